@@ -1,0 +1,175 @@
+//! What nodes say to each other, independent of any wire format.
+
+use crate::{
+    id::{NodeId, RequestId, SessionId, SocketId},
+    payload::Payload,
+    room::Room,
+    target::Target,
+};
+
+/// Something said to all nodes of a namespace.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// Deliver a packet to the matching sockets.
+    Broadcast {
+        /// Present if acknowledgements are wanted: every node answers with one [`Response::ClientCount`] and an [`Response::Ack`] per client.
+        request: Option<RequestId>,
+        /// Which sockets.
+        target: Target,
+        /// Event name and arguments.
+        payload: Payload,
+    },
+    /// Make the matching sockets join rooms.
+    Join {
+        /// Which sockets.
+        target: Target,
+        /// The rooms to join.
+        rooms: Vec<Room>,
+    },
+    /// Make the matching sockets leave rooms.
+    Leave {
+        /// Which sockets.
+        target: Target,
+        /// The rooms to leave.
+        rooms: Vec<Room>,
+    },
+    /// Disconnect the matching sockets from the namespace.
+    Disconnect {
+        /// Which sockets.
+        target: Target,
+        /// Whether to close the client's connection too.
+        close: bool,
+    },
+    /// Describe the matching sockets; answered by [`Response::Sockets`].
+    FetchSockets {
+        /// Links the answers.
+        request: RequestId,
+        /// Which sockets.
+        target: Target,
+    },
+    /// Name all rooms; answered by [`Response::Rooms`]. Only classic Redis has this request, elsewhere the engine fetches sockets instead.
+    AllRooms {
+        /// Links the answers.
+        request: RequestId,
+    },
+    /// Hand an event to the servers themselves.
+    ServerSideEmit {
+        /// Present if answers are wanted ([`Response::ServerSideEmit`]).
+        request: Option<RequestId>,
+        /// Event name and arguments.
+        payload: Payload,
+    },
+    /// A node is there. An initial one asks everybody to answer with theirs at once.
+    Heartbeat(Heartbeat),
+    /// The sending node leaves.
+    Leaving,
+}
+
+impl Message {
+    /// The request that this message opens, if it wants answers.
+    #[must_use]
+    pub fn request(&self) -> Option<&RequestId> {
+        match self {
+            Self::Broadcast { request, .. } | Self::ServerSideEmit { request, .. } => request.as_ref(),
+            Self::FetchSockets { request, .. } | Self::AllRooms { request } => Some(request),
+            Self::Join { .. }
+            | Self::Leave { .. }
+            | Self::Disconnect { .. }
+            | Self::Heartbeat(_)
+            | Self::Leaving => None,
+        }
+    }
+
+    /// Bytes of user data in the message, a measure for bounds.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        const FIXED: usize = 64;
+        FIXED
+            + match self {
+                Self::Broadcast { payload, .. } | Self::ServerSideEmit { payload, .. } => payload.len(),
+                _ => 0,
+            }
+    }
+}
+
+/// The content of a heartbeat among our own nodes. Official peers send it empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Whether everybody is asked to answer with a heartbeat at once.
+    pub initial: bool,
+    /// How far the sender has numbered each of its channels: whoever has seen less has missed something.
+    /// Filled in by the transport's queue, which hands out the numbers.
+    pub counters: Vec<Stamp>,
+    /// The number of room buckets the sender uses; all nodes of a cluster must agree.
+    pub buckets: Option<u16>,
+}
+
+/// One of the channels of a sender: a subject, key or exchange route on which its messages keep their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Channel(pub u16);
+
+impl Channel {
+    /// The channel that every node receives.
+    pub const ALL: Self = Self(0);
+}
+
+/// The number of a message among those its sender has published on one channel, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// On which channel.
+    pub channel: Channel,
+    /// The how-manyeth.
+    pub number: u64,
+}
+
+/// An answer to one node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Response {
+    /// The request that is answered.
+    pub request: RequestId,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// The content of a [`Response`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// The matching sockets of one node.
+    Sockets(Vec<SocketInfo>),
+    /// The rooms of one node.
+    Rooms(Vec<Room>),
+    /// What one node's handler of a server-side event returned; `None` for `undefined`.
+    ServerSideEmit(Option<Payload>),
+    /// How many clients of one node an acknowledged broadcast was sent to. Every node answers this, also 0.
+    ClientCount(u32),
+    /// The first argument of one client's acknowledgement; `None` if there was none.
+    Ack(Option<Payload>),
+}
+
+/// A socket as the other nodes of the cluster see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SocketInfo {
+    /// Its id.
+    pub id: SocketId,
+    /// The node that serves it; unknown when the answer came over a wire that does not name the answering node.
+    pub node: Option<NodeId>,
+    /// The rooms it is in, its own id included.
+    pub rooms: Vec<Room>,
+    /// Details of the client's handshake (headers, address, query, auth), as one encoded object.
+    pub handshake: Option<Payload>,
+    /// What the application attached to the socket.
+    pub data: Option<Payload>,
+}
+
+/// The state of a client that may come back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Session {
+    /// The secret by which the client claims it.
+    pub id: SessionId,
+    /// The socket id it had, which it gets back.
+    pub socket: SocketId,
+    /// The rooms it was in.
+    pub rooms: Vec<Room>,
+    /// What the application attached to the socket.
+    pub data: Option<Payload>,
+}
