@@ -1,0 +1,37 @@
+# Short names for the scripts and commands of this repository. `just` lists them.
+
+[private]
+default:
+    @just --list
+
+# What CI runs: formatting, lints, documentation, all tests
+ci:
+    .ci/run
+
+# The integration tests, for example `just test --only clients`
+test *ARGS:
+    sh integration-tests/run.sh {{ARGS}}
+
+# The chat example on http://127.0.0.1:3001, for example `just chat --nodes 5`
+chat *ARGS:
+    cargo run --release --example chat -- {{ARGS}}
+
+# Format all Rust code
+fmt:
+    cargo fmt --all
+
+# Lint as CI does
+lint:
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+# Build the documentation as CI does and open it
+doc:
+    RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --all-features --open
+
+# Benchmarks (criterion)
+bench *ARGS:
+    cargo bench --workspace {{ARGS}}
+
+# Many seeds of the simulated network; a failing seed is printed and can be run alone
+simulate *ARGS:
+    cargo test --release -p trunkline-core --test simulation -- --ignored --nocapture {{ARGS}}
