@@ -1,0 +1,151 @@
+//! Writes JSON as `JSON.stringify` does.
+
+use bytes::Bytes;
+
+use super::escape;
+use crate::payload::{Number, Sink};
+
+/// What a [`Writer`] does with binary, for which JSON has no notation.
+#[derive(Debug)]
+pub enum Binary {
+    /// Collects it and writes Socket.IO's placeholders.
+    Attached(Vec<Bytes>),
+    /// Writes it as Node.js prints a Buffer: `{"type":"Buffer","data":[…]}`.
+    Inline,
+}
+
+/// A [`Sink`] that writes JSON text.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    binary: Binary,
+    comma: bool,
+}
+
+impl<'a> Writer<'a> {
+    /// Appends to `out`.
+    #[must_use]
+    pub fn new(out: &'a mut Vec<u8>, binary: Binary) -> Self {
+        Self { out, binary, comma: false }
+    }
+
+    /// The binary values that were replaced by placeholders.
+    #[must_use]
+    pub fn into_attachments(self) -> Vec<Bytes> {
+        match self.binary {
+            Binary::Attached(parts) => parts,
+            Binary::Inline => Vec::new(),
+        }
+    }
+
+    /// Appends a value that is JSON text already.
+    pub fn verbatim(&mut self, text: &str) {
+        self.value(text.as_bytes());
+    }
+
+    fn separate(&mut self) {
+        if self.comma {
+            self.out.push(b',');
+        }
+        self.comma = true;
+    }
+
+    fn value(&mut self, text: &[u8]) {
+        self.separate();
+        self.out.extend_from_slice(text);
+    }
+
+    fn begin(&mut self, bracket: u8) {
+        self.separate();
+        self.out.push(bracket);
+        self.comma = false;
+    }
+
+    fn end(&mut self, bracket: u8) {
+        self.out.push(bracket);
+        self.comma = true;
+    }
+
+    fn buffer(&mut self, data: &[u8]) {
+        self.value(b"{\"type\":\"Buffer\",\"data\":[");
+        self.comma = false;
+        for &byte in data {
+            self.separate();
+            Number::from(u64::from(byte)).write_json(self.out);
+        }
+        self.out.extend_from_slice(b"]}");
+        self.comma = true;
+    }
+}
+
+impl Sink for Writer<'_> {
+    fn null(&mut self) {
+        self.value(b"null");
+    }
+
+    fn boolean(&mut self, value: bool) {
+        self.value(if value { b"true" } else { b"false" });
+    }
+
+    fn number(&mut self, value: Number) {
+        self.separate();
+        value.write_json(self.out);
+    }
+
+    fn text(&mut self, value: &str) {
+        self.separate();
+        escape(self.out, value);
+    }
+
+    fn binary(&mut self, value: Bytes) {
+        let Binary::Attached(parts) = &mut self.binary else { return self.buffer(&value) };
+        let index = parts.len();
+        parts.push(value);
+        self.value(format!("{{\"_placeholder\":true,\"num\":{index}}}").as_bytes());
+    }
+
+    fn begin_array(&mut self, _: Option<usize>) {
+        self.begin(b'[');
+    }
+
+    fn end_array(&mut self, _: Option<usize>) {
+        self.end(b']');
+    }
+
+    fn begin_map(&mut self, _: Option<usize>) {
+        self.begin(b'{');
+    }
+
+    fn key(&mut self, key: &str) {
+        self.separate();
+        escape(self.out, key);
+        self.out.push(b':');
+        self.comma = false;
+    }
+
+    fn end_map(&mut self, _: Option<usize>) {
+        self.end(b'}');
+    }
+
+    fn json_number(&mut self, text: &str) {
+        self.value(text.as_bytes());
+    }
+
+    fn json_text(&mut self, escaped: &str) {
+        self.separate();
+        quote(self.out, escaped);
+    }
+
+    fn json_key(&mut self, escaped: &str) {
+        self.json_text(escaped);
+        self.out.push(b':');
+        self.comma = false;
+    }
+}
+
+/// Appends the inside of a JSON string with its quotes.
+fn quote(out: &mut Vec<u8>, escaped: &str) {
+    out.push(b'"');
+    out.extend_from_slice(escaped.as_bytes());
+    out.push(b'"');
+}

@@ -1,0 +1,144 @@
+//! Numbers between JSON, MessagePack and JavaScript.
+
+use std::io::Write;
+
+/// A number as the two encodings can hold it. Integers beyond 2^53 stay exact, which JavaScript cannot do but our nodes can.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number {
+    /// An integer that is not negative.
+    Unsigned(u64),
+    /// A negative integer.
+    Negative(i64),
+    /// Anything else; may carry an integer, and may be infinite or not a number.
+    Float(f64),
+}
+
+impl Number {
+    /// Reads the text of a JSON number. An integer that fits 64 bits is exact, everything else is the nearest `f64`.
+    pub(crate) fn from_json(text: &str) -> Self {
+        let integer = !text.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E'));
+        if integer && let Some(number) = Self::from_digits(text) {
+            return number;
+        }
+        text.parse().map_or(Self::Float(f64::NAN), Self::Float)
+    }
+
+    fn from_digits(text: &str) -> Option<Self> {
+        text.parse::<u64>().map(Self::from).or_else(|_| text.parse::<i64>().map(Self::from)).ok()
+    }
+
+    /// The integer that a float carries, as JavaScript has no other integers: `1.0` is `1` and `-0.0` is `0`. Others stay what they are.
+    #[must_use]
+    pub fn normalized(self) -> Self {
+        const UNSIGNED_END: f64 = 18_446_744_073_709_551_616.0;
+        const SIGNED_START: f64 = -9_223_372_036_854_775_808.0;
+        match self {
+            Self::Float(float) if float.fract() != 0.0 => self,
+            Self::Float(float) if (0.0..UNSIGNED_END).contains(&float) => Self::Unsigned(float as u64),
+            Self::Float(float) if (SIGNED_START..0.0).contains(&float) => Self::Negative(float as i64),
+            _ => self,
+        }
+    }
+
+    /// The value as JavaScript sees it: beyond 2^53 the nearest `f64`.
+    #[must_use]
+    pub fn as_f64(self) -> f64 {
+        match self {
+            Self::Unsigned(value) => value as f64,
+            Self::Negative(value) => value as f64,
+            Self::Float(value) => value,
+        }
+    }
+
+    /// The value as an integer that is not negative, if it is one; `3.0` is.
+    #[must_use]
+    pub fn as_u64(self) -> Option<u64> {
+        match self.normalized() {
+            Self::Unsigned(value) => Some(value),
+            Self::Negative(_) | Self::Float(_) => None,
+        }
+    }
+
+    /// Appends the number as JSON: integers with all their digits, fractions as JavaScript prints them, `null` for what JSON cannot say.
+    pub(crate) fn write_json(self, out: &mut Vec<u8>) {
+        let written = match self.normalized() {
+            Self::Unsigned(value) => write!(out, "{value}"),
+            Self::Negative(value) => write!(out, "{value}"),
+            Self::Float(value) if !value.is_finite() => write!(out, "null"),
+            Self::Float(value) => return write_float(out, value),
+        };
+        debug_assert!(written.is_ok(), "writing to a Vec cannot fail");
+    }
+}
+
+impl From<i64> for Number {
+    fn from(value: i64) -> Self {
+        u64::try_from(value).map_or(Self::Negative(value), Self::Unsigned)
+    }
+}
+
+impl From<u64> for Number {
+    fn from(value: u64) -> Self {
+        Self::Unsigned(value)
+    }
+}
+
+impl From<f64> for Number {
+    fn from(value: f64) -> Self {
+        Self::Float(value)
+    }
+}
+
+/// Prints a finite float as JavaScript does: an exponent below 1e-6 and from 1e21 on, with its sign.
+fn write_float(out: &mut Vec<u8>, value: f64) {
+    let size = value.abs();
+    let plain = size == 0.0 || (1e-6..1e21).contains(&size);
+    let start = out.len();
+    let written = if plain { write!(out, "{value}") } else { write!(out, "{value:e}") };
+    debug_assert!(written.is_ok(), "writing to a Vec cannot fail");
+    if size >= 1e21
+        && let Some(at) = out[start..].iter().position(|&byte| byte == b'e')
+    {
+        out.insert(start + at + 1, b'+');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(number: Number) -> String {
+        let mut out = Vec::new();
+        number.write_json(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn floats_are_printed_as_javascript_prints_them() {
+        for (value, text) in [
+            (1.0, "1"),
+            (-0.0, "0"),
+            (2.5, "2.5"),
+            (1e-7, "1e-7"),
+            (0.000_001, "0.000001"),
+            (1e21, "1e+21"),
+            (1.5e300, "1.5e+300"),
+            (-1e-9, "-1e-9"),
+            (9_007_199_254_740_992.0, "9007199254740992"),
+            (1e20, "100000000000000000000"),
+            (f64::NAN, "null"),
+            (f64::NEG_INFINITY, "null"),
+        ] {
+            assert_eq!(json(Number::Float(value)), text);
+        }
+    }
+
+    #[test]
+    fn integers_of_64_bits_are_exact() {
+        for text in ["18446744073709551615", "-9223372036854775808", "9007199254740993", "0"] {
+            assert_eq!(json(Number::from_json(text)), text);
+        }
+        assert_eq!(Number::from_json("18446744073709551616"), Number::Float(18_446_744_073_709_551_616.0));
+        assert_eq!(Number::from_json("-0"), Number::Unsigned(0));
+    }
+}

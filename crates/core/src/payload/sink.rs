@@ -1,0 +1,67 @@
+//! Where a payload is streamed to when it changes its encoding.
+
+use bytes::Bytes;
+
+use super::{Number, json};
+
+/// Receives one value, part by part, in the order in which it is written; the other side of [`Payload::stream`](super::Payload::stream).
+///
+/// Implement it to write a payload in a format of your own (BSON) without a value tree in between. The length of a container is `None`
+/// when it comes from JSON, where it is unknown until the end; the same `len` is given again at the end.
+pub trait Sink {
+    /// `null`, nil or undefined.
+    fn null(&mut self);
+    /// `true` or `false`.
+    fn boolean(&mut self, value: bool);
+    /// A number.
+    fn number(&mut self, value: Number);
+    /// Text.
+    fn text(&mut self, value: &str);
+    /// Binary.
+    fn binary(&mut self, value: Bytes);
+    /// An array begins; its elements follow.
+    fn begin_array(&mut self, len: Option<usize>);
+    /// The array is complete.
+    fn end_array(&mut self, len: Option<usize>);
+    /// A map begins; keys and values follow in turn. A key may repeat.
+    fn begin_map(&mut self, len: Option<usize>);
+    /// A key; its value follows.
+    fn key(&mut self, key: &str);
+    /// The map is complete.
+    fn end_map(&mut self, len: Option<usize>);
+
+    /// A number in JSON's notation. A sink that writes JSON copies it.
+    fn json_number(&mut self, text: &str) {
+        self.number(Number::from_json(text));
+    }
+
+    /// The inside of a JSON string that contains escapes. A sink that writes JSON copies it.
+    fn json_text(&mut self, escaped: &str) {
+        self.text(&json::unescape(escaped));
+    }
+
+    /// As [`Sink::json_text`], for a key.
+    fn json_key(&mut self, escaped: &str) {
+        self.key(&json::unescape(escaped));
+    }
+}
+
+/// Ignores everything: streaming into it is validation.
+#[derive(Debug)]
+pub(crate) struct Discard;
+
+impl Sink for Discard {
+    fn null(&mut self) {}
+    fn boolean(&mut self, _: bool) {}
+    fn number(&mut self, _: Number) {}
+    fn text(&mut self, _: &str) {}
+    fn binary(&mut self, _: Bytes) {}
+    fn begin_array(&mut self, _: Option<usize>) {}
+    fn end_array(&mut self, _: Option<usize>) {}
+    fn begin_map(&mut self, _: Option<usize>) {}
+    fn key(&mut self, _: &str) {}
+    fn end_map(&mut self, _: Option<usize>) {}
+    fn json_number(&mut self, _: &str) {}
+    fn json_text(&mut self, _: &str) {}
+    fn json_key(&mut self, _: &str) {}
+}
