@@ -2,12 +2,7 @@
 
 use std::{error, fmt, sync::Arc};
 
-use crate::{
-    id::NodeId,
-    message::SocketInfo,
-    payload::Payload,
-    room::Room,
-};
+use crate::{id::NodeId, message::SocketInfo, payload::Payload, room::Room};
 
 /// Result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -98,10 +93,7 @@ impl Error {
     /// Whether the same call may succeed later without any change.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self.kind,
-            ErrorKind::Disconnected | ErrorKind::QueueFull | ErrorKind::Timeout | ErrorKind::Broker
-        )
+        matches!(self.kind, ErrorKind::Disconnected | ErrorKind::QueueFull | ErrorKind::Timeout | ErrorKind::Broker)
     }
 
     /// What arrived before a request timed out, and who did not answer.

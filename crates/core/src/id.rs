@@ -97,11 +97,7 @@ impl Namespace {
     /// Takes a namespace name. As in Socket.IO, a missing leading slash is added.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        if name.starts_with('/') {
-            Self(SmolStr::new(name))
-        } else {
-            Self(SmolStr::from_iter(["/", name]))
-        }
+        if name.starts_with('/') { Self(SmolStr::new(name)) } else { Self(SmolStr::from_iter(["/", name])) }
     }
 
     /// The name, with its leading slash.

@@ -1,1 +1,41 @@
+#![doc = include_str!("../README.md")]
 
+pub mod adapter;
+pub mod backoff;
+pub mod capabilities;
+pub mod cluster;
+pub mod counters;
+mod driver;
+pub mod emitter;
+pub mod engine;
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod inbox;
+pub mod local;
+pub mod memory;
+pub mod message;
+pub mod outbox;
+pub mod payload;
+pub mod room;
+pub mod room_index;
+pub mod target;
+pub mod transport;
+
+pub use crate::{
+    adapter::{AckStream, Adapter},
+    capabilities::{Capabilities, Membership},
+    cluster::{Cluster, ClusterConfig},
+    counters::{Counters, Snapshot},
+    emitter::Emitter,
+    error::{Answers, Error, ErrorKind, Partial, Result},
+    event::{DownReason, Event, Gap, GapCause},
+    id::{IdScheme, Namespace, Node, NodeId, Offset, RequestId, SessionId, SocketId},
+    local::{Delivered, Local, LocalAbilities, Replies, Reply},
+    message::{Answer, Heartbeat, Message, Response, Session, SocketInfo},
+    payload::Payload,
+    room::Room,
+    room_index::RoomIndex,
+    target::{Flags, Target},
+    transport::{Backend, Transport},
+};

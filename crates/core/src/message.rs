@@ -72,11 +72,9 @@ impl Message {
         match self {
             Self::Broadcast { request, .. } | Self::ServerSideEmit { request, .. } => request.as_ref(),
             Self::FetchSockets { request, .. } | Self::AllRooms { request } => Some(request),
-            Self::Join { .. }
-            | Self::Leave { .. }
-            | Self::Disconnect { .. }
-            | Self::Heartbeat(_)
-            | Self::Leaving => None,
+            Self::Join { .. } | Self::Leave { .. } | Self::Disconnect { .. } | Self::Heartbeat(_) | Self::Leaving => {
+                None
+            }
         }
     }
 

@@ -62,6 +62,13 @@ impl Target {
         self
     }
 
+    /// Whether a socket that is in exactly `rooms` is addressed.
+    #[must_use]
+    pub fn matches(&self, rooms: &[Room]) -> bool {
+        let is_in = |wanted: &[Room]| wanted.iter().any(|room| rooms.contains(room));
+        (self.rooms.is_empty() || is_in(&self.rooms)) && !is_in(&self.except)
+    }
+
     /// The only room of a target that names exactly one. Room channels carry such messages.
     #[must_use]
     pub fn single_room(&self) -> Option<&Room> {

@@ -1,0 +1,505 @@
+//! A node's membership: the handle that servers call, over one driver task.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{broadcast, mpsc, oneshot, watch},
+    time::{Instant, timeout},
+};
+
+use crate::{
+    adapter::{AckStream, Adapter},
+    capabilities::{Capabilities, Membership},
+    counters::{Counters, Snapshot},
+    driver::{Command, Driver, Waiter},
+    engine::{EngineConfig, Gather, Request},
+    error::{Answers, Error, ErrorKind, Partial, Result},
+    event::Event,
+    id::{Namespace, Node, NodeId, Offset, RequestId, SessionId},
+    local::Local,
+    message::{Message, Session, SocketInfo},
+    payload::Payload,
+    room::Room,
+    target::Target,
+    transport::{Backend, Health, History, InboxLimits, Missed, Restored, Seat, Wanted},
+};
+
+/// Times and bounds of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Of the protocol.
+    pub engine: EngineConfig,
+    /// How long answers are waited for when the caller does not say. Default 5 s, as the official adapters.
+    pub request_timeout: Duration,
+    /// Bounds of the inbox.
+    pub inbox: InboxLimits,
+    /// Answers and heartbeats that may wait for the transport's queue. Default 10,000.
+    pub max_outgoing: usize,
+    /// How long leaving may take when the broker does not answer. Default 1 s.
+    pub leave_timeout: Duration,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            engine: EngineConfig::default(),
+            request_timeout: Duration::from_secs(5),
+            inbox: InboxLimits::default(),
+            max_outgoing: 10_000,
+            leave_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A node of a cluster. Cheap to clone; when the last clone is dropped, or the server behind `Local` is, the node leaves.
+#[derive(Clone)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    node: Node,
+    backend: Backend,
+    capabilities: Capabilities,
+    local: Weak<dyn Local>,
+    config: ClusterConfig,
+    counters: Arc<Counters>,
+    events: broadcast::Sender<Event>,
+    commands: mpsc::Sender<Command>,
+    peers: watch::Receiver<Peers>,
+    closing: watch::Sender<bool>,
+    ended: watch::Receiver<bool>,
+}
+
+/// The other nodes, as the driver last knew them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Peers {
+    pub(crate) names: Vec<NodeId>,
+    pub(crate) count: usize,
+}
+
+impl Cluster {
+    /// Joins the cluster of `namespace` over `backend`, and spawns the one task that drives this node on the current Tokio runtime.
+    ///
+    /// The server is held weakly: when it is dropped, the node leaves by itself.
+    ///
+    /// # Errors
+    /// What the transport says when it cannot join.
+    pub async fn join(
+        backend: Backend,
+        namespace: Namespace,
+        local: Weak<dyn Local>,
+        config: ClusterConfig,
+    ) -> Result<Self> {
+        let node = Node { id: backend.ids.node_id(), namespace };
+        let counters = Arc::<Counters>::default();
+        let seat = Seat {
+            node: node.clone(),
+            wanted: Arc::new(LocalWants(Weak::clone(&local))),
+            counters: Arc::clone(&counters),
+            limits: config.inbox,
+        };
+        let inbox = backend.transport.join(seat).await?;
+        let capabilities = backend.transport.capabilities();
+        let (commands, received_commands) = mpsc::channel(COMMANDS);
+        let (events, _) = broadcast::channel(EVENTS);
+        let (peers_sender, peers) = watch::channel(Peers::default());
+        let (closing, close_requested) = watch::channel(false);
+        let (ended_sender, ended) = watch::channel(false);
+        let driver = Driver::new(
+            node.clone(),
+            backend.clone(),
+            Weak::clone(&local),
+            config,
+            Arc::clone(&counters),
+            events.clone(),
+            peers_sender,
+        );
+        tokio::spawn(driver.run(inbox, received_commands, close_requested, ended_sender));
+        let shared =
+            Shared { node, backend, capabilities, local, config, counters, events, commands, peers, closing, ended };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if *self.shared.closing.borrow() || *self.shared.ended.borrow() { Err(self.closed_error()) } else { Ok(()) }
+    }
+
+    fn closed_error(&self) -> Error {
+        let Node { id, namespace } = &self.shared.node;
+        Error::new(ErrorKind::Closed, format!("node {id} of namespace {namespace} has left"))
+    }
+
+    fn local(&self) -> Result<Arc<dyn Local>> {
+        self.shared.local.upgrade().ok_or_else(|| self.closed_error())
+    }
+
+    fn history(&self) -> Result<&Arc<dyn History>> {
+        self.shared
+            .backend
+            .history
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this backend keeps no history, or it is switched off"))
+    }
+
+    async fn publish(&self, message: Message) -> Result<()> {
+        self.check_open()?;
+        let result = self.shared.backend.transport.publish(&self.shared.node, message).await;
+        match &result {
+            Ok(()) => self.shared.counters.published.increment(),
+            Err(_) => self.shared.counters.publish_errors.increment(),
+        }
+        result
+    }
+
+    /// Publishes what changes sockets and applies it here; `local` only here.
+    async fn apply(&self, target: &Target, message: Message, here: impl FnOnce(&dyn Local)) -> Result<()> {
+        self.check_open()?;
+        let local = self.local()?;
+        here(&*local);
+        if target.flags.local { Ok(()) } else { self.publish(message).await }
+    }
+
+    fn deliver(&self, target: &Target, payload: &Payload) {
+        if let Some(local) = self.shared.local.upgrade() {
+            let delivered = local.deliver(target, payload, None);
+            self.shared.counters.sent_to_sockets.add(delivered.sent);
+            self.shared.counters.dropped_by_sockets.add(delivered.dropped);
+        }
+    }
+
+    fn deadline(&self, timeout: Option<Duration>) -> std::time::Instant {
+        (Instant::now() + timeout.unwrap_or(self.shared.config.request_timeout)).into_std()
+    }
+
+    fn new_request(&self) -> RequestId {
+        self.shared.backend.ids.request_id()
+    }
+
+    /// Hands a request to the driver and waits until it is published.
+    async fn start(&self, request: Request, waiter: Waiter) -> Result<Cancel> {
+        self.check_open()?;
+        let cancel = Cancel { request: request.id.clone(), commands: self.shared.commands.clone() };
+        let (entered, has_entered) = oneshot::channel();
+        let command = Command::Request { request: Box::new(request), waiter, entered };
+        self.shared.commands.send(command).await.map_err(|_| self.closed_error())?;
+        has_entered.await.map_err(|_| self.closed_error())??;
+        Ok(cancel)
+    }
+
+    /// Asks all other nodes and waits for their answers.
+    async fn ask(&self, id: RequestId, gather: Gather, message: Message, timeout: Option<Duration>) -> Result<Answers> {
+        let (answers, answered) = oneshot::channel();
+        let request = Request { id, gather, message: Some(message), deadline: self.deadline(timeout) };
+        let _cancel = self.start(request, Waiter::Answers(answers)).await?;
+        answered.await.map_err(|_| self.closed_error())?
+    }
+
+    fn own_sockets(&self, target: &Target) -> Result<Vec<SocketInfo>> {
+        let mut sockets = self.local()?.sockets(target);
+        for socket in &mut sockets {
+            socket.node = Some(self.shared.node.id.clone());
+        }
+        Ok(sockets)
+    }
+
+    async fn other_rooms(&self) -> Result<Vec<Room>> {
+        let request = self.new_request();
+        let message = if self.shared.capabilities.all_rooms_request {
+            Message::AllRooms { request: request.clone() }
+        } else {
+            Message::FetchSockets { request: request.clone(), target: Target::all() }
+        };
+        match self.ask(request, Gather::Rooms, message, None).await? {
+            Answers::Rooms(rooms) => Ok(rooms),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+#[async_trait]
+impl Adapter for Cluster {
+    fn node(&self) -> &Node {
+        &self.shared.node
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.shared.capabilities
+    }
+
+    async fn broadcast(&self, target: Target, payload: Payload) -> Result<()> {
+        self.check_open()?;
+        if target.flags.local {
+            self.deliver(&target, &payload);
+            return Ok(());
+        }
+        let message = Message::Broadcast { request: None, target: target.clone(), payload: payload.clone() };
+        let result = self.publish(message).await;
+        let deliver_now = match &result {
+            // With history it comes back with its offset.
+            Ok(()) => self.shared.backend.history.is_none(),
+            Err(error) => !matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Closed),
+        };
+        if deliver_now {
+            self.deliver(&target, &payload);
+        }
+        result
+    }
+
+    async fn broadcast_with_ack(&self, target: Target, payload: Payload) -> Result<AckStream> {
+        let (items, received) = mpsc::unbounded_channel();
+        let id = self.new_request();
+        let timeout = target.flags.timeout.unwrap_or(self.shared.config.request_timeout);
+        let own = (target.clone(), payload.clone(), timeout);
+        let is_local = target.flags.local;
+        let message = Message::Broadcast { request: Some(id.clone()), target, payload };
+        let request = Request {
+            id,
+            gather: Gather::Acks,
+            message: (!is_local).then_some(message),
+            deadline: self.deadline(Some(timeout)),
+        };
+        let cancel = self.start(request, Waiter::Acks { items, own: Some(own) }).await?;
+        Ok(AckStream::new(received, cancel))
+    }
+
+    async fn sockets_join(&self, target: Target, rooms: Vec<Room>) -> Result<()> {
+        let message = Message::Join { target: target.clone(), rooms: rooms.clone() };
+        self.apply(&target, message, |local| local.join(&target, &rooms)).await?;
+        let local = self.local()?;
+        let here: Vec<_> = rooms.into_iter().filter(|room| local.has_room(room)).collect();
+        self.rooms_entered(&here).await
+    }
+
+    async fn sockets_leave(&self, target: Target, rooms: Vec<Room>) -> Result<()> {
+        let message = Message::Leave { target: target.clone(), rooms: rooms.clone() };
+        self.apply(&target, message, |local| local.leave(&target, &rooms)).await?;
+        let local = self.local()?;
+        let gone: Vec<_> = rooms.into_iter().filter(|room| !local.has_room(room)).collect();
+        self.rooms_left(&gone).await
+    }
+
+    async fn disconnect_sockets(&self, target: Target, close: bool) -> Result<()> {
+        let message = Message::Disconnect { target: target.clone(), close };
+        self.apply(&target, message, |local| local.disconnect(&target, close)).await
+    }
+
+    async fn fetch_sockets(&self, target: Target) -> Result<Vec<SocketInfo>> {
+        self.check_open()?;
+        let mut sockets = self.own_sockets(&target)?;
+        if target.flags.local {
+            return Ok(sockets);
+        }
+        let timeout = target.flags.timeout;
+        let id = self.new_request();
+        let message = Message::FetchSockets { request: id.clone(), target };
+        match self.ask(id, Gather::Sockets, message, timeout).await {
+            Ok(Answers::Sockets(others)) => {
+                sockets.extend(others);
+                Ok(sockets)
+            }
+            Ok(other) => Err(unexpected(&other)),
+            Err(error) => Err(amend(error, |answers| {
+                if let Answers::Sockets(others) = answers {
+                    others.extend(sockets);
+                }
+            })),
+        }
+    }
+
+    async fn all_rooms(&self) -> Result<Vec<Room>> {
+        self.check_open()?;
+        let own = self.local()?.rooms();
+        match self.other_rooms().await {
+            Ok(others) => Ok(union(others, own)),
+            Err(error) => Err(amend(error, |answers| {
+                if let Answers::Rooms(others) = answers {
+                    *others = union(std::mem::take(others), own);
+                }
+            })),
+        }
+    }
+
+    async fn server_side_emit(&self, payload: Payload) -> Result<()> {
+        self.publish(Message::ServerSideEmit { request: None, payload }).await
+    }
+
+    async fn server_side_emit_with_ack(
+        &self,
+        payload: Payload,
+        timeout: Option<Duration>,
+    ) -> Result<Vec<Option<Payload>>> {
+        let id = self.new_request();
+        let message = Message::ServerSideEmit { request: Some(id.clone()), payload };
+        match self.ask(id, Gather::Values, message, timeout).await? {
+            Answers::Values(values) => Ok(values),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn server_count(&self) -> Result<usize> {
+        self.check_open()?;
+        match &self.shared.backend.census {
+            Some(census) => census.count(&self.shared.node).await,
+            None => Ok(1 + self.shared.peers.borrow().count),
+        }
+    }
+
+    fn peers(&self) -> Vec<NodeId> {
+        self.shared.peers.borrow().names.clone()
+    }
+
+    async fn await_peers(&self, count: usize, limit: Duration) -> Result<()> {
+        let mut peers = self.shared.peers.clone();
+        let counted = self.shared.capabilities.membership == Membership::Census;
+        let enough = async {
+            while peers.borrow_and_update().count < count {
+                if counted && self.shared.commands.send(Command::Recount).await.is_err() {
+                    return Err(self.closed_error());
+                }
+                // Where the broker counts, nobody tells when it changes.
+                let pause = if counted { RECOUNT } else { Duration::MAX };
+                if let Ok(Err(_)) = timeout(pause, peers.changed()).await {
+                    return Err(self.closed_error());
+                }
+            }
+            Ok(())
+        };
+        timeout(limit, enough).await.unwrap_or_else(|_| {
+            let context =
+                format!("{} of {count} other nodes are known after {limit:?}", self.shared.peers.borrow().count);
+            Err(Error::new(ErrorKind::Timeout, context))
+        })
+    }
+
+    async fn rooms_entered(&self, rooms: &[Room]) -> Result<()> {
+        if let Some(interest) = &self.shared.backend.interest {
+            for room in rooms {
+                interest.enter(&self.shared.node, room).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn rooms_left(&self, rooms: &[Room]) -> Result<()> {
+        if let Some(interest) = &self.shared.backend.interest {
+            for room in rooms {
+                interest.leave(&self.shared.node, room).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn persist_session(&self, session: Session) -> Result<()> {
+        self.check_open()?;
+        self.history()?.persist(&self.shared.node, session).await
+    }
+
+    async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<Restored>> {
+        self.check_open()?;
+        self.history()?.restore(&self.shared.node, &id, &since).await
+    }
+
+    async fn replay(&self, since: Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
+        self.check_open()?;
+        self.history()?.replay(&self.shared.node, &since, rooms).await
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
+    }
+
+    fn counters(&self) -> Snapshot {
+        self.shared.counters.snapshot()
+    }
+
+    fn health(&self) -> Health {
+        self.shared.backend.transport.health()
+    }
+
+    fn close(&self) {
+        self.shared.closing.send_replace(true);
+    }
+
+    async fn closed(&self) {
+        let mut ended = self.shared.ended.clone();
+        // An error means that the driver is gone, which is what is waited for.
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("node", &self.shared.node)
+            .field("transport", &self.shared.backend.transport)
+            .field("peers", &self.shared.peers.borrow().count)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Gives up a request when its caller does.
+pub(crate) struct Cancel {
+    request: RequestId,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Drop for Cancel {
+    fn drop(&mut self) {
+        // If the queue is full the request ends by its own deadline.
+        let _ = self.commands.try_send(Command::Cancel(self.request.clone()));
+    }
+}
+
+impl fmt::Debug for Cancel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cancel({})", self.request)
+    }
+}
+
+/// Wants the rooms in which the server has sockets.
+#[derive(Debug)]
+struct LocalWants(Weak<dyn Local>);
+
+impl Wanted for LocalWants {
+    fn wants(&self, room: &Room) -> bool {
+        self.0.upgrade().is_none_or(|local| local.has_room(room))
+    }
+}
+
+/// Changes the partial answers of an error.
+fn amend(error: Error, change: impl FnOnce(&mut Answers)) -> Error {
+    match error.partial().cloned() {
+        Some(Partial { mut answers, missing, missing_unnamed }) => {
+            change(&mut answers);
+            error.with_partial(Partial { answers, missing, missing_unnamed })
+        }
+        None => error,
+    }
+}
+
+fn union(mut rooms: Vec<Room>, more: Vec<Room>) -> Vec<Room> {
+    rooms.extend(more);
+    rooms.sort_unstable();
+    rooms.dedup();
+    rooms
+}
+
+/// The engine answers each kind of request with its kind of answers.
+fn unexpected(answers: &Answers) -> Error {
+    Error::malformed(format!("answers of another kind: {answers:?}"))
+}
+
+/// Commands that may wait for the driver. Callers wait while it is full.
+const COMMANDS: usize = 1024;
+
+/// Events a slow listener may lag behind.
+const EVENTS: usize = 256;
+
+/// How often the broker is asked for its count while someone waits for nodes.
+const RECOUNT: Duration = Duration::from_millis(50);

@@ -1,0 +1,476 @@
+//! The task that drives one engine over one backend.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::{self, Future},
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{broadcast, mpsc, oneshot, watch},
+    time::{Instant, sleep_until, timeout},
+};
+
+use crate::{
+    adapter::AckItem,
+    cluster::{ClusterConfig, Peers},
+    counters::Counters,
+    engine::{Engine, Input, Output, Request},
+    error::{Answers, Result},
+    event::Event,
+    id::{Node, NodeId, Offset, RequestId},
+    inbox::{Delivery, Inbox},
+    local::{Local, LocalAnswer, Replies, Reply},
+    message::{Answer, Message, Response},
+    payload::Payload,
+    room::Room,
+    target::Target,
+    transport::{Backend, RoomInterest},
+};
+
+/// What handles ask of the driver.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Start a request; `entered` is told when its message is queued.
+    Request { request: Box<Request>, waiter: Waiter, entered: oneshot::Sender<Result<()>> },
+    /// The caller is gone.
+    Cancel(RequestId),
+    /// Somebody waits for nodes and the broker counts them.
+    Recount,
+}
+
+/// Who waits for the answers of a request.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    Answers(oneshot::Sender<Result<Answers>>),
+    Acks {
+        items: mpsc::UnboundedSender<AckItem>,
+        /// What to send to the own clients, once.
+        own: Option<(Target, Payload, Duration)>,
+    },
+}
+
+/// Drives one engine. Everything it does not do at once stands in `outgoing`, in order.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    node: Node,
+    backend: Backend,
+    local: Weak<dyn Local>,
+    config: ClusterConfig,
+    counters: Arc<Counters>,
+    events: broadcast::Sender<Event>,
+    peers: watch::Sender<Peers>,
+    peers_version: Option<u64>,
+    engine: Engine,
+    outgoing: VecDeque<Outgoing>,
+    wants_census: bool,
+    waiters: HashMap<RequestId, Waiting>,
+    answers: mpsc::UnboundedSender<LocalAnswer>,
+    received_answers: Option<mpsc::UnboundedReceiver<LocalAnswer>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    waiter: Waiter,
+    entered: Option<oneshot::Sender<Result<()>>>,
+}
+
+/// Something for the transport.
+#[derive(Debug)]
+enum Outgoing {
+    Publish(Message),
+    Send(NodeId, Response),
+    Enter(Room),
+    Leave(Room),
+}
+
+type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Deliveries after which the sockets get their turn to flush, well below the default buffer of a socketioxide socket (128 packets).
+const PACE: usize = 32;
+
+impl Driver {
+    pub(crate) fn new(
+        node: Node,
+        backend: Backend,
+        local: Weak<dyn Local>,
+        config: ClusterConfig,
+        counters: Arc<Counters>,
+        events: broadcast::Sender<Event>,
+        peers: watch::Sender<Peers>,
+    ) -> Self {
+        let engine = Engine::new(node.clone(), backend.transport.capabilities(), config.engine, Arc::clone(&counters));
+        let (answers, received_answers) = mpsc::unbounded_channel();
+        Self {
+            node,
+            backend,
+            local,
+            config,
+            counters,
+            events,
+            peers,
+            peers_version: None,
+            engine,
+            outgoing: VecDeque::new(),
+            wants_census: false,
+            waiters: HashMap::new(),
+            answers,
+            received_answers: Some(received_answers),
+        }
+    }
+
+    /// Runs until the node is closed, the server is gone or every handle is.
+    pub(crate) async fn run(
+        mut self,
+        mut inbox: Inbox,
+        mut commands: mpsc::Receiver<Command>,
+        mut closing: watch::Receiver<bool>,
+        ended: watch::Sender<bool>,
+    ) {
+        let mut ended = Ended(Some(ended));
+        self.input(Input::Start);
+        self.serve_until_closed(&mut inbox, &mut commands, &mut closing).await;
+        self.say_goodbye().await;
+        drop(inbox);
+        drop(self);
+        ended.tell();
+    }
+
+    async fn serve_until_closed(
+        &mut self,
+        inbox: &mut Inbox,
+        commands: &mut mpsc::Receiver<Command>,
+        closing: &mut watch::Receiver<bool>,
+    ) {
+        let Some(mut answers) = self.received_answers.take() else { return };
+        let mut sending: Option<Job<Result<()>>> = None;
+        let mut counting: Option<Job<Option<usize>>> = None;
+        let mut batch = VecDeque::new();
+        loop {
+            if self.local.strong_count() == 0 {
+                return;
+            }
+            sending = sending.or_else(|| self.outgoing.front().map(|outgoing| self.send(outgoing)));
+            counting = counting.or_else(|| self.count());
+            let deadline = self.engine.deadline();
+            tokio::select! {
+                () = closed(closing) => return,
+                open = inbox.next_batch(&mut batch) => {
+                    if !open {
+                        return;
+                    }
+                    self.deliver(&mut batch).await;
+                }
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => return,
+                },
+                Some(answer) = answers.recv() => self.local_answer(answer),
+                result = poll(&mut sending), if sending.is_some() => {
+                    sending = None;
+                    self.sent(result);
+                }
+                count = poll(&mut counting), if counting.is_some() => {
+                    counting = None;
+                    self.input(Input::Census(count));
+                }
+                () = sleep(deadline) => self.input(Input::Tick),
+            }
+        }
+    }
+
+    /// Announces the leave and gives the seat back, both bounded in time.
+    async fn say_goodbye(&mut self) {
+        self.input(Input::Leave);
+        let transport = Arc::clone(&self.backend.transport);
+        let limit = self.config.leave_timeout;
+        let last_words = async {
+            while let Some(outgoing) = self.outgoing.pop_front() {
+                let _ = self.send(&outgoing).await;
+            }
+        };
+        let _ = timeout(limit, last_words).await;
+        if let Ok(Err(error)) = timeout(limit, transport.leave(&self.node)).await {
+            tracing::debug!(node = %self.node.id, %error, "leaving failed");
+        }
+    }
+
+    // --- input ---
+
+    fn input(&mut self, input: Input) {
+        self.engine.handle(Instant::now().into_std(), input);
+        self.perform();
+    }
+
+    async fn deliver(&mut self, batch: &mut VecDeque<Delivery>) {
+        let mut paced = 0;
+        while let Some(delivery) = batch.pop_front() {
+            paced += 1;
+            self.input(Input::Delivery(delivery));
+            if paced == PACE {
+                paced = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Request { request, waiter, entered } => self.request(*request, waiter, entered),
+            Command::Cancel(id) => {
+                self.waiters.remove(&id);
+                self.input(Input::Cancel(id));
+            }
+            Command::Recount => self.wants_census = true,
+        }
+    }
+
+    fn request(&mut self, request: Request, waiter: Waiter, entered: oneshot::Sender<Result<()>>) {
+        let id = request.id.clone();
+        let mut waiting = Waiting { waiter, entered: Some(entered) };
+        if request.message.is_none() {
+            waiting.enter(Ok(()));
+        }
+        self.waiters.insert(id.clone(), waiting);
+        self.input(Input::Request(request));
+        self.ask_own_clients(id);
+    }
+
+    /// The own clients get an acknowledged broadcast at once.
+    fn ask_own_clients(&mut self, id: RequestId) {
+        let Some(Waiting { waiter: Waiter::Acks { own, .. }, .. }) = self.waiters.get_mut(&id) else { return };
+        let Some((target, payload, timeout)) = own.take() else { return };
+        let Some(local) = self.local.upgrade() else { return };
+        let replies = Replies::new(None, id.clone(), self.answers.clone());
+        let count = local.deliver_with_ack(&target, &payload, timeout, replies);
+        self.counters.sent_to_sockets.add(u64::from(count));
+        self.local_answer(LocalAnswer { to: None, request: id, answer: Answer::ClientCount(count) });
+    }
+
+    fn local_answer(&mut self, LocalAnswer { to, request, answer }: LocalAnswer) {
+        self.input(Input::LocalAnswer { to, request, answer });
+    }
+
+    // --- output ---
+
+    fn perform(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Publish(message) => self.queue(Outgoing::Publish(message)),
+                Output::Send(to, response) => self.queue(Outgoing::Send(to, response)),
+                Output::Serve { from, message, offset } => self.serve(from, message, offset.as_ref()),
+                Output::Acknowledged(id, value) => self.acknowledged(&id, value),
+                Output::Finished(id, result) => self.finished(&id, result),
+                Output::AskCensus => self.wants_census = true,
+                Output::Event(event) => drop(self.events.send(event)),
+            }
+        }
+        self.publish_peers();
+    }
+
+    fn publish_peers(&mut self) {
+        let version = self.engine.membership_version();
+        if self.peers_version != Some(version) {
+            self.peers_version = Some(version);
+            let mut names: Vec<_> = self.engine.members().cloned().collect();
+            names.sort_unstable();
+            self.peers.send_replace(Peers { names, count: self.engine.peer_count() });
+        }
+    }
+
+    fn queue(&mut self, outgoing: Outgoing) {
+        if self.outgoing.len() >= self.config.max_outgoing {
+            self.counters.outgoing_overflow.increment();
+            return;
+        }
+        self.outgoing.push_back(outgoing);
+    }
+
+    fn acknowledged(&self, id: &RequestId, value: Option<Payload>) {
+        if let Some(Waiting { waiter: Waiter::Acks { items, .. }, .. }) = self.waiters.get(id) {
+            // Fails only when the caller is gone; its cancellation is on the way.
+            let _ = items.send(AckItem::Ack(value));
+        }
+    }
+
+    fn finished(&mut self, id: &RequestId, result: Result<Answers>) {
+        let Some(mut waiting) = self.waiters.remove(id) else { return };
+        waiting.enter(match &result {
+            Err(error) if error.partial().is_none() => Err(error.clone()),
+            _ => Ok(()),
+        });
+        match waiting.waiter {
+            Waiter::Answers(answers) => drop(answers.send(result)),
+            Waiter::Acks { items, .. } => drop(items.send(AckItem::End(result))),
+        }
+    }
+
+    /// Applies a message to the local sockets.
+    fn serve(&mut self, from: NodeId, message: Message, offset: Option<&Offset>) {
+        let Some(local) = self.local.upgrade() else { return };
+        match message {
+            Message::Broadcast { request: None, target, payload } => {
+                let delivered = local.deliver(&target, &payload, offset);
+                self.counters.sent_to_sockets.add(delivered.sent);
+                self.counters.dropped_by_sockets.add(delivered.dropped);
+            }
+            Message::Broadcast { request: Some(request), target, payload } => {
+                let timeout = target.flags.timeout.unwrap_or(self.config.request_timeout);
+                let replies = Replies::new(Some(from.clone()), request.clone(), self.answers.clone());
+                let count = local.deliver_with_ack(&target, &payload, timeout, replies);
+                self.counters.sent_to_sockets.add(u64::from(count));
+                self.answer(from, request, Answer::ClientCount(count));
+            }
+            Message::Join { target, rooms } => {
+                local.join(&target, &rooms);
+                self.interest(&*local, rooms);
+            }
+            Message::Leave { target, rooms } => {
+                local.leave(&target, &rooms);
+                self.interest(&*local, rooms);
+            }
+            Message::Disconnect { target, close } => local.disconnect(&target, close),
+            Message::FetchSockets { request, target } => {
+                self.answer(from, request, Answer::Sockets(local.sockets(&target)));
+            }
+            Message::AllRooms { request } => self.answer(from, request, Answer::Rooms(local.rooms())),
+            Message::ServerSideEmit { request, payload } => {
+                let reply =
+                    request.map(|request| Reply::new(Replies::new(Some(from.clone()), request, self.answers.clone())));
+                local.server_side_event(&from, &payload, reply);
+            }
+            Message::Heartbeat(_) | Message::Leaving => {}
+        }
+    }
+
+    fn answer(&mut self, to: NodeId, request: RequestId, answer: Answer) {
+        self.queue(Outgoing::Send(to, Response { request, answer }));
+    }
+
+    /// A peer has moved local sockets into or out of rooms: the broker has to know.
+    fn interest(&mut self, local: &dyn Local, rooms: Vec<Room>) {
+        if self.backend.interest.is_none() {
+            return;
+        }
+        for room in rooms {
+            let outgoing = if local.has_room(&room) { Outgoing::Enter(room) } else { Outgoing::Leave(room) };
+            self.queue(outgoing);
+        }
+    }
+
+    // --- what takes time ---
+
+    fn send(&self, outgoing: &Outgoing) -> Job<Result<()>> {
+        let transport = Arc::clone(&self.backend.transport);
+        let interest = self.backend.interest.clone();
+        let node = self.node.clone();
+        match outgoing {
+            Outgoing::Publish(message) => {
+                let message = message.clone();
+                Box::pin(async move { transport.publish(&node, message).await })
+            }
+            Outgoing::Send(to, response) => {
+                let (to, response) = (to.clone(), response.clone());
+                Box::pin(async move { transport.send(&node, &to, response).await })
+            }
+            Outgoing::Enter(room) => {
+                let room = room.clone();
+                Box::pin(async move { interest.map_or_else(none, |i| enter(i, node, room)).await })
+            }
+            Outgoing::Leave(room) => {
+                let room = room.clone();
+                Box::pin(async move { interest.map_or_else(none, |i| leave(i, node, room)).await })
+            }
+        }
+    }
+
+    fn sent(&mut self, result: Result<()>) {
+        let Some(outgoing) = self.outgoing.pop_front() else { return };
+        match &result {
+            Ok(()) => self.counters.published.increment(),
+            Err(error) => {
+                self.counters.publish_errors.increment();
+                tracing::debug!(node = %self.node.id, %error, "publishing failed");
+            }
+        }
+        let Outgoing::Publish(message) = outgoing else { return };
+        let Some(id) = message.request() else { return };
+        if let Some(waiting) = self.waiters.get_mut(id) {
+            waiting.enter(result.clone());
+        }
+        if let Err(error) = result {
+            self.input(Input::PublishFailed(id.clone(), error));
+        }
+    }
+
+    fn count(&mut self) -> Option<Job<Option<usize>>> {
+        if !std::mem::take(&mut self.wants_census) {
+            return None;
+        }
+        let census = self.backend.census.clone()?;
+        let node = self.node.clone();
+        Some(Box::pin(async move {
+            census.count(&node).await.inspect_err(|error| tracing::debug!(%error, "counting nodes failed")).ok()
+        }))
+    }
+}
+
+impl Waiting {
+    fn enter(&mut self, result: Result<()>) {
+        if let Some(entered) = self.entered.take() {
+            // Fails only when the caller is gone.
+            let _ = entered.send(result);
+        }
+    }
+}
+
+fn none() -> Job<Result<()>> {
+    Box::pin(future::ready(Ok(())))
+}
+
+fn enter(interest: Arc<dyn RoomInterest>, node: Node, room: Room) -> Job<Result<()>> {
+    Box::pin(async move { interest.enter(&node, &room).await })
+}
+
+fn leave(interest: Arc<dyn RoomInterest>, node: Node, room: Room) -> Job<Result<()>> {
+    Box::pin(async move { interest.leave(&node, &room).await })
+}
+
+/// Polls a job that is known to be there.
+async fn poll<T>(job: &mut Option<Job<T>>) -> T {
+    match job {
+        Some(job) => job.await,
+        None => future::pending().await,
+    }
+}
+
+/// Waits until the node is closed, or all its handles are gone.
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+async fn sleep(deadline: Option<std::time::Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(Instant::from_std(deadline)).await,
+        None => future::pending().await,
+    }
+}
+
+/// Tells that the driver is gone, also when it panics.
+struct Ended(Option<watch::Sender<bool>>);
+
+impl Ended {
+    fn tell(&mut self) {
+        if let Some(ended) = self.0.take() {
+            ended.send_replace(true);
+        }
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}

@@ -1,0 +1,342 @@
+//! The bounded way from a transport's reader to a node.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+use crate::{
+    counters::Counters,
+    event::Gap,
+    id::{NodeId, Offset},
+    message::{Channel, Message, Response, Stamp},
+    transport::InboxLimits,
+};
+
+/// What a transport hands to a node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Delivery {
+    /// A message of another node or of an emitter.
+    Message {
+        /// Who published it; an official peer may leave it out.
+        from: Option<NodeId>,
+        /// Its number, if the sender is one of our own.
+        stamp: Option<Stamp>,
+        /// Where it lies in the history.
+        offset: Option<Offset>,
+        /// What it says.
+        message: Message,
+    },
+    /// A message that was dropped before decoding because nobody here wants it. Its sender is alive, and its number is accounted for.
+    Skipped {
+        /// Who published it.
+        from: NodeId,
+        /// Its number.
+        stamp: Option<Stamp>,
+    },
+    /// An answer to a request of this node.
+    Response {
+        /// Who answers; on classic Redis answers of Node.js peers name nobody.
+        from: Option<NodeId>,
+        /// The answer.
+        response: Response,
+    },
+    /// An own broadcast has come to lie in the history and is now delivered locally, in its place among those of other nodes.
+    Stored {
+        /// What was published.
+        message: Message,
+        /// Where it lies; `None` if the history refused it.
+        offset: Option<Offset>,
+    },
+    /// Messages may be missing from here on.
+    Gap(Gap),
+    /// Messages did not fit into the inbox. Made by [`InboxSender`].
+    Overflow(Overflow),
+    /// The connection stands (again).
+    Connected,
+    /// The connection was lost; the text says why.
+    Lost(String),
+    /// From here on, messages of this channel arrive.
+    Subscribed(Channel),
+    /// From here on, messages of this channel may stay away.
+    Unsubscribed(Channel),
+}
+
+impl Delivery {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Message { message, .. } | Self::Stored { message, .. } => message.weight(),
+            _ => 64,
+        }
+    }
+
+    /// Whether it is a message that a full inbox may drop. Everything else is small and rare, or its loss would go unnoticed.
+    fn is_droppable(&self) -> bool {
+        matches!(self, Self::Message { .. } | Self::Skipped { .. })
+    }
+}
+
+/// What a full inbox dropped at one place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overflow {
+    /// How many messages.
+    pub missed: u64,
+    /// The last number dropped, per sender and channel, so that the same hole is not reported twice.
+    pub advanced: Vec<(NodeId, Stamp)>,
+}
+
+impl Overflow {
+    fn add(&mut self, from: Option<NodeId>, stamp: Option<Stamp>, lost: bool) {
+        self.missed += u64::from(lost);
+        let (Some(from), Some(stamp)) = (from, stamp) else { return };
+        match self.advanced.iter_mut().find(|(node, last)| *node == from && last.channel == stamp.channel) {
+            Some((_, last)) => *last = stamp,
+            None => self.advanced.push((from, stamp)),
+        }
+    }
+}
+
+/// Makes the two ends of an inbox.
+#[must_use]
+pub fn inbox(limits: InboxLimits, counters: Arc<Counters>) -> (InboxSender, Inbox) {
+    let shared = Arc::new(Shared {
+        queue: Mutex::new(Queue { limits, counters, ..Queue::default() }),
+        filled: Notify::new(),
+        emptied: Notify::new(),
+    });
+    (InboxSender { shared: Arc::clone(&shared) }, Inbox { shared })
+}
+
+/// The transport's end of an inbox. Dropped, it ends the inbox.
+#[derive(Debug)]
+pub struct InboxSender {
+    shared: Arc<Shared>,
+}
+
+impl InboxSender {
+    /// Hands over a batch without ever waiting. Messages that do not fit are dropped, counted and become one [`Delivery::Overflow`] in
+    /// their place. Returns `false` once the inbox is gone.
+    pub fn push(&self, batch: impl IntoIterator<Item = Delivery>) -> bool {
+        let mut queue = self.shared.lock();
+        for delivery in batch {
+            queue.push(delivery);
+        }
+        let open = !queue.closed;
+        drop(queue);
+        self.shared.filled.notify_one();
+        open
+    }
+
+    /// As [`InboxSender::push`], but first waits until the inbox is below its limits. For transports whose broker holds messages
+    /// meanwhile. *Cancel safety*: dropped before it returns, nothing was handed over.
+    pub async fn push_when_room(&self, batch: impl IntoIterator<Item = Delivery>) -> bool {
+        self.room().await;
+        self.push(batch)
+    }
+
+    /// Waits until the inbox is below its limits, or gone. *Cancel safe.*
+    pub async fn room(&self) {
+        loop {
+            let emptied = self.shared.emptied.notified();
+            if !self.is_full() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Whether what is pushed now would be dropped.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let queue = self.shared.lock();
+        !queue.closed && queue.is_full()
+    }
+
+    /// Whether the receiving end is gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.lock().closed
+    }
+}
+
+impl Drop for InboxSender {
+    fn drop(&mut self) {
+        self.shared.lock().ended = true;
+        self.shared.filled.notify_one();
+    }
+}
+
+/// A node's end of an inbox.
+#[derive(Debug)]
+pub struct Inbox {
+    shared: Arc<Shared>,
+}
+
+impl Inbox {
+    /// Waits for deliveries and moves all that are there into `batch`, in order. Returns `false` when the transport has ended it and
+    /// nothing is left. *Cancel safe*: nothing is lost when dropped.
+    pub async fn next_batch(&mut self, batch: &mut VecDeque<Delivery>) -> bool {
+        loop {
+            let filled = self.shared.filled.notified();
+            {
+                let mut queue = self.shared.lock();
+                if !queue.deliveries.is_empty() {
+                    queue.take(batch);
+                    drop(queue);
+                    self.shared.emptied.notify_waiters();
+                    return true;
+                }
+                if queue.ended {
+                    return false;
+                }
+            }
+            filled.await;
+        }
+    }
+
+    /// How many deliveries wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.lock().deliveries.len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let mut queue = self.shared.lock();
+        queue.closed = true;
+        queue.deliveries.clear();
+        drop(queue);
+        self.shared.emptied.notify_waiters();
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Notify,
+    emptied: Notify,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // No code panics while it holds the lock, and the queue is valid after each step.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    deliveries: VecDeque<Delivery>,
+    bytes: usize,
+    limits: InboxLimits,
+    counters: Arc<Counters>,
+    /// The receiver is gone.
+    closed: bool,
+    /// The sender is gone.
+    ended: bool,
+}
+
+impl Queue {
+    fn is_full(&self) -> bool {
+        self.deliveries.len() >= self.limits.messages || self.bytes >= self.limits.bytes
+    }
+
+    fn push(&mut self, delivery: Delivery) {
+        if self.closed {
+            return;
+        }
+        if delivery.is_droppable() && self.is_full() {
+            self.overflow(delivery);
+            return;
+        }
+        self.bytes += delivery.weight();
+        self.deliveries.push_back(delivery);
+    }
+
+    fn overflow(&mut self, delivery: Delivery) {
+        let (from, stamp, lost) = match delivery {
+            Delivery::Message { from, stamp, .. } => (from, stamp, true),
+            Delivery::Skipped { from, stamp } => (Some(from), stamp, false),
+            _ => return,
+        };
+        if lost {
+            self.counters.inbox_overflow.increment();
+        }
+        if let Some(Delivery::Overflow(overflow)) = self.deliveries.back_mut() {
+            overflow.add(from, stamp, lost);
+        } else {
+            let mut overflow = Overflow::default();
+            overflow.add(from, stamp, lost);
+            self.deliveries.push_back(Delivery::Overflow(overflow));
+        }
+    }
+
+    fn take(&mut self, batch: &mut VecDeque<Delivery>) {
+        self.bytes = 0;
+        if batch.is_empty() {
+            std::mem::swap(batch, &mut self.deliveries);
+        } else {
+            batch.append(&mut self.deliveries);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn skipped(number: u64) -> Delivery {
+        Delivery::Skipped { from: NodeId::new("a").unwrap(), stamp: Some(Stamp { channel: Channel::ALL, number }) }
+    }
+
+    fn message() -> Delivery {
+        Delivery::Message { from: None, stamp: None, offset: None, message: Message::Leaving }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_becomes_one_overflow_in_its_place() {
+        let counters = Arc::new(Counters::default());
+        let (sender, mut inbox) = inbox(InboxLimits { messages: 2, bytes: 1 << 20 }, Arc::clone(&counters));
+        sender.push([message(), message(), message(), skipped(7), skipped(8), message()]);
+        sender.push([Delivery::Connected]);
+        let mut batch = VecDeque::new();
+        assert!(inbox.next_batch(&mut batch).await);
+        let expected = Overflow {
+            missed: 2,
+            advanced: vec![(NodeId::new("a").unwrap(), Stamp { channel: Channel::ALL, number: 8 })],
+        };
+        assert_eq!(batch, [message(), message(), Delivery::Overflow(expected), Delivery::Connected]);
+        assert_eq!(counters.snapshot().inbox_overflow, 2);
+    }
+
+    #[tokio::test]
+    async fn a_waiting_sender_goes_on_when_the_batch_was_taken() {
+        let (sender, mut inbox) = inbox(InboxLimits { messages: 1, bytes: 1 << 20 }, Arc::default());
+        sender.push([message()]);
+        let second = tokio::spawn(async move { sender.push_when_room([Delivery::Connected]).await });
+        let mut batch = VecDeque::new();
+        assert!(inbox.next_batch(&mut batch).await);
+        assert!(second.await.unwrap());
+        assert!(inbox.next_batch(&mut batch).await);
+        assert_eq!(batch, [message(), Delivery::Connected]);
+        assert!(!inbox.next_batch(&mut batch).await, "the sender is gone");
+    }
+
+    #[test]
+    fn a_sender_learns_that_the_inbox_is_gone() {
+        let (sender, inbox) = inbox(InboxLimits::default(), Arc::default());
+        assert!(sender.push([message()]));
+        drop(inbox);
+        assert!(!sender.push([message()]));
+        assert!(sender.is_closed());
+    }
+}

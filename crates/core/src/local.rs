@@ -1,0 +1,129 @@
+//! What the hosting server lends to the cluster: its sockets.
+
+use std::{fmt, time::Duration};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    id::{NodeId, Offset, RequestId},
+    message::{Answer, SocketInfo},
+    payload::Payload,
+    room::Room,
+    target::Target,
+};
+
+/// The sockets of this node, as the cluster uses them.
+///
+/// Calls are synchronous and short: they only put packets into the sockets' buffers. They come from the tasks of callers and from the
+/// cluster's driver, possibly at the same time. `target.flags.local` does not matter here.
+pub trait Local: fmt::Debug + Send + Sync + 'static {
+    /// What this server can do.
+    fn abilities(&self) -> LocalAbilities;
+
+    /// Sends a packet to the matching sockets, encoding it once. `offset` is appended as last argument for clients that want to
+    /// recover.
+    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> Delivered;
+
+    /// Sends a packet to the matching sockets and passes each acknowledgement that arrives within `timeout` to `acks`. Returns how many
+    /// sockets it was sent to.
+    fn deliver_with_ack(&self, target: &Target, payload: &Payload, timeout: Duration, acks: Replies) -> u32;
+
+    /// Describes the matching sockets.
+    fn sockets(&self, target: &Target) -> Vec<SocketInfo>;
+
+    /// All rooms with a member here, socket ids included.
+    fn rooms(&self) -> Vec<Room>;
+
+    /// Whether the room may have a member here. When in doubt, `true`. Called for every message to one room.
+    fn has_room(&self, room: &Room) -> bool;
+
+    /// Makes the matching sockets join the rooms.
+    fn join(&self, target: &Target, rooms: &[Room]);
+
+    /// Makes the matching sockets leave the rooms.
+    fn leave(&self, target: &Target, rooms: &[Room]);
+
+    /// Disconnects the matching sockets from the namespace, and closes their connections if `close` and the server can.
+    fn disconnect(&self, target: &Target, close: bool);
+
+    /// Hands over a server-side event. Whoever handles it answers through `reply` if there is one; dropped without an answer it
+    /// answers `undefined`, so that a node without a handler costs no timeout.
+    fn server_side_event(&self, from: &NodeId, payload: &Payload, reply: Option<Reply>);
+}
+
+/// What a server can do with its sockets. What it cannot is known, not silently ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalAbilities {
+    /// Close a client's connection, not only its membership of the namespace.
+    pub close_connections: bool,
+    /// Keep number rooms apart from text rooms.
+    pub number_rooms: bool,
+}
+
+/// What became of a packet at the sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Sockets it was sent to.
+    pub sent: u64,
+    /// Sockets whose buffer was full.
+    pub dropped: u64,
+}
+
+/// Where the acknowledgements of several clients go.
+#[derive(Clone, Debug)]
+pub struct Replies {
+    to: Option<NodeId>,
+    request: RequestId,
+    answers: mpsc::UnboundedSender<LocalAnswer>,
+}
+
+impl Replies {
+    pub(crate) fn new(to: Option<NodeId>, request: RequestId, answers: mpsc::UnboundedSender<LocalAnswer>) -> Self {
+        Self { to, request, answers }
+    }
+
+    /// Passes on the first argument of one client's acknowledgement; `None` if it had none. Call once per client.
+    pub fn ack(&self, value: Option<Payload>) {
+        self.pass(Answer::Ack(value));
+    }
+
+    fn pass(&self, answer: Answer) {
+        // Fails only when the cluster is closed; then nobody waits for it.
+        let _ = self.answers.send(LocalAnswer { to: self.to.clone(), request: self.request.clone(), answer });
+    }
+}
+
+/// Where the one answer to a server-side event goes.
+#[derive(Debug)]
+pub struct Reply(Option<Replies>);
+
+impl Reply {
+    pub(crate) fn new(replies: Replies) -> Self {
+        Self(Some(replies))
+    }
+
+    /// Answers with a value; `None` for `undefined`.
+    pub fn answer(mut self, value: Option<Payload>) {
+        if let Some(replies) = self.0.take() {
+            replies.pass(Answer::ServerSideEmit(value));
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(replies) = self.0.take() {
+            replies.pass(Answer::ServerSideEmit(None));
+        }
+    }
+}
+
+/// An answer of this node on its way to the engine; `to` is `None` for own requests.
+///
+/// The channel that carries these is unbounded in type only: a client answers each acknowledged broadcast once.
+#[derive(Debug)]
+pub(crate) struct LocalAnswer {
+    pub(crate) to: Option<NodeId>,
+    pub(crate) request: RequestId,
+    pub(crate) answer: Answer,
+}

@@ -1,0 +1,97 @@
+//! The bounded history of a hub.
+
+use std::collections::VecDeque;
+
+use super::HistoryLimits;
+use crate::{
+    error::{Error, ErrorKind, Result},
+    id::{Namespace, Offset},
+    message::Message,
+    payload::Payload,
+    room::Room,
+    target::Target,
+    transport::Missed,
+};
+
+/// Keeps the latest broadcasts of all namespaces, up to a number and a size.
+#[derive(Debug)]
+pub(super) struct Ring {
+    /// Tells this ring's offsets from those of another life of the process.
+    epoch: u32,
+    limits: HistoryLimits,
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    /// The number of the first entry.
+    first: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    namespace: Namespace,
+    target: Target,
+    payload: Payload,
+}
+
+impl Ring {
+    pub(super) fn new(limits: HistoryLimits) -> Self {
+        Self { epoch: fastrand::u32(..), limits, entries: VecDeque::new(), bytes: 0, first: 1 }
+    }
+
+    /// Keeps a plain, non-volatile broadcast. Returns where.
+    pub(super) fn keep(&mut self, namespace: &Namespace, message: &Message) -> Option<Offset> {
+        let Message::Broadcast { request: None, target, payload } = message else { return None };
+        if target.flags.is_volatile() {
+            return None;
+        }
+        self.bytes += payload.len();
+        let entry = Entry { namespace: namespace.clone(), target: target.clone(), payload: payload.clone() };
+        self.entries.push_back(entry);
+        let offset = self.offset(self.first + self.entries.len() as u64 - 1);
+        self.trim();
+        Some(offset)
+    }
+
+    /// What came after `since` for members of `rooms`.
+    pub(super) fn replay(&self, namespace: &Namespace, since: &Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
+        let since = self.number(since)?;
+        let next = self.first + self.entries.len() as u64;
+        if since + 1 < self.first || since >= next {
+            let context = format!("offset {} is not in the history any more", self.offset(since));
+            return Err(Error::new(ErrorKind::HistoryLost, context));
+        }
+        let skipped = usize::try_from(since + 1 - self.first).unwrap_or(usize::MAX);
+        let numbered = self.entries.iter().enumerate().skip(skipped);
+        Ok(numbered
+            .filter(|(_, entry)| entry.namespace == *namespace && entry.target.matches(rooms))
+            .map(|(index, entry)| Missed {
+                payload: entry.payload.clone(),
+                offset: self.offset(self.first + index as u64),
+            })
+            .collect())
+    }
+
+    fn trim(&mut self) {
+        while self.entries.len() > self.limits.messages || self.bytes > self.limits.bytes {
+            let Some(entry) = self.entries.pop_front() else { return };
+            self.bytes -= entry.payload.len();
+            self.first += 1;
+        }
+    }
+
+    fn offset(&self, number: u64) -> Offset {
+        let text = format!("{:08x}-{number}", self.epoch);
+        Offset::new(text).expect("an offset has at most 29 characters")
+    }
+
+    fn number(&self, offset: &Offset) -> Result<u64> {
+        let malformed = || Error::malformed(format!("{offset:?} is no offset of this history"));
+        let (epoch, number) = offset.as_str().split_once('-').ok_or_else(malformed)?;
+        let epoch = u32::from_str_radix(epoch, 16).map_err(|_| malformed())?;
+        let number = number.parse().map_err(|_| malformed())?;
+        if epoch != self.epoch {
+            let context = format!("offset {offset} belongs to a history that is gone");
+            return Err(Error::new(ErrorKind::HistoryLost, context));
+        }
+        Ok(number)
+    }
+}
