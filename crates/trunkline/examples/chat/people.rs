@@ -1,0 +1,114 @@
+//! Who is online: the pages of this node, and what the other nodes have announced of theirs.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use socketioxide::socket::Sid;
+use tokio::sync::watch;
+
+use crate::wire::{NodeView, Person};
+
+/// A node's view of everybody. Changes are counted, so that a burst of them leads to one update of the pages.
+#[derive(Debug)]
+pub(crate) struct People {
+    seen: Mutex<Seen>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    here: HashMap<Sid, Person>,
+    elsewhere: BTreeMap<u16, Vec<Person>>,
+}
+
+impl People {
+    pub(crate) fn new() -> Self {
+        Self { seen: Mutex::default(), changes: watch::Sender::new(0) }
+    }
+
+    /// Wakes whenever somebody comes, goes, moves, or has changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    pub(crate) fn came(&self, socket: Sid, person: Person) {
+        self.seen().here.insert(socket, person);
+        self.changed();
+    }
+
+    pub(crate) fn left(&self, socket: Sid) {
+        self.seen().here.remove(&socket);
+        self.changed();
+    }
+
+    pub(crate) fn change(&self, socket: Sid, change: impl FnOnce(&mut Person)) {
+        if let Some(person) = self.seen().here.get_mut(&socket) {
+            change(person);
+        }
+        self.changed();
+    }
+
+    pub(crate) fn find(&self, socket: Sid) -> Option<Person> {
+        self.seen().here.get(&socket).cloned()
+    }
+
+    /// Everybody on this node: what it announces to the others.
+    pub(crate) fn here(&self) -> Vec<Person> {
+        let mut people: Vec<_> = self.seen().here.values().cloned().collect();
+        people.sort();
+        people
+    }
+
+    /// Another node has said who is on it.
+    pub(crate) fn announced(&self, node: u16, people: Vec<Person>) {
+        self.seen().elsewhere.insert(node, people);
+        self.changed();
+    }
+
+    /// Another node has stopped or died, and with it its announcement.
+    pub(crate) fn node_left(&self, node: u16) {
+        self.seen().elsewhere.remove(&node);
+        self.changed();
+    }
+
+    /// All nodes with the people on them: those of this process, running or not, and those that announced themselves.
+    pub(crate) fn nodes(&self, own: u16, ours: &[(u16, bool)]) -> Vec<NodeView> {
+        let mut nodes: BTreeMap<u16, NodeView> = ours
+            .iter()
+            .map(|&(port, running)| (port, NodeView { port, running, ours: true, people: Vec::new() }))
+            .collect();
+        let here = self.here();
+        let seen = self.seen();
+        let elsewhere = seen.elsewhere.iter().map(|(port, people)| (*port, people.clone()));
+        for (port, people) in elsewhere.chain([(own, here)]) {
+            let node = nodes.entry(port).or_insert(NodeView { port, running: true, ours: false, people: Vec::new() });
+            if node.running {
+                node.people = people;
+            }
+        }
+        only_latest(nodes.into_values().collect())
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody whose connection broke is on the new node at once, while the old one may not have noticed yet.
+fn only_latest(mut nodes: Vec<NodeView>) -> Vec<NodeView> {
+    let mut latest: HashMap<String, u64> = HashMap::new();
+    for person in nodes.iter().flat_map(|node| &node.people) {
+        let since = latest.entry(person.user.clone()).or_default();
+        *since = person.since.max(*since);
+    }
+    for node in &mut nodes {
+        node.people.retain(|person| latest[&person.user] == person.since);
+    }
+    nodes
+}
