@@ -19,6 +19,7 @@ pub mod outbox;
 pub mod payload;
 pub mod room;
 pub mod room_index;
+pub mod settings;
 pub mod target;
 pub mod transport;
 

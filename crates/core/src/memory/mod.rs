@@ -22,6 +22,7 @@ use crate::{
     inbox::Inbox,
     message::{Message, Response, Session},
     room::Room,
+    settings::{Bytes, Query, redact},
     transport::{Backend, Health, History, Missed, Restored, Seat, Transport},
 };
 
@@ -68,6 +69,43 @@ pub fn backend(name: &str, config: MemoryConfig) -> Result<Backend> {
     let transport = Arc::new(MemoryTransport { hub });
     let history = config.history.map(|_| Arc::clone(&transport) as Arc<dyn History>);
     Ok(Backend { transport, history, interest: None, census: None, ids: IdScheme::Hex16 })
+}
+
+impl MemoryConfig {
+    /// Reads the name of the hub and its options from a URL: `memory:`, `memory://NAME` and the parameters of
+    /// [the table in the facade's README](https://docs.rs/trunkline).
+    ///
+    /// # Errors
+    /// `Config`, naming what is wrong and what is allowed.
+    pub fn from_url(url: &str) -> Result<(String, Self)> {
+        let (address, query) = url.split_once('?').unwrap_or((url, ""));
+        let name = match address.strip_prefix("memory:") {
+            Some("" | "//") => "",
+            Some(rest) => rest.strip_prefix("//").filter(|name| is_hub_name(name)).ok_or_else(|| not_a_hub(url))?,
+            None => return Err(not_a_hub(url)),
+        };
+        let mut query = Query::parse(query);
+        let defaults = HistoryLimits::default();
+        let is_on = query.take("history")?.unwrap_or(false);
+        let limits = HistoryLimits {
+            messages: query.take("history_messages")?.unwrap_or(defaults.messages),
+            bytes: query.take("history_bytes")?.map_or(defaults.bytes, |Bytes(bytes)| bytes),
+            session_ttl: query.take("session_ttl")?.unwrap_or(defaults.session_ttl),
+            sessions: query.take("sessions")?.unwrap_or(defaults.sessions),
+        };
+        query.finish()?;
+        Ok((name.to_owned(), Self { history: is_on.then_some(limits) }))
+    }
+}
+
+fn is_hub_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|character| character.is_ascii_alphanumeric() || "-_.".contains(character))
+}
+
+fn not_a_hub(url: &str) -> Error {
+    let context =
+        format!("{:?} names no hub; allowed are memory: and memory://NAME with letters, digits, - _ .", redact(url));
+    Error::new(ErrorKind::Config, context)
 }
 
 /// Hubs live as long as someone holds a backend of theirs.

@@ -1,0 +1,257 @@
+//! Settings in the query of a URL, and URLs without their secrets. Every backend reads its URL with these, so that errors look alike.
+
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The parameters of a URL's query. Each is taken once by name; [`Query::finish`] refuses what nobody asked for.
+///
+/// ```
+/// use std::time::Duration;
+/// use trunkline_core::settings::Query;
+///
+/// let mut query = Query::parse("session_ttl=2m&history=on");
+/// assert_eq!(query.take("history")?, Some(true));
+/// assert_eq!(query.take("session_ttl")?, Some(Duration::from_secs(120)));
+/// query.finish()?;
+/// # Ok::<(), trunkline_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Query {
+    pairs: Vec<(String, String)>,
+    known: Vec<&'static str>,
+}
+
+impl Query {
+    /// Splits and percent-decodes a query, without its `?`.
+    #[must_use]
+    pub fn parse(query: &str) -> Self {
+        Self { pairs: form_urlencoded::parse(query.as_bytes()).into_owned().collect(), known: Vec::new() }
+    }
+
+    /// Takes a parameter.
+    ///
+    /// # Errors
+    /// `Config` if it is there twice, or its value is none of the type; names the value and what is allowed.
+    pub fn take<T: Setting>(&mut self, name: &'static str) -> Result<Option<T>> {
+        let Some(value) = self.take_text(name)? else { return Ok(None) };
+        T::parse(&value).map(Some).ok_or_else(|| ill_typed(name, &value, T::EXPECTED))
+    }
+
+    /// Takes a parameter that is one of several words.
+    ///
+    /// # Errors
+    /// `Config` if it is there twice, or none of them.
+    pub fn take_word<T: Copy>(&mut self, name: &'static str, words: &[(&'static str, T)]) -> Result<Option<T>> {
+        let Some(value) = self.take_text(name)? else { return Ok(None) };
+        match words.iter().find(|(word, _)| *word == value) {
+            Some((_, meaning)) => Ok(Some(*meaning)),
+            None => {
+                let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+                Err(ill_typed(name, &value, &format!("one of {}", words.join(", "))))
+            }
+        }
+    }
+
+    /// Refuses parameters that were not taken.
+    ///
+    /// # Errors
+    /// `Config`, naming the first one and listing all that could have been taken.
+    pub fn finish(mut self) -> Result<()> {
+        let Some((name, _)) = self.pairs.first() else { return Ok(()) };
+        self.known.sort_unstable();
+        let allowed = if self.known.is_empty() { "none".to_owned() } else { self.known.join(", ") };
+        Err(Error::new(ErrorKind::Config, format!("unknown parameter {name:?}; allowed are {allowed}")))
+    }
+
+    fn take_text(&mut self, name: &'static str) -> Result<Option<String>> {
+        self.known.push(name);
+        let mut values = self.pairs.extract_if(.., |(pair, _)| pair == name).map(|(_, value)| value);
+        let value = values.next();
+        if values.next().is_some() {
+            return Err(Error::new(ErrorKind::Config, format!("parameter {name:?} is given more than once")));
+        }
+        Ok(value)
+    }
+}
+
+fn ill_typed(name: &str, value: &str, expected: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("parameter {name:?} is {value:?}; allowed is {expected}"))
+}
+
+/// A type that a parameter can have.
+pub trait Setting: Sized {
+    /// What is allowed, for error messages.
+    const EXPECTED: &'static str;
+
+    /// The value of a text; `None` if it is none.
+    fn parse(text: &str) -> Option<Self>;
+}
+
+impl Setting for bool {
+    const EXPECTED: &'static str = "on or off";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "on" | "true" | "yes" | "1" => Some(true),
+            "off" | "false" | "no" | "0" => Some(false),
+            _ => None,
+        }
+    }
+}
+
+impl Setting for String {
+    const EXPECTED: &'static str = "text that is not empty";
+
+    fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+}
+
+macro_rules! whole_numbers {
+    ($($type:ty: $expected:literal),*) => {$(
+        impl Setting for $type {
+            const EXPECTED: &'static str = $expected;
+
+            fn parse(text: &str) -> Option<Self> {
+                text.parse().ok()
+            }
+        }
+    )*};
+}
+
+whole_numbers! {
+    u16: "a whole number from 0 to 65535",
+    u32: "a whole number from 0 to 4294967295",
+    u64: "a whole number",
+    usize: "a whole number"
+}
+
+impl Setting for Duration {
+    const EXPECTED: &'static str = "a time such as 500ms, 10s, 2m or 1h";
+
+    fn parse(text: &str) -> Option<Self> {
+        let (number, unit) = number_and_unit(text)?;
+        match unit {
+            "ms" => Some(Self::from_millis(number)),
+            "s" => Some(Self::from_secs(number)),
+            "m" => number.checked_mul(60).map(Self::from_secs),
+            "h" => number.checked_mul(3600).map(Self::from_secs),
+            _ => None,
+        }
+    }
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(pub usize);
+
+impl Setting for Bytes {
+    const EXPECTED: &'static str = "a size such as 4096, 512KiB or 64MiB";
+
+    fn parse(text: &str) -> Option<Self> {
+        let (number, unit) = number_and_unit(text)?;
+        let factor = match unit {
+            "" | "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return None,
+        };
+        usize::try_from(number.checked_mul(factor)?).ok().map(Self)
+    }
+}
+
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    Some((number.parse().ok()?, unit))
+}
+
+/// The URL with `***` in place of its password, for messages. Works on any text: what follows a scheme and stands before the last `@` of
+/// the authority is taken for credentials. A password in the query is hidden too.
+#[must_use]
+pub fn redact(url: &str) -> String {
+    let (before_query, query) = url.split_once('?').map_or((url, None), |(before, query)| (before, Some(query)));
+    let mut redacted = redact_authority(before_query);
+    if let Some(query) = query {
+        redacted.push('?');
+        redacted.push_str(&redact_query(query));
+    }
+    redacted
+}
+
+fn redact_authority(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    // A raw password may itself contain a slash or an at sign: everything up to the last at sign is suspect.
+    match rest.rsplit_once('@') {
+        Some((credentials, host)) => {
+            let user = credentials.split_once(':').map_or(credentials, |(user, _)| user);
+            let hidden = if credentials.contains(':') { ":***" } else { "" };
+            format!("{scheme}://{user}{hidden}@{host}")
+        }
+        None => url.to_owned(),
+    }
+}
+
+fn redact_query(query: &str) -> String {
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if is_secret(name) => format!("{name}=***"),
+        _ => pair.to_owned(),
+    });
+    pairs.collect::<Vec<_>>().join("&")
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "passwd", "secret", "token", "credential"].iter().any(|word| name.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_parameter_is_named_with_what_is_allowed() {
+        let mut query = Query::parse("histroy=on");
+        assert_eq!(query.take::<bool>("history").unwrap(), None);
+        assert_eq!(query.take::<usize>("buffer").unwrap(), None);
+        let error = query.finish().unwrap_err().to_string();
+        assert!(error.contains("\"histroy\"") && error.contains("buffer, history"), "{error}");
+    }
+
+    #[test]
+    fn an_ill_typed_parameter_is_named_with_its_value_and_type() {
+        let error = Query::parse("ttl=5x").take::<Duration>("ttl").unwrap_err().to_string();
+        assert!(error.contains("\"ttl\"") && error.contains("\"5x\"") && error.contains("10s"), "{error}");
+        let words = [("a", 1), ("b", 2)];
+        let error = Query::parse("mode=c").take_word("mode", &words).unwrap_err().to_string();
+        assert!(error.contains("one of a, b"), "{error}");
+        assert_eq!(Query::parse("mode=b").take_word("mode", &words).unwrap(), Some(2));
+    }
+
+    #[test]
+    fn a_parameter_given_twice_is_refused() {
+        let error = Query::parse("a=1&a=2").take::<usize>("a").unwrap_err().to_string();
+        assert!(error.contains("more than once"), "{error}");
+    }
+
+    #[test]
+    fn times_and_sizes_have_units() {
+        assert_eq!(Duration::parse("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!(Duration::parse("2h"), Some(Duration::from_secs(7200)));
+        assert_eq!(Duration::parse("7"), None, "a time needs a unit");
+        assert_eq!(Bytes::parse("64MiB"), Some(Bytes(64 << 20)));
+        assert_eq!(Bytes::parse("99999999999999GiB"), None);
+        assert_eq!(Bytes::parse("MiB"), None);
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(redact("redis://app:s3cret@host:1/0"), "redis://app:***@host:1/0");
+        assert_eq!(redact("redis://app:p@ss/w@host?a=b"), "redis://app:***@host?a=b");
+        assert_eq!(redact("nats://host?token=abc&x=1"), "nats://host?token=***&x=1");
+        assert_eq!(redact("memory://name"), "memory://name");
+        assert_eq!(redact("redis://user@host"), "redis://user@host");
+    }
+}
