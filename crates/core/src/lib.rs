@@ -4,6 +4,7 @@ pub mod adapter;
 pub mod backoff;
 pub mod capabilities;
 pub mod cluster;
+pub mod codec;
 pub mod counters;
 mod driver;
 pub mod emitter;

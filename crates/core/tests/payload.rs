@@ -1,5 +1,8 @@
 //! Payloads: both encodings hold the same values, and what is not valid is refused.
 
+// Helpers of tests unwrap like the tests themselves.
+#![allow(clippy::unwrap_used)]
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use trunkline_core::payload::{Payload, Rules};

@@ -29,6 +29,20 @@ impl<'a> Writer<'a> {
         Self { out, binary, comma: false }
     }
 
+    /// Appends to `out`, which ends in the middle of an object or array, behind a value.
+    pub(crate) fn resume(out: &'a mut Vec<u8>) -> Self {
+        Self { out, binary: Binary::Inline, comma: true }
+    }
+
+    /// A key that needs no escaping.
+    pub(crate) fn plain_key(&mut self, key: &str) {
+        self.separate();
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.comma = false;
+    }
+
     /// The binary values that were replaced by placeholders.
     #[must_use]
     pub fn into_attachments(self) -> Vec<Bytes> {

@@ -1,5 +1,7 @@
 //! The lexical layer of MessagePack.
 
+use std::borrow::Cow;
+
 use crate::payload::{Fault, MAX_DEPTH, Number, fault::Scan};
 
 /// A position in MessagePack data, from which one token after the other is read.
@@ -101,6 +103,11 @@ impl<'a> Scanner<'a> {
     /// Consumes one value of any kind, checking its structure and its depth ([`MAX_DEPTH`]). True if there is binary in it.
     pub fn skip(&mut self) -> Scan<bool> {
         super::skip(self, MAX_DEPTH)
+    }
+
+    /// Consumes the key of a map. One that is not text is read as JavaScript would convert it.
+    pub fn key(&mut self) -> Scan<Cow<'a, str>> {
+        super::stream::key_text(self.token()?)
     }
 
     fn list(&self, len: usize) -> Scan<Token<'a>> {

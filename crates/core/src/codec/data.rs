@@ -1,0 +1,319 @@
+//! The `data` object of a message, by its kind.
+
+use super::{
+    Body, BodyRef, Kind, Shape, Writer, opts,
+    reader::{Reader, set},
+    sockets,
+};
+use crate::{
+    error::{Error, Result},
+    id::{NodeId, RequestId},
+    message::{Answer, Heartbeat, Message, Response, SocketInfo},
+    payload::{Fault, Payload, Scan},
+    room::Room,
+    target::Target,
+};
+
+/// Writes the `data` object of a message. Of a heartbeat or a leave, which have none, nothing; and nothing of what these wires do not carry.
+///
+/// # Errors
+/// `Malformed` for a payload whose JSON was never valid, and for an event that is no list of arguments: it would break Node.js peers.
+pub fn write(writer: &mut impl Writer, body: BodyRef<'_>) -> Result<()> {
+    match body {
+        BodyRef::Message(message) => write_message(writer, message),
+        BodyRef::Response(response) => write_response(writer, response),
+    }
+}
+
+fn write_message(writer: &mut impl Writer, message: &Message) -> Result<()> {
+    match message {
+        Message::Broadcast { request, target, payload } => write_broadcast(writer, request.as_ref(), target, payload),
+        Message::Join { target, rooms } | Message::Leave { target, rooms } => {
+            writer.map(2, |data| {
+                write_opts(data, target);
+                data.field("rooms");
+                opts::write_rooms(data, rooms);
+            });
+            Ok(())
+        }
+        Message::Disconnect { target, close } => {
+            writer.map(2, |data| {
+                write_opts(data, target);
+                data.field("close");
+                data.boolean(*close);
+            });
+            Ok(())
+        }
+        Message::FetchSockets { request, target } => {
+            writer.map(2, |data| {
+                write_opts(data, target);
+                write_request(data, request);
+            });
+            Ok(())
+        }
+        Message::ServerSideEmit { request, payload } => write_server_side_emit(writer, request.as_ref(), payload),
+        Message::AllRooms { .. } | Message::Heartbeat(_) | Message::Leaving => Ok(()),
+    }
+}
+
+fn write_broadcast(
+    writer: &mut impl Writer,
+    request: Option<&RequestId>,
+    target: &Target,
+    payload: &Payload,
+) -> Result<()> {
+    writer.map(2 + usize::from(request.is_some()), |data| {
+        data.field("packet");
+        data.map(2, |packet| {
+            packet.field("type");
+            packet.number(PACKET_TYPE.into());
+            packet.field("data");
+            write_event(packet, payload)
+        })?;
+        if let Some(request) = request {
+            write_request(data, request);
+        }
+        write_opts(data, target);
+        Ok(())
+    })
+}
+
+/// Socket.IO's EVENT. Always, also with binary inside: the receiving node makes a BINARY_EVENT of it for its own clients.
+const PACKET_TYPE: u64 = 2;
+
+fn write_server_side_emit(writer: &mut impl Writer, request: Option<&RequestId>, payload: &Payload) -> Result<()> {
+    writer.map(1 + usize::from(request.is_some()), |data| {
+        if let Some(request) = request {
+            write_request(data, request);
+        }
+        data.field("packet");
+        write_event(data, payload)
+    })
+}
+
+fn write_event(writer: &mut impl Writer, payload: &Payload) -> Result<()> {
+    if !payload.is_args() {
+        return Err(Fault::Unexpected.at("event that is no list of arguments"));
+    }
+    writer.payload(payload).map_err(|fault| fault.at("payload"))
+}
+
+fn write_opts(writer: &mut impl Writer, target: &Target) {
+    writer.field("opts");
+    opts::write(writer, target);
+}
+
+fn write_request(writer: &mut impl Writer, request: &RequestId) {
+    writer.field("requestId");
+    writer.text(request.as_str());
+}
+
+fn write_response(writer: &mut impl Writer, response: &Response) -> Result<()> {
+    let fields = match &response.answer {
+        Answer::Rooms(_) => return Ok(()),
+        Answer::Ack(None) | Answer::ServerSideEmit(None) if !writer.writes_undefined() => 1,
+        _ => 2,
+    };
+    writer
+        .map(fields, |data| {
+            write_request(data, &response.request);
+            write_answer(data, &response.answer)
+        })
+        .map_err(|fault| fault.at("payload"))
+}
+
+fn write_answer(writer: &mut impl Writer, answer: &Answer) -> Scan<()> {
+    match answer {
+        Answer::Sockets(entries) => {
+            writer.field("sockets");
+            writer.list(entries, sockets::write)?;
+        }
+        Answer::ClientCount(count) => {
+            writer.field("clientCount");
+            writer.number(u64::from(*count).into());
+        }
+        Answer::Ack(Some(value)) | Answer::ServerSideEmit(Some(value)) => {
+            writer.field("packet");
+            writer.payload(value)?;
+        }
+        Answer::Ack(None) | Answer::ServerSideEmit(None) => {
+            if writer.writes_undefined() {
+                writer.field("packet");
+                writer.null();
+            }
+        }
+        Answer::Rooms(_) => {}
+    }
+    Ok(())
+}
+
+/// Reads the `data` object of a message of known kind. `from` is the sender; it becomes the node of fetched sockets.
+///
+/// # Errors
+/// `Malformed`, naming the field.
+pub fn read<'a>(reader: &mut impl Reader<'a>, kind: Kind, from: Option<&NodeId>) -> Result<Body> {
+    if !kind.has_data() {
+        reader.skip().map_err(|fault| fault.at("data"))?;
+        return body_without_data(kind).ok_or_else(|| Fault::Missing.at("data"));
+    }
+    let (mut body, _) = read_marking_surprises(reader, kind)?;
+    name_node(&mut body, from);
+    Ok(body)
+}
+
+/// As [`read`]. True if there was a container that this kind of message does not have; see [`peek`](super::peek()).
+pub(super) fn read_marking_surprises<'a>(reader: &mut impl Reader<'a>, kind: Kind) -> Result<(Body, bool)> {
+    let mut fields = Fields::default();
+    let mut map = reader.begin_map().map_err(|fault| fault.at("data"))?;
+    while let Some(key) = reader.next_key(&mut map).map_err(|fault| fault.at("data"))? {
+        fields.read(reader, kind, &key)?;
+    }
+    let surprise = fields.surprise;
+    Ok((fields.into_body(kind)?, surprise))
+}
+
+/// What needs no `data`: heartbeats, without what our own nodes add to them, and leaves.
+pub(super) fn body_without_data(kind: Kind) -> Option<Body> {
+    Some(Body::Message(match kind {
+        Kind::InitialHeartbeat => Message::Heartbeat(Heartbeat { initial: true, ..Heartbeat::default() }),
+        Kind::Heartbeat => Message::Heartbeat(Heartbeat::default()),
+        Kind::Leaving => Message::Leaving,
+        _ => return None,
+    }))
+}
+
+/// Fetched sockets live on the node that answered.
+pub(super) fn name_node(body: &mut Body, from: Option<&NodeId>) {
+    if let Body::Response(Response { answer: Answer::Sockets(sockets), .. }) = body {
+        for socket in sockets {
+            socket.node = from.cloned();
+        }
+    }
+}
+
+/// The fields of all kinds of `data`; which ones are read depends on the kind.
+#[derive(Default)]
+struct Fields {
+    packet: Option<Payload>,
+    target: Option<Target>,
+    request: Option<Option<RequestId>>,
+    rooms: Option<Vec<Room>>,
+    close: Option<Option<bool>>,
+    count: Option<u32>,
+    sockets: Option<Vec<SocketInfo>>,
+    surprise: bool,
+}
+
+impl Fields {
+    fn read<'a>(&mut self, reader: &mut impl Reader<'a>, kind: Kind, key: &str) -> Result<()> {
+        let (name, read) = match (key, kind) {
+            ("requestId", _) => {
+                ("data.requestId", read_request(reader).and_then(|request| set(&mut self.request, request)))
+            }
+            ("packet", Kind::Broadcast) => {
+                ("data.packet", read_packet(reader).and_then(|packet| set(&mut self.packet, packet)))
+            }
+            ("packet", Kind::ServerSideEmit) => {
+                ("data.packet", read_event(reader).and_then(|packet| set(&mut self.packet, packet)))
+            }
+            ("packet", Kind::ServerSideEmitAnswer | Kind::Ack) => {
+                ("data.packet", reader.payload().and_then(|packet| set(&mut self.packet, packet)))
+            }
+            ("opts", Kind::Broadcast | Kind::Join | Kind::Leave | Kind::Disconnect | Kind::FetchSockets) => {
+                let target = opts::read(reader)?;
+                ("data.opts", set(&mut self.target, target))
+            }
+            ("rooms", Kind::Join | Kind::Leave) => {
+                ("data.rooms", opts::read_rooms(reader).and_then(|rooms| set(&mut self.rooms, rooms)))
+            }
+            ("close", Kind::Disconnect) => {
+                ("data.close", reader.lenient(Reader::boolean).and_then(|close| set(&mut self.close, close)))
+            }
+            ("clientCount", Kind::ClientCount) => {
+                ("data.clientCount", read_count(reader).and_then(|count| set(&mut self.count, count)))
+            }
+            ("sockets", Kind::Sockets) => {
+                let sockets = sockets::read_all(reader)?;
+                ("data.sockets", set(&mut self.sockets, sockets))
+            }
+            _ => {
+                self.surprise |= matches!(reader.shape(), Ok(Shape::Map | Shape::Array));
+                ("data.*", reader.skip())
+            }
+        };
+        read.map_err(|fault| fault.at(name))
+    }
+
+    fn into_body(self, kind: Kind) -> Result<Body> {
+        Ok(match kind {
+            Kind::Sockets | Kind::ServerSideEmitAnswer | Kind::ClientCount | Kind::Ack => {
+                Body::Response(self.into_response(kind)?)
+            }
+            _ => Body::Message(self.into_message(kind)?),
+        })
+    }
+
+    fn into_message(self, kind: Kind) -> Result<Message> {
+        let request = self.request.flatten();
+        let target = || required(self.target, "data.opts");
+        Ok(match kind {
+            Kind::Broadcast => {
+                Message::Broadcast { request, target: target()?, payload: required(self.packet, "data.packet")? }
+            }
+            Kind::Join => Message::Join { target: target()?, rooms: required(self.rooms, "data.rooms")? },
+            Kind::Leave => Message::Leave { target: target()?, rooms: required(self.rooms, "data.rooms")? },
+            Kind::Disconnect => {
+                Message::Disconnect { target: target()?, close: self.close.flatten().unwrap_or_default() }
+            }
+            Kind::FetchSockets => {
+                Message::FetchSockets { request: required(request, "data.requestId")?, target: target()? }
+            }
+            _ => Message::ServerSideEmit { request, payload: required(self.packet, "data.packet")? },
+        })
+    }
+
+    fn into_response(self, kind: Kind) -> Result<Response> {
+        let answer = match kind {
+            Kind::Sockets => Answer::Sockets(required(self.sockets, "data.sockets")?),
+            Kind::ClientCount => Answer::ClientCount(required(self.count, "data.clientCount")?),
+            Kind::Ack => Answer::Ack(self.packet),
+            _ => Answer::ServerSideEmit(self.packet),
+        };
+        Ok(Response { request: required(self.request.flatten(), "data.requestId")?, answer })
+    }
+}
+
+fn required<T>(field: Option<T>, name: &str) -> Result<T, Error> {
+    field.ok_or_else(|| Fault::Missing.at(name))
+}
+
+/// Reads a packet, `{type, data}`, of which only the data matters: Node.js takes type 5 for broken, we take it for what was meant; and an
+/// id would make clients believe that an acknowledgement is wanted.
+fn read_packet<'a>(reader: &mut impl Reader<'a>) -> Scan<Payload> {
+    let mut data = None;
+    let mut map = reader.begin_map()?;
+    while let Some(key) = reader.next_key(&mut map)? {
+        match &*key {
+            "data" => set(&mut data, read_event(reader)?)?,
+            _ => reader.skip()?,
+        }
+    }
+    data.ok_or(Fault::Missing)
+}
+
+/// Reads `[event, ...arguments]`.
+fn read_event<'a>(reader: &mut impl Reader<'a>) -> Scan<Payload> {
+    if reader.shape()? != Shape::Array {
+        return Err(Fault::Unexpected);
+    }
+    reader.payload()
+}
+
+/// Reads a request id. Null is none: nobody could answer it.
+fn read_request<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<RequestId>> {
+    reader.optional(|reader| RequestId::new(reader.text()?).map_err(|_| Fault::TooLong))
+}
+
+fn read_count<'a>(reader: &mut impl Reader<'a>) -> Scan<u32> {
+    reader.number()?.as_u64().and_then(|count| u32::try_from(count).ok()).ok_or(Fault::Range)
+}

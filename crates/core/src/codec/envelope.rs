@@ -1,0 +1,254 @@
+//! The whole message: `{type, data, uid, nsp}`, and what our own nodes add.
+
+use bytes::Bytes;
+
+use super::{
+    Body, BodyRef, Header, JsonReader, Kind, MsgPackReader, Shape, Writer, data, peek,
+    reader::{Reader, set},
+    text,
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    id::{Namespace, NodeId},
+    message::{Channel, Heartbeat, Message, Stamp},
+    payload::{Fault, Scan},
+};
+
+/// A decoded message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded {
+    /// Who sent it; official peers always say.
+    pub from: Option<NodeId>,
+    /// For which namespace; messages of the PostgreSQL emitter do not say.
+    pub namespace: Option<Namespace>,
+    /// Its number, if one of our own nodes sent it.
+    pub stamp: Option<Stamp>,
+    /// What it says.
+    pub body: Body,
+}
+
+/// Decodes a message: JSON if it begins with a brace, MessagePack otherwise. Payloads are slices of `bytes` and keep all of it in memory.
+///
+/// # Errors
+/// `Unsupported` for a type of message that we do not know; `Malformed`, naming the field, for everything else.
+pub fn decode(bytes: &Bytes) -> Result<Decoded> {
+    let (decoded, surprise) = if bytes.first() == Some(&b'{') {
+        let text = text(bytes.clone())?;
+        let mut reader = JsonReader::new(&text);
+        let decoded = read(&mut reader)?;
+        reader.end().map_err(|fault| fault.at("message"))?;
+        decoded
+    } else {
+        let mut reader = MsgPackReader::new(bytes);
+        let decoded = read(&mut reader)?;
+        reader.end().map_err(|fault| fault.at("message"))?;
+        decoded
+    };
+    if surprise { without_contradiction(bytes, decoded) } else { Ok(decoded) }
+}
+
+/// A message with containers where none belong may be made to look, from its ends, like another one. What both readings agree on is fine.
+fn without_contradiction(bytes: &Bytes, decoded: Decoded) -> Result<Decoded> {
+    match peek(bytes) {
+        Some(header) if !header.describes(&decoded) => Err(Error::malformed("message: can be read in two ways")),
+        _ => Ok(decoded),
+    }
+}
+
+/// Writes a message without its end, so that fields can be added.
+pub(super) fn write<W: Writer>(
+    writer: &mut W,
+    kind: Kind,
+    from: &NodeId,
+    namespace: &Namespace,
+    body: BodyRef<'_>,
+) -> Result<()> {
+    writer.begin_map(Some(field_count(kind)));
+    writer.field("type");
+    writer.number(u64::from(kind.number()).into());
+    if kind.has_data() {
+        writer.field("data");
+        data::write(writer, body)?;
+    }
+    writer.field("uid");
+    writer.text(from.as_str());
+    writer.field("nsp");
+    writer.text(namespace.as_str());
+    Ok(())
+}
+
+/// How many fields a message has, without those that our own nodes add.
+pub(super) fn field_count(kind: Kind) -> usize {
+    3 + usize::from(kind.has_data())
+}
+
+fn read<'a, R: Reader<'a>>(reader: &mut R) -> Result<(Decoded, bool)> {
+    let mut envelope = Envelope::default();
+    let mut map = reader.begin_map().map_err(|fault| fault.at("message"))?;
+    while let Some(key) = reader.next_key(&mut map).map_err(|fault| fault.at("message"))? {
+        envelope.read(reader, &key)?;
+    }
+    envelope.into_decoded()
+}
+
+/// The fields of a message, as far as they are read.
+struct Envelope<R> {
+    kind: Option<Kind>,
+    data: Option<Data<R>>,
+    from: Option<Option<NodeId>>,
+    namespace: Option<Option<Namespace>>,
+    stamp: Option<Option<Stamp>>,
+    counters: Option<Option<Vec<Stamp>>>,
+    buckets: Option<Option<u16>>,
+    surprise: bool,
+}
+
+impl<R> Default for Envelope<R> {
+    fn default() -> Self {
+        Self {
+            kind: None,
+            data: None,
+            from: None,
+            namespace: None,
+            stamp: None,
+            counters: None,
+            buckets: None,
+            surprise: false,
+        }
+    }
+}
+
+/// The `data` of a message.
+enum Data<R> {
+    /// Read.
+    Body(Body),
+    /// The type comes later in the message: where to read it then.
+    Later(R),
+    /// There, but of no interest.
+    Ignored,
+}
+
+impl<'a, R: Reader<'a>> Envelope<R> {
+    fn read(&mut self, reader: &mut R, key: &str) -> Result<()> {
+        let (name, read) = match key {
+            "type" => {
+                let kind = read_kind(reader)?;
+                ("type", set(&mut self.kind, kind))
+            }
+            "data" => {
+                let data = self.read_data(reader)?;
+                ("data", set(&mut self.data, data))
+            }
+            "uid" => ("uid", reader.optional(read_node).and_then(|uid| set(&mut self.from, uid))),
+            "nsp" => ("nsp", reader.optional(read_namespace).and_then(|nsp| set(&mut self.namespace, nsp))),
+            "stamp" => ("stamp", reader.lenient(read_stamp).and_then(|stamp| set(&mut self.stamp, stamp))),
+            "counters" => ("counters", reader.lenient(read_counters).and_then(|read| set(&mut self.counters, read))),
+            "buckets" => ("buckets", reader.lenient(read_buckets).and_then(|read| set(&mut self.buckets, read))),
+            _ => {
+                self.surprise |= matches!(reader.shape(), Ok(Shape::Map | Shape::Array));
+                ("message", reader.skip())
+            }
+        };
+        read.map_err(|fault| fault.at(name))
+    }
+
+    fn read_data(&mut self, reader: &mut R) -> Result<Data<R>> {
+        let bookmark = reader.clone();
+        match self.kind {
+            Some(kind) if kind.has_data() => {
+                let (body, surprise) = data::read_marking_surprises(reader, kind)?;
+                self.surprise |= surprise;
+                return Ok(Data::Body(body));
+            }
+            _ => reader.skip().map_err(|fault| fault.at("data"))?,
+        }
+        Ok(if self.kind.is_none() { Data::Later(bookmark) } else { Data::Ignored })
+    }
+
+    fn into_decoded(mut self) -> Result<(Decoded, bool)> {
+        let kind = self.kind.ok_or_else(|| Fault::Missing.at("type"))?;
+        let mut body = self.take_body(kind)?;
+        let from = self.from.flatten();
+        data::name_node(&mut body, from.as_ref());
+        if let Body::Message(Message::Heartbeat(heartbeat)) = &mut body {
+            let counters = self.counters.flatten().unwrap_or_default();
+            *heartbeat = Heartbeat { counters, buckets: self.buckets.flatten(), ..*heartbeat };
+        }
+        let decoded = Decoded { from, namespace: self.namespace.flatten(), stamp: self.stamp.flatten(), body };
+        Ok((decoded, self.surprise))
+    }
+
+    fn take_body(&mut self, kind: Kind) -> Result<Body> {
+        if let Some(body) = data::body_without_data(kind) {
+            return Ok(body);
+        }
+        match self.data.take() {
+            Some(Data::Body(body)) => Ok(body),
+            Some(Data::Later(mut bookmark)) => {
+                let (body, surprise) = data::read_marking_surprises(&mut bookmark, kind)?;
+                self.surprise |= surprise;
+                Ok(body)
+            }
+            Some(Data::Ignored) | None => Err(Fault::Missing.at("data")),
+        }
+    }
+}
+
+pub(super) fn read_kind<'a>(reader: &mut impl Reader<'a>) -> Result<Kind> {
+    let number = reader.number().and_then(|number| number.as_u64().ok_or(Fault::Range));
+    let number = number.map_err(|fault| fault.at("type"))?;
+    Kind::from_number(number)
+        .ok_or_else(|| Error::new(ErrorKind::Unsupported, format!("message of unknown type {number}")))
+}
+
+pub(super) fn read_node<'a>(reader: &mut impl Reader<'a>) -> Scan<NodeId> {
+    NodeId::new(reader.text()?).map_err(|_| Fault::TooLong)
+}
+
+pub(super) fn read_namespace<'a>(reader: &mut impl Reader<'a>) -> Scan<Namespace> {
+    Ok(Namespace::new(&reader.text()?))
+}
+
+/// Reads `[channel, number]`.
+pub(super) fn read_stamp<'a>(reader: &mut impl Reader<'a>) -> Scan<Stamp> {
+    let mut pair = reader.begin_array()?;
+    let mut item = |reader: &mut _| match Reader::next_item(reader, &mut pair)? {
+        true => Reader::number(reader)?.as_u64().map(Some).ok_or(Fault::Range),
+        false => Ok(None),
+    };
+    match (item(reader)?, item(reader)?, item(reader)?) {
+        (Some(channel), Some(number), None) => {
+            let channel = Channel(u16::try_from(channel).map_err(|_| Fault::Range)?);
+            Ok(Stamp { channel, number })
+        }
+        _ => Err(Fault::Missing),
+    }
+}
+
+fn read_counters<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<Stamp>> {
+    let mut counters = Vec::new();
+    reader.items(|reader| {
+        counters.push(read_stamp(reader)?);
+        Ok(())
+    })?;
+    Ok(counters)
+}
+
+fn read_buckets<'a>(reader: &mut impl Reader<'a>) -> Scan<u16> {
+    reader.number()?.as_u64().and_then(|buckets| u16::try_from(buckets).ok()).ok_or(Fault::Range)
+}
+
+impl Header {
+    /// Whether this is what decoding the whole message tells.
+    fn describes(&self, decoded: &Decoded) -> bool {
+        let room = match &decoded.body {
+            Body::Message(Message::Broadcast { request: None, target, .. }) => target.single_room(),
+            _ => None,
+        };
+        self.from == decoded.from
+            && self.namespace == decoded.namespace
+            && self.stamp == decoded.stamp
+            && Some(self.kind) == BodyRef::from(&decoded.body).kind()
+            && (self.room.is_none() || self.room.as_ref() == room)
+    }
+}

@@ -1,0 +1,89 @@
+//! An encoded message, to which the transport's queue adds our own numbers.
+
+use super::{Format, Kind, Writer, envelope::field_count};
+use crate::{
+    message::Stamp,
+    payload::{Number, Rules, json, msgpack},
+};
+
+/// An encoded message that waits for its number.
+///
+/// The number of a message is handed out under the queue's lock, in the order of sending; the expensive part is done before, outside.
+/// Without numbers the bytes are exactly those of the official adapters, which ignore the fields added here.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    format: Format,
+    /// Everything but the end of the outermost map.
+    bytes: Vec<u8>,
+    fields: usize,
+    heartbeat: bool,
+    buckets: Option<u16>,
+}
+
+impl Frame {
+    pub(super) fn new(format: Format, bytes: Vec<u8>, kind: Kind, buckets: Option<u16>) -> Self {
+        let heartbeat = matches!(kind, Kind::InitialHeartbeat | Kind::Heartbeat);
+        Self { format, bytes, fields: field_count(kind), heartbeat, buckets }
+    }
+
+    /// Bytes of the message without our own numbers.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len() + usize::from(self.format == Format::Json)
+    }
+
+    /// Never.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Adds the number of the message, and to a heartbeat how far the sender has numbered its channels; `None` and nothing for messages
+    /// as the official adapters send them.
+    #[must_use]
+    pub fn finish(mut self, stamp: Option<Stamp>, counters: &[Stamp]) -> Vec<u8> {
+        let counters = if self.heartbeat { counters } else { &[] };
+        match self.format {
+            Format::Json => {
+                let mut writer = json::Writer::resume(&mut self.bytes);
+                add(&mut writer, stamp, self.buckets, counters);
+                self.bytes.push(b'}');
+            }
+            Format::MsgPack(_) => {
+                let mut writer = msgpack::Writer::new(&mut self.bytes, Rules::Notepack);
+                let added = add(&mut writer, stamp, self.buckets, counters);
+                // At most seven fields: the head of the map is this one byte.
+                self.bytes[0] = 0x80 | (self.fields + added) as u8;
+            }
+        }
+        self.bytes
+    }
+}
+
+/// Writes our own fields and counts them.
+fn add(writer: &mut impl Writer, stamp: Option<Stamp>, buckets: Option<u16>, counters: &[Stamp]) -> usize {
+    if let Some(stamp) = stamp {
+        writer.field("stamp");
+        write_stamp(writer, stamp);
+    }
+    if let Some(buckets) = buckets {
+        writer.field("buckets");
+        writer.number(u64::from(buckets).into());
+    }
+    if !counters.is_empty() {
+        writer.field("counters");
+        writer.begin_array(Some(counters.len()));
+        for &counter in counters {
+            write_stamp(writer, counter);
+        }
+        writer.end_array(Some(counters.len()));
+    }
+    usize::from(stamp.is_some()) + usize::from(buckets.is_some()) + usize::from(!counters.is_empty())
+}
+
+fn write_stamp(writer: &mut impl Writer, stamp: Stamp) {
+    writer.begin_array(Some(2));
+    writer.number(Number::Unsigned(stamp.channel.0.into()));
+    writer.number(Number::Unsigned(stamp.number));
+    writer.end_array(Some(2));
+}

@@ -1,0 +1,141 @@
+//! The `opts` of a message, which say for which sockets it is: `{rooms, except, flags}`.
+
+use std::time::Duration;
+
+use super::{
+    Shape, Writer,
+    reader::{Reader, set},
+};
+use crate::{
+    error::Result,
+    payload::{Fault, Number, Scan},
+    room::Room,
+    target::{Flags, Target},
+};
+
+/// Longest name of a room that is accepted from the network, in bytes.
+pub const MAX_ROOM_BYTES: usize = 4096;
+
+/// Writes `{rooms, except, flags}`.
+pub fn write(writer: &mut impl Writer, target: &Target) {
+    writer.map(3, |opts| {
+        opts.field("rooms");
+        write_rooms(opts, &target.rooms);
+        opts.field("except");
+        write_rooms(opts, &target.except);
+        opts.field("flags");
+        write_flags(opts, &target.flags);
+    });
+}
+
+/// Writes an array of rooms; number rooms are numbers.
+pub fn write_rooms(writer: &mut impl Writer, rooms: &[Room]) {
+    writer.begin_array(Some(rooms.len()));
+    for room in rooms {
+        match room {
+            Room::Text(name) => writer.text(name),
+            Room::Number(number) => writer.number(Number::Float(number.value())),
+        }
+    }
+    writer.end_array(Some(rooms.len()));
+}
+
+/// Writes the flags that are set, in the order in which Node.js applications set them. `local` is never on the wire.
+pub fn write_flags(writer: &mut impl Writer, flags: &Flags) {
+    let set = usize::from(flags.expect_single_response)
+        + usize::from(flags.volatile.is_some())
+        + usize::from(flags.compress.is_some())
+        + usize::from(flags.timeout.is_some());
+    writer.map(set, |fields| {
+        if flags.expect_single_response {
+            fields.field("expectSingleResponse");
+            fields.boolean(true);
+        }
+        if let Some(volatile) = flags.volatile {
+            fields.field("volatile");
+            fields.boolean(volatile);
+        }
+        if let Some(compress) = flags.compress {
+            fields.field("compress");
+            fields.boolean(compress);
+        }
+        if let Some(timeout) = flags.timeout {
+            fields.field("timeout");
+            fields.number(Number::Unsigned(milliseconds(timeout)));
+        }
+    });
+}
+
+/// Whole milliseconds, rounded up so that a short time does not become none.
+fn milliseconds(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+/// Reads `{rooms, except, flags}`. Each may be missing; as with the official adapters, no rooms means every socket.
+///
+/// # Errors
+/// `Malformed`, naming the field.
+pub fn read<'a>(reader: &mut impl Reader<'a>) -> Result<Target> {
+    let (mut rooms, mut except, mut flags) = (None, None, None);
+    let mut map = reader.begin_map().map_err(|fault| fault.at("opts"))?;
+    while let Some(key) = reader.next_key(&mut map).map_err(|fault| fault.at("opts"))? {
+        let (name, read) = match &*key {
+            "rooms" => ("opts.rooms", reader.optional(read_rooms).and_then(|read| set(&mut rooms, read))),
+            "except" => ("opts.except", reader.optional(read_rooms).and_then(|read| set(&mut except, read))),
+            "flags" => ("opts.flags", reader.optional(read_flags).and_then(|read| set(&mut flags, read))),
+            _ => ("opts.*", reader.skip()),
+        };
+        read.map_err(|fault| fault.at(name))?;
+    }
+    Ok(Target {
+        rooms: rooms.flatten().unwrap_or_default(),
+        except: except.flatten().unwrap_or_default(),
+        flags: flags.flatten().unwrap_or_default(),
+    })
+}
+
+/// Reads an array of rooms, or a single room.
+pub fn read_rooms<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<Room>> {
+    if reader.shape()? != Shape::Array {
+        return read_room(reader).map(|room| vec![room]);
+    }
+    let mut rooms = Vec::new();
+    reader.items(|reader| {
+        rooms.push(read_room(reader)?);
+        Ok(())
+    })?;
+    Ok(rooms)
+}
+
+/// Reads a room: text of at most [`MAX_ROOM_BYTES`], or a finite number. Anything else is refused: leaving it out could widen the target.
+pub fn read_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Room> {
+    if reader.shape()? == Shape::Number {
+        return Room::number(reader.number()?.as_f64()).ok_or(Fault::Range);
+    }
+    let name = reader.text()?;
+    if name.len() > MAX_ROOM_BYTES { Err(Fault::TooLong) } else { Ok(Room::new(name)) }
+}
+
+/// Reads flags. Unknown ones and those of another type are left out, and so is `local`.
+pub fn read_flags<'a>(reader: &mut impl Reader<'a>) -> Scan<Flags> {
+    let mut flags = Flags::default();
+    let mut map = reader.begin_map()?;
+    while let Some(key) = reader.next_key(&mut map)? {
+        match &*key {
+            "volatile" => flags.volatile = reader.lenient(Reader::boolean)?,
+            "compress" => flags.compress = reader.lenient(Reader::boolean)?,
+            "timeout" => flags.timeout = reader.lenient(Reader::number)?.and_then(duration),
+            "expectSingleResponse" => flags.expect_single_response = reader.lenient(Reader::boolean)? == Some(true),
+            _ => reader.skip()?,
+        }
+    }
+    Ok(flags)
+}
+
+/// A number of milliseconds; `None` if it is negative or beyond all measure.
+fn duration(milliseconds: Number) -> Option<Duration> {
+    match milliseconds.as_u64() {
+        Some(milliseconds) => Some(Duration::from_millis(milliseconds)),
+        None => Duration::try_from_secs_f64(milliseconds.as_f64() / 1000.0).ok(),
+    }
+}

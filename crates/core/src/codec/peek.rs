@@ -1,0 +1,174 @@
+//! What decides whether a message is wanted, without touching its payload.
+
+use bytes::Bytes;
+
+use super::{
+    Kind,
+    envelope::{read_kind, read_namespace, read_node, read_stamp},
+    opts,
+    reader::{Container, JsonReader, MsgPackReader, Reader, Shape, set},
+};
+use crate::{
+    id::{Namespace, NodeId},
+    message::Stamp,
+    payload::{ByteString, Scan},
+    room::Room,
+};
+
+/// What a message says about itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Header {
+    /// Its type.
+    pub kind: Kind,
+    /// Who sent it.
+    pub from: Option<NodeId>,
+    /// For which namespace.
+    pub namespace: Option<Namespace>,
+    /// Its number, if one of our own nodes sent it.
+    pub stamp: Option<Stamp>,
+    /// The room of a broadcast without acknowledgement to exactly one room. Nobody in it: no need to decode. (An acknowledged one
+    /// must be answered even then.)
+    pub room: Option<Room>,
+}
+
+/// Reads the header of a message. `None` if that would take decoding it: its layout is not that of the official adapters, or it is malformed.
+///
+/// JSON is read from both ends, since the sender comes after the payload; of MessagePack only the heads of values are looked at. The answer is
+/// never a wrong one: [`decode`](super::decode()) refuses what looks different from its ends than it is.
+#[must_use]
+pub fn peek(bytes: &Bytes) -> Option<Header> {
+    if bytes.first() == Some(&b'{') { peek_json(bytes) } else { peek_msgpack(bytes) }
+}
+
+/// How far from the end the sender is looked for: ids and namespaces are short.
+const TAIL_WINDOW: usize = 1024;
+
+/// How far before the sender the rooms are looked for.
+const OPTS_WINDOW: usize = 2048;
+
+/// `{"type":3,"data":{…},"uid":"…","nsp":"…"}`, with our own fields behind. What follows the last `,"uid":` can only be the end of the
+/// outermost object, because it is read to the closing brace without meeting another container; in valid JSON no string contains that text.
+fn peek_json(bytes: &Bytes) -> Option<Header> {
+    let (kind, after_type) = peek_kind(bytes)?;
+    let tail_at = if kind.has_data() { rfind(bytes, b",\"uid\":", TAIL_WINDOW)? } else { after_type };
+    let tail = ByteString::try_from(bytes.slice(tail_at + 1..)).ok()?;
+    let fields = Fields::read_tail(&mut JsonReader::new(&tail))?;
+    let data = bytes.slice(after_type..tail_at);
+    if kind.has_data() && !(data.starts_with(b",\"data\":{") && data.ends_with(b"}")) {
+        return None;
+    }
+    fields.namespace.as_ref()?;
+    let room = if kind == Kind::Broadcast { peek_room(&data) } else { None };
+    Some(fields.into_header(kind, room))
+}
+
+/// The type, and where its number ends.
+fn peek_kind(bytes: &[u8]) -> Option<(Kind, usize)> {
+    const START: &[u8] = b"{\"type\":";
+    let number = bytes.strip_prefix(START)?;
+    let digits = number.iter().take(2).take_while(|byte| byte.is_ascii_digit()).count();
+    let value = number[..digits].iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'));
+    let after = START.len() + digits;
+    let ends = number.get(digits) == Some(&b',') && number.first() != Some(&b'0');
+    Kind::from_number(value).filter(|_| ends).map(|kind| (kind, after))
+}
+
+/// The room in `,"data":{"packet":{…},"opts":{…}}`. Between packet and opts there is no request id, and nothing follows the opts.
+fn peek_room(data: &Bytes) -> Option<Room> {
+    const OPTS: &[u8; 8] = b",\"opts\":";
+    if !data.starts_with(b",\"data\":{\"packet\":{\"type\":2,\"data\":[") {
+        return None;
+    }
+    let at = rfind(data, OPTS, OPTS_WINDOW)?;
+    if data[..at].last() != Some(&b'}') {
+        return None;
+    }
+    let opts = ByteString::try_from(data.slice(at + OPTS.len()..data.len() - 1)).ok()?;
+    let mut reader = JsonReader::new(&opts);
+    let target = opts::read(&mut reader).ok()?;
+    reader.end().ok()?;
+    target.single_room().cloned()
+}
+
+/// Where `needle` begins last, among the last `window` bytes.
+fn rfind<const N: usize>(bytes: &[u8], needle: &[u8; N], window: usize) -> Option<usize> {
+    let start = bytes.len().saturating_sub(window);
+    bytes[start..].windows(N).rposition(|candidate| candidate == needle).map(|at| start + at)
+}
+
+/// From front to back: values are skipped by their length.
+fn peek_msgpack(bytes: &Bytes) -> Option<Header> {
+    let mut reader = MsgPackReader::new(bytes);
+    let (mut kind, mut room, mut fields) = (None, None, Fields::default());
+    let mut map = reader.begin_map().ok()?;
+    while let Some(key) = reader.next_key(&mut map).ok()? {
+        match &*key {
+            "type" => set(&mut kind, read_kind(&mut reader).ok()?).ok()?,
+            "data" if kind == Some(Kind::Broadcast) => room = read_room(&mut reader).ok()?,
+            "data" => reader.skip().ok()?,
+            _ => fields.read(&mut reader, &key).ok()?,
+        }
+    }
+    reader.end().ok()?;
+    Some(fields.into_header(kind?, room))
+}
+
+/// The room of a broadcast: the only one, unless acknowledgements are wanted.
+fn read_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
+    let (mut target, mut acknowledged) = (None, false);
+    let mut map = reader.begin_map()?;
+    while let Some(key) = reader.next_key(&mut map)? {
+        match &*key {
+            "opts" => target = opts::read(reader).ok(),
+            "requestId" => acknowledged = reader.optional(Reader::skip)?.is_some(),
+            _ => reader.skip()?,
+        }
+    }
+    let room = target.filter(|_| !acknowledged).and_then(|target| target.single_room().cloned());
+    Ok(room)
+}
+
+/// The short fields of a message.
+#[derive(Default)]
+struct Fields {
+    from: Option<Option<NodeId>>,
+    namespace: Option<Option<Namespace>>,
+    stamp: Option<Option<Stamp>>,
+}
+
+impl Fields {
+    /// Reads fields up to the end of the message. `None` if there is one that does not belong there.
+    fn read_tail(reader: &mut JsonReader<'_>) -> Option<Self> {
+        let mut fields = Self::default();
+        let mut map = Container::marked();
+        while let Some(key) = reader.next_key(&mut map).ok()? {
+            let own = matches!(&*key, "stamp" | "counters" | "buckets");
+            let container = matches!(reader.shape(), Ok(Shape::Map | Shape::Array));
+            if matches!(&*key, "type" | "data") || (container && !own) {
+                return None;
+            }
+            fields.read(reader, &key).ok()?;
+        }
+        reader.end().ok()?;
+        Some(fields)
+    }
+
+    fn read<'a>(&mut self, reader: &mut impl Reader<'a>, key: &str) -> Scan<()> {
+        match key {
+            "uid" => reader.optional(read_node).and_then(|from| set(&mut self.from, from)),
+            "nsp" => reader.optional(read_namespace).and_then(|namespace| set(&mut self.namespace, namespace)),
+            "stamp" => reader.lenient(read_stamp).and_then(|stamp| set(&mut self.stamp, stamp)),
+            _ => reader.skip(),
+        }
+    }
+
+    fn into_header(self, kind: Kind, room: Option<Room>) -> Header {
+        Header {
+            kind,
+            from: self.from.flatten(),
+            namespace: self.namespace.flatten(),
+            stamp: self.stamp.flatten(),
+            room,
+        }
+    }
+}

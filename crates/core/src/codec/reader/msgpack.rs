@@ -1,0 +1,102 @@
+//! Reads messages in MessagePack.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+
+use super::{Container, Reader, Shape};
+use crate::payload::{
+    Fault, Number, Payload, Scan,
+    msgpack::{Scanner, Token},
+};
+
+/// A [`Reader`] of MessagePack. Payloads are slices of the data.
+#[derive(Clone, Debug)]
+pub struct MsgPackReader<'a> {
+    source: &'a Bytes,
+    scanner: Scanner<'a>,
+}
+
+impl<'a> MsgPackReader<'a> {
+    /// Begins at the start of the data.
+    #[must_use]
+    pub fn new(source: &'a Bytes) -> Self {
+        Self { source, scanner: Scanner::new(source, 0) }
+    }
+
+    /// Nothing may follow.
+    pub fn end(&self) -> Scan<()> {
+        self.scanner.end()
+    }
+}
+
+impl<'a> Reader<'a> for MsgPackReader<'a> {
+    fn shape(&mut self) -> Scan<Shape> {
+        Ok(match self.scanner.peek()? {
+            0x00..=0x7f | 0xca..=0xd3 | 0xe0..=0xff => Shape::Number,
+            0x80..=0x8f | 0xde | 0xdf => Shape::Map,
+            0x90..=0x9f | 0xdc | 0xdd => Shape::Array,
+            0xa0..=0xbf | 0xd9..=0xdb => Shape::Text,
+            0xc0 => Shape::Null,
+            0xc2 | 0xc3 => Shape::Boolean,
+            _ => Shape::Other,
+        })
+    }
+
+    fn begin_map(&mut self) -> Scan<Container> {
+        match self.scanner.token()? {
+            Token::Map(len) => Ok(Container::sized(len)),
+            _ => Err(Fault::Unexpected),
+        }
+    }
+
+    fn next_key(&mut self, map: &mut Container) -> Scan<Option<Cow<'a, str>>> {
+        if map.advance() == Some(false) {
+            return Ok(None);
+        }
+        self.scanner.key().map(Some)
+    }
+
+    fn begin_array(&mut self) -> Scan<Container> {
+        match self.scanner.token()? {
+            Token::Array(len) => Ok(Container::sized(len)),
+            _ => Err(Fault::Unexpected),
+        }
+    }
+
+    fn next_item(&mut self, array: &mut Container) -> Scan<bool> {
+        Ok(array.advance() == Some(true))
+    }
+
+    fn boolean(&mut self) -> Scan<bool> {
+        match self.scanner.token()? {
+            Token::Boolean(value) => Ok(value),
+            _ => Err(Fault::Unexpected),
+        }
+    }
+
+    fn number(&mut self) -> Scan<Number> {
+        match self.scanner.token()? {
+            Token::Number(number) => Ok(number),
+            _ => Err(Fault::Unexpected),
+        }
+    }
+
+    fn text(&mut self) -> Scan<Cow<'a, str>> {
+        match self.scanner.token()? {
+            Token::Text(text) => Ok(String::from_utf8_lossy(text)),
+            _ => Err(Fault::Unexpected),
+        }
+    }
+
+    fn skip(&mut self) -> Scan<()> {
+        self.scanner.skip().map(|_| ())
+    }
+
+    fn payload(&mut self) -> Scan<Payload> {
+        let start = self.scanner.position();
+        let binary = self.scanner.skip()?;
+        let bytes = self.source.slice(start..self.scanner.position());
+        Ok(Payload::from_valid_msgpack(bytes, binary))
+    }
+}

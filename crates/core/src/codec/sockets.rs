@@ -1,0 +1,100 @@
+//! Sockets as fetched from other nodes: `{id, handshake, rooms, data}`.
+
+use super::{
+    Writer, opts,
+    reader::{Reader, set},
+};
+use crate::{
+    error::{Error, Result},
+    id::SocketId,
+    message::SocketInfo,
+    payload::{Fault, Payload, Scan},
+    room::Room,
+};
+
+/// Writes one socket. What is unknown becomes an empty object, so that code in Node.js can look into it.
+///
+/// # Errors
+/// A payload whose JSON was never valid.
+pub fn write(writer: &mut impl Writer, socket: &SocketInfo) -> Scan<()> {
+    writer.map(4, |fields| {
+        fields.field("id");
+        fields.text(socket.id.as_str());
+        fields.field("handshake");
+        write_object(fields, socket.handshake.as_ref())?;
+        fields.field("rooms");
+        opts::write_rooms(fields, &socket.rooms);
+        fields.field("data");
+        write_object(fields, socket.data.as_ref())
+    })
+}
+
+fn write_object(writer: &mut impl Writer, object: Option<&Payload>) -> Scan<()> {
+    match object {
+        Some(object) => writer.payload(object),
+        None => {
+            writer.map(0, |_| ());
+            Ok(())
+        }
+    }
+}
+
+/// Reads an array of sockets.
+///
+/// # Errors
+/// `Malformed`, naming the field.
+pub fn read_all<'a>(reader: &mut impl Reader<'a>) -> Result<Vec<SocketInfo>> {
+    let at = |fault: Fault| fault.at("sockets");
+    let mut sockets = Vec::new();
+    let mut array = reader.begin_array().map_err(at)?;
+    while reader.next_item(&mut array).map_err(at)? {
+        sockets.push(read(reader)?);
+    }
+    Ok(sockets)
+}
+
+/// Reads one socket. Only its id must be there. The answering node is not part of it.
+///
+/// # Errors
+/// `Malformed`, naming the field.
+pub fn read<'a>(reader: &mut impl Reader<'a>) -> Result<SocketInfo> {
+    let mut fields = Fields::default();
+    let mut map = reader.begin_map().map_err(|fault| fault.at("sockets[]"))?;
+    while let Some(key) = reader.next_key(&mut map).map_err(|fault| fault.at("sockets[]"))? {
+        fields.read(reader, &key)?;
+    }
+    let id = fields.id.ok_or_else(|| Fault::Missing.at("sockets[].id"))?;
+    Ok(SocketInfo {
+        id: SocketId::new(id)?,
+        node: None,
+        rooms: fields.rooms.flatten().unwrap_or_default(),
+        handshake: fields.handshake.flatten(),
+        data: fields.data.flatten(),
+    })
+}
+
+#[derive(Default)]
+struct Fields {
+    id: Option<String>,
+    handshake: Option<Option<Payload>>,
+    rooms: Option<Option<Vec<Room>>>,
+    data: Option<Option<Payload>>,
+}
+
+impl Fields {
+    fn read<'a>(&mut self, reader: &mut impl Reader<'a>, key: &str) -> Result<(), Error> {
+        let (name, read) = match key {
+            "id" => ("sockets[].id", reader.text().and_then(|id| set(&mut self.id, id.into_owned()))),
+            "handshake" => (
+                "sockets[].handshake",
+                reader.optional(Reader::payload).and_then(|read| set(&mut self.handshake, read)),
+            ),
+            "rooms" => {
+                ("sockets[].rooms", reader.optional(opts::read_rooms).and_then(|read| set(&mut self.rooms, read)))
+            }
+            "data" => ("sockets[].data", reader.optional(Reader::payload).and_then(|read| set(&mut self.data, read))),
+            _ => ("sockets[].*", reader.skip()),
+        };
+        read.map_err(|fault| fault.at(name))
+    }
+}
