@@ -6,12 +6,12 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, Serializer};
 
-use super::{ByteString, MAX_DEPTH, Number, Payload, json};
+use super::{ByteString, Fault, MAX_DEPTH, Number, Payload, json};
 use crate::error::{Error, Result};
 
 pub(super) fn value<T: Serialize + ?Sized>(value: &T) -> Result<Payload> {
     let mut out = Vec::with_capacity(128);
-    let attachments = write(&mut out, value, 0)?;
+    let Written { attachments, .. } = write(&mut out, value)?;
     finish(out, attachments)
 }
 
@@ -22,13 +22,14 @@ pub(super) fn event<T: Serialize + ?Sized>(name: &str, arguments: &T) -> Result<
     out.push(b'[');
     json::escape(&mut out, name);
     let start = out.len();
-    let attachments = write(&mut out, arguments, 1)?;
+    let Written { attachments, depth } = write(&mut out, arguments)?;
     match &out[start..] {
         b"null" | b"[]" => {
             out.truncate(start);
             out.push(b']');
         }
         [b'[', ..] => out[start] = b',',
+        _ if depth == MAX_DEPTH => return Err(Fault::TooDeep.at("value that cannot be encoded")),
         _ => {
             out.insert(start, b',');
             out.push(b']');
@@ -37,13 +38,21 @@ pub(super) fn event<T: Serialize + ?Sized>(name: &str, arguments: &T) -> Result<
     finish(out, attachments)
 }
 
-fn write<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T, depth: usize) -> Result<Vec<Bytes>> {
-    let mut attachments = Vec::new();
-    let format = Compact { attachments: &mut attachments, depth };
+/// What is known of a value after it was written.
+#[derive(Default)]
+struct Written {
+    attachments: Vec<Bytes>,
+    /// Containers inside each other, at the deepest place.
+    depth: usize,
+}
+
+fn write<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result<Written> {
+    let mut written = Written::default();
+    let format = Compact { written: &mut written, open: 0, digits: Vec::new() };
     value
         .serialize(&mut Serializer::with_formatter(&mut *out, format))
         .map_err(|error| Error::malformed("value that cannot be encoded").with_source(error))?;
-    Ok(attachments)
+    Ok(written)
 }
 
 fn finish(out: Vec<u8>, attachments: Vec<Bytes>) -> Result<Payload> {
@@ -54,39 +63,42 @@ fn finish(out: Vec<u8>, attachments: Vec<Bytes>) -> Result<Payload> {
 
 /// Formats as `JSON.stringify` does, and puts byte buffers aside.
 struct Compact<'a> {
-    attachments: &'a mut Vec<Bytes>,
-    depth: usize,
+    written: &'a mut Written,
+    open: usize,
+    digits: Vec<u8>,
 }
 
 impl Compact<'_> {
     fn begin<W: ?Sized + Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
-        self.depth += 1;
-        if self.depth > MAX_DEPTH {
-            return Err(io::Error::other("nested too deeply"));
+        self.open += 1;
+        self.written.depth = self.written.depth.max(self.open);
+        if self.open > MAX_DEPTH {
+            return Err(io::Error::other(Fault::TooDeep));
         }
         writer.write_all(bracket)
     }
 
     fn end<W: ?Sized + Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
-        self.depth -= 1;
+        self.open -= 1;
         writer.write_all(bracket)
     }
 }
 
 impl Formatter for Compact<'_> {
     fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        let mut text = Vec::with_capacity(24);
-        Number::Float(value).write_json(&mut text);
-        writer.write_all(&text)
+        self.digits.clear();
+        Number::Float(value).write_json(&mut self.digits);
+        writer.write_all(&self.digits)
     }
 
     fn write_f32<W: ?Sized + Write>(&mut self, writer: &mut W, value: f32) -> io::Result<()> {
-        self.write_f64(writer, f64::from(value))
+        // The digits that tell it from other f32, not those of the f64 next to it.
+        self.write_f64(writer, value.to_string().parse().unwrap_or(f64::NAN))
     }
 
     fn write_byte_array<W: ?Sized + Write>(&mut self, writer: &mut W, value: &[u8]) -> io::Result<()> {
-        write!(writer, "{{\"_placeholder\":true,\"num\":{}}}", self.attachments.len())?;
-        self.attachments.push(Bytes::copy_from_slice(value));
+        write!(writer, "{{\"_placeholder\":true,\"num\":{}}}", self.written.attachments.len())?;
+        self.written.attachments.push(Bytes::copy_from_slice(value));
         Ok(())
     }
 

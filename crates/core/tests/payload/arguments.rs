@@ -1,0 +1,51 @@
+//! Argument lists.
+
+use trunkline_core::payload::Payload;
+
+use crate::{json, msgpack, text_of};
+
+#[test]
+fn the_name_of_an_event_is_its_first_argument() {
+    assert_eq!(json(r#" [ "a\u0062\"" , 1]"#).event_name().as_deref(), Some("ab\""));
+    assert_eq!(msgpack(b"\x92\xa2ab\x01").event_name().as_deref(), Some("ab"));
+    for none in
+        [json("[]"), json("[1]"), json("{}"), json("\"a\""), msgpack(b"\x90"), msgpack(b"\x91\x01"), msgpack(b"\xa1a")]
+    {
+        assert_eq!(none.event_name(), None);
+    }
+}
+
+#[test]
+fn only_arrays_are_argument_lists() {
+    assert!(json(" []").is_args());
+    assert!(msgpack(b"\xdc\x00\x00").is_args());
+    assert!(!json("{}").is_args());
+    assert!(!msgpack(b"\x80").is_args());
+}
+
+#[test]
+fn an_offset_is_appended_in_both_encodings() {
+    let appended = |payload: Payload| text_of(&payload.with_appended_text("1-0\""));
+    assert_eq!(appended(json("[\"a\"]")), r#"["a","1-0\""]"#);
+    assert_eq!(appended(json(" [ ] \n")), r#" [,"1-0\""]"#.replace(',', ""));
+    assert_eq!(appended(msgpack(b"\x91\xa1a")), r#"["a","1-0\""]"#);
+    assert_eq!(appended(msgpack(b"\x90")), r#"["1-0\""]"#);
+    assert_eq!(appended(json("{}")), "{}");
+    assert_eq!(appended(msgpack(b"\x80")), "{}");
+}
+
+#[test]
+fn appending_moves_to_the_next_width_of_a_list() {
+    for len in [14, 15, 16, 65_534, 65_535, 65_536] {
+        let text = format!("[{}]", vec!["0"; len].join(","));
+        let packed = json(&text).to_msgpack(trunkline_core::payload::Rules::Notepack).unwrap();
+        let appended = msgpack(&packed).with_appended_text("x");
+        assert_eq!(appended, json(&text.replace(']', ",\"x\"]")), "{len}");
+    }
+}
+
+#[test]
+fn appending_keeps_binary() {
+    let payload = Payload::from_json_with(r#"["a",{"_placeholder":true,"num":0}]"#, vec![vec![1].into()]).unwrap();
+    assert_eq!(payload.with_appended_text("o"), msgpack(b"\x93\xa1a\xc4\x01\x01\xa1o"));
+}
