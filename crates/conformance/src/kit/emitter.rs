@@ -1,0 +1,68 @@
+//! An emitter into a test cluster.
+
+use std::{ops::Deref, panic::Location, sync::Arc};
+
+use trunkline_core::{Backend, Emitter, Namespace, Payload, Target};
+
+use super::{
+    cluster::Roster,
+    failure::{Checked, Failure},
+    marker::Marker,
+    node::{Path, paths, wait_everywhere},
+};
+
+/// An emitter whose effects can be waited for. Derefs to the [`Emitter`].
+#[derive(Clone, Debug)]
+pub struct TestEmitter {
+    emitter: Emitter,
+    namespace: Namespace,
+    backend: Backend,
+    roster: Arc<Roster>,
+}
+
+impl TestEmitter {
+    pub(super) fn new(emitter: Emitter, backend: Backend, roster: Arc<Roster>) -> Self {
+        Self { emitter, namespace: Namespace::new("/"), backend, roster }
+    }
+
+    /// The same emitter, for another namespace.
+    #[must_use]
+    pub fn of(&self, namespace: &str) -> Self {
+        Self { emitter: self.emitter.of(namespace), namespace: Namespace::new(namespace), ..self.clone() }
+    }
+
+    /// Broadcasts an event without arguments.
+    pub async fn emit(&self, target: Target, name: &str) -> Checked {
+        Ok(self.emitter.emit(target, Payload::event(name, &())?).await?)
+    }
+
+    /// As [`TestNode::settle`](super::TestNode::settle).
+    #[track_caller]
+    pub fn settle(&self) -> impl Future<Output = Checked> {
+        let at = Location::caller();
+        async move {
+            let seats = self.roster.seats(&self.namespace);
+            for path in paths(self.backend.transport.capabilities(), &seats) {
+                let marker = Marker::unique();
+                self.send_marker(&path, marker).await.map_err(|error| Failure::at(at, error.to_string()))?;
+                wait_everywhere(at, &path, marker, seats.iter()).await?;
+            }
+            Ok(())
+        }
+    }
+
+    async fn send_marker(&self, path: &Path, marker: Marker) -> trunkline_core::Result<()> {
+        match path {
+            Path::Broadcast(target) => self.emitter.emit(target.clone(), marker.payload()).await,
+            Path::ServerSide => self.emitter.server_side_emit(marker.payload()).await,
+        }
+    }
+}
+
+impl Deref for TestEmitter {
+    type Target = Emitter;
+
+    fn deref(&self) -> &Emitter {
+        &self.emitter
+    }
+}

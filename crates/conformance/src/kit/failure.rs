@@ -1,0 +1,80 @@
+//! Why a case failed, for a reader who has only the log.
+
+use std::{
+    fmt::{self, Debug},
+    panic::Location,
+};
+
+use trunkline_core::Error;
+
+/// Why a case failed, and on which line of it.
+#[derive(Clone)]
+pub struct Failure {
+    text: String,
+    at: &'static Location<'static>,
+}
+
+/// What a step of a case returns.
+pub type Checked<T = ()> = Result<T, Failure>;
+
+impl Failure {
+    /// A failure at the place of the call.
+    #[track_caller]
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), at: Location::caller() }
+    }
+
+    pub(crate) fn at(at: &'static Location<'static>, text: impl Into<String>) -> Self {
+        Self { text: text.into(), at }
+    }
+}
+
+impl From<Error> for Failure {
+    #[track_caller]
+    fn from(error: Error) -> Self {
+        Self { text: format!("an operation failed: {error}"), at: Location::caller() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}:{})", self.text, self.at.file(), self.at.line())
+    }
+}
+
+impl Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Fails with `what` unless `condition` holds.
+#[track_caller]
+pub fn check(condition: bool, what: impl Into<String>) -> Checked {
+    if condition { Ok(()) } else { Err(Failure::new(what)) }
+}
+
+/// Fails unless both are equal, and shows them. Takes values, as `assert_eq!` seems to.
+#[track_caller]
+#[allow(clippy::needless_pass_by_value)]
+pub fn check_eq<A: PartialEq<B> + Debug, B: Debug>(actual: A, expected: B, what: &str) -> Checked {
+    if actual == expected {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{what}: got {}, expected {}", brief(&actual), brief(&expected))))
+}
+
+/// A value as text, shortened in the middle.
+pub(crate) fn brief(value: &impl Debug) -> String {
+    const MOST: usize = 600;
+    let text = format!("{value:?}");
+    if text.chars().count() <= MOST {
+        return text;
+    }
+    let head: String = text.chars().take(MOST / 2).collect();
+    let tail: String = text.chars().skip(text.chars().count() - MOST / 2).collect();
+    format!("{head} … {tail}")
+}

@@ -1,0 +1,159 @@
+//! What reaches a node, seen between the cluster and the server.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    panic::Location,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use trunkline_core::{
+    Delivered, Local, LocalAbilities, NodeId, Offset, Payload, Replies, Reply, Room, SocketInfo, Target,
+};
+
+use super::{
+    failure::{Checked, brief},
+    marker::Marker,
+    watchable::Watchable,
+};
+
+/// A server-side event, as a node got it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerSideEvent {
+    /// The node that emitted it.
+    pub from: NodeId,
+    /// Event name and arguments.
+    pub payload: Payload,
+    /// Whether an answer is asked for.
+    pub wants_answer: bool,
+}
+
+/// A [`Local`] that passes everything on to another one, and keeps markers and server-side events.
+pub(crate) struct Observer {
+    server: Arc<dyn Local>,
+    record: Watchable<Record>,
+    handler: Mutex<Handler>,
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    markers: HashSet<Marker>,
+    events: Vec<ServerSideEvent>,
+}
+
+/// What becomes of server-side events that ask for an answer.
+#[derive(Debug, Default)]
+pub(crate) enum Handler {
+    /// They go to the server.
+    #[default]
+    None,
+    /// This is the answer.
+    Answer(Option<Payload>),
+    /// They are kept unanswered.
+    Keep(Vec<Reply>),
+}
+
+impl Observer {
+    pub(crate) fn new(server: Arc<dyn Local>) -> Self {
+        Self { server, record: Watchable::default(), handler: Mutex::default() }
+    }
+
+    pub(crate) fn set_handler(&self, handler: Handler) {
+        *self.handler.lock().unwrap_or_else(PoisonError::into_inner) = handler;
+    }
+
+    pub(crate) fn events(&self) -> Vec<ServerSideEvent> {
+        self.record.read(|record| record.events.clone())
+    }
+
+    pub(crate) async fn wait_for_events(
+        &self,
+        at: &'static Location<'static>,
+        patience: Duration,
+        count: usize,
+    ) -> Checked<Vec<ServerSideEvent>> {
+        let enough = |record: &Record| (record.events.len() >= count).then(|| record.events.clone());
+        let describe = |record: &Record| {
+            format!("{} of {count} server-side events arrived: {}", record.events.len(), brief(&record.events))
+        };
+        self.record.until(at, patience, enough, describe).await
+    }
+
+    pub(crate) async fn wait_for_marker(
+        &self,
+        at: &'static Location<'static>,
+        patience: Duration,
+        marker: Marker,
+    ) -> Checked {
+        let arrived = |record: &Record| record.markers.contains(&marker).then_some(());
+        self.record.until(at, patience, arrived, |_| "a marker did not reach a node".to_owned()).await
+    }
+
+    /// A marker passes all clients, behind what they were sent before it, whatever its target was.
+    fn mark(&self, marker: Marker, payload: &Payload) {
+        self.server.deliver(&Target::all(), payload, None);
+        self.record.update(|record| record.markers.insert(marker));
+    }
+}
+
+impl Local for Observer {
+    fn abilities(&self) -> LocalAbilities {
+        self.server.abilities()
+    }
+
+    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> Delivered {
+        let Some(marker) = Marker::of(payload) else { return self.server.deliver(target, payload, offset) };
+        self.mark(marker, payload);
+        Delivered::default()
+    }
+
+    fn deliver_with_ack(&self, target: &Target, payload: &Payload, timeout: Duration, acks: Replies) -> u32 {
+        self.server.deliver_with_ack(target, payload, timeout, acks)
+    }
+
+    fn sockets(&self, target: &Target) -> Vec<SocketInfo> {
+        self.server.sockets(target)
+    }
+
+    fn rooms(&self) -> Vec<Room> {
+        self.server.rooms()
+    }
+
+    fn has_room(&self, room: &Room) -> bool {
+        self.server.has_room(room)
+    }
+
+    fn join(&self, target: &Target, rooms: &[Room]) {
+        self.server.join(target, rooms);
+    }
+
+    fn leave(&self, target: &Target, rooms: &[Room]) {
+        self.server.leave(target, rooms);
+    }
+
+    fn disconnect(&self, target: &Target, close: bool) {
+        self.server.disconnect(target, close);
+    }
+
+    fn server_side_event(&self, from: &NodeId, payload: &Payload, reply: Option<Reply>) {
+        if let Some(marker) = Marker::of(payload) {
+            return self.mark(marker, payload);
+        }
+        let event = ServerSideEvent { from: from.clone(), payload: payload.clone(), wants_answer: reply.is_some() };
+        self.record.update(|record| record.events.push(event));
+        let mut handler = self.handler.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&mut *handler, reply) {
+            (Handler::None, reply) => self.server.server_side_event(from, payload, reply),
+            (Handler::Answer(value), Some(reply)) => reply.answer(value.clone()),
+            (Handler::Keep(kept), Some(reply)) => kept.push(reply),
+            (_, None) => {}
+        }
+    }
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observer").field("server", &self.server).finish_non_exhaustive()
+    }
+}

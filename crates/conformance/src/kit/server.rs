@@ -1,0 +1,150 @@
+//! A server, as the suite needs one: sockets that remember what they get.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use trunkline_core::{
+    Delivered, Local, LocalAbilities, NodeId, Offset, Payload, Replies, Reply, Room, RoomIndex, SocketId, SocketInfo,
+    Target,
+};
+
+use super::{recorder::Packet, socket::Client};
+
+/// A server whose [`Local`] the suite exercises. [`RoomServer`] is one; bring your own to run the suite over another `Local`.
+pub trait Server: fmt::Debug + Send + Sync + 'static {
+    /// What the server lends to the cluster. It lives as long as the server.
+    fn local(&self) -> Arc<dyn Local>;
+
+    /// A client connects, and becomes a member of the room named by its id and of `rooms`. From here on `client` is told everything that
+    /// the client would be sent.
+    fn connect(&self, client: Arc<Client>, rooms: &[Room]);
+}
+
+/// Passes one client's acknowledgement on; without a value if it has none.
+pub type Acknowledge = Box<dyn FnOnce(Option<Payload>) + Send>;
+
+/// A server that is nothing but rooms and clients, over [`RoomIndex`].
+#[derive(Clone, Debug, Default)]
+pub struct RoomServer {
+    rooms: Arc<Rooms>,
+}
+
+impl Server for RoomServer {
+    fn local(&self) -> Arc<dyn Local> {
+        Arc::clone(&self.rooms) as Arc<dyn Local>
+    }
+
+    fn connect(&self, client: Arc<Client>, rooms: &[Room]) {
+        let id = client.id().clone();
+        let mut state = self.rooms.lock();
+        state.index.insert(id.clone());
+        state.index.join(&id, &Room::new(id.as_str()));
+        for room in rooms {
+            state.index.join(&id, room);
+        }
+        state.clients.insert(id, client);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Rooms {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    index: RoomIndex<SocketId>,
+    clients: HashMap<SocketId, Arc<Client>>,
+}
+
+impl Rooms {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn matching(&self, target: &Target) -> Vec<Arc<Client>> {
+        let state = self.lock();
+        let mut clients = Vec::new();
+        state.index.for_each_match(target, |id| clients.extend(state.clients.get(id).cloned()));
+        clients
+    }
+
+    fn describe(&self, client: &Client) -> SocketInfo {
+        let rooms = self.lock().index.rooms_of(client.id()).into_iter().flatten().cloned().collect();
+        let (handshake, data) = client.details();
+        SocketInfo { id: client.id().clone(), node: None, rooms, handshake, data }
+    }
+}
+
+impl Local for Rooms {
+    fn abilities(&self) -> LocalAbilities {
+        LocalAbilities { close_connections: true, number_rooms: true }
+    }
+
+    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> Delivered {
+        let clients = self.matching(target);
+        for client in &clients {
+            let packet =
+                Packet { payload: payload.clone(), offset: offset.cloned(), flags: target.flags, wants_ack: false };
+            client.packet(packet);
+        }
+        Delivered { sent: clients.len() as u64, dropped: 0 }
+    }
+
+    fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: Replies) -> u32 {
+        let clients = self.matching(target);
+        for client in &clients {
+            let packet = Packet { payload: payload.clone(), offset: None, flags: target.flags, wants_ack: true };
+            let acks = acks.clone();
+            client.request(packet, Box::new(move |value| acks.ack(value)));
+        }
+        u32::try_from(clients.len()).unwrap_or(u32::MAX)
+    }
+
+    fn sockets(&self, target: &Target) -> Vec<SocketInfo> {
+        self.matching(target).iter().map(|client| self.describe(client)).collect()
+    }
+
+    fn rooms(&self) -> Vec<Room> {
+        self.lock().index.rooms().cloned().collect()
+    }
+
+    fn has_room(&self, room: &Room) -> bool {
+        self.lock().index.has_room(room)
+    }
+
+    fn join(&self, target: &Target, rooms: &[Room]) {
+        let mut state = self.lock();
+        for id in state.index.matching(target) {
+            for room in rooms {
+                state.index.join(&id, room);
+            }
+        }
+    }
+
+    fn leave(&self, target: &Target, rooms: &[Room]) {
+        let mut state = self.lock();
+        for id in state.index.matching(target) {
+            for room in rooms {
+                state.index.leave(&id, room);
+            }
+        }
+    }
+
+    fn disconnect(&self, target: &Target, close: bool) {
+        for client in self.matching(target) {
+            let mut state = self.lock();
+            state.index.remove(client.id());
+            state.clients.remove(client.id());
+            drop(state);
+            client.disconnect(close);
+        }
+    }
+
+    /// Without a handler there is no answer.
+    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<Reply>) {}
+}
