@@ -1,0 +1,139 @@
+//! What every private broker can do.
+
+use std::{fmt, path::Path, pin::Pin, sync::Arc, time::Duration};
+
+use rustix::process::Signal;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::{error::Result, port::Port, process::Process};
+
+/// Asks once whether the broker serves; an error means not yet.
+pub(crate) type Probe = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + Sync>;
+
+/// Makes a [`Probe`] of an async closure over something cheap to clone.
+pub(crate) fn probe<T, F>(with: T, ask: impl Fn(T) -> F + Send + Sync + 'static) -> Probe
+where
+    T: Clone + Send + Sync + 'static,
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    Arc::new(move || Box::pin(ask(with.clone())))
+}
+
+/// How long a broker may take to serve. RabbitMQ takes 7 s when two start at once, and more on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A broker process of our own: on a free loopback port, in a folder of its own, killed when dropped and when the test process ends.
+///
+/// It comes back on the same port with the same folder. All methods may be called from any task and runtime.
+pub struct Broker {
+    process: Process,
+    probe: Probe,
+    url: String,
+    port: Port,
+}
+
+impl Broker {
+    /// Starts the process and returns when it serves.
+    pub(crate) async fn start(process: Process, probe: Probe, url: String, port: Port) -> Result<Self> {
+        let broker = Self { process, probe, url, port };
+        broker.restart().await?;
+        Ok(broker)
+    }
+
+    /// Where it listens, in the form its clients take, with the password if there is one.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// The folder with its data, its `log` and its certificates.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.process.folder()
+    }
+
+    /// Kills it like a crash (SIGKILL) and returns when it has ended. Nothing to do if it is down.
+    ///
+    /// # Errors
+    /// If the operating system refuses.
+    pub async fn kill(&self) -> Result<()> {
+        self.process.end(Signal::KILL).await
+    }
+
+    /// Asks it to end in good order and returns when it has ended. Nothing to do if it is down.
+    ///
+    /// # Errors
+    /// If the operating system refuses.
+    pub async fn stop(&self) -> Result<()> {
+        self.process.stop().await
+    }
+
+    /// Kills it if it runs, starts it on the same port and folder, and returns when it serves.
+    ///
+    /// # Errors
+    /// If it ends, or does not serve in time; with the end of its log.
+    pub async fn restart(&self) -> Result<()> {
+        self.kill().await?;
+        self.process.start()?;
+        self.ready().await
+    }
+
+    /// Returns when it serves.
+    ///
+    /// # Errors
+    /// If it ends, or does not serve in time; with the end of its log.
+    pub async fn ready(&self) -> Result<()> {
+        let mut last = None;
+        let served = timeout(PATIENCE, async {
+            let mut ticks = interval(Duration::from_millis(5));
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                self.process.check()?;
+                match (self.probe)().await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => last = Some(error),
+                }
+            }
+        })
+        .await;
+        served.unwrap_or_else(|_| {
+            let last = last.map(|error| error.to_string()).unwrap_or_default();
+            Err(self.process.not_ready(format!("it does not serve after {PATIENCE:?}: {last}")))
+        })
+    }
+
+    /// Stops its execution (SIGSTOP): connections stay open and nobody answers.
+    ///
+    /// # Errors
+    /// If it is down.
+    pub fn freeze(&self) -> Result<()> {
+        self.process.signal(Signal::STOP)
+    }
+
+    /// Lets it go on after [`Broker::freeze`].
+    ///
+    /// # Errors
+    /// If it is down.
+    pub fn thaw(&self) -> Result<()> {
+        self.process.signal(Signal::CONT)
+    }
+
+    /// Its process id while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.pid()
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("name", &self.process.name()).field("port", &self.port()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,179 @@
+//! One broker process that can be killed, frozen and started again in its place.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{self, File, OpenOptions},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    error::{Error, Result},
+    guard::Guard,
+};
+
+/// How a broker is started, always in the same way.
+#[derive(Debug, Default)]
+pub(crate) struct Recipe {
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    /// Only these variables, if there are any.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// User and group to become, when root starts what refuses to be root.
+    pub(crate) user: Option<(u32, u32)>,
+    /// The signal that asks it to end in good order and soon.
+    pub(crate) stop_signal: Option<Signal>,
+}
+
+impl Recipe {
+    pub(crate) fn new(program: PathBuf) -> Self {
+        Self { program, ..Self::default() }
+    }
+
+    pub(crate) fn args<S: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = S>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+}
+
+/// A folder of its own for a broker, removed with the guard that watches it.
+pub(crate) fn folder(kind: &str, port: u16) -> Result<PathBuf> {
+    let path = std::env::temp_dir().join(format!("trunkline-{kind}-{port}"));
+    // Whoever held the port before is gone, or this process would not have it.
+    match fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io(format!("remove {}", path.display()))(error));
+        }
+        _ => {}
+    }
+    fs::create_dir_all(&path).map_err(Error::io(format!("create {}", path.display())))?;
+    Ok(path)
+}
+
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    recipe: Recipe,
+    folder: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    child: Option<Child>,
+    guard: Guard,
+}
+
+impl Process {
+    /// Does not start it yet.
+    pub(crate) fn new(name: String, recipe: Recipe, folder: PathBuf) -> Result<Self> {
+        let guard = Guard::start(&folder)?;
+        Ok(Self { name, recipe, folder, state: Mutex::new(State { child: None, guard }) })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.lock().child.as_ref().map(Child::id)
+    }
+
+    pub(crate) fn start(&self) -> Result<()> {
+        let mut state = self.lock();
+        if state.child.is_some() {
+            return Err(self.not_ready("it is running already"));
+        }
+        let child = self.command()?.spawn().map_err(Error::io(format!("start {}", self.recipe.program.display())))?;
+        state.guard.watch(Some(child.id()))?;
+        state.child = Some(child);
+        Ok(())
+    }
+
+    fn command(&self) -> Result<Command> {
+        let log = self.log()?;
+        let errors = log.try_clone().map_err(Error::io("duplicate a log file"))?;
+        let mut command = Command::new(&self.recipe.program);
+        command.args(&self.recipe.arguments).current_dir(&self.folder);
+        command.stdin(Stdio::null()).stdout(log).stderr(errors);
+        if !self.recipe.environment.is_empty() {
+            command.env_clear().envs(self.recipe.environment.iter().map(|(name, value)| (name, value)));
+        }
+        if let Some((user, group)) = self.recipe.user {
+            command.uid(user).gid(group);
+        }
+        Ok(command)
+    }
+
+    fn log(&self) -> Result<File> {
+        let path = self.folder.join("log");
+        OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(format!("open {}", path.display())))
+    }
+
+    /// Whether it still runs; an error says how it ended.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.lock().child.as_mut().map(Child::try_wait) {
+            None => Err(self.not_ready("it was stopped")),
+            Some(Ok(None)) => Ok(()),
+            Some(Ok(Some(status))) => Err(self.not_ready(format!("it ended with {status}"))),
+            Some(Err(error)) => Err(Error::io("wait for a broker")(error)),
+        }
+    }
+
+    pub(crate) fn not_ready(&self, reason: impl Into<String>) -> Error {
+        let log = fs::read(self.folder.join("log")).unwrap_or_default();
+        let tail = String::from_utf8_lossy(&log[log.len().saturating_sub(4_000)..]).into_owned();
+        Error::NotReady { broker: self.name.clone(), reason: reason.into(), log: tail }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let Some(pid) = self.pid().and_then(|pid| Pid::from_raw(pid.cast_signed())) else {
+            return Err(self.not_ready("it was stopped"));
+        };
+        kill_process(pid, signal).map_err(|error| Error::io(format!("signal {}", self.name))(error.into()))
+    }
+
+    /// Sends the signal and returns when the process has ended. Nothing to do if it is not running.
+    pub(crate) async fn end(&self, signal: Signal) -> Result<()> {
+        if self.pid().is_none() {
+            return Ok(());
+        }
+        self.signal(signal)?;
+        // A frozen process heeds only SIGKILL.
+        self.signal(Signal::CONT)?;
+        let Some(mut child) = self.lock().child.take() else { return Ok(()) };
+        let ended = tokio::task::spawn_blocking(move || child.wait()).await;
+        match ended {
+            Ok(Ok(_)) => self.lock().guard.watch(None),
+            Ok(Err(error)) => Err(Error::io(format!("wait for {}", self.name))(error)),
+            Err(error) => Err(self.not_ready(error.to_string())),
+        }
+    }
+
+    pub(crate) async fn stop(&self) -> Result<()> {
+        self.end(self.recipe.stop_signal.unwrap_or(Signal::TERM)).await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let mut state = self.lock();
+        state.guard.end();
+        if let Some(mut child) = state.child.take() {
+            // The guard has killed it; this only collects what is left of it.
+            let _ = child.wait();
+        }
+    }
+}

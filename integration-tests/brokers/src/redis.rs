@@ -1,0 +1,251 @@
+//! Redis: one server.
+
+use std::{ops::Deref, path::PathBuf, sync::Arc};
+
+use tokio::{process::Command, sync::OnceCell};
+
+use crate::{
+    broker::{Broker, probe},
+    certificates::Certificates,
+    error::{Error, Result},
+    port::Port,
+    process::{Process, Recipe, folder},
+    program::{find, run},
+};
+
+const INSTALL: &str = "apt-get install redis-server redis-tools";
+
+/// A private Redis server.
+#[derive(Debug)]
+pub struct Redis {
+    broker: Broker,
+    cli: Arc<Cli>,
+    certificates: Option<Certificates>,
+    socket: Option<PathBuf>,
+}
+
+impl Redis {
+    /// A plain one that keeps nothing over a restart.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn start() -> Result<Self> {
+        Self::options().start().await
+    }
+
+    /// To choose how it is set up.
+    #[must_use]
+    pub fn options() -> RedisOptions {
+        RedisOptions::default()
+    }
+
+    /// The URL of a Redis that the tests of this process share: `TRUNKLINE_REDIS_URL`, otherwise one of our own, started once.
+    /// For tests that keep to a prefix of their own and need no control over the server.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn shared() -> Result<String> {
+        static SHARED: OnceCell<Redis> = OnceCell::const_new();
+        if let Ok(url) = std::env::var("TRUNKLINE_REDIS_URL") {
+            return Ok(url);
+        }
+        Ok(SHARED.get_or_try_init(Self::start).await?.url().to_owned())
+    }
+
+    /// Runs a command as the default user with `redis-cli` and returns what it prints.
+    ///
+    /// # Errors
+    /// If the server answers with an error.
+    pub async fn cli(&self, command: &[&str]) -> Result<String> {
+        self.cli.run(command).await
+    }
+
+    /// The certificates, if it speaks TLS.
+    #[must_use]
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
+    }
+
+    /// Where its unix socket is, if it has one.
+    #[must_use]
+    pub fn socket(&self) -> Option<&PathBuf> {
+        self.socket.as_ref()
+    }
+}
+
+impl Deref for Redis {
+    type Target = Broker;
+
+    fn deref(&self) -> &Broker {
+        &self.broker
+    }
+}
+
+/// Whether a TLS server asks its clients for a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// It does not.
+    Ignored,
+    /// It serves nobody without.
+    Required,
+}
+
+/// How a private Redis server is set up.
+#[derive(Clone, Debug, Default)]
+pub struct RedisOptions {
+    password: Option<String>,
+    user: Option<(String, String)>,
+    tls: Option<ClientCertificate>,
+    socket: bool,
+    append_only: bool,
+    arguments: Vec<String>,
+}
+
+impl RedisOptions {
+    /// The default user needs a password.
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// Another user who may do everything; the URL names it.
+    #[must_use]
+    pub fn user(mut self, name: &str, password: &str) -> Self {
+        self.user = Some((name.into(), password.into()));
+        self
+    }
+
+    /// TLS instead of plain TCP, with an authority of its own.
+    #[must_use]
+    pub fn tls(mut self, client: ClientCertificate) -> Self {
+        self.tls = Some(client);
+        self
+    }
+
+    /// Also listens on a unix socket; the URL names it.
+    #[must_use]
+    pub fn unix_socket(mut self) -> Self {
+        self.socket = true;
+        self
+    }
+
+    /// Every write is on disk before it is answered, and survives a crash.
+    #[must_use]
+    pub fn append_only(mut self) -> Self {
+        self.append_only = true;
+        self
+    }
+
+    /// More arguments for `redis-server`.
+    #[must_use]
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Starts it and returns when it serves.
+    ///
+    /// # Errors
+    /// If a program is missing or the server does not get ready.
+    pub async fn start(self) -> Result<Redis> {
+        self.start_on(Port::reserve()?).await
+    }
+
+    pub(crate) async fn start_on(self, port: Port) -> Result<Redis> {
+        let server = find("redis-server", &[], INSTALL)?;
+        let folder = folder("redis", port.number())?;
+        let certificates = match self.tls {
+            Some(_) => Some(Certificates::generate(&folder).await?),
+            None => None,
+        };
+        let socket = self.socket.then(|| folder.join("redis.sock"));
+        let cli = Arc::new(Cli::new(port.number(), self.password.clone(), certificates.clone())?);
+        let url = self.url(port.number(), socket.as_ref());
+        let recipe = self.recipe(server, port.number(), certificates.as_ref(), socket.as_ref());
+        let process = Process::new(format!("redis-server on port {}", port.number()), recipe, folder)?;
+        let ready = probe((Arc::clone(&cli), self.user), |(cli, user)| async move { cli.ready(user.as_ref()).await });
+        let broker = Broker::start(process, ready, url, port).await?;
+        Ok(Redis { broker, cli, certificates, socket })
+    }
+
+    fn recipe(&self, server: PathBuf, port: u16, tls: Option<&Certificates>, socket: Option<&PathBuf>) -> Recipe {
+        let port = port.to_string();
+        let kept = if self.append_only { "yes" } else { "no" };
+        let mut recipe = Recipe::new(server)
+            .args(["--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"])
+            .args(["--appendonly", kept, "--appendfsync", "always"]);
+        recipe = match (tls, self.tls) {
+            (Some(tls), Some(client)) => {
+                let asked = if client == ClientCertificate::Required { "yes" } else { "no" };
+                recipe
+                    .args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", asked])
+                    .args(["--tls-cert-file".into(), tls.server(), "--tls-key-file".into(), tls.server_key()])
+                    .args(["--tls-ca-cert-file".into(), tls.authority()])
+            }
+            _ => recipe.args(["--port", &port]),
+        };
+        if let Some(socket) = socket {
+            recipe = recipe.args(["--unixsocket".as_ref(), socket.as_os_str()]);
+        }
+        if let Some(password) = &self.password {
+            recipe = recipe.args(["--requirepass", password]);
+        }
+        recipe.args(&self.arguments)
+    }
+
+    fn url(&self, port: u16, socket: Option<&PathBuf>) -> String {
+        let (name, password) = match (&self.user, &self.password) {
+            (Some((name, password)), _) => (name.as_str(), password.as_str()),
+            (None, Some(password)) => ("", password.as_str()),
+            (None, None) => ("", ""),
+        };
+        let credentials = if password.is_empty() { String::new() } else { format!("{name}:{password}@") };
+        match socket {
+            Some(socket) if password.is_empty() => format!("redis+unix://{}", socket.display()),
+            Some(socket) => format!("redis+unix://{}?user={name}&pass={password}", socket.display()),
+            None if self.tls.is_some() => format!("rediss://{credentials}localhost:{port}"),
+            None => format!("redis://{credentials}127.0.0.1:{port}"),
+        }
+    }
+}
+
+/// `redis-cli` with what it needs to reach one server.
+#[derive(Debug)]
+pub(crate) struct Cli {
+    program: PathBuf,
+    port: u16,
+    password: Option<String>,
+    certificates: Option<Certificates>,
+}
+
+impl Cli {
+    pub(crate) fn new(port: u16, password: Option<String>, certificates: Option<Certificates>) -> Result<Self> {
+        Ok(Self { program: find("redis-cli", &[], INSTALL)?, port, password, certificates })
+    }
+
+    /// `redis-cli` ends with 0 whatever the server says; `-e` makes it tell.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.program);
+        command.args(["-e", "-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        if let Some(password) = &self.password {
+            command.env("REDISCLI_AUTH", password);
+        }
+        if let Some(tls) = &self.certificates {
+            command.arg("--tls").arg("--cacert").arg(tls.authority());
+            command.arg("--cert").arg(tls.client()).arg("--key").arg(tls.client_key());
+        }
+        run(command.args(arguments)).await
+    }
+
+    async fn ready(&self, user: Option<&(String, String)>) -> Result<()> {
+        let answer = self.run(&["PING"]).await?;
+        if answer != "PONG" {
+            return Err(Error::Failed { command: "redis-cli PING".into(), output: answer });
+        }
+        if let Some((name, password)) = user {
+            self.run(&["ACL", "SETUSER", name, "on", &format!(">{password}"), "~*", "&*", "+@all"]).await?;
+        }
+        Ok(())
+    }
+}
