@@ -1,1 +1,29 @@
+#![doc = include_str!("../README.md")]
 
+mod ack;
+mod adapter;
+mod cluster;
+mod convert;
+mod error;
+mod handle;
+mod handlers;
+mod handshake;
+mod identity;
+mod init;
+mod local;
+mod rooms;
+mod sockets;
+mod tasks;
+
+pub use crate::{
+    ack::ClusterAckStream,
+    adapter::Trunkline,
+    cluster::{Cluster, ClusterBuilder},
+    error::Error,
+    handle::Handle,
+    handlers::{ServerSideAnswer, ServerSideEvent},
+    handshake::Handshake,
+    identity::{remote_id, remote_socket},
+    init::InitRes,
+    rooms::AwaitedRooms,
+};

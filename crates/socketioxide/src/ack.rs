@@ -1,0 +1,115 @@
+//! The acknowledgements of an acknowledged broadcast, as socketioxide wants them.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::{FusedStream, Stream};
+use serde::{
+    Deserialize,
+    de::{IntoDeserializer, value::Error as ValueError},
+};
+use socketioxide_core::{
+    Sid, Value,
+    adapter::{AckStreamItem, SocketEmitter},
+};
+use trunkline_core::{AckStream, Answers, Error, Payload};
+
+use crate::convert::{Encoding, acknowledgement};
+
+/// The acknowledgements of all nodes, as they arrive.
+///
+/// Ends when every client has answered or the time is up. Then each client that is known not to have answered is an error
+/// (`AckError::Timeout`); nodes that did not even tell how many clients they have end the stream without one.
+pub struct ClusterAckStream<E: SocketEmitter>(Inner<E>);
+
+enum Inner<E: SocketEmitter> {
+    /// Only own sockets are asked: socketioxide's own stream.
+    Local(Pin<Box<E::AckStream>>),
+    Cluster(Remote),
+}
+
+struct Remote {
+    acks: Option<AckStream>,
+    encoding: Encoding,
+    /// Clients that did not answer in time and are still to be reported.
+    silent: u64,
+}
+
+impl<E: SocketEmitter> ClusterAckStream<E> {
+    pub(crate) fn local(stream: E::AckStream) -> Self {
+        Self(Inner::Local(Box::pin(stream)))
+    }
+
+    pub(crate) fn cluster(acks: AckStream, encoding: Encoding) -> Self {
+        Self(Inner::Cluster(Remote { acks: Some(acks), encoding, silent: 0 }))
+    }
+}
+
+impl<E: SocketEmitter> Stream for ClusterAckStream<E> {
+    type Item = AckStreamItem<E::AckError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match &mut self.0 {
+            Inner::Local(stream) => stream.as_mut().poll_next(cx),
+            Inner::Cluster(remote) => remote.poll_next::<E::AckError>(cx),
+        }
+    }
+}
+
+impl<E: SocketEmitter> FusedStream for ClusterAckStream<E> {
+    fn is_terminated(&self) -> bool {
+        match &self.0 {
+            Inner::Local(stream) => stream.is_terminated(),
+            Inner::Cluster(remote) => remote.acks.is_none() && remote.silent == 0,
+        }
+    }
+}
+
+impl Remote {
+    fn poll_next<A: for<'de> Deserialize<'de>>(&mut self, cx: &mut Context<'_>) -> Poll<Option<AckStreamItem<A>>> {
+        if let Some(acks) = &mut self.acks {
+            match std::task::ready!(Pin::new(acks).poll_next(cx)) {
+                Some(Ok(value)) => return Poll::Ready(Some((Sid::ZERO, self.value(value.as_ref())))),
+                Some(Err(error)) => self.end(&error),
+                None => self.acks = None,
+            }
+        }
+        Poll::Ready(self.next_silent())
+    }
+
+    /// A client's answer that cannot be converted was never valid; it counts as one without argument.
+    fn value<A>(&self, value: Option<&Payload>) -> Result<Value, A> {
+        let empty = || Value::Str("[]".into(), None);
+        Ok(acknowledgement(value, self.encoding)
+            .or_else(|_| acknowledgement(None, self.encoding))
+            .unwrap_or_else(|_| empty()))
+    }
+
+    fn end(&mut self, error: &Error) {
+        self.acks = None;
+        tracing::debug!(%error, "an acknowledged broadcast is incomplete");
+        if let Some(Answers::Acks { expected, received }) = error.partial().map(|partial| &partial.answers) {
+            self.silent = expected.saturating_sub(*received);
+        }
+    }
+
+    fn next_silent<A: for<'de> Deserialize<'de>>(&mut self) -> Option<AckStreamItem<A>> {
+        self.silent = self.silent.checked_sub(1)?;
+        timed_out().map(|error| (Sid::ZERO, Err(error)))
+    }
+}
+
+/// socketioxide does not tell adapters its error type, only that it can be deserialized: this is how a time-out is made.
+fn timed_out<A: for<'de> Deserialize<'de>>() -> Option<A> {
+    let variant: Result<A, ValueError> = A::deserialize("Timeout".into_deserializer());
+    variant.ok()
+}
+
+impl<E: SocketEmitter> fmt::Debug for ClusterAckStream<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterAckStream").finish_non_exhaustive()
+    }
+}
