@@ -114,7 +114,7 @@ impl Broker {
     /// # Errors
     /// If it is down.
     pub fn freeze(&self) -> Result<()> {
-        self.process.signal(Signal::STOP)
+        self.process.signal_all(Signal::STOP)
     }
 
     /// Lets it go on after [`Broker::freeze`].
@@ -122,7 +122,7 @@ impl Broker {
     /// # Errors
     /// If it is down.
     pub fn thaw(&self) -> Result<()> {
-        self.process.signal(Signal::CONT)
+        self.process.signal_all(Signal::CONT)
     }
 
     /// Its process id while it runs.

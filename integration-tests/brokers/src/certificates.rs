@@ -28,6 +28,15 @@ cat server.crt server.key >server.pem
 chmod 600 ./*.key server.pem
 "#;
 
+/// Whether a TLS server asks its clients for a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// It does not.
+    Ignored,
+    /// It serves nobody without.
+    Required,
+}
+
 /// A certificate authority with one certificate for a server (`localhost`, 127.0.0.1, ::1) and one for a client (`app`); PEM files.
 #[derive(Clone, Debug)]
 pub struct Certificates {

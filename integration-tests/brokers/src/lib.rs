@@ -4,14 +4,18 @@ mod broker;
 mod certificates;
 mod error;
 mod guard;
+mod mongodb;
 mod port;
+mod postgres;
 mod process;
 mod program;
 mod redis;
 
 pub use crate::{
     broker::Broker,
-    certificates::Certificates,
+    certificates::{Certificates, ClientCertificate},
     error::{Error, Result},
-    redis::{ClientCertificate, Redis, RedisOptions},
+    mongodb::{MongoDb, MongoDbOptions},
+    postgres::{Postgres, PostgresOptions},
+    redis::{Redis, RedisOptions},
 };

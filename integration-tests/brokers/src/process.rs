@@ -135,9 +135,24 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        let Some(pid) = self.pid().and_then(|pid| Pid::from_raw(pid.cast_signed())) else {
-            return Err(self.not_ready("it was stopped"));
-        };
+        let pid = self.pid().ok_or_else(|| self.not_ready("it was stopped"))?;
+        self.signal_one(pid, signal)
+    }
+
+    /// The process first, so that it makes no more children, then those it has: PostgreSQL serves each client with one.
+    pub(crate) fn signal_all(&self, signal: Signal) -> Result<()> {
+        let pid = self.pid().ok_or_else(|| self.not_ready("it was stopped"))?;
+        self.signal_one(pid, signal)?;
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+            // One that has ended since needs no signal.
+            let _ = self.signal_one(child, signal);
+        }
+        Ok(())
+    }
+
+    fn signal_one(&self, pid: u32, signal: Signal) -> Result<()> {
+        let Some(pid) = Pid::from_raw(pid.cast_signed()) else { return Err(self.not_ready("it has no process id")) };
         kill_process(pid, signal).map_err(|error| Error::io(format!("signal {}", self.name))(error.into()))
     }
 
@@ -148,7 +163,7 @@ impl Process {
         }
         self.signal(signal)?;
         // A frozen process heeds only SIGKILL.
-        self.signal(Signal::CONT)?;
+        self.signal_all(Signal::CONT)?;
         let Some(mut child) = self.lock().child.take() else { return Ok(()) };
         let ended = tokio::task::spawn_blocking(move || child.wait()).await;
         match ended {

@@ -6,7 +6,7 @@ use tokio::{process::Command, sync::OnceCell};
 
 use crate::{
     broker::{Broker, probe},
-    certificates::Certificates,
+    certificates::{Certificates, ClientCertificate},
     error::{Error, Result},
     port::Port,
     process::{Process, Recipe, folder},
@@ -79,15 +79,6 @@ impl Deref for Redis {
     fn deref(&self) -> &Broker {
         &self.broker
     }
-}
-
-/// Whether a TLS server asks its clients for a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientCertificate {
-    /// It does not.
-    Ignored,
-    /// It serves nobody without.
-    Required,
 }
 
 /// How a private Redis server is set up.

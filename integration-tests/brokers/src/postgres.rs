@@ -1,0 +1,238 @@
+//! PostgreSQL.
+
+use std::{
+    fs,
+    ops::Deref,
+    os::unix::fs::chown,
+    path::{Path, PathBuf},
+};
+
+use rustix::process::Signal;
+use tokio::{process::Command, sync::OnceCell};
+
+use crate::{
+    broker::{Broker, probe},
+    certificates::Certificates,
+    error::{Error, Result},
+    port::Port,
+    process::{Process, Recipe, folder},
+    program::{find, run},
+};
+
+const INSTALL: &str = "apt-get install postgresql";
+
+/// Where Debian and Ubuntu put the programs, newest first.
+const FOLDERS: [&str; 5] = [
+    "/usr/lib/postgresql/18/bin",
+    "/usr/lib/postgresql/17/bin",
+    "/usr/lib/postgresql/16/bin",
+    "/usr/lib/postgresql/15/bin",
+    "/usr/lib/postgresql/14/bin",
+];
+
+/// A private PostgreSQL server. Committed rows survive [`Broker::kill`].
+#[derive(Debug)]
+pub struct Postgres {
+    broker: Broker,
+    psql: PathBuf,
+    certificates: Option<Certificates>,
+}
+
+impl Postgres {
+    /// One that trusts everybody.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn start() -> Result<Self> {
+        Self::options().start().await
+    }
+
+    /// To choose how it is set up.
+    #[must_use]
+    pub fn options() -> PostgresOptions {
+        PostgresOptions::default()
+    }
+
+    /// The URL of a server that the tests of this process share: `TRUNKLINE_POSTGRES_URL`, otherwise one of our own, started once.
+    /// For tests that keep to tables and channels of their own and need no control over the server.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn shared() -> Result<String> {
+        static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+        if let Ok(url) = std::env::var("TRUNKLINE_POSTGRES_URL") {
+            return Ok(url);
+        }
+        Ok(SHARED.get_or_try_init(Self::start).await?.url().to_owned())
+    }
+
+    /// Runs statements with `psql` as the user of the URL and returns the rows, columns separated by `|`.
+    ///
+    /// # Errors
+    /// If the server answers with an error.
+    pub async fn sql(&self, statements: &str) -> Result<String> {
+        let mut command = Command::new(&self.psql);
+        command.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-c", statements, "-d", self.url()]);
+        if let Some(tls) = &self.certificates {
+            command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", tls.authority());
+        }
+        run(&mut command).await
+    }
+
+    /// The certificates, if it speaks TLS.
+    #[must_use]
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
+    }
+}
+
+impl Deref for Postgres {
+    type Target = Broker;
+
+    fn deref(&self) -> &Broker {
+        &self.broker
+    }
+}
+
+/// How a private PostgreSQL server is set up.
+#[derive(Clone, Debug, Default)]
+pub struct PostgresOptions {
+    user: Option<(String, String)>,
+    tls: bool,
+    arguments: Vec<String>,
+}
+
+impl PostgresOptions {
+    /// The superuser is called so and needs a password (SCRAM-SHA-256).
+    #[must_use]
+    pub fn user(mut self, name: &str, password: &str) -> Self {
+        self.user = Some((name.into(), password.into()));
+        self
+    }
+
+    /// Over TCP only TLS is served, with an authority of its own.
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
+    /// More arguments for `postgres`, for example `["-c", "max_connections=20"]`.
+    #[must_use]
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Makes the database and starts the server; returns when it serves.
+    ///
+    /// # Errors
+    /// If a program is missing or the server does not get ready.
+    pub async fn start(self) -> Result<Postgres> {
+        let server = find("postgres", &FOLDERS, INSTALL)?;
+        let psql = find("psql", &FOLDERS, INSTALL)?;
+        let is_ready = find("pg_isready", &FOLDERS, INSTALL)?;
+        let owner = owner().await?;
+        let port = Port::reserve()?;
+        let folder = folder("postgres", port.number())?;
+        let process_name = format!("postgres on port {}", port.number());
+        let recipe = self.recipe(server, port.number(), &folder, owner);
+        // From here on the folder is removed in the end, whatever happens.
+        let process = Process::new(process_name, recipe, folder.clone())?;
+        give(&folder, owner)?;
+        let certificates = self.prepare(&folder, owner).await?;
+        let ready = probe((is_ready, port.number(), self.name().to_owned()), |(program, port, user)| async move {
+            let mut command = Command::new(program);
+            run(command.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string(), "-U", &user])).await.map(drop)
+        });
+        let broker = Broker::start(process, ready, self.url(port.number()), port).await?;
+        Ok(Postgres { broker, psql, certificates })
+    }
+
+    fn name(&self) -> &str {
+        self.user.as_ref().map_or("postgres", |(name, _)| name)
+    }
+
+    fn recipe(&self, server: PathBuf, port: u16, folder: &Path, owner: Option<(u32, u32)>) -> Recipe {
+        let settings = [
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("unix_socket_directories={}", folder.display()),
+            // Enough to keep what is committed when the process crashes, as long as the machine does not.
+            "fsync=off".into(),
+            "full_page_writes=off".into(),
+            "shared_buffers=16MB".into(),
+            "max_connections=200".into(),
+        ];
+        let mut recipe = Recipe::new(server)
+            .args(["-D".as_ref(), folder.join("data").as_os_str()])
+            .args(["-p", &port.to_string()])
+            .args(settings.iter().flat_map(|setting| ["-c", setting]));
+        if self.tls {
+            for (name, file) in
+                [("ssl_cert_file", "server.crt"), ("ssl_key_file", "server.key"), ("ssl_ca_file", "ca.crt")]
+            {
+                recipe = recipe.args(["-c".to_owned(), format!("{name}={}", folder.join(file).display())]);
+            }
+            recipe = recipe.args(["-c", "ssl=on"]);
+        }
+        recipe.user = owner;
+        // SIGTERM would wait for the clients to leave.
+        recipe.stop_signal = Some(Signal::INT);
+        recipe.args(&self.arguments)
+    }
+
+    async fn prepare(&self, folder: &Path, owner: Option<(u32, u32)>) -> Result<Option<Certificates>> {
+        let mut command = Command::new(find("initdb", &FOLDERS, INSTALL)?);
+        command.arg("-D").arg(folder.join("data")).args(["-U", self.name(), "-E", "UTF8", "--locale=C", "--no-sync"]);
+        match &self.user {
+            None => command.args(["-A", "trust"]),
+            Some((_, password)) => {
+                let file = folder.join("password");
+                write(&file, password)?;
+                give(&file, owner)?;
+                command.args(["-A", "scram-sha-256", "--pwfile"]).arg(file)
+            }
+        };
+        if let Some((user, group)) = owner {
+            command.uid(user).gid(group);
+        }
+        run(command.current_dir(folder)).await?;
+        if !self.tls {
+            return Ok(None);
+        }
+        let certificates = Certificates::generate(folder).await?;
+        give(&certificates.server_key(), owner)?;
+        let method = if self.user.is_some() { "scram-sha-256" } else { "trust" };
+        write(&folder.join("data/pg_hba.conf"), &format!("hostssl all all 127.0.0.1/32 {method}\n"))?;
+        Ok(Some(certificates))
+    }
+
+    fn url(&self, port: u16) -> String {
+        let host = if self.tls { "localhost" } else { "127.0.0.1" };
+        match &self.user {
+            None => format!("postgres://postgres@{host}:{port}/postgres"),
+            Some((name, password)) => format!("postgres://{name}:{password}@{host}:{port}/postgres"),
+        }
+    }
+}
+
+/// `postgres` refuses to be root: then it becomes the user of its package.
+async fn owner() -> Result<Option<(u32, u32)>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let id = async |flag| {
+        let printed = run(Command::new("id").args([flag, "postgres"])).await?;
+        printed.parse().map_err(|_| Error::Failed { command: "id".into(), output: printed })
+    };
+    Ok(Some((id("-u").await?, id("-g").await?)))
+}
+
+fn give(path: &Path, owner: Option<(u32, u32)>) -> Result<()> {
+    let Some((user, group)) = owner else { return Ok(()) };
+    chown(path, Some(user), Some(group)).map_err(Error::io(format!("give away {}", path.display())))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(Error::io(format!("write {}", path.display())))
+}
