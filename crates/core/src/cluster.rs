@@ -94,8 +94,11 @@ impl Cluster {
         backend: Backend,
         namespace: Namespace,
         local: Weak<dyn Local>,
-        config: ClusterConfig,
+        mut config: ClusterConfig,
     ) -> Result<Self> {
+        if let Some(interest) = &backend.interest {
+            config.engine.buckets = interest.buckets();
+        }
         let node = Node { id: backend.ids.node_id(), namespace };
         let counters = Arc::<Counters>::default();
         let seat = Seat {
@@ -345,7 +348,7 @@ impl Adapter for Cluster {
     async fn server_count(&self) -> Result<usize> {
         self.check_open()?;
         match &self.shared.backend.census {
-            Some(census) => census.count(&self.shared.node).await,
+            Some(census) => Ok(census.count(&self.shared.node, &[]).await?.nodes),
             None => Ok(1 + self.shared.peers.borrow().count),
         }
     }

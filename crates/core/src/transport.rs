@@ -168,6 +168,9 @@ pub struct Missed {
 /// Is told which rooms have local members, where the broker delivers only what somebody wants.
 #[async_trait]
 pub trait RoomInterest: fmt::Debug + Send + Sync + 'static {
+    /// The number of [buckets](crate::interest) that rooms are hashed into, if they are; all nodes must agree, and heartbeats tell.
+    fn buckets(&self) -> Option<u16>;
+
     /// The first local socket enters the room. On return, what is published to the room afterwards arrives.
     async fn enter(&self, node: &Node, room: &Room) -> Result<()>;
 
@@ -176,8 +179,25 @@ pub trait RoomInterest: fmt::Debug + Send + Sync + 'static {
 }
 
 /// Counts nodes as the broker sees them.
+///
+/// The broker knows subscribers, not names. But each node also has a channel of its own for its answers, so the broker can tell which of
+/// the nodes that are known by name it sees; whoever is counted beyond them is an official peer.
 #[async_trait]
 pub trait Census: fmt::Debug + Send + Sync + 'static {
-    /// The number of nodes of the namespace, this one included.
-    async fn count(&self, node: &Node) -> Result<usize>;
+    /// Counts the nodes of the namespace of `node`, and looks for the `known` ones among them, if possible at the same moment.
+    ///
+    /// A node subscribes to the counted channel before its own one, and leaves them the other way round: so it is never seen without being
+    /// counted, and no official peer is overlooked.
+    async fn count(&self, node: &Node, known: &[NodeId]) -> Result<Headcount>;
+}
+
+/// A count of nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headcount {
+    /// All nodes, this one included.
+    pub nodes: usize,
+    /// How many of the nodes that were asked about the broker sees.
+    pub known: usize,
+    /// Those that it does not see.
+    pub absent: Vec<NodeId>,
 }
