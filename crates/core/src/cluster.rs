@@ -168,12 +168,13 @@ impl Cluster {
         if target.flags.local { Ok(()) } else { self.publish(message).await }
     }
 
-    fn deliver(&self, target: &Target, payload: &Payload) {
-        if let Some(local) = self.shared.local.upgrade() {
-            let delivered = local.deliver(target, payload, None);
-            self.shared.counters.sent_to_sockets.add(delivered.sent);
-            self.shared.counters.dropped_by_sockets.add(delivered.dropped);
-        }
+    async fn deliver(&self, target: &Target, payload: &Payload) {
+        let Some(local) = self.shared.local.upgrade() else { return };
+        let delivered = local.deliver(target, payload, None);
+        drop(local);
+        self.shared.counters.sent_to_sockets.add(delivered.sent);
+        self.shared.counters.dropped_by_sockets.add(delivered.dropped);
+        delivered.hold_back().await;
     }
 
     fn deadline(&self, timeout: Option<Duration>) -> std::time::Instant {
@@ -238,7 +239,7 @@ impl Adapter for Cluster {
     async fn broadcast(&self, target: Target, payload: Payload) -> Result<()> {
         self.check_open()?;
         if target.flags.local {
-            self.deliver(&target, &payload);
+            self.deliver(&target, &payload).await;
             return Ok(());
         }
         let message = Message::Broadcast { request: None, target: target.clone(), payload: payload.clone() };
@@ -249,7 +250,7 @@ impl Adapter for Cluster {
             Err(error) => !matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Closed),
         };
         if deliver_now {
-            self.deliver(&target, &payload);
+            self.deliver(&target, &payload).await;
         }
         result
     }

@@ -22,7 +22,7 @@ use crate::{
     event::Event,
     id::{Node, NodeId, Offset, RequestId},
     inbox::{Delivery, Inbox},
-    local::{Local, LocalAnswer, Replies, Reply},
+    local::{Delivered, Local, LocalAnswer, Replies, Reply},
     message::{Answer, Message, Response},
     payload::Payload,
     room::Room,
@@ -63,6 +63,8 @@ pub(crate) struct Driver {
     events: broadcast::Sender<Event>,
     peers: watch::Sender<Peers>,
     peers_version: Option<u64>,
+    /// What the last delivery asked for.
+    delivered: Delivered,
     engine: Engine,
     outgoing: VecDeque<Outgoing>,
     wants_census: bool,
@@ -112,6 +114,7 @@ impl Driver {
             events,
             peers,
             peers_version: None,
+            delivered: Delivered::default(),
             engine,
             outgoing: VecDeque::new(),
             wants_census: false,
@@ -209,6 +212,7 @@ impl Driver {
         while let Some(delivery) = batch.pop_front() {
             paced += 1;
             self.input(Input::Delivery(delivery));
+            std::mem::take(&mut self.delivered).hold_back().await;
             if paced == PACE {
                 paced = 0;
                 tokio::task::yield_now().await;
@@ -315,6 +319,7 @@ impl Driver {
                 let delivered = local.deliver(&target, &payload, offset);
                 self.counters.sent_to_sockets.add(delivered.sent);
                 self.counters.dropped_by_sockets.add(delivered.dropped);
+                self.delivered = delivered;
             }
             Message::Broadcast { request: Some(request), target, payload } => {
                 let timeout = target.flags.timeout.unwrap_or(self.config.request_timeout);

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
     id::{NodeId, Offset, RequestId},
@@ -67,7 +67,22 @@ pub struct Delivered {
     pub sent: u64,
     /// Sockets whose buffer was full.
     pub dropped: u64,
+    /// How long to hold back what comes next, because a socket is behind and catching up fast; zero most of the time. Whoever delivers
+    /// waits, though never longer than 10 ms at a time. The server sees to it that a slow client does not hold up the others.
+    pub pause: Duration,
 }
+
+impl Delivered {
+    /// Waits as long as the server asked for.
+    pub(crate) async fn hold_back(self) {
+        if !self.pause.is_zero() {
+            sleep(self.pause.min(MAX_PAUSE)).await;
+        }
+    }
+}
+
+/// The node has other things to do as well.
+const MAX_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where the acknowledgements of several clients go.
 #[derive(Clone, Debug)]

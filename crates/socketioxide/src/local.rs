@@ -110,7 +110,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
         let appended = offset.map(|offset| payload.with_appended_text(offset.as_str()));
         let Some(packet) = self.packet(appended.as_ref().unwrap_or(payload)) else { return Delivered::default() };
         let dropped = self.local.broadcast(packet, self.options(target)).err().map_or(0, |errors| errors.len() as u64);
-        Delivered { sent: sockets.saturating_sub(dropped), dropped }
+        Delivered { sent: sockets.saturating_sub(dropped), dropped, ..Delivered::default() }
     }
 
     fn deliver_with_ack(&self, target: &Target, payload: &Payload, timeout: Duration, acks: Replies) -> u32 {

@@ -92,7 +92,7 @@ impl Local for Rooms {
                 Packet { payload: payload.clone(), offset: offset.cloned(), flags: target.flags, wants_ack: false };
             client.packet(packet);
         }
-        Delivered { sent: clients.len() as u64, dropped: 0 }
+        Delivered { sent: clients.len() as u64, ..Delivered::default() }
     }
 
     fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: Replies) -> u32 {

@@ -1,0 +1,109 @@
+//! How many messages a second travel from an emitter on one node to a real client of another one, and whether all of them arrive in order.
+//!
+//! ```sh
+//! cargo run --release -p trunkline-socketioxide --example throughput -- [MESSAGES] [BYTES] [BUFFER]
+//! ```
+//!
+//! Two socketioxide servers in this process, an embedded hub between them, and a WebSocket client of the second one over loopback TCP. It
+//! fails if a message is lost, repeated or out of order.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use futures_util::{SinkExt, StreamExt};
+use socketioxide::{SocketIo, extract::SocketRef};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
+use trunkline_core::memory::{MemoryConfig, backend};
+use trunkline_socketioxide::{Cluster, Trunkline};
+
+type Io = SocketIo<Trunkline<socketioxide::adapter::Emitter>>;
+type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> Result<ExitCode, Failure> {
+    let mut arguments = std::env::args().skip(1);
+    let messages: u64 = arguments.next().map_or(Ok(1_000_000), |text| text.parse())?;
+    let bytes: usize = arguments.next().map_or(Ok(128), |text| text.parse())?;
+    let buffer: usize = arguments.next().map_or(Ok(BUFFER), |text| text.parse())?;
+
+    let hub = backend("throughput", MemoryConfig::default())?;
+    let (emitter, emitting, _) = node(Cluster::from(hub.clone()), buffer).await?;
+    let (_receiver, receiving, port) = node(Cluster::from(hub), buffer).await?;
+    emitting.of("/")?.await_peers(1, Duration::from_secs(5)).await?;
+    let client = connect(port).await?;
+
+    let started = Instant::now();
+    let counting = tokio::spawn(count(client, messages));
+    let padding = "x".repeat(bytes.saturating_sub(r#"["tick",0000000,""]"#.len()));
+    for number in 0..messages {
+        emitter.emit("tick", &(number, &padding)).await.map_err(|error| error.to_string())?;
+    }
+    let emitted = started.elapsed();
+    let fault = counting.await??;
+    let elapsed = started.elapsed();
+    let rate = messages as f64 / elapsed.as_secs_f64();
+    println!("{messages} messages of {bytes} bytes: emitted in {emitted:.2?}, received in {elapsed:.2?}, {rate:.0} per second");
+    let counters = receiving.of("/")?.counters();
+    println!("dropped by sockets: {}, inbox overflow: {}", counters.dropped_by_sockets, counters.inbox_overflow);
+    if let Some(fault) = fault {
+        println!("{fault}");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A server with its node, on a port of its own.
+async fn node(cluster: Cluster, buffer: usize) -> Result<(Io, Cluster, u16), Failure> {
+    let (layer, io) =
+        SocketIo::builder().max_buffer_size(buffer).with_adapter::<Trunkline<_>>(cluster.clone()).build_layer();
+    io.ns("/", async |socket: SocketRef<Trunkline<_>>| drop(socket.emit("ready", &()))).await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().layer(layer)).await });
+    Ok((io, cluster, port))
+}
+
+/// A client that has been greeted.
+async fn connect(port: u16) -> Result<Client, Failure> {
+    let url = format!("ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket");
+    let (mut client, _) = tokio_tungstenite::connect_async(url).await?;
+    client.send(Message::text("40")).await?;
+    while let Some(message) = client.next().await {
+        if message?.to_text()?.starts_with(r#"42["ready""#) {
+            return Ok(client);
+        }
+    }
+    Err("the server hung up".into())
+}
+
+/// Receives all messages and says what is wrong with them, if anything.
+async fn count(mut client: Client, messages: u64) -> Result<Option<String>, Failure> {
+    let mut next = 0;
+    while next < messages {
+        let Ok(message) = tokio::time::timeout(PATIENCE, client.next()).await else {
+            return Ok(Some(format!("nothing after message {next}")));
+        };
+        let Some(message) = message else { return Ok(Some(format!("hung up after message {next}"))) };
+        let message = message?;
+        let text = message.to_text()?;
+        if text == "2" {
+            client.send(Message::text("3")).await?;
+            continue;
+        }
+        let number = text.strip_prefix(r#"42["tick","#).and_then(|rest| rest.split(',').next());
+        if number.and_then(|number| number.parse().ok()) != Some(next) {
+            return Ok(Some(format!("{} in place of message {next}", &text[..text.len().min(40)])));
+        }
+        next += 1;
+    }
+    Ok(None)
+}
+
+/// As the documentation says.
+const BUFFER: usize = 4096;
+
+const PATIENCE: Duration = Duration::from_secs(5);
