@@ -27,7 +27,7 @@ use crate::{
     payload::Payload,
     room::Room,
     target::Target,
-    transport::{Backend, RoomInterest},
+    transport::{Backend, Headcount, RoomInterest},
 };
 
 /// What handles ask of the driver.
@@ -149,7 +149,7 @@ impl Driver {
     ) {
         let Some(mut answers) = self.received_answers.take() else { return };
         let mut sending: Option<Job<Result<()>>> = None;
-        let mut counting: Option<Job<Option<usize>>> = None;
+        let mut counting: Option<Job<Option<Headcount>>> = None;
         let mut batch = VecDeque::new();
         loop {
             if self.local.strong_count() == 0 {
@@ -410,14 +410,15 @@ impl Driver {
         }
     }
 
-    fn count(&mut self) -> Option<Job<Option<usize>>> {
+    fn count(&mut self) -> Option<Job<Option<Headcount>>> {
         if !std::mem::take(&mut self.wants_census) {
             return None;
         }
         let census = self.backend.census.clone()?;
         let node = self.node.clone();
+        let known = self.engine.begin_count(Instant::now().into_std());
         Some(Box::pin(async move {
-            census.count(&node).await.inspect_err(|error| tracing::debug!(%error, "counting nodes failed")).ok()
+            census.count(&node, &known).await.inspect_err(|error| tracing::debug!(%error, "counting nodes failed")).ok()
         }))
     }
 }

@@ -30,6 +30,8 @@ pub enum DownReason {
     Left,
     /// No heartbeat for longer than the time-out.
     Silent,
+    /// The broker no longer sees it, where the broker counts nodes.
+    Disconnected,
 }
 
 /// Messages of other nodes that may be, or are, missing here.

@@ -83,17 +83,31 @@ impl Delivery {
 pub struct Overflow {
     /// How many messages.
     pub missed: u64,
-    /// The last number dropped, per sender and channel, so that the same hole is not reported twice.
-    pub advanced: Vec<(NodeId, Stamp)>,
+    /// Which numbers were among them, so that the same hole is not reported twice.
+    pub dropped: Vec<Dropped>,
+}
+
+/// What a full inbox dropped of one sender and channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// Who sent it.
+    pub from: NodeId,
+    /// The last number dropped.
+    pub last: Stamp,
+    /// How many numbers, the last one included. Fewer than passed by if others were lost on the way.
+    pub count: u64,
 }
 
 impl Overflow {
     fn add(&mut self, from: Option<NodeId>, stamp: Option<Stamp>, lost: bool) {
         self.missed += u64::from(lost);
         let (Some(from), Some(stamp)) = (from, stamp) else { return };
-        match self.advanced.iter_mut().find(|(node, last)| *node == from && last.channel == stamp.channel) {
-            Some((_, last)) => *last = stamp,
-            None => self.advanced.push((from, stamp)),
+        match self.dropped.iter_mut().find(|dropped| dropped.from == from && dropped.last.channel == stamp.channel) {
+            Some(dropped) => {
+                dropped.count += u64::from(stamp.number > dropped.last.number);
+                dropped.last.number = dropped.last.number.max(stamp.number);
+            }
+            None => self.dropped.push(Dropped { from, last: stamp, count: 1 }),
         }
     }
 }
@@ -312,7 +326,11 @@ mod tests {
         assert!(inbox.next_batch(&mut batch).await);
         let expected = Overflow {
             missed: 2,
-            advanced: vec![(NodeId::new("a").unwrap(), Stamp { channel: Channel::ALL, number: 8 })],
+            dropped: vec![Dropped {
+                from: NodeId::new("a").unwrap(),
+                last: Stamp { channel: Channel::ALL, number: 8 },
+                count: 2,
+            }],
         };
         assert_eq!(batch, [message(), message(), Delivery::Overflow(expected), Delivery::Connected]);
         assert_eq!(counters.snapshot().inbox_overflow, 2);

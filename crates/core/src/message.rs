@@ -78,6 +78,12 @@ impl Message {
         }
     }
 
+    /// Whether the message takes a number of its sender. Heartbeats and leaves do not: they are nothing that anybody would miss.
+    #[must_use]
+    pub fn is_numbered(&self) -> bool {
+        !matches!(self, Self::Heartbeat(_) | Self::Leaving)
+    }
+
     /// Bytes of user data in the message, a measure for bounds.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -95,8 +101,8 @@ impl Message {
 pub struct Heartbeat {
     /// Whether everybody is asked to answer with a heartbeat at once.
     pub initial: bool,
-    /// How far the sender has numbered each of its channels: whoever has seen less has missed something.
-    /// Filled in by the transport's queue, which hands out the numbers.
+    /// How far the sender has numbered each of its channels: whoever has seen less has missed something. A channel that is not mentioned
+    /// has carried nothing. Filled in by the transport's queue, which hands out the numbers; empty from official peers only.
     pub counters: Vec<Stamp>,
     /// The number of room buckets the sender uses; all nodes of a cluster must agree.
     pub buckets: Option<u16>,

@@ -11,7 +11,7 @@ use tokio::{sync::Notify, time::timeout};
 use crate::{
     error::{Error, ErrorKind, Result},
     id::NodeId,
-    message::{Channel, Stamp},
+    message::{Channel, Message, Stamp},
 };
 
 /// Bounds of an outbox.
@@ -165,7 +165,7 @@ impl<T> Outbox<T> {
         (state.connected, state.items.len(), state.bytes)
     }
 
-    /// Forgets the numbers of a node that left.
+    /// Forgets the numbers of a node that left. Not for ids that come back: their numbers go on.
     pub fn forget(&self, node: &NodeId) {
         self.lock().numbering.nodes.remove(node);
     }
@@ -198,6 +198,18 @@ pub struct Numbering {
 }
 
 impl Numbering {
+    /// Numbers a message that is about to be queued; a heartbeat gets the counters of its sender instead.
+    ///
+    /// A node id never takes a number twice: one that may come back (shared by all namespaces of a process) must not be forgotten.
+    pub fn stamp(&mut self, node: &NodeId, channel: Channel, message: &mut Message) -> Option<Stamp> {
+        if let Message::Heartbeat(heartbeat) = message {
+            let counters = self.counters(node);
+            heartbeat.counters =
+                if counters.is_empty() { vec![Stamp { channel: Channel::ALL, number: 0 }] } else { counters.to_vec() };
+        }
+        message.is_numbered().then(|| self.next(node, channel))
+    }
+
     /// The next number of a node on a channel; the first is 1.
     pub fn next(&mut self, node: &NodeId, channel: Channel) -> Stamp {
         if !self.nodes.contains_key(node) {
@@ -225,6 +237,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::{message::Heartbeat, payload::Payload};
 
     fn outbox(bytes: usize) -> Arc<Outbox<u64>> {
         let outbox = Outbox::new(OutboxLimits { bytes, patience: Duration::from_secs(1) });
@@ -242,6 +255,25 @@ mod tests {
         let mut batch = Vec::new();
         assert_eq!(outbox.take(&mut batch, usize::MAX).await, Some(3));
         assert_eq!(batch, [1, 2, 3]);
+    }
+
+    #[test]
+    fn heartbeats_take_no_number_but_tell_the_last_ones() {
+        let mut numbering = Numbering::default();
+        let node = NodeId::new("a").unwrap();
+        let mut heartbeat = Message::Heartbeat(Heartbeat::default());
+        let mut emit = Message::ServerSideEmit { request: None, payload: Payload::event("x", &()).unwrap() };
+        assert_eq!(numbering.stamp(&node, Channel::ALL, &mut heartbeat), None);
+        assert_eq!(heartbeat, counters(&[(0, 0)]));
+        assert_eq!(numbering.stamp(&node, Channel(7), &mut emit), Some(Stamp { channel: Channel(7), number: 1 }));
+        assert_eq!(numbering.stamp(&node, Channel::ALL, &mut Message::Leaving), None);
+        assert_eq!(numbering.stamp(&node, Channel::ALL, &mut heartbeat), None);
+        assert_eq!(heartbeat, counters(&[(7, 1)]));
+    }
+
+    fn counters(counters: &[(u16, u64)]) -> Message {
+        let stamp = |&(channel, number)| Stamp { channel: Channel(channel), number };
+        Message::Heartbeat(Heartbeat { counters: counters.iter().map(stamp).collect(), ..Heartbeat::default() })
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,22 +1,24 @@
 //! Who is in the cluster.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use crate::id::NodeId;
+use crate::{id::NodeId, transport::Headcount};
 
-/// The other nodes that are known, and when each was last heard.
+/// How many nodes are known at most, whatever the network says. Others are served, but neither waited for nor reported.
+const MAX_MEMBERS: usize = 4096;
+
+/// Nodes that are gone and remembered.
+const MAX_DEPARTED: usize = 256;
+
+/// The other nodes that are known by name, and what the broker says about the rest.
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    nodes: HashMap<NodeId, Member>,
-    census: Option<usize>,
-    /// Nodes that are no longer known by name, less those that the broker no longer counts. Above zero, the broker still counts nodes whose
-    /// connection hangs; below, it has dropped some whose silence was not noticed yet (or foreign ones).
-    ghosts: i64,
-    /// When the broker last counted fewer.
-    dropped: Option<Instant>,
+    nodes: BTreeMap<NodeId, Member>,
+    departed: VecDeque<Departed>,
+    census: Option<Census>,
     /// Changes whenever names or counts do.
     version: u64,
 }
@@ -24,99 +26,166 @@ pub(super) struct Members {
 #[derive(Debug)]
 struct Member {
     heard: Instant,
-    /// Whether it numbers its messages, as our own nodes do.
-    ours: bool,
+    /// Silent for the whole time-out when looked at, at this moment.
+    suspected: Option<Instant>,
+    /// Whether its configuration was complained about.
+    warned: bool,
+}
+
+/// A node that is gone.
+#[derive(Debug)]
+struct Departed {
+    node: NodeId,
+    /// It said so. What arrives from it afterwards is late, unless it says hello again.
+    left: bool,
+    /// The broker may still see its connection: a process that hangs keeps it.
+    counted: bool,
+}
+
+/// What the last count says, less the departed nodes that it includes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Census {
+    others: usize,
+    foreign: usize,
+}
+
+/// Evidence that a node is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// It has just joined, and asks who else is there.
+    Hello,
+    /// Some other message.
+    Sign,
 }
 
 impl Members {
-    /// Notes a sign of life. Returns whether the node is new.
-    pub(super) fn heard(&mut self, now: Instant, node: &NodeId, ours: bool) -> bool {
-        if let Some(member) = self.nodes.get_mut(node) {
-            member.heard = now;
-            member.ours |= ours;
+    /// Notes a sign of life. Returns whether the node was not known.
+    pub(super) fn heard(&mut self, now: Instant, node: &NodeId, life: Life) -> bool {
+        if self.refresh(now, node) || self.nodes.len() >= MAX_MEMBERS || !self.may_return(node, life) {
             return false;
         }
-        self.nodes.insert(node.clone(), Member { heard: now, ours });
+        self.departed.retain(|departed| departed.node != *node);
+        self.nodes.insert(node.clone(), Member { heard: now, suspected: None, warned: false });
         self.version += 1;
         true
     }
 
-    /// As [`Members::heard`], for nodes that are known already.
-    pub(super) fn refresh(&mut self, now: Instant, node: &NodeId) {
-        if let Some(member) = self.nodes.get_mut(node) {
+    /// As [`Members::heard`], but strangers stay strangers. Returns whether the node is known.
+    pub(super) fn refresh(&mut self, now: Instant, node: &NodeId) -> bool {
+        let Some(member) = self.nodes.get_mut(node) else { return false };
+        member.heard = now;
+        member.suspected = None;
+        true
+    }
+
+    /// Nobody could be heard until now: everybody gets the full time to give a sign of life.
+    pub(super) fn refresh_all(&mut self, now: Instant) {
+        for member in self.nodes.values_mut() {
             member.heard = now;
+            member.suspected = None;
         }
+    }
+
+    fn may_return(&self, node: &NodeId, life: Life) -> bool {
+        life == Life::Hello || !self.departed.iter().any(|departed| departed.left && departed.node == *node)
     }
 
     /// Forgets a node that said it leaves. Returns whether it was known.
     pub(super) fn left(&mut self, node: &NodeId) -> bool {
-        let known = self.nodes.remove(node).is_some();
-        if known {
-            self.version += 1;
-            self.ghosts += i64::from(self.census.is_some());
-        }
-        known
+        self.depart(node, true)
     }
 
-    /// Forgets and returns the nodes that were silent for longer than `timeout`.
-    pub(super) fn take_silent(&mut self, now: Instant, timeout: Duration) -> Vec<NodeId> {
-        let is_silent = |member: &Member| now.saturating_duration_since(member.heard) >= timeout;
-        let mut silent: Vec<_> =
-            self.nodes.iter().filter(|(_, member)| is_silent(member)).map(|(node, _)| node.clone()).collect();
-        silent.sort_unstable();
-        for node in &silent {
-            self.left(node);
+    fn depart(&mut self, node: &NodeId, left: bool) -> bool {
+        if self.nodes.remove(node).is_none() {
+            return false;
         }
-        // Whoever the broker dropped that long ago and has not fallen silent was a foreign peer.
-        if self.ghosts < 0 && self.dropped.is_some_and(|dropped| now.saturating_duration_since(dropped) >= timeout * 2)
-        {
-            self.ghosts = 0;
+        self.version += 1;
+        if let Some(census) = &mut self.census {
+            census.others = census.others.saturating_sub(1);
+        }
+        if self.departed.len() >= MAX_DEPARTED {
+            self.departed.pop_front();
+        }
+        self.departed.push_back(Departed { node: node.clone(), left, counted: true });
+        true
+    }
+
+    /// Suspects the nodes that were silent for `timeout`; forgets and returns those that were suspected for `suspicion`.
+    pub(super) fn take_silent(&mut self, now: Instant, timeout: Duration, suspicion: Duration) -> Vec<NodeId> {
+        let mut silent = Vec::new();
+        for (node, member) in &mut self.nodes {
+            match member.suspected {
+                Some(since) if now >= since + suspicion => silent.push(node.clone()),
+                None if now >= member.heard + timeout => member.suspected = Some(now),
+                _ => {}
+            }
+        }
+        for node in &silent {
+            self.depart(node, false);
         }
         silent
     }
 
-    /// When the next node would be silent for `timeout`.
-    pub(super) fn next_silence(&self, timeout: Duration) -> Option<Instant> {
-        self.nodes.values().map(|member| member.heard + timeout).min()
+    /// When [`Members::take_silent`] is next to be called.
+    pub(super) fn next_silence(&self, timeout: Duration, suspicion: Duration) -> Option<Instant> {
+        let due = |member: &Member| member.suspected.map_or(member.heard + timeout, |since| since + suspicion);
+        self.nodes.values().map(due).min()
     }
 
-    /// Takes over a count of the broker, this node included.
-    pub(super) fn counted(&mut self, now: Instant, census: usize) {
-        let gone = self.census.map_or(0, |before| before.saturating_sub(census));
-        if gone > 0 {
-            self.ghosts -= i64::try_from(gone).unwrap_or(i64::MAX);
-            self.dropped = Some(now);
+    /// Whom to ask the broker about along with its count: whoever it may see and that is no stranger.
+    pub(super) fn to_count(&self) -> Vec<NodeId> {
+        let departed = self.departed.iter().filter(|departed| departed.counted).map(|departed| &departed.node);
+        self.nodes.keys().chain(departed).cloned().collect()
+    }
+
+    /// Takes over a count that was begun at `asked`. Forgets and returns the nodes that the broker does not see and that were not heard
+    /// since.
+    pub(super) fn counted(&mut self, asked: Instant, headcount: &Headcount) -> Vec<NodeId> {
+        let others = headcount.nodes.saturating_sub(1);
+        let mut ghosts = 0;
+        for departed in &mut self.departed {
+            departed.counted &= !headcount.absent.contains(&departed.node);
+            ghosts += usize::from(departed.counted);
+        }
+        let census = Census { others: others.saturating_sub(ghosts), foreign: others.saturating_sub(headcount.known) };
+        let is_gone = |node: &&NodeId| self.nodes.get(*node).is_some_and(|member| member.heard < asked);
+        let gone: Vec<_> = headcount.absent.iter().filter(is_gone).cloned().collect();
+        for node in &gone {
+            self.depart(node, false);
+            self.departed.back_mut().into_iter().for_each(|departed| departed.counted = false);
         }
         self.version += u64::from(self.census != Some(census));
         self.census = Some(census);
+        gone
     }
 
-    /// How many other nodes exist that only the broker's count knows of.
-    pub(super) fn unnamed(&self) -> usize {
-        let ghosts = usize::try_from(self.ghosts).unwrap_or(0);
-        self.census.map_or(0, |census| census.saturating_sub(1 + self.nodes.len() + ghosts))
+    /// How many nodes there are that only the broker's count knows of; `None` before the first count.
+    pub(super) fn foreign(&self) -> Option<usize> {
+        self.census.map(|census| census.foreign)
+    }
+
+    /// How many other nodes there are, by name or by count.
+    pub(super) fn count(&self) -> usize {
+        self.nodes.len().max(self.census.map_or(0, |census| census.others))
     }
 
     pub(super) fn version(&self) -> u64 {
         self.version
     }
 
+    /// The known nodes, sorted.
     pub(super) fn names(&self) -> impl Iterator<Item = &NodeId> {
         self.nodes.keys()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.nodes.len()
+    /// Whether it was known and fell silent: then it is one of our kind, and whatever it says brings it back.
+    pub(super) fn is_lost(&self, node: &NodeId) -> bool {
+        self.departed.iter().any(|departed| !departed.left && departed.node == *node)
     }
 
-    /// Whether every other node is known by name and numbers its messages.
-    pub(super) fn all_ours(&self) -> bool {
-        self.unnamed() == 0 && self.nodes.values().all(|member| member.ours)
-    }
-
-    /// Whether every known node was heard since `then`.
-    pub(super) fn all_heard_since(&self, then: Instant) -> bool {
-        self.nodes.values().all(|member| member.heard >= then)
+    /// Returns `true` the first time for a node.
+    pub(super) fn warn_once(&mut self, node: &NodeId) -> bool {
+        self.nodes.get_mut(node).is_some_and(|member| !std::mem::replace(&mut member.warned, true))
     }
 }
 
@@ -129,54 +198,82 @@ mod tests {
     }
 
     const TIMEOUT: Duration = Duration::from_secs(10);
+    const SUSPICION: Duration = Duration::from_secs(1);
 
-    #[test]
-    fn a_silent_node_is_taken_once_and_a_heard_one_stays() {
-        let start = Instant::now();
+    fn members(now: Instant, names: &[&str]) -> Members {
         let mut members = Members::default();
-        assert!(members.heard(start, &node("a"), true));
-        assert!(members.heard(start, &node("b"), true));
-        members.heard(start + TIMEOUT / 2, &node("b"), true);
-        assert_eq!(members.take_silent(start + TIMEOUT, TIMEOUT), [node("a")]);
-        assert!(members.take_silent(start + TIMEOUT, TIMEOUT).is_empty());
-        assert_eq!(members.next_silence(TIMEOUT), Some(start + TIMEOUT * 3 / 2));
+        for name in names {
+            assert!(members.heard(now, &node(name), Life::Hello));
+        }
+        members
     }
 
     #[test]
-    fn a_killed_node_that_the_broker_no_longer_counts_hides_no_foreign_one() {
+    fn a_silent_node_is_suspected_and_then_taken_once() {
         let start = Instant::now();
-        let mut members = Members::default();
-        members.heard(start, &node("a"), true);
-        members.counted(start, 3);
-        assert_eq!(members.unnamed(), 1, "a foreign peer");
-        members.counted(start, 2);
-        members.take_silent(start + TIMEOUT, TIMEOUT);
-        assert_eq!(members.unnamed(), 1);
+        let mut members = members(start, &["a", "b"]);
+        members.refresh(start + TIMEOUT / 2, &node("b"));
+        assert!(members.take_silent(start + TIMEOUT, TIMEOUT, SUSPICION).is_empty());
+        assert_eq!(members.next_silence(TIMEOUT, SUSPICION), Some(start + TIMEOUT + SUSPICION));
+        assert_eq!(members.take_silent(start + TIMEOUT + SUSPICION, TIMEOUT, SUSPICION), [node("a")]);
+        assert!(members.take_silent(start + TIMEOUT + SUSPICION, TIMEOUT, SUSPICION).is_empty());
+        assert_eq!(members.next_silence(TIMEOUT, SUSPICION), Some(start + TIMEOUT * 3 / 2));
+    }
+
+    #[test]
+    fn a_node_that_left_comes_back_only_with_a_hello() {
+        let now = Instant::now();
+        let mut members = members(now, &["a"]);
+        assert!(members.left(&node("a")));
+        assert!(!members.heard(now, &node("a"), Life::Sign), "a late message");
+        assert!(members.heard(now, &node("a"), Life::Hello));
     }
 
     #[test]
     fn a_hanging_node_that_the_broker_still_counts_is_no_foreign_one() {
         let start = Instant::now();
-        let mut members = Members::default();
-        members.heard(start, &node("a"), true);
-        members.counted(start, 2);
-        members.take_silent(start + TIMEOUT, TIMEOUT);
-        assert_eq!(members.unnamed(), 0);
-        members.counted(start, 1);
-        members.counted(start, 2);
-        assert_eq!(members.unnamed(), 1, "the ghost is gone, this one is new");
+        let mut members = members(start, &["a"]);
+        members.take_silent(start + TIMEOUT, TIMEOUT, SUSPICION);
+        members.take_silent(start + TIMEOUT * 2, TIMEOUT, SUSPICION);
+        assert_eq!(members.to_count(), [node("a")]);
+        members.counted(start, &Headcount { nodes: 3, known: 1, absent: vec![] });
+        assert_eq!((members.foreign(), members.count()), (Some(1), 1));
+        members.counted(start, &Headcount { nodes: 2, known: 0, absent: vec![node("a")] });
+        assert_eq!((members.foreign(), members.count()), (Some(1), 1));
+        assert_eq!(members.to_count(), []);
     }
 
     #[test]
-    fn a_foreign_peer_that_left_does_not_hide_a_later_hanging_node() {
+    fn a_node_that_the_broker_does_not_see_is_gone_unless_it_was_heard_since() {
         let start = Instant::now();
+        let mut members = members(start, &["a", "b"]);
+        let asked = start + SUSPICION;
+        members.refresh(asked, &node("b"));
+        let gone = members.counted(asked, &Headcount { nodes: 2, known: 0, absent: vec![node("a"), node("b")] });
+        assert_eq!(gone, [node("a")]);
+        assert!(members.is_lost(&node("a")));
+    }
+
+    #[test]
+    fn a_node_is_not_counted_twice_when_its_name_becomes_known() {
+        let now = Instant::now();
         let mut members = Members::default();
-        members.counted(start, 3);
-        members.counted(start, 2);
-        let later = start + TIMEOUT * 3;
-        members.heard(later, &node("a"), true);
-        members.take_silent(later, TIMEOUT);
-        members.take_silent(later + TIMEOUT, TIMEOUT);
-        assert_eq!(members.unnamed(), 0);
+        members.counted(now, &Headcount { nodes: 2, known: 0, absent: vec![] });
+        assert_eq!(members.count(), 1);
+        members.heard(now, &node("a"), Life::Hello);
+        assert_eq!(members.count(), 1);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let now = Instant::now();
+        let mut members = Members::default();
+        for number in 0..=MAX_MEMBERS {
+            members.heard(now, &node(&number.to_string()), Life::Hello);
+        }
+        assert_eq!(members.nodes.len(), MAX_MEMBERS);
+        members.take_silent(now + TIMEOUT, TIMEOUT, SUSPICION);
+        members.take_silent(now + TIMEOUT * 2, TIMEOUT, SUSPICION);
+        assert_eq!((members.nodes.len(), members.departed.len()), (0, MAX_DEPARTED));
     }
 }

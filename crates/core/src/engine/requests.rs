@@ -1,294 +1,163 @@
-//! Own requests that wait for answers.
+//! What this node asks the cluster, and what it answers.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Instant,
+use std::time::Instant;
+
+use super::{
+    Engine,
+    interface::{Output, Request},
+    members::Life,
+    pending::{Foreign, Pending, Taken},
 };
-
 use crate::{
-    error::{Answers, Error, ErrorKind, Partial, Result},
+    error::{Error, ErrorKind, Result},
     id::{NodeId, RequestId},
-    message::{Answer, SocketInfo},
-    payload::Payload,
-    room::Room,
+    message::{Answer, Response},
 };
 
-/// Which answers a request gathers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gather {
-    /// Sockets of every other node.
-    Sockets,
-    /// Rooms of every other node.
-    Rooms,
-    /// A value of every other node.
-    Values,
-    /// Client counts of every node and acknowledgements of their clients.
-    Acks,
-}
+impl Engine {
+    pub(super) fn request(&mut self, now: Instant, request: Request) {
+        if let Err(error) = self.check_request(&request) {
+            self.outputs.push_back(Output::Finished(request.id, Err(error)));
+            return;
+        }
+        let Request { id, gather, message, deadline } = request;
+        self.counters.requests.increment();
+        let foreign = self.expected_foreign(message.is_some());
+        let nodes = self.members.names().take(if message.is_some() { usize::MAX } else { 0 });
+        self.requests.insert(id.clone(), Pending::new(gather, deadline, nodes, foreign));
+        self.wake_by(deadline);
+        if let Some(message) = message {
+            self.outputs.push_back(Output::Publish(message));
+            self.postpone_heartbeat(now);
+        }
+        if foreign == Foreign::Unknown {
+            self.ask_census(now);
+        }
+        self.finish_if_complete(&id);
+    }
 
-/// One request.
-#[derive(Debug)]
-pub(super) struct Pending {
-    gather: Gather,
-    pub(super) deadline: Instant,
-    /// Nodes known by name that have not answered.
-    waiting: BTreeSet<NodeId>,
-    /// Nodes known by name that have answered.
-    answered: BTreeSet<NodeId>,
-    /// Answers that name nobody.
-    unnamed_answers: usize,
-    /// Whether this node's own client count is still to come (acknowledged broadcasts only).
-    own_outstanding: bool,
-    /// The broker's count of other nodes, where it is asked; no completion without it.
-    census: Census,
-    sockets: Vec<SocketInfo>,
-    rooms: BTreeSet<Room>,
-    values: Vec<Option<Payload>>,
-    acks: Acks,
-}
+    fn check_request(&self, request: &Request) -> Result<()> {
+        if self.has_left {
+            return Err(self.closed());
+        }
+        let pending = self.requests.len();
+        if pending >= self.config.max_pending_requests {
+            return Err(Error::new(
+                ErrorKind::QueueFull,
+                format!("{pending} requests are pending, more are not allowed"),
+            ));
+        }
+        if self.requests.contains(&request.id) {
+            return Err(Error::new(ErrorKind::Config, format!("request id {} is taken", request.id)));
+        }
+        Ok(())
+    }
 
-/// What a request knows of the number of nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Census {
-    /// All nodes are known by name.
-    NotNeeded,
-    /// The broker has not told yet.
-    Unknown,
-    /// Other nodes counted, and those among them without a name.
-    Others { all: usize, unnamed: usize },
-}
+    pub(super) fn closed(&self) -> Error {
+        let context = format!("node {} of namespace {} has left", self.me.id, self.me.namespace);
+        Error::new(ErrorKind::Closed, context)
+    }
 
-/// Acknowledgements of clients, by the node that serves them. Counts and acknowledgements may come in either order.
-#[derive(Debug, Default)]
-struct Acks {
-    nodes: HashMap<Option<NodeId>, NodeAcks>,
-}
+    fn expected_foreign(&self, published: bool) -> Foreign {
+        if published && self.counts_by_census() { Foreign::Unknown } else { Foreign::None }
+    }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct NodeAcks {
-    announced: Option<u64>,
-    received: u64,
-}
+    pub(super) fn cancel(&mut self, id: &RequestId) {
+        self.requests.end(id);
+    }
 
-impl Pending {
-    pub(super) fn new(gather: Gather, deadline: Instant, waiting: BTreeSet<NodeId>, census: Census) -> Self {
-        Self {
-            gather,
-            deadline,
-            waiting,
-            answered: BTreeSet::new(),
-            unnamed_answers: 0,
-            own_outstanding: gather == Gather::Acks,
-            census,
-            sockets: Vec::new(),
-            rooms: BTreeSet::new(),
-            values: Vec::new(),
-            acks: Acks::default(),
+    pub(super) fn publish_failed(&mut self, now: Instant, id: RequestId, error: Error) {
+        // Nobody heard it: it was no sign of life of this node.
+        self.heartbeat_soon(now);
+        if self.requests.end(&id).is_some() {
+            self.outputs.push_back(Output::Finished(id, Err(error)));
         }
     }
 
-    /// Takes an answer in. Returns an acknowledgement that is to be passed on at once, and whether the answer was of any use.
-    pub(super) fn answer(&mut self, from: Option<&NodeId>, answer: Answer) -> (Option<Option<Payload>>, bool) {
-        if let Answer::Ack(value) = answer {
-            let wanted = self.gather == Gather::Acks;
-            self.acks.received(from);
-            return (wanted.then_some(value), wanted);
+    pub(super) fn response(&mut self, now: Instant, from: Option<&NodeId>, response: Response) {
+        if from == Some(&self.me.id) {
+            self.counters.own_echoes.increment();
+            return;
         }
-        if !self.gather.expects(&answer) || !self.note_answered(from) {
-            return (None, false);
-        }
-        match answer {
-            Answer::Sockets(sockets) if self.gather == Gather::Rooms => {
-                self.rooms.extend(sockets.into_iter().flat_map(|socket| socket.rooms));
-            }
-            Answer::Sockets(sockets) => self.sockets.extend(sockets),
-            Answer::Rooms(rooms) => self.rooms.extend(rooms),
-            Answer::ServerSideEmit(value) => self.values.push(value),
-            Answer::ClientCount(count) => self.acks.announced(from, count),
-            Answer::Ack(_) => {}
-        }
-        (None, true)
+        let known = from.is_some_and(|from| self.is_known(now, from));
+        let Response { request, answer } = response;
+        let Some(pending) = self.requests.get_mut(&request) else {
+            self.counters.late_answers.add(u64::from(self.requests.has_ended(&request)));
+            return;
+        };
+        let taken = pending.answer(from, known, answer);
+        self.taken(&request, taken);
     }
 
-    /// Takes this node's own client count in.
-    pub(super) fn own_client_count(&mut self, me: &NodeId, count: u32) {
-        self.own_outstanding = false;
-        self.acks.announced(Some(me), count);
-    }
-
-    /// Notes that a node has answered. Returns `false` for a second answer.
-    fn note_answered(&mut self, from: Option<&NodeId>) -> bool {
-        let Some(from) = from else {
-            self.unnamed_answers += 1;
+    /// Notes a sign of life of whoever answers. A node that fell silent is known again; strangers may be foreign.
+    fn is_known(&mut self, now: Instant, from: &NodeId) -> bool {
+        if self.members.refresh(now, from) {
             return true;
-        };
-        self.waiting.remove(from);
-        self.answered.insert(from.clone())
+        }
+        if self.members.is_lost(from) {
+            self.heard(now, from, Life::Sign);
+            return true;
+        }
+        false
     }
 
-    /// A node is gone: neither its answer nor its clients are waited for.
-    pub(super) fn node_gone(&mut self, node: &NodeId) {
-        self.waiting.remove(node);
-        self.acks.node_gone(node);
-    }
-
-    /// The broker has counted.
-    pub(super) fn counted(&mut self, all: usize, unnamed: usize) {
-        if self.census != Census::NotNeeded {
-            self.census = Census::Others { all, unnamed };
+    pub(super) fn local_answer(&mut self, to: Option<NodeId>, request: RequestId, answer: Answer) {
+        if let Some(to) = to {
+            self.outputs.push_back(Output::Send(to, Response { request, answer }));
+        } else if let Some(pending) = self.requests.get_mut(&request) {
+            let taken = pending.own_answer(answer);
+            self.taken(&request, taken);
         }
     }
 
-    /// Whether nothing more is to come.
-    pub(super) fn is_complete(&self) -> bool {
-        let nodes_done = match self.census {
-            Census::NotNeeded => self.waiting.is_empty(),
-            Census::Unknown => false,
-            Census::Others { all, unnamed } => {
-                let named_done = self.waiting.is_empty() && self.unnamed_answers >= unnamed;
-                named_done || self.other_answers() >= all
-            }
-        };
-        nodes_done && !self.own_outstanding && self.acks.is_complete()
-    }
-
-    fn other_answers(&self) -> usize {
-        self.answered.len() + self.unnamed_answers
-    }
-
-    /// What was gathered.
-    pub(super) fn finish(self) -> Result<Answers> {
-        if self.is_complete() { Ok(self.answers()) } else { Err(self.timed_out()) }
-    }
-
-    fn timed_out(self) -> Error {
-        let missing: Vec<_> = self.waiting.iter().cloned().collect();
-        let missing_unnamed = match self.census {
-            Census::Others { unnamed, .. } => unnamed.saturating_sub(self.unnamed_answers),
-            Census::NotNeeded | Census::Unknown => 0,
-        };
-        let context = self.describe_missing(&missing, missing_unnamed);
-        Error::new(ErrorKind::Timeout, context).with_partial(Partial {
-            answers: self.answers(),
-            missing,
-            missing_unnamed,
-        })
-    }
-
-    fn describe_missing(&self, missing: &[NodeId], missing_unnamed: usize) -> String {
-        let nodes = missing.len() + missing_unnamed;
-        if nodes == 0 && self.gather == Gather::Acks {
-            let (expected, received) = self.acks.totals();
-            return format!("{received} of {expected} clients acknowledged");
+    fn taken(&mut self, id: &RequestId, taken: Taken) {
+        match taken {
+            Taken::Acknowledgement(value) => self.outputs.push_back(Output::Acknowledged(id.clone(), value)),
+            Taken::Noted => {}
+            Taken::Nothing => self.counters.late_answers.increment(),
         }
-        let names: Vec<_> = missing.iter().map(NodeId::as_str).collect();
-        let total = nodes + self.other_answers();
-        match names.as_slice() {
-            [] => format!("{nodes} of {total} nodes did not answer"),
-            names => format!("{nodes} of {total} nodes did not answer, among them {}", names.join(", ")),
+        self.finish_if_complete(id);
+    }
+
+    // --- how requests end ---
+
+    fn finish_if_complete(&mut self, id: &RequestId) {
+        if self.requests.get_mut(id).is_some_and(|pending| pending.is_complete()) {
+            self.finish(id);
         }
     }
 
-    fn answers(self) -> Answers {
-        match self.gather {
-            Gather::Sockets => Answers::Sockets(self.sockets),
-            Gather::Rooms => Answers::Rooms(self.rooms.into_iter().collect()),
-            Gather::Values => Answers::Values(self.values),
-            Gather::Acks => {
-                let (expected, received) = self.acks.totals();
-                Answers::Acks { expected, received }
-            }
-        }
-    }
-}
-
-impl Gather {
-    fn expects(self, answer: &Answer) -> bool {
-        match answer {
-            Answer::Sockets(_) => matches!(self, Self::Sockets | Self::Rooms),
-            Answer::Rooms(_) => self == Self::Rooms,
-            Answer::ServerSideEmit(_) => self == Self::Values,
-            Answer::ClientCount(_) | Answer::Ack(_) => self == Self::Acks,
-        }
-    }
-}
-
-impl Acks {
-    fn entry(&mut self, from: Option<&NodeId>) -> &mut NodeAcks {
-        self.nodes.entry(from.cloned()).or_default()
-    }
-
-    fn announced(&mut self, from: Option<&NodeId>, count: u32) {
-        let node = self.entry(from);
-        node.announced = Some(node.announced.unwrap_or(0) + u64::from(count));
-    }
-
-    fn received(&mut self, from: Option<&NodeId>) {
-        self.entry(from).received += 1;
-    }
-
-    /// The clients of a dead node that have not answered will not.
-    fn node_gone(&mut self, node: &NodeId) {
-        if let Some(acks) = self.nodes.get_mut(&Some(node.clone())) {
-            acks.announced = Some(acks.received);
+    /// Ends what has become complete, after something that concerns all requests.
+    pub(super) fn finish_complete(&mut self) {
+        for id in self.requests.complete() {
+            self.finish(&id);
         }
     }
 
-    /// Where some answers name nobody, their sums decide: a node may name itself in one answer and not in the other.
-    fn is_complete(&self) -> bool {
-        let each = self.nodes.values().all(|node| node.announced.is_some_and(|count| node.received >= count));
-        let (expected, received) = self.totals();
-        each || (self.nodes.contains_key(&None) && received >= expected)
+    /// Ends the requests whose time is up.
+    pub(super) fn finish_due(&mut self, now: Instant) {
+        while let Some(id) = self.requests.next_due(now) {
+            self.finish(&id);
+        }
     }
 
-    fn totals(&self) -> (u64, u64) {
-        self.nodes.values().fold((0, 0), |(expected, received), node| {
-            (expected + node.announced.unwrap_or(0), received + node.received)
-        })
-    }
-}
-
-/// All own requests, bounded.
-#[derive(Debug, Default)]
-pub(super) struct Requests {
-    pending: HashMap<RequestId, Pending>,
-}
-
-impl Requests {
-    pub(super) fn insert(&mut self, id: RequestId, pending: Pending) {
-        self.pending.insert(id, pending);
+    fn finish(&mut self, id: &RequestId) {
+        let Some(pending) = self.requests.end(id) else { return };
+        let result = pending.finish();
+        if let Err(error) = &result {
+            self.counters.requests_timed_out.increment();
+            let partial =
+                error.partial().is_some_and(|partial| !partial.missing.is_empty() || partial.missing_unnamed > 0);
+            self.counters.requests_partial.add(u64::from(partial));
+        }
+        self.outputs.push_back(Output::Finished(id.clone(), result));
     }
 
-    pub(super) fn get_mut(&mut self, id: &RequestId) -> Option<&mut Pending> {
-        self.pending.get_mut(id)
-    }
-
-    pub(super) fn remove(&mut self, id: &RequestId) -> Option<Pending> {
-        self.pending.remove(id)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.pending.len()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.pending.is_empty()
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
-        self.pending.values_mut()
-    }
-
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.pending.values().map(|pending| pending.deadline).min()
-    }
-
-    /// Removes those that are complete or whose time is up, in the order of their ids.
-    pub(super) fn take_ended(&mut self, now: Instant) -> Vec<(RequestId, Pending)> {
-        let ended = |pending: &Pending| pending.deadline <= now || pending.is_complete();
-        let mut ids: Vec<_> =
-            self.pending.iter().filter(|(_, pending)| ended(pending)).map(|(id, _)| id.clone()).collect();
-        ids.sort_unstable();
-        ids.into_iter().filter_map(|id| self.pending.remove(&id).map(|pending| (id, pending))).collect()
+    /// Ends all requests, because the node leaves.
+    pub(super) fn abandon_requests(&mut self) {
+        for id in self.requests.all() {
+            self.requests.end(&id);
+            self.outputs.push_back(Output::Finished(id, Err(self.closed())));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Repeats and holes in what each sender has numbered.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -13,13 +13,23 @@ use crate::{
 /// How many senders are remembered at most. Beyond it the longest-silent one is forgotten.
 const MAX_SENDERS: usize = 4096;
 
+/// How many channels of one sender are remembered at most; what comes on others is neither checked nor counted.
+const MAX_CHANNELS: usize = 1024;
+
+/// How many counters are remembered for the grace period. More are ignored: the next heartbeat repeats them.
+const MAX_ANNOUNCED: usize = 1 << 16;
+
 /// Remembers the last number of every sender and channel.
 ///
-/// A number is judged when its message arrives. The counters in a heartbeat are judged only after a grace period, because they may travel on
-/// another channel than the messages they count, and overtake them.
+/// A number is judged when its message arrives. A counter in a heartbeat is judged only after a grace period, because it may travel on
+/// another channel than the messages it counts, and overtake them.
+///
+/// # Invariant
+/// A message is delivered, or counted as missing, or neither (if it is older than anything known of its channel); never both, and
+/// never twice.
 #[derive(Debug)]
 pub(super) struct Tracker {
-    senders: HashMap<NodeId, Sender>,
+    senders: BTreeMap<NodeId, Sender>,
     subscribed: BTreeSet<Channel>,
     announced: VecDeque<Announced>,
     grace: Duration,
@@ -28,11 +38,22 @@ pub(super) struct Tracker {
 #[derive(Debug)]
 struct Sender {
     heard: Instant,
-    /// Few, so a list: one, or one per room bucket.
-    last: Vec<Stamp>,
+    /// Sorted by channel; few: one, or one per room bucket.
+    lines: Vec<Line>,
 }
 
-/// A counter from a heartbeat that is ahead of what arrived.
+/// What is known of one channel of one sender.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    channel: Channel,
+    /// Up to here, everything was delivered or counted as missing, or is older than what is known.
+    settled: u64,
+    /// The number that comes next; `None` if it cannot be known, after a subscription. May lie beyond `settled + 1`, if a counter came
+    /// before the first message did: the messages in between may still be on their way, but are not missed.
+    next: Option<u64>,
+}
+
+/// A counter from a heartbeat, to be judged later.
 #[derive(Debug)]
 struct Announced {
     due: Instant,
@@ -45,7 +66,7 @@ struct Announced {
 pub(super) enum Verdict {
     /// The next one, or the first one seen.
     Fresh,
-    /// It was here before.
+    /// It was here before, or was counted as missing.
     Repeat,
     /// This many are missing before it.
     Hole(u64),
@@ -53,61 +74,59 @@ pub(super) enum Verdict {
 
 impl Tracker {
     pub(super) fn new(grace: Duration) -> Self {
-        Self { senders: HashMap::new(), subscribed: BTreeSet::from([Channel::ALL]), announced: VecDeque::new(), grace }
+        Self { senders: BTreeMap::new(), subscribed: BTreeSet::from([Channel::ALL]), announced: VecDeque::new(), grace }
+    }
+
+    /// Whether losses on this channel would be noticed.
+    pub(super) fn follows(&self, from: &NodeId, channel: Channel) -> bool {
+        let line = self.senders.get(from).and_then(|sender| sender.line(channel));
+        line.is_some_and(|line| line.next.is_some())
     }
 
     /// Judges the number of a message that arrived, and remembers it.
     pub(super) fn arrived(&mut self, now: Instant, from: &NodeId, stamp: Stamp) -> Verdict {
-        let sender = self.sender(now, from);
-        let Some(last) = sender.last.iter_mut().find(|last| last.channel == stamp.channel) else {
-            sender.last.push(stamp);
-            return Verdict::Fresh;
-        };
-        if stamp.number <= last.number {
-            return Verdict::Repeat;
+        let Some(line) = self.sender(now, from).line_mut(stamp.channel) else { return Verdict::Fresh };
+        match line.advance(stamp.number) {
+            None => Verdict::Repeat,
+            Some(0) => Verdict::Fresh,
+            Some(missing) => Verdict::Hole(missing),
         }
-        let missing = stamp.number - last.number - 1;
-        last.number = stamp.number;
-        if missing == 0 { Verdict::Fresh } else { Verdict::Hole(missing) }
     }
 
-    /// Skips numbers whose loss was reported by other means.
-    pub(super) fn advance(&mut self, now: Instant, from: &NodeId, stamp: Stamp) {
-        self.arrived(now, from, stamp);
+    /// Skips `count` numbers up to `last`, whose loss was reported by other means. Returns how many more are missing before it.
+    pub(super) fn skip(&mut self, now: Instant, from: &NodeId, last: Stamp, count: u64) -> u64 {
+        let Some(line) = self.sender(now, from).line_mut(last.channel) else { return 0 };
+        let missing = line.advance(last.number).unwrap_or(0);
+        missing.saturating_sub(count.saturating_sub(1))
     }
 
-    /// Takes over the counters of a heartbeat. The first ones of a channel are its baseline; later ones that are ahead are judged by
-    /// [`Tracker::take_missing`] after the grace period.
+    /// Takes over the counters of a heartbeat. The first ones of a channel are its baseline; those that are ahead of what arrived are
+    /// judged by [`Tracker::take_missing`] after the grace period. A channel that is not mentioned has carried nothing.
     pub(super) fn announced(&mut self, now: Instant, from: &NodeId, counters: &[Stamp]) {
-        for stamp in counters {
-            if !self.subscribed.contains(&stamp.channel) {
-                continue;
-            }
-            let sender = self.sender(now, from);
-            match sender.last.iter().find(|last| last.channel == stamp.channel) {
-                None => sender.last.push(*stamp),
-                Some(last) if stamp.number > last.number => {
-                    let due = now + self.grace;
-                    self.announced.push_back(Announced { due, from: from.clone(), stamp: *stamp });
-                }
-                Some(_) => {}
+        if counters.is_empty() {
+            return;
+        }
+        let mut counters = counters.to_vec();
+        counters.sort_unstable_by_key(|stamp| stamp.channel);
+        let due = now + self.grace;
+        self.sender(now, from);
+        let Some(sender) = self.senders.get_mut(from) else { return };
+        for &channel in &self.subscribed {
+            let counter = counters.binary_search_by_key(&channel, |stamp| stamp.channel);
+            let number = counter.map_or(0, |index| counters[index].number);
+            let Some(line) = sender.line_mut(channel) else { break };
+            if line.announced(number) && self.announced.len() < MAX_ANNOUNCED {
+                self.announced.push_back(Announced { due, from: from.clone(), stamp: Stamp { channel, number } });
             }
         }
     }
 
     /// Counts the announced messages that have not arrived in their grace period.
     pub(super) fn take_missing(&mut self, now: Instant) -> u64 {
-        let mut missing = 0;
-        while self.announced.front().is_some_and(|announced| announced.due <= now) {
-            let Some(Announced { from, stamp, .. }) = self.announced.pop_front() else { break };
-            let sender = self.senders.get_mut(&from);
-            let last = sender.and_then(|sender| sender.last.iter_mut().find(|last| last.channel == stamp.channel));
-            if let Some(last) = last
-                && stamp.number > last.number
-            {
-                missing += stamp.number - last.number;
-                last.number = stamp.number;
-            }
+        let mut missing = 0_u64;
+        while let Some(Announced { from, stamp, .. }) = self.announced.pop_front_if(|announced| announced.due <= now) {
+            let line = self.senders.get_mut(&from).and_then(|sender| sender.line_mut(stamp.channel));
+            missing = missing.saturating_add(line.map_or(0, |line| line.settle(stamp.number)));
         }
         missing
     }
@@ -119,24 +138,28 @@ impl Tracker {
 
     /// From here on, all messages of the channel arrive.
     pub(super) fn subscribe(&mut self, channel: Channel) {
-        self.subscribed.insert(channel);
+        if self.subscribed.insert(channel) {
+            self.lose_track(channel);
+        }
     }
 
-    /// From here on, messages of the channel may stay away: nothing is known of it any more.
+    /// From here on, messages of the channel may stay away: their absence says nothing any more. Repeats are still noticed.
     pub(super) fn unsubscribe(&mut self, channel: Channel) {
         self.subscribed.remove(&channel);
         self.announced.retain(|announced| announced.stamp.channel != channel);
-        for sender in self.senders.values_mut() {
-            sender.last.retain(|last| last.channel != channel);
-        }
+        self.lose_track(channel);
+    }
+
+    fn lose_track(&mut self, channel: Channel) {
+        let lines = self.senders.values_mut().flat_map(|sender| &mut sender.lines);
+        lines.filter(|line| line.channel == channel).for_each(|line| line.next = None);
     }
 
     fn sender(&mut self, now: Instant, from: &NodeId) -> &mut Sender {
         if !self.senders.contains_key(from) {
             self.make_room();
-            self.senders.insert(from.clone(), Sender { heard: now, last: Vec::new() });
         }
-        let sender = self.senders.get_mut(from).expect("inserted above");
+        let sender = self.senders.entry(from.clone()).or_insert_with(|| Sender { heard: now, lines: Vec::new() });
         sender.heard = now;
         sender
     }
@@ -152,11 +175,70 @@ impl Tracker {
     }
 }
 
+impl Sender {
+    fn position(&self, channel: Channel) -> Result<usize, usize> {
+        self.lines.binary_search_by_key(&channel, |line| line.channel)
+    }
+
+    fn line(&self, channel: Channel) -> Option<&Line> {
+        self.position(channel).ok().map(|index| &self.lines[index])
+    }
+
+    /// The line of a channel, made if need be; `None` if there are too many.
+    fn line_mut(&mut self, channel: Channel) -> Option<&mut Line> {
+        let index = match self.position(channel) {
+            Ok(index) => index,
+            Err(_) if self.lines.len() >= MAX_CHANNELS => return None,
+            Err(index) => {
+                self.lines.insert(index, Line { channel, settled: 0, next: None });
+                index
+            }
+        };
+        Some(&mut self.lines[index])
+    }
+}
+
+impl Line {
+    /// Message `number` is here. Returns how many are missing before it; `None` if it is a repeat.
+    fn advance(&mut self, number: u64) -> Option<u64> {
+        if number <= self.settled {
+            return None;
+        }
+        let missing = self.next.map_or(0, |next| number.saturating_sub(next));
+        self.settled = number;
+        self.next = Some(number.saturating_add(1));
+        Some(missing)
+    }
+
+    /// The sender says that `number` is the last one. Returns whether that remains to be judged.
+    fn announced(&mut self, number: u64) -> bool {
+        match self.next {
+            None => self.next = Some(number.saturating_add(1).max(self.settled.saturating_add(1))),
+            Some(next) if number < next => return false,
+            Some(_) => return true,
+        }
+        number > self.settled
+    }
+
+    /// What has not arrived up to `number` will not. Returns how many that are.
+    fn settle(&mut self, number: u64) -> u64 {
+        let Some(next) = self.next else { return 0 };
+        let missing = number.saturating_add(1).saturating_sub(next);
+        if number > self.settled {
+            self.settled = number;
+        }
+        self.next = Some(next.max(number.saturating_add(1)));
+        missing
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const GRACE: Duration = Duration::from_secs(1);
+
+    use Verdict::{Fresh, Hole, Repeat};
 
     fn a() -> NodeId {
         NodeId::new("a").unwrap()
@@ -166,13 +248,14 @@ mod tests {
         Stamp { channel: Channel(channel), number }
     }
 
+    fn arrive<const N: usize>(tracker: &mut Tracker, numbers: [(u16, u64); N]) -> [Verdict; N] {
+        numbers.map(|(channel, number)| tracker.arrived(Instant::now(), &a(), stamp(channel, number)))
+    }
+
     #[test]
     fn repeats_and_holes_are_told_apart_per_channel() {
-        let now = Instant::now();
         let mut tracker = Tracker::new(GRACE);
-        let numbers = [(0, 5), (0, 6), (0, 6), (0, 9), (1, 1), (0, 8)];
-        let verdicts = numbers.map(|(channel, number)| tracker.arrived(now, &a(), stamp(channel, number)));
-        use Verdict::{Fresh, Hole, Repeat};
+        let verdicts = arrive(&mut tracker, [(0, 5), (0, 6), (0, 6), (0, 9), (1, 1), (0, 8)]);
         assert_eq!(verdicts, [Fresh, Fresh, Repeat, Hole(2), Fresh, Repeat]);
     }
 
@@ -182,8 +265,19 @@ mod tests {
         let mut tracker = Tracker::new(GRACE);
         tracker.arrived(now, &a(), stamp(0, 1));
         tracker.announced(now, &a(), &[stamp(0, 2)]);
-        assert_eq!(tracker.arrived(now, &a(), stamp(0, 2)), Verdict::Fresh);
+        assert_eq!(tracker.arrived(now, &a(), stamp(0, 2)), Fresh);
         assert_eq!(tracker.take_missing(now + GRACE), 0);
+    }
+
+    #[test]
+    fn a_first_heartbeat_that_overtakes_its_messages_makes_no_repeats_of_them() {
+        let now = Instant::now();
+        let mut tracker = Tracker::new(GRACE);
+        tracker.subscribe(Channel(7));
+        tracker.announced(now, &a(), &[stamp(7, 5)]);
+        assert_eq!(arrive(&mut tracker, [(7, 4)]), [Fresh]);
+        assert_eq!(tracker.take_missing(now + GRACE), 1, "number 5 is not on its way any more");
+        assert_eq!(arrive(&mut tracker, [(7, 5), (7, 6)]), [Repeat, Fresh], "it was counted as missing");
     }
 
     #[test]
@@ -196,29 +290,71 @@ mod tests {
         assert_eq!(tracker.deadline(), Some(now + GRACE));
         assert_eq!(tracker.take_missing(now + GRACE), 2);
         assert_eq!(tracker.take_missing(now + GRACE), 0);
+        assert_eq!(tracker.deadline(), None);
     }
 
     #[test]
-    fn channels_without_subscription_have_no_holes() {
+    fn a_channel_that_a_heartbeat_does_not_mention_has_carried_nothing() {
+        let now = Instant::now();
+        let mut tracker = Tracker::new(GRACE);
+        tracker.subscribe(Channel(7));
+        tracker.announced(now, &a(), &[stamp(0, 0)]);
+        assert_eq!(arrive(&mut tracker, [(7, 3)]), [Hole(2)]);
+    }
+
+    #[test]
+    fn channels_without_subscription_have_no_holes_but_repeats() {
         let now = Instant::now();
         let mut tracker = Tracker::new(GRACE);
         tracker.announced(now, &a(), &[stamp(7, 1)]);
         tracker.announced(now, &a(), &[stamp(7, 9)]);
-        assert_eq!(tracker.deadline(), None);
+        assert_eq!(tracker.take_missing(now + GRACE), 0);
         tracker.subscribe(Channel(7));
-        tracker.announced(now, &a(), &[stamp(7, 9)]);
+        assert_eq!(arrive(&mut tracker, [(7, 10), (7, 11)]), [Fresh, Fresh]);
+        tracker.announced(now, &a(), &[stamp(7, 12)]);
         tracker.unsubscribe(Channel(7));
+        assert_eq!(arrive(&mut tracker, [(7, 12)]), [Fresh], "it was on its way");
         tracker.subscribe(Channel(7));
-        assert_eq!(tracker.arrived(now, &a(), stamp(7, 20)), Verdict::Fresh);
+        assert_eq!(arrive(&mut tracker, [(7, 20), (7, 11), (7, 22)]), [Fresh, Repeat, Hole(1)]);
+        tracker.subscribe(Channel(7));
+        assert_eq!(arrive(&mut tracker, [(7, 24)]), [Hole(1)], "it was subscribed all the time");
     }
 
     #[test]
-    fn remembered_senders_are_bounded() {
+    fn what_an_overflow_dropped_is_no_hole_but_what_was_lost_before_it_is() {
+        let now = Instant::now();
+        let mut tracker = Tracker::new(GRACE);
+        assert_eq!(arrive(&mut tracker, [(0, 5)]), [Fresh]);
+        assert_eq!(tracker.skip(now, &a(), stamp(0, 8), 3), 0);
+        assert_eq!(tracker.skip(now, &a(), stamp(0, 12), 3), 1, "numbers 9 to 12 less three");
+        assert_eq!(arrive(&mut tracker, [(0, 13)]), [Fresh]);
+    }
+
+    #[test]
+    fn absurd_numbers_are_taken_as_they_are() {
+        let now = Instant::now();
+        let mut tracker = Tracker::new(GRACE);
+        assert_eq!(arrive(&mut tracker, [(0, 0), (0, 1), (0, u64::MAX)]), [Repeat, Fresh, Hole(u64::MAX - 2)]);
+        tracker.announced(now, &a(), &[stamp(0, u64::MAX)]);
+        assert_eq!(tracker.take_missing(now + GRACE), 0);
+        assert_eq!(arrive(&mut tracker, [(0, u64::MAX)]), [Repeat]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
         let now = Instant::now();
         let mut tracker = Tracker::new(GRACE);
         for number in 0..=MAX_SENDERS {
             tracker.arrived(now, &NodeId::new(number.to_string()).unwrap(), stamp(0, 1));
         }
         assert_eq!(tracker.senders.len(), MAX_SENDERS);
+        for channel in 0..=MAX_CHANNELS {
+            tracker.arrived(now, &a(), stamp(u16::try_from(channel).unwrap(), 1));
+        }
+        assert_eq!(tracker.senders[&a()].lines.len(), MAX_CHANNELS);
+        for number in 0..=MAX_ANNOUNCED + 1 {
+            tracker.announced(now, &a(), &[stamp(0, number as u64)]);
+        }
+        assert_eq!(tracker.announced.len(), MAX_ANNOUNCED);
     }
 }

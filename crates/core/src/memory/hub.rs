@@ -13,7 +13,8 @@ use crate::{
     error::{Error, ErrorKind, Result},
     id::{Namespace, Node, NodeId, Offset, SessionId},
     inbox::{Delivery, Inbox, InboxSender, inbox},
-    message::{Channel, Heartbeat, Message, Response, Session, Stamp},
+    message::{Channel, Message, Response, Session, Stamp},
+    outbox::Numbering,
     room::Room,
     transport::{Missed, Restored, Seat, Wanted},
 };
@@ -42,7 +43,7 @@ struct State {
 struct Place {
     inbox: Arc<InboxSender>,
     wanted: Arc<dyn Wanted>,
-    published: u64,
+    numbering: Numbering,
     /// It did not make room in time: nobody waits for it until it has.
     is_stuck: bool,
 }
@@ -67,7 +68,10 @@ impl Hub {
             let context = format!("node {} is already in hub {:?}", node.id, self.name);
             return Err(Error::new(ErrorKind::Config, context));
         }
-        places.insert(node.id, Place { inbox: Arc::new(sender), wanted, published: 0, is_stuck: false });
+        places.insert(
+            node.id,
+            Place { inbox: Arc::new(sender), wanted, numbering: Numbering::default(), is_stuck: false },
+        );
         Ok(receiver)
     }
 
@@ -109,18 +113,17 @@ impl Hub {
         }
     }
 
-    pub(super) fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    pub(super) fn publish(&self, from: &Node, mut message: Message) -> Result<()> {
         let mut state = self.lock();
         let State { namespaces, ring, .. } = &mut *state;
         let offset = ring.as_mut().and_then(|ring| ring.keep(&from.namespace, &message));
         let Some(places) = namespaces.get_mut(&from.namespace) else { return self.no_seat(from) };
         let is_emitter = from.id.is_emitter();
         let stamp = match places.get_mut(&from.id) {
-            Some(place) => Some(place.number(&message)),
+            Some(place) => place.numbering.stamp(&from.id, Channel::ALL, &mut message),
             None if is_emitter => None,
             None => return self.no_seat(from),
         };
-        let message = with_counters(message, stamp);
         if let Some(place) = places.get(&from.id)
             && ring.is_some()
             && matches!(message, Message::Broadcast { request: None, .. })
@@ -207,12 +210,6 @@ impl State {
 }
 
 impl Place {
-    fn number(&mut self, message: &Message) -> Stamp {
-        // A leave is no message that somebody could miss; the others are counted.
-        self.published += u64::from(*message != Message::Leaving);
-        Stamp { channel: Channel::ALL, number: self.published }
-    }
-
     fn deliver(&self, from: &NodeId, stamp: Option<Stamp>, offset: Option<&Offset>, message: &Message) {
         let unwanted = match message {
             Message::Broadcast { request: None, target, .. } => {
@@ -225,16 +222,6 @@ impl Place {
         } else {
             Delivery::Message { from: Some(from.clone()), stamp, offset: offset.cloned(), message: message.clone() }
         }]);
-    }
-}
-
-/// A heartbeat carries how far its sender has numbered.
-fn with_counters(message: Message, stamp: Option<Stamp>) -> Message {
-    match message {
-        Message::Heartbeat(heartbeat) => {
-            Message::Heartbeat(Heartbeat { counters: stamp.into_iter().collect(), ..heartbeat })
-        }
-        message => message,
     }
 }
 

@@ -1,0 +1,113 @@
+//! Acknowledgements of clients, counted per node.
+
+use crate::id::NodeId;
+
+/// What the nodes have announced and what their clients have acknowledged. Counts and acknowledgements may come in either order.
+#[derive(Debug)]
+pub(super) struct Acks {
+    /// Whether this node's own count is still to come.
+    own_outstanding: bool,
+    own: Tally,
+    /// By name, unsorted: few, and mostly none.
+    named: Vec<(NodeId, Tally)>,
+    /// Of answers that name nobody.
+    unnamed: Tally,
+}
+
+/// Clients of one node.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    announced: Option<u64>,
+    received: u64,
+    /// The node is gone: clients that have not answered will not.
+    gone: bool,
+}
+
+impl Acks {
+    /// No acknowledgements yet; none are waited for unless `wanted`.
+    pub(super) fn new(wanted: bool) -> Self {
+        Self { own_outstanding: wanted, own: Tally::default(), named: Vec::new(), unnamed: Tally::default() }
+    }
+
+    /// A node tells how many of its clients are asked.
+    pub(super) fn announced(&mut self, from: Option<&NodeId>, count: u32) {
+        let tally = self.tally(from);
+        tally.announced = Some(tally.announced.unwrap_or(0) + u64::from(count));
+    }
+
+    /// A client has acknowledged. Returns `false` if more have than were asked: it is a repeat.
+    pub(super) fn received(&mut self, from: Option<&NodeId>) -> bool {
+        self.tally(from).receive(from.is_none())
+    }
+
+    pub(super) fn own_announced(&mut self, count: u32) {
+        self.own_outstanding = false;
+        self.own.announced = Some(u64::from(count));
+    }
+
+    pub(super) fn own_received(&mut self) -> bool {
+        self.own.receive(false)
+    }
+
+    fn tally(&mut self, from: Option<&NodeId>) -> &mut Tally {
+        let Some(from) = from else { return &mut self.unnamed };
+        let index = self.named.iter().position(|(node, _)| node == from).unwrap_or_else(|| {
+            self.named.push((from.clone(), Tally::default()));
+            self.named.len() - 1
+        });
+        &mut self.named[index].1
+    }
+
+    /// A node is gone: its clients are waited for no longer.
+    pub(super) fn node_gone(&mut self, node: &NodeId) {
+        if let Some((_, tally)) = self.named.iter_mut().find(|(name, _)| name == node) {
+            tally.gone = true;
+        }
+    }
+
+    /// Whether all announced clients have acknowledged.
+    ///
+    /// Where some answers name nobody, the sums decide: a node may name itself in one answer and not in the other.
+    pub(super) fn is_complete(&self) -> bool {
+        let each = self.tallies().all(|tally| tally.received >= tally.expected());
+        let by_sums = || {
+            let (expected, received) = self.totals();
+            self.unnamed.is_touched() && received >= expected
+        };
+        !self.own_outstanding && (each || by_sums())
+    }
+
+    /// Clients that were announced and are waited for, and clients that have acknowledged.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        self.tallies()
+            .fold((0, 0), |(expected, received), tally| (expected + tally.expected(), received + tally.received))
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let (expected, received) = self.totals();
+        format!("{received} of {expected} clients acknowledged")
+    }
+
+    fn tallies(&self) -> impl Iterator<Item = &Tally> {
+        self.named.iter().map(|(_, tally)| tally).chain([&self.own, &self.unnamed])
+    }
+}
+
+impl Tally {
+    /// `pooled` tallies are of several nodes, some of which may announce under their name.
+    fn receive(&mut self, pooled: bool) -> bool {
+        if !pooled && self.announced.is_some_and(|announced| self.received >= announced) {
+            return false;
+        }
+        self.received += 1;
+        true
+    }
+
+    fn expected(&self) -> u64 {
+        if self.gone { self.received } else { self.announced.unwrap_or(0) }
+    }
+
+    fn is_touched(&self) -> bool {
+        self.announced.is_some() || self.received > 0
+    }
+}

@@ -1,0 +1,47 @@
+//! Times and bounds of the protocol.
+
+use std::time::Duration;
+
+/// Times and bounds of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// How long after its last request-like message a node sends a heartbeat. Default 5 s, as the official adapters.
+    pub heartbeat_interval: Duration,
+    /// How long a node may be silent before it is suspected to be gone. Default 10 s, as the official adapters. A suspect that stays
+    /// silent for a tenth of that counts as gone: so nobody is given up whose messages wait here because this process stood still.
+    pub heartbeat_timeout: Duration,
+    /// How long a counter in a heartbeat may be ahead of the messages it counts, and how long peers have after a reconnect to tell what
+    /// was missed. Default 1 s.
+    pub gap_grace: Duration,
+    /// How often the broker is asked for its count while a request waits on it. Default 500 ms.
+    pub census_interval: Duration,
+    /// Own requests that may be pending at a time. Default 10,000.
+    pub max_pending_requests: usize,
+    /// The number of room buckets of this node's transport, to be checked against that of others.
+    pub buckets: Option<u16>,
+}
+
+impl EngineConfig {
+    /// How long a suspect has to give a sign of life.
+    pub(super) fn suspicion(&self) -> Duration {
+        self.heartbeat_timeout / 10
+    }
+
+    /// The shortest time between two heartbeats that answer newcomers: those who come at the same time share an answer.
+    pub(super) fn heartbeat_spacing(&self) -> Duration {
+        self.heartbeat_interval / 100
+    }
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval: Duration::from_secs(5),
+            heartbeat_timeout: Duration::from_secs(10),
+            gap_grace: Duration::from_secs(1),
+            census_interval: Duration::from_millis(500),
+            max_pending_requests: 10_000,
+            buckets: None,
+        }
+    }
+}
