@@ -5,7 +5,11 @@ use std::{fmt, path::Path, pin::Pin, sync::Arc, time::Duration};
 use rustix::process::Signal;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::{error::Result, port::Port, process::Process};
+use crate::{
+    error::{Error, Result},
+    port::Port,
+    process::Process,
+};
 
 /// Asks once whether the broker serves; an error means not yet.
 pub(crate) type Probe = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + Sync>;
@@ -89,24 +93,13 @@ impl Broker {
     /// # Errors
     /// If it ends, or does not serve in time; with the end of its log.
     pub async fn ready(&self) -> Result<()> {
-        let mut last = None;
-        let served = timeout(PATIENCE, async {
-            let mut ticks = interval(Duration::from_millis(5));
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            loop {
-                ticks.tick().await;
-                self.process.check()?;
-                match (self.probe)().await {
-                    Ok(()) => return Ok(()),
-                    Err(error) => last = Some(error),
-                }
-            }
-        })
-        .await;
-        served.unwrap_or_else(|_| {
-            let last = last.map(|error| error.to_string()).unwrap_or_default();
-            Err(self.process.not_ready(format!("it does not serve after {PATIENCE:?}: {last}")))
-        })
+        let ended = || self.process.check();
+        let last = match poll(|| (self.probe)(), ended).await {
+            Ok(()) => return Ok(()),
+            Err(Poll::Ended(error)) => return Err(error),
+            Err(Poll::Late(last)) => last,
+        };
+        Err(self.process.not_ready(format!("it does not serve after {PATIENCE:?}: {last}")))
     }
 
     /// Stops its execution (SIGSTOP): connections stay open and nobody answers.
@@ -130,6 +123,50 @@ impl Broker {
     pub fn pid(&self) -> Option<u32> {
         self.process.pid()
     }
+}
+
+enum Poll {
+    Ended(Error),
+    Late(String),
+}
+
+/// Asks again and again until the answer is good.
+async fn poll<F>(ask: impl Fn() -> F, check: impl Fn() -> Result<()>) -> std::result::Result<(), Poll>
+where
+    F: Future<Output = Result<()>>,
+{
+    let mut last = String::new();
+    let asked = timeout(PATIENCE, async {
+        let mut ticks = interval(Duration::from_millis(5));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            check()?;
+            match ask().await {
+                Ok(()) => return Ok(()),
+                Err(error) => last = error.to_string(),
+            }
+        }
+    })
+    .await;
+    match asked {
+        Ok(answer) => answer.map_err(Poll::Ended),
+        Err(_) => Err(Poll::Late(last)),
+    }
+}
+
+/// Waits for something that several processes must agree on.
+pub(crate) async fn wait_until<F>(what: &str, ask: impl Fn() -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>>,
+{
+    poll(ask, || Ok(())).await.map_err(|poll| match poll {
+        Poll::Ended(error) => error,
+        Poll::Late(last) => {
+            let reason = format!("it takes longer than {PATIENCE:?}");
+            Error::NotReady { broker: what.into(), reason, log: last }
+        }
+    })
 }
 
 impl fmt::Debug for Broker {

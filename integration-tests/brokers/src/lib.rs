@@ -5,10 +5,13 @@ mod certificates;
 mod error;
 mod guard;
 mod mongodb;
+mod nats;
 mod port;
 mod postgres;
 mod process;
 mod program;
+mod proxy;
+mod rabbitmq;
 mod redis;
 
 pub use crate::{
@@ -16,6 +19,9 @@ pub use crate::{
     certificates::{Certificates, ClientCertificate},
     error::{Error, Result},
     mongodb::{MongoDb, MongoDbOptions},
+    nats::{Nats, NatsCluster, NatsOptions},
     postgres::{Postgres, PostgresOptions},
-    redis::{Redis, RedisOptions},
+    proxy::Proxy,
+    rabbitmq::{RabbitMq, RabbitMqOptions},
+    redis::{Redis, RedisCluster, RedisOptions, RedisSentinel},
 };

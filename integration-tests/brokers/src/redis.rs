@@ -1,8 +1,13 @@
-//! Redis: one server.
+//! Redis: one server here; Cluster and Sentinel below.
+
+mod cluster;
+mod sentinel;
 
 use std::{ops::Deref, path::PathBuf, sync::Arc};
 
 use tokio::{process::Command, sync::OnceCell};
+
+pub use crate::redis::{cluster::RedisCluster, sentinel::RedisSentinel};
 
 use crate::{
     broker::{Broker, probe},

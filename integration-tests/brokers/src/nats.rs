@@ -1,0 +1,260 @@
+//! NATS: one server, or a cluster of three.
+
+use std::{ops::Deref, path::Path};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::OnceCell,
+};
+
+use crate::{
+    broker::{Broker, probe, wait_until},
+    certificates::{Certificates, ClientCertificate},
+    error::{Error, Result},
+    port::Port,
+    process::{Process, Recipe, folder},
+    program::find,
+};
+
+const INSTALL: &str = "apt-get install nats-server";
+
+/// A private NATS server with JetStream, whose messages survive [`Broker::kill`].
+#[derive(Debug)]
+pub struct Nats {
+    broker: Broker,
+    certificates: Option<Certificates>,
+}
+
+impl Nats {
+    /// One that trusts everybody.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn start() -> Result<Self> {
+        Self::options().start().await
+    }
+
+    /// To choose how it is set up.
+    #[must_use]
+    pub fn options() -> NatsOptions {
+        NatsOptions::default()
+    }
+
+    /// The URL of a server that the tests of this process share: `TRUNKLINE_NATS_URL`, otherwise one of our own, started once.
+    /// For tests that keep to subjects and streams of their own and need no control over the server.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn shared() -> Result<String> {
+        static SHARED: OnceCell<Nats> = OnceCell::const_new();
+        if let Ok(url) = std::env::var("TRUNKLINE_NATS_URL") {
+            return Ok(url);
+        }
+        Ok(SHARED.get_or_try_init(Self::start).await?.url().to_owned())
+    }
+
+    /// The certificates, if it speaks TLS.
+    #[must_use]
+    pub fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
+    }
+}
+
+impl Deref for Nats {
+    type Target = Broker;
+
+    fn deref(&self) -> &Broker {
+        &self.broker
+    }
+}
+
+/// How a private NATS server is set up.
+#[derive(Clone, Debug, Default)]
+pub struct NatsOptions {
+    user: Option<(String, String)>,
+    token: Option<String>,
+    tls: Option<ClientCertificate>,
+    arguments: Vec<String>,
+}
+
+impl NatsOptions {
+    /// Only this user is served.
+    #[must_use]
+    pub fn user(mut self, name: &str, password: &str) -> Self {
+        self.user = Some((name.into(), password.into()));
+        self
+    }
+
+    /// Only who knows the token is served; the URL holds it.
+    #[must_use]
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// Only TLS is served, with an authority of its own.
+    #[must_use]
+    pub fn tls(mut self, client: ClientCertificate) -> Self {
+        self.tls = Some(client);
+        self
+    }
+
+    /// More arguments for `nats-server`.
+    #[must_use]
+    pub fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Starts it and returns when it serves.
+    ///
+    /// # Errors
+    /// If the program is missing or the server does not get ready.
+    pub async fn start(self) -> Result<Nats> {
+        self.start_on(Port::reserve()?).await
+    }
+
+    async fn start_on(self, port: Port) -> Result<Nats> {
+        let server = find("nats-server", &["/usr/sbin"], INSTALL)?;
+        let folder = folder("nats", port.number())?;
+        let recipe = self.recipe(Recipe::new(server), port.number(), &folder);
+        let process = Process::new(format!("nats-server on port {}", port.number()), recipe, folder.clone())?;
+        let certificates = match self.tls {
+            Some(_) => Some(Certificates::generate(&folder).await?),
+            None => None,
+        };
+        let url = self.url(port.number());
+        let broker = Broker::start(process, probe(port.number(), greets), url, port).await?;
+        Ok(Nats { broker, certificates })
+    }
+
+    fn recipe(&self, recipe: Recipe, port: u16, folder: &Path) -> Recipe {
+        // Without a store folder all servers of a machine would share one.
+        let store = folder.join("jetstream");
+        let mut recipe =
+            recipe.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js"]).args(["-sd".as_ref(), store.as_os_str()]);
+        if let Some((name, password)) = &self.user {
+            recipe = recipe.args(["--user", name, "--pass", password]);
+        }
+        if let Some(token) = &self.token {
+            recipe = recipe.args(["--auth", token]);
+        }
+        if let Some(client) = self.tls {
+            recipe = recipe.args(["--tls", "--tlscert", "server.crt", "--tlskey", "server.key"]);
+            if client == ClientCertificate::Required {
+                recipe = recipe.args(["--tlsverify", "--tlscacert", "ca.crt"]);
+            }
+        }
+        recipe.args(&self.arguments)
+    }
+
+    fn url(&self, port: u16) -> String {
+        let credentials = match (&self.user, &self.token) {
+            (Some((name, password)), _) => format!("{name}:{password}@"),
+            (None, Some(token)) => format!("{token}@"),
+            (None, None) => String::new(),
+        };
+        match self.tls {
+            Some(_) => format!("tls://{credentials}localhost:{port}"),
+            None => format!("nats://{credentials}127.0.0.1:{port}"),
+        }
+    }
+}
+
+/// A NATS server speaks first, with or without TLS.
+async fn greets(port: u16) -> Result<()> {
+    let mut greeting = [0; 5];
+    let read = async {
+        let mut server = TcpStream::connect(("127.0.0.1", port)).await?;
+        server.read_exact(&mut greeting).await
+    };
+    read.await.map_err(Error::io("read from nats-server"))?;
+    if &greeting == b"INFO " {
+        return Ok(());
+    }
+    Err(Error::Failed { command: "nats-server".into(), output: format!("greets with {}", greeting.escape_ascii()) })
+}
+
+/// Three NATS servers in one cluster, with JetStream.
+#[derive(Debug)]
+pub struct NatsCluster {
+    nodes: Vec<Nats>,
+    monitors: Vec<Port>,
+    /// Reserved as long as the cluster lives.
+    _routes: Vec<Port>,
+}
+
+impl NatsCluster {
+    /// Starts the servers and returns when they have found each other and JetStream has a leader.
+    ///
+    /// # Errors
+    /// If they cannot be started.
+    pub async fn start() -> Result<Self> {
+        let reserve = || (0..3).map(|_| Port::reserve()).collect::<Result<Vec<_>>>();
+        let (routes, monitors) = (reserve()?, reserve()?);
+        let peers =
+            routes.iter().map(|port| format!("nats://127.0.0.1:{}", port.number())).collect::<Vec<_>>().join(",");
+        let mut nodes = Vec::new();
+        for (index, (route, monitor)) in routes.iter().zip(&monitors).enumerate() {
+            let options = Nats::options()
+                .arguments(&[
+                    "-n",
+                    &format!("n{index}"),
+                    "-m",
+                    &monitor.number().to_string(),
+                    "--cluster_name",
+                    "trunkline",
+                ])
+                .arguments(&["--cluster", &format!("nats://127.0.0.1:{}", route.number()), "--routes", &peers]);
+            nodes.push(options.start().await?);
+        }
+        let cluster = Self { nodes, monitors, _routes: routes };
+        cluster.ready().await?;
+        Ok(cluster)
+    }
+
+    /// The addresses of all servers, separated by commas.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.nodes.iter().map(|node| node.url()).collect::<Vec<_>>().join(",")
+    }
+
+    /// The servers, to be killed and restarted one by one.
+    #[must_use]
+    pub fn nodes(&self) -> &[Nats] {
+        &self.nodes
+    }
+
+    /// Returns when every server runs, sees both others, and JetStream has a leader.
+    ///
+    /// # Errors
+    /// If that takes too long.
+    pub async fn ready(&self) -> Result<()> {
+        for monitor in &self.monitors {
+            let port = monitor.number();
+            wait_until("the NATS cluster", move || async move {
+                expect(port, "/routez", "\"num_routes\": 2").await?;
+                expect(port, "/healthz", "\"ok\"").await?;
+                expect(port, "/jsz", "\"leader\": \"").await
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Asks the monitoring port for a page and looks for a text in it.
+async fn expect(port: u16, path: &str, text: &str) -> Result<()> {
+    let mut page = String::new();
+    let ask = async {
+        let mut server = TcpStream::connect(("127.0.0.1", port)).await?;
+        server.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+        server.read_to_string(&mut page).await
+    };
+    ask.await.map_err(Error::io(format!("ask nats-server for {path}")))?;
+    if page.contains(text) || page.contains(&text.replace("\": ", "\":")) {
+        return Ok(());
+    }
+    Err(Error::Failed { command: format!("nats-server {path}"), output: format!("{text} is not in {page}") })
+}

@@ -1,0 +1,278 @@
+//! A TCP proxy in this process that breaks connections on demand.
+
+use std::{
+    collections::VecDeque,
+    future::pending,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    error::{Error, Result},
+    port::Port,
+};
+
+/// Bytes that may be under way in one direction of a delayed connection.
+const UNDER_WAY: usize = 1 << 20;
+
+/// Stands between a client and a broker on 127.0.0.1 and breaks what passes through it. It ends when dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    target: u16,
+    port: Port,
+    faults: watch::Sender<Faults>,
+    connections: Arc<Connections>,
+    task: JoinHandle<()>,
+}
+
+/// What is wrong at the moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Faults {
+    /// New connections are refused.
+    refusing: bool,
+    /// Nothing is forwarded.
+    stalled: bool,
+    delay: Duration,
+    /// Each cut makes a new generation; connections of older ones end.
+    generation: u64,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    open: AtomicUsize,
+    accepted: watch::Sender<usize>,
+}
+
+impl Proxy {
+    /// Starts a proxy in front of a port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// If no port is free.
+    pub async fn start(target: u16) -> Result<Self> {
+        let port = Port::reserve()?;
+        let listener = listen(port.number()).await.map_err(Error::io("listen as a proxy"))?;
+        let (faults, seen) = watch::channel(Faults::default());
+        let connections = Arc::new(Connections::default());
+        let accept = Accept { port: port.number(), target, faults: seen, connections: Arc::clone(&connections) };
+        let task = tokio::spawn(accept.run(listener));
+        Ok(Self { target, port, faults, connections, task })
+    }
+
+    /// Its own port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// The URL of the broker with the proxy's port in place of the broker's.
+    #[must_use]
+    pub fn url(&self, url: &str) -> String {
+        url.replace(&format!(":{}", self.target), &format!(":{}", self.port()))
+    }
+
+    /// Cuts every connection (RST). New ones are accepted.
+    pub fn cut(&self) {
+        self.faults.send_modify(|faults| faults.generation += 1);
+    }
+
+    /// Refuses new connections from now on. Those that stand are not touched.
+    pub fn refuse(&self) {
+        self.faults.send_modify(|faults| faults.refusing = true);
+    }
+
+    /// Forwards nothing any more: connections stay open, what is written disappears into the buffers of the kernel. Goes on
+    /// where it stopped with [`Proxy::resume`]; together with [`Proxy::cut`] before that it is a peer that vanished.
+    pub fn stall(&self) {
+        self.faults.send_modify(|faults| faults.stalled = true);
+    }
+
+    /// Everything arrives this much later from now on, in both directions.
+    pub fn delay(&self, delay: Duration) {
+        self.faults.send_modify(|faults| faults.delay = delay);
+    }
+
+    /// Ends all faults.
+    pub fn resume(&self) {
+        self.faults.send_modify(|faults| *faults = Faults { generation: faults.generation, ..Faults::default() });
+    }
+
+    /// How many connections stand.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.open.load(Ordering::Relaxed)
+    }
+
+    /// How many connections were accepted since the start.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        *self.connections.accepted.borrow()
+    }
+
+    /// Returns when so many connections have been accepted since the start.
+    pub async fn await_accepted(&self, count: usize) {
+        // The sending side lives as long as this does.
+        let _ = self.connections.accepted.subscribe().wait_for(|accepted| *accepted >= count).await;
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn listen(port: u16) -> io::Result<TcpListener> {
+    TcpListener::bind(("127.0.0.1", port)).await
+}
+
+struct Accept {
+    port: u16,
+    target: u16,
+    faults: watch::Receiver<Faults>,
+    connections: Arc<Connections>,
+}
+
+impl Accept {
+    async fn run(mut self, listener: TcpListener) {
+        let mut listener = Some(listener);
+        // Aborted when this task is.
+        let mut tasks = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = accept(listener.as_ref()) => self.accepted(accepted, &mut tasks),
+                changed = self.faults.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let refusing = self.faults.borrow().refusing;
+                    if refusing {
+                        listener = None;
+                    } else if listener.is_none() {
+                        listener = listen(self.port).await.ok();
+                    }
+                }
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+    }
+
+    fn accepted(&self, accepted: io::Result<TcpStream>, tasks: &mut JoinSet<()>) {
+        let Ok(client) = accepted else { return };
+        self.connections.accepted.send_modify(|count| *count += 1);
+        self.connections.open.fetch_add(1, Ordering::Relaxed);
+        let link = Link { target: self.target, faults: self.faults.clone() };
+        let connections = Arc::clone(&self.connections);
+        tasks.spawn(async move {
+            // However it ends, both sides are closed.
+            let _ = link.run(client).await;
+            connections.open.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+async fn accept(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
+    match listener {
+        Some(listener) => listener.accept().await.map(|(stream, _)| stream),
+        None => pending().await,
+    }
+}
+
+/// One connection through the proxy.
+struct Link {
+    target: u16,
+    faults: watch::Receiver<Faults>,
+}
+
+impl Link {
+    async fn run(self, mut client: TcpStream) -> io::Result<()> {
+        let born = self.faults.borrow().generation;
+        let mut server = TcpStream::connect(("127.0.0.1", self.target)).await?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        let (from_client, to_client) = client.split();
+        let (from_server, to_server) = server.split();
+        let mut cut = self.faults.clone();
+        let forward = async {
+            let up = Direction::new(from_client, to_server, self.faults.clone());
+            let down = Direction::new(from_server, to_client, self.faults.clone());
+            tokio::try_join!(up.run(), down.run())
+        };
+        tokio::select! {
+            // Both sides closed in good order.
+            Ok(_) = forward => return Ok(()),
+            _ = cut.wait_for(|faults| faults.generation > born) => {}
+            else => {}
+        }
+        // Closing them sends RST.
+        client.set_zero_linger()?;
+        server.set_zero_linger()
+    }
+}
+
+/// One direction of a connection.
+struct Direction<'a> {
+    from: ReadHalf<'a>,
+    to: WriteHalf<'a>,
+    faults: watch::Receiver<Faults>,
+    /// What has been read, and when it arrives.
+    under_way: VecDeque<(Instant, Vec<u8>)>,
+    bytes: usize,
+    ended: bool,
+}
+
+impl<'a> Direction<'a> {
+    fn new(from: ReadHalf<'a>, to: WriteHalf<'a>, faults: watch::Receiver<Faults>) -> Self {
+        Self { from, to, faults, under_way: VecDeque::new(), bytes: 0, ended: false }
+    }
+
+    /// Moves bytes until the sender closes, and then closes the other side.
+    async fn run(mut self) -> io::Result<()> {
+        let mut buffer = vec![0; 64 << 10];
+        while !self.ended || !self.under_way.is_empty() {
+            let Faults { stalled, delay, .. } = *self.faults.borrow_and_update();
+            let due = self.under_way.front().map(|(due, _)| *due);
+            tokio::select! {
+                changed = self.faults.changed() => changed.map_err(io::Error::other)?,
+                read = self.from.read(&mut buffer), if !stalled && !self.ended && self.bytes < UNDER_WAY => {
+                    self.take(&buffer[..read?], delay);
+                }
+                () = arrives(due), if !stalled => {
+                    let Some((_, chunk)) = self.under_way.pop_front() else { continue };
+                    self.bytes -= chunk.len();
+                    self.to.write_all(&chunk).await?;
+                }
+            }
+        }
+        self.to.shutdown().await
+    }
+
+    fn take(&mut self, read: &[u8], delay: Duration) {
+        self.ended = read.is_empty();
+        if !self.ended {
+            self.bytes += read.len();
+            self.under_way.push_back((Instant::now() + delay, read.to_vec()));
+        }
+    }
+}
+
+async fn arrives(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,157 @@
+//! Redis Cluster: three masters.
+
+use crate::{
+    broker::wait_until,
+    error::{Error, Result},
+    port::Port,
+    redis::Redis,
+};
+
+/// The first slot of each master, and the end.
+const SLOTS: [u16; 4] = [0, 5_461, 10_923, 16_384];
+
+/// Three Redis masters that share the slots, without replicas. When one is down the others keep serving theirs.
+#[derive(Debug)]
+pub struct RedisCluster {
+    nodes: Vec<Redis>,
+    /// Where they talk to each other.
+    buses: Vec<Port>,
+}
+
+impl RedisCluster {
+    /// Starts the servers and returns when all slots are served and every node knows it.
+    ///
+    /// # Errors
+    /// If they cannot be started.
+    pub async fn start() -> Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// As [`RedisCluster::start`], with more arguments for each `redis-server`.
+    ///
+    /// # Errors
+    /// If they cannot be started.
+    pub async fn start_with(arguments: &[&str]) -> Result<Self> {
+        let buses = (0..3).map(|_| Port::reserve()).collect::<Result<Vec<_>>>()?;
+        let mut nodes = Vec::new();
+        for bus in &buses {
+            let options = Redis::options()
+                .arguments(&["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"])
+                .arguments(&["--cluster-port", &bus.number().to_string(), "--cluster-node-timeout", "2000"])
+                .arguments(&["--cluster-require-full-coverage", "no"])
+                .arguments(arguments);
+            nodes.push(options.start().await?);
+        }
+        let cluster = Self { nodes, buses };
+        cluster.create().await?;
+        cluster.ready().await?;
+        Ok(cluster)
+    }
+
+    /// By hand, because `redis-cli --cluster create` wants bus ports at a fixed distance on older versions.
+    async fn create(&self) -> Result<()> {
+        for (index, node) in self.nodes.iter().enumerate() {
+            let (first, last) = (SLOTS[index].to_string(), (SLOTS[index + 1] - 1).to_string());
+            node.cli(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]).await?;
+            node.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]).await?;
+        }
+        for (node, bus) in self.nodes.iter().zip(&self.buses).skip(1) {
+            let (port, bus) = (node.port().to_string(), bus.number().to_string());
+            self.nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns when every node runs, sees the others alive, and all slots are served.
+    ///
+    /// # Errors
+    /// If that takes too long.
+    pub async fn ready(&self) -> Result<()> {
+        for node in &self.nodes {
+            wait_until("the Redis cluster", || async {
+                let info = node.cli(&["CLUSTER", "INFO"]).await?;
+                let wanted = ["cluster_state:ok", "cluster_known_nodes:3", "cluster_slots_ok:16384"];
+                let healthy = wanted.iter().all(|line| info.contains(line));
+                let peers = node.cli(&["CLUSTER", "NODES"]).await?;
+                if healthy && !peers.contains("fail") {
+                    return Ok(());
+                }
+                Err(Error::Failed { command: "CLUSTER INFO".into(), output: format!("{info}\n{peers}") })
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// The address of a node, from which clients find the others.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        self.nodes[0].url()
+    }
+
+    /// The masters, to be killed and restarted one by one.
+    #[must_use]
+    pub fn nodes(&self) -> &[Redis] {
+        &self.nodes
+    }
+
+    /// The node that owns a slot.
+    ///
+    /// # Errors
+    /// If no node says so.
+    pub async fn owner(&self, slot: u16) -> Result<&Redis> {
+        for node in &self.nodes {
+            let me = node.cli(&["CLUSTER", "MYID"]).await?;
+            let peers = node.cli(&["CLUSTER", "NODES"]).await?;
+            let own = peers.lines().find(|line| line.starts_with(&me)).unwrap_or_default();
+            if own.split(' ').skip(8).any(|range| covers(range, slot)) {
+                return Ok(node);
+            }
+        }
+        Err(Error::Failed { command: "CLUSTER NODES".into(), output: format!("nobody owns slot {slot}") })
+    }
+
+    /// The slot of a key or channel.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub async fn slot(&self, key: &str) -> Result<u16> {
+        let printed = self.nodes[0].cli(&["CLUSTER", "KEYSLOT", key]).await?;
+        printed.parse().map_err(|_| Error::Failed { command: "CLUSTER KEYSLOT".into(), output: printed })
+    }
+
+    /// Moves a slot with its keys to another node, as `redis-cli --cluster reshard` does.
+    ///
+    /// # Errors
+    /// If a node refuses.
+    pub async fn move_slot(&self, slot: u16, to: &Redis) -> Result<()> {
+        let from = self.owner(slot).await?;
+        let (source, target) = (from.cli(&["CLUSTER", "MYID"]).await?, to.cli(&["CLUSTER", "MYID"]).await?);
+        let slot = slot.to_string();
+        to.cli(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source]).await?;
+        from.cli(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target]).await?;
+        let port = to.port().to_string();
+        loop {
+            let keys = from.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).await?;
+            if keys.is_empty() {
+                break;
+            }
+            let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            migrate.extend(keys.lines());
+            from.cli(&migrate).await?;
+        }
+        // The new owner first, then who gives it away, then everybody else: no moment in which nobody serves it.
+        let others = self.nodes.iter().filter(|node| node.port() != to.port() && node.port() != from.port());
+        for node in [to, from].into_iter().chain(others) {
+            node.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &target]).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a range as in CLUSTER NODES (`5461-10922`, `7`) contains the slot.
+fn covers(range: &str, slot: u16) -> bool {
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let bounds = (first.parse::<u16>(), last.parse::<u16>());
+    matches!(bounds, (Ok(first), Ok(last)) if (first..=last).contains(&slot))
+}

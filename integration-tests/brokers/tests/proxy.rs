@@ -1,0 +1,94 @@
+//! The fault proxy, in front of a server that sends back what it gets.
+
+use std::{io::ErrorKind, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::{Instant, timeout},
+};
+use trunkline_brokers::Proxy;
+
+async fn echo() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = stream.split();
+                let _ = tokio::io::copy(&mut from, &mut to).await;
+            });
+        }
+    });
+    port
+}
+
+async fn connect(proxy: &Proxy) -> std::io::Result<TcpStream> {
+    TcpStream::connect(("127.0.0.1", proxy.port())).await
+}
+
+async fn exchange(stream: &mut TcpStream, text: &[u8]) -> std::io::Result<()> {
+    stream.write_all(text).await?;
+    let mut answer = vec![0; text.len()];
+    stream.read_exact(&mut answer).await?;
+    assert_eq!(answer, text);
+    Ok(())
+}
+
+#[tokio::test]
+async fn it_forwards_and_closes_in_good_order() {
+    let proxy = Proxy::start(echo().await).await.unwrap();
+    let mut stream = connect(&proxy).await.unwrap();
+    exchange(&mut stream, &vec![7; 1 << 20]).await.unwrap();
+    assert_eq!((proxy.connections(), proxy.accepted()), (1, 1));
+    stream.write_all(b"last words").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"last words");
+}
+
+#[tokio::test]
+async fn it_cuts_what_stands_and_refuses_what_comes() {
+    let proxy = Proxy::start(echo().await).await.unwrap();
+    let mut stream = connect(&proxy).await.unwrap();
+    exchange(&mut stream, b"a").await.unwrap();
+    proxy.cut();
+    assert_eq!(stream.read_u8().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    let mut stream = connect(&proxy).await.unwrap();
+    exchange(&mut stream, b"b").await.unwrap();
+    proxy.refuse();
+    let refused = timeout(Duration::from_secs(10), async { while connect(&proxy).await.is_ok() {} }).await;
+    refused.expect("refuses in the end");
+    exchange(&mut stream, b"c").await.unwrap();
+    proxy.resume();
+    let accepted = timeout(Duration::from_secs(10), async { while connect(&proxy).await.is_err() {} }).await;
+    accepted.expect("accepts in the end");
+}
+
+#[tokio::test]
+async fn a_stalled_connection_goes_on_where_it_stopped() {
+    let proxy = Proxy::start(echo().await).await.unwrap();
+    let mut stream = connect(&proxy).await.unwrap();
+    exchange(&mut stream, b"a").await.unwrap();
+    proxy.stall();
+    stream.write_all(b"b").await.unwrap();
+    assert!(timeout(Duration::from_millis(100), stream.read_u8()).await.is_err());
+    proxy.resume();
+    assert_eq!(stream.read_u8().await.unwrap(), b'b');
+}
+
+#[tokio::test]
+async fn a_delay_shifts_everything_and_slows_nothing_down() {
+    let proxy = Proxy::start(echo().await).await.unwrap();
+    let mut stream = connect(&proxy).await.unwrap();
+    proxy.delay(Duration::from_millis(50));
+    let began = Instant::now();
+    for _ in 0..20 {
+        stream.write_all(b"x").await.unwrap();
+    }
+    let mut answer = [0; 20];
+    stream.read_exact(&mut answer).await.unwrap();
+    let took = began.elapsed();
+    assert!((Duration::from_millis(100)..Duration::from_millis(1_500)).contains(&took), "{took:?}");
+}
