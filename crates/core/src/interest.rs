@@ -190,9 +190,8 @@ impl Interest {
         for (bucket, state) in self.buckets.iter().zip(&mut self.states) {
             if state.expires.is_some_and(|expires| expires <= now) {
                 state.expires = None;
-                if std::mem::take(&mut state.active) {
-                    expired.push(bucket);
-                }
+                state.active = false;
+                expired.push(bucket);
             }
         }
         expired

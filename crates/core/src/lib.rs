@@ -14,6 +14,7 @@ pub mod event;
 pub mod frame;
 pub mod id;
 pub mod inbox;
+pub mod intake;
 pub mod interest;
 pub mod local;
 pub mod memory;

@@ -186,9 +186,12 @@ fn redact_authority(url: &str) -> String {
     // A raw password may itself contain a slash or an at sign: everything up to the last at sign is suspect.
     match rest.rsplit_once('@') {
         Some((credentials, host)) => {
-            let user = credentials.split_once(':').map_or(credentials, |(user, _)| user);
-            let hidden = if credentials.contains(':') { ":***" } else { "" };
-            format!("{scheme}://{user}{hidden}@{host}")
+            match credentials.split_once(':') {
+                Some((user, _)) => format!("{scheme}://{user}:***@{host}"),
+                // By the convention of NATS, a name without a password is a token.
+                None if matches!(scheme, "nats" | "tls") => format!("{scheme}://***@{host}"),
+                None => url.to_owned(),
+            }
         }
         None => url.to_owned(),
     }
@@ -253,5 +256,6 @@ mod tests {
         assert_eq!(redact("nats://host?token=abc&x=1"), "nats://host?token=***&x=1");
         assert_eq!(redact("memory://name"), "memory://name");
         assert_eq!(redact("redis://user@host"), "redis://user@host");
+        assert_eq!(redact("nats://token@host"), "nats://***@host");
     }
 }

@@ -1,0 +1,215 @@
+//! What a node makes of an encoded cluster message: a delivery, or nothing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    codec::{self, Body, Decoded, Header, Kind},
+    counters::Counters,
+    error::{Error, ErrorKind},
+    id::{Node, Offset},
+    inbox::Delivery,
+    message::Message,
+    transport::{Seat, Wanted},
+};
+
+/// Judges messages on behalf of one node: which are its own, which are unwanted, which make no sense. Counts what it drops.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    node: Node,
+    wanted: Arc<dyn Wanted>,
+    counters: Arc<Counters>,
+}
+
+impl Intake {
+    /// For the node that takes this seat.
+    #[must_use]
+    pub fn new(seat: &Seat) -> Self {
+        let Seat { node, wanted, counters, .. } = seat;
+        Self { node: node.clone(), wanted: Arc::clone(wanted), counters: Arc::clone(counters) }
+    }
+
+    /// Takes in a message in JSON or MessagePack. What is not wanted is dropped before its payload is touched.
+    #[must_use]
+    pub fn take(&self, bytes: &Bytes) -> Option<Delivery> {
+        self.judge(bytes, None)
+    }
+
+    /// As [`Intake::take`], for a message that came out of the history, where it lies at `offset`. Own broadcasts come back as [`Delivery::Stored`].
+    #[must_use]
+    pub fn take_stored(&self, bytes: &Bytes, offset: Offset) -> Option<Delivery> {
+        self.judge(bytes, Some(offset))
+    }
+
+    fn judge(&self, bytes: &Bytes, offset: Option<Offset>) -> Option<Delivery> {
+        if let Some(header) = codec::peek(bytes)
+            && let Some(verdict) = self.drop_early(&header, offset.is_some())
+        {
+            return verdict;
+        }
+        match codec::decode(bytes) {
+            Ok(decoded) => self.decoded(decoded, offset),
+            Err(error) => {
+                self.refused(&error);
+                None
+            }
+        }
+    }
+
+    /// What to make of a message as far as its header tells; `None` if it has to be decoded.
+    fn drop_early(&self, header: &Header, is_stored: bool) -> Option<Option<Delivery>> {
+        let from = header.from.as_ref()?;
+        if header.namespace.as_ref().is_some_and(|namespace| *namespace != self.node.namespace) {
+            self.counters.foreign_namespace.increment();
+            return Some(None);
+        }
+        if *from == self.node.id {
+            if is_stored && header.kind == Kind::Broadcast {
+                return None;
+            }
+            self.counters.own_echoes.increment();
+            return Some(None);
+        }
+        let room = header.room.as_ref()?;
+        let skipped = || Delivery::Skipped { from: from.clone(), stamp: header.stamp };
+        (!self.wanted.wants(room)).then(|| Some(skipped()))
+    }
+
+    fn decoded(&self, decoded: Decoded, offset: Option<Offset>) -> Option<Delivery> {
+        let Decoded { from, namespace, stamp, body } = decoded;
+        if namespace.is_some_and(|namespace| namespace != self.node.namespace) {
+            self.counters.foreign_namespace.increment();
+            return None;
+        }
+        let is_own = from.as_ref() == Some(&self.node.id);
+        match body {
+            Body::Message(message) if is_own => self.own(message, offset),
+            Body::Message(message) => {
+                Some(Delivery::Message { from, stamp, offset: offset_of(&message, offset), message })
+            }
+            Body::Response(response) => Some(Delivery::Response { from, response }),
+        }
+    }
+
+    fn own(&self, message: Message, offset: Option<Offset>) -> Option<Delivery> {
+        if offset.is_some() && matches!(message, Message::Broadcast { request: None, .. }) {
+            let offset = offset_of(&message, offset);
+            return Some(Delivery::Stored { message, offset });
+        }
+        self.counters.own_echoes.increment();
+        None
+    }
+
+    fn refused(&self, error: &Error) {
+        let counter = match error.kind() {
+            ErrorKind::Unsupported => &self.counters.unknown_type,
+            _ => &self.counters.malformed,
+        };
+        counter.increment();
+        tracing::debug!(node = %self.node.id, %error, "a message was dropped");
+    }
+}
+
+/// Only what can be replayed tells clients where it lies.
+fn offset_of(message: &Message, offset: Option<Offset>) -> Option<Offset> {
+    match message {
+        Message::Broadcast { request: None, target, .. } if !target.flags.is_volatile() => offset,
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        frame,
+        id::{Namespace, NodeId, RequestId},
+        message::{Answer, Channel, Response, Stamp},
+        payload::Payload,
+        room::Room,
+        target::Target,
+        transport::InboxLimits,
+    };
+
+    #[derive(Debug)]
+    struct Wants(Room);
+
+    impl Wanted for Wants {
+        fn wants(&self, room: &Room) -> bool {
+            *room == self.0
+        }
+    }
+
+    fn id(name: &str) -> NodeId {
+        NodeId::new(name).unwrap()
+    }
+
+    fn intake() -> (Intake, Arc<Counters>) {
+        let counters = Arc::<Counters>::default();
+        let seat = Seat {
+            node: Node { id: id("me"), namespace: Namespace::new("/") },
+            wanted: Arc::new(Wants("here".into())),
+            counters: Arc::clone(&counters),
+            limits: InboxLimits::default(),
+        };
+        (Intake::new(&seat), counters)
+    }
+
+    fn broadcast(target: Target) -> Message {
+        Message::Broadcast { request: None, target, payload: Payload::event("e", &1).unwrap() }
+    }
+
+    const STAMP: Stamp = Stamp { channel: Channel::ALL, number: 3 };
+
+    fn encoded<'a>(from: &str, namespace: &str, body: impl Into<codec::BodyRef<'a>>) -> Bytes {
+        frame::encode(&id(from), &Namespace::new(namespace), body).unwrap().finish(Some(STAMP), &[]).into()
+    }
+
+    #[test]
+    fn what_nobody_here_wants_is_skipped_but_accounted_for() {
+        let (intake, _) = intake();
+        let there = intake.take(&encoded("other", "/", &broadcast(Target::room("there"))));
+        assert_eq!(there, Some(Delivery::Skipped { from: id("other"), stamp: Some(STAMP) }));
+        let message = broadcast(Target::room("here"));
+        let here = intake.take(&encoded("other", "/", &message));
+        assert_eq!(
+            here,
+            Some(Delivery::Message { from: Some(id("other")), stamp: Some(STAMP), offset: None, message })
+        );
+    }
+
+    #[test]
+    fn own_and_foreign_messages_are_dropped_and_counted() {
+        let (intake, counters) = intake();
+        assert_eq!(intake.take(&encoded("me", "/", &broadcast(Target::all()))), None);
+        assert_eq!(intake.take(&encoded("other", "/else", &broadcast(Target::all()))), None);
+        assert_eq!(intake.take(&Bytes::from_static(b"{\"type\":77,\"uid\":\"x\",\"nsp\":\"/\"}")), None);
+        assert_eq!(intake.take(&Bytes::from_static(b"{\"type\":3")), None);
+        let counted = counters.snapshot();
+        assert_eq!((counted.own_echoes, counted.foreign_namespace), (1, 1));
+        assert_eq!((counted.unknown_type, counted.malformed), (1, 1));
+    }
+
+    #[test]
+    fn an_own_broadcast_comes_back_from_the_history_with_its_offset_unless_volatile() {
+        let (intake, counters) = intake();
+        let offset = Offset::new("7").unwrap();
+        let message = broadcast(Target::room("there"));
+        let stored = intake.take_stored(&encoded("me", "/", &message), offset.clone());
+        assert_eq!(stored, Some(Delivery::Stored { message, offset: Some(offset.clone()) }));
+        let message = broadcast(Target::all().volatile());
+        let stored = intake.take_stored(&encoded("me", "/", &message), offset.clone());
+        assert_eq!(stored, Some(Delivery::Stored { message, offset: None }));
+        assert_eq!(intake.take_stored(&encoded("me", "/", &Message::Leaving), offset), None);
+        assert_eq!(counters.snapshot().own_echoes, 1);
+    }
+
+    #[test]
+    fn answers_are_passed_on() {
+        let (intake, _) = intake();
+        let response = Response { request: RequestId::new("r").unwrap(), answer: Answer::ClientCount(2) };
+        let delivery = intake.take(&encoded("other", "/", &response));
+        assert_eq!(delivery, Some(Delivery::Response { from: Some(id("other")), response }));
+    }
+}
