@@ -47,10 +47,13 @@ pub(crate) enum Waiter {
     Answers(oneshot::Sender<Result<Answers>>),
     Acks {
         items: mpsc::UnboundedSender<AckItem>,
-        /// What to send to the own clients, once.
-        own: Option<(Target, Payload, Duration)>,
+        /// What to send to the own clients.
+        own: Option<Own>,
     },
 }
+
+/// An acknowledged broadcast for the own clients.
+type Own = (Target, Payload, Duration);
 
 /// Drives one engine. Everything it does not do at once stands in `outgoing`, in order.
 #[derive(Debug)]
@@ -231,21 +234,27 @@ impl Driver {
         }
     }
 
-    fn request(&mut self, request: Request, waiter: Waiter, entered: oneshot::Sender<Result<()>>) {
-        let id = request.id.clone();
+    fn request(&mut self, request: Request, mut waiter: Waiter, entered: oneshot::Sender<Result<()>>) {
+        let (id, is_local) = (request.id.clone(), request.message.is_none());
+        let own = waiter.take_own().filter(|_| is_local || !self.acknowledged_come_back());
         let mut waiting = Waiting { waiter, entered: Some(entered) };
-        if request.message.is_none() {
+        if is_local {
             waiting.enter(Ok(()));
         }
         self.waiters.insert(id.clone(), waiting);
         self.input(Input::Request(request));
-        self.ask_own_clients(id);
+        // Also if it is over already, because nobody wants to wait.
+        if let Some(own) = own {
+            self.ask_own_clients(id, own);
+        }
     }
 
-    /// The own clients get an acknowledged broadcast at once.
-    fn ask_own_clients(&mut self, id: RequestId) {
-        let Some(Waiting { waiter: Waiter::Acks { own, .. }, .. }) = self.waiters.get_mut(&id) else { return };
-        let Some((target, payload, timeout)) = own.take() else { return };
+    /// With history, the own clients get acknowledged broadcasts in the common order, as they do plain ones, if that is promised.
+    fn acknowledged_come_back(&self) -> bool {
+        self.backend.history.is_some() && self.backend.transport.capabilities().acknowledged_in_order
+    }
+
+    fn ask_own_clients(&mut self, id: RequestId, (target, payload, timeout): Own) {
         let Some(local) = self.local.upgrade() else { return };
         let replies = Replies::new(None, id.clone(), self.answers.clone());
         let count = local.deliver_with_ack(&target, &payload, timeout, replies);
@@ -260,6 +269,8 @@ impl Driver {
     // --- output ---
 
     fn perform(&mut self) {
+        // First, so that whoever hears of a node finds it counted.
+        self.publish_peers();
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Publish(message) => self.queue(Outgoing::Publish(message)),
@@ -271,7 +282,6 @@ impl Driver {
                 Output::Event(event) => drop(self.events.send(event)),
             }
         }
-        self.publish_peers();
     }
 
     fn publish_peers(&mut self) {
@@ -323,6 +333,9 @@ impl Driver {
             }
             Message::Broadcast { request: Some(request), target, payload } => {
                 let timeout = target.flags.timeout.unwrap_or(self.config.request_timeout);
+                if from == self.node.id {
+                    return self.ask_own_clients(request, (target, payload, timeout));
+                }
                 let replies = Replies::new(Some(from.clone()), request.clone(), self.answers.clone());
                 let count = local.deliver_with_ack(&target, &payload, timeout, replies);
                 self.counters.sent_to_sockets.add(u64::from(count));
@@ -420,6 +433,15 @@ impl Driver {
         Some(Box::pin(async move {
             census.count(&node, &known).await.inspect_err(|error| tracing::debug!(%error, "counting nodes failed")).ok()
         }))
+    }
+}
+
+impl Waiter {
+    fn take_own(&mut self) -> Option<Own> {
+        match self {
+            Self::Answers(_) => None,
+            Self::Acks { own, .. } => own.take(),
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::sync::Notify;
@@ -12,7 +15,8 @@ use crate::{
     event::Gap,
     id::{NodeId, Offset},
     message::{Channel, Message, Response, Stamp},
-    transport::InboxLimits,
+    room::Room,
+    transport::{InboxLimits, Wanted},
 };
 
 /// What a transport hands to a node.
@@ -47,7 +51,7 @@ pub enum Delivery {
     Stored {
         /// What was published.
         message: Message,
-        /// Where it lies; `None` if the history refused it.
+        /// Where it lies; `None` if the history does not keep it.
         offset: Option<Offset>,
     },
     /// Messages may be missing from here on.
@@ -75,6 +79,11 @@ impl Delivery {
     /// Whether it is a message that a full inbox may drop. Everything else is small and rare, or its loss would go unnoticed.
     fn is_droppable(&self) -> bool {
         matches!(self, Self::Message { .. } | Self::Skipped { .. })
+    }
+
+    /// Whether it makes rooms wanted that were not.
+    fn is_join(&self) -> bool {
+        matches!(self, Self::Message { message: Message::Join { .. }, .. })
     }
 }
 
@@ -117,10 +126,11 @@ impl Overflow {
 pub fn inbox(limits: InboxLimits, counters: Arc<Counters>) -> (InboxSender, Inbox) {
     let shared = Arc::new(Shared {
         queue: Mutex::new(Queue { limits, counters, ..Queue::default() }),
+        joins: AtomicUsize::new(0),
         filled: Notify::new(),
         emptied: Notify::new(),
     });
-    (InboxSender { shared: Arc::clone(&shared) }, Inbox { shared })
+    (InboxSender { shared: Arc::clone(&shared) }, Inbox { shared, taken_joins: 0 })
 }
 
 /// The transport's end of an inbox. Dropped, it ends the inbox.
@@ -135,7 +145,11 @@ impl InboxSender {
     pub fn push(&self, batch: impl IntoIterator<Item = Delivery>) -> bool {
         let mut queue = self.shared.lock();
         for delivery in batch {
-            queue.push(delivery);
+            let is_join = delivery.is_join();
+            if queue.push(delivery) && is_join {
+                queue.joins += 1;
+                self.shared.joins.fetch_add(1, Ordering::Release);
+            }
         }
         let open = !queue.closed;
         drop(queue);
@@ -148,6 +162,13 @@ impl InboxSender {
     pub async fn push_when_room(&self, batch: impl IntoIterator<Item = Delivery>) -> bool {
         self.room().await;
         self.push(batch)
+    }
+
+    /// Whether a message for a room is wanted by the time it will be delivered: a join that is still in the inbox may change what
+    /// `wanted` says now. To be asked behind whatever was pushed before the message; within the batch that is pushed, lazily.
+    #[must_use]
+    pub fn wants(&self, wanted: &dyn Wanted, room: &Room) -> bool {
+        self.shared.joins.load(Ordering::Acquire) > 0 || wanted.wants(room)
     }
 
     /// Waits until the inbox is below its limits, or gone. *Cancel safe.*
@@ -186,18 +207,24 @@ impl Drop for InboxSender {
 #[derive(Debug)]
 pub struct Inbox {
     shared: Arc<Shared>,
+    /// In the batch that was taken last, which may not be applied yet.
+    taken_joins: usize,
 }
 
 impl Inbox {
     /// Waits for deliveries and moves all that are there into `batch`, in order. Returns `false` when the transport has ended it and
     /// nothing is left. *Cancel safe*: nothing is lost when dropped.
+    ///
+    /// To be called when the batch before has been applied.
     pub async fn next_batch(&mut self, batch: &mut VecDeque<Delivery>) -> bool {
+        self.shared.joins.fetch_sub(std::mem::take(&mut self.taken_joins), Ordering::Release);
         loop {
             let filled = self.shared.filled.notified();
             {
                 let mut queue = self.shared.lock();
                 if !queue.deliveries.is_empty() {
                     queue.take(batch);
+                    self.taken_joins = std::mem::take(&mut queue.joins);
                     drop(queue);
                     self.shared.emptied.notify_waiters();
                     return true;
@@ -236,6 +263,8 @@ impl Drop for Inbox {
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
+    /// Joins in the queue, and in the batch that was taken last.
+    joins: AtomicUsize,
     filled: Notify,
     emptied: Notify,
 }
@@ -251,6 +280,7 @@ impl Shared {
 struct Queue {
     deliveries: VecDeque<Delivery>,
     bytes: usize,
+    joins: usize,
     limits: InboxLimits,
     counters: Arc<Counters>,
     /// The receiver is gone.
@@ -264,16 +294,18 @@ impl Queue {
         self.deliveries.len() >= self.limits.messages || self.bytes >= self.limits.bytes
     }
 
-    fn push(&mut self, delivery: Delivery) {
+    /// Returns whether the delivery has its place.
+    fn push(&mut self, delivery: Delivery) -> bool {
         if self.closed {
-            return;
+            return false;
         }
         if delivery.is_droppable() && self.is_full() {
             self.overflow(delivery);
-            return;
+            return false;
         }
         self.bytes += delivery.weight();
         self.deliveries.push_back(delivery);
+        true
     }
 
     fn overflow(&mut self, delivery: Delivery) {
@@ -347,6 +379,34 @@ mod tests {
         assert!(inbox.next_batch(&mut batch).await);
         assert_eq!(batch, [message(), Delivery::Connected]);
         assert!(!inbox.next_batch(&mut batch).await, "the sender is gone");
+    }
+
+    #[tokio::test]
+    async fn every_room_is_wanted_until_a_join_was_applied() {
+        #[derive(Debug)]
+        struct Nothing;
+        impl Wanted for Nothing {
+            fn wants(&self, _: &Room) -> bool {
+                false
+            }
+        }
+        let (sender, mut inbox) = inbox(InboxLimits { messages: 2, bytes: 1 << 20 }, Arc::default());
+        let join = || Delivery::Message {
+            from: None,
+            stamp: None,
+            offset: None,
+            message: Message::Join { target: crate::target::Target::all(), rooms: vec!["x".into()] },
+        };
+        let wants = || sender.wants(&Nothing, &"x".into());
+        assert!(!wants());
+        // The third one does not fit, and will not be applied.
+        sender.push([join(), join(), join()]);
+        let mut batch = VecDeque::new();
+        inbox.next_batch(&mut batch).await;
+        assert!(wants(), "taken is not yet applied");
+        sender.push([message()]);
+        inbox.next_batch(&mut batch).await;
+        assert!(!wants());
     }
 
     #[test]

@@ -82,7 +82,8 @@ impl Default for InboxLimits {
     }
 }
 
-/// Lets a reader drop messages for rooms without a local member before it touches their payload.
+/// Lets a reader drop messages for rooms without a local member before it touches their payload. Readers ask it through
+/// [`InboxSender::wants`](crate::inbox::InboxSender::wants), which knows of joins that arrived and are not applied yet.
 pub trait Wanted: fmt::Debug + Send + Sync + 'static {
     /// Whether a socket of this node may be in the room. When in doubt, `true`.
     fn wants(&self, room: &Room) -> bool;
@@ -117,7 +118,8 @@ pub struct Backend {
     /// Moves the messages.
     pub transport: Arc<dyn Transport>,
     /// Keeps them for a while, if the broker can and it is switched on. Then every plain broadcast comes back to its sender as
-    /// [`Delivery::Stored`](crate::inbox::Delivery::Stored).
+    /// [`Delivery::Stored`](crate::inbox::Delivery::Stored); so do acknowledged ones, with no offset, if they are promised to keep
+    /// their order among plain ones.
     pub history: Option<Arc<dyn History>>,
     /// Is told about rooms, if messages travel only where a room has members.
     pub interest: Option<Arc<dyn RoomInterest>>,

@@ -109,7 +109,7 @@ impl Pending {
             Answer::Sockets(sockets) if self.gather == Gather::Rooms => {
                 self.rooms.extend(sockets.into_iter().flat_map(|socket| socket.rooms));
             }
-            Answer::Sockets(sockets) => self.sockets.extend(sockets),
+            Answer::Sockets(sockets) => self.sockets.extend(sockets.into_iter().map(|socket| of_node(socket, from))),
             Answer::Rooms(rooms) => self.rooms.extend(rooms),
             Answer::ServerSideEmit(value) => self.values.push(value),
             Answer::ClientCount(count) => self.acks.announced(from, count),
@@ -239,6 +239,12 @@ impl Pending {
             }
         }
     }
+}
+
+/// Names the node of a socket, if the wire does not.
+fn of_node(mut socket: SocketInfo, node: Option<&NodeId>) -> SocketInfo {
+    socket.node = socket.node.or_else(|| node.cloned());
+    socket
 }
 
 impl Gather {

@@ -126,7 +126,7 @@ impl Hub {
         };
         if let Some(place) = places.get(&from.id)
             && ring.is_some()
-            && matches!(message, Message::Broadcast { request: None, .. })
+            && matches!(message, Message::Broadcast { .. })
         {
             place.inbox.push([Delivery::Stored { message: message.clone(), offset: offset.clone() }]);
         }
@@ -213,7 +213,7 @@ impl Place {
     fn deliver(&self, from: &NodeId, stamp: Option<Stamp>, offset: Option<&Offset>, message: &Message) {
         let unwanted = match message {
             Message::Broadcast { request: None, target, .. } => {
-                target.single_room().is_some_and(|room| !self.wanted.wants(room))
+                target.single_room().is_some_and(|room| !self.inbox.wants(&*self.wanted, room))
             }
             _ => false,
         };

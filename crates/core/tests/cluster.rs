@@ -1,0 +1,174 @@
+//! Nodes over the embedded transport, where what is tested lies between engine and server.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, time::timeout};
+use trunkline_core::{
+    Adapter as _, Backend, Cluster, ClusterConfig, Delivered, ErrorKind, Event, Local, LocalAbilities, Namespace,
+    NodeId, Offset, Payload, Replies, Reply, Room, SocketId, SocketInfo, Target,
+    memory::{self, HistoryLimits, MemoryConfig},
+};
+
+/// A server with one socket, `name`, in whatever rooms it was made to join; it acknowledges everything.
+#[derive(Debug)]
+struct Server {
+    name: String,
+    rooms: Mutex<Vec<Room>>,
+    packets: mpsc::UnboundedSender<String>,
+}
+
+impl Server {
+    fn new(name: &str) -> (Arc<Self>, mpsc::UnboundedReceiver<String>) {
+        let (packets, received) = mpsc::unbounded_channel();
+        let rooms = Mutex::new(vec![Room::from(name)]);
+        (Arc::new(Self { name: name.to_owned(), rooms, packets }), received)
+    }
+
+    fn take(&self, target: &Target, payload: &Payload) -> bool {
+        let matches = target.matches(&self.rooms.lock().unwrap());
+        if matches {
+            self.packets.send(payload.event_name().unwrap().into_owned()).unwrap();
+        }
+        matches
+    }
+}
+
+impl Local for Server {
+    fn abilities(&self) -> LocalAbilities {
+        LocalAbilities { close_connections: false, number_rooms: true }
+    }
+
+    fn deliver(&self, target: &Target, payload: &Payload, _: Option<&Offset>) -> Delivered {
+        self.take(target, payload);
+        Delivered::default()
+    }
+
+    fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: Replies) -> u32 {
+        let matches = self.take(target, payload);
+        if matches {
+            acks.ack(None);
+        }
+        matches.into()
+    }
+
+    fn sockets(&self, target: &Target) -> Vec<SocketInfo> {
+        let rooms = self.rooms.lock().unwrap().clone();
+        let id = SocketId::new(self.name.as_str()).unwrap();
+        let info = SocketInfo { id, node: None, rooms, handshake: None, data: None };
+        if target.matches(&info.rooms) { vec![info] } else { Vec::new() }
+    }
+
+    fn rooms(&self) -> Vec<Room> {
+        self.rooms.lock().unwrap().clone()
+    }
+
+    fn has_room(&self, room: &Room) -> bool {
+        self.rooms.lock().unwrap().contains(room)
+    }
+
+    fn join(&self, target: &Target, rooms: &[Room]) {
+        let mut own = self.rooms.lock().unwrap();
+        if target.matches(&own) {
+            own.extend_from_slice(rooms);
+        }
+    }
+
+    fn leave(&self, _: &Target, _: &[Room]) {}
+
+    fn disconnect(&self, _: &Target, _: bool) {}
+
+    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<Reply>) {}
+}
+
+struct Node {
+    cluster: Cluster,
+    packets: mpsc::UnboundedReceiver<String>,
+    _server: Arc<Server>,
+}
+
+impl Node {
+    async fn join(backend: Backend, name: &str) -> Self {
+        let (server, packets) = Server::new(name);
+        let local: Arc<dyn Local> = Arc::clone(&server) as _;
+        let config = ClusterConfig::default();
+        let cluster = Cluster::join(backend, Namespace::new("/"), Arc::downgrade(&local), config).await.unwrap();
+        Self { cluster, packets, _server: server }
+    }
+
+    async fn next(&mut self) -> String {
+        timeout(Duration::from_secs(10), self.packets.recv()).await.expect("a packet").unwrap()
+    }
+}
+
+/// Two nodes, `a` and `b`, that know each other.
+async fn pair(history: bool) -> [Node; 2] {
+    static HUB: AtomicU64 = AtomicU64::new(0);
+    let hub = format!("cluster-{}", HUB.fetch_add(1, Ordering::Relaxed));
+    let config = MemoryConfig { history: history.then(HistoryLimits::default) };
+    let backend = memory::backend(&hub, config).unwrap();
+    let nodes = [Node::join(backend.clone(), "a").await, Node::join(backend, "b").await];
+    for node in &nodes {
+        node.cluster.await_peers(1, Duration::from_secs(10)).await.unwrap();
+    }
+    nodes
+}
+
+fn event(name: &str) -> Payload {
+    Payload::event(name, &()).unwrap()
+}
+
+#[tokio::test]
+async fn a_fetched_socket_names_its_node() {
+    let [a, b] = pair(false).await;
+    let sockets = a.cluster.fetch_sockets(Target::room("b")).await.unwrap();
+    assert_eq!(sockets[0].node.as_ref(), Some(&b.cluster.node().id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_hears_of_a_node_finds_it_counted() {
+    let [a, b] = pair(false).await;
+    let mut events = a.cluster.events();
+    b.cluster.close();
+    while !matches!(events.recv().await.unwrap(), Event::NodeDown(..)) {}
+    assert_eq!(a.cluster.peers(), []);
+    assert_eq!(a.cluster.server_count().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn who_does_not_wait_for_acknowledgements_sends_all_the_same() {
+    let [mut a, mut b] = pair(false).await;
+    let target = Target::all().timeout(Duration::ZERO);
+    let acks = a.cluster.broadcast_with_ack(target, event("question")).await.unwrap();
+    assert_eq!(acks.collect().await.unwrap_err().kind(), ErrorKind::Timeout);
+    assert_eq!((a.next().await, b.next().await), ("question".to_owned(), "question".to_owned()));
+}
+
+#[tokio::test]
+async fn a_broadcast_behind_a_join_that_is_not_applied_yet_is_delivered() {
+    let [a, mut b] = pair(false).await;
+    for _ in 0..3 {
+        // Both are in the inbox before the other node has had a chance to run.
+        a.cluster.sockets_join(Target::room("b"), vec!["new".into()]).await.unwrap();
+        a.cluster.broadcast(Target::room("new"), event("news")).await.unwrap();
+        assert_eq!(b.next().await, "news");
+    }
+}
+
+#[tokio::test]
+async fn with_history_own_clients_get_acknowledged_broadcasts_in_their_place() {
+    let [mut a, mut b] = pair(true).await;
+    for _ in 0..10 {
+        a.cluster.broadcast(Target::all(), event("plain")).await.unwrap();
+        let acks = a.cluster.broadcast_with_ack(Target::all(), event("acknowledged")).await.unwrap();
+        for node in [&mut a, &mut b] {
+            assert_eq!([node.next().await, node.next().await], ["plain", "acknowledged"]);
+        }
+        assert_eq!(acks.collect().await.unwrap().len(), 2);
+    }
+}
