@@ -1,20 +1,24 @@
-//! Where the servers meet the cluster: the only file that knows which adapter they use.
+//! Where the servers meet the cluster: these lines are all that a server needs to become one of its nodes.
 
 use std::sync::Arc;
 
-use socketioxide::{
-    SocketIo, adapter::LocalAdapter, extract::SocketRef, handler::ConnectHandler, layer::SocketIoLayer,
-};
+use socketioxide::{SocketIo, adapter::Emitter, extract::SocketRef, handler::ConnectHandler, layer::SocketIoLayer};
+use trunkline_socketioxide::{Cluster, Handle, Trunkline};
 
-use crate::{chat, node::Chat};
+use crate::{chat, node::Chat, presence};
 
-pub(crate) type Adapter = LocalAdapter;
+pub(crate) type Adapter = Trunkline<Emitter>;
 pub(crate) type Io = SocketIo<Adapter>;
 pub(crate) type Socket = SocketRef<Adapter>;
 
-/// A server for one node; on return it hears the rest of the cluster.
-pub(crate) async fn server(chat: Arc<Chat>, _broker: &str) -> Result<(SocketIoLayer<Adapter>, Io), String> {
-    let (layer, io) = chat::configured(SocketIo::builder(), chat).build_layer();
-    io.ns("/", chat::connected.with(chat::refuse_unusable));
-    Ok((layer, io))
+/// The server of one node, and what it knows of the others; on return it hears them.
+pub(crate) async fn server(chat: &Arc<Chat>, broker: &str) -> Result<(SocketIoLayer<Adapter>, Io, Handle), String> {
+    let backend = trunkline::connect(broker).await.map_err(|error| error.to_string())?;
+    let cluster = Cluster::from(backend);
+    presence::listen(&cluster, chat.clone());
+    let builder = chat::configured(SocketIo::builder(), chat.clone());
+    let (layer, io) = builder.with_adapter::<Adapter>(cluster.clone()).build_layer();
+    io.ns("/", chat::connected.with(chat::refuse_unusable)).await.map_err(|error| error.to_string())?;
+    let handle = cluster.of("/").map_err(|error| error.to_string())?;
+    Ok((layer, io, handle))
 }

@@ -9,6 +9,7 @@ use socketioxide::{
     extract::{AckSender, State, TryData},
 };
 use tokio::sync::oneshot;
+use trunkline_socketioxide::AwaitedRooms;
 
 use crate::{
     adapter::{Adapter, Io, Socket},
@@ -46,8 +47,12 @@ pub(crate) async fn connected(socket: Socket, TryData(hello): TryData<Hello>, St
     socket.on("switch", switch);
     socket.on_disconnect(async |socket: Socket, State(chat): State<Arc<Chat>>| chat.people.left(socket.id));
 
-    socket.join(inbox(&hello.user));
-    socket.join(hello.rooms.iter().map(|name| room(name)).collect::<Vec<_>>());
+    let mut rooms: Vec<_> = hello.rooms.iter().map(|name| room(name)).collect();
+    rooms.push(inbox(&hello.user));
+    // Awaited, so that from the greeting on everything sent to these rooms arrives.
+    if let Err(error) = socket.join_awaited(rooms).await {
+        eprintln!("node {}: a page cannot be told about its rooms: {error}", chat.port);
+    }
     let Hello { user, name, rooms } = hello;
     chat.people.came(socket.id, Person { name, user, rooms, since: wire::now() });
     let ready = Ready { node: chat.port, nodes: chat.nodes() };
@@ -56,27 +61,30 @@ pub(crate) async fn connected(socket: Socket, TryData(hello): TryData<Hello>, St
 }
 
 async fn join(socket: Socket, TryData(name): TryData<String>, ack: AckSender<Adapter>, State(chat): State<Arc<Chat>>) {
-    let enter = |name: String| {
+    let entered = async {
+        let name = understood(name)?;
         wire::check_room(&name)?;
         let rooms = chat.person(&socket)?.rooms;
+        if rooms.contains(&name) {
+            return Ok(());
+        }
         if rooms.len() >= MAX_ROOMS {
             return Err(format!("{MAX_ROOMS} rooms are the most: leave one first"));
         }
-        if !rooms.contains(&name) {
-            socket.join(room(&name));
-            chat.people.change(socket.id, |person| person.rooms.push(name));
-        }
+        socket.join_awaited(room(&name)).await.map_err(|error| error.to_string())?;
+        chat.people.change(socket.id, |person| person.rooms.push(name));
         Ok(())
     };
-    reply(ack, understood(name).and_then(enter));
+    reply(ack, entered.await);
 }
 
 async fn leave(socket: Socket, TryData(name): TryData<String>, ack: AckSender<Adapter>, State(chat): State<Arc<Chat>>) {
-    let done = understood(name).map(|name| {
-        socket.leave(room(&name));
+    let left = async {
+        let name = understood(name)?;
         chat.people.change(socket.id, |person| person.rooms.retain(|room| *room != name));
-    });
-    reply(ack, done);
+        socket.leave_awaited(room(&name)).await.map_err(|error| error.to_string())
+    };
+    reply(ack, left.await);
 }
 
 async fn rename(
@@ -89,7 +97,7 @@ async fn rename(
     reply(ack, checked.map(|name| chat.people.change(socket.id, |person| person.name = name)));
 }
 
-/// To everybody in the room on all nodes, the writer's own page included: so all pages show one order.
+/// To everybody in the room on all nodes, the writer's own page included: that it comes back is how the page knows it was sent.
 async fn message(
     socket: Socket,
     io: Io,

@@ -1,7 +1,7 @@
 //! A chat on several socketioxide servers in one process: `cargo run --release --example chat`.
 //!
 //! `arguments` is the command line, `terminal` the keys, `fleet` the nodes of this process, `node` one of them, `adapter` its place in the
-//! cluster, `chat` what it does for its pages, `people` who is online, `wire` what travels to and from a page, `page` the page itself.
+//! cluster, `chat` what it does for its pages, `people` who is online, `presence` how the nodes tell each other, `wire` what travels to and from a page, `page` the page itself.
 
 mod adapter;
 mod arguments;
@@ -10,6 +10,7 @@ mod fleet;
 mod node;
 mod page;
 mod people;
+mod presence;
 mod terminal;
 mod wire;
 

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use axum::serve::ListenerExt;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot, watch},
@@ -14,6 +15,7 @@ use crate::{
     fleet::{Command, Running},
     page,
     people::People,
+    presence,
     wire::{NodeView, Person},
 };
 
@@ -23,7 +25,7 @@ pub(crate) struct Chat {
     pub(crate) port: u16,
     pub(crate) people: People,
     pub(crate) commands: mpsc::Sender<Command>,
-    running: watch::Receiver<Running>,
+    pub(crate) running: watch::Receiver<Running>,
 }
 
 impl Chat {
@@ -53,7 +55,9 @@ impl Node {
     ) -> Result<Self, String> {
         let port = listener.local_addr().map_err(|error| error.to_string())?.port();
         let chat = Arc::new(Chat { port, people: People::new(), commands, running });
-        let (layer, io) = adapter::server(chat.clone(), broker).await?;
+        let (layer, io, handle) = adapter::server(&chat, broker).await?;
+        // Small packets leave at once instead of waiting for the page's confirmation of the one before.
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let (stop, stopped) = oneshot::channel::<()>();
         let app = page::routes(port).layer(layer);
         let serving = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopped.await) });
@@ -62,7 +66,7 @@ impl Node {
                 eprintln!("a node's web server ended: {error}");
             }
         });
-        let updates = tokio::spawn(keep_pages_up_to_date(chat, io.clone()));
+        let updates = tokio::spawn(presence::keep_up_to_date(chat, io.clone(), handle));
         Ok(Self { io, stop, server, updates })
     }
 
@@ -71,25 +75,12 @@ impl Node {
         // Fails only if the server has ended by itself.
         self.stop.send(()).ok();
         self.updates.abort();
+        // It ends with "cancelled".
+        (&mut self.updates).await.ok();
         self.io.close().await;
         if timeout(GRACE, &mut self.server).await.is_err() {
             self.server.abort();
         }
-    }
-}
-
-/// Sends the nodes and who is on them to the pages of this node whenever that has changed.
-async fn keep_pages_up_to_date(chat: Arc<Chat>, io: Io) {
-    let mut people = chat.people.changes();
-    let mut running = chat.running.clone();
-    loop {
-        tokio::select! {
-            Ok(()) = people.changed() => {}
-            Ok(()) = running.changed() => {}
-            else => return,
-        }
-        // A page whose buffer is full misses this update and gets the next.
-        io.local().emit("nodes", &chat.nodes()).await.ok();
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    mem,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use socketioxide::socket::Sid;
 use tokio::sync::watch;
+use trunkline::NodeId;
 
-use crate::wire::{NodeView, Person};
+use crate::wire::{Announcement, NodeView, Person};
 
 /// A node's view of everybody. Changes are counted, so that a burst of them leads to one update of the pages.
 #[derive(Debug)]
@@ -20,7 +22,10 @@ pub(crate) struct People {
 #[derive(Debug, Default)]
 struct Seen {
     here: HashMap<Sid, Person>,
-    elsewhere: BTreeMap<u16, Vec<Person>>,
+    elsewhere: HashMap<NodeId, Announcement>,
+    announcements: u64,
+    /// Another node wants to hear who is here.
+    asked: bool,
 }
 
 impl People {
@@ -54,22 +59,41 @@ impl People {
         self.seen().here.get(&socket).cloned()
     }
 
-    /// Everybody on this node: what it announces to the others.
+    /// Everybody on this node.
     pub(crate) fn here(&self) -> Vec<Person> {
         let mut people: Vec<_> = self.seen().here.values().cloned().collect();
         people.sort();
         people
     }
 
+    /// What this node tells the others, numbered so that a late one does not replace a newer one.
+    pub(crate) fn announcement(&self, port: u16, ask: bool) -> Announcement {
+        let people = self.here();
+        let mut seen = self.seen();
+        seen.announcements += 1;
+        Announcement { port, number: seen.announcements, people, ask }
+    }
+
     /// Another node has said who is on it.
-    pub(crate) fn announced(&self, node: u16, people: Vec<Person>) {
-        self.seen().elsewhere.insert(node, people);
+    pub(crate) fn announced(&self, node: NodeId, announcement: Announcement) {
+        let mut seen = self.seen();
+        if seen.elsewhere.get(&node).is_some_and(|known| known.number > announcement.number) {
+            return;
+        }
+        seen.asked |= announcement.ask;
+        seen.elsewhere.insert(node, announcement);
+        drop(seen);
         self.changed();
     }
 
+    /// Whether a node has asked since the last call.
+    pub(crate) fn was_asked(&self) -> bool {
+        mem::take(&mut self.seen().asked)
+    }
+
     /// Another node has stopped or died, and with it its announcement.
-    pub(crate) fn node_left(&self, node: u16) {
-        self.seen().elsewhere.remove(&node);
+    pub(crate) fn node_left(&self, node: &NodeId) {
+        self.seen().elsewhere.remove(node);
         self.changed();
     }
 
@@ -81,7 +105,7 @@ impl People {
             .collect();
         let here = self.here();
         let seen = self.seen();
-        let elsewhere = seen.elsewhere.iter().map(|(port, people)| (*port, people.clone()));
+        let elsewhere = seen.elsewhere.values().map(|said| (said.port, said.people.clone()));
         for (port, people) in elsewhere.chain([(own, here)]) {
             let node = nodes.entry(port).or_insert(NodeView { port, running: true, ours: false, people: Vec::new() });
             if node.running {
@@ -96,6 +120,7 @@ impl People {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
+        // The lists are valid after each step.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What travels between a page and its node, as both sides write it.
+//! What travels between a page and its node, and between nodes, as both sides write it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -40,6 +40,17 @@ pub(crate) struct Person {
     pub(crate) rooms: Vec<String>,
     /// When this page connected to its node, in milliseconds since 1970.
     pub(crate) since: u64,
+}
+
+/// What a node tells the other nodes.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Announcement {
+    pub(crate) port: u16,
+    /// Counts the announcements of the node.
+    pub(crate) number: u64,
+    pub(crate) people: Vec<Person>,
+    /// Whether the others shall announce themselves too.
+    pub(crate) ask: bool,
 }
 
 /// What somebody writes, to a room or to one person.

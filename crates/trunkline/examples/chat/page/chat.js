@@ -129,7 +129,7 @@ async function post(conversation, entry) {
   const event = conversation.private ? "private" : "message";
   const { error, delivered } = await client.request(event, { id, to: conversation.to, text, pictures });
   if (error) Object.assign(entry, { state: "failed", why: error });
-  // A room's message counts as sent when it comes back: then everybody's page has got it in the same order.
+  // A room's message counts as sent when it comes back, see `received`.
   else if (conversation.private) Object.assign(entry, { state: "delivered", confirmedBy: delivered });
   render();
 }

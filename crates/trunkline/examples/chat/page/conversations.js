@@ -60,7 +60,7 @@ export class Conversations {
   receive(conversation, entry) {
     const known = conversation.entries.get(entry.id);
     if (known && known.state !== "sending" && known.state !== "failed") return false;
-    // In the order of arrival, which is the same on all pages; an own draft moves there.
+    // In the order of arrival; an own draft moves there.
     conversation.entries.delete(entry.id);
     conversation.entries.set(entry.id, { ...entry, state: "sent" });
     conversation.typing.delete(entry.from.user);
