@@ -46,7 +46,9 @@ async fn main() -> Result<ExitCode, Failure> {
     let fault = counting.await??;
     let elapsed = started.elapsed();
     let rate = messages as f64 / elapsed.as_secs_f64();
-    println!("{messages} messages of {bytes} bytes: emitted in {emitted:.2?}, received in {elapsed:.2?}, {rate:.0} per second");
+    println!(
+        "{messages} messages of {bytes} bytes: emitted in {emitted:.2?}, received in {elapsed:.2?}, {rate:.0} per second"
+    );
     let counters = receiving.of("/")?.counters();
     println!("dropped by sockets: {}, inbox overflow: {}", counters.dropped_by_sockets, counters.inbox_overflow);
     if let Some(fault) = fault {

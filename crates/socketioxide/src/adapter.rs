@@ -3,7 +3,10 @@
 use std::{
     collections::HashSet,
     fmt,
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,13 +22,15 @@ use trunkline_core::{self as core, Adapter, ErrorKind, Local, Namespace, Target}
 
 use crate::{
     ack::ClusterAckStream,
-    cluster::Cluster,
+    cluster::{Cluster, Settings},
     convert::{Encoding, event_payload},
     error::Error,
     handle::{Opened, Sockets},
     handlers::Handlers,
     identity::{remote_socket, socket_id},
     init::InitRes,
+    keeper::{self, Interest},
+    lanes::Lanes,
     sockets::Attached,
     tasks::Tasks,
 };
@@ -35,25 +40,48 @@ pub struct Trunkline<E: SocketEmitter> {
     pub(crate) local: CoreLocalAdapter<E>,
     pub(crate) encoding: Encoding,
     pub(crate) handlers: Arc<Handlers>,
+    pub(crate) tasks: Arc<Tasks>,
     namespace: Namespace,
     cluster: Cluster,
     /// From the moment the namespace is open.
     opened: OnceLock<Arc<Opened>>,
+    /// Broadcasts of this server, for [`Trunkline::pace`].
+    emitted: AtomicU32,
 }
 
 impl<E: SocketEmitter> Trunkline<E> {
     /// Joins the cluster. The cluster holds this adapter weakly: a dropped server leaves.
     async fn join(self: &Arc<Self>) -> core::Result<()> {
         let this: Weak<dyn Local> = Arc::<Self>::downgrade(self);
-        let config = self.cluster.settings().cluster;
-        let node = core::Cluster::join(self.cluster.backend(), self.namespace.clone(), this, config).await?;
-        let handlers = Arc::clone(&self.handlers);
-        let sockets: Weak<dyn Sockets> = Arc::<Self>::downgrade(self);
-        let opened = Arc::new(Opened { sockets, node, handlers, attached: Attached::default(), tasks: Tasks::new() });
-        self.cluster.opened(&self.namespace, &opened);
+        let settings = self.cluster.settings();
+        let backend = self.cluster.backend();
+        let has_interest = backend.interest.is_some();
+        let node = core::Cluster::join(backend, self.namespace.clone(), this, settings.cluster).await?;
+        let opened = Arc::new(self.open(node, settings));
         // Only `init` joins, and socketioxide calls it once.
-        let _ = self.opened.set(opened);
+        let _ = self.opened.set(Arc::clone(&opened));
+        opened.tasks.spawn(keeper::hand_on(Arc::downgrade(self), Arc::clone(&opened)));
+        if has_interest {
+            let every = settings.reconcile_every;
+            opened.tasks.spawn(keeper::reconcile(Arc::downgrade(self), Arc::clone(&opened), every));
+        }
+        self.cluster.opened(&self.namespace, &opened);
         Ok(())
+    }
+
+    fn open(self: &Arc<Self>, node: core::Cluster, settings: Settings) -> Opened {
+        let sockets: Weak<dyn Sockets> = Arc::<Self>::downgrade(self);
+        Opened {
+            sockets,
+            node,
+            handlers: Arc::clone(&self.handlers),
+            attached: Attached::default(),
+            tasks: Arc::clone(&self.tasks),
+            lanes: Lanes::new(settings.backlog),
+            interest: Interest::default(),
+            appends_offsets: settings.append_offsets,
+            paced_sockets: settings.paced_sockets,
+        }
     }
 
     pub(crate) fn opened(&self) -> core::Result<&Opened> {
@@ -61,6 +89,13 @@ impl<E: SocketEmitter> Trunkline<E> {
             .get()
             .map(|opened| &**opened)
             .ok_or_else(|| core::Error::new(ErrorKind::Closed, format!("namespace {} is not open yet", self.namespace)))
+    }
+
+    /// Gives the sockets' tasks their turn while the application emits in a loop.
+    async fn pace(&self) {
+        if self.emitted.fetch_add(1, Ordering::Relaxed) % PACE == PACE - 1 {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn node(&self) -> core::Result<&core::Cluster> {
@@ -100,8 +135,17 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
         // The parsers differ in the kind of value they write.
         let is_binary = local.parser().encode_default(&()).is_ok_and(|value| value.as_bytes().is_some());
         let encoding = if is_binary { Encoding::MsgPack } else { Encoding::Json };
-        let handlers = cluster.handlers(&namespace);
-        Self { local, encoding, handlers, namespace, cluster: cluster.clone(), opened: OnceLock::new() }
+        let (handlers, tasks) = (cluster.handlers(&namespace), Arc::default());
+        Self {
+            local,
+            encoding,
+            handlers,
+            tasks,
+            namespace,
+            cluster: cluster.clone(),
+            opened: OnceLock::new(),
+            emitted: AtomicU32::new(0),
+        }
     }
 
     fn init(self: Arc<Self>, on_success: impl FnOnce() + Send + 'static) -> InitRes {
@@ -130,7 +174,9 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
         let Some(target) = self.target(&opts) else { return Ok(()) };
         let payload = event_payload(packet.inner)?;
         let sent = async { self.node()?.broadcast(target, payload).await };
-        Ok(sent.await.map_err(Error::from)?)
+        let result = sent.await.map_err(Error::from);
+        self.pace().await;
+        Ok(result?)
     }
 
     async fn broadcast_with_ack(
@@ -210,3 +256,6 @@ impl<E: SocketEmitter> fmt::Debug for Trunkline<E> {
 fn core_rooms(rooms: impl RoomParam) -> Vec<core::Room> {
     rooms.into_room_iter().map(|room| core::Room::from(room.as_ref())).collect()
 }
+
+/// Broadcasts after which the sockets get their turn, well below the default buffer of a socket (128 packets).
+const PACE: u32 = 32;

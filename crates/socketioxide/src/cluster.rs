@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
 use trunkline_core::{Backend, ClusterConfig, Error, ErrorKind, Namespace, Result};
@@ -11,6 +12,7 @@ use trunkline_core::{Backend, ClusterConfig, Error, ErrorKind, Namespace, Result
 use crate::{
     handle::{Handle, Opened},
     handlers::{Handlers, ServerSideAnswer, ServerSideEvent},
+    lanes::BacklogLimits,
 };
 
 /// A server's way into its cluster: give a clone to `with_adapter`, keep another.
@@ -27,9 +29,25 @@ struct Shared {
 }
 
 /// What can be set.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) cluster: ClusterConfig,
+    pub(crate) backlog: BacklogLimits,
+    pub(crate) paced_sockets: usize,
+    pub(crate) append_offsets: bool,
+    pub(crate) reconcile_every: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            cluster: ClusterConfig::default(),
+            backlog: BacklogLimits::default(),
+            paced_sockets: 64,
+            append_offsets: true,
+            reconcile_every: Duration::from_secs(1),
+        }
+    }
 }
 
 /// What is known of a namespace, open or not.
@@ -115,6 +133,33 @@ impl ClusterBuilder {
     /// Times and bounds of the protocol.
     pub fn config(mut self, config: ClusterConfig) -> Self {
         self.settings.cluster = config;
+        self
+    }
+
+    /// How much may wait for sockets whose buffers are full.
+    pub fn backlog(mut self, limits: BacklogLimits) -> Self {
+        self.settings.backlog = limits;
+        self
+    }
+
+    /// Up to how many matching sockets a packet is handed to each one by itself: what does not fit into a buffer then waits. It is encoded
+    /// for each of them. Beyond this number it is encoded once, and lost for sockets whose buffer is full just then. Default 64.
+    pub fn paced_sockets(mut self, count: usize) -> Self {
+        self.settings.paced_sockets = count;
+        self
+    }
+
+    /// Whether events carry their place in the history as last argument, so that a client can say what it has seen. On by default, as on
+    /// Node.js servers with connection state recovery; without history in the backend there is nothing to append.
+    pub fn append_offsets(mut self, append: bool) -> Self {
+        self.settings.append_offsets = append;
+        self
+    }
+
+    /// How often the broker is told about rooms that sockets have joined or left without an awaited join, where it sends messages only where
+    /// a room has members. Default 1 s.
+    pub fn reconcile_every(mut self, every: Duration) -> Self {
+        self.settings.reconcile_every = every;
         self
     }
 

@@ -19,6 +19,8 @@ use trunkline_core::{
 use crate::{
     handlers::{Handlers, ServerSideAnswer, ServerSideEvent},
     handshake::Handshake,
+    keeper::Interest,
+    lanes::Lanes,
     sockets::{Attached, Details},
     tasks::Tasks,
 };
@@ -33,7 +35,13 @@ pub(crate) struct Opened {
     pub(crate) node: Cluster,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) attached: Attached,
-    pub(crate) tasks: Tasks,
+    pub(crate) tasks: Arc<Tasks>,
+    pub(crate) lanes: Lanes,
+    pub(crate) interest: Interest,
+    /// Whether events carry their offset as last argument.
+    pub(crate) appends_offsets: bool,
+    /// Up to how many sockets are served one by one.
+    pub(crate) paced_sockets: usize,
 }
 
 /// The server's sockets, whatever the type of its adapter.

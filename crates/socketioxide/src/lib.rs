@@ -4,12 +4,15 @@ mod ack;
 mod adapter;
 mod cluster;
 mod convert;
+mod delivery;
 mod error;
 mod handle;
 mod handlers;
 mod handshake;
 mod identity;
 mod init;
+mod keeper;
+mod lanes;
 mod local;
 mod rooms;
 mod sockets;
@@ -25,5 +28,6 @@ pub use crate::{
     handshake::Handshake,
     identity::{remote_id, remote_socket},
     init::InitRes,
+    lanes::BacklogLimits,
     rooms::AwaitedRooms,
 };

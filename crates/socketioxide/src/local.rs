@@ -2,7 +2,6 @@
 
 use std::{borrow::Cow, str::FromStr, time::Duration};
 
-use futures_util::StreamExt;
 use socketioxide_core::{
     Sid,
     adapter::{BroadcastFlags, BroadcastOptions, SocketEmitter},
@@ -13,11 +12,7 @@ use trunkline_core::{
 };
 
 use crate::{
-    adapter::Trunkline,
-    convert::{acknowledged, to_value},
-    handle::Sockets,
-    handlers::ServerSideEvent,
-    sockets::Details,
+    adapter::Trunkline, convert::to_value, handle::Sockets, handlers::ServerSideEvent, lanes::Waiting, sockets::Details,
 };
 
 impl<E: SocketEmitter> Sockets for Trunkline<E> {
@@ -54,7 +49,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         Cow::Owned(text.into())
     }
 
-    fn adopt(&self, socket: Sid) {
+    pub(crate) fn adopt(&self, socket: Sid) {
         let mut own_room = BroadcastOptions::default();
         own_room.rooms.push(Cow::Owned(socket.to_string()));
         if !self.is_connected(socket) || self.local.sockets(own_room).contains(&socket) {
@@ -103,29 +98,33 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
     }
 
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> Delivered {
-        let sockets = self.matching(target).len() as u64;
-        if sockets == 0 {
+        let sockets = self.matching(target);
+        let Ok(opened) = self.opened() else { return Delivered::default() };
+        if sockets.is_empty() {
             return Delivered::default();
         }
+        let offset = offset.filter(|_| opened.appends_offsets);
         let appended = offset.map(|offset| payload.with_appended_text(offset.as_str()));
         let Some(packet) = self.packet(appended.as_ref().unwrap_or(payload)) else { return Delivered::default() };
-        let dropped = self.local.broadcast(packet, self.options(target)).err().map_or(0, |errors| errors.len() as u64);
-        Delivered { sent: sockets.saturating_sub(dropped), dropped, ..Delivered::default() }
+        if target.flags.is_volatile() {
+            // The latest one wins, and nobody counts the others.
+            let _ = self.local.broadcast(packet, self.options(target));
+            return Delivered { sent: sockets.len() as u64, ..Delivered::default() };
+        }
+        if sockets.len() <= opened.paced_sockets {
+            self.deliver_each(opened, &sockets, &packet, offset)
+        } else {
+            self.deliver_all(opened, target, &sockets, &packet, offset)
+        }
     }
 
     fn deliver_with_ack(&self, target: &Target, payload: &Payload, timeout: Duration, acks: Replies) -> u32 {
-        let (Ok(opened), Some(packet)) = (self.opened(), self.packet(payload)) else { return 0 };
-        let (stream, count) = self.local.broadcast_with_ack(packet, self.options(target), Some(timeout));
-        if count > 0 {
-            opened.tasks.spawn(stream.for_each(move |(_, ack)| {
-                // A client that does not answer in time is noticed by whoever asked.
-                if let Ok(value) = ack {
-                    acks.ack(acknowledged(value));
-                }
-                std::future::ready(())
-            }));
+        let sockets = self.matching(target);
+        if sockets.is_empty() {
+            return 0;
         }
-        count
+        let (Ok(opened), Some(packet)) = (self.opened(), self.packet(payload)) else { return 0 };
+        self.deliver_acked(opened, target, &sockets, &packet, timeout, &acks)
     }
 
     fn sockets(&self, target: &Target) -> Vec<SocketInfo> {
@@ -156,8 +155,15 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
     }
 
     fn join(&self, target: &Target, rooms: &[Room]) {
+        let sockets = self.matching(target);
+        if sockets.is_empty() {
+            return;
+        }
+        if let Ok(opened) = self.opened() {
+            opened.interest.entered(rooms);
+        }
         let rooms: Vec<_> = rooms.iter().map(|room| room.to_text().to_string()).collect();
-        for socket in self.matching(target) {
+        for socket in sockets {
             self.local.add_all(socket, rooms.clone());
             self.forget_if_gone(socket);
         }
@@ -170,17 +176,18 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
         }
     }
 
+    /// A socket whose buffer is full is disconnected when it has taken what waits.
     fn disconnect(&self, target: &Target, _close: bool) {
-        if let Err(errors) = self.local.disconnect_socket(self.options(target)) {
-            tracing::debug!(count = errors.len(), "sockets with full buffers were not disconnected");
+        let Ok(opened) = self.opened() else { return };
+        for socket in self.matching(target) {
+            opened.lanes.give(socket, Waiting::Disconnect, self);
         }
     }
 
     fn server_side_event(&self, from: &NodeId, payload: &Payload, reply: Option<Reply>) {
         let Some(handler) = payload.event_name().and_then(|event| self.handlers.find(&event)) else { return };
-        let Ok(opened) = self.opened() else { return };
         let answering = handler(ServerSideEvent { from: from.clone(), payload: payload.clone() });
-        opened.tasks.spawn(async move {
+        self.tasks.spawn(async move {
             let answer = answering.await;
             if let Some(reply) = reply {
                 reply.answer(answer.0);

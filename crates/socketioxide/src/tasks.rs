@@ -1,29 +1,24 @@
 //! The tasks of one namespace, and their end.
 
-use tokio::runtime;
+use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Owns every task of one namespace's adapter: they end when it is closed or dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Tasks {
     tracker: TaskTracker,
     closing: CancellationToken,
-    runtime: runtime::Handle,
 }
 
 impl Tasks {
-    /// For tasks on the current runtime.
-    pub(crate) fn new() -> Self {
-        Self { tracker: TaskTracker::new(), closing: CancellationToken::new(), runtime: runtime::Handle::current() }
-    }
-
-    /// Runs `task` until it ends or the adapter does. Returns `false`, and drops it, when `MOST` are running.
+    /// Runs `task` on the current runtime until it ends or the adapter does. Returns `false`, and drops it, when `MOST` are running.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
-        if self.closing.is_cancelled() || self.tracker.len() >= MOST {
+        let Ok(runtime) = Handle::try_current() else { return false };
+        if self.is_closed() || self.tracker.len() >= MOST {
             return false;
         }
         let task = self.closing.clone().run_until_cancelled_owned(task);
-        self.tracker.spawn_on(task, &self.runtime);
+        self.tracker.spawn_on(task, &runtime);
         true
     }
 
