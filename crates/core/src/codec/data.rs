@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    field,
     id::{NodeId, RequestId},
     message::{Answer, Heartbeat, Message, Response, SocketInfo},
     payload::{Fault, Payload, Scan},
@@ -31,7 +32,7 @@ fn write_message(writer: &mut impl Writer, message: &Message) -> Result<()> {
         Message::Join { target, rooms } | Message::Leave { target, rooms } => {
             writer.map(2, |data| {
                 write_opts(data, target);
-                data.field("rooms");
+                data.field(field!("rooms"));
                 opts::write_rooms(data, rooms);
             });
             Ok(())
@@ -39,7 +40,7 @@ fn write_message(writer: &mut impl Writer, message: &Message) -> Result<()> {
         Message::Disconnect { target, close } => {
             writer.map(2, |data| {
                 write_opts(data, target);
-                data.field("close");
+                data.field(field!("close"));
                 data.boolean(*close);
             });
             Ok(())
@@ -63,11 +64,11 @@ fn write_broadcast(
     payload: &Payload,
 ) -> Result<()> {
     writer.map(2 + usize::from(request.is_some()), |data| {
-        data.field("packet");
+        data.field(field!("packet"));
         data.map(2, |packet| {
-            packet.field("type");
+            packet.field(field!("type"));
             packet.number(PACKET_TYPE.into());
-            packet.field("data");
+            packet.field(field!("data"));
             write_event(packet, payload)
         })?;
         if let Some(request) = request {
@@ -86,7 +87,7 @@ fn write_server_side_emit(writer: &mut impl Writer, request: Option<&RequestId>,
         if let Some(request) = request {
             write_request(data, request);
         }
-        data.field("packet");
+        data.field(field!("packet"));
         write_event(data, payload)
     })
 }
@@ -99,12 +100,12 @@ fn write_event(writer: &mut impl Writer, payload: &Payload) -> Result<()> {
 }
 
 fn write_opts(writer: &mut impl Writer, target: &Target) {
-    writer.field("opts");
+    writer.field(field!("opts"));
     opts::write(writer, target);
 }
 
 fn write_request(writer: &mut impl Writer, request: &RequestId) {
-    writer.field("requestId");
+    writer.field(field!("requestId"));
     writer.text(request.as_str());
 }
 
@@ -125,20 +126,20 @@ fn write_response(writer: &mut impl Writer, response: &Response) -> Result<()> {
 fn write_answer(writer: &mut impl Writer, answer: &Answer) -> Scan<()> {
     match answer {
         Answer::Sockets(entries) => {
-            writer.field("sockets");
+            writer.field(field!("sockets"));
             writer.list(entries, sockets::write)?;
         }
         Answer::ClientCount(count) => {
-            writer.field("clientCount");
+            writer.field(field!("clientCount"));
             writer.number(u64::from(*count).into());
         }
         Answer::Ack(Some(value)) | Answer::ServerSideEmit(Some(value)) => {
-            writer.field("packet");
+            writer.field(field!("packet"));
             writer.payload(value)?;
         }
         Answer::Ack(None) | Answer::ServerSideEmit(None) => {
             if writer.writes_undefined() {
-                writer.field("packet");
+                writer.field(field!("packet"));
                 writer.null();
             }
         }

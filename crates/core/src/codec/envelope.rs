@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    field,
     id::{Namespace, NodeId},
     message::{Channel, Heartbeat, Message, Stamp},
     payload::{Fault, Scan},
@@ -64,15 +65,15 @@ pub(super) fn write<W: Writer>(
     body: BodyRef<'_>,
 ) -> Result<()> {
     writer.begin_map(Some(field_count(kind)));
-    writer.field("type");
+    writer.field(field!("type"));
     writer.number(u64::from(kind.number()).into());
     if kind.has_data() {
-        writer.field("data");
+        writer.field(field!("data"));
         data::write(writer, body)?;
     }
-    writer.field("uid");
+    writer.field(field!("uid"));
     writer.text(from.as_str());
-    writer.field("nsp");
+    writer.field(field!("nsp"));
     writer.text(namespace.as_str());
     Ok(())
 }

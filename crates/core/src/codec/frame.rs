@@ -2,6 +2,7 @@
 
 use super::{Format, Kind, Writer, envelope::field_count};
 use crate::{
+    field,
     message::Stamp,
     payload::{Number, Rules, json, msgpack},
 };
@@ -63,15 +64,15 @@ impl Frame {
 /// Writes our own fields and counts them.
 fn add(writer: &mut impl Writer, stamp: Option<Stamp>, buckets: Option<u16>, counters: &[Stamp]) -> usize {
     if let Some(stamp) = stamp {
-        writer.field("stamp");
+        writer.field(field!("stamp"));
         write_stamp(writer, stamp);
     }
     if let Some(buckets) = buckets {
-        writer.field("buckets");
+        writer.field(field!("buckets"));
         writer.number(u64::from(buckets).into());
     }
     if !counters.is_empty() {
-        writer.field("counters");
+        writer.field(field!("counters"));
         writer.begin_array(Some(counters.len()));
         for &counter in counters {
             write_stamp(writer, counter);

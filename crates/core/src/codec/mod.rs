@@ -31,7 +31,7 @@ pub use self::{
     kind::{BINARY_KINDS, BINARY_KINDS_POSTGRES, Kind},
     peek::{Header, peek},
     reader::{Container, JsonReader, MsgPackReader, Reader, Shape},
-    writer::Writer,
+    writer::{Field, Writer},
 };
 use crate::{
     error::{Error, ErrorKind, Result},

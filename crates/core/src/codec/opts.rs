@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     error::Result,
+    field,
     payload::{Fault, Number, Scan},
     room::Room,
     target::{Flags, Target},
@@ -19,11 +20,11 @@ pub const MAX_ROOM_BYTES: usize = 4096;
 /// Writes `{rooms, except, flags}`.
 pub fn write(writer: &mut impl Writer, target: &Target) {
     writer.map(3, |opts| {
-        opts.field("rooms");
+        opts.field(field!("rooms"));
         write_rooms(opts, &target.rooms);
-        opts.field("except");
+        opts.field(field!("except"));
         write_rooms(opts, &target.except);
-        opts.field("flags");
+        opts.field(field!("flags"));
         write_flags(opts, &target.flags);
     });
 }
@@ -48,19 +49,19 @@ pub fn write_flags(writer: &mut impl Writer, flags: &Flags) {
         + usize::from(flags.timeout.is_some());
     writer.map(set, |fields| {
         if flags.expect_single_response {
-            fields.field("expectSingleResponse");
+            fields.field(field!("expectSingleResponse"));
             fields.boolean(true);
         }
         if let Some(volatile) = flags.volatile {
-            fields.field("volatile");
+            fields.field(field!("volatile"));
             fields.boolean(volatile);
         }
         if let Some(compress) = flags.compress {
-            fields.field("compress");
+            fields.field(field!("compress"));
             fields.boolean(compress);
         }
         if let Some(timeout) = flags.timeout {
-            fields.field("timeout");
+            fields.field(field!("timeout"));
             fields.number(Number::Unsigned(milliseconds(timeout)));
         }
     });

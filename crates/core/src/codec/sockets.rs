@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    field,
     id::SocketId,
     message::SocketInfo,
     payload::{Fault, Payload, Scan},
@@ -18,13 +19,13 @@ use crate::{
 /// A payload whose JSON was never valid.
 pub fn write(writer: &mut impl Writer, socket: &SocketInfo) -> Scan<()> {
     writer.map(4, |fields| {
-        fields.field("id");
+        fields.field(field!("id"));
         fields.text(socket.id.as_str());
-        fields.field("handshake");
+        fields.field(field!("handshake"));
         write_object(fields, socket.handshake.as_ref())?;
-        fields.field("rooms");
+        fields.field(field!("rooms"));
         opts::write_rooms(fields, &socket.rooms);
-        fields.field("data");
+        fields.field(field!("data"));
         write_object(fields, socket.data.as_ref())
     })
 }

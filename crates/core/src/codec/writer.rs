@@ -2,10 +2,41 @@
 
 use crate::payload::{Payload, Rules, Scan, Sink, json, msgpack};
 
+/// The name of a field. It needs no escaping, and exists ready to write.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    name: &'static str,
+    /// With the comma before, its quotes and the colon behind.
+    json: &'static str,
+}
+
+impl Field {
+    /// See [`field!`](crate::field).
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn from_parts(name: &'static str, json: &'static str) -> Self {
+        Self { name, json }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.name
+    }
+}
+
+/// The [`Field`](crate::codec::Field) of a literal name, which must not need escaping.
+#[macro_export]
+macro_rules! field {
+    ($name:literal) => {
+        const { $crate::codec::Field::from_parts($name, concat!(",\"", $name, "\":")) }
+    };
+}
+
 /// A [`Sink`] that can write messages: it takes names of fields and whole payloads.
 pub trait Writer: Sink {
-    /// The name of a field, which never needs escaping; its value follows.
-    fn field(&mut self, name: &'static str);
+    /// The name of a field; its value follows.
+    fn field(&mut self, field: Field);
 
     /// A payload, as it is if its encoding fits. Fails only if its JSON was never valid.
     fn payload(&mut self, payload: &Payload) -> Scan<()>;
@@ -14,6 +45,7 @@ pub trait Writer: Sink {
     fn writes_undefined(&self) -> bool;
 
     /// A map with exactly `len` fields, which `fields` writes.
+    #[inline]
     fn map<T>(&mut self, len: usize, fields: impl FnOnce(&mut Self) -> T) -> T
     where
         Self: Sized,
@@ -45,10 +77,12 @@ pub trait Writer: Sink {
 }
 
 impl Writer for json::Writer<'_> {
-    fn field(&mut self, name: &'static str) {
-        self.plain_key(name);
+    #[inline]
+    fn field(&mut self, field: Field) {
+        self.prepared_key(field.json);
     }
 
+    #[inline]
     fn payload(&mut self, payload: &Payload) -> Scan<()> {
         match payload.as_json_text() {
             Some(text) => {
@@ -65,10 +99,12 @@ impl Writer for json::Writer<'_> {
 }
 
 impl Writer for msgpack::Writer<'_> {
-    fn field(&mut self, name: &'static str) {
-        self.key(name);
+    #[inline]
+    fn field(&mut self, field: Field) {
+        self.key(field.name);
     }
 
+    #[inline]
     fn payload(&mut self, payload: &Payload) -> Scan<()> {
         match payload.as_msgpack() {
             Some(bytes) => {

@@ -25,7 +25,7 @@ pub(super) fn event_name(payload: &Payload) -> Option<Cow<'_, str>> {
             let mut scanner = msgpack::Scanner::new(bytes, 0);
             let Ok(Token::Array(1..)) = scanner.token() else { return None };
             let Ok(Token::Text(name)) = scanner.token() else { return None };
-            Some(String::from_utf8_lossy(name))
+            Some(msgpack::text(name))
         }
     }
 }

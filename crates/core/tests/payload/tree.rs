@@ -58,21 +58,25 @@ impl Tree {
 }
 
 /// Any value.
-pub(crate) fn tree() -> impl Strategy<Value = Tree> {
-    leaf().prop_recursive(5, 64, 20, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..20).prop_map(Tree::List),
-            prop::collection::vec((text(), inner), 0..20).prop_map(Tree::Map),
-        ]
-    })
+pub(crate) fn tree() -> BoxedStrategy<Tree> {
+    leaf()
+        .prop_recursive(5, 64, 20, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..20).prop_map(Tree::List),
+                prop::collection::vec((text(), inner), 0..20).prop_map(Tree::Map),
+            ]
+        })
+        .boxed()
 }
 
 /// Any argument list.
-pub(crate) fn arguments() -> impl Strategy<Value = Tree> {
-    prop::collection::vec(tree(), 0..5).prop_map(|mut arguments| {
-        arguments.insert(0, Tree::Text("event".into()));
-        Tree::List(arguments)
-    })
+pub(crate) fn arguments() -> BoxedStrategy<Tree> {
+    prop::collection::vec(tree(), 0..5)
+        .prop_map(|mut arguments| {
+            arguments.insert(0, Tree::Text("event".into()));
+            Tree::List(arguments)
+        })
+        .boxed()
 }
 
 fn leaf() -> impl Strategy<Value = Tree> {

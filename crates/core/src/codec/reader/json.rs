@@ -39,13 +39,11 @@ impl<'a> JsonReader<'a> {
     fn next(&mut self, container: &mut Container, bracket: u8) -> Scan<bool> {
         let first = !container.started();
         container.advance();
-        if self.scanner.eat(bracket) {
-            return Ok(false);
+        let byte = self.scanner.peek()?;
+        if byte == bracket {
+            return self.scanner.expect(bracket).map(|()| false);
         }
-        if !first {
-            self.scanner.expect(b',')?;
-        }
-        Ok(true)
+        if first { Ok(true) } else { self.scanner.expect(b',').map(|()| true) }
     }
 }
 

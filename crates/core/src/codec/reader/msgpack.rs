@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{Container, Reader, Shape};
 use crate::payload::{
     Fault, Number, Payload, Scan,
-    msgpack::{Scanner, Token},
+    msgpack::{self, Scanner, Token},
 };
 
 /// A [`Reader`] of MessagePack. Payloads are slices of the data.
@@ -84,7 +84,7 @@ impl<'a> Reader<'a> for MsgPackReader<'a> {
 
     fn text(&mut self) -> Scan<Cow<'a, str>> {
         match self.scanner.token()? {
-            Token::Text(text) => Ok(String::from_utf8_lossy(text)),
+            Token::Text(text) => Ok(msgpack::text(text)),
             _ => Err(Fault::Unexpected),
         }
     }

@@ -51,6 +51,14 @@ impl<'a> Scanner<'a> {
     /// The next byte that is not white space, without consuming it.
     #[inline]
     pub fn peek(&mut self) -> Scan<u8> {
+        match self.text.as_bytes().get(self.at) {
+            Some(&byte) if byte > b' ' => Ok(byte),
+            _ => self.peek_behind_white_space(),
+        }
+    }
+
+    #[cold]
+    fn peek_behind_white_space(&mut self) -> Scan<u8> {
         let bytes = self.text.as_bytes();
         loop {
             match bytes.get(self.at) {
@@ -105,23 +113,28 @@ impl<'a> Scanner<'a> {
             return Err(Fault::Unexpected);
         }
         let start = self.at + 1;
-        let mut end = start;
-        let mut escaped = false;
+        let end = plain_until(self.text.as_bytes(), start);
+        let (end, escaped) = match self.text.as_bytes().get(end) {
+            Some(b'"') => (end, false),
+            _ => (self.end_of_escaped(end)?, true),
+        };
+        self.at = end + 1;
+        Ok(RawText { raw: &self.text[start..end], escaped })
+    }
+
+    /// Where the string ends that has an escape at `end`.
+    #[cold]
+    fn end_of_escaped(&self, mut end: usize) -> Scan<usize> {
         let bytes = self.text.as_bytes();
         loop {
-            end = plain_until(bytes, end);
             match bytes.get(end) {
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    escaped = true;
-                    end += escape_len(&bytes[end..])?;
-                }
+                Some(b'"') => return Ok(end),
+                Some(b'\\') => end += escape_len(&bytes[end..])?,
                 Some(_) => return Err(Fault::Syntax),
                 None => return Err(Fault::Truncated),
             }
+            end = plain_until(bytes, end);
         }
-        self.at = end + 1;
-        Ok(RawText { raw: &self.text[start..end], escaped })
     }
 
     /// Consumes a number and returns it as it stands in the text.
@@ -161,32 +174,31 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Where the first byte lies, from `at` on, that ends or interrupts a string: a quote, a backslash or a control character.
+/// Where the first byte lies, from `start` on, that ends or interrupts a string: a quote, a backslash or a control character.
 #[inline]
-fn plain_until(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+pub(super) fn plain_until(bytes: &[u8], start: usize) -> usize {
+    let mut rest = bytes.get(start..).unwrap_or_default();
+    while let Some((chunk, behind)) = rest.split_first_chunk::<8>() {
         let special = special_bytes(u64::from_le_bytes(*chunk));
         if special != 0 {
-            return at + (special.trailing_zeros() / 8) as usize;
+            return bytes.len() - rest.len() + (special.trailing_zeros() / 8) as usize;
         }
-        at += 8;
+        rest = behind;
     }
-    while bytes.get(at).is_some_and(|&byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
-        at += 1;
-    }
-    at
+    let plain = rest.iter().take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\').count();
+    bytes.len() - rest.len() + plain
 }
 
-/// Marks, with the high bit of each byte, quotes, backslashes and control characters. Only the lowest mark is exact, which is the one that is used.
+/// Marks, with the high bit of each byte, quotes, backslashes and control characters: a byte gets it by borrowing when something is
+/// subtracted that is larger, unless it had it before. Only the lowest mark is exact, which is the one that is used.
 #[inline]
 fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = ONES << 7;
-    let is_zero = |word: u64| word.wrapping_sub(ONES) & !word;
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let quote = is_zero(word ^ (ONES * b'"' as u64));
-    let backslash = is_zero(word ^ (ONES * b'\\' as u64));
-    (control | quote | backslash) & HIGHS
+    let control = word.wrapping_sub(ONES * 0x20);
+    let quote = (word ^ (ONES * b'"' as u64)).wrapping_sub(ONES);
+    let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    (control | quote | backslash) & !word & HIGHS
 }
 
 /// The length of the escape sequence at the start of `bytes`.

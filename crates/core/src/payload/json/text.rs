@@ -2,20 +2,21 @@
 
 use std::borrow::Cow;
 
+use super::scanner::plain_until;
+
 /// Appends `text` as a JSON string with its quotes, escaped as `JSON.stringify` does.
+#[inline]
 pub fn escape(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
     let bytes = text.as_bytes();
+    out.push(b'"');
     let mut start = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.extend_from_slice(&bytes[start..at]);
+    loop {
+        let end = plain_until(bytes, start);
+        out.extend_from_slice(&bytes[start..end]);
+        let Some(&byte) = bytes.get(end) else { break };
         escape_byte(out, byte);
-        start = at + 1;
+        start = end + 1;
     }
-    out.extend_from_slice(&bytes[start..]);
     out.push(b'"');
 }
 

@@ -34,12 +34,11 @@ impl<'a> Writer<'a> {
         Self { out, binary: Binary::Inline, comma: true }
     }
 
-    /// A key that needs no escaping.
-    pub(crate) fn plain_key(&mut self, key: &str) {
-        self.separate();
-        self.out.push(b'"');
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(b"\":");
+    /// A key with the comma before, its quotes and the colon behind.
+    #[inline]
+    pub(crate) fn prepared_key(&mut self, key: &'static str) {
+        let skipped = usize::from(!self.comma);
+        self.out.extend_from_slice(&key.as_bytes()[skipped..]);
         self.comma = false;
     }
 
@@ -57,6 +56,7 @@ impl<'a> Writer<'a> {
         self.value(text.as_bytes());
     }
 
+    #[inline]
     fn separate(&mut self) {
         if self.comma {
             self.out.push(b',');
@@ -64,17 +64,20 @@ impl<'a> Writer<'a> {
         self.comma = true;
     }
 
+    #[inline]
     fn value(&mut self, text: &[u8]) {
         self.separate();
         self.out.extend_from_slice(text);
     }
 
+    #[inline]
     fn begin(&mut self, bracket: u8) {
         self.separate();
         self.out.push(bracket);
         self.comma = false;
     }
 
+    #[inline]
     fn end(&mut self, bracket: u8) {
         self.out.push(bracket);
         self.comma = true;
@@ -93,24 +96,29 @@ impl<'a> Writer<'a> {
 }
 
 impl Sink for Writer<'_> {
+    #[inline]
     fn null(&mut self) {
         self.value(b"null");
     }
 
+    #[inline]
     fn boolean(&mut self, value: bool) {
         self.value(if value { b"true" } else { b"false" });
     }
 
+    #[inline]
     fn number(&mut self, value: Number) {
         self.separate();
         value.write_json(self.out);
     }
 
+    #[inline]
     fn text(&mut self, value: &str) {
         self.separate();
         escape(self.out, value);
     }
 
+    #[inline]
     fn binary(&mut self, value: Bytes) {
         let Binary::Attached(parts) = &mut self.binary else { return self.buffer(&value) };
         let index = parts.len();
@@ -118,18 +126,22 @@ impl Sink for Writer<'_> {
         self.value(format!("{{\"_placeholder\":true,\"num\":{index}}}").as_bytes());
     }
 
+    #[inline]
     fn begin_array(&mut self, _: Option<usize>) {
         self.begin(b'[');
     }
 
+    #[inline]
     fn end_array(&mut self, _: Option<usize>) {
         self.end(b']');
     }
 
+    #[inline]
     fn begin_map(&mut self, _: Option<usize>) {
         self.begin(b'{');
     }
 
+    #[inline]
     fn key(&mut self, key: &str) {
         self.separate();
         escape(self.out, key);
@@ -137,19 +149,23 @@ impl Sink for Writer<'_> {
         self.comma = false;
     }
 
+    #[inline]
     fn end_map(&mut self, _: Option<usize>) {
         self.end(b'}');
     }
 
+    #[inline]
     fn json_number(&mut self, text: &str) {
         self.value(text.as_bytes());
     }
 
+    #[inline]
     fn json_text(&mut self, escaped: &str) {
         self.separate();
         quote(self.out, escaped);
     }
 
+    #[inline]
     fn json_key(&mut self, escaped: &str) {
         self.json_text(escaped);
         self.out.push(b':');

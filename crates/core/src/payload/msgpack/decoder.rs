@@ -63,9 +63,9 @@ fn visit_number<'de, V: Visitor<'de>>(number: Number, visitor: V) -> Result<V::V
 }
 
 fn visit_text<'de, V: Visitor<'de>>(text: &'de [u8], visitor: V) -> Result<V::Value, Error> {
-    match std::str::from_utf8(text) {
-        Ok(text) => visitor.visit_borrowed_str(text),
-        Err(_) => visitor.visit_string(String::from_utf8_lossy(text).into_owned()),
+    match super::text(text) {
+        Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
+        Cow::Owned(text) => visitor.visit_string(text),
     }
 }
 
@@ -106,7 +106,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
         visitor: V,
     ) -> Result<V::Value, Error> {
         match self.token()? {
-            Token::Text(name) => visitor.visit_enum(String::from_utf8_lossy(name).into_deserializer()),
+            Token::Text(name) => visitor.visit_enum(super::text(name).into_deserializer()),
             Token::Map(1) => self.enter(|decoder| visitor.visit_enum(Variant { decoder })),
             _ => Err(de::Error::custom("an enum is text or a map of one entry")),
         }

@@ -6,7 +6,17 @@ mod stream;
 mod timestamp;
 mod writer;
 
+use std::borrow::Cow;
+
 pub(crate) use decoder::Decoder;
 pub use scanner::{Scanner, Token};
 pub(crate) use stream::{skip, stream, validate};
 pub use writer::{Rules, Writer, write_array_len, write_binary, write_map_len, write_number, write_text};
+
+/// The text of a [`Token::Text`]. What is not UTF-8 in it becomes U+FFFD.
+#[inline]
+#[must_use]
+pub fn text(bytes: &[u8]) -> Cow<'_, str> {
+    // Most text is valid, and finding that out alone is faster.
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+}

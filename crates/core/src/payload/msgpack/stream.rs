@@ -56,7 +56,7 @@ fn value(scanner: &mut Scanner<'_>, source: &Bytes, sink: &mut impl Sink, depth:
         Token::Null => sink.null(),
         Token::Boolean(value) => sink.boolean(value),
         Token::Number(value) => sink.number(value),
-        Token::Text(text) => sink.text(&String::from_utf8_lossy(text)),
+        Token::Text(text) => sink.text(&super::text(text)),
         Token::Binary(data) => sink.binary(source.slice_ref(data)),
         Token::Extension(kind, data) => write_extension(kind, data, source, sink),
         Token::Array(len) => {
@@ -88,9 +88,10 @@ fn check_key(key: Token<'_>) -> Scan<()> {
 }
 
 /// A key as JavaScript would see it: everything but text is converted to text.
+#[inline]
 pub(super) fn key_text(key: Token<'_>) -> Scan<Cow<'_, str>> {
     Ok(match key {
-        Token::Text(text) | Token::Binary(text) => String::from_utf8_lossy(text),
+        Token::Text(text) | Token::Binary(text) => super::text(text),
         Token::Null => "null".into(),
         Token::Boolean(value) => value.to_string().into(),
         Token::Number(number) => {

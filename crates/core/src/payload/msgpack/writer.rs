@@ -206,47 +206,57 @@ impl<'a> Writer<'a> {
 }
 
 impl Sink for Writer<'_> {
+    #[inline]
     fn null(&mut self) {
         self.count();
         self.out.push(0xc0);
     }
 
+    #[inline]
     fn boolean(&mut self, value: bool) {
         self.count();
         self.out.push(0xc2 | u8::from(value));
     }
 
+    #[inline]
     fn number(&mut self, value: Number) {
         self.count();
         write_number(self.out, value, self.rules);
     }
 
+    #[inline]
     fn text(&mut self, value: &str) {
         self.count();
         write_text(self.out, value);
     }
 
+    #[inline]
     fn binary(&mut self, value: Bytes) {
         self.count();
         write_binary(self.out, &value);
     }
 
+    #[inline]
     fn begin_array(&mut self, len: Option<usize>) {
         self.begin(ARRAY, len);
     }
 
+    #[inline]
     fn end_array(&mut self, len: Option<usize>) {
         self.end(ARRAY, len, |values| values);
     }
 
+    #[inline]
     fn begin_map(&mut self, len: Option<usize>) {
         self.begin(MAP, len);
     }
 
+    #[inline]
     fn key(&mut self, key: &str) {
         self.text(key);
     }
 
+    #[inline]
     fn end_map(&mut self, len: Option<usize>) {
         self.end(MAP, len, |keys_and_values| keys_and_values / 2);
     }

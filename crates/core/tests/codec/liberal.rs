@@ -1,0 +1,178 @@
+//! What is not as the official adapters write it, but understood.
+
+use std::time::Duration;
+
+use trunkline_core::{
+    codec::{self, Body, Format, Kind},
+    message::{Answer, Heartbeat, Message, Response, SocketInfo},
+    payload::Rules,
+    room::Room,
+    target::{Flags, Target},
+};
+
+use crate::{FORMATS, decode, encode, hello, node, packed, payload, request};
+
+fn message(text: &str) -> Message {
+    let both = [decode(text).unwrap(), codec::decode(&packed(text)).unwrap()].map(|decoded| decoded.body);
+    assert_eq!(both[0], both[1]);
+    match both {
+        [Body::Message(message), _] => message,
+        _ => panic!("an answer"),
+    }
+}
+
+fn target(opts: &str) -> Target {
+    let text =
+        format!(r#"{{"type":3,"data":{{"packet":{{"type":2,"data":["a"]}},"opts":{opts}}},"uid":"n","nsp":"/"}}"#);
+    match message(&text) {
+        Message::Broadcast { target, .. } => target,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn fields_may_stand_in_any_order_among_unknown_ones() {
+    let text = r#"{"nsp":"/","x":{"type":9},"data":{"y":[1],"opts":{"z":null,"flags":{},"rooms":["a"]},
+        "packet":{"id":5,"nsp":"/","data":["hello","world"],"attachments":1,"type":5}},"uid":"n","nodeId":"1","type":3.0} "#;
+    assert_eq!(message(text), hello(Target::room("a")));
+}
+
+#[test]
+fn missing_parts_of_opts_mean_nothing_special() {
+    assert_eq!(target("{}"), Target::all());
+    assert_eq!(target(r#"{"rooms":null,"except":null,"flags":null}"#), Target::all());
+    assert_eq!(target(r#"{"rooms":["a"]}"#), Target::room("a"));
+    assert_eq!(target(r#"{"rooms":"a"}"#), Target::room("a"));
+}
+
+#[test]
+fn number_rooms_stay_numbers() {
+    let rooms = target(r#"{"rooms":[42,42.0,"42",1.5,-7]}"#).rooms;
+    let expected = [Room::from(42), Room::from(42), Room::from("42"), Room::number(1.5).unwrap(), Room::from(-7)];
+    assert_eq!(rooms, expected);
+}
+
+#[test]
+fn flags_are_read_and_unknown_ones_left_out() {
+    let flags = |text: &str| target(&format!(r#"{{"flags":{text}}}"#)).flags;
+    let all = Flags {
+        local: false,
+        volatile: Some(false),
+        compress: Some(true),
+        timeout: Some(Duration::from_millis(800)),
+        expect_single_response: true,
+    };
+    let text = r#"{"local":true,"volatile":false,"compress":true,"timeout":800,"expectSingleResponse":true,"x":{}}"#;
+    assert_eq!(flags(text), all);
+    assert_eq!(
+        flags(r#"{"volatile":1,"compress":"yes","timeout":"soon","expectSingleResponse":null}"#),
+        Flags::default()
+    );
+    assert_eq!(flags(r#"{"timeout":1.5}"#).timeout, Some(Duration::from_micros(1500)));
+    assert_eq!(flags(r#"{"timeout":-1}"#).timeout, None);
+    assert_eq!(flags(r#"{"timeout":1e300}"#).timeout, None);
+}
+
+#[test]
+fn flags_are_written_in_order_and_local_never() {
+    let flags = Flags {
+        local: true,
+        volatile: Some(false),
+        compress: Some(true),
+        timeout: Some(Duration::from_micros(1500)),
+        expect_single_response: true,
+    };
+    let message = hello(Target { flags, ..Target::all() });
+    let text = String::from_utf8(encode(Format::Json, &message).to_vec()).unwrap();
+    let expected = r#""flags":{"expectSingleResponse":true,"volatile":false,"compress":true,"timeout":2}}"#;
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn a_null_request_id_is_none() {
+    let text = r#"{"type":9,"data":{"requestId":null,"packet":["a"]},"uid":"n","nsp":"/"}"#;
+    assert_eq!(message(text), Message::ServerSideEmit { request: None, payload: payload(r#"["a"]"#) });
+}
+
+#[test]
+fn messages_without_sender_or_namespace_are_read() {
+    let decoded = decode(r#"{"type":13}"#).unwrap();
+    assert_eq!((decoded.from, decoded.namespace), (None, None));
+    assert_eq!(decoded.body, Body::Message(Message::Leaving));
+    let decoded = decode(r#"{"type":2,"data":{"whatever":1},"uid":null,"nsp":null}"#).unwrap();
+    assert_eq!((decoded.from, decoded.namespace), (None, None));
+    assert_eq!(decoded.body, Body::Message(Message::Heartbeat(Heartbeat::default())));
+}
+
+#[test]
+fn a_fetched_socket_needs_only_an_id_and_lives_on_the_answering_node() {
+    let text = r#"{"type":8,"data":{"requestId":"r","sockets":[{"id":"x"},{"id":"y","rooms":["y",7],"data":null,"z":1}]},"uid":"n","nsp":"/"}"#;
+    let socket = |id: &str, rooms| SocketInfo {
+        id: trunkline_core::SocketId::new(id).unwrap(),
+        node: Some(node("n")),
+        rooms,
+        handshake: None,
+        data: None,
+    };
+    let sockets = vec![socket("x", vec![]), socket("y", vec!["y".into(), 7.into()])];
+    let answer = Answer::Sockets(sockets);
+    let expected = Body::Response(Response { request: request("r").unwrap(), answer });
+    assert_eq!(decode(text).unwrap().body, expected);
+    assert_eq!(codec::decode(&packed(text)).unwrap().body, expected);
+    assert_eq!(
+        codec::decode_data(Kind::Sockets, Some(&node("n")), &encode_data(&expected)).unwrap(),
+        with_objects(expected)
+    );
+}
+
+fn encode_data(body: &Body) -> bytes::Bytes {
+    codec::encode_data(Format::Json, body).unwrap().unwrap().into()
+}
+
+/// What is unknown of a socket is written as empty object.
+fn with_objects(mut body: Body) -> Body {
+    if let Body::Response(Response { answer: Answer::Sockets(sockets), .. }) = &mut body {
+        for socket in sockets {
+            socket.handshake = Some(payload("{}"));
+            socket.data = Some(payload("{}"));
+        }
+    }
+    body
+}
+
+#[test]
+fn undefined_is_no_key_or_null_as_the_official_encoders_have_it() {
+    let response = Response { request: request("r").unwrap(), answer: Answer::Ack(None) };
+    let [json, notepack, msgpack_js] = FORMATS.map(|format| codec::encode_data(format, &response).unwrap().unwrap());
+    assert_eq!(json, br#"{"requestId":"r"}"#);
+    assert_eq!(notepack, b"\x81\xa9requestId\xa1r");
+    assert_eq!(msgpack_js, b"\x82\xa9requestId\xa1r\xa6packet\xc0");
+}
+
+#[test]
+fn binary_has_its_place_in_the_kinds_that_the_wires_say() {
+    let binary = trunkline_core::Payload::from_msgpack(&b"\x92\xa1a\xc4\x01\x00"[..]).unwrap();
+    let broadcast = Message::Broadcast { request: None, target: Target::all(), payload: binary.clone() };
+    assert!(codec::contains_binary(&broadcast, &codec::BINARY_KINDS));
+    assert!(!codec::contains_binary(&hello(Target::all()), &codec::BINARY_KINDS));
+    let socket = SocketInfo {
+        id: trunkline_core::SocketId::new("x").unwrap(),
+        node: None,
+        rooms: vec![],
+        handshake: None,
+        data: Some(binary),
+    };
+    let sockets = Response { request: request("r").unwrap(), answer: Answer::Sockets(vec![socket]) };
+    assert!(codec::contains_binary(&sockets, &codec::BINARY_KINDS));
+    assert!(!codec::contains_binary(&sockets, &codec::BINARY_KINDS_POSTGRES));
+    let text = codec::encode_data(Format::Json, &sockets).unwrap().unwrap();
+    assert!(String::from_utf8(text).unwrap().contains(r#""data":["a",{"type":"Buffer","data":[0]}]"#));
+}
+
+#[test]
+fn binary_crosses_msgpack_wires() {
+    let binary = trunkline_core::Payload::event("a", &serde_bytes::Bytes::new(b"xyz")).unwrap();
+    let message = Message::ServerSideEmit { request: None, payload: binary };
+    let bytes = encode(Format::MsgPack(Rules::Notepack), &message);
+    assert_eq!(codec::decode(&bytes).unwrap().body, Body::Message(message));
+}
