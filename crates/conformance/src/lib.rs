@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod cases;
+pub mod faults;
 pub mod kit;
 mod needs;
 mod setup;

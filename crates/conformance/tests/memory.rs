@@ -1,8 +1,10 @@
 //! The suite over the embedded transport.
 
+use std::time::Duration;
+
 use trunkline_conformance::Setup;
 use trunkline_core::{
-    Capabilities, Membership,
+    Backend, Capabilities, Membership, Result,
     memory::{self, HistoryLimits, MemoryConfig},
 };
 
@@ -23,14 +25,20 @@ trunkline_conformance::suite! {
     plain,
     Setup::new(|cluster| async move { memory::backend(&cluster, MemoryConfig::default()) }),
     capabilities = CAPABILITIES,
-    skipped = 0,
+    skipped = 23,
 }
 
 trunkline_conformance::suite! {
     with_history,
-    Setup::new(|cluster| async move {
-        memory::backend(&cluster, MemoryConfig { history: Some(HistoryLimits::default()) })
-    }),
+    Setup::new(|cluster| async move { with_history(&cluster, HistoryLimits::default()) })
+        .limited_history(|cluster| async move { with_history(&cluster, FORGETFUL) }),
     capabilities = Capabilities { history: true, ..CAPABILITIES },
-    skipped = 0,
+    skipped = 5,
+}
+
+const FORGETFUL: HistoryLimits =
+    HistoryLimits { messages: 1000, bytes: 1 << 20, session_ttl: Duration::from_millis(500), sessions: 1000 };
+
+fn with_history(cluster: &str, limits: HistoryLimits) -> Result<Backend> {
+    memory::backend(cluster, MemoryConfig { history: Some(limits) })
 }

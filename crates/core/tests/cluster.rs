@@ -1,5 +1,8 @@
 //! Nodes over the embedded transport, where what is tested lies between engine and server.
 
+// Helpers of tests unwrap like the tests themselves.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     sync::{
         Arc, Mutex,

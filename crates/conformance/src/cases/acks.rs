@@ -1,18 +1,220 @@
 //! Broadcasts that are acknowledged.
 
-use trunkline_core::{Adapter as _, Payload, Target};
+use std::time::{Duration, Instant};
 
-use crate::kit::{Checked, TestCluster, check_eq};
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use trunkline_core::{Adapter as _, Answers, Error, ErrorKind, Payload, Target};
+
+use crate::kit::{
+    Checked, Failure, TestCluster, Visitor, check, check_eq, config, mortal_config,
+    values::{ids_as_answers, text, texts},
+    with_growing_time_outs,
+};
+
+fn question() -> Checked<Payload> {
+    Ok(Payload::event("question", &())?)
+}
+
+/// What a request that has to time out had gathered.
+#[track_caller]
+fn timed_out(result: Result<Vec<Option<Payload>>, Error>) -> Checked<(Vec<String>, Vec<String>)> {
+    let error = result.err().ok_or_else(|| Failure::new("the request did not time out"))?;
+    check_eq(error.kind(), ErrorKind::Timeout, "kind of the error")?;
+    let partial = error.into_partial().ok_or_else(|| Failure::new("the error does not tell what arrived"))?;
+    let missing = partial.missing.iter().map(ToString::to_string).collect();
+    match partial.answers {
+        Answers::Values(values) => Ok((texts(&values), missing)),
+        other => Err(Failure::new(format!("answers of another kind: {other:?}"))),
+    }
+}
 
 pub(crate) async fn every_client_of_every_node_is_heard(t: TestCluster) -> Checked {
     let [a, b, c] = t.nodes().await?;
-    let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?, b.socket(["x"]).await?, c.socket(["x"]).await?];
-    let acks = a.broadcast_with_ack(Target::room("x"), Payload::event("question", &())?).await?.collect().await?;
-    let mut heard: Vec<_> =
-        acks.iter().map(|ack| format!("{:?}", ack.as_ref().map(|ack| ack.to_json().text))).collect();
-    let mut expected: Vec<_> =
-        sockets.iter().map(|socket| format!("{:?}", socket.id_value().map(|id| id.to_json().text))).collect();
-    heard.sort_unstable();
-    expected.sort_unstable();
-    check_eq(heard, expected, "acknowledgements")
+    let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?, b.socket(["y"]).await?, c.socket(["y"]).await?];
+    let acks = a.broadcast_with_ack(Target::all(), question()?).await?.collect().await?;
+    check_eq(texts(&acks), ids_as_answers(&sockets), "acknowledgements")?;
+    for socket in &sockets {
+        check(socket.only_packet()?.wants_ack, "the client was not asked for an acknowledgement")?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn only_clients_that_match_are_asked(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let inside = [a.socket(["x"]).await?, b.socket(["x", "y"]).await?];
+    let outside = [a.socket(["z"]).await?, b.socket(["x", "quiet"]).await?];
+    let target = Target::rooms(["x", "y"]).except("quiet");
+    let acks = a.broadcast_with_ack(target, question()?).await?.collect().await?;
+    check_eq(texts(&acks), ids_as_answers(&inside), "acknowledgements")?;
+    a.settle().await?;
+    outside.iter().try_for_each(|socket| socket.got(&[]))
+}
+
+pub(crate) async fn answers_carry_binary(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let answer = Payload::value(&("blob", [Bytes::from_iter(0..=u8::MAX)], Bytes::new()))?;
+    b.connect(Visitor::new().answering(answer.clone())).await?;
+    let question = Payload::event("question", &(Bytes::from_static(b"\0\xff"),))?;
+    let acks = a.broadcast_with_ack(Target::all(), question).await?.collect().await?;
+    check_eq(acks.len(), 1, "number of acknowledgements")?;
+    check(acks.iter().flatten().any(|ack| ack.same_meaning(&answer)), format!("got {:?}", texts(&acks)))
+}
+
+pub(crate) async fn big_answers_arrive_whole(t: TestCluster) -> Checked {
+    let bytes = t.allowed(500_000).await?;
+    let [a, b] = t.nodes().await?;
+    let answer = Payload::value(&"x".repeat(bytes))?;
+    b.connect(Visitor::new().answering(answer.clone())).await?;
+    let acks = a.broadcast_with_ack(Target::all(), question()?).await?.collect().await?;
+    check_eq(acks.iter().flatten().map(Payload::len).collect::<Vec<_>>(), [answer.len()], "bytes of the answers")
+}
+
+pub(crate) async fn an_acknowledgement_without_argument_counts(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    a.connect(Visitor::new().answering_nothing()).await?;
+    b.connect(Visitor::new().answering_nothing()).await?;
+    let acks = a.broadcast_with_ack(Target::all(), question()?).await?.collect().await?;
+    // Some official wires cannot tell `undefined` from `null`.
+    let is_nothing = |ack: &Option<Payload>| ack.as_ref().is_none_or(|ack| text(ack) == "null");
+    check(acks.len() == 2 && acks.iter().all(is_nothing), format!("got {:?}", texts(&acks)))
+}
+
+pub(crate) async fn without_clients_it_ends_at_once_and_empty(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    b.socket(["other"]).await?;
+    let acks = a.broadcast_with_ack(Target::room("x"), question()?).await?.collect().await?;
+    check_eq(texts(&acks), [""; 0], "acknowledgements")
+}
+
+pub(crate) async fn acknowledgements_arrive_as_they_come(t: TestCluster) -> Checked {
+    let [a, b, c] = t.nodes().await?;
+    let slow = b.connect(Visitor::new().silent()).await?;
+    let quick = c.socket(["x"]).await?;
+    let mut acks = a.broadcast_with_ack(Target::all(), question()?).await?;
+    let first = acks.next().await.transpose()?;
+    check_eq(first.map(|ack| texts(&[ack])), Some(ids_as_answers([&quick])), "the first acknowledgement")?;
+    slow.wait_for(1).await?;
+    slow.acknowledge(Some(&Payload::value("late")?));
+    let second = acks.next().await.transpose()?;
+    check_eq(second.map(|ack| texts(&[ack])), Some(vec!["\"late\"".to_owned()]), "the second acknowledgement")?;
+    check(acks.next().await.is_none(), "more acknowledgements than clients")
+}
+
+pub(crate) async fn a_silent_client_costs_the_time_out_and_no_answer_of_others(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?];
+    b.connect(Visitor::new().silent()).await?;
+    let (a, sockets) = (&a, &sockets);
+    with_growing_time_outs(|limit| async move {
+        let acks = a.broadcast_with_ack(Target::all().timeout(limit), question()?).await?;
+        let (heard, missing) = timed_out(acks.collect().await)?;
+        check_eq(heard, ids_as_answers(sockets), "acknowledgements that came")?;
+        check_eq(missing, [""; 0], "nodes that are missing, though each has answered")
+    })
+    .await
+}
+
+pub(crate) async fn a_node_that_dies_is_not_waited_for(t: TestCluster) -> Checked {
+    let a = t.build().config(mortal_config()).join().await?;
+    let b = t.build().config(mortal_config()).own_process().join().await?;
+    a.await_peers(1, t.patience()).await?;
+    let here = a.socket(["x"]).await?;
+    let there = b.connect(Visitor::new().silent()).await?;
+    let acks = a.broadcast_with_ack(Target::all(), question()?).await?;
+    there.wait_for(1).await?;
+    b.kill().await?;
+    check_eq(texts(&acks.collect().await?), ids_as_answers([&here]), "acknowledgements")
+}
+
+pub(crate) async fn a_node_that_leaves_is_not_waited_for(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let there = b.connect(Visitor::new().silent()).await?;
+    let acks = a.broadcast_with_ack(Target::all(), question()?).await?;
+    there.wait_for(1).await?;
+    b.leave().await?;
+    check_eq(texts(&acks.collect().await?), [""; 0], "acknowledgements")
+}
+
+pub(crate) async fn a_frozen_node_is_named_as_missing(t: TestCluster) -> Checked {
+    let a = t.node().await?;
+    let b = t.build().own_process().join().await?;
+    let c = t.node().await?;
+    a.await_peers(2, t.patience()).await?;
+    let sockets = [a.socket(["x"]).await?, c.socket(["x"]).await?];
+    b.socket(["x"]).await?;
+    b.freeze().await?;
+    let (a, b, sockets) = (&a, &b, &sockets);
+    with_growing_time_outs(|limit| async move {
+        let acks = a.broadcast_with_ack(Target::room("x").timeout(limit), question()?).await?;
+        let (heard, missing) = timed_out(acks.collect().await)?;
+        check_eq(heard, ids_as_answers(sockets), "acknowledgements that came")?;
+        check_eq(missing, [b.id().to_string()], "nodes that are missing")
+    })
+    .await
+}
+
+pub(crate) async fn local_asks_only_clients_of_its_node(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let (here, there) = (a.socket(["x"]).await?, b.socket(["x"]).await?);
+    let acks = a.broadcast_with_ack(Target::room("x").local(), question()?).await?.collect().await?;
+    check_eq(texts(&acks), ids_as_answers([&here]), "acknowledgements")?;
+    a.settle().await?;
+    there.got(&[])
+}
+
+pub(crate) async fn a_zero_time_out_delivers_and_ends_at_once(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let sockets = [a.connect(Visitor::new().silent()).await?, b.connect(Visitor::new().silent()).await?];
+    let started = Instant::now();
+    let acks = a.broadcast_with_ack(Target::all().timeout(Duration::ZERO), question()?).await?;
+    let (heard, _) = timed_out(acks.collect().await)?;
+    check_eq(heard, [""; 0], "acknowledgements")?;
+    check(started.elapsed() < config().request_timeout, format!("it took {:?}", started.elapsed()))?;
+    for socket in &sockets {
+        socket.wait_for(1).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn a_caller_that_goes_away_frees_its_request(t: TestCluster) -> Checked {
+    let mut config = config();
+    config.engine.max_pending_requests = 1;
+    let [a, b] = t.build().config(config).join_several().await?;
+    let there = b.connect(Visitor::new().silent()).await?;
+    for round in 1..=5 {
+        let acks = a.broadcast_with_ack(Target::all(), question()?).await?;
+        there.wait_for(round).await?;
+        drop(acks);
+    }
+    check_eq(a.fetch_sockets(Target::all()).await?.len(), 1, "sockets fetched by the only request allowed")
+}
+
+pub(crate) async fn late_answers_disturb_nobody(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let there = b.connect(Visitor::new().silent()).await?;
+    let hasty = a.broadcast_with_ack(Target::all().timeout(Duration::from_millis(10)), question()?).await?;
+    timed_out(hasty.collect().await)?;
+    there.wait_for(1).await?;
+    let second = a.broadcast_with_ack(Target::all(), question()?).await?;
+    there.wait_for(2).await?;
+    there.acknowledge(Some(&Payload::value("now")?));
+    check_eq(texts(&second.collect().await?), ["\"now\""], "answers to the second request")
+}
+
+pub(crate) async fn requests_at_the_same_time_get_their_own_answers(t: TestCluster) -> Checked {
+    let nodes = t.nodes::<3>().await?;
+    let mut sockets = Vec::new();
+    for number in 0..9 {
+        sockets.push(nodes[number % 3].socket([format!("room-{number}")]).await?);
+    }
+    let ask = |number: usize| {
+        let (node, socket) = (&nodes[number % 3], &sockets[number / 3 % 9]);
+        async move {
+            let target = Target::room(format!("room-{}", number / 3 % 9));
+            let acks = node.broadcast_with_ack(target, question()?).await?.collect().await?;
+            check_eq(texts(&acks), ids_as_answers([socket]), "acknowledgements of one of many requests")
+        }
+    };
+    try_join_all((0..270).map(ask)).await.map(drop)
 }

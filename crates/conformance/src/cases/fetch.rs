@@ -1,15 +1,176 @@
-//! Sockets of other nodes, described.
+//! Sockets and rooms of other nodes, described.
 
-use trunkline_core::{Adapter as _, Target};
+use std::time::Duration;
 
-use crate::kit::{Checked, TestCluster, check_eq};
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use trunkline_core::{Adapter as _, Answers, ErrorKind, Payload, Room, Target};
 
-pub(crate) async fn describes_the_sockets_of_all_nodes(t: TestCluster) -> Checked {
+use crate::kit::{
+    Checked, Failure, TestCluster, Visitor, check_eq, config, mortal_config,
+    values::{fetched_ids, ids, rooms, text},
+    with_growing_time_outs,
+};
+
+pub(crate) async fn sockets_of_all_nodes_are_found(t: TestCluster) -> Checked {
     let [a, b, c] = t.nodes().await?;
-    let sockets = [a.socket(["x"]).await?, b.socket(["y"]).await?, c.socket([""; 0]).await?];
-    let mut fetched: Vec<_> = a.fetch_sockets(Target::all()).await?.into_iter().map(|socket| socket.id).collect();
-    let mut expected: Vec<_> = sockets.iter().map(|socket| socket.id().clone()).collect();
-    fetched.sort_unstable();
-    expected.sort_unstable();
-    check_eq(fetched, expected, "ids of the fetched sockets")
+    let sockets = [a.socket(["x"]).await?, b.socket(["y"]).await?, b.socket(["y"]).await?, c.socket([""; 0]).await?];
+    check_eq(fetched_ids(&a.fetch_sockets(Target::all()).await?), ids(&sockets), "fetched sockets")
+}
+
+pub(crate) async fn sockets_are_found_by_room_and_exception(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let x = [a.socket(["x"]).await?, b.socket(["x", "y"]).await?];
+    let y = b.socket(["y"]).await?;
+    b.socket(["z"]).await?;
+    check_eq(fetched_ids(&a.fetch_sockets(Target::room("x")).await?), ids(&x), "in one room")?;
+    let in_either = a.fetch_sockets(Target::rooms(["x", "y"])).await?;
+    check_eq(fetched_ids(&in_either), ids(x.iter().chain([&y])), "in one of two rooms, each once")?;
+    let target = Target::rooms(["x", "y"]).except("x");
+    check_eq(fetched_ids(&a.fetch_sockets(target).await?), ids([&y]), "in a room, but not in another")
+}
+
+pub(crate) async fn a_socket_is_found_by_its_id_on_any_node(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let (here, there) = (a.socket(["x"]).await?, b.socket(["x"]).await?);
+    for socket in [&here, &there] {
+        let found = a.fetch_sockets(Target::room(socket.room())).await?;
+        check_eq(fetched_ids(&found), ids([socket]), "sockets with one id")?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn rooms_handshake_and_data_arrive_as_they_are(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let handshake = Payload::from_json(r#"{"headers":{"host":"example.org"},"auth":{"token":"ä"},"secure":true}"#)?;
+    let data = Payload::value(&("user", 7, [Bytes::from_static(b"\0\xff")]))?;
+    let socket = b.connect(Visitor::new().room("x").room("ä").handshake(handshake.clone()).data(data.clone())).await?;
+    let fetched = a.fetch_sockets(Target::all()).await?;
+    let [info] = fetched.as_slice() else { return Err(Failure::new(format!("{} sockets fetched", fetched.len()))) };
+    check_eq(rooms(info.rooms.clone()), rooms([Room::from("x"), Room::from("ä"), socket.room()]), "rooms")?;
+    check_eq(info.handshake.as_ref().map(text), Some(text(&handshake)), "handshake")?;
+    check_eq(info.data.as_ref().map(text), Some(text(&data)), "data")
+}
+
+pub(crate) async fn each_socket_names_its_node(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let (here, there) = (a.socket(["x"]).await?, b.socket(["x"]).await?);
+    for info in a.fetch_sockets(Target::all()).await? {
+        let node = if info.id == *here.id() { a.id() } else { b.id() };
+        check_eq(info.node.as_ref(), Some(node), "node of a socket")?;
+        check_eq(info.id == *here.id() || info.id == *there.id(), true, "whether the socket is known")?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn local_finds_only_sockets_of_its_node(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let here = a.socket(["x"]).await?;
+    b.socket(["x"]).await?;
+    check_eq(fetched_ids(&a.fetch_sockets(Target::room("x").local()).await?), ids([&here]), "fetched sockets")
+}
+
+pub(crate) async fn where_nobody_is_nobody_is_found(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    b.socket(["x"]).await?;
+    check_eq(a.fetch_sockets(Target::room("nowhere")).await?.len(), 0, "sockets in an unknown room")?;
+    b.leave().await?;
+    let alone = t.sibling().node().await?;
+    check_eq(alone.fetch_sockets(Target::all()).await?.len(), 0, "sockets of a node that is alone")
+}
+
+pub(crate) async fn hundreds_of_sockets_are_found_with_their_data(t: TestCluster) -> Checked {
+    let bytes = t.allowed(300_000).await? / 300;
+    let [a, b, c] = t.nodes().await?;
+    let data = Payload::value(&"x".repeat(bytes))?;
+    let mut sockets = Vec::new();
+    for number in 0..500 {
+        let node = if number % 2 == 0 { &b } else { &c };
+        sockets.push(node.connect(Visitor::new().data(data.clone())).await?);
+    }
+    let fetched = a.fetch_sockets(Target::all()).await?;
+    check_eq(fetched_ids(&fetched), ids(&sockets), "fetched sockets")?;
+    check_eq(fetched.iter().filter(|info| info.data.as_ref() == Some(&data)).count(), 500, "sockets with their data")
+}
+
+pub(crate) async fn requests_of_several_nodes_at_once_get_their_own_answers(t: TestCluster) -> Checked {
+    let nodes = t.nodes::<3>().await?;
+    let mut sockets = Vec::new();
+    for number in 0..6 {
+        sockets.push(nodes[number % 3].socket([format!("room-{number}")]).await?);
+    }
+    let ask = |number: usize| {
+        let (node, socket) = (&nodes[number % 3], &sockets[number % 6]);
+        async move {
+            let found = node.fetch_sockets(Target::room(format!("room-{}", number % 6))).await?;
+            check_eq(fetched_ids(&found), ids([socket]), "sockets found by one of many requests")
+        }
+    };
+    try_join_all((0..240).map(ask)).await.map(drop)
+}
+
+pub(crate) async fn a_node_that_dies_is_not_waited_for(t: TestCluster) -> Checked {
+    let a = t.build().config(mortal_config()).join().await?;
+    let b = t.build().config(mortal_config()).own_process().join().await?;
+    let c = t.build().config(mortal_config()).join().await?;
+    a.await_peers(2, t.patience()).await?;
+    let sockets = [a.socket(["x"]).await?, c.socket(["x"]).await?];
+    b.socket(["x"]).await?;
+    // Frozen it cannot answer, so that it dies while its answer is awaited.
+    b.freeze().await?;
+    let fetching = a.fetch_sockets(Target::room("x"));
+    let (fetched, killed) = tokio::join!(fetching, async {
+        c.settle().await?;
+        b.kill().await
+    });
+    killed?;
+    check_eq(fetched_ids(&fetched?), ids(&sockets), "fetched sockets")
+}
+
+pub(crate) async fn a_frozen_node_is_named_and_the_others_are_told(t: TestCluster) -> Checked {
+    let a = t.node().await?;
+    let b = t.build().own_process().join().await?;
+    let c = t.node().await?;
+    a.await_peers(2, t.patience()).await?;
+    let sockets = [a.socket(["x"]).await?, c.socket(["x"]).await?];
+    b.socket(["x"]).await?;
+    b.freeze().await?;
+    let (a, b, sockets) = (&a, &b, &sockets);
+    with_growing_time_outs(|limit| async move {
+        let result = a.fetch_sockets(Target::room("x").timeout(limit)).await;
+        let error = result.err().ok_or_else(|| Failure::new("fetching from a frozen node succeeded"))?;
+        check_eq(error.kind(), ErrorKind::Timeout, "kind of the error")?;
+        let partial = error.into_partial().ok_or_else(|| Failure::new("the error does not tell what arrived"))?;
+        check_eq(partial.missing.as_slice(), [b.id().clone()], "nodes that are missing")?;
+        match partial.answers {
+            Answers::Sockets(fetched) => check_eq(fetched_ids(&fetched), ids(sockets), "sockets that arrived"),
+            other => Err(Failure::new(format!("answers of another kind: {other:?}"))),
+        }
+    })
+    .await
+}
+
+pub(crate) async fn a_caller_that_goes_away_frees_its_request(t: TestCluster) -> Checked {
+    let mut config = config();
+    config.engine.max_pending_requests = 1;
+    let a = t.build().config(config).join().await?;
+    let b = t.build().own_process().join().await?;
+    a.await_peers(1, t.patience()).await?;
+    let there = b.socket(["x"]).await?;
+    b.freeze().await?;
+    for _ in 0..5 {
+        let fetching = a.fetch_sockets(Target::all());
+        let given_up = tokio::time::timeout(Duration::from_millis(30), fetching).await.is_err();
+        check_eq(given_up, true, "whether a frozen node left the request pending")?;
+    }
+    b.thaw();
+    check_eq(fetched_ids(&a.fetch_sockets(Target::all()).await?), ids([&there]), "sockets fetched afterwards")
+}
+
+pub(crate) async fn rooms_of_all_nodes_are_named_once_each(t: TestCluster) -> Checked {
+    let [a, b, c] = t.nodes().await?;
+    let sockets = [a.socket(["x"]).await?, b.socket(["x", "y"]).await?, c.socket(["z", ""]).await?];
+    let named = ["x", "y", "z", ""].map(Room::from);
+    let expected = rooms(sockets.iter().map(|socket| socket.room()).chain(named));
+    check_eq(rooms(a.all_rooms().await?), expected, "all rooms")
 }

@@ -1,30 +1,153 @@
 //! What one sender sends arrives complete and in order.
 
+use futures_util::future::try_join_all;
 use trunkline_core::{Adapter as _, Payload, Target};
 
-use crate::kit::{Checked, Packet, TestCluster, check_eq};
+use crate::kit::{Checked, Packet, TestCluster, TestNode, check_eq};
 
-/// An event with its number and so much text that it has about `bytes` bytes.
-fn numbered(number: usize, bytes: usize) -> Checked<Payload> {
-    Ok(Payload::event("n", &(number, "x".repeat(bytes.saturating_sub(16))))?)
+/// The event `sender-number`, of about so many bytes.
+fn numbered(sender: &str, number: usize, bytes: usize) -> Payload {
+    let text = format!(r#"["{sender}-{number}","{}"]"#, "x".repeat(bytes.saturating_sub(20)));
+    Payload::from_trusted_json(text, Vec::new())
 }
 
-fn numbers(packets: &[Packet]) -> Vec<usize> {
-    packets.iter().map(|packet| packet.payload.arguments::<(usize, String)>().map_or(usize::MAX, |(n, _)| n)).collect()
+/// The numbers of a sender's events, in the order of their arrival.
+fn numbers<'a>(payloads: impl IntoIterator<Item = &'a Payload>, sender: &str) -> Vec<usize> {
+    let number = |payload: &Payload| payload.event_name()?.strip_prefix(sender)?.strip_prefix('-')?.parse().ok();
+    payloads.into_iter().filter_map(number).collect()
+}
+
+#[track_caller]
+fn check_in_order(packets: &[Packet], sender: &str, count: usize) -> Checked {
+    let payloads = packets.iter().map(|packet| &packet.payload);
+    check_eq(numbers(payloads, sender), (0..count).collect::<Vec<_>>(), "numbers in the order of their arrival")
+}
+
+/// Broadcasts `count` small events.
+async fn send(node: &TestNode, target: &Target, sender: &str, count: usize) -> Checked {
+    for number in 0..count {
+        node.broadcast(target.clone(), numbered(sender, number, 100)).await?;
+    }
+    Ok(())
 }
 
 pub(crate) async fn ten_thousand_messages_of_all_sizes_arrive_complete_and_in_order(t: TestCluster) -> Checked {
+    let (count, most) = (t.scaled(10_000, 1000), t.allowed(1_000_000).await?);
     let [a, b] = t.nodes().await?;
-    let socket = b.socket(["room"]).await?;
-    let count = t.scaled(10_000, 1000);
+    let socket = b.socket(["x"]).await?;
     for number in 0..count {
         let bytes = match number {
-            _ if number % 500 == 499 => 1_000_000,
+            _ if number % 500 == 499 => most,
             _ if number % 20 == 19 => 20_000,
             _ => 100,
         };
-        a.broadcast(Target::room("room"), numbered(number, bytes)?).await?;
+        a.broadcast(Target::room("x"), numbered("a", number, bytes)).await?;
     }
-    let packets = socket.wait_for(count).await?;
-    check_eq(numbers(&packets), (0..count).collect::<Vec<_>>(), "numbers in the order of arrival")
+    check_in_order(&socket.wait_for(count).await?, "a", count)
+}
+
+pub(crate) async fn a_small_message_never_overtakes_a_big_one(t: TestCluster) -> Checked {
+    let most = t.allowed(1_000_000).await?;
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    for number in 0..20 {
+        let bytes = if number % 2 == 0 { most } else { 20 };
+        a.broadcast(Target::room("x"), numbered("a", number, bytes)).await?;
+    }
+    check_in_order(&socket.wait_for(20).await?, "a", 20)
+}
+
+pub(crate) async fn the_last_message_before_a_pause_arrives(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    for round in 1..=20 {
+        a.emit(Target::room("x"), "last").await?;
+        socket.wait_for(round).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn several_senders_keep_their_own_order(t: TestCluster) -> Checked {
+    let [a, b, c, d] = t.nodes().await?;
+    let socket = d.socket(["x"]).await?;
+    let room = Target::room("x");
+    let senders = [(&a, "a"), (&b, "b"), (&c, "c")].map(|(node, name)| send(node, &room, name, 1000));
+    try_join_all(senders).await?;
+    let packets = socket.wait_for(3000).await?;
+    ["a", "b", "c"].iter().try_for_each(|name| check_in_order(&packets, name, 1000))
+}
+
+pub(crate) async fn what_tasks_emit_at_the_same_time_arrives_complete(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    let room = Target::room("x");
+    let names: Vec<_> = (0..16).map(|task| format!("task-{task}")).collect();
+    try_join_all(names.iter().map(|name| send(&a, &room, name, 100))).await?;
+    let packets = socket.wait_for(1600).await?;
+    names.iter().try_for_each(|name| check_in_order(&packets, name, 100))
+}
+
+pub(crate) async fn messages_to_one_room_keep_their_order_among_others(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let sockets = [b.socket(["x"]).await?, b.socket(["y"]).await?];
+    for number in 0..500 {
+        a.broadcast(Target::room("x"), numbered("x", number, 50)).await?;
+        a.broadcast(Target::room("y"), numbered("y", number, 5000)).await?;
+    }
+    check_in_order(&sockets[0].wait_for(500).await?, "x", 500)?;
+    check_in_order(&sockets[1].wait_for(500).await?, "y", 500)
+}
+
+pub(crate) async fn messages_keep_their_order_whatever_their_rooms(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x", "y", "z"]).await?;
+    let targets = [Target::room("x"), Target::all(), Target::room("y"), Target::rooms(["x", "z"]), Target::room("z")];
+    for number in 0..500 {
+        a.broadcast(targets[number % targets.len()].clone(), numbered("a", number, number * 10)).await?;
+    }
+    check_in_order(&socket.wait_for(500).await?, "a", 500)
+}
+
+pub(crate) async fn acknowledged_and_plain_broadcasts_keep_their_order(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?];
+    let mut acknowledged = Vec::new();
+    for number in 0..200 {
+        let payload = numbered("a", number, number * 10);
+        if number % 3 == 0 {
+            acknowledged.push(a.broadcast_with_ack(Target::room("x"), payload).await?);
+        } else {
+            a.broadcast(Target::room("x"), payload).await?;
+        }
+    }
+    for socket in &sockets {
+        check_in_order(&socket.wait_for(200).await?, "a", 200)?;
+    }
+    for acks in acknowledged {
+        check_eq(acks.collect().await?.len(), 2, "acknowledgements")?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn joins_and_broadcasts_apply_in_the_order_of_their_calls(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket([""; 0]).await?;
+    for _ in 0..50 {
+        a.sockets_join(Target::room(socket.room()), vec!["x".into()]).await?;
+        a.emit(Target::room("x"), "inside").await?;
+        a.sockets_leave(Target::room(socket.room()), vec!["x".into()]).await?;
+        a.emit(Target::room("x"), "outside").await?;
+    }
+    a.settle().await?;
+    socket.got(&["inside"; 50])
+}
+
+pub(crate) async fn server_side_events_keep_their_order(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    for number in 0..500 {
+        a.server_side_emit(numbered("a", number, number)).await?;
+    }
+    let events = b.wait_for_server_side_events(500).await?;
+    let numbers = numbers(events.iter().map(|event| &event.payload), "a");
+    check_eq(numbers, (0..500).collect::<Vec<_>>(), "numbers in the order of their arrival")
 }

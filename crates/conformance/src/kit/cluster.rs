@@ -116,6 +116,13 @@ impl TestCluster {
         (full / self.shared.setup.scale()).max(least)
     }
 
+    /// `bytes`, or less if the transport takes no message of that size.
+    pub async fn allowed(&self, bytes: usize) -> Checked<usize> {
+        const ENVELOPE: usize = 4096;
+        let limit = self.capabilities().await?.max_message_bytes.unwrap_or(usize::MAX);
+        Ok(bytes.min(limit.saturating_sub(ENVELOPE)))
+    }
+
     /// A new backend, with connections of its own.
     pub async fn backend(&self) -> Checked<Backend> {
         let spare = lock(&self.shared.spare).take();
@@ -167,7 +174,7 @@ impl TestCluster {
             namespace: Namespace::new("/"),
             config: config(),
             backend: None,
-            own_process: false,
+            home: Home::Test,
         }
     }
 
@@ -223,7 +230,18 @@ pub struct NodeBuilder {
     namespace: Namespace,
     config: ClusterConfig,
     backend: Option<Backend>,
-    own_process: bool,
+    home: Home,
+}
+
+/// Where a node lives.
+#[derive(Clone, Debug)]
+enum Home {
+    /// In the test's own runtime.
+    Test,
+    /// In a process that is still to start.
+    New,
+    /// In the process of another node.
+    With(Arc<Process>),
 }
 
 impl NodeBuilder {
@@ -241,10 +259,11 @@ impl NodeBuilder {
         self
     }
 
-    /// Uses the connections of another node, as several namespaces of one process do.
+    /// Lives with another node and uses its connections, as several namespaces of one process do.
     #[must_use]
     pub fn sharing(mut self, node: &TestNode) -> Self {
         self.backend = Some(node.backend().clone());
+        self.home = node.process().map_or(Home::Test, Home::With);
         self
     }
 
@@ -259,7 +278,7 @@ impl NodeBuilder {
     /// Lives in a thread and runtime of its own, so that it can be killed and frozen.
     #[must_use]
     pub fn own_process(mut self) -> Self {
-        self.own_process = true;
+        self.home = Home::New;
         self
     }
 
@@ -267,7 +286,11 @@ impl NodeBuilder {
     pub async fn join(self) -> Checked<TestNode> {
         let server = self.cluster.shared.setup.make_server();
         let observer = Arc::new(Observer::new(server.local()));
-        let process = if self.own_process { Some(Process::start()?) } else { None };
+        let process = match &self.home {
+            Home::Test => None,
+            Home::New => Some(Arc::new(Process::start()?)),
+            Home::With(process) => Some(Arc::clone(process)),
+        };
         let joining = self.clone().connect_and_join(Arc::clone(&observer));
         let (cluster, backend) = match &process {
             Some(process) => process.run(joining).await??,
@@ -280,10 +303,10 @@ impl NodeBuilder {
     }
 
     async fn connect_and_join(self, observer: Arc<Observer>) -> Checked<(Cluster, Backend)> {
-        let backend = match (self.backend, self.own_process) {
+        let backend = match (self.backend, &self.home) {
             (Some(backend), _) => backend,
-            (None, true) => self.cluster.connect().await?,
-            (None, false) => self.cluster.backend().await?,
+            (None, Home::Test) => self.cluster.backend().await?,
+            (None, _) => self.cluster.connect().await?,
         };
         let local: Arc<dyn trunkline_core::Local> = observer;
         let cluster = Cluster::join(backend.clone(), self.namespace, Arc::downgrade(&local), self.config).await?;

@@ -11,12 +11,13 @@ mod process;
 mod recorder;
 mod server;
 mod socket;
+pub mod values;
 mod watchable;
 
 pub use self::{
     cluster::{NodeBuilder, TestCluster, config, mortal_config},
     emitter::TestEmitter,
-    failure::{Checked, Failure, check, check_eq},
+    failure::{Checked, Failure, check, check_eq, with_growing_time_outs},
     marker::Marker,
     node::TestNode,
     observer::ServerSideEvent,

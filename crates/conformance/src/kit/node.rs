@@ -30,7 +30,7 @@ pub struct TestNode {
     cluster: Cluster,
     backend: Backend,
     server: Arc<dyn Server>,
-    process: Option<Process>,
+    process: Option<Arc<Process>>,
     seat: Arc<Seat>,
     roster: Arc<Roster>,
 }
@@ -94,7 +94,7 @@ impl TestNode {
         cluster: Cluster,
         backend: Backend,
         server: Arc<dyn Server>,
-        process: Option<Process>,
+        process: Option<Arc<Process>>,
         seat: Arc<Seat>,
         roster: Arc<Roster>,
     ) -> Self {
@@ -111,6 +111,10 @@ impl TestNode {
     #[must_use]
     pub fn backend(&self) -> &Backend {
         &self.backend
+    }
+
+    pub(super) fn process(&self) -> Option<Arc<Process>> {
+        self.process.clone()
     }
 
     // --- clients ---
@@ -259,12 +263,11 @@ impl TestNode {
         closed.await.map_err(|_| Failure::new(format!("a node was not closed after {:?}", self.seat.patience)))
     }
 
-    /// Ends the node without a word, as SIGKILL would. It must have been built with
+    /// Ends the node without a word, as SIGKILL would, and whoever shares its process. It must have been built with
     /// [`own_process`](super::NodeBuilder::own_process).
-    pub async fn kill(mut self) -> Checked {
+    pub async fn kill(self) -> Checked {
         self.seat.set_presence(GONE);
-        let process = self.process.take().ok_or_else(no_process)?;
-        process.kill().await;
+        self.process.as_ref().ok_or_else(no_process)?.kill().await;
         Ok(())
     }
 

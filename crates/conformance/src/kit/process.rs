@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
     thread,
 };
 
@@ -17,25 +17,30 @@ use super::failure::{Checked, Failure};
 /// stop as a whole, without the node's help.
 pub(crate) struct Process {
     handle: Handle,
-    kill: Option<oneshot::Sender<()>>,
-    died: Option<oneshot::Receiver<()>>,
-    thaw: Mutex<Option<mpsc::Sender<()>>>,
+    /// Dropped to kill.
+    alive: Mutex<Option<oneshot::Sender<()>>>,
+    /// Dropped when dead.
+    died: Mutex<Option<oneshot::Receiver<()>>>,
+    /// Dropped to thaw.
+    frozen: Mutex<Option<mpsc::Sender<()>>>,
 }
 
 impl Process {
     pub(crate) fn start() -> Checked<Self> {
         let runtime = Builder::new_current_thread()
             .enable_all()
+            // A frozen process that is killed must not do anything more: whether it lives is looked at between any two tasks.
+            .event_interval(1)
             .build()
             .map_err(|error| Failure::new(format!("no runtime for a node: {error}")))?;
         let handle = runtime.handle().clone();
-        let (kill, killed) = oneshot::channel();
+        let (alive, killed) = oneshot::channel();
         let (dead, died) = oneshot::channel();
         thread::Builder::new()
             .name("node".to_owned())
             .spawn(move || live(runtime, killed, dead))
             .map_err(|error| Failure::new(format!("no thread for a node: {error}")))?;
-        Ok(Self { handle, kill: Some(kill), died: Some(died), thaw: Mutex::default() })
+        Ok(Self { handle, alive: Mutex::new(Some(alive)), died: Mutex::new(Some(died)), frozen: Mutex::default() })
     }
 
     /// Runs a future among the tasks of this process.
@@ -50,12 +55,12 @@ impl Process {
 
     /// Stops everything at once, as SIGSTOP does, until [`Process::thaw`].
     pub(crate) async fn freeze(&self) -> Checked {
-        let (thaw, thawed) = mpsc::channel();
-        let (frozen, is_frozen) = oneshot::channel();
-        *self.thaw.lock().unwrap_or_else(PoisonError::into_inner) = Some(thaw);
+        let (frozen, thawed) = mpsc::channel();
+        let (tell, is_frozen) = oneshot::channel();
+        *lock(&self.frozen) = Some(frozen);
         self.handle.spawn(async move {
-            let _ = frozen.send(());
-            // Blocks the only thread of the runtime. An error means that the test is over.
+            let _ = tell.send(());
+            // Blocks the only thread of the runtime, until the sender is dropped.
             let _ = thawed.recv();
         });
         is_frozen.await.map_err(|_| Failure::new("the process of a node is gone"))
@@ -63,14 +68,15 @@ impl Process {
 
     /// Goes on.
     pub(crate) fn thaw(&self) {
-        self.thaw.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lock(&self.frozen).take();
     }
 
     /// Ends everything without a word, as SIGKILL does. On return all tasks and connections are gone.
-    pub(crate) async fn kill(mut self) {
+    pub(crate) async fn kill(&self) {
+        lock(&self.alive).take();
         self.thaw();
-        drop(self.kill.take());
-        if let Some(died) = self.died.take() {
+        let died = lock(&self.died).take();
+        if let Some(died) = died {
             let _ = died.await;
         }
     }
@@ -83,8 +89,11 @@ impl fmt::Debug for Process {
 }
 
 fn live(runtime: Runtime, killed: oneshot::Receiver<()>, dead: oneshot::Sender<()>) {
-    // The sender is dropped to kill.
     let _ = runtime.block_on(killed);
     runtime.shutdown_background();
-    let _ = dead.send(());
+    drop(dead);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -138,13 +138,14 @@ impl Client {
 
     /// A packet arrives that is to be acknowledged.
     pub fn request(&self, packet: Packet, acknowledge: Acknowledge) {
-        self.recorder.packet(packet);
         match &self.visitor.answer {
             Answer::Id => acknowledge(Payload::value(self.id.as_str()).ok()),
             Answer::Value(value) => acknowledge(Some(value.clone())),
             Answer::Empty => acknowledge(None),
             Answer::Later => self.unanswered.lock().unwrap_or_else(PoisonError::into_inner).push(acknowledge),
         }
+        // Last, so that whoever waits for the packet finds what there is to acknowledge.
+        self.recorder.packet(packet);
     }
 
     /// The socket is disconnected, and its connection closed too if `close`.

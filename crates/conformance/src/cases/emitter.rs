@@ -1,0 +1,138 @@
+//! A process that is no node sends into the cluster.
+
+use bytes::Bytes;
+use trunkline_core::{Adapter as _, ErrorKind, Payload, Target};
+
+use crate::kit::{
+    Checked, TestCluster, check_eq,
+    values::{event_names, text},
+};
+
+pub(crate) async fn broadcasts_reach_whom_they_are_for(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let emitter = t.emitter().await?;
+    let x = [a.socket(["x"]).await?, b.socket(["x"]).await?];
+    let y = b.socket(["y", "x"]).await?;
+    emitter.emit(Target::all(), "all").await?;
+    emitter.emit(Target::room("x"), "room").await?;
+    emitter.emit(Target::rooms(["x", "y"]), "rooms").await?;
+    emitter.emit(Target::room("x").except("y"), "except").await?;
+    emitter.emit(Target::room(y.room()), "id").await?;
+    emitter.emit(Target::room("nowhere"), "nobody").await?;
+    emitter.settle().await?;
+    x.iter().try_for_each(|socket| socket.got_in_any_order(&["all", "room", "rooms", "except"]))?;
+    y.got_in_any_order(&["all", "room", "rooms", "id"])
+}
+
+pub(crate) async fn binary_and_flags_arrive_as_they_are(t: TestCluster) -> Checked {
+    let b = t.node().await?;
+    let socket = b.socket(["x"]).await?;
+    let emitter = t.emitter().await?;
+    let sent = Payload::event("upload", &("cat", [Bytes::from_iter(0..=u8::MAX)], 1.5, ()))?;
+    let mut target = Target::all().volatile();
+    target.flags.compress = Some(true);
+    (*emitter).emit(target.clone(), sent.clone()).await?;
+    let packet = &socket.wait_for(1).await?[0];
+    check_eq(text(&packet.payload), text(&sent), "payload")?;
+    check_eq((packet.flags.volatile, packet.flags.compress), (Some(true), Some(true)), "volatile and compress")
+}
+
+pub(crate) async fn a_thousand_broadcasts_arrive_complete_and_in_order(t: TestCluster) -> Checked {
+    let b = t.node().await?;
+    let socket = b.socket(["x"]).await?;
+    let emitter = t.emitter().await?;
+    let names: Vec<_> = (0..1000).map(|number| number.to_string()).collect();
+    for name in &names {
+        emitter.emit(Target::room("x"), name).await?;
+    }
+    socket.wait_for(1000).await?;
+    check_eq(socket.names(), names, "events in the order of their arrival")
+}
+
+pub(crate) async fn sockets_join_and_leave(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let emitter = t.emitter().await?;
+    let moved = [a.socket(["x"]).await?, b.socket(["x"]).await?];
+    let stayed = b.socket(["y"]).await?;
+    emitter.sockets_join(Target::room("x"), vec!["new".into(), "newer".into()]).await?;
+    emitter.sockets_leave(Target::room("new"), vec!["x".into(), "newer".into()]).await?;
+    emitter.settle().await?;
+    a.fetch_sockets(Target::all()).await?;
+    for room in ["x", "new", "newer"] {
+        a.emit(Target::room(room), room).await?;
+    }
+    a.settle().await?;
+    moved.iter().try_for_each(|socket| socket.got(&["new"]))?;
+    stayed.got(&[])
+}
+
+pub(crate) async fn sockets_are_disconnected(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let emitter = t.emitter().await?;
+    let gone = [a.socket(["x"]).await?, b.socket(["x"]).await?];
+    let stayed = b.socket(["x", "safe"]).await?;
+    emitter.disconnect_sockets(Target::room("x").except("safe"), false).await?;
+    for socket in &gone {
+        check_eq(socket.wait_for_disconnect().await?, false, "whether the connection was closed")?;
+    }
+    emitter.settle().await?;
+    check_eq(stayed.disconnected(), None, "whether a client left out was disconnected")
+}
+
+pub(crate) async fn server_side_events_reach_every_node(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let emitter = t.emitter().await?;
+    emitter.server_side_emit(Payload::event("hello", &(1, Bytes::from_static(b"\0\xff")))?).await?;
+    for node in [&a, &b] {
+        let events = node.wait_for_server_side_events(1).await?;
+        check_eq(event_names(events.iter().map(|event| &event.payload)), ["hello"], "server-side events")?;
+        check_eq(events[0].wants_answer, false, "whether an answer is asked for")?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn each_namespace_gets_its_own(t: TestCluster) -> Checked {
+    let a = t.node().await?;
+    let b = t.build().namespace("/admin").join().await?;
+    let (main, admin) = (a.socket(["x"]).await?, b.socket(["x"]).await?);
+    let emitter = t.emitter().await?;
+    emitter.emit(Target::all(), "main").await?;
+    emitter.of("/admin").emit(Target::all(), "admin").await?;
+    emitter.of("/nobody").emit(Target::all(), "nobody").await?;
+    emitter.settle().await?;
+    emitter.of("/admin").settle().await?;
+    main.got(&["main"])?;
+    admin.got(&["admin"])
+}
+
+pub(crate) async fn an_emitter_is_not_counted_and_not_waited_for(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let emitter = t.emitter().await?;
+    emitter.emit(Target::all(), "news").await?;
+    emitter.settle().await?;
+    check_eq(a.server_count().await?, 2, "nodes")?;
+    check_eq(a.peers(), [b.id().clone()], "names of the other nodes")?;
+    check_eq(a.fetch_sockets(Target::all()).await?.len(), 0, "sockets fetched, without waiting for the emitter")
+}
+
+pub(crate) async fn an_emitter_has_no_local_sockets(t: TestCluster) -> Checked {
+    let emitter = t.emitter().await?;
+    let kinds = [
+        (*emitter).emit(Target::all().local(), Payload::event("news", &())?).await,
+        emitter.sockets_join(Target::all().local(), vec!["x".into()]).await,
+        emitter.sockets_leave(Target::all().local(), vec!["x".into()]).await,
+        emitter.disconnect_sockets(Target::all().local(), false).await,
+    ]
+    .map(|result| result.err().map(|error| error.kind()));
+    check_eq(kinds, [Some(ErrorKind::Unsupported); 4], "kinds of the errors")
+}
+
+pub(crate) async fn without_nodes_nothing_fails(t: TestCluster) -> Checked {
+    let emitter = t.emitter().await?;
+    emitter.emit(Target::all(), "to-nobody").await?;
+    let a = t.node().await?;
+    let socket = a.socket(["x"]).await?;
+    emitter.emit(Target::all(), "to-somebody").await?;
+    emitter.settle().await?;
+    check_eq(socket.names().last().map(String::as_str), Some("to-somebody"), "the last event at the client")
+}

@@ -1,0 +1,204 @@
+//! Nodes come and go without leaving anything behind.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+use trunkline_core::{Adapter as _, Cluster, ErrorKind, Local, Namespace, Payload, Room, Target};
+
+use crate::kit::{Checked, Failure, RoomServer, Server as _, TestCluster, TestNode, Visitor, check, check_eq, config};
+
+/// Waits until the tasks of a node's process have ended, down to `left`.
+async fn tasks_ended(t: &TestCluster, node: &TestNode, left: usize) -> Checked {
+    let ended = async {
+        while node.tasks()? > left {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Checked::Ok(())
+    };
+    match timeout(t.patience(), ended).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure::new(format!("{} tasks are alive, allowed are {left}", node.tasks()?))),
+    }
+}
+
+pub(crate) async fn closing_twice_is_closing_once(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    b.close();
+    b.leave().await?;
+    b.leave().await?;
+    b.backend().transport.close().await;
+    b.backend().transport.close().await;
+    a.wait_for_peers(0).await
+}
+
+pub(crate) async fn giving_a_seat_back_twice_is_giving_it_back_once(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let c = t.build().namespace("/admin").sharing(&b).join().await?;
+    b.leave().await?;
+    b.backend().transport.leave(b.node()).await?;
+    b.backend().transport.leave(b.node()).await?;
+    let socket = c.socket(["x"]).await?;
+    c.emit(Target::all(), "news").await?;
+    c.settle().await?;
+    socket.got(&["news"])?;
+    a.wait_for_peers(0).await
+}
+
+pub(crate) async fn closing_during_traffic_ends_it_cleanly(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    let sender = (*a).clone();
+    let sending = tokio::spawn(async move {
+        for number in 0.. {
+            let payload = Payload::event(&number.to_string(), &"x".repeat(1000))?;
+            if let Err(error) = sender.broadcast(Target::room("x"), payload).await {
+                return Ok::<_, trunkline_core::Error>((number, error.kind()));
+            }
+            tokio::task::yield_now().await;
+        }
+        unreachable!("an endless loop ended")
+    });
+    socket.wait_for(100).await?;
+    a.leave().await?;
+    let (sent, kind) = sending.await.map_err(|error| Failure::new(error.to_string()))??;
+    check_eq(kind, ErrorKind::Closed, "kind of the error after closing")?;
+    let names = socket.wait_for(sent).await?.iter().map(|packet| packet.name()).collect::<Vec<_>>();
+    check_eq(names, (0..sent).map(|number| number.to_string()).collect::<Vec<_>>(), "events that were accepted")?;
+    b.emit(Target::room("x"), "still here").await?;
+    socket.wait_for(sent + 1).await.map(drop)
+}
+
+pub(crate) async fn after_closing_every_operation_says_so(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    a.leave().await?;
+    let payload = || Payload::event("news", &());
+    let rooms = || vec![Room::from("y")];
+    let kinds = [
+        a.broadcast(Target::all(), payload()?).await.err(),
+        a.broadcast(Target::all().local(), payload()?).await.err(),
+        a.broadcast_with_ack(Target::all(), payload()?).await.err(),
+        a.sockets_join(Target::all(), rooms()).await.err(),
+        a.sockets_leave(Target::all(), rooms()).await.err(),
+        a.disconnect_sockets(Target::all(), false).await.err(),
+        a.fetch_sockets(Target::all()).await.err(),
+        a.all_rooms().await.err(),
+        a.server_side_emit(payload()?).await.err(),
+        a.server_side_emit_with_ack(payload()?, None).await.err(),
+        a.server_count().await.err(),
+    ]
+    .map(|error| error.map(|error| error.kind()));
+    check_eq(kinds, [Some(ErrorKind::Closed); 11], "kinds of the errors")?;
+    b.settle().await?;
+    socket.got(&[])?;
+    check_eq(socket.disconnected(), None, "whether the client was disconnected")
+}
+
+pub(crate) async fn a_request_ends_when_its_node_closes(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let there = b.connect(Visitor::new().silent()).await?;
+    let acks = a.broadcast_with_ack(Target::all(), Payload::event("question", &())?).await?;
+    there.wait_for(1).await?;
+    a.leave().await?;
+    let ended = timeout(config().request_timeout / 2, acks.collect()).await;
+    let result = ended.map_err(|_| Failure::new("the request outlives its node"))?;
+    check_eq(result.err().map(|error| error.kind()), Some(ErrorKind::Closed), "kind of the error")
+}
+
+pub(crate) async fn closing_ends_all_tasks(t: TestCluster) -> Checked {
+    let a = t.node().await?;
+    let b = t.build().own_process().join().await?;
+    a.await_peers(1, t.patience()).await?;
+    let c = t.build().namespace("/admin").sharing(&b).join().await?;
+    let socket = b.socket(["x"]).await?;
+    a.emit(Target::room("x"), "there").await?;
+    b.emit(Target::room("x"), "here").await?;
+    socket.wait_for(2).await?;
+    b.fetch_sockets(Target::all()).await?;
+    check(b.tasks()? > 0, "a node without tasks")?;
+    c.leave().await?;
+    b.leave().await?;
+    let transport = Arc::clone(&b.backend().transport);
+    b.run(async move { transport.close().await }).await?;
+    tasks_ended(&t, &b, 0).await
+}
+
+pub(crate) async fn joining_and_leaving_many_times_leaves_no_task_behind(t: TestCluster) -> Checked {
+    let a = t.build().own_process().join().await?;
+    let once = t.build().namespace("/again").sharing(&a).join().await?;
+    once.socket(["x"]).await?;
+    once.leave().await?;
+    let before = a.tasks()?;
+    for _ in 0..20 {
+        let node = t.build().namespace("/again").sharing(&a).join().await?;
+        let socket = node.socket(["x"]).await?;
+        node.emit(Target::room("x"), "news").await?;
+        node.settle().await?;
+        socket.got(&["news"])?;
+        node.leave().await?;
+    }
+    tasks_ended(&t, &a, before).await
+}
+
+pub(crate) async fn a_closed_node_is_opened_again(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    b.leave().await?;
+    b.backend().transport.close().await;
+    let again = t.node().await?;
+    a.wait_for_peers(1).await?;
+    again.wait_for_peers(1).await?;
+    let sockets = [a.socket(["x"]).await?, again.socket(["x"]).await?];
+    for (node, name) in [(&a, "there"), (&again, "back")] {
+        node.emit(Target::room("x"), name).await?;
+        node.settle().await?;
+    }
+    sockets.iter().try_for_each(|socket| socket.got(&["there", "back"]))
+}
+
+pub(crate) async fn a_namespace_is_opened_again_over_the_same_connections(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    for _ in 0..3 {
+        let again = t.build().namespace("/again").sharing(&b).join().await?;
+        let other = t.build().namespace("/again").sharing(&a).join().await?;
+        again.await_peers(1, t.patience()).await?;
+        let socket = again.socket(["x"]).await?;
+        other.emit(Target::room("x"), "news").await?;
+        other.settle().await?;
+        socket.got(&["news"])?;
+        again.leave().await?;
+        other.leave().await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn a_dropped_server_ends_its_node(t: TestCluster) -> Checked {
+    let a = t.node().await?;
+    let server = RoomServer::default();
+    let local: Arc<dyn Local> = server.local();
+    let backend = t.backend().await?;
+    let node = Cluster::join(backend, Namespace::new("/"), Arc::downgrade(&local), config()).await?;
+    a.wait_for_peers(1).await?;
+    drop((server, local));
+    let ended = timeout(t.patience(), node.closed()).await;
+    ended.map_err(|_| Failure::new("the node outlives its server"))?;
+    a.wait_for_peers(0).await
+}
+
+pub(crate) async fn a_node_without_handles_leaves(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    drop(b);
+    a.wait_for_peers(0).await
+}
+
+pub(crate) async fn a_frozen_peer_does_not_keep_others_from_closing(t: TestCluster) -> Checked {
+    let a = t.node().await?;
+    let b = t.build().own_process().join().await?;
+    a.await_peers(1, t.patience()).await?;
+    b.freeze().await?;
+    for _ in 0..100 {
+        a.emit(Target::all(), "news").await?;
+    }
+    let closed = a.leave().await;
+    b.thaw();
+    closed
+}

@@ -1,0 +1,100 @@
+//! Numbered messages: what is repeated is dropped, what is missing is noticed. The faults are those of [`faults`](crate::faults), on the
+//! way to one node.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use trunkline_core::{
+    Adapter as _, Event, Message, Target,
+    event::{Gap, GapCause},
+    inbox::Delivery,
+};
+
+use crate::{
+    faults::{self, Fault, Faulty},
+    kit::{Checked, TestCluster, TestNode, check, check_eq},
+};
+
+/// Loses the broadcasts whose event is called `lost`.
+#[derive(Clone, Debug)]
+struct LoseNamed;
+
+impl Fault for LoseNamed {
+    const IN_ORDER: bool = true;
+
+    fn decide(&mut self, _: &mut Rng, delivery: &Delivery) -> Vec<Duration> {
+        let is_lost = matches!(delivery, Delivery::Message { message: Message::Broadcast { payload, .. }, .. }
+            if payload.event_name().as_deref() == Some("lost"));
+        if is_lost { Vec::new() } else { vec![Duration::ZERO] }
+    }
+}
+
+/// A healthy node, and one to which something happens on the way.
+async fn pair<F: Fault>(t: &TestCluster, fault: F) -> Checked<(TestNode, TestNode)> {
+    let a = t.node().await?;
+    let b = t.build().over(Faulty::around(t.backend().await?, 42, fault)).join().await?;
+    a.await_peers(1, t.patience()).await?;
+    b.await_peers(1, t.patience()).await?;
+    Ok((a, b))
+}
+
+fn is_hole(event: &Event) -> bool {
+    matches!(event, Event::Gap(Gap { cause: GapCause::Hole, .. }))
+}
+
+pub(crate) async fn a_repeated_message_is_applied_once(t: TestCluster) -> Checked {
+    let (a, b) = pair(&t, faults::Duplicate { percent: 50, most: Duration::from_millis(5) }).await?;
+    let socket = b.socket(["x"]).await?;
+    let names: Vec<_> = (0..300).map(|number| number.to_string()).collect();
+    for name in &names {
+        a.emit(Target::room("x"), name).await?;
+    }
+    a.settle().await?;
+    check_eq(socket.names(), names, "events at the client")?;
+    check(b.counters().repeats > 0, "no repeat was counted")
+}
+
+pub(crate) async fn a_lost_message_is_noticed_by_the_next_one(t: TestCluster) -> Checked {
+    let (a, b) = pair(&t, LoseNamed).await?;
+    let socket = b.socket(["x"]).await?;
+    let events = b.events();
+    for name in ["one", "lost", "two"] {
+        a.emit(Target::room("x"), name).await?;
+    }
+    let Event::Gap(gap) = b.wait_for_event(events, is_hole, "that something is missing").await? else { return Ok(()) };
+    check_eq(gap.missed, Some(1), "messages that are missing")?;
+    a.settle().await?;
+    socket.got(&["one", "two"])?;
+    check_eq(b.counters().missed, 1, "messages counted as missed")
+}
+
+pub(crate) async fn a_lost_last_message_is_noticed_by_a_heartbeat(t: TestCluster) -> Checked {
+    let (a, b) = pair(&t, LoseNamed).await?;
+    let socket = b.socket(["x"]).await?;
+    a.emit(Target::room("x"), "one").await?;
+    socket.wait_for(1).await?;
+    let events = b.events();
+    a.emit(Target::room("x"), "lost").await?;
+    let Event::Gap(gap) = b.wait_for_event(events, is_hole, "that something is missing").await? else { return Ok(()) };
+    check_eq(gap.missed, Some(1), "messages that are missing")
+}
+
+pub(crate) async fn what_comes_late_is_missed_rather_than_out_of_order(t: TestCluster) -> Checked {
+    let (a, b) = pair(&t, faults::Reorder { most: Duration::from_millis(3) }).await?;
+    let socket = b.socket(["x"]).await?;
+    for number in 0..500 {
+        a.emit(Target::room("x"), &number.to_string()).await?;
+    }
+    let first = socket.wait_for(1).await?.len();
+    // What is sent after a pause of the network arrives whatever happened before.
+    let last = loop {
+        a.emit(Target::room("x"), "last").await?;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if let Some(last) = socket.names().iter().position(|name| name == "last") {
+            break last;
+        }
+    };
+    let numbers: Vec<usize> = socket.names()[..last].iter().filter_map(|name| name.parse().ok()).collect();
+    check(first > 0 && numbers.is_sorted(), format!("events arrived out of order: {numbers:?}"))?;
+    check(numbers.len() == 500 || b.counters().missed > 0, "messages are missing, and none was counted")
+}

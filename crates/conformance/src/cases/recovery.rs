@@ -1,0 +1,366 @@
+//! Clients that come back get what they missed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use trunkline_core::{
+    Adapter as _, ErrorKind, Offset, Payload, Room, Session, SessionId, Target,
+    transport::{Missed, Restored},
+};
+
+use crate::kit::{
+    Checked, Failure, TestCluster, TestNode, TestSocket, check, check_eq,
+    values::{event_names, rooms, text},
+};
+
+/// A session with a new secret.
+fn session(socket: &TestSocket, in_rooms: &[&str]) -> Checked<Session> {
+    let rooms = in_rooms.iter().copied().map(Room::from).chain([socket.room()]).collect();
+    let id = SessionId::new(format!("session-of-{}", socket.id()))?;
+    Ok(Session { id, socket: socket.id().clone(), rooms, data: Some(Payload::value(&("user", 7))?) })
+}
+
+/// Broadcasts to a client, and takes the offset from the packet.
+async fn last_offset(node: &TestNode, socket: &TestSocket) -> Checked<Offset> {
+    node.emit(Target::room(socket.room()), "seen").await?;
+    let packets = socket.wait_for(1).await?;
+    let offset = packets.last().and_then(|packet| packet.offset.clone());
+    offset.ok_or_else(|| Failure::new("a packet came without an offset"))
+}
+
+fn names(missed: &[Missed]) -> Vec<String> {
+    event_names(missed.iter().map(|missed| &missed.payload))
+}
+
+async fn restored(node: &TestNode, session: &Session, since: &Offset) -> Checked<Restored> {
+    let restored = node.restore_session(session.id.clone(), since.clone()).await?;
+    restored.ok_or_else(|| Failure::new("the session is unknown"))
+}
+
+pub(crate) async fn a_session_comes_back_on_another_node_with_what_it_missed(t: TestCluster) -> Checked {
+    let [a, b, c] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    let since = last_offset(&a, &socket).await?;
+    let session = session(&socket, &["x"])?;
+    b.persist_session(session.clone()).await?;
+    b.leave().await?;
+    for name in ["one", "two", "three"] {
+        a.emit(Target::room("x"), name).await?;
+    }
+    a.settle().await?;
+    let Restored { session: back, missed } = restored(&c, &session, &since).await?;
+    check_eq(names(&missed), ["one", "two", "three"], "missed events")?;
+    check_eq(back.socket, session.socket, "socket id")?;
+    check_eq(rooms(back.rooms), rooms(session.rooms), "rooms")?;
+    check_eq(back.data.as_ref().map(text), session.data.as_ref().map(text), "data")
+}
+
+pub(crate) async fn the_session_of_a_killed_node_comes_back(t: TestCluster) -> Checked {
+    let a = t.node().await?;
+    let b = t.build().own_process().join().await?;
+    a.await_peers(1, t.patience()).await?;
+    let socket = b.socket(["x"]).await?;
+    let since = last_offset(&a, &socket).await?;
+    let session = session(&socket, &["x"])?;
+    b.persist_session(session.clone()).await?;
+    b.kill().await?;
+    a.emit(Target::room("x"), "missed").await?;
+    a.settle().await?;
+    check_eq(names(&restored(&a, &session, &since).await?.missed), ["missed"], "missed events")
+}
+
+pub(crate) async fn missed_packets_come_in_order_and_whole(t: TestCluster) -> Checked {
+    let most = t.allowed(200_000).await?;
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    let since = last_offset(&a, &socket).await?;
+    let mut sent = Vec::new();
+    for number in 0..200 {
+        let bytes = if number % 20 == 0 { most } else { 20 };
+        let payload = Payload::event("n", &(number, "x".repeat(bytes), Bytes::from_static(b"\0\xff")))?;
+        a.broadcast(Target::room("x"), payload.clone()).await?;
+        sent.push(payload);
+    }
+    a.settle().await?;
+    let missed = b.replay(since, &["x".into()]).await?;
+    let events =
+        missed.iter().map(|missed| &missed.payload).filter(|payload| payload.event_name().as_deref() == Some("n"));
+    check_eq(events.collect::<Vec<_>>() == sent.iter().collect::<Vec<_>>(), true, "whether all came in order and whole")
+}
+
+pub(crate) async fn every_offset_is_a_place_to_go_on_from(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?];
+    let sent = ["1", "2", "3", "4", "5"];
+    for name in sent {
+        a.emit(Target::room("x"), name).await?;
+    }
+    a.settle().await?;
+    for socket in &sockets {
+        let packets = socket.packets();
+        socket.got(&sent)?;
+        for (index, packet) in packets.into_iter().enumerate() {
+            let offset = packet.offset.ok_or_else(|| Failure::new("a packet came without an offset"))?;
+            let missed = b.replay(offset, &["x".into()]).await?;
+            check_eq(names(&missed), &sent[index + 1..], "events after an offset")?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn missed_packets_have_offsets_to_go_on_from(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    let since = last_offset(&a, &socket).await?;
+    for name in ["1", "2", "3"] {
+        a.emit(Target::room("x"), name).await?;
+    }
+    a.settle().await?;
+    let missed = a.replay(since, &["x".into()]).await?;
+    let [_, second, ..] = missed.as_slice() else { return Err(Failure::new("too few missed packets")) };
+    check_eq(names(&b.replay(second.offset.clone(), &["x".into()]).await?), ["3"], "events after the second missed one")
+}
+
+pub(crate) async fn rooms_and_exceptions_are_respected(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x", "y"]).await?;
+    let since = last_offset(&a, &socket).await?;
+    let session = session(&socket, &["x", "y"])?;
+    b.persist_session(session.clone()).await?;
+    a.emit(Target::room("x"), "room").await?;
+    a.emit(Target::room("z"), "other-room").await?;
+    a.emit(Target::rooms(["z", "y"]), "one-of-rooms").await?;
+    a.emit(Target::all(), "all").await?;
+    a.emit(Target::all().except("y"), "all-except").await?;
+    a.emit(Target::room("x").except("z"), "room-except-other").await?;
+    a.emit(Target::room("x").except(socket.room()), "room-except-me").await?;
+    a.emit(Target::room(socket.room()), "me").await?;
+    a.emit(Target::room("x").local(), "local").await?;
+    a.settle().await?;
+    let missed = names(&restored(&a, &session, &since).await?.missed);
+    check_eq(missed, ["room", "one-of-rooms", "all", "room-except-other", "me"], "missed events")
+}
+
+pub(crate) async fn number_rooms_are_told_from_their_texts(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket([42]).await?;
+    let since = last_offset(&a, &socket).await?;
+    a.emit(Target::room("42"), "to-text").await?;
+    a.emit(Target::room(42), "to-number").await?;
+    a.settle().await?;
+    check_eq(names(&b.replay(since, &[Room::from(42)]).await?), ["to-number"], "missed events")
+}
+
+pub(crate) async fn what_every_node_and_the_emitter_sent_is_replayed(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let emitter = t.emitter().await?;
+    let socket = b.socket(["x"]).await?;
+    let since = last_offset(&a, &socket).await?;
+    a.emit(Target::room("x"), "by-a").await?;
+    a.settle().await?;
+    b.emit(Target::room("x"), "by-b").await?;
+    b.settle().await?;
+    emitter.emit(Target::room("x"), "by-emitter").await?;
+    emitter.settle().await?;
+    for node in [&a, &b] {
+        let missed = node.replay(since.clone(), &["x".into()]).await?;
+        check_eq(names(&missed), ["by-a", "by-b", "by-emitter"], "missed events")?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn a_session_comes_back_once(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    let since = last_offset(&a, &socket).await?;
+    let session = session(&socket, &["x"])?;
+    b.persist_session(session.clone()).await?;
+    let restore = |node: &TestNode| {
+        let (cluster, id, since) = ((**node).clone(), session.id.clone(), since.clone());
+        async move { cluster.restore_session(id, since).await }
+    };
+    let attempts = try_join_all([restore(&a), restore(&b), restore(&a), restore(&b)]).await?;
+    check_eq(attempts.iter().flatten().count(), 1, "successful attempts out of four at once")?;
+    check(restore(&a).await?.is_none(), "the session came back a second time")
+}
+
+pub(crate) async fn a_session_that_is_persisted_again_comes_back_as_it_was_last(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    let since = last_offset(&a, &socket).await?;
+    b.persist_session(session(&socket, &["x"])?).await?;
+    let second = session(&socket, &["x", "y"])?;
+    a.persist_session(second.clone()).await?;
+    check_eq(rooms(restored(&b, &second, &since).await?.session.rooms), rooms(second.rooms), "rooms")
+}
+
+pub(crate) async fn an_unknown_session_is_unknown(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    let since = last_offset(&a, &socket).await?;
+    let unknown = SessionId::new("nobody's")?;
+    check(a.restore_session(unknown, since).await?.is_none(), "an unknown session came back")
+}
+
+pub(crate) async fn what_is_no_offset_is_refused(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    for text in ["", "nonsense", "-", "1-2-3-4", "ä", "\u{0}", "*", "$", "+", "'; --"] {
+        let session = session(&socket, &["x"])?;
+        a.persist_session(session.clone()).await?;
+        let bad = Offset::new(text)?;
+        for error in [a.restore_session(session.id, bad.clone()).await.err(), a.replay(bad, &["x".into()]).await.err()]
+        {
+            let kind = error.map(|error| error.kind());
+            let is_refused = matches!(kind, Some(ErrorKind::Malformed | ErrorKind::HistoryLost));
+            check(is_refused, format!("the offset {text:?} led to {kind:?}"))?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn a_session_expires(t: TestCluster) -> Checked {
+    let t = t.forgetful()?;
+    let a = t.node().await?;
+    let socket = a.socket(["x"]).await?;
+    let since = last_offset(&a, &socket).await?;
+    // Asking takes a session away, so there are several.
+    let mut sessions = Vec::new();
+    for number in 0..200 {
+        let id = SessionId::new(format!("{}-{number}", socket.id()))?;
+        let session = Session { id, ..session(&socket, &["x"])? };
+        a.persist_session(session.clone()).await?;
+        sessions.push(session);
+    }
+    check(a.restore_session(sessions.remove(199).id, since.clone()).await?.is_some(), "a session expired at once")?;
+    for session in sessions {
+        if a.restore_session(session.id, since.clone()).await?.is_none() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(Failure::new("no session expired within 20 s"))
+}
+
+pub(crate) async fn a_trimmed_history_says_so(t: TestCluster) -> Checked {
+    const ROUND: usize = 500;
+    let t = t.forgetful()?;
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    let since = last_offset(&a, &socket).await?;
+    let session = session(&socket, &["x"])?;
+    for round in 1..=40 {
+        for _ in 0..ROUND {
+            a.emit(Target::room("x"), "missed").await?;
+        }
+        a.settle().await?;
+        match b.replay(since.clone(), &["x".into()]).await {
+            Ok(missed) => check_eq(names(&missed).len(), round * ROUND, "missed events of a history said to be whole")?,
+            Err(error) => {
+                check_eq(error.kind(), ErrorKind::HistoryLost, "kind of the error")?;
+                b.persist_session(session.clone()).await?;
+                let result = a.restore_session(session.id, since).await;
+                return check_eq(result.err().map(|error| error.kind()), Some(ErrorKind::HistoryLost), "restoring");
+            }
+        }
+    }
+    Err(Failure::new("20,000 messages were kept by a history that is to forget soon"))
+}
+
+pub(crate) async fn namespaces_keep_their_own_sessions_and_packets(t: TestCluster) -> Checked {
+    let a = t.node().await?;
+    let b = t.build().namespace("/admin").sharing(&a).join().await?;
+    let (main, admin) = (a.socket(["x"]).await?, b.socket(["x"]).await?);
+    let (since_main, since_admin) = (last_offset(&a, &main).await?, last_offset(&b, &admin).await?);
+    let session = session(&main, &["x"])?;
+    a.persist_session(session.clone()).await?;
+    a.emit(Target::room("x"), "main").await?;
+    b.emit(Target::room("x"), "admin").await?;
+    a.settle().await?;
+    b.settle().await?;
+    check_eq(names(&b.replay(since_admin.clone(), &["x".into()]).await?), ["admin"], "missed events")?;
+    let stolen = b.restore_session(session.id.clone(), since_admin).await?;
+    check(stolen.is_none(), "a session came back in another namespace")?;
+    check_eq(names(&restored(&a, &session, &since_main).await?.missed), ["main"], "missed events")
+}
+
+pub(crate) async fn clusters_of_other_names_keep_their_own_sessions(t: TestCluster) -> Checked {
+    let other = t.sibling();
+    let (a, b) = (t.node().await?, other.node().await?);
+    let (here, there) = (a.socket(["x"]).await?, b.socket(["x"]).await?);
+    let (since_here, since_there) = (last_offset(&a, &here).await?, last_offset(&b, &there).await?);
+    let session = session(&here, &["x"])?;
+    a.persist_session(session.clone()).await?;
+    a.emit(Target::room("x"), "here").await?;
+    a.settle().await?;
+    b.emit(Target::room("x"), "there").await?;
+    b.settle().await?;
+    let stolen = b.restore_session(session.id.clone(), since_there).await?;
+    check(stolen.is_none(), "a session came back in another cluster")?;
+    check_eq(names(&restored(&a, &session, &since_here).await?.missed), ["here"], "missed events")
+}
+
+pub(crate) async fn volatile_packets_are_not_replayed(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    let since = last_offset(&a, &socket).await?;
+    a.emit(Target::room("x").volatile(), "volatile").await?;
+    a.emit(Target::room("x"), "kept").await?;
+    a.settle().await?;
+    socket.got_in_any_order(&["seen", "volatile", "kept"])?;
+    check_eq(names(&b.replay(since, &["x".into()]).await?), ["kept"], "missed events")
+}
+
+pub(crate) async fn only_plain_broadcasts_are_replayed(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    let since = last_offset(&a, &socket).await?;
+    let question = Payload::event("acknowledged", &())?;
+    a.broadcast_with_ack(Target::room("x"), question).await?.collect().await?;
+    a.server_side_emit(Payload::event("server-side", &())?).await?;
+    a.sockets_join(Target::room("x"), vec!["y".into()]).await?;
+    a.fetch_sockets(Target::all()).await?;
+    a.emit(Target::room("x"), "plain").await?;
+    a.settle().await?;
+    check_eq(names(&b.replay(since, &["x".into(), "y".into()]).await?), ["plain"], "missed events")
+}
+
+pub(crate) async fn all_clients_see_one_order(t: TestCluster) -> Checked {
+    let nodes = t.nodes::<3>().await?;
+    let mut sockets = Vec::new();
+    for node in &nodes {
+        sockets.push(node.socket(["x"]).await?);
+    }
+    let send = |index: usize| {
+        let node = &nodes[index];
+        async move {
+            for number in 0..200 {
+                node.emit(Target::room("x"), &format!("{index}-{number}")).await?;
+            }
+            node.settle().await
+        }
+    };
+    try_join_all((0..3).map(send)).await?;
+    for socket in &sockets {
+        check_eq(socket.wait_for(600).await?.len(), 600, "events at a client")?;
+        check_eq(socket.names() == sockets[0].names(), true, "whether two clients saw the same order")?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn without_history_nothing_can_be_restored_and_that_is_said(t: TestCluster) -> Checked {
+    let a = t.node().await?;
+    let socket = a.socket(["x"]).await?;
+    a.emit(Target::room("x"), "news").await?;
+    check_eq(socket.wait_for(1).await?[0].offset.clone(), None, "offset of a packet")?;
+    let session = session(&socket, &["x"])?;
+    let since = Offset::new("0")?;
+    let kinds = [
+        a.persist_session(session.clone()).await.err(),
+        a.restore_session(session.id, since.clone()).await.err(),
+        a.replay(since, &[]).await.err(),
+    ]
+    .map(|error| error.map(|error| error.kind()));
+    check_eq(kinds, [Some(ErrorKind::Unsupported); 3], "kinds of the errors")
+}

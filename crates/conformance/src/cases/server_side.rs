@@ -1,0 +1,141 @@
+//! Events from server to servers.
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use trunkline_core::{Adapter as _, Answers, ErrorKind, Payload, Target};
+
+use crate::kit::{
+    Checked, Failure, TestCluster, check, check_eq, mortal_config,
+    values::{event_names, text, texts},
+    with_growing_time_outs,
+};
+
+fn event(name: &str) -> Checked<Payload> {
+    Ok(Payload::event(name, &())?)
+}
+
+pub(crate) async fn reaches_every_other_node_and_not_its_own(t: TestCluster) -> Checked {
+    let [a, b, c] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    a.server_side_emit(Payload::event("hello", &("ä", 1, [2.5]))?).await?;
+    for node in [&b, &c] {
+        let events = node.wait_for_server_side_events(1).await?;
+        check_eq(text(&events[0].payload), r#"["hello","ä",1,[2.5]]"#, "server-side event")?;
+        check_eq(events[0].wants_answer, false, "whether an answer is asked for")?;
+    }
+    b.server_side_emit(event("back")?).await?;
+    let events = a.wait_for_server_side_events(1).await?;
+    check_eq(event_names(events.iter().map(|event| &event.payload)), ["back"], "server-side events at the sender")?;
+    a.settle().await?;
+    b.settle().await?;
+    check_eq(b.server_side_events().len(), 1, "events at the second sender")?;
+    check_eq(c.server_side_events().len(), 2, "events at the third node")?;
+    socket.got(&[])
+}
+
+pub(crate) async fn an_event_names_its_sender(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    b.answer_server_side(None);
+    a.server_side_emit(event("plain")?).await?;
+    a.server_side_emit_with_ack(event("with-ack")?, None).await?;
+    for event in b.wait_for_server_side_events(2).await? {
+        check_eq(&event.from, a.id(), "sender")?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn every_other_node_answers(t: TestCluster) -> Checked {
+    let [a, b, c] = t.nodes().await?;
+    a.answer_server_side(Some(Payload::value("own")?));
+    b.answer_server_side(Some(Payload::value(&(1, "ä"))?));
+    c.answer_server_side(Some(Payload::value(&2.5)?));
+    let answers = a.server_side_emit_with_ack(event("question")?, None).await?;
+    check_eq(texts(&answers), ["2.5", r#"[1,"ä"]"#], "answers")
+}
+
+pub(crate) async fn binary_goes_there_and_back(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let sent = Payload::event("upload", &("cat", [Bytes::from_iter(0..=u8::MAX)], Bytes::new()))?;
+    let answer = Payload::value(&(Bytes::from_static(b"\0\xff"), "done"))?;
+    b.answer_server_side(Some(answer.clone()));
+    let answers = a.server_side_emit_with_ack(sent.clone(), None).await?;
+    let events = b.wait_for_server_side_events(1).await?;
+    check_eq(text(&events[0].payload), text(&sent), "event")?;
+    check_eq(texts(&answers), [text(&answer)], "answers")
+}
+
+pub(crate) async fn a_node_without_a_handler_costs_no_time_out(t: TestCluster) -> Checked {
+    let [a, b, c] = t.nodes().await?;
+    b.answer_server_side(Some(Payload::value("here")?));
+    let answers = a.server_side_emit_with_ack(event("question")?, None).await?;
+    check_eq(texts(&answers), ["\"here\"", "undefined"], "answers")?;
+    check_eq(c.server_side_events().len(), 1, "events at the node without a handler")
+}
+
+pub(crate) async fn alone_there_are_no_answers_and_no_wait(t: TestCluster) -> Checked {
+    let a = t.node().await?;
+    check_eq(a.server_side_emit_with_ack(event("question")?, None).await?.len(), 0, "answers")
+}
+
+pub(crate) async fn a_node_that_dies_is_not_waited_for(t: TestCluster) -> Checked {
+    let a = t.build().config(mortal_config()).join().await?;
+    let b = t.build().config(mortal_config()).own_process().join().await?;
+    let c = t.build().config(mortal_config()).join().await?;
+    a.await_peers(2, t.patience()).await?;
+    b.ignore_server_side();
+    c.answer_server_side(Some(Payload::value("alive")?));
+    let asking = a.server_side_emit_with_ack(event("question")?, None);
+    let (answers, killed) = tokio::join!(asking, async {
+        b.wait_for_server_side_events(1).await?;
+        b.kill().await
+    });
+    killed?;
+    check_eq(texts(&answers?), ["\"alive\""], "answers")
+}
+
+pub(crate) async fn a_node_that_does_not_answer_is_named_as_missing(t: TestCluster) -> Checked {
+    let [a, b, c] = t.nodes().await?;
+    b.ignore_server_side();
+    c.answer_server_side(Some(Payload::value("here")?));
+    let (a, b) = (&a, &b);
+    with_growing_time_outs(|limit| async move {
+        let result = a.server_side_emit_with_ack(event("question")?, Some(limit)).await;
+        let error = result.err().ok_or_else(|| Failure::new("the request did not time out"))?;
+        check_eq(error.kind(), ErrorKind::Timeout, "kind of the error")?;
+        let partial = error.into_partial().ok_or_else(|| Failure::new("the error does not tell what arrived"))?;
+        check_eq(partial.missing.as_slice(), [b.id().clone()], "nodes that are missing")?;
+        match partial.answers {
+            Answers::Values(values) => check_eq(texts(&values), ["\"here\""], "answers that came"),
+            other => Err(Failure::new(format!("answers of another kind: {other:?}"))),
+        }
+    })
+    .await
+}
+
+pub(crate) async fn questions_of_several_nodes_at_once_get_their_own_answers(t: TestCluster) -> Checked {
+    let nodes = t.nodes::<3>().await?;
+    for (number, node) in nodes.iter().enumerate() {
+        node.answer_server_side(Some(Payload::value(&number)?));
+    }
+    let ask = |number: usize| {
+        let node = &nodes[number % 3];
+        let others: Vec<_> = (0..3).filter(|other| *other != number % 3).map(|other| other.to_string()).collect();
+        async move {
+            let answers = node.server_side_emit_with_ack(event("question")?, None).await?;
+            check_eq(texts(&answers), others, "answers of the other nodes")
+        }
+    };
+    try_join_all((0..150).map(ask)).await.map(drop)
+}
+
+pub(crate) async fn clients_do_not_see_server_side_events(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?];
+    b.answer_server_side(None);
+    a.server_side_emit(event("plain")?).await?;
+    a.server_side_emit_with_ack(event("with-ack")?, None).await?;
+    a.emit(Target::all(), "news").await?;
+    a.settle().await?;
+    check(b.server_side_events().len() == 2, "a server-side event did not arrive")?;
+    sockets.iter().try_for_each(|socket| socket.got(&["news"]))
+}

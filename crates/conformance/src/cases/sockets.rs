@@ -1,0 +1,189 @@
+//! Moving and disconnecting sockets, wherever they are.
+
+use trunkline_core::{Adapter as _, Room, Target};
+
+use crate::kit::{
+    Checked, TestCluster, TestNode, check_eq,
+    values::{fetched_ids, ids},
+};
+
+fn rooms(names: &[&str]) -> Vec<Room> {
+    names.iter().copied().map(Room::from).collect()
+}
+
+/// Waits until other nodes have done what this one asked for, and have told the broker about rooms where it has to know: their
+/// answers come behind that.
+async fn done(node: &TestNode) -> Checked {
+    node.settle().await?;
+    node.fetch_sockets(Target::all()).await?;
+    Ok(())
+}
+
+/// Broadcasts to a room, and waits.
+async fn probe(node: &TestNode, room: &str) -> Checked {
+    node.emit(Target::room(room), room).await?;
+    node.settle().await
+}
+
+pub(crate) async fn members_of_a_room_join_another_on_every_node(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let inside = [a.socket(["x"]).await?, b.socket(["x"]).await?];
+    let outside = [a.socket(["y"]).await?, b.socket(["y"]).await?];
+    a.sockets_join(Target::room("x"), rooms(&["new"])).await?;
+    done(&a).await?;
+    probe(&a, "new").await?;
+    inside.iter().try_for_each(|socket| socket.got(&["new"]))?;
+    outside.iter().try_for_each(|socket| socket.got(&[]))
+}
+
+pub(crate) async fn a_socket_of_another_node_joins_by_its_id(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let (one, other) = (b.socket(["x"]).await?, b.socket(["x"]).await?);
+    a.sockets_join(Target::room(one.room()), rooms(&["new"])).await?;
+    done(&a).await?;
+    probe(&a, "new").await?;
+    one.got(&["new"])?;
+    other.got(&[])
+}
+
+pub(crate) async fn all_sockets_join_except_those_left_out(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let moved = [a.socket(["x"]).await?, b.socket(["y"]).await?];
+    let left_out = [a.socket(["quiet"]).await?, b.socket(["quiet"]).await?];
+    a.sockets_join(Target::all().except("quiet"), rooms(&["new"])).await?;
+    done(&a).await?;
+    probe(&a, "new").await?;
+    moved.iter().try_for_each(|socket| socket.got(&["new"]))?;
+    left_out.iter().try_for_each(|socket| socket.got(&[]))
+}
+
+pub(crate) async fn several_rooms_are_joined_and_left_at_once(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    a.sockets_join(Target::room("x"), rooms(&["one", "two", "three"])).await?;
+    a.sockets_leave(Target::room("x"), rooms(&["three", "two"])).await?;
+    done(&a).await?;
+    for room in ["one", "two", "three"] {
+        probe(&a, room).await?;
+    }
+    socket.got(&["one"])
+}
+
+pub(crate) async fn members_leave_a_room_on_every_node(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let left = [a.socket(["x", "y"]).await?, b.socket(["x", "y"]).await?];
+    let stayed = b.socket(["x"]).await?;
+    a.sockets_leave(Target::room("y"), rooms(&["x"])).await?;
+    a.settle().await?;
+    probe(&a, "x").await?;
+    probe(&a, "y").await?;
+    left.iter().try_for_each(|socket| socket.got(&["y"]))?;
+    stayed.got(&["x"])
+}
+
+pub(crate) async fn joining_twice_and_leaving_what_one_is_not_in_change_nothing(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    a.sockets_join(Target::room("x"), rooms(&["x", "new", "new"])).await?;
+    a.sockets_leave(Target::room("x"), rooms(&["never", "never"])).await?;
+    done(&a).await?;
+    probe(&a, "x").await?;
+    probe(&a, "new").await?;
+    socket.got_in_any_order(&["x", "new"])
+}
+
+pub(crate) async fn local_moves_only_sockets_of_its_node(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let (here, there) = (a.socket(["x"]).await?, b.socket(["x"]).await?);
+    a.sockets_join(Target::room("x").local(), rooms(&["new"])).await?;
+    a.sockets_leave(Target::room("x").local(), rooms(&["x"])).await?;
+    done(&a).await?;
+    probe(&a, "new").await?;
+    probe(&a, "x").await?;
+    here.got(&["new"])?;
+    there.got(&["x"])
+}
+
+pub(crate) async fn a_broadcast_right_after_an_awaited_join_elsewhere_is_delivered(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket([""; 0]).await?;
+    let names: Vec<_> = (0..40).map(|number| format!("room-{number}")).collect();
+    for name in &names {
+        b.sockets_join(Target::room(socket.room()), vec![Room::from(name.as_str())]).await?;
+        a.emit(Target::room(name.as_str()), name).await?;
+    }
+    a.settle().await?;
+    check_eq(sorted(socket.names()), sorted(names), "events at the client")
+}
+
+pub(crate) async fn a_broadcast_right_after_a_client_connects_elsewhere_is_delivered(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    for number in 0..40 {
+        let room = format!("room-{number}");
+        let socket = b.socket([room.as_str()]).await?;
+        a.emit(Target::room(room.as_str()), "to-room").await?;
+        a.emit(Target::room(socket.room()), "to-id").await?;
+        a.settle().await?;
+        socket.got_in_any_order(&["to-room", "to-id"])?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn a_broadcast_after_the_last_member_left_reaches_nobody(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    b.sockets_leave(Target::room(socket.room()), rooms(&["x"])).await?;
+    probe(&a, "x").await?;
+    socket.got(&[])?;
+    b.sockets_join(Target::room(socket.room()), rooms(&["x"])).await?;
+    probe(&a, "x").await?;
+    socket.got(&["x"])
+}
+
+pub(crate) async fn members_of_a_room_are_disconnected_on_every_node(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let gone = [a.socket(["x"]).await?, b.socket(["x"]).await?];
+    let stayed = [a.socket(["y"]).await?, b.socket(["x", "safe"]).await?];
+    a.disconnect_sockets(Target::room("x").except("safe"), false).await?;
+    for socket in &gone {
+        check_eq(socket.wait_for_disconnect().await?, false, "whether the connection was closed")?;
+    }
+    a.emit(Target::all(), "news").await?;
+    a.settle().await?;
+    gone.iter().try_for_each(|socket| socket.got(&[]))?;
+    stayed.iter().try_for_each(|socket| check_eq(socket.disconnected(), None, "whether others were disconnected"))?;
+    check_eq(fetched_ids(&a.fetch_sockets(Target::all()).await?), ids(&stayed), "sockets that are left")
+}
+
+pub(crate) async fn a_socket_of_another_node_is_disconnected_by_its_id(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let (gone, stayed) = (b.socket(["x"]).await?, b.socket(["x"]).await?);
+    a.disconnect_sockets(Target::room(gone.room()), false).await?;
+    gone.wait_for_disconnect().await?;
+    a.settle().await?;
+    check_eq(stayed.disconnected(), None, "whether another client was disconnected")
+}
+
+pub(crate) async fn disconnecting_closes_connections_if_asked_to(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?];
+    a.disconnect_sockets(Target::room("x"), true).await?;
+    for socket in &sockets {
+        check_eq(socket.wait_for_disconnect().await?, true, "whether the connection was closed")?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn local_disconnects_only_sockets_of_its_node(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let (here, there) = (a.socket(["x"]).await?, b.socket(["x"]).await?);
+    a.disconnect_sockets(Target::all().local(), false).await?;
+    a.settle().await?;
+    check_eq(here.disconnected(), Some(false), "whether the client here was disconnected")?;
+    check_eq(there.disconnected(), None, "whether the client elsewhere was disconnected")
+}
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort_unstable();
+    names
+}
