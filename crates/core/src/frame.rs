@@ -93,6 +93,12 @@ impl FrameBuilder {
         self.bytes.put_slice(message);
     }
 
+    /// Whether the frame would have at most so many bytes with one more message.
+    #[must_use]
+    pub fn fits(&self, message: &[u8], max_bytes: usize) -> bool {
+        self.bytes.len() + PER_MESSAGE + message.len() <= max_bytes
+    }
+
     /// Bytes of the frame so far.
     #[must_use]
     pub fn len(&self) -> usize {

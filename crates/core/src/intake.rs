@@ -101,7 +101,8 @@ impl Intake {
         None
     }
 
-    fn refused(&self, error: &Error) {
+    /// Counts what could not be understood.
+    pub fn refused(&self, error: &Error) {
         let counter = match error.kind() {
             ErrorKind::Unsupported => &self.counters.unknown_type,
             _ => &self.counters.malformed,

@@ -23,8 +23,8 @@ impl Buckets {
     /// The default number.
     pub const DEFAULT: Self = Self(256);
 
-    /// The largest number: more would be what buckets are meant to avoid.
-    pub const MAX: u16 = 4096;
+    /// The largest number: more would be what buckets are meant to avoid, and more channels than the engine keeps track of.
+    pub const MAX: u16 = 1023;
 
     /// So many buckets.
     ///
@@ -160,6 +160,12 @@ impl Interest {
         }
     }
 
+    /// Whether the broker delivers the bucket here.
+    #[must_use]
+    pub fn is_active(&self, bucket: Bucket) -> bool {
+        self.states.get(bucket.index()).is_some_and(|state| state.active)
+    }
+
     /// The connection is gone: the broker delivers nothing.
     pub fn deactivate_all(&mut self) {
         for state in &mut self.states {
@@ -277,8 +283,8 @@ mod tests {
 
     #[test]
     fn a_number_of_buckets_out_of_range_is_refused() {
-        assert!(Buckets::new(0).unwrap_err().to_string().contains("1 to 4096"));
-        assert!(Buckets::new(4097).is_err());
+        assert!(Buckets::new(0).unwrap_err().to_string().contains("1 to 1023"));
+        assert!(Buckets::new(1024).is_err());
         assert_eq!(Buckets::new(1).unwrap().of(&"any".into()), Some(Bucket(0)));
     }
 

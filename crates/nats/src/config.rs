@@ -1,0 +1,355 @@
+//! How to reach the servers, and what to do there.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use percent_encoding::percent_decode_str;
+use trunkline_core::{
+    Error, ErrorKind, Result,
+    interest::Buckets,
+    outbox::OutboxLimits,
+    settings::{Bytes, Query, redact},
+};
+
+/// Where the servers are and how nodes use them. All nodes of a cluster must agree on `prefix`, `buckets` and whether there is `history`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// The servers, as `host:port`; any of them will do, and the other servers of their cluster are learned from them. Default `localhost:4222`.
+    pub servers: Vec<String>,
+    /// Who connects. Default nobody in particular.
+    pub credentials: Credentials,
+    /// Encryption. Default: only if the server asks for it.
+    pub tls: Tls,
+    /// The first token of every subject. Clusters with different prefixes do not hear each other. Default `trunkline`.
+    pub prefix: String,
+    /// How rooms are spread over subjects.
+    pub buckets: Buckets,
+    /// How long a bucket without rooms stays subscribed. Default 10 s.
+    pub linger: Duration,
+    /// How long messages for a room go to all nodes after sockets of other nodes were asked to join it. Default 5 s.
+    pub join_grace: Duration,
+    /// Bounds of what waits to be sent.
+    pub outbox: OutboxLimits,
+    /// How long connecting, and everything else that needs an answer of the server, may take. Default 5 s.
+    pub connect_timeout: Duration,
+    /// How often an idle connection is probed. After two probes without an answer it counts as lost. Default 5 s.
+    pub ping_interval: Duration,
+    /// Frames that may wait for a node in the client, per subscription. Beyond it they are lost, which is reported as a gap. Default 32,768.
+    pub pending_frames: usize,
+    /// Keep broadcasts and sessions in JetStream, for clients that come back. Default off.
+    pub history: Option<HistoryConfig>,
+}
+
+/// What the history keeps. The first node of a cluster sets it up; the limits of an existing history are adapted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryConfig {
+    /// Frames to keep, of one or several messages each. Default 1,000,000.
+    pub frames: u64,
+    /// Bytes to keep. Default 256 MiB.
+    pub bytes: usize,
+    /// How long to keep them. Default 1 h.
+    pub ttl: Duration,
+    /// How many servers keep a copy. Default 1.
+    pub replicas: usize,
+    /// Whether they are kept in memory instead of on disk. Default off.
+    pub in_memory: bool,
+    /// How long a session can be restored, as `maxDisconnectionDuration` of Socket.IO. Default 2 min.
+    pub session_ttl: Duration,
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        Self {
+            frames: 1_000_000,
+            bytes: 256 << 20,
+            ttl: Duration::from_secs(3600),
+            replicas: 1,
+            in_memory: false,
+            session_ttl: Duration::from_secs(120),
+        }
+    }
+}
+
+/// How a connection says who it is.
+#[derive(Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Credentials {
+    /// Not at all.
+    #[default]
+    None,
+    /// By name and password.
+    Password {
+        /// The name.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// By a token.
+    Token(String),
+    /// By signing with the key of this seed (`SU…`).
+    NKey(String),
+    /// By a JWT and the key that belongs to it: the content of a credentials file.
+    Jwt(String),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Password { user, .. } => write!(f, "Password({user:?}, ***)"),
+            Self::Token(_) => f.write_str("Token(***)"),
+            Self::NKey(_) => f.write_str("NKey(***)"),
+            Self::Jwt(_) => f.write_str("Jwt(***)"),
+        }
+    }
+}
+
+/// Encryption of the connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Refuse servers without TLS. Otherwise the server decides.
+    pub required: bool,
+    /// Begin with TLS, before the server says anything; for servers set up with `handshake_first`.
+    pub first: bool,
+    /// PEM file with the authorities to trust, instead of those of the operating system.
+    pub ca: Option<PathBuf>,
+    /// PEM files with the client's certificate chain and key, for servers that ask for one.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            servers: vec!["localhost:4222".into()],
+            credentials: Credentials::None,
+            tls: Tls::default(),
+            prefix: "trunkline".into(),
+            buckets: Buckets::DEFAULT,
+            linger: Duration::from_secs(10),
+            join_grace: Duration::from_secs(5),
+            outbox: OutboxLimits::default(),
+            connect_timeout: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(5),
+            pending_frames: 32_768,
+            history: None,
+        }
+    }
+}
+
+impl Config {
+    /// Reads `nats://user:password@host:port,host:port?parameters`; the parameters stand in the README. `tls://` requires TLS.
+    ///
+    /// A name without a password is a token. Name, password and token are percent-decoded. Files with keys are read here.
+    ///
+    /// # Errors
+    /// `Config`, naming what is wrong and what is allowed, without secrets.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let (address, query) = url.split_once('?').unwrap_or((url, ""));
+        let (scheme, authority) = address.split_once("://").ok_or_else(|| no_address(url))?;
+        let (user_info, hosts) = match authority.rsplit_once('@') {
+            Some((user_info, hosts)) => (Some(user_info), hosts),
+            None => (None, authority),
+        };
+        let mut config = Self { servers: servers(hosts, url)?, ..Self::default() };
+        config.tls.required = match scheme {
+            "nats" => false,
+            "tls" => true,
+            _ => return Err(no_address(url)),
+        };
+        config.take_parameters(Query::parse(query), user_info)?;
+        Ok(config)
+    }
+
+    fn take_parameters(&mut self, mut query: Query, user_info: Option<&str>) -> Result<()> {
+        self.credentials = credentials(user_info, &mut query)?;
+        self.tls.required |= query.take("tls")?.unwrap_or(false);
+        self.tls.first = query.take("tls_first")?.unwrap_or(false);
+        self.tls.ca = query.take::<String>("tls_ca")?.map(PathBuf::from);
+        let certificate: Option<String> = query.take("tls_cert")?;
+        let key: Option<String> = query.take("tls_key")?;
+        self.tls.client = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+            (None, None) => None,
+            _ => return Err(wrong("tls_cert and tls_key go together")),
+        };
+        replace(&mut self.prefix, query.take("prefix")?);
+        if let Some(count) = query.take("buckets")? {
+            self.buckets = Buckets::new(count)?;
+        }
+        replace(&mut self.linger, query.take("linger")?);
+        replace(&mut self.join_grace, query.take("join_grace")?);
+        replace(&mut self.outbox.bytes, query.take("outbox_bytes")?.map(|Bytes(bytes)| bytes));
+        replace(&mut self.outbox.patience, query.take("outbox_patience")?);
+        replace(&mut self.connect_timeout, query.take("connect_timeout")?);
+        replace(&mut self.ping_interval, query.take("ping_interval")?);
+        replace(&mut self.pending_frames, query.take("pending_frames")?);
+        self.history = history(&mut query)?;
+        query.finish()?;
+        self.check()
+    }
+
+    /// What no type can say.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.servers.is_empty() {
+            return Err(wrong("no server is given"));
+        }
+        if self.prefix.is_empty() || self.prefix.len() > MAX_PREFIX {
+            return Err(wrong(format!("a prefix of {} bytes; allowed are 1 to {MAX_PREFIX}", self.prefix.len())));
+        }
+        if self.pending_frames == 0 || self.ping_interval.is_zero() || self.connect_timeout.is_zero() {
+            return Err(wrong("pending_frames, ping_interval and connect_timeout must not be 0"));
+        }
+        if let Some(history) = &self.history {
+            let is_zero = history.frames == 0 || history.bytes == 0 || history.session_ttl.is_zero();
+            if is_zero || !(1..=5).contains(&history.replicas) {
+                return Err(wrong("the history needs 1 to 5 replicas and limits above 0"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Stream names are limited to 255 characters, and escaping may triple the prefix.
+const MAX_PREFIX: usize = 64;
+
+fn replace<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn wrong(context: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Config, context)
+}
+
+fn no_address(url: &str) -> Error {
+    let context =
+        format!("{:?} names no NATS server; allowed is nats://user:password@host:port,host:port", redact(url));
+    Error::new(ErrorKind::Config, context)
+}
+
+fn servers(hosts: &str, url: &str) -> Result<Vec<String>> {
+    let hosts = hosts.strip_suffix('/').unwrap_or(hosts);
+    let checked = hosts.split(',').map(|host| server(host).ok_or_else(|| no_address(url)));
+    checked.collect()
+}
+
+/// `host:port`, with the default port if there is none.
+fn server(host: &str) -> Option<String> {
+    const DEFAULT_PORT: u16 = 4222;
+    // Lists of whole addresses are common.
+    let host = host.strip_prefix("nats://").or_else(|| host.strip_prefix("tls://")).unwrap_or(host);
+    let (name, port) = match host.rsplit_once(':') {
+        // The colons of a bare IPv6 address stand in brackets.
+        Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()?),
+        _ => (host, DEFAULT_PORT),
+    };
+    let is_plain =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@:[]".contains(&byte));
+    let is_bracketed = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'))
+        .is_some_and(|name| name.parse::<std::net::Ipv6Addr>().is_ok());
+    (is_plain(name) || is_bracketed).then(|| format!("{name}:{port}"))
+}
+
+/// Credentials are given once: before the host, or by one of the parameters.
+fn credentials(user_info: Option<&str>, query: &mut Query) -> Result<Credentials> {
+    let in_address = match user_info.map(|user_info| user_info.split_once(':').ok_or(user_info)) {
+        None => None,
+        Some(Ok((user, password))) => {
+            Some(Credentials::Password { user: decoded(user)?, password: decoded(password)? })
+        }
+        Some(Err(token)) => Some(Credentials::Token(decoded(token)?)),
+    };
+    let token = query.take("token")?.map(Credentials::Token);
+    let nkey = file(query, "nkey_file")?.map(|seed| Credentials::NKey(seed.trim().to_owned()));
+    let jwt = file(query, "credentials_file")?.map(Credentials::Jwt);
+    let mut given = [in_address, token, nkey, jwt].into_iter().flatten();
+    let credentials = given.next().unwrap_or_default();
+    if given.next().is_some() {
+        return Err(wrong(
+            "credentials are given more than once: allowed is one of user and password, token, nkey_file, credentials_file",
+        ));
+    }
+    Ok(credentials)
+}
+
+fn decoded(text: &str) -> Result<String> {
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded.map(String::from).map_err(|_| wrong("user, password and token must be UTF-8"))
+}
+
+fn file(query: &mut Query, name: &'static str) -> Result<Option<String>> {
+    let Some(path) = query.take::<String>(name)? else { return Ok(None) };
+    match std::fs::read_to_string(&path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) => Err(wrong(format!("parameter {name:?}: {path:?} cannot be read")).with_source(error)),
+    }
+}
+
+fn history(query: &mut Query) -> Result<Option<HistoryConfig>> {
+    let is_on = query.take("history")?.unwrap_or(false);
+    let mut history = HistoryConfig::default();
+    replace(&mut history.frames, query.take("history_frames")?);
+    replace(&mut history.bytes, query.take("history_bytes")?.map(|Bytes(bytes)| bytes));
+    replace(&mut history.ttl, query.take("history_ttl")?);
+    replace(&mut history.replicas, query.take("history_replicas")?);
+    replace(&mut history.in_memory, query.take("history_in_memory")?);
+    replace(&mut history.session_ttl, query.take("session_ttl")?);
+    Ok(is_on.then_some(history))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(url: &str) -> String {
+        Config::from_url(url).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_address_has_servers_credentials_and_parameters() {
+        let url = "nats://app:p%40ss@a:1,b,[::1]:5?prefix=chat&buckets=16&linger=1s&outbox_bytes=1MiB&history=on&session_ttl=10s";
+        let config = Config::from_url(url).unwrap();
+        assert_eq!(config.servers, ["a:1", "b:4222", "[::1]:5"]);
+        assert_eq!(Config::from_url("nats://a:1,nats://b").unwrap().servers, ["a:1", "b:4222"]);
+        assert_eq!(config.credentials, Credentials::Password { user: "app".into(), password: "p@ss".into() });
+        assert_eq!((config.prefix.as_str(), config.buckets.count()), ("chat", 16));
+        assert_eq!((config.linger, config.outbox.bytes), (Duration::from_secs(1), 1 << 20));
+        assert_eq!(config.history.unwrap().session_ttl, Duration::from_secs(10));
+        assert!(Config::from_url("tls://a").unwrap().tls.required);
+        assert_eq!(Config::from_url("nats://localhost").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn a_name_without_a_password_is_a_token() {
+        let config = Config::from_url("nats://s3cret@a").unwrap();
+        assert_eq!(config.credentials, Credentials::Token("s3cret".into()));
+        assert_eq!(Config::from_url("nats://a?token=s3cret").unwrap(), config);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_is_allowed() {
+        assert!(refused("nats://").contains("allowed is nats://"));
+        assert!(refused("redis://a").contains("allowed is nats://"));
+        assert!(refused("nats://a:port").contains("names no NATS server"));
+        assert!(refused("nats://a?bukets=1").contains("buckets"));
+        assert!(refused("nats://a?buckets=0").contains("1 to 1023"));
+        assert!(refused("nats://a?prefix=").contains("text that is not empty"));
+        assert!(refused("nats://a?tls_cert=x").contains("go together"));
+        assert!(refused("nats://u:p@a?token=t").contains("more than once"));
+        assert!(refused("nats://a?nkey_file=/nowhere").contains("cannot be read"));
+        assert!(refused("nats://a?history=on&history_replicas=9").contains("1 to 5 replicas"));
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let config = Config::from_url("nats://app:s3cret@a").unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"));
+        let config = Config::from_url("nats://a?token=s3cret").unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"));
+        assert!(!refused("nats://app:s3cret@").contains("s3cret"));
+        assert!(!refused("nats://s3cret@").contains("s3cret"));
+    }
+}

@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+
+mod attachment;
+mod config;
+mod connection;
+mod keeper;
+mod life;
+mod merge;
+mod place;
+mod reader;
+mod shared;
+mod subjects;
+mod tls;
+mod transport;
+mod writer;
+
+pub use crate::{
+    config::{Config, Credentials, HistoryConfig, Tls},
+    transport::connect,
+};

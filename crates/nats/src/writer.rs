@@ -1,0 +1,241 @@
+//! From the queue to the server: everything that is queued goes into as few frames as order allows.
+//!
+//! A frame stays here until the server has processed it, which a mark that it echoes tells; what is left when a connection breaks is sent again over the next one,
+//! with the same numbers, so that receivers drop what they have.
+
+use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
+
+use async_nats::Subject;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use trunkline_core::{Result, frame::FrameBuilder};
+
+use crate::{connection::Connection, shared::Shared};
+
+/// An encoded message on its way to a subject.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) subject: Subject,
+    pub(crate) message: Vec<u8>,
+}
+
+/// Messages of one run share a frame up to this size, so that a receiver need not wait long for the whole of it.
+const FRAME_BYTES: usize = 32 << 10;
+
+/// What is taken from the queue at once.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// How long what is queued may still be sent once the transport is closed.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// When the server is changed without need, what went over the old one gets this head start on its way through the cluster.
+const HEAD_START: Duration = Duration::from_millis(100);
+
+/// A frame that the server may not have processed yet.
+#[derive(Debug)]
+struct Sent {
+    number: u64,
+    subject: Subject,
+    frame: Bytes,
+    /// As the queue counts.
+    bytes: usize,
+}
+
+type Mark = BoxFuture<'static, Result<()>>;
+
+/// The task that writes.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    line: watch::Receiver<Option<Arc<Connection>>>,
+    unconfirmed: VecDeque<Sent>,
+    next_number: u64,
+}
+
+/// Why a connection is no longer written to.
+enum End {
+    /// It is gone, or will be.
+    Connection,
+    /// There is nothing more to write.
+    Queue,
+}
+
+impl Writer {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let line = shared.outgoing.subscribe();
+        Self { shared, line, unconfirmed: VecDeque::new(), next_number: 1 }
+    }
+
+    /// Runs until the queue is closed and empty, or for a moment longer if the server takes nothing any more.
+    pub(crate) async fn run(mut self) {
+        let closing = self.shared.closing.clone();
+        let overdue = async {
+            closing.cancelled().await;
+            sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            () = self.write_until_closed() => {}
+            () = overdue => {}
+        }
+        if !self.unconfirmed.is_empty() {
+            tracing::debug!(frames = self.unconfirmed.len(), "closed before everything was sent");
+        }
+        self.shared.writer_ended.cancel();
+    }
+
+    async fn write_until_closed(&mut self) {
+        while let Some(connection) = self.next_connection().await {
+            if self.send_again(&connection).await.is_err() {
+                continue;
+            }
+            if matches!(self.serve(&connection).await, End::Queue) {
+                return;
+            }
+        }
+    }
+
+    /// `None` if there will be none, or not soon enough to wait for it while closing.
+    async fn next_connection(&mut self) -> Option<Arc<Connection>> {
+        loop {
+            if let Some(connection) = self.line.borrow_and_update().clone().filter(|connection| !connection.has_ended())
+            {
+                return Some(connection);
+            }
+            tokio::select! {
+                changed = self.line.changed() => changed.ok()?,
+                () = self.shared.closing.cancelled() => return None,
+            }
+        }
+    }
+
+    async fn send_again(&mut self, connection: &Connection) -> Result<()> {
+        for sent in &self.unconfirmed {
+            send(connection, sent).await?;
+        }
+        Ok(())
+    }
+
+    async fn serve(&mut self, connection: &Arc<Connection>) -> End {
+        let shared = Arc::clone(&self.shared);
+        let mut batch = Vec::new();
+        let mut mark: Option<(u64, Mark)> = None;
+        loop {
+            if mark.is_none()
+                && let Some(last) = self.unconfirmed.back()
+            {
+                let connection = Arc::clone(connection);
+                mark = Some((last.number, Box::pin(async move { connection.round_trip().await })));
+            }
+            tokio::select! {
+                biased;
+                result = echo(&mut mark) => {
+                    match result {
+                        (number, Ok(())) => self.confirmed(number),
+                        (_, Err(_)) => return End::Connection,
+                    }
+                    mark = None;
+                }
+                () = replaced(&mut self.line, connection) => return self.hand_over(connection).await,
+                taken = shared.outbox.take(&mut batch, BATCH_BYTES) => match taken {
+                    Some(_) => if self.write(connection, &mut batch).await.is_err() {
+                        return End::Connection;
+                    },
+                    None if self.unconfirmed.is_empty() => return End::Queue,
+                    // Nothing comes any more: what is left is to hear that everything has arrived.
+                    None => return self.finish(connection).await,
+                },
+            }
+        }
+    }
+
+    /// Waits for the last mark.
+    async fn finish(&mut self, connection: &Connection) -> End {
+        match connection.round_trip().await {
+            Ok(()) => {
+                self.confirmed(u64::MAX);
+                End::Queue
+            }
+            Err(_) => End::Connection,
+        }
+    }
+
+    /// Lets go of a connection that still stands, without letting what follows overtake what it carries.
+    async fn hand_over(&mut self, connection: &Connection) -> End {
+        if !connection.has_ended()
+            && let Ok(Ok(())) = timeout(HEAD_START * 10, connection.round_trip()).await
+        {
+            self.confirmed(u64::MAX);
+            sleep(HEAD_START).await;
+        }
+        End::Connection
+    }
+
+    fn confirmed(&mut self, number: u64) {
+        let mut bytes = 0;
+        while let Some(sent) = self.unconfirmed.pop_front_if(|sent| sent.number <= number) {
+            bytes += sent.bytes;
+        }
+        self.shared.outbox.release(bytes);
+    }
+
+    /// Puts the messages into frames and sends them. All of them count as sent even if the connection breaks: they will be sent again.
+    async fn write(&mut self, connection: &Connection, batch: &mut Vec<Item>) -> Result<()> {
+        let first = self.unconfirmed.len();
+        self.frame(batch, connection.max_payload().min(FRAME_BYTES));
+        for sent in self.unconfirmed.range(first..) {
+            send(connection, sent).await?;
+        }
+        Ok(())
+    }
+
+    /// One frame per run of messages to one subject.
+    fn frame(&mut self, batch: &mut Vec<Item>, max_bytes: usize) {
+        let mut items = batch.drain(..).peekable();
+        while let Some(Item { subject, message }) = items.next() {
+            let mut bytes = message.len();
+            let mut frame = FrameBuilder::new(self.shared.connector.sender, self.next_number, bytes);
+            frame.push(&message);
+            let fits =
+                |frame: &FrameBuilder, item: &Item| item.subject == subject && frame.fits(&item.message, max_bytes);
+            while let Some(item) = items.next_if(|item| fits(&frame, item)) {
+                bytes += item.message.len();
+                frame.push(&item.message);
+            }
+            self.unconfirmed.push_back(Sent { number: self.next_number, subject, frame: frame.finish(), bytes });
+            self.next_number += 1;
+        }
+    }
+}
+
+async fn send(connection: &Connection, sent: &Sent) -> Result<()> {
+    if sent.frame.len() > connection.max_payload() {
+        // It was queued for another server. Trying it would cost the connection, again and again.
+        tracing::error!(
+            bytes = sent.frame.len(),
+            server = connection.server,
+            "a message is too large for this server: dropped"
+        );
+        return Ok(());
+    }
+    connection.publish(sent.subject.clone(), sent.frame.clone()).await
+}
+
+async fn echo(mark: &mut Option<(u64, Mark)>) -> (u64, Result<()>) {
+    match mark {
+        Some((number, echo)) => (*number, echo.await),
+        None => pending().await,
+    }
+}
+
+/// Returns when there is another connection to write to, or none.
+async fn replaced(line: &mut watch::Receiver<Option<Arc<Connection>>>, connection: &Connection) {
+    let is_other =
+        |latest: &Option<Arc<Connection>>| latest.as_ref().is_none_or(|latest| latest.number != connection.number);
+    if line.wait_for(is_other).await.is_err() {
+        pending::<()>().await;
+    }
+}
