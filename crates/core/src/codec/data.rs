@@ -153,17 +153,17 @@ fn write_answer(writer: &mut impl Writer, answer: &Answer) -> Scan<()> {
 /// # Errors
 /// `Malformed`, naming the field.
 pub fn read<'a>(reader: &mut impl Reader<'a>, kind: Kind, from: Option<&NodeId>) -> Result<Body> {
-    if !kind.has_data() {
-        reader.skip().map_err(|fault| fault.at("data"))?;
-        return body_without_data(kind).ok_or_else(|| Fault::Missing.at("data"));
-    }
     let (mut body, _) = read_marking_surprises(reader, kind)?;
     name_node(&mut body, from);
     Ok(body)
 }
 
-/// As [`read`]. True if there was a container that this kind of message does not have; see [`peek`](super::peek()).
+/// As [`read`], without naming a node. True if there was a container that this kind of message does not have; see [`peek`](super::peek()).
 pub(super) fn read_marking_surprises<'a>(reader: &mut impl Reader<'a>, kind: Kind) -> Result<(Body, bool)> {
+    if let Some(body) = body_without_data(kind) {
+        reader.skip().map_err(|fault| fault.at("data"))?;
+        return Ok((body, false));
+    }
     let mut fields = Fields::default();
     let mut map = reader.begin_map().map_err(|fault| fault.at("data"))?;
     while let Some(key) = reader.next_key(&mut map).map_err(|fault| fault.at("data"))? {

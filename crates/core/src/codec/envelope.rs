@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::{
-    Body, BodyRef, Header, JsonReader, Kind, MsgPackReader, Shape, Writer, data, peek,
-    reader::{Reader, set},
+    Body, BodyRef, JsonReader, Kind, MsgPackReader, Shape, Writer, data, peek,
+    reader::{Reader, set, whole},
     text,
 };
 use crate::{
@@ -34,26 +34,14 @@ pub struct Decoded {
 /// `Unsupported` for a type of message that we do not know; `Malformed`, naming the field, for everything else.
 pub fn decode(bytes: &Bytes) -> Result<Decoded> {
     let (decoded, surprise) = if bytes.first() == Some(&b'{') {
-        let text = text(bytes.clone())?;
-        let mut reader = JsonReader::new(&text);
-        let decoded = read(&mut reader)?;
-        reader.end().map_err(|fault| fault.at("message"))?;
-        decoded
+        whole(JsonReader::new(&text(bytes.clone())?), read)?
     } else {
-        let mut reader = MsgPackReader::new(bytes);
-        let decoded = read(&mut reader)?;
-        reader.end().map_err(|fault| fault.at("message"))?;
-        decoded
+        whole(MsgPackReader::new(bytes), read)?
     };
-    if surprise { without_contradiction(bytes, decoded) } else { Ok(decoded) }
-}
-
-/// A message with containers where none belong may be made to look, from its ends, like another one. What both readings agree on is fine.
-fn without_contradiction(bytes: &Bytes, decoded: Decoded) -> Result<Decoded> {
-    match peek(bytes) {
-        Some(header) if !header.describes(&decoded) => Err(Error::malformed("message: can be read in two ways")),
-        _ => Ok(decoded),
+    if surprise && let Some(header) = peek(bytes) {
+        header.check(&decoded)?;
     }
+    Ok(decoded)
 }
 
 /// Writes a message without its end, so that fields can be added.
@@ -237,19 +225,4 @@ fn read_counters<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<Stamp>> {
 
 fn read_buckets<'a>(reader: &mut impl Reader<'a>) -> Scan<u16> {
     reader.number()?.as_u64().and_then(|buckets| u16::try_from(buckets).ok()).ok_or(Fault::Range)
-}
-
-impl Header {
-    /// Whether this is what decoding the whole message tells.
-    fn describes(&self, decoded: &Decoded) -> bool {
-        let room = match &decoded.body {
-            Body::Message(Message::Broadcast { request: None, target, .. }) => target.single_room(),
-            _ => None,
-        };
-        self.from == decoded.from
-            && self.namespace == decoded.namespace
-            && self.stamp == decoded.stamp
-            && Some(self.kind) == BodyRef::from(&decoded.body).kind()
-            && (self.room.is_none() || self.room.as_ref() == room)
-    }
 }

@@ -29,7 +29,7 @@ pub use self::{
     envelope::{Decoded, decode},
     frame::Frame,
     kind::{BINARY_KINDS, BINARY_KINDS_POSTGRES, Kind},
-    peek::{Header, peek},
+    peek::{Header, peek, peek_room},
     reader::{Container, JsonReader, MsgPackReader, Reader, Shape},
     writer::{Field, Writer},
 };
@@ -38,6 +38,7 @@ use crate::{
     id::{Namespace, NodeId},
     payload::{ByteString, Rules, json, msgpack},
 };
+use reader::whole;
 
 /// How messages are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,23 +90,21 @@ pub fn encode_data<'a>(format: Format, body: impl Into<BodyRef<'a>>) -> Result<O
     Ok(Some(out))
 }
 
-/// Decodes a `data` object, JSON or MessagePack, of a message of known type. `from` is the sender; it becomes the node of fetched sockets.
+/// Decodes the `data` object, JSON or MessagePack, of a message of known type. `from` is the sender; it becomes the node of fetched sockets.
 ///
 /// # Errors
 /// `Malformed`, naming the field.
 pub fn decode_data(kind: Kind, from: Option<&NodeId>, data: &Bytes) -> Result<Body> {
-    if data.first() == Some(&b'{') {
-        let text = text(data.clone())?;
-        let mut reader = JsonReader::new(&text);
-        let body = data::read(&mut reader, kind, from)?;
-        reader.end().map_err(|fault| fault.at("data"))?;
-        Ok(body)
+    let (mut body, surprise) = if data.first() == Some(&b'{') {
+        whole(JsonReader::new(&text(data.clone())?), |reader| data::read_marking_surprises(reader, kind))?
     } else {
-        let mut reader = MsgPackReader::new(data);
-        let body = data::read(&mut reader, kind, from)?;
-        reader.end().map_err(|fault| fault.at("data"))?;
-        Ok(body)
+        whole(MsgPackReader::new(data), |reader| data::read_marking_surprises(reader, kind))?
+    };
+    if surprise {
+        peek::check_room(peek_room(kind, data).as_ref(), &body)?;
     }
+    data::name_node(&mut body, from);
+    Ok(body)
 }
 
 /// Whether the message has binary, at any depth, and is of one of the `kinds` of which a wire sends binary as MessagePack

@@ -3,14 +3,15 @@
 use bytes::Bytes;
 
 use super::{
-    Kind,
+    Body, BodyRef, Decoded, Kind,
     envelope::{read_kind, read_namespace, read_node, read_stamp},
     opts,
     reader::{Container, JsonReader, MsgPackReader, Reader, Shape, set},
 };
 use crate::{
+    error::{Error, Result},
     id::{Namespace, NodeId},
-    message::Stamp,
+    message::{Message, Stamp},
     payload::{ByteString, Scan},
     room::Room,
 };
@@ -40,6 +41,31 @@ pub fn peek(bytes: &Bytes) -> Option<Header> {
     if bytes.first() == Some(&b'{') { peek_json(bytes) } else { peek_msgpack(bytes) }
 }
 
+impl Header {
+    /// Refuses a message with containers where none belong, by which it was made to look from its ends like another one. What both
+    /// readings agree on is fine.
+    pub(super) fn check(&self, decoded: &Decoded) -> Result<()> {
+        let agree = self.from == decoded.from
+            && self.namespace == decoded.namespace
+            && self.stamp == decoded.stamp
+            && Some(self.kind) == BodyRef::from(&decoded.body).kind();
+        if agree { check_room(self.room.as_ref(), &decoded.body) } else { Err(contradiction()) }
+    }
+}
+
+/// As [`Header::check`], of what [`peek_room`] tells.
+pub(super) fn check_room(peeked: Option<&Room>, body: &Body) -> Result<()> {
+    let room = match body {
+        Body::Message(Message::Broadcast { request: None, target, .. }) => target.single_room(),
+        _ => None,
+    };
+    if peeked.is_none() || peeked == room { Ok(()) } else { Err(contradiction()) }
+}
+
+fn contradiction() -> Error {
+    Error::malformed("message: can be read in two ways")
+}
+
 /// How far from the end the sender is looked for: ids and namespaces are short.
 const TAIL_WINDOW: usize = 1024;
 
@@ -53,14 +79,19 @@ fn peek_json(bytes: &Bytes) -> Option<Header> {
     let tail_at = if kind.has_data() { rfind(bytes, b",\"uid\":", TAIL_WINDOW)? } else { after_type };
     let tail = ByteString::try_from(bytes.slice(tail_at + 1..)).ok()?;
     let fields = Fields::read_tail(&mut JsonReader::new(&tail))?;
-    let data = bytes.slice(after_type..tail_at);
-    if kind.has_data() && !(data.starts_with(b",\"data\":{") && data.ends_with(b"}")) {
+    fields.namespace.as_ref()?;
+    if !kind.has_data() {
+        return Some(fields.into_header(kind, None));
+    }
+    let between = &bytes[after_type..tail_at];
+    if !(between.starts_with(DATA) && between.ends_with(b"}")) {
         return None;
     }
-    fields.namespace.as_ref()?;
-    let room = if kind == Kind::Broadcast { peek_room(&data) } else { None };
+    let room = peek_room(kind, &bytes.slice(after_type + DATA.len()..tail_at));
     Some(fields.into_header(kind, room))
 }
+
+const DATA: &[u8] = b",\"data\":";
 
 /// The type, and where its number ends.
 fn peek_kind(bytes: &[u8]) -> Option<(Kind, usize)> {
@@ -73,13 +104,27 @@ fn peek_kind(bytes: &[u8]) -> Option<(Kind, usize)> {
     Kind::from_number(value).filter(|_| ends).map(|kind| (kind, after))
 }
 
-/// The room in `,"data":{"packet":{…},"opts":{…}}`. Between packet and opts there is no request id, and nothing follows the opts.
-fn peek_room(data: &Bytes) -> Option<Room> {
-    const OPTS: &[u8; 8] = b",\"opts\":";
-    if !data.starts_with(b",\"data\":{\"packet\":{\"type\":2,\"data\":[") {
+/// Reads the room of a message of which the `data` object stands alone, as in [`Header::room`].
+///
+/// Like [`peek`] it is never wrong: [`decode_data`](super::decode_data) refuses what looks different from its ends than it is.
+#[must_use]
+pub fn peek_room(kind: Kind, data: &Bytes) -> Option<Room> {
+    if kind != Kind::Broadcast {
         return None;
     }
-    let at = rfind(data, OPTS, OPTS_WINDOW)?;
+    if data.first() == Some(&b'{') {
+        return peek_json_room(data);
+    }
+    let mut reader = MsgPackReader::new(data);
+    let room = read_room(&mut reader).ok()?;
+    reader.end().ok().and(room)
+}
+
+/// The room in `{"packet":{…},"opts":{…}}`. Between packet and opts there is no request id, and nothing follows the opts.
+fn peek_json_room(data: &Bytes) -> Option<Room> {
+    const OPTS: &[u8] = b",\"opts\":";
+    let ends = data.starts_with(b"{\"packet\":{\"type\":2,\"data\":[") && data.ends_with(b"}");
+    let at = rfind(data, OPTS, OPTS_WINDOW).filter(|_| ends)?;
     if data[..at].last() != Some(&b'}') {
         return None;
     }
@@ -90,10 +135,17 @@ fn peek_room(data: &Bytes) -> Option<Room> {
     target.single_room().cloned()
 }
 
-/// Where `needle` begins last, among the last `window` bytes.
-fn rfind<const N: usize>(bytes: &[u8], needle: &[u8; N], window: usize) -> Option<usize> {
+/// Where `needle`, which begins with a comma, begins last among the last `window` bytes.
+fn rfind(bytes: &[u8], needle: &[u8], window: usize) -> Option<usize> {
     let start = bytes.len().saturating_sub(window);
-    bytes[start..].windows(N).rposition(|candidate| candidate == needle).map(|at| start + at)
+    let mut end = bytes.len();
+    loop {
+        let comma = start + bytes[start..end].iter().rposition(|&byte| byte == b',')?;
+        if bytes[comma..].starts_with(needle) {
+            return Some(comma);
+        }
+        end = comma;
+    }
 }
 
 /// From front to back: values are skipped by their length.

@@ -6,7 +6,10 @@ mod msgpack;
 use std::borrow::Cow;
 
 pub use self::{json::JsonReader, msgpack::MsgPackReader};
-use crate::payload::{Fault, Number, Payload, Scan};
+use crate::{
+    error::Result,
+    payload::{Fault, Number, Payload, Scan},
+};
 
 /// Reads encoded data value by value, from front to back. A clone is a bookmark.
 pub trait Reader<'a>: Clone {
@@ -39,6 +42,9 @@ pub trait Reader<'a>: Clone {
 
     /// Consumes any value and keeps it, without copying where the encoding is one of [`Payload`]'s own.
     fn payload(&mut self) -> Scan<Payload>;
+
+    /// Nothing but white space may follow.
+    fn end(&mut self) -> Scan<()>;
 
     /// Consumes null or any other value; `None` for null.
     fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Scan<T>) -> Scan<Option<T>> {
@@ -118,6 +124,13 @@ impl Container {
     pub fn started(&self) -> bool {
         self.started
     }
+}
+
+/// Reads a value that is everything there is.
+pub(super) fn whole<'a, R: Reader<'a>, T>(mut reader: R, read: impl FnOnce(&mut R) -> Result<T>) -> Result<T> {
+    let value = read(&mut reader)?;
+    reader.end().map_err(|fault| fault.at("message"))?;
+    Ok(value)
 }
 
 /// Keeps the value of a field that may occur once.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*, sample::Index};
 use trunkline_core::{
-    codec::{self, Body, BodyRef},
+    codec::{self, Body, BodyRef, Kind},
     message::Message,
 };
 
@@ -27,6 +27,14 @@ fn check_agreement(bytes: &Bytes) {
         };
         assert_eq!(target.single_room(), Some(&room));
     }
+}
+
+/// The same for a `data` object that stands alone.
+fn check_agreement_on_room(data: &Bytes) {
+    let Some(room) = codec::peek_room(Kind::Broadcast, data) else { return };
+    let Ok(Body::Message(message)) = codec::decode_data(Kind::Broadcast, None, data) else { return };
+    let Message::Broadcast { request: None, target, .. } = message else { panic!("a room of {message:?}") };
+    assert_eq!(target.single_room(), Some(&room));
 }
 
 /// Fields of a message and of its data, right and wrong ones.
@@ -69,13 +77,17 @@ fn selection(fields: &'static [&'static str], max: usize) -> impl Strategy<Value
     vec(prop::sample::select(fields), 0..max)
 }
 
+/// The layout of an official `data` object, with fields added anywhere.
+fn nearly_official_data() -> impl Strategy<Value = String> {
+    let fields = || selection(&DATA, 2);
+    (fields(), fields(), fields()).prop_map(|(before, between, after)| {
+        object(&[&before[..], &[DATA[0]], &between[..], &[DATA[5]], &after[..]].concat())
+    })
+}
+
 /// The layout of an official message, with fields added anywhere.
 fn nearly_official() -> impl Strategy<Value = String> {
-    let fields = || selection(&DATA, 2);
-    let data = (fields(), fields(), fields()).prop_map(|(before, between, after)| {
-        object(&[&before[..], &[DATA[0]], &between[..], &[DATA[5]], &after[..]].concat())
-    });
-    let data = prop_oneof![1 => Just(object(&[DATA[0], DATA[5]])), 2 => data];
+    let data = prop_oneof![1 => Just(object(&[DATA[0], DATA[5]])), 2 => nearly_official_data()];
     (data, selection(&TOP, 2), selection(&TOP, 3), selection(&TOP, 2)).prop_map(|(data, before, between, after)| {
         let data = format!(r#""data":{data}"#);
         let official = [&[TOP[4]], &before[..], &[&*data], &between[..], &[TOP[0], TOP[2]], &after[..]].concat();
@@ -100,6 +112,12 @@ proptest! {
         let text = object(&top);
         check_agreement(&Bytes::from(text.clone()));
         check_agreement(&packed(&text));
+    }
+
+    #[test]
+    fn fields_added_to_data_alone_do_not_deceive(data in nearly_official_data()) {
+        check_agreement_on_room(&Bytes::from(data.clone()));
+        check_agreement_on_room(&packed(&data));
     }
 
     #[test]

@@ -22,11 +22,6 @@ impl<'a> JsonReader<'a> {
         Self { source, scanner: Scanner::new(source, 0) }
     }
 
-    /// Nothing but white space may follow.
-    pub fn end(&mut self) -> Scan<()> {
-        self.scanner.end()
-    }
-
     fn begin(&mut self, bracket: u8) -> Scan<Container> {
         if self.scanner.peek()? != bracket {
             return Err(Fault::Unexpected);
@@ -100,6 +95,10 @@ impl<'a> Reader<'a> for JsonReader<'a> {
 
     fn skip(&mut self) -> Scan<()> {
         self.scanner.skip()
+    }
+
+    fn end(&mut self) -> Scan<()> {
+        self.scanner.end()
     }
 
     fn payload(&mut self) -> Scan<Payload> {

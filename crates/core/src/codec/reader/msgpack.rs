@@ -23,11 +23,6 @@ impl<'a> MsgPackReader<'a> {
     pub fn new(source: &'a Bytes) -> Self {
         Self { source, scanner: Scanner::new(source, 0) }
     }
-
-    /// Nothing may follow.
-    pub fn end(&self) -> Scan<()> {
-        self.scanner.end()
-    }
 }
 
 impl<'a> Reader<'a> for MsgPackReader<'a> {
@@ -91,6 +86,10 @@ impl<'a> Reader<'a> for MsgPackReader<'a> {
 
     fn skip(&mut self) -> Scan<()> {
         self.scanner.skip().map(|_| ())
+    }
+
+    fn end(&mut self) -> Scan<()> {
+        self.scanner.end()
     }
 
     fn payload(&mut self) -> Scan<Payload> {
