@@ -81,6 +81,11 @@ impl Delivery {
         matches!(self, Self::Message { .. } | Self::Skipped { .. })
     }
 
+    /// Whether it is a heartbeat or a leave: small, and without them nodes that live would seem dead. A full inbox has a reserve for them.
+    fn is_presence(&self) -> bool {
+        matches!(self, Self::Message { message, .. } if !message.is_numbered())
+    }
+
     /// Whether it makes rooms wanted that were not.
     fn is_join(&self) -> bool {
         matches!(self, Self::Message { message: Message::Join { .. }, .. })
@@ -299,7 +304,8 @@ impl Queue {
         if self.closed {
             return false;
         }
-        if delivery.is_droppable() && self.is_full() {
+        let has_room = !self.is_full() || (delivery.is_presence() && self.has_reserve());
+        if delivery.is_droppable() && !has_room {
             self.overflow(delivery);
             return false;
         }
@@ -308,9 +314,13 @@ impl Queue {
         true
     }
 
+    fn has_reserve(&self) -> bool {
+        self.deliveries.len() < self.limits.messages.saturating_mul(2)
+    }
+
     fn overflow(&mut self, delivery: Delivery) {
         let (from, stamp, lost) = match delivery {
-            Delivery::Message { from, stamp, .. } => (from, stamp, true),
+            Delivery::Message { from, stamp, message, .. } => (from, stamp, message.is_numbered()),
             Delivery::Skipped { from, stamp } => (Some(from), stamp, false),
             _ => return,
         };
@@ -339,13 +349,15 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::Target;
 
     fn skipped(number: u64) -> Delivery {
         Delivery::Skipped { from: NodeId::new("a").unwrap(), stamp: Some(Stamp { channel: Channel::ALL, number }) }
     }
 
     fn message() -> Delivery {
-        Delivery::Message { from: None, stamp: None, offset: None, message: Message::Leaving }
+        let message = Message::Leave { target: Target::all(), rooms: Vec::new() };
+        Delivery::Message { from: None, stamp: None, offset: None, message }
     }
 
     #[tokio::test]
@@ -366,6 +378,16 @@ mod tests {
         };
         assert_eq!(batch, [message(), message(), Delivery::Overflow(expected), Delivery::Connected]);
         assert_eq!(counters.snapshot().inbox_overflow, 2);
+    }
+
+    #[tokio::test]
+    async fn a_full_inbox_has_a_reserve_for_signs_of_life() {
+        let leave = || Delivery::Message { from: None, stamp: None, offset: None, message: Message::Leaving };
+        let (sender, mut inbox) = inbox(InboxLimits { messages: 1, bytes: 1 << 20 }, Arc::default());
+        sender.push([message(), leave(), leave()]);
+        let mut batch = VecDeque::new();
+        assert!(inbox.next_batch(&mut batch).await);
+        assert_eq!(batch, [message(), leave(), Delivery::Overflow(Overflow::default())]);
     }
 
     #[tokio::test]
@@ -395,7 +417,7 @@ mod tests {
             from: None,
             stamp: None,
             offset: None,
-            message: Message::Join { target: crate::target::Target::all(), rooms: vec!["x".into()] },
+            message: Message::Join { target: Target::all(), rooms: vec!["x".into()] },
         };
         let wants = || sender.wants(&Nothing, &"x".into());
         assert!(!wants());

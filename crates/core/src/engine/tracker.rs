@@ -85,8 +85,7 @@ impl Tracker {
 
     /// Judges the number of a message that arrived, and remembers it.
     pub(super) fn arrived(&mut self, now: Instant, from: &NodeId, stamp: Stamp) -> Verdict {
-        let Some(line) = self.sender(now, from).line_mut(stamp.channel) else { return Verdict::Fresh };
-        match line.advance(stamp.number) {
+        match self.advance(now, from, stamp) {
             None => Verdict::Repeat,
             Some(0) => Verdict::Fresh,
             Some(missing) => Verdict::Hole(missing),
@@ -95,9 +94,15 @@ impl Tracker {
 
     /// Skips `count` numbers up to `last`, whose loss was reported by other means. Returns how many more are missing before it.
     pub(super) fn skip(&mut self, now: Instant, from: &NodeId, last: Stamp, count: u64) -> u64 {
-        let Some(line) = self.sender(now, from).line_mut(last.channel) else { return 0 };
-        let missing = line.advance(last.number).unwrap_or(0);
+        let missing = self.advance(now, from, last).unwrap_or(0);
         missing.saturating_sub(count.saturating_sub(1))
+    }
+
+    /// How many numbers are missing before this one; `None` if it is a repeat.
+    fn advance(&mut self, now: Instant, from: &NodeId, stamp: Stamp) -> Option<u64> {
+        let is_subscribed = self.subscribed.contains(&stamp.channel);
+        let Some(line) = self.sender(now, from).line_mut(stamp.channel) else { return Some(0) };
+        line.advance(stamp.number, is_subscribed)
     }
 
     /// Takes over the counters of a heartbeat. The first ones of a channel are its baseline; those that are ahead of what arrived are
@@ -200,13 +205,13 @@ impl Sender {
 
 impl Line {
     /// Message `number` is here. Returns how many are missing before it; `None` if it is a repeat.
-    fn advance(&mut self, number: u64) -> Option<u64> {
+    fn advance(&mut self, number: u64, is_subscribed: bool) -> Option<u64> {
         if number <= self.settled {
             return None;
         }
         let missing = self.next.map_or(0, |next| number.saturating_sub(next));
         self.settled = number;
-        self.next = Some(number.saturating_add(1));
+        self.next = is_subscribed.then_some(number.saturating_add(1));
         Some(missing)
     }
 
@@ -255,6 +260,7 @@ mod tests {
     #[test]
     fn repeats_and_holes_are_told_apart_per_channel() {
         let mut tracker = Tracker::new(GRACE);
+        tracker.subscribe(Channel(1));
         let verdicts = arrive(&mut tracker, [(0, 5), (0, 6), (0, 6), (0, 9), (1, 1), (0, 8)]);
         assert_eq!(verdicts, [Fresh, Fresh, Repeat, Hole(2), Fresh, Repeat]);
     }
@@ -313,7 +319,7 @@ mod tests {
         assert_eq!(arrive(&mut tracker, [(7, 10), (7, 11)]), [Fresh, Fresh]);
         tracker.announced(now, &a(), &[stamp(7, 12)]);
         tracker.unsubscribe(Channel(7));
-        assert_eq!(arrive(&mut tracker, [(7, 12)]), [Fresh], "it was on its way");
+        assert_eq!(arrive(&mut tracker, [(7, 12), (7, 15)]), [Fresh, Fresh], "they were on their way");
         tracker.subscribe(Channel(7));
         assert_eq!(arrive(&mut tracker, [(7, 20), (7, 11), (7, 22)]), [Fresh, Repeat, Hole(1)]);
         tracker.subscribe(Channel(7));

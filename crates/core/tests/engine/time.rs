@@ -10,8 +10,10 @@ use trunkline_core::{
 
 use crate::rig::{CENSUS, HEARTBEATS, Rig, heartbeat, value};
 
-/// What happens in the scenario, and when.
-fn script() -> Vec<(u64, fn(&mut Rig) -> Vec<String>)> {
+type Step = fn(&mut Rig) -> Vec<String>;
+
+/// What happens in the scenario, and at which millisecond.
+fn script() -> Vec<(u64, Step)> {
     vec![
         (10, |rig| rig.meet("a")),
         (30, |rig| rig.meet("b")),
