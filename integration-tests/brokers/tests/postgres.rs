@@ -22,11 +22,17 @@ async fn it_comes_back_on_the_same_port_with_its_data() {
 #[tokio::test]
 async fn frozen_no_connection_is_served() {
     let postgres = Postgres::start().await.unwrap();
-    let mut sleeping = Box::pin(postgres.sql("SELECT pg_sleep(0.2)"));
-    // Long enough for its backend to be there, which then is frozen too.
-    assert!(timeout(Duration::from_millis(100), &mut sleeping).await.is_err());
+    let mut sleeping = Box::pin(postgres.sql("SELECT pg_sleep(1)"));
+    let served = async {
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(1)'";
+        while postgres.sql(query).await.unwrap() != "1" {}
+    };
+    tokio::select! {
+        () = served => {}
+        _ = &mut sleeping => panic!("the query ended before it was seen"),
+    }
     postgres.freeze().unwrap();
-    assert!(timeout(Duration::from_millis(400), &mut sleeping).await.is_err());
+    assert!(timeout(Duration::from_millis(1_500), &mut sleeping).await.is_err());
     postgres.thaw().unwrap();
     sleeping.await.unwrap();
 }
