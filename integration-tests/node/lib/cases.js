@@ -5,6 +5,7 @@ import { acknowledgementCases } from "./cases/acknowledgements.js";
 import { broadcastCases } from "./cases/broadcasts.js";
 import { namespaceCases } from "./cases/namespaces.js";
 import { payloadCases } from "./cases/payloads.js";
+import { serverSideCases } from "./cases/server-side.js";
 import { socketCases } from "./cases/sockets.js";
 import { startNodes } from "./nodes.js";
 
@@ -27,6 +28,7 @@ export function allOperations(title, options) {
     describe("payloads", () => payloadCases(cluster));
     describe("acknowledgements", () => acknowledgementCases(cluster));
     describe("sockets", () => socketCases(cluster));
+    describe("between servers", () => serverSideCases(cluster));
     describe("namespaces", () => namespaceCases(cluster));
   });
 }

@@ -1,4 +1,4 @@
-// The chat example and browsers that look at it.
+// The chat example, browsers, and the chat page as a person uses it.
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -21,23 +21,26 @@ export async function startChat(nodes) {
 export async function openBrowser(options = {}) {
   const profile = await mkdtemp(join(tmpdir(), "trunkline-chromium-"));
   const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,
-    args: [
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
+    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
     viewport: { width: 1280, height: 800 },
+    // A screenshot must not catch a drawer halfway.
+    reducedMotion: "reduce",
     ...options,
   });
   context.setDefaultTimeout(20_000);
+  const errors = [];
+  context.on("weberror", (error) => errors.push(String(error.error())));
   return {
     context,
+    errors,
+    /** The next page opened is another person's. */
+    async forgetPages() {
+      const pages = context.pages();
+      await context.newPage();
+      await Promise.all(pages.map((page) => page.close()));
+    },
     async close() {
       await context.close();
       await rm(profile, { recursive: true, force: true });
@@ -45,12 +48,79 @@ export async function openBrowser(options = {}) {
   };
 }
 
-/** Opens the page of a node and enters under a name. */
-export async function enter(context, port, name) {
-  const page = context.pages().find((page) => page.url() === "about:blank") ?? (await context.newPage());
-  await page.goto(`http://127.0.0.1:${port}/`);
-  await page.getByRole("textbox", { name: "Nickname" }).fill(name);
-  await page.getByRole("button", { name: "Continue" }).click();
-  await page.getByText(`on node ${port}`, { exact: true }).waitFor();
-  return page;
+/** The page of one person. */
+export class ChatPage {
+  constructor(page) {
+    this.page = page;
+  }
+
+  /** Opens the page of a node and enters under a name. */
+  static async enter(browser, port, name) {
+    const chat = new ChatPage(browser.context.pages()[0]);
+    await chat.page.goto(`http://127.0.0.1:${port}/`);
+    await chat.name(name);
+    await chat.page.getByText(`on node ${port}`, { exact: true }).waitFor();
+    return chat;
+  }
+
+  async name(name) {
+    await this.page.getByRole("textbox", { name: "Nickname" }).fill(name);
+    await this.page.getByRole("button", { name: "Continue" }).click();
+  }
+
+  async connectedTo() {
+    return Number((await this.page.locator("#connection").innerText()).match(/^on node (\d+)$/)[1]);
+  }
+
+  type(text) {
+    return this.#text().pressSequentially(text);
+  }
+
+  async write(text) {
+    await this.#text().fill(text);
+    await this.#text().press("Enter");
+  }
+
+  attach(name, mimeType, buffer) {
+    return this.page.locator("#picture").setInputFiles({ name, mimeType, buffer });
+  }
+
+  problem() {
+    return this.page.getByRole("alert").innerText();
+  }
+
+  message(text) {
+    return this.page.getByRole("log").getByText(text, { exact: true });
+  }
+
+  /** What stands below an own message. */
+  stateOf(text, state) {
+    return this.page.getByRole("log").getByRole("listitem").filter({ hasText: text }).getByText(state);
+  }
+
+  conversation(name) {
+    return this.page.getByRole("navigation", { name: "Conversations" }).getByRole("button", { name });
+  }
+
+  async enterRoom(name) {
+    await this.page.getByLabel("Name of the new room").fill(name);
+    await this.page.getByRole("button", { name: "Create or enter this room" }).click();
+    await this.page.getByRole("heading", { name: `# ${name}` }).waitFor();
+  }
+
+  node(port) {
+    return this.page.locator(".node").filter({ has: this.page.getByRole("heading", { name: `Node ${port}` }) });
+  }
+
+  personOn(port, name) {
+    return this.node(port).getByText(new RegExp(`^${name}( \\(you\\))?$`));
+  }
+
+  screenshot(name) {
+    return this.page.screenshot({ path: join(process.env.SCREENSHOTS ?? tmpdir(), name) });
+  }
+
+  #text() {
+    return this.page.getByRole("textbox", { name: "Message", exact: true });
+  }
 }

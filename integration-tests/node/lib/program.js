@@ -4,9 +4,16 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 
+const running = new Set();
+// Whatever ends this process, nothing it has started stays behind.
+process.once("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+process.once("SIGTERM", () => process.exit(143));
+
 /** Starts `file` and resolves when `wanted` has answered one of its lines with a result. */
 export async function start(file, options, wanted) {
   const child = spawn(file, options, { stdio: ["pipe", "pipe", "inherit"] });
+  running.add(child);
+  child.once("exit", () => running.delete(child));
   const ended = once(child, "exit");
   // It is awaited by whoever stops the program; a failure to start is thrown below.
   ended.catch(() => {});

@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use socketioxide::{
-    SocketIo, SocketIoBuilder, adapter::LocalAdapter, extract::SocketRef, layer::SocketIoLayer, operators::BroadcastOperators,
+    SocketIo, SocketIoBuilder,
+    adapter::{Emitter, LocalAdapter},
+    extract::SocketRef,
+    layer::SocketIoLayer,
+    operators::BroadcastOperators,
 };
+use trunkline_socketioxide::Trunkline;
 
 use crate::node::{Shared, connected};
 
-pub(crate) type Adapter = LocalAdapter;
+pub(crate) type Adapter = Trunkline<Emitter>;
 pub(crate) type Io = SocketIo<Adapter>;
 pub(crate) type Socket = SocketRef<Adapter>;
 pub(crate) type Operators = BroadcastOperators<Adapter>;
@@ -17,11 +22,11 @@ pub(crate) type Operators = BroadcastOperators<Adapter>;
 pub(crate) async fn server(
     builder: SocketIoBuilder<LocalAdapter>,
     shared: Arc<Shared>,
-    _broker: &str,
 ) -> Result<(SocketIoLayer<Adapter>, Io), String> {
-    let (layer, io) = builder.with_state(shared).build_layer();
-    io.ns("/", connected);
-    io.ns("/other", connected);
+    let cluster = shared.cluster.clone();
+    let (layer, io) = builder.with_state(shared).with_adapter::<Adapter>(cluster).build_layer();
+    io.ns("/", connected).await.map_err(|error| error.to_string())?;
+    io.ns("/other", connected).await.map_err(|error| error.to_string())?;
     io.dyn_ns("/dynamic/{name}", connected).map_err(|error| error.to_string())?;
     Ok((layer, io))
 }

@@ -8,6 +8,7 @@ mod adapter;
 mod node;
 mod operation;
 mod selection;
+mod server_side;
 mod values;
 
 use std::{io::Read, net::Ipv4Addr, process::ExitCode, thread};
@@ -68,7 +69,11 @@ async fn serve(arguments: &Arguments) -> Result<(), String> {
             .await
             .map_err(|error| format!("cannot listen on port {port} (--port): {error}"))?;
         let parser = arguments.parser[usize::from(index) % arguments.parser.len()];
-        nodes.push(Node::start(index, listener, parser, arguments.max_buffer_size, &arguments.broker).await?);
+        let backend = trunkline::connect(&arguments.broker).await.map_err(|error| error.to_string())?;
+        nodes.push(Node::start(index, listener, parser, arguments.max_buffer_size, backend).await?);
+    }
+    for node in &nodes {
+        node.await_peers(nodes.len() - 1).await?;
     }
     let addresses: Vec<_> = nodes.iter().map(|node| node.address.as_str()).collect();
     println!("{}", serde_json::json!({ "nodes": addresses }));
@@ -82,19 +87,20 @@ async fn serve(arguments: &Arguments) -> Result<(), String> {
 async fn ended(with_stdin: bool) -> Result<(), String> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
         .map_err(|error| format!("cannot listen for SIGTERM: {error}"))?;
-    let (sender, stdin_closed) = oneshot::channel::<()>();
-    let sender = (!with_stdin).then_some(sender);
-    // In a thread, because reading standard input cannot be cancelled; the process ends without it.
-    if with_stdin {
-        thread::spawn(move || {
-            let _closes = sender;
-            std::io::stdin().lock().read_to_end(&mut Vec::new()).ok();
-        });
-    }
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
-        _ = stdin_closed => {}
+        () = stdin_closed(), if with_stdin => {}
     }
     Ok(())
+}
+
+async fn stdin_closed() {
+    let (sender, closed) = oneshot::channel::<()>();
+    // In a thread, because reading standard input cannot be cancelled; the process ends without it.
+    thread::spawn(move || {
+        std::io::stdin().lock().read_to_end(&mut Vec::new()).ok();
+        drop(sender);
+    });
+    closed.await.ok();
 }

@@ -2,17 +2,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, serve::ListenerExt};
 use socketioxide::{
     ParserConfig, SocketIo, TransportType,
     extract::{AckSender, State, TryData},
 };
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+use trunkline::Backend;
+use trunkline_socketioxide::Cluster;
 
 use crate::{
     PacketParser,
     adapter::{self, Adapter, Io, Socket},
     operation::{self, Operation, Outcome},
+    server_side,
     values::Arguments,
 };
 
@@ -21,14 +29,17 @@ use crate::{
 pub(crate) struct Shared {
     /// Its place in the list that was printed.
     pub(crate) node: u16,
+    pub(crate) cluster: Cluster,
 }
 
-/// A running node. It owns its task.
+/// A running node. It owns its tasks.
 pub(crate) struct Node {
     pub(crate) address: String,
     io: Io,
+    cluster: Cluster,
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
+    notices: JoinHandle<()>,
 }
 
 impl Node {
@@ -37,7 +48,7 @@ impl Node {
         listener: TcpListener,
         parser: PacketParser,
         max_buffer_size: usize,
-        broker: &str,
+        backend: Backend,
     ) -> Result<Self, String> {
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let builder = SocketIo::builder().max_buffer_size(max_buffer_size).max_payload(MAX_PAYLOAD);
@@ -45,7 +56,16 @@ impl Node {
             PacketParser::Common => builder.with_parser(ParserConfig::common()),
             PacketParser::Msgpack => builder.with_parser(ParserConfig::msgpack()),
         };
-        let (layer, io) = adapter::server(builder, Arc::new(Shared { node }), broker).await?;
+        let cluster = Cluster::from(backend);
+        let (sender, notices) = mpsc::unbounded_channel();
+        for namespace in ["/", "/other"] {
+            server_side::listen(&cluster, namespace, node, sender.clone());
+        }
+        let shared = Arc::new(Shared { node, cluster: cluster.clone() });
+        let (layer, io) = adapter::server(builder, shared).await?;
+        let notices = tokio::spawn(server_side::pass_on(notices, io.clone()));
+        // Small packets leave at once instead of waiting for the client's confirmation of the one before.
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let (stop, stopped) = oneshot::channel::<()>();
         let serving =
             axum::serve(listener, Router::new().layer(layer)).with_graceful_shutdown(async { drop(stopped.await) });
@@ -54,12 +74,22 @@ impl Node {
                 eprintln!("test-node: a web server ended: {error}");
             }
         });
-        Ok(Self { address: format!("http://{address}"), io, stop, server })
+        Ok(Self { address: format!("http://{address}"), io, cluster, stop, server, notices })
+    }
+
+    /// Waits until this node knows the others.
+    pub(crate) async fn await_peers(&self, count: usize) -> Result<(), String> {
+        for namespace in ["/", "/other"] {
+            let handle = self.cluster.of(namespace).map_err(|error| error.to_string())?;
+            handle.await_peers(count, READINESS).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn stop(mut self) {
         // Fails only if the server has ended by itself.
         self.stop.send(()).ok();
+        self.notices.abort();
         self.io.close().await;
         if timeout(GRACE, &mut self.server).await.is_err() {
             self.server.abort();
@@ -76,9 +106,15 @@ pub(crate) async fn connected(socket: Socket, transport: TransportType, State(sh
     socket.emit("ready", &(shared.node, socket.id, format!("{transport:?}").to_lowercase())).ok();
 }
 
-async fn perform(socket: Socket, io: Io, TryData(operation): TryData<Operation>, ack: AckSender<Adapter>) {
+async fn perform(
+    socket: Socket,
+    io: Io,
+    TryData(operation): TryData<Operation>,
+    ack: AckSender<Adapter>,
+    State(shared): State<Arc<Shared>>,
+) {
     let outcome = match operation {
-        Ok(operation) => operation::perform(&socket, &io, operation).await,
+        Ok(operation) => operation::perform(&socket, &io, &shared.cluster, operation).await,
         Err(error) => Err(format!("not an operation: {error}")),
     };
     ack.send(&outcome.unwrap_or_else(Outcome::failed)).ok();
@@ -97,4 +133,5 @@ async fn farewell(socket: Socket, io: Io) {
 }
 
 const MAX_PAYLOAD: u64 = 8 << 20;
+const READINESS: Duration = Duration::from_secs(20);
 const GRACE: Duration = Duration::from_secs(2);

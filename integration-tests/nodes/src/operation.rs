@@ -1,5 +1,7 @@
 //! What a client can ask for with the event `op`, and what it gets to know in the acknowledgement.
 
+use std::time::Duration;
+
 use futures_util::{Stream, StreamExt};
 use rmpv::Value;
 use serde::{Deserialize, Serialize};
@@ -7,6 +9,9 @@ use socketioxide::{
     AckError,
     socket::{RemoteSocket, Sid},
 };
+
+use trunkline::{Answers, Payload};
+use trunkline_socketioxide::{Cluster, Handle};
 
 use crate::{
     adapter::{Adapter, Io, Socket},
@@ -53,6 +58,10 @@ enum Kind {
     RemoteLeave,
     RemoteDisconnect,
     RemoteRooms,
+    /// Between the servers, see `server_side`.
+    ServerSideEmit,
+    ServerSideEmitWithAck,
+    Peers,
 }
 
 /// What came of it; the lists that the operation has nothing for are empty.
@@ -65,6 +74,10 @@ pub(crate) struct Outcome {
     silent: Vec<(Sid, String)>,
     sockets: Vec<Found>,
     rooms: Vec<String>,
+    /// What the other servers answered; nil for one without an answer to give.
+    servers: Vec<Value>,
+    /// Nodes: the peers that are known, or those that have not answered in time.
+    nodes: Vec<String>,
 }
 
 /// A socket of the cluster.
@@ -81,9 +94,15 @@ impl Outcome {
     }
 }
 
-pub(crate) async fn perform(socket: &Socket, io: &Io, operation: Operation) -> Result<Outcome, String> {
+pub(crate) async fn perform(
+    socket: &Socket,
+    io: &Io,
+    cluster: &Cluster,
+    operation: Operation,
+) -> Result<Outcome, String> {
     let Operation { kind, select, event, args, rooms, id } = operation;
     let arguments = Arguments(args);
+    let timeout = (select.timeout > 0).then(|| Duration::from_millis(select.timeout));
     let selected = select.operators(socket, io)?;
     let mut outcome = Outcome::default();
     match kind {
@@ -102,6 +121,18 @@ pub(crate) async fn perform(socket: &Socket, io: &Io, operation: Operation) -> R
         Kind::SocketsLeave => selected.leave(rooms).await.map_err(text)?,
         Kind::DisconnectSockets => selected.disconnect().await.map_err(text)?,
         Kind::Rooms => outcome.rooms = names(selected.rooms().await.map_err(text)?),
+        Kind::ServerSideEmit => {
+            let handle = cluster.of(socket.ns()).map_err(text)?;
+            handle.server_side_emit(&event, &arguments).await.map_err(text)?;
+        }
+        Kind::ServerSideEmitWithAck => {
+            let handle = cluster.of(socket.ns()).map_err(text)?;
+            ask_servers(&handle, &event, &arguments, timeout, &mut outcome).await?;
+        }
+        Kind::Peers => {
+            let handle = cluster.of(socket.ns()).map_err(text)?;
+            outcome.nodes = handle.peers().iter().map(ToString::to_string).collect();
+        }
         remote => {
             let sockets = selected.fetch_sockets().await.map_err(text)?;
             let target = sockets.into_iter().find(|socket| socket.data().id.as_str() == id);
@@ -136,6 +167,32 @@ async fn perform_on(
         }
         other => Err(format!("{other:?} does not act on one socket")),
     }
+}
+
+/// A timeout is no failure here: the outcome holds what arrived, and who is missing.
+async fn ask_servers(
+    handle: &Handle,
+    event: &str,
+    arguments: &Arguments,
+    timeout: Option<Duration>,
+    outcome: &mut Outcome,
+) -> Result<(), String> {
+    match handle.server_side_emit_with_ack::<_, Value>(event, arguments, timeout).await {
+        Ok(answers) => outcome.servers = answers.into_iter().map(|answer| answer.unwrap_or(Value::Nil)).collect(),
+        Err(error) => {
+            let message = error.to_string();
+            let partial = error.into_partial().ok_or(message)?;
+            outcome.nodes = partial.missing.iter().map(ToString::to_string).collect();
+            if let Answers::Values(answers) = partial.answers {
+                outcome.servers = answers.into_iter().map(value_of).collect::<Result<_, _>>()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn value_of(answer: Option<Payload>) -> Result<Value, String> {
+    answer.map_or(Ok(Value::Nil), |payload| payload.deserialize().map_err(text))
 }
 
 async fn collect(answers: impl Stream<Item = (Sid, Result<Value, AckError>)>, outcome: &mut Outcome) {

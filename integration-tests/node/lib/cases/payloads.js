@@ -10,7 +10,7 @@ const payloads = {
   "characters beyond ASCII": ["grüße, 世界, 👩‍🚀, e\u0301", { "ключ": "значение" }],
   "numbers": [0, -1, 0.5, -1e-7, 1.5e-300, 2 ** 31, -(2 ** 31), 2 ** 53 - 1, -(2 ** 53) + 1],
   "null and empty things": [null, [], {}, [[]], { a: {}, b: [], c: null }],
-  "deep nesting": [nested(60)],
+  "deep nesting": [nested(45)],
   "a lot of objects": [Array.from({ length: 500 }, (_, id) => ({ id, name: `name ${id}`, tags: ["a", "b"] }))],
   "binary as an argument": [bytes],
   "several binaries and empty ones": [bytes, Buffer.alloc(0), bytes],

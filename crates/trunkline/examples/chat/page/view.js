@@ -224,8 +224,10 @@ export class View {
     const avatar = make("span", { className: "avatar small" });
     avatar.setAttribute("aria-hidden", "true");
     fillAvatar(avatar, person.user, person.name);
-    if (person.user === me.user) return make("li", {}, make("span", { className: "person" }, avatar, `${person.name} (you)`));
-    const button = make("button", { type: "button", className: "person", title: `Write to ${person.name} alone` }, avatar, person.name);
+    const own = person.user === me.user;
+    const name = make("span", {}, own ? `${person.name} (you)` : person.name);
+    if (own) return make("li", {}, make("span", { className: "person" }, avatar, name));
+    const button = make("button", { type: "button", className: "person", title: `Write to ${person.name} alone` }, avatar, name);
     button.dataset.focus = `person-${person.user}`;
     button.onclick = () => this.#closing(() => this.#actions.write(person));
     return make("li", {}, button);
