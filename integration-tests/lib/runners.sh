@@ -32,7 +32,7 @@ node_tests() {
     tap="$logs/$part.$1.tap"
     (
         cd "$here/node" || exit 1
-        watched '^ *(✖|▶|✔)|^ℹ (tests|pass|fail|skipped) ' \
+        watched '^(▶|✔)|^ *✖|^ℹ (tests|pass|fail|skipped) ' \
             timeout -k 10 "$runner_seconds" node --test \
             --test-reporter=spec --test-reporter-destination=stdout \
             --test-reporter=tap --test-reporter-destination="$tap" "$1"/*.test.js
