@@ -36,7 +36,8 @@ impl Intake {
         self.judge(bytes, None)
     }
 
-    /// As [`Intake::take`], for a message that came out of the history, where it lies at `offset`. Own broadcasts come back as [`Delivery::Stored`].
+    /// As [`Intake::take`], for a message that came out of the history, where it lies at `offset`. Own broadcasts, acknowledged ones included, come back
+    /// as [`Delivery::Stored`].
     #[must_use]
     pub fn take_stored(&self, bytes: &Bytes, offset: Offset) -> Option<Delivery> {
         self.judge(bytes, Some(offset))
@@ -93,7 +94,7 @@ impl Intake {
     }
 
     fn own(&self, message: Message, offset: Option<Offset>) -> Option<Delivery> {
-        if offset.is_some() && matches!(message, Message::Broadcast { request: None, .. }) {
+        if offset.is_some() && matches!(message, Message::Broadcast { .. }) {
             let offset = offset_of(&message, offset);
             return Some(Delivery::Stored { message, offset });
         }
@@ -200,6 +201,10 @@ mod tests {
         let stored = intake.take_stored(&encoded("me", "/", &message), offset.clone());
         assert_eq!(stored, Some(Delivery::Stored { message, offset: Some(offset.clone()) }));
         let message = broadcast(Target::all().volatile());
+        let stored = intake.take_stored(&encoded("me", "/", &message), offset.clone());
+        assert_eq!(stored, Some(Delivery::Stored { message, offset: None }));
+        let request = Some(RequestId::new("r").unwrap());
+        let message = Message::Broadcast { request, target: Target::all(), payload: Payload::event("e", &1).unwrap() };
         let stored = intake.take_stored(&encoded("me", "/", &message), offset.clone());
         assert_eq!(stored, Some(Delivery::Stored { message, offset: None }));
         assert_eq!(intake.take_stored(&encoded("me", "/", &Message::Leaving), offset), None);

@@ -1,0 +1,87 @@
+//! Names of notification channels.
+
+use trunkline_core::{Error, ErrorKind, Namespace, Result};
+
+/// The longest name that PostgreSQL keeps apart from others, in bytes. `LISTEN` cuts off what is longer, `pg_notify` refuses it.
+const MAX_BYTES: usize = 63;
+
+/// A prefix leaves room for the `#`, some of the namespace and the hash.
+pub(crate) const MAX_PREFIX_BYTES: usize = 40;
+
+/// The channel of a namespace, `<prefix>#<namespace>` as the official adapter has it.
+///
+/// The official adapter cannot use namespaces whose channel would be too long. Among our own nodes their name is cut and ends in a hash of the
+/// whole; should two share it, each drops the other's messages by their namespace.
+pub(crate) fn name(prefix: &str, namespace: &Namespace) -> Result<String> {
+    if namespace.as_str().contains('\0') {
+        return Err(Error::new(ErrorKind::Unsupported, "a namespace with a NUL character has no channel"));
+    }
+    let full = format!("{prefix}#{namespace}");
+    if full.len() <= MAX_BYTES {
+        return Ok(full);
+    }
+    let suffix = format!("~{:016x}", hash(&full));
+    let cut = full.floor_char_boundary(MAX_BYTES - suffix.len());
+    Ok(format!("{}{suffix}", &full[..cut]))
+}
+
+/// A channel that no namespace can have: it is without `#`.
+pub(crate) fn of_probe(name: &str) -> String {
+    format!("trunkline-probe-{name}")
+}
+
+/// As an identifier in SQL.
+pub(crate) fn quoted(channel: &str) -> String {
+    format!("\"{}\"", channel.replace('"', "\"\""))
+}
+
+/// FNV-1a: short, and the same on all nodes for ever.
+pub(crate) fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(namespace: &str) -> String {
+        name("socket.io", &Namespace::new(namespace)).unwrap()
+    }
+
+    #[test]
+    fn channels_are_named_as_by_the_official_adapter() {
+        assert_eq!(of("/"), "socket.io#/");
+        assert_eq!(of("custom"), "socket.io#/custom");
+        assert_eq!(of(&"x".repeat(52)).len(), MAX_BYTES);
+    }
+
+    #[test]
+    fn long_names_are_told_apart_within_the_limit() {
+        let long = "x".repeat(53);
+        let longer = "x".repeat(500);
+        for namespace in [&long, &longer] {
+            assert_eq!(of(namespace).len(), MAX_BYTES);
+            assert!(of(namespace).starts_with("socket.io#/xxx"));
+        }
+        assert_ne!(of(&long), of(&longer));
+        assert_eq!(of(&long), of(&long));
+    }
+
+    #[test]
+    fn characters_are_not_cut_in_two() {
+        let name = of(&"é".repeat(40));
+        assert!(name.len() <= MAX_BYTES && name.contains('~'), "{name}");
+    }
+
+    #[test]
+    fn the_hash_never_changes() {
+        assert_eq!(hash(""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(hash("a"), 0xaf63_dc4c_8601_ec8c);
+    }
+
+    #[test]
+    fn names_are_quoted() {
+        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+        assert!(name("p", &Namespace::new("a\0b")).is_err());
+    }
+}

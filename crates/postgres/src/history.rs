@@ -1,0 +1,138 @@
+//! Sessions and replay, from tables.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio_postgres::types::{ToSql, Type};
+use trunkline_core::{
+    Error, ErrorKind, Message, Node, Offset, Result, Room, Session, SessionId, SocketInfo,
+    codec::{self, Body, JsonReader, MsgPackReader, sockets},
+    payload::{ByteString, Rules, msgpack},
+    transport::{History, Missed, Restored},
+};
+
+use crate::{
+    channel,
+    config::HistoryConfig,
+    query::{Lent, Queries},
+    rows::{self, Stored},
+    shared::Shared,
+};
+
+/// The history of a database.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    shared: Arc<Shared>,
+    config: HistoryConfig,
+    queries: Queries,
+}
+
+impl Tables {
+    pub(crate) fn new(shared: Arc<Shared>, config: HistoryConfig, queries: Queries) -> Self {
+        Self { shared, config, queries }
+    }
+
+    fn channel(&self, node: &Node) -> Result<Arc<str>> {
+        channel::name(&self.shared.config.channel_prefix, &node.namespace).map(Into::into)
+    }
+
+    async fn take(&self, node: &Node, id: &SessionId) -> Result<Option<Bytes>> {
+        let statement = format!(
+            "DELETE FROM {} WHERE channel = $1 AND id = $2 RETURNING payload, expires_at > now()",
+            self.config.sessions.quoted()
+        );
+        let channel = self.channel(node)?;
+        let query = async |lent: Arc<Lent>| {
+            let values: [(&(dyn ToSql + Sync), Type); 2] = [(&&*channel, Type::TEXT), (&id.as_str(), Type::TEXT)];
+            let row = lent.client.query_typed_opt(&statement, &values).await?;
+            row.map(|row| Ok((Bytes::copy_from_slice(row.try_get(0)?), row.try_get::<_, bool>(1)?))).transpose()
+        };
+        let found = self.queries.run(query).await.map_err(|failure| failure.into_error("take a session"))?;
+        Ok(found.filter(|(_, is_alive)| *is_alive).map(|(payload, _)| payload))
+    }
+}
+
+#[async_trait]
+impl History for Tables {
+    async fn persist(&self, node: &Node, session: Session) -> Result<()> {
+        let statement = format!(
+            "INSERT INTO {} (channel, id, expires_at, payload) VALUES ($1, $2, now() + $3 * interval '1 ms', $4)
+             ON CONFLICT (channel, id) DO UPDATE SET expires_at = excluded.expires_at, payload = excluded.payload",
+            self.config.sessions.quoted()
+        );
+        let channel = self.channel(node)?;
+        let ttl = self.config.session_ttl.as_millis() as f64;
+        let (id, payload) = (session.id.clone(), encode(session)?);
+        let query = async |lent: Arc<Lent>| {
+            let values: [(&(dyn ToSql + Sync), Type); 4] =
+                [(&&*channel, Type::TEXT), (&id.as_str(), Type::TEXT), (&ttl, Type::FLOAT8), (&payload, Type::BYTEA)];
+            lent.client.execute_typed(&statement, &values).await
+        };
+        self.queries.run(query).await.map_err(|failure| failure.into_error("keep a session"))?;
+        Ok(())
+    }
+
+    async fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {
+        number(since)?;
+        let Some(payload) = self.take(node, id).await? else { return Ok(None) };
+        let session = decode(id, &payload)?;
+        let missed = self.replay(node, since, &session.rooms).await?;
+        Ok(Some(Restored { session, missed }))
+    }
+
+    async fn replay(&self, node: &Node, since: &Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
+        let mut position = number(since)?;
+        let channels = [self.channel(node)?];
+        let mut missed = Vec::new();
+        loop {
+            let page = rows::page(&self.queries, &self.shared, &channels, position).await;
+            let page = page.map_err(|failure| failure.into_error("read the history"))?;
+            if !page.is_whole {
+                let context = format!("what was stored after offset {position} is not all there any more");
+                return Err(Error::new(ErrorKind::HistoryLost, context));
+            }
+            let Some(last) = page.rows.last() else { return Ok(missed) };
+            position = last.id;
+            missed.extend(page.rows.iter().filter_map(|row| broadcast(node, row, rooms)));
+        }
+    }
+}
+
+/// What a client in these rooms has missed of a stored message.
+fn broadcast(node: &Node, row: &Stored, rooms: &[Room]) -> Option<Missed> {
+    let decoded = codec::decode(&row.payload).ok()?;
+    if decoded.namespace.is_some_and(|namespace| namespace != node.namespace) {
+        return None;
+    }
+    let Body::Message(Message::Broadcast { request: None, target, payload }) = decoded.body else { return None };
+    let offset = Offset::new(row.id.to_string()).ok()?;
+    target.matches(rooms).then_some(Missed { payload, offset })
+}
+
+fn number(offset: &Offset) -> Result<i64> {
+    let text = offset.as_str();
+    let number = text.parse().ok().filter(|number: &i64| *number >= 0 && number.to_string() == text);
+    number.ok_or_else(|| Error::new(ErrorKind::Malformed, format!("{offset:?} is no offset of this history")))
+}
+
+/// A session is stored as the description of its socket; its id is the key.
+fn encode(session: Session) -> Result<Vec<u8>> {
+    let Session { socket, rooms, data, .. } = session;
+    let socket = SocketInfo { id: socket, node: None, rooms, handshake: None, data };
+    let mut payload = Vec::new();
+    sockets::write(&mut msgpack::Writer::new(&mut payload, Rules::MsgpackJs), &socket)
+        .map_err(|fault| fault.at("session"))?;
+    Ok(payload)
+}
+
+fn decode(id: &SessionId, payload: &Bytes) -> Result<Session> {
+    let SocketInfo { id: socket, rooms, data, .. } = if payload.first() == Some(&b'{') {
+        let text = ByteString::try_from(payload.clone());
+        let text = text.map_err(|_| Error::new(ErrorKind::Malformed, "session: not UTF-8"))?;
+        sockets::read(&mut JsonReader::new(&text))?
+    } else {
+        sockets::read(&mut MsgPackReader::new(payload))?
+    };
+    Ok(Session { id: id.clone(), socket, rooms, data })
+}

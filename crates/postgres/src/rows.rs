@@ -1,0 +1,102 @@
+//! Rows that are read: what was put aside, and what was stored.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::timeout;
+use tokio_postgres::{Row, types::Type};
+
+use crate::{error::Failure, lane::Fetch, query::Queries, shared::Shared};
+
+/// How often a row is asked for while connections break.
+const ATTEMPTS: usize = 3;
+
+/// Fetches the row of a message. `None` if it is not there, or cannot be had in time.
+pub(crate) async fn fetch(queries: Queries, shared: Arc<Shared>, fetch: Fetch) -> Option<Bytes> {
+    let (table, id) = match (fetch, &shared.config.history) {
+        (Fetch::Stored(id), Some(history)) => (&history.events, id),
+        (Fetch::Stored(id) | Fetch::Attachment(id), _) => (&shared.config.attachments, id),
+    };
+    let statement = format!("SELECT payload FROM {} WHERE id = $1", table.quoted());
+    let limit = shared.config.query_timeout * 2;
+    let fetched = timeout(limit, async {
+        for _ in 0..ATTEMPTS {
+            match query_row(&queries, &statement, id).await {
+                Ok(row) => return row,
+                Err(failure) => tracing::debug!(reason = %failure, "cannot fetch a row"),
+            }
+        }
+        None
+    });
+    fetched.await.ok().flatten()
+}
+
+async fn query_row(queries: &Queries, statement: &str, id: i64) -> Result<Option<Bytes>, Failure> {
+    let query = async |lent: Arc<crate::query::Lent>| {
+        let row = lent.client.query_typed_opt(statement, &[(&id, Type::INT8)]).await?;
+        row.map(|row| payload(&row, 0)).transpose()
+    };
+    Ok(queries.run(query).await?.flatten())
+}
+
+/// What was stored after some message.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// Whether that message is still there, so that nothing after it can be missing: the oldest are deleted first.
+    pub(crate) is_whole: bool,
+    /// What comes next, in order. Empty if there is no more.
+    pub(crate) rows: Vec<Stored>,
+    /// The last message stored, of all channels.
+    pub(crate) end: i64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) id: i64,
+    pub(crate) channel: String,
+    pub(crate) payload: Bytes,
+}
+
+/// One statement, so that all of it is seen at the same moment. Few rows, or few bytes, at a time.
+const PAGE: &str = "
+    SELECT whole, \"end\", id, channel, payload
+    FROM (SELECT EXISTS (SELECT FROM $events WHERE id = $1) AS whole, (SELECT max(id) FROM $events) AS \"end\") AS state
+    LEFT JOIN (
+        SELECT id, channel, payload, sum(octet_length(payload)) OVER (ORDER BY id) - octet_length(payload) AS before
+        FROM (SELECT id, channel, payload FROM $events WHERE id > $1 AND channel = ANY($2) ORDER BY id LIMIT 1000) AS next
+    ) AS page ON before < 4194304
+    ORDER BY id";
+
+/// Reads what was stored on the channels after a message.
+pub(crate) async fn page(
+    queries: &Queries,
+    shared: &Shared,
+    channels: &[Arc<str>],
+    after: i64,
+) -> Result<Page, Failure> {
+    let Some(history) = &shared.config.history else {
+        return Err(Failure::Lost("there is no history".into()));
+    };
+    let statement = PAGE.replace("$events", &history.events.quoted());
+    let channels: Vec<_> = channels.iter().map(|channel| &**channel).collect();
+    let query = async |lent: Arc<crate::query::Lent>| {
+        let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+            [(&after, Type::INT8), (&channels, Type::TEXT_ARRAY)];
+        lent.client.query_typed(&statement, &values).await?.iter().map(stored).collect::<Result<Vec<_>, _>>()
+    };
+    let rows = queries.run(query).await?;
+    let (is_whole, end) = rows.first().map_or((false, after), |(whole, end, _)| (*whole, end.unwrap_or(0)));
+    Ok(Page { is_whole, end, rows: rows.into_iter().filter_map(|(_, _, row)| row).collect() })
+}
+
+fn stored(row: &Row) -> Result<(bool, Option<i64>, Option<Stored>), tokio_postgres::Error> {
+    let stored = match (row.try_get(2)?, row.try_get(3)?, payload(row, 4)?) {
+        (Some(id), Some(channel), Some(payload)) => Some(Stored { id, channel, payload }),
+        _ => None,
+    };
+    Ok((row.try_get(0)?, row.try_get(1)?, stored))
+}
+
+fn payload(row: &Row, column: usize) -> Result<Option<Bytes>, tokio_postgres::Error> {
+    Ok(row.try_get::<_, Option<&[u8]>>(column)?.map(Bytes::copy_from_slice))
+}

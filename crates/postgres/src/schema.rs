@@ -1,0 +1,72 @@
+//! The tables: made by one node at a time, or by hand.
+
+use tokio_postgres::{Client, types::Type};
+use trunkline_core::{Error, ErrorKind, Result};
+
+use crate::{config::Config, error::Failure, table::Table, wire::Session};
+
+const SCHEMA: &str = include_str!("../schema.sql");
+
+/// Where in the schema the part begins that only a history needs.
+const HISTORY: &str = "-- history:";
+
+/// Creates the tables that are missing, or says which are.
+pub(crate) async fn prepare(session: &mut Session, config: &Config) -> Result<()> {
+    let Session { client, wire } = session;
+    let missing = wire.drive(missing(client, config)).await.map_err(|failure| failure.into_error("look for tables"))?;
+    let Some(name) = missing else { return Ok(()) };
+    if !config.create_tables {
+        let context =
+            format!("table {name} does not exist and create_tables is off: run schema.sql of trunkline-postgres");
+        return Err(Error::new(ErrorKind::Config, context));
+    }
+    let created = wire.drive(client.batch_execute(&script(config))).await;
+    created.map_err(|failure| failure.into_error(format!("create table {name}")))
+}
+
+/// The first table that does not exist. Looked for before creating: who may not create tables may well use existing ones.
+async fn missing(client: &Client, config: &Config) -> Result<Option<Table>, Failure> {
+    let history = config.history.iter().flat_map(|history| [&history.events, &history.sessions]);
+    for table in std::iter::once(&config.attachments).chain(history) {
+        let name = table.quoted();
+        let row = client.query_typed_one("SELECT to_regclass($1) IS NULL", &[(&name, Type::TEXT)]).await?;
+        if row.try_get(0)? {
+            return Ok(Some(table.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// The statements, for one node after the other: `IF NOT EXISTS` alone fails when two create a table at the same moment.
+fn script(config: &Config) -> String {
+    let (attachments, history) = SCHEMA.split_once(HISTORY).unwrap_or((SCHEMA, ""));
+    let mut statements = attachments.replace("socket_io_attachments", &config.attachments.quoted());
+    if let Some(tables) = &config.history {
+        statements += "--";
+        statements += &history
+            .replace("socket_io_events", &tables.events.quoted())
+            .replace("socket_io_sessions", &tables.sessions.quoted());
+    }
+    let lock = config.attachments.lock_key();
+    format!("BEGIN; SELECT pg_advisory_xact_lock({lock}); {statements}; COMMIT")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::HistoryConfig;
+
+    fn config() -> Config {
+        Config::from_url("postgres://localhost?table=app.attachments").unwrap()
+    }
+
+    #[test]
+    fn the_tables_of_a_history_are_made_only_with_history() {
+        let without = script(&config());
+        assert!(without.contains("\"app\".\"attachments\""), "{without}");
+        assert!(!without.contains("socket_io_events"), "{without}");
+        let with = script(&Config { history: Some(HistoryConfig::default()), ..config() });
+        assert!(with.contains("pg_get_serial_sequence('\"socket_io_events\"', 'id')"), "{with}");
+        assert!(with.contains("\"socket_io_sessions\""), "{with}");
+    }
+}

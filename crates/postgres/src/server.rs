@@ -1,0 +1,274 @@
+//! Where the server is, and the first steps of a connection to it.
+
+use std::{env, fmt, net::IpAddr, path::PathBuf, time::Duration};
+
+use tokio::time::timeout;
+use tokio_postgres::config::{ChannelBinding, Host, SslMode as WireSslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use trunkline_core::{
+    Error, ErrorKind, Result,
+    settings::{Query, Setting},
+};
+
+use crate::{
+    error::{Failure, describe},
+    tls::{SslMode, Tls},
+    wire::{Session, Wire},
+};
+
+/// Hosts, user, database and TLS: what libpq's connection parameters say.
+#[derive(Clone)]
+pub struct Server {
+    endpoints: Vec<Endpoint>,
+    /// Everything but the hosts.
+    settings: tokio_postgres::Config,
+    tls: Tls,
+    shuffle: bool,
+    writable: bool,
+    connect_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Endpoint {
+    host: Host,
+    address: Option<IpAddr>,
+    port: u16,
+}
+
+impl Server {
+    /// The part of a URL before the `?`, and libpq's parameters.
+    pub(crate) fn parse(address: &str, query: &mut Query) -> Result<Self> {
+        let given: tokio_postgres::Config =
+            address.parse().map_err(|error| refused(format!("not a PostgreSQL URL: {}", describe(&error))))?;
+        let mut server = Self {
+            endpoints: endpoints(&given, query)?,
+            settings: tokio_postgres::Config::new(),
+            tls: Tls::take(query)?,
+            shuffle: query.take_word("load_balance_hosts", &[("disable", false), ("random", true)])?.unwrap_or(false),
+            writable: takes_writable(query)?,
+            connect_timeout: query.take("connect_timeout")?.map_or(Duration::from_secs(5), |Seconds(time)| time),
+        };
+        server.take_identity(&given, query)?;
+        server.take_keepalives(query)?;
+        Ok(server)
+    }
+
+    fn take_identity(&mut self, given: &tokio_postgres::Config, query: &mut Query) -> Result<()> {
+        let text = |text: Option<&str>| text.map(ToOwned::to_owned);
+        if let Some(user) = query.take("user")?.or_else(|| text(given.get_user())) {
+            self.settings.user(user);
+        }
+        if let Some(password) = query.take::<String>("password")?.map(String::into_bytes) {
+            self.settings.password(password);
+        } else if let Some(password) = given.get_password() {
+            self.settings.password(password);
+        } else if let Ok(password) = env::var("PGPASSWORD") {
+            self.settings.password(password);
+        }
+        if let Some(database) = query.take("dbname")?.or_else(|| text(given.get_dbname())) {
+            self.settings.dbname(database);
+        }
+        if let Some(options) = query.take::<String>("options")? {
+            self.settings.options(options);
+        }
+        self.settings.application_name(query.take("application_name")?.unwrap_or_else(|| "trunkline".to_owned()));
+        let bindings = [
+            ("disable", ChannelBinding::Disable),
+            ("prefer", ChannelBinding::Prefer),
+            ("require", ChannelBinding::Require),
+        ];
+        if let Some(binding) = query.take_word("channel_binding", &bindings)? {
+            self.settings.channel_binding(binding);
+        }
+        Ok(())
+    }
+
+    fn take_keepalives(&mut self, query: &mut Query) -> Result<()> {
+        let settings = &mut self.settings;
+        settings.connect_timeout(self.connect_timeout);
+        settings.keepalives(query.take("keepalives")?.unwrap_or(true));
+        let time = |time: Option<Seconds>, default| time.map_or(Duration::from_secs(default), |Seconds(time)| time);
+        settings.keepalives_idle(time(query.take("keepalives_idle")?, 30));
+        settings.keepalives_interval(time(query.take("keepalives_interval")?, 10));
+        settings.keepalives_retries(query.take("keepalives_count")?.unwrap_or(3));
+        settings.tcp_user_timeout(Duration::from_millis(query.take("tcp_user_timeout")?.unwrap_or(30_000)));
+        Ok(())
+    }
+
+    /// Reads the certificates that the URL names.
+    pub(crate) fn connector(&self) -> Result<MakeRustlsConnect> {
+        self.tls.connector()
+    }
+
+    /// Connects to the first host that will do.
+    pub(crate) async fn open(&self, connector: &MakeRustlsConnect) -> Result<Session> {
+        let mut endpoints: Vec<_> = self.endpoints.iter().collect();
+        if self.shuffle {
+            fastrand::shuffle(&mut endpoints);
+        }
+        let mut failures = Vec::new();
+        for endpoint in endpoints {
+            match timeout(self.connect_timeout, self.open_at(endpoint, connector)).await {
+                Ok(Ok(session)) => return Ok(session),
+                Ok(Err(error)) => failures.push(error),
+                Err(_) => failures.push(disconnected(format!("{endpoint}: no answer in {:?}", self.connect_timeout))),
+            }
+        }
+        Err(summary(failures))
+    }
+
+    async fn open_at(&self, endpoint: &Endpoint, connector: &MakeRustlsConnect) -> Result<Session> {
+        let connected = self.settings_for(endpoint).connect(connector.clone()).await;
+        let (client, connection) = connected.map_err(|error| Failure::from(error).into_error(endpoint))?;
+        let mut wire = Wire::new(connection);
+        let unfit = wire.drive(self.unfit(&client)).await.map_err(|failure| failure.into_error(endpoint))?;
+        match unfit {
+            None => Ok(Session { client, wire }),
+            Some(reason) => Err(disconnected(format!("{endpoint}: {reason}"))),
+        }
+    }
+
+    fn settings_for(&self, endpoint: &Endpoint) -> tokio_postgres::Config {
+        let mut settings = self.settings.clone();
+        settings.port(endpoint.port);
+        match &endpoint.host {
+            Host::Tcp(name) => settings.host(name),
+            #[cfg(unix)]
+            Host::Unix(folder) => settings.host_path(folder),
+        };
+        if let Some(address) = endpoint.address {
+            settings.hostaddr(address);
+        }
+        settings.ssl_mode(match (self.tls.mode, &endpoint.host) {
+            (SslMode::Disable, _) => WireSslMode::Disable,
+            // As in libpq: there is no TLS on a socket of the machine itself.
+            #[cfg(unix)]
+            (_, Host::Unix(_)) => WireSslMode::Disable,
+            (SslMode::Prefer, _) => WireSslMode::Prefer,
+            (SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull, _) => WireSslMode::Require,
+        });
+        settings
+    }
+
+    /// Why the server cannot be used.
+    async fn unfit(&self, client: &tokio_postgres::Client) -> Result<Option<&'static str>, tokio_postgres::Error> {
+        let answers =
+            client.simple_query("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')").await?;
+        let row = answers.iter().find_map(|answer| match answer {
+            tokio_postgres::SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let is = |column, value| row.and_then(|row| row.get(column)) == Some(value);
+        if is(0, "t") {
+            return Ok(Some("it is a standby, where neither LISTEN nor NOTIFY works"));
+        }
+        Ok((self.writable && is(1, "on")).then_some("it is read-only"))
+    }
+}
+
+/// The hosts of the address, or else of the parameters `host`, `hostaddr` and `port`.
+fn endpoints(given: &tokio_postgres::Config, query: &mut Query) -> Result<Vec<Endpoint>> {
+    let (names, addresses, ports) = (list(query, "host")?, list(query, "hostaddr")?, list(query, "port")?);
+    let addresses: Vec<IpAddr> = numbers("hostaddr", &addresses)?;
+    let mut hosts = given.get_hosts().to_vec();
+    let mut ports: Vec<u16> = if ports.is_empty() { given.get_ports().to_vec() } else { numbers("port", &ports)? };
+    if !names.is_empty() && !hosts.is_empty() {
+        return Err(refused("hosts are given twice, before the ? and by the parameter host"));
+    }
+    hosts.extend(names.iter().map(|name| host(name)));
+    if hosts.is_empty() {
+        hosts = addresses.iter().map(|address| Host::Tcp(address.to_string())).collect();
+    }
+    if hosts.is_empty() {
+        hosts.push(Host::Tcp("localhost".into()));
+    }
+    if ports.len() <= 1 {
+        ports = vec![ports.first().copied().unwrap_or(5432); hosts.len()];
+    }
+    if ports.len() != hosts.len() || !(addresses.is_empty() || addresses.len() == hosts.len()) {
+        let context =
+            format!("{} hosts, {} addresses and {} ports do not fit", hosts.len(), addresses.len(), ports.len());
+        return Err(refused(context));
+    }
+    let addresses = addresses.into_iter().map(Some).chain(std::iter::repeat(None));
+    let endpoints = hosts.into_iter().zip(addresses).zip(ports);
+    Ok(endpoints.map(|((host, address), port)| Endpoint { host, address, port }).collect())
+}
+
+fn host(name: &str) -> Host {
+    #[cfg(unix)]
+    if name.starts_with('/') {
+        return Host::Unix(PathBuf::from(name));
+    }
+    Host::Tcp(name.to_owned())
+}
+
+fn list(query: &mut Query, name: &'static str) -> Result<Vec<String>> {
+    let text = query.take::<String>(name)?.unwrap_or_default();
+    Ok(text.split(',').filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect())
+}
+
+fn numbers<T: std::str::FromStr>(name: &str, texts: &[String]) -> Result<Vec<T>> {
+    texts
+        .iter()
+        .map(|text| text.parse().map_err(|_| refused(format!("parameter {name:?} has {text:?} in it"))))
+        .collect()
+}
+
+/// Whether the server must allow writes. Standbys never do: they cannot notify.
+fn takes_writable(query: &mut Query) -> Result<bool> {
+    let words = [("any", false), ("primary", false), ("read-write", true)];
+    Ok(query.take_word("target_session_attrs", &words)?.unwrap_or(false))
+}
+
+/// All failures in one error, of the first one's kind.
+fn summary(failures: Vec<Error>) -> Error {
+    let kind = failures.first().map_or(ErrorKind::Disconnected, Error::kind);
+    let texts: Vec<_> = failures.iter().map(ToString::to_string).collect();
+    let error = Error::new(kind, texts.join("; "));
+    match failures.into_iter().next() {
+        Some(first) => error.with_source(first),
+        None => error,
+    }
+}
+
+fn refused(context: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Config, context)
+}
+
+fn disconnected(context: String) -> Error {
+    Error::new(ErrorKind::Disconnected, context)
+}
+
+/// A time that is in seconds if it has no unit, as in libpq.
+struct Seconds(Duration);
+
+impl Setting for Seconds {
+    const EXPECTED: &'static str = "seconds, or a time such as 500ms, 10s, 2m or 1h";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().map(Duration::from_secs).ok().or_else(|| Duration::parse(text)).map(Self)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Tcp(name) => write!(f, "{name}:{}", self.port),
+            #[cfg(unix)]
+            Host::Unix(folder) => write!(f, "{}/.s.PGSQL.{}", folder.display(), self.port),
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("endpoints", &self.endpoints)
+            .field("user", &self.settings.get_user())
+            .field("database", &self.settings.get_dbname())
+            .field("sslmode", &self.tls.mode)
+            .finish_non_exhaustive()
+    }
+}
