@@ -198,8 +198,8 @@ pub(super) fn read_namespace<'a>(reader: &mut impl Reader<'a>) -> Scan<Namespace
     Ok(Namespace::new(&reader.text()?))
 }
 
-/// Reads `[channel, number]`.
-pub(super) fn read_stamp<'a>(reader: &mut impl Reader<'a>) -> Scan<Stamp> {
+/// Reads the number of a message, `[channel, number]`.
+pub fn read_stamp<'a>(reader: &mut impl Reader<'a>) -> Scan<Stamp> {
     let mut pair = reader.begin_array()?;
     let mut item = |reader: &mut _| match Reader::next_item(reader, &mut pair)? {
         true => Reader::number(reader)?.as_u64().map(Some).ok_or(Fault::Range),
@@ -214,7 +214,8 @@ pub(super) fn read_stamp<'a>(reader: &mut impl Reader<'a>) -> Scan<Stamp> {
     }
 }
 
-fn read_counters<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<Stamp>> {
+/// Reads how far a sender has numbered its channels, `[[channel, number], …]`.
+pub fn read_counters<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<Stamp>> {
     let mut counters = Vec::new();
     reader.items(|reader| {
         counters.push(read_stamp(reader)?);

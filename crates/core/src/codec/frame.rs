@@ -27,6 +27,13 @@ impl Frame {
         Self { format, bytes, fields: field_count(kind), heartbeat, buckets }
     }
 
+    /// A message of a wire with maps of its own: written but for the end of its map, which has so many fields, at most eight. Heartbeats
+    /// get counters.
+    #[must_use]
+    pub fn of_map(format: Format, bytes: Vec<u8>, fields: usize, heartbeat: bool) -> Self {
+        Self { format, bytes, fields, heartbeat, buckets: None }
+    }
+
     /// Bytes of the message without our own numbers.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -53,7 +60,7 @@ impl Frame {
             Format::MsgPack(_) => {
                 let mut writer = msgpack::Writer::new(&mut self.bytes, Rules::Notepack);
                 let added = add(&mut writer, stamp, self.buckets, counters);
-                // At most seven fields: the head of the map is this one byte.
+                // At most eleven fields: the head of the map is this one byte.
                 self.bytes[0] = 0x80 | (self.fields + added) as u8;
             }
         }

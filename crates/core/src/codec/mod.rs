@@ -26,11 +26,11 @@ use bytes::Bytes;
 pub use self::{
     body::{Body, BodyRef},
     data::{read as read_data, write as write_data},
-    envelope::{Decoded, decode},
+    envelope::{Decoded, decode, read_counters, read_stamp},
     frame::Frame,
     kind::{BINARY_KINDS, BINARY_KINDS_POSTGRES, Kind},
     peek::{Header, peek, peek_room},
-    reader::{Container, JsonReader, MsgPackReader, Reader, Shape},
+    reader::{Container, JsonReader, MsgPackReader, Reader, Shape, set},
     writer::{Field, Writer},
 };
 use crate::{

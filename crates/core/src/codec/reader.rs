@@ -133,8 +133,8 @@ pub(super) fn whole<'a, R: Reader<'a>, T>(mut reader: R, read: impl FnOnce(&mut 
     Ok(value)
 }
 
-/// Keeps the value of a field that may occur once.
-pub(super) fn set<T>(field: &mut Option<T>, value: T) -> Scan<()> {
+/// Keeps the value of a field, which may occur once.
+pub fn set<T>(field: &mut Option<T>, value: T) -> Scan<()> {
     match field.replace(value) {
         None => Ok(()),
         Some(_) => Err(Fault::Repeated),
