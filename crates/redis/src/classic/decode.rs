@@ -1,0 +1,396 @@
+//! Reading messages and answers in the format of `@socket.io/redis-adapter`.
+
+use bytes::Bytes;
+use trunkline_core::{
+    Error, ErrorKind, Namespace, NodeId, Payload, RequestId, Result, Room, SocketId, SocketInfo, Target,
+    codec::{self, Container, JsonReader, MsgPackReader, Reader, Shape, opts, set, sockets},
+    message::{Answer, Channel, Heartbeat, Message, Response, Stamp},
+    payload::{ByteString, Fault, Scan},
+};
+
+use super::{
+    encode::{STAMP_BYTES, STAMP_MARK, WITH_STAMP},
+    kind,
+};
+
+/// Payloads below this are copied, so that they do not keep alive the much larger buffer that was read.
+const SLICED: usize = 4 << 10;
+
+/// The same bytes, in a buffer of their own if they are few.
+pub(crate) fn own(bytes: &Bytes) -> Bytes {
+    if bytes.len() < SLICED { Bytes::copy_from_slice(bytes) } else { bytes.clone() }
+}
+
+// --- broadcasts ---
+
+/// A broadcast: `[uid, packet, opts]`, and behind it perhaps our number.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Broadcast {
+    pub(crate) from: Option<NodeId>,
+    pub(crate) namespace: Namespace,
+    pub(crate) target: Target,
+    pub(crate) payload: Payload,
+}
+
+/// Who sent a broadcast, without looking at the rest; `None` if it does not say.
+pub(crate) fn sender(bytes: &Bytes) -> Option<NodeId> {
+    let mut reader = MsgPackReader::new(bytes);
+    let mut array = reader.begin_array().ok()?;
+    if !reader.next_item(&mut array).ok()? {
+        return None;
+    }
+    NodeId::new(reader.text().ok()?).ok()
+}
+
+/// The number behind a broadcast. Nothing that Node.js sends ends like this: the mark is not UTF-8, and no number is that long.
+pub(crate) fn stamp(bytes: &[u8]) -> Option<Stamp> {
+    if bytes.first() != Some(&WITH_STAMP) {
+        return None;
+    }
+    let tail = bytes.get(bytes.len().checked_sub(STAMP_BYTES)?..)?;
+    let (mark, rest) = tail.split_first_chunk()?;
+    let (channel, number) = rest.split_first_chunk()?;
+    (*mark == STAMP_MARK).then_some(())?;
+    let number = u64::from_be_bytes(number.try_into().ok()?);
+    Some(Stamp { channel: Channel(u16::from_be_bytes(*channel)), number })
+}
+
+/// Decodes a broadcast.
+pub(crate) fn broadcast(bytes: &Bytes) -> Result<Broadcast> {
+    let mut reader = MsgPackReader::new(bytes);
+    let reader = &mut reader;
+    let mut array = reader.begin_array().map_err(|fault| fault.at("broadcast"))?;
+    let from = item(reader, &mut array, |reader| reader.optional(node)).map_err(|fault| fault.at("uid"))?;
+    let (payload, namespace) = item(reader, &mut array, packet).map_err(|fault| fault.at("packet"))?;
+    if !reader.next_item(&mut array).map_err(|fault| fault.at("broadcast"))? {
+        return Err(Fault::Missing.at("opts"));
+    }
+    let target = opts::read(reader)?;
+    while reader.next_item(&mut array).map_err(|fault| fault.at("broadcast"))? {
+        reader.skip().map_err(|fault| fault.at("broadcast"))?;
+    }
+    reader.end().map_err(|fault| fault.at("broadcast"))?;
+    Ok(Broadcast { from, namespace, target, payload })
+}
+
+fn item<'a, R: Reader<'a>, T>(
+    reader: &mut R,
+    array: &mut Container,
+    read: impl FnOnce(&mut R) -> Scan<T>,
+) -> Scan<T> {
+    if reader.next_item(array)? { read(reader) } else { Err(Fault::Missing) }
+}
+
+fn node<'a>(reader: &mut impl Reader<'a>) -> Scan<NodeId> {
+    NodeId::new(reader.text()?).map_err(|_| Fault::TooLong)
+}
+
+/// `{type, data, nsp}`. A packet without namespace is for `/`; one with an id or another type is taken for what was meant.
+fn packet<'a>(reader: &mut impl Reader<'a>) -> Scan<(Payload, Namespace)> {
+    let (mut data, mut namespace) = (None, None);
+    let mut map = reader.begin_map()?;
+    while let Some(key) = reader.next_key(&mut map)? {
+        match &*key {
+            "data" => set(&mut data, event(reader)?)?,
+            "nsp" => set(&mut namespace, reader.optional(|reader| Ok(Namespace::new(&reader.text()?)))?)?,
+            _ => reader.skip()?,
+        }
+    }
+    let namespace = namespace.flatten().unwrap_or_else(|| Namespace::new("/"));
+    Ok((data.ok_or(Fault::Missing)?, namespace))
+}
+
+fn event<'a>(reader: &mut impl Reader<'a>) -> Scan<Payload> {
+    if reader.shape()? == Shape::Array { reader.payload() } else { Err(Fault::Unexpected) }
+}
+
+// --- requests ---
+
+/// A request.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Request {
+    pub(crate) from: Option<NodeId>,
+    pub(crate) stamp: Option<Stamp>,
+    /// Of the packet, for broadcasts.
+    pub(crate) namespace: Option<Namespace>,
+    pub(crate) message: Message,
+    /// It is of a form that only old nodes use.
+    pub(crate) legacy: Option<Legacy>,
+}
+
+/// What old nodes expect of an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Legacy {
+    /// Socket ids only.
+    SocketIds,
+    /// A confirmation by whoever has this socket.
+    Confirmation(SocketId, RequestId),
+}
+
+/// Decodes a request, JSON or MessagePack.
+pub(crate) fn request(bytes: &Bytes) -> Result<Request> {
+    let read_json = |reader: &mut JsonReader<'_>| RequestFields::read(reader);
+    let read_msgpack = |reader: &mut MsgPackReader<'_>| RequestFields::read(reader);
+    either(bytes, "request", read_json, read_msgpack)?.into_request()
+}
+
+/// Reads a whole message in one of the two encodings.
+fn either<T>(
+    bytes: &Bytes,
+    what: &str,
+    read_json: impl FnOnce(&mut JsonReader<'_>) -> Result<T>,
+    read_msgpack: impl FnOnce(&mut MsgPackReader<'_>) -> Result<T>,
+) -> Result<T> {
+    if bytes.first() == Some(&b'{') {
+        let text = ByteString::try_from(bytes.clone())
+            .map_err(|error| Error::new(ErrorKind::Malformed, format!("{what}: not UTF-8")).with_source(error))?;
+        let mut reader = JsonReader::new(&text);
+        let value = read_json(&mut reader)?;
+        reader.end().map_err(|fault| fault.at(what))?;
+        Ok(value)
+    } else {
+        let mut reader = MsgPackReader::new(bytes);
+        let value = read_msgpack(&mut reader)?;
+        reader.end().map_err(|fault| fault.at(what))?;
+        Ok(value)
+    }
+}
+
+/// The fields of all requests.
+#[derive(Default)]
+struct RequestFields {
+    kind: Option<u64>,
+    from: Option<Option<NodeId>>,
+    request: Option<Option<RequestId>>,
+    target: Option<Target>,
+    rooms: Option<Vec<Room>>,
+    room: Option<Room>,
+    socket: Option<SocketId>,
+    close: Option<bool>,
+    data: Option<Payload>,
+    packet: Option<(Payload, Namespace)>,
+    stamp: Option<Option<Stamp>>,
+    counters: Option<Option<Vec<Stamp>>>,
+}
+
+impl RequestFields {
+    fn read<'a, R: Reader<'a>>(reader: &mut R) -> Result<Self> {
+        let mut fields = Self::default();
+        let mut map = reader.begin_map().map_err(|fault| fault.at("request"))?;
+        while let Some(key) = reader.next_key(&mut map).map_err(|fault| fault.at("request"))? {
+            fields.read_field(reader, &key)?;
+        }
+        Ok(fields)
+    }
+
+    fn read_field<'a, R: Reader<'a>>(&mut self, reader: &mut R, key: &str) -> Result<()> {
+        let (name, read) = match key {
+            "type" => ("type", whole_number(reader).and_then(|kind| set(&mut self.kind, kind))),
+            "uid" => ("uid", reader.optional(node).and_then(|from| set(&mut self.from, from))),
+            "requestId" => {
+                ("requestId", reader.optional(request_id).and_then(|request| set(&mut self.request, request)))
+            }
+            "opts" => {
+                let target = opts::read(reader)?;
+                ("opts", set(&mut self.target, target))
+            }
+            "rooms" => ("rooms", opts::read_rooms(reader).and_then(|rooms| set(&mut self.rooms, rooms))),
+            "room" => ("room", opts::read_room(reader).and_then(|room| set(&mut self.room, room))),
+            "sid" => ("sid", socket_id(reader).and_then(|socket| set(&mut self.socket, socket))),
+            "close" => (
+                "close",
+                reader.lenient(Reader::boolean).and_then(|close| set(&mut self.close, close.unwrap_or_default())),
+            ),
+            "data" => ("data", event(reader).and_then(|data| set(&mut self.data, data))),
+            "packet" => ("packet", packet(reader).and_then(|packet| set(&mut self.packet, packet))),
+            "stamp" => ("stamp", reader.lenient(codec::read_stamp).and_then(|stamp| set(&mut self.stamp, stamp))),
+            "counters" => {
+                ("counters", reader.lenient(codec::read_counters).and_then(|read| set(&mut self.counters, read)))
+            }
+            _ => ("request", reader.skip()),
+        };
+        read.map_err(|fault| fault.at(name))
+    }
+
+    fn into_request(mut self) -> Result<Request> {
+        let kind = self.kind.ok_or_else(|| Fault::Missing.at("type"))?;
+        let legacy = self.legacy(kind)?;
+        let from = self.from.take().flatten();
+        let stamp = self.stamp.take().flatten();
+        let namespace = self.packet.as_ref().filter(|_| kind == kind::BROADCAST).map(|(_, nsp)| nsp.clone());
+        Ok(Request { from, stamp, namespace, message: self.into_message(kind)?, legacy })
+    }
+
+    fn legacy(&self, kind: u64) -> Result<Option<Legacy>> {
+        match (kind, &self.socket) {
+            (kind::SOCKETS, _) => Ok(Some(Legacy::SocketIds)),
+            (kind::JOIN | kind::LEAVE | kind::DISCONNECT, Some(socket)) if self.target.is_none() => {
+                let request = required(self.request.clone().flatten(), "requestId")?;
+                Ok(Some(Legacy::Confirmation(socket.clone(), request)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn into_message(self, kind: u64) -> Result<Message> {
+        let request = self.request.flatten();
+        Ok(match kind {
+            kind::SOCKETS => Message::FetchSockets {
+                request: required(request, "requestId")?,
+                target: Target { rooms: self.rooms.unwrap_or_default(), ..Target::default() },
+            },
+            kind::ALL_ROOMS => Message::AllRooms { request: required(request, "requestId")? },
+            kind::JOIN | kind::LEAVE => {
+                let target = required(self.target.or_else(|| self.socket.map(of_socket)), "opts")?;
+                let rooms = required(self.rooms.or_else(|| self.room.map(|room| vec![room])), "rooms")?;
+                if kind == kind::JOIN { Message::Join { target, rooms } } else { Message::Leave { target, rooms } }
+            }
+            kind::DISCONNECT => Message::Disconnect {
+                target: required(self.target.or_else(|| self.socket.map(of_socket)), "opts")?,
+                close: self.close.unwrap_or_default(),
+            },
+            kind::FETCH => Message::FetchSockets {
+                request: required(request, "requestId")?,
+                target: required(self.target, "opts")?,
+            },
+            kind::SERVER_SIDE_EMIT => Message::ServerSideEmit { request, payload: required(self.data, "data")? },
+            kind::BROADCAST => Message::Broadcast {
+                request: Some(required(request, "requestId")?),
+                target: required(self.target, "opts")?,
+                payload: required(self.packet, "packet")?.0,
+            },
+            kind::INITIAL_HEARTBEAT | kind::HEARTBEAT => {
+                let counters = self.counters.flatten().unwrap_or_default();
+                let initial = kind == kind::INITIAL_HEARTBEAT;
+                Message::Heartbeat(Heartbeat { initial, counters, ..Heartbeat::default() })
+            }
+            kind::LEAVING => Message::Leaving,
+            _ => return Err(Error::new(ErrorKind::Unsupported, format!("request of unknown type {kind}"))),
+        })
+    }
+}
+
+fn of_socket(socket: SocketId) -> Target {
+    Target::room(socket.as_str())
+}
+
+fn required<T>(field: Option<T>, name: &str) -> Result<T> {
+    field.ok_or_else(|| Fault::Missing.at(name))
+}
+
+fn whole_number<'a>(reader: &mut impl Reader<'a>) -> Scan<u64> {
+    reader.number()?.as_u64().ok_or(Fault::Range)
+}
+
+fn request_id<'a>(reader: &mut impl Reader<'a>) -> Scan<RequestId> {
+    RequestId::new(reader.text()?).map_err(|_| Fault::TooLong)
+}
+
+fn socket_id<'a>(reader: &mut impl Reader<'a>) -> Scan<SocketId> {
+    SocketId::new(reader.text()?).map_err(|_| Fault::TooLong)
+}
+
+// --- answers ---
+
+/// Decodes an answer, JSON or MessagePack. `None` if it belongs to a request that is not `mine`, which is found out early: on the common
+/// channel everybody gets the answers to everybody.
+pub(crate) fn response(
+    bytes: &Bytes,
+    mine: impl Fn(&RequestId) -> bool + Copy,
+) -> Result<Option<(Option<NodeId>, Response)>> {
+    let read_json = |reader: &mut JsonReader<'_>| AnswerFields::read(reader, mine);
+    let read_msgpack = |reader: &mut MsgPackReader<'_>| AnswerFields::read(reader, mine);
+    match either(bytes, "answer", read_json, read_msgpack) {
+        Ok(fields) => fields.into_response(),
+        Err(error) if error.kind() == ErrorKind::Closed => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Ends the reading of an answer that somebody else waits for.
+fn not_mine() -> Error {
+    Error::new(ErrorKind::Closed, "an answer to a request of somebody else")
+}
+
+/// The fields of all answers.
+#[derive(Default)]
+struct AnswerFields {
+    kind: Option<u64>,
+    from: Option<Option<NodeId>>,
+    request: Option<RequestId>,
+    sockets: Option<Vec<SocketInfo>>,
+    rooms: Option<Vec<Room>>,
+    data: Option<Payload>,
+    packet: Option<Payload>,
+    count: Option<u32>,
+}
+
+impl AnswerFields {
+    fn read<'a, R: Reader<'a>>(reader: &mut R, mine: impl Fn(&RequestId) -> bool) -> Result<Self> {
+        let mut fields = Self::default();
+        let mut map = reader.begin_map().map_err(|fault| fault.at("answer"))?;
+        while let Some(key) = reader.next_key(&mut map).map_err(|fault| fault.at("answer"))? {
+            fields.read_field(reader, &key)?;
+            if key == "requestId" && fields.request.as_ref().is_some_and(|request| !mine(request)) {
+                return Err(not_mine());
+            }
+        }
+        Ok(fields)
+    }
+
+    fn read_field<'a, R: Reader<'a>>(&mut self, reader: &mut R, key: &str) -> Result<()> {
+        let (name, read) = match key {
+            "type" => ("type", whole_number(reader).and_then(|kind| set(&mut self.kind, kind))),
+            "uid" => ("uid", reader.optional(node).and_then(|from| set(&mut self.from, from))),
+            "requestId" => ("requestId", request_id(reader).and_then(|request| set(&mut self.request, request))),
+            "sockets" => {
+                let sockets = read_sockets(reader)?;
+                ("sockets", set(&mut self.sockets, sockets))
+            }
+            "rooms" => ("rooms", opts::read_rooms(reader).and_then(|rooms| set(&mut self.rooms, rooms))),
+            "data" => ("data", reader.payload().and_then(|data| set(&mut self.data, data))),
+            "packet" => ("packet", reader.payload().and_then(|packet| set(&mut self.packet, packet))),
+            "clientCount" => ("clientCount", count(reader).and_then(|count| set(&mut self.count, count))),
+            _ => ("answer", reader.skip()),
+        };
+        read.map_err(|fault| fault.at(name))
+    }
+
+    /// `None` for the confirmations that only old nodes wait for.
+    fn into_response(self) -> Result<Option<(Option<NodeId>, Response)>> {
+        let from = self.from.flatten();
+        let answer = match (self.kind, self.sockets, self.rooms) {
+            (Some(kind::CLIENT_COUNT), ..) => Answer::ClientCount(required(self.count, "clientCount")?),
+            (Some(kind::ACK), ..) => Answer::Ack(self.packet),
+            (Some(kind::SERVER_SIDE_EMIT), ..) => Answer::ServerSideEmit(self.data),
+            (_, Some(mut sockets), _) => {
+                sockets.iter_mut().for_each(|socket| socket.node.clone_from(&from));
+                Answer::Sockets(sockets)
+            }
+            (_, None, Some(rooms)) => Answer::Rooms(rooms),
+            (_, None, None) => return Ok(None),
+        };
+        Ok(Some((from, Response { request: required(self.request, "requestId")?, answer })))
+    }
+}
+
+fn count<'a>(reader: &mut impl Reader<'a>) -> Scan<u32> {
+    u32::try_from(whole_number(reader)?).map_err(|_| Fault::Range)
+}
+
+/// Sockets, or only their ids.
+fn read_sockets<'a>(reader: &mut impl Reader<'a>) -> Result<Vec<SocketInfo>> {
+    let at = |fault: Fault| fault.at("sockets");
+    let mut found = Vec::new();
+    let mut array = reader.begin_array().map_err(at)?;
+    while reader.next_item(&mut array).map_err(at)? {
+        found.push(match reader.shape().map_err(at)? {
+            Shape::Text => {
+                let id = socket_id(reader).map_err(at)?;
+                SocketInfo { id, node: None, rooms: Vec::new(), handshake: None, data: None }
+            }
+            _ => sockets::read(reader)?,
+        });
+    }
+    Ok(found)
+}

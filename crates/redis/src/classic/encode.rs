@@ -1,0 +1,256 @@
+//! Writing messages and answers in the format of `@socket.io/redis-adapter`.
+
+use trunkline_core::{
+    Error, ErrorKind, Node, NodeId, Payload, RequestId, Result, Room, Target,
+    codec::{Field, Format, Frame, Writer, opts, sockets},
+    field,
+    message::{Answer, Heartbeat, Message, Response, Stamp},
+    payload::{Rules, Scan, Sink as _, json, msgpack},
+};
+
+use super::kind;
+
+/// A message that waits for its number.
+#[derive(Debug)]
+pub(crate) enum Encoded {
+    /// `[uid, packet, opts]`
+    Broadcast(Vec<u8>),
+    /// `{uid, requestId, type, …}`
+    Request(Frame),
+}
+
+/// Before the number of a broadcast: it is binary of ten bytes, so that it can be found from the end.
+pub(super) const STAMP_MARK: [u8; 2] = [0xc4, 10];
+
+/// Bytes of the number of a broadcast, mark included.
+pub(super) const STAMP_BYTES: usize = 12;
+
+/// The first byte of a broadcast with and without number.
+pub(super) const WITH_STAMP: u8 = 0x94;
+pub(super) const WITHOUT_STAMP: u8 = 0x93;
+
+impl Encoded {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Broadcast(bytes) => bytes.len(),
+            Self::Request(frame) => frame.len(),
+        }
+    }
+
+    /// Adds the number, and to a heartbeat the counters.
+    pub(crate) fn finish(self, stamp: Option<Stamp>, counters: &[Stamp]) -> Vec<u8> {
+        match self {
+            Self::Request(frame) => frame.finish(stamp, counters),
+            Self::Broadcast(mut bytes) => {
+                if let Some(stamp) = stamp {
+                    bytes[0] = WITH_STAMP;
+                    bytes.extend(STAMP_MARK);
+                    bytes.extend(stamp.channel.0.to_be_bytes());
+                    bytes.extend(stamp.number.to_be_bytes());
+                }
+                bytes
+            }
+        }
+    }
+}
+
+/// Encodes a message.
+pub(crate) fn message(from: &Node, message: &Message) -> Result<Encoded> {
+    match message {
+        Message::Broadcast { request: None, target, payload } => broadcast(from, target, payload).map(Encoded::Broadcast),
+        Message::Broadcast { request: Some(_), .. } => msgpack_request(from, message),
+        Message::ServerSideEmit { payload, .. } if payload.has_binary() => msgpack_request(from, message),
+        _ => {
+            let mut out = Vec::with_capacity(256);
+            let fields = request(&mut json::Writer::new(&mut out, json::Binary::Inline), from, message)?;
+            Ok(Encoded::Request(Frame::of_map(Format::Json, out, fields, is_heartbeat(message))))
+        }
+    }
+}
+
+fn msgpack_request(from: &Node, message: &Message) -> Result<Encoded> {
+    let mut out = Vec::with_capacity(256);
+    let fields = request(&mut msgpack::Writer::new(&mut out, Rules::Notepack), from, message)?;
+    Ok(Encoded::Request(Frame::of_map(Format::MsgPack(Rules::Notepack), out, fields, is_heartbeat(message))))
+}
+
+fn is_heartbeat(message: &Message) -> bool {
+    matches!(message, Message::Heartbeat(_))
+}
+
+fn broadcast(from: &Node, target: &Target, payload: &Payload) -> Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(96 + payload.len() + STAMP_BYTES);
+    let mut writer = msgpack::Writer::new(&mut out, Rules::Notepack);
+    writer.begin_array(Some(3));
+    writer.text(from.id.as_str());
+    packet(&mut writer, from, payload)?;
+    if from.id.is_emitter() { emitter_opts(&mut writer, target) } else { opts::write(&mut writer, target) }
+    debug_assert_eq!(out[0], WITHOUT_STAMP);
+    Ok(out)
+}
+
+fn packet(writer: &mut impl Writer, from: &Node, payload: &Payload) -> Result<()> {
+    if !payload.is_args() {
+        return Err(Error::new(ErrorKind::Malformed, "event that is no list of arguments"));
+    }
+    writer.map(3, |packet| {
+        packet.field(field!("type"));
+        packet.number(2_u64.into());
+        packet.field(field!("data"));
+        let written = packet.payload(payload);
+        packet.field(field!("nsp"));
+        packet.text(from.namespace.as_str());
+        written
+    })
+    .map_err(|fault| fault.at("payload"))
+}
+
+/// In the order of `@socket.io/redis-emitter`.
+fn emitter_opts(writer: &mut impl Writer, target: &Target) {
+    writer.map(3, |opts| {
+        opts.field(field!("rooms"));
+        opts::write_rooms(opts, &target.rooms);
+        opts.field(field!("flags"));
+        opts::write_flags(opts, &target.flags);
+        opts.field(field!("except"));
+        opts::write_rooms(opts, &target.except);
+    });
+}
+
+/// Writes a request without its end, and returns the number of its fields.
+fn request(writer: &mut impl Writer, from: &Node, message: &Message) -> Result<usize> {
+    let mut map = Map::begin(writer);
+    let is_emitter = from.id.is_emitter();
+    let names_sender = !is_emitter || matches!(message, Message::ServerSideEmit { .. });
+    if names_sender {
+        map.text(field!("uid"), from.id.as_str());
+    }
+    if let Some(request) = message.request() {
+        map.text(field!("requestId"), request.as_str());
+    }
+    map.number(field!("type"), kind::of(message));
+    match message {
+        Message::Broadcast { target, payload, .. } => {
+            packet(map.field(field!("packet")), from, payload)?;
+            opts::write(map.field(field!("opts")), target);
+        }
+        Message::Join { target, rooms } | Message::Leave { target, rooms } => {
+            short_opts(map.field(field!("opts")), target);
+            opts::write_rooms(map.field(field!("rooms")), rooms);
+        }
+        Message::Disconnect { target, close } => {
+            short_opts(map.field(field!("opts")), target);
+            map.field(field!("close")).boolean(*close);
+        }
+        Message::FetchSockets { target, .. } => short_opts(map.field(field!("opts")), target),
+        Message::ServerSideEmit { payload, .. } => {
+            if !payload.is_args() {
+                return Err(Error::new(ErrorKind::Malformed, "event that is no list of arguments"));
+            }
+            map.field(field!("data")).payload(payload).map_err(|fault| fault.at("payload"))?;
+        }
+        Message::AllRooms { .. } | Message::Heartbeat(Heartbeat { .. }) | Message::Leaving => {}
+    }
+    Ok(map.fields)
+}
+
+/// Without flags, which requests do not have.
+fn short_opts(writer: &mut impl Writer, target: &Target) {
+    writer.map(2, |opts| {
+        opts.field(field!("rooms"));
+        opts::write_rooms(opts, &target.rooms);
+        opts.field(field!("except"));
+        opts::write_rooms(opts, &target.except);
+    });
+}
+
+/// A map whose number of fields is known in the end only.
+struct Map<'a, W> {
+    writer: &'a mut W,
+    fields: usize,
+}
+
+impl<'a, W: Writer> Map<'a, W> {
+    fn begin(writer: &'a mut W) -> Self {
+        writer.begin_map(Some(0));
+        Self { writer, fields: 0 }
+    }
+
+    /// The writer, for the value of a field.
+    fn field(&mut self, field: Field) -> &mut W {
+        self.fields += 1;
+        self.writer.field(field);
+        self.writer
+    }
+
+    fn text(&mut self, field: Field, text: &str) {
+        self.field(field).text(text);
+    }
+
+    fn number(&mut self, field: Field, number: u64) {
+        self.field(field).number(number.into());
+    }
+}
+
+/// Encodes an answer. It may name the node that gives it, for our own nodes. With `ids_only`, sockets are told as nodes of old ask for
+/// them (type 0).
+pub(crate) fn response(from: Option<&NodeId>, response: &Response, ids_only: bool) -> Result<Vec<u8>> {
+    let as_msgpack = match &response.answer {
+        Answer::Ack(_) => true,
+        Answer::ServerSideEmit(payload) => payload.as_ref().is_some_and(Payload::has_binary),
+        Answer::Sockets(sockets) => {
+            !ids_only
+                && sockets.iter().flat_map(|socket| socket.handshake.iter().chain(&socket.data)).any(Payload::has_binary)
+        }
+        Answer::Rooms(_) | Answer::ClientCount(_) => false,
+    };
+    let mut out = Vec::with_capacity(128);
+    let (format, fields) = if as_msgpack {
+        let mut writer = msgpack::Writer::new(&mut out, Rules::Notepack);
+        (Format::MsgPack(Rules::Notepack), answer(&mut writer, from, response, ids_only)?)
+    } else {
+        let mut writer = json::Writer::new(&mut out, json::Binary::Inline);
+        (Format::Json, answer(&mut writer, from, response, ids_only)?)
+    };
+    Ok(Frame::of_map(format, out, fields, false).finish(None, &[]))
+}
+
+/// What an old node waits for after it has asked something of a socket.
+pub(crate) fn done(request: &RequestId) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    let mut writer = json::Writer::new(&mut out, json::Binary::Inline);
+    let mut map = Map::begin(&mut writer);
+    map.text(field!("requestId"), request.as_str());
+    let fields = map.fields;
+    Frame::of_map(Format::Json, out, fields, false).finish(None, &[])
+}
+
+fn answer(writer: &mut impl Writer, from: Option<&NodeId>, response: &Response, ids_only: bool) -> Result<usize> {
+    let mut map = Map::begin(writer);
+    let kind = kind::of_answer(&response.answer);
+    if let Some(kind) = kind {
+        map.number(field!("type"), kind);
+    }
+    map.text(field!("requestId"), response.request.as_str());
+    write_answer(&mut map, &response.answer, ids_only).map_err(|fault| fault.at("payload"))?;
+    if let Some(from) = from {
+        map.text(field!("uid"), from.as_str());
+    }
+    Ok(map.fields)
+}
+
+fn write_answer<W: Writer>(map: &mut Map<'_, W>, answer: &Answer, ids_only: bool) -> Scan<()> {
+    match answer {
+        Answer::Sockets(found) if ids_only => {
+            let ids: Vec<_> = found.iter().map(|socket| Room::new(socket.id.as_str())).collect();
+            opts::write_rooms(map.field(field!("sockets")), &ids);
+        }
+        Answer::Sockets(found) => map.field(field!("sockets")).list(found, sockets::write)?,
+        Answer::Rooms(rooms) => opts::write_rooms(map.field(field!("rooms")), rooms),
+        Answer::ServerSideEmit(Some(value)) => map.field(field!("data")).payload(value)?,
+        Answer::Ack(Some(value)) => map.field(field!("packet")).payload(value)?,
+        Answer::ClientCount(count) => map.number(field!("clientCount"), u64::from(*count)),
+        Answer::ServerSideEmit(None) | Answer::Ack(None) => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,312 @@
+//! What can be set.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use trunkline_core::{Error, ErrorKind, Result, outbox::OutboxLimits};
+
+/// Where Redis is and how this node uses it. Made from a URL ([`Config::from_url`]) or a [`Server`], and changed field by field.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Addresses, user and TLS.
+    pub server: Server,
+    /// Which of the official adapters the cluster speaks with. Default [`Mode::PubSub`].
+    pub mode: Mode,
+    /// What all names of channels begin with; `key` or `channelPrefix` of the official adapters. Default `socket.io`.
+    pub prefix: String,
+    /// Publishes that may wait for the server. Default 64 MiB.
+    pub outbox: OutboxLimits,
+    /// The largest message that can be published, in bytes of its encoding. Default 16 MiB: by default Redis cuts off subscribers for whom
+    /// more than 32 MiB wait.
+    pub max_message_bytes: usize,
+    /// How long connecting may take, greeting included. Default 5 s.
+    pub connect_timeout: Duration,
+    /// How long an answer may take until the connection is given up. Default 5 s.
+    pub response_timeout: Duration,
+    /// How long a connection may be silent until the server is asked whether it is still there. Default 5 s.
+    pub keepalive: Duration,
+    /// The longest pause between attempts to reconnect; they begin with 50 ms. Default 5 s.
+    pub max_backoff: Duration,
+}
+
+impl Config {
+    /// A server and the defaults for everything else.
+    #[must_use]
+    pub fn new(server: Server) -> Self {
+        Self {
+            server,
+            mode: Mode::PubSub(PubSub::default()),
+            prefix: "socket.io".into(),
+            outbox: OutboxLimits::default(),
+            max_message_bytes: 16 << 20,
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(5),
+            keepalive: Duration::from_secs(5),
+            max_backoff: Duration::from_secs(5),
+        }
+    }
+
+    /// Refuses what cannot work.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.prefix.is_empty() {
+            return refuse("prefix is empty");
+        }
+        if self.max_message_bytes > MAX_BULK_BYTES {
+            return refuse(format!("max_message is {}; Redis takes at most {MAX_BULK_BYTES}", self.max_message_bytes));
+        }
+        for (name, time) in [
+            ("connect_timeout", self.connect_timeout),
+            ("response_timeout", self.response_timeout),
+            ("keepalive", self.keepalive),
+            ("max_backoff", self.max_backoff),
+        ] {
+            if time.is_zero() {
+                return refuse(format!("{name} is 0; allowed is a time above that"));
+            }
+        }
+        self.server.check()?;
+        match &self.mode {
+            Mode::Streams(streams) => streams.check(),
+            Mode::PubSub(_) | Mode::Sharded(_) => Ok(()),
+        }
+    }
+}
+
+/// `proto-max-bulk-len`, as every server has it by default.
+const MAX_BULK_BYTES: usize = 512 << 20;
+
+fn refuse<T>(context: impl Into<String>) -> Result<T> {
+    Err(Error::new(ErrorKind::Config, context))
+}
+
+/// Which official adapter the cluster speaks with. All nodes of a cluster must use the same one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// As `createAdapter` of `@socket.io/redis-adapter`.
+    PubSub(PubSub),
+    /// As `createShardedAdapter` of `@socket.io/redis-adapter`. Needs Redis 7.
+    Sharded(Sharded),
+    /// As `createAdapter` of `@socket.io/redis-streams-adapter` from 0.3 on.
+    Streams(Streams),
+}
+
+/// Options of [`Mode::PubSub`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PubSub {
+    /// Answers go to a channel of the node that asked; `publishOnSpecificResponseChannel`. Off by default. Nodes with and without it
+    /// understand each other.
+    pub specific_response_channel: bool,
+}
+
+/// Options of [`Mode::Sharded`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sharded {
+    /// Which rooms have channels of their own; `subscriptionMode`. All nodes of a cluster must agree. Default
+    /// [`SubscriptionMode::Dynamic`], as Node.js.
+    pub subscription: SubscriptionMode,
+    /// How long the subscription of a room outlasts its last member. Default 5 s.
+    pub linger: Duration,
+}
+
+impl Default for Sharded {
+    fn default() -> Self {
+        Self { subscription: SubscriptionMode::default(), linger: Duration::from_secs(5) }
+    }
+}
+
+/// Which rooms have channels of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SubscriptionMode {
+    /// None: all nodes get all messages.
+    Static,
+    /// Rooms, but not those of a socket's own id (20 characters).
+    #[default]
+    Dynamic,
+    /// All rooms.
+    DynamicPrivate,
+}
+
+/// Options of [`Mode::Streams`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Streams {
+    /// The name of the stream; `streamName`. Default `socket.io`.
+    pub stream: String,
+    /// How many streams the namespaces are spread over; `streamCount`. All nodes must agree. Default 1.
+    pub count: u16,
+    /// How many messages a stream keeps, roughly; `maxLen`. Default 10,000.
+    pub max_len: u64,
+    /// How many messages are read at a time; `readCount`. Default 1000.
+    pub read_count: u32,
+    /// How long a read waits for messages; `blockTimeInMs`. Default 5 s.
+    pub block: Duration,
+    /// What the keys of sessions begin with; `sessionKeyPrefix`. Default `sio:session:`.
+    pub session_prefix: String,
+    /// How long a session can be restored; `maxDisconnectionDuration` of the server. Default 2 min.
+    pub session_ttl: Duration,
+    /// Requests and answers travel over sharded pub/sub; `useShardedPubSub`. All nodes must agree. Off by default. Needs Redis 7.
+    pub sharded_pubsub: bool,
+    /// Messages with binary are stored as JSON all the same, in which binary is no binary any more; `onlyPlaintext`. Off by default.
+    pub plaintext: bool,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self {
+            stream: "socket.io".into(),
+            count: 1,
+            max_len: 10_000,
+            read_count: 1_000,
+            block: Duration::from_secs(5),
+            session_prefix: "sio:session:".into(),
+            session_ttl: Duration::from_secs(120),
+            sharded_pubsub: false,
+            plaintext: false,
+        }
+    }
+}
+
+impl Streams {
+    fn check(&self) -> Result<()> {
+        if self.stream.is_empty() {
+            return refuse("stream is empty");
+        }
+        let least = [("streams", u64::from(self.count)), ("max_len", self.max_len), ("read_count", self.read_count.into())];
+        if let Some((name, _)) = least.into_iter().find(|(_, value)| *value == 0) {
+            return refuse(format!("{name} is 0; allowed is a number above that"));
+        }
+        for (name, time) in [("block", self.block), ("session_ttl", self.session_ttl)] {
+            if time.as_millis() == 0 {
+                return refuse(format!("{name} is below 1ms"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Addresses, user and TLS.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Server {
+    /// What runs at the addresses.
+    pub topology: Topology,
+    /// Where. Several of a sentinel or a cluster; whichever answers leads to the others.
+    pub addresses: Vec<Address>,
+    /// Who we are; `None` for the default user.
+    pub user: Option<String>,
+    /// The user's password.
+    pub password: Option<String>,
+    /// The database with the streams and sessions; pub/sub knows no databases. Default 0.
+    pub database: u32,
+    /// `None` for plain connections.
+    pub tls: Option<Tls>,
+}
+
+impl Server {
+    /// A server without user and TLS.
+    #[must_use]
+    pub fn new(address: Address) -> Self {
+        Self {
+            topology: Topology::Standalone,
+            addresses: vec![address],
+            user: None,
+            password: None,
+            database: 0,
+            tls: None,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.addresses.is_empty() {
+            return refuse("no address is given");
+        }
+        if self.addresses.len() > 1 && self.topology == Topology::Standalone {
+            return refuse("several addresses need cluster=on or sentinel=NAME");
+        }
+        if self.database != 0 && self.topology == Topology::Cluster {
+            return refuse(format!("database {}; a cluster has only database 0", self.database));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Server {
+    /// Without the passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("topology", &self.topology)
+            .field("addresses", &self.addresses)
+            .field("user", &self.user)
+            .field("database", &self.database)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What runs at the addresses of a [`Server`].
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Topology {
+    /// A Redis server.
+    Standalone,
+    /// Sentinels that know which server is the master.
+    Sentinel {
+        /// The name under which they know it.
+        service: String,
+        /// Who we are to the sentinels; `None` for the default user.
+        user: Option<String>,
+        /// The password for the sentinels.
+        password: Option<String>,
+    },
+    /// Nodes of a Redis Cluster.
+    Cluster,
+}
+
+impl fmt::Debug for Topology {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Standalone => f.write_str("Standalone"),
+            Self::Sentinel { service, .. } => write!(f, "Sentinel({service:?})"),
+            Self::Cluster => f.write_str("Cluster"),
+        }
+    }
+}
+
+/// Where a server listens.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A host and its port.
+    Tcp(String, u16),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How TLS connections are made. The server's certificate is always checked, its name included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tls {
+    /// The authorities to trust, in a PEM file; those of the operating system if `None`.
+    pub authorities: Option<PathBuf>,
+    /// Our certificate chain and its private key, in PEM files, for servers that ask for one.
+    pub client: Option<(PathBuf, PathBuf)>,
+}

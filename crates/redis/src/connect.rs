@@ -1,0 +1,30 @@
+//! From a configuration to a backend.
+
+use std::sync::Arc;
+
+use trunkline_core::{Backend, Error, ErrorKind, Result};
+
+use crate::{
+    classic,
+    config::{Config, Mode},
+    topology::{Place, Servers},
+};
+
+/// Connects to Redis. Returns when a server has answered and can do what the configuration asks for; later connections are restored by
+/// the backend.
+///
+/// To be called on the Tokio runtime on which the backend's tasks shall run.
+///
+/// # Errors
+/// `Config` for settings that cannot work, `Disconnected` if no server can be reached, `Broker` if it refuses us, `Unsupported` if it is too
+/// old.
+pub async fn connect(config: Config) -> Result<Backend> {
+    config.check()?;
+    let servers = Arc::new(Servers::new(&config)?);
+    servers.refresh().await?;
+    servers.control_of(&Place::Anywhere).await?;
+    match &config.mode {
+        Mode::PubSub(options) => classic::connect(&config, *options, servers).await,
+        Mode::Sharded(_) | Mode::Streams(_) => Err(Error::new(ErrorKind::Unsupported, "not yet")),
+    }
+}

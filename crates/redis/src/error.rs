@@ -1,0 +1,20 @@
+//! Errors of the server and of the way to it.
+
+use std::io;
+
+use redis::RedisError;
+use trunkline_core::{Error, ErrorKind};
+
+use crate::config::Address;
+
+/// The way to a server is broken.
+pub(crate) fn lost(address: &Address, error: io::Error) -> Error {
+    Error::new(ErrorKind::Disconnected, format!("{address}: {error}")).with_source(error)
+}
+
+/// A command was not answered well: the server refuses it, or the connection is gone.
+pub(crate) fn refused(address: &Address, error: RedisError) -> Error {
+    let is_lost = error.is_io_error() || error.is_unrecoverable_error();
+    let kind = if is_lost { ErrorKind::Disconnected } else { ErrorKind::Broker };
+    Error::new(kind, format!("{address}: {error}")).with_source(error)
+}

@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+
+mod census;
+mod classic;
+mod config;
+mod connect;
+mod connection;
+mod error;
+mod feed;
+mod post;
+mod resp;
+mod seats;
+mod status;
+mod task;
+mod tls;
+mod topology;
+mod url;
+mod writer;
+
+pub use crate::{
+    config::{Address, Config, Mode, PubSub, Server, Sharded, Streams, SubscriptionMode, Tls, Topology},
+    connect::connect,
+};

@@ -1,0 +1,14 @@
+//! The wire of Redis, RESP2, as far as messages need it.
+//!
+//! The `redis` crate greets the server and runs commands. Messages themselves pass it by: it builds a tree of values for each of them,
+//! which takes longer than everything else that happens to a small message here (2.4 µs, against 0.1 µs for finding its ends).
+
+mod command;
+mod frames;
+mod reply;
+
+pub(crate) use self::{
+    command::command,
+    frames::Frames,
+    reply::{Reply, Reader},
+};

@@ -1,0 +1,321 @@
+//! Settings from a URL.
+
+use std::time::Duration;
+
+use trunkline_core::{
+    Error, ErrorKind, Result,
+    settings::{Bytes, Query, redact},
+};
+
+use crate::config::{Address, Config, Mode, PubSub, Server, Sharded, Streams, SubscriptionMode, Tls, Topology};
+
+const DEFAULT_PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
+
+/// The schemes, whether they mean TLS, and whether a path follows that names a socket.
+const SCHEMES: &[(&str, Kind)] = &[
+    ("redis", Kind::Plain),
+    ("rediss", Kind::Tls),
+    ("redis+unix", Kind::Socket),
+    ("unix", Kind::Socket),
+    ("valkey", Kind::Plain),
+    ("valkeys", Kind::Tls),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Tls,
+    Socket,
+}
+
+#[derive(Clone, Copy)]
+enum ModeName {
+    PubSub,
+    Sharded,
+    Streams,
+}
+
+const MODES: &[(&str, ModeName)] =
+    &[("pubsub", ModeName::PubSub), ("sharded", ModeName::Sharded), ("streams", ModeName::Streams)];
+
+const SUBSCRIPTIONS: &[(&str, SubscriptionMode)] = &[
+    ("static", SubscriptionMode::Static),
+    ("dynamic", SubscriptionMode::Dynamic),
+    ("dynamic-private", SubscriptionMode::DynamicPrivate),
+];
+
+impl Config {
+    /// Reads a URL: `redis://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE?PARAMETERS`, `rediss://…` for TLS,
+    /// `redis+unix:///PATH/OF/SOCKET?PARAMETERS`, with the parameters of the table in the [README](crate#options).
+    ///
+    /// # Errors
+    /// `Config`, naming what is wrong and what is allowed. No message contains a password.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let (address, query) = url.split_once('?').unwrap_or((url, ""));
+        let (scheme, rest) = address.split_once("://").ok_or_else(|| refuse(url, "there is no ://"))?;
+        let kind = SCHEMES.iter().find(|(name, _)| *name == scheme).map(|(_, kind)| *kind);
+        let kind = kind.ok_or_else(|| refuse(url, "the scheme is none of redis, rediss, redis+unix"))?;
+        let mut query = Query::parse(query);
+        let mut server = match kind {
+            Kind::Socket => socket(rest, &mut query).map_err(|why| refuse(url, &why))?,
+            Kind::Plain | Kind::Tls => network(rest, &mut query).map_err(|why| refuse(url, &why))?,
+        };
+        server.tls = tls(kind, &mut query)?;
+        let mut config = Self::new(server);
+        config.mode = mode(&mut query)?;
+        config.take(&mut query)?;
+        query.finish()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn take(&mut self, query: &mut Query) -> Result<()> {
+        set(&mut self.prefix, query.take("prefix")?);
+        set(&mut self.outbox.bytes, query.take("buffer")?.map(|Bytes(bytes)| bytes));
+        set(&mut self.max_message_bytes, query.take("max_message")?.map(|Bytes(bytes)| bytes));
+        set(&mut self.connect_timeout, query.take("connect_timeout")?);
+        set(&mut self.response_timeout, query.take("response_timeout")?);
+        set(&mut self.keepalive, query.take("keepalive")?);
+        set(&mut self.max_backoff, query.take("max_backoff")?);
+        Ok(())
+    }
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn refuse(url: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("{:?}: {why}", redact(url)))
+}
+
+fn mode(query: &mut Query) -> Result<Mode> {
+    Ok(match query.take_word("mode", MODES)?.unwrap_or(ModeName::PubSub) {
+        ModeName::PubSub => {
+            let specific = query.take("specific_response_channel")?;
+            Mode::PubSub(PubSub { specific_response_channel: specific.unwrap_or_default() })
+        }
+        ModeName::Sharded => {
+            let mut sharded = Sharded::default();
+            set(&mut sharded.subscription, query.take_word("subscription", SUBSCRIPTIONS)?);
+            set(&mut sharded.linger, query.take("linger")?);
+            Mode::Sharded(sharded)
+        }
+        ModeName::Streams => Mode::Streams(streams(query)?),
+    })
+}
+
+fn streams(query: &mut Query) -> Result<Streams> {
+    let mut streams = Streams::default();
+    set(&mut streams.stream, query.take("stream")?);
+    set(&mut streams.count, query.take("streams")?);
+    set(&mut streams.max_len, query.take("max_len")?);
+    set(&mut streams.read_count, query.take("read_count")?);
+    set(&mut streams.block, query.take::<Duration>("block")?);
+    set(&mut streams.session_prefix, query.take("session_prefix")?);
+    set(&mut streams.session_ttl, query.take("session_ttl")?);
+    set(&mut streams.sharded_pubsub, query.take("sharded_pubsub")?);
+    set(&mut streams.plaintext, query.take("plaintext")?);
+    Ok(streams)
+}
+
+fn tls(kind: Kind, query: &mut Query) -> Result<Option<Tls>> {
+    if kind != Kind::Tls {
+        return Ok(None);
+    }
+    let authorities = query.take::<String>("tls_ca")?.map(Into::into);
+    let client = match (query.take::<String>("tls_cert")?, query.take::<String>("tls_key")?) {
+        (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+        (None, None) => None,
+        _ => return Err(Error::new(ErrorKind::Config, "tls_cert and tls_key belong together; one of them is missing")),
+    };
+    Ok(Some(Tls { authorities, client }))
+}
+
+/// `/path?user=…&password=…&db=…`, also under the names of the `redis` crate.
+fn socket(path: &str, query: &mut Query) -> Result<Server, String> {
+    if path.is_empty() {
+        return Err("there is no path of a socket".into());
+    }
+    let mut server = Server::new(Address::Unix(decode(path)?.into()));
+    let mut take = |name| query.take::<String>(name).map_err(|error| error.to_string());
+    server.user = take("user")?;
+    server.password = take("password")?.or(take("pass")?);
+    if let Some(database) = take("db")? {
+        server.database = parse_database(&database)?;
+    }
+    Ok(server)
+}
+
+/// `user:password@host:port,host:port/database?cluster=…&sentinel=…`.
+fn network(rest: &str, query: &mut Query) -> Result<Server, String> {
+    let (credentials, hosts) = rest.rsplit_once('@').map_or((None, rest), |(before, hosts)| (Some(before), hosts));
+    let (hosts, database) = hosts.split_once('/').unwrap_or((hosts, ""));
+    let topology = topology(query)?;
+    let port = if matches!(topology, Topology::Sentinel { .. }) { SENTINEL_PORT } else { DEFAULT_PORT };
+    let addresses = hosts.split(',').map(|host| address(host, port)).collect::<Result<Vec<_>, _>>()?;
+    let mut server = Server::new(Address::Tcp(String::new(), 0));
+    (server.topology, server.addresses) = (topology, addresses);
+    if let Some(credentials) = credentials {
+        let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+        server.user = Some(decode(user)?).filter(|user| !user.is_empty());
+        server.password = Some(decode(password)?).filter(|password| !password.is_empty());
+    }
+    if !database.is_empty() {
+        server.database = parse_database(database)?;
+    }
+    Ok(server)
+}
+
+fn topology(query: &mut Query) -> Result<Topology, String> {
+    let mut text = |name| query.take::<String>(name).map_err(|error| error.to_string());
+    let sentinel = text("sentinel")?;
+    let (user, password) = (text("sentinel_user")?, text("sentinel_password")?);
+    let cluster = query.take("cluster").map_err(|error| error.to_string())?.unwrap_or(false);
+    match (sentinel, cluster) {
+        (Some(_), true) => Err("sentinel and cluster exclude each other".into()),
+        (Some(service), false) => Ok(Topology::Sentinel { service, user, password }),
+        (None, _) if user.is_some() || password.is_some() => {
+            Err("sentinel_user and sentinel_password need sentinel=NAME".into())
+        }
+        (None, true) => Ok(Topology::Cluster),
+        (None, false) => Ok(Topology::Standalone),
+    }
+}
+
+/// `host`, `host:port`, `[::1]`, `[::1]:port`.
+fn address(text: &str, default_port: u16) -> Result<Address, String> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']').ok_or("a bracket of a host is not closed")?;
+            (host, rest.strip_prefix(':'))
+        }
+        None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+    };
+    if host.is_empty() {
+        return Err("a host is missing".into());
+    }
+    let port = match port {
+        Some(port) => port.parse().map_err(|_| format!("{port:?} is no port"))?,
+        None => default_port,
+    };
+    Ok(Address::Tcp(decode(host)?, port))
+}
+
+fn parse_database(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("{text:?} is no database number"))
+}
+
+/// Undoes percent-encoding; what is no encoding stays.
+fn decode(text: &str) -> Result<String, String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let encoded = after.get(..2).filter(|_| first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        match encoded.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| "percent-encoded text is not UTF-8".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(url: &str) -> Config {
+        Config::from_url(url).unwrap()
+    }
+
+    fn complaint(url: &str) -> String {
+        let error = Config::from_url(url).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        error.to_string()
+    }
+
+    #[test]
+    fn a_host_is_enough() {
+        let config = config("redis://localhost");
+        assert_eq!(config.server, Server::new(Address::Tcp("localhost".into(), 6379)));
+        assert_eq!(config.mode, Mode::PubSub(PubSub::default()));
+    }
+
+    #[test]
+    fn user_password_port_and_database_are_read() {
+        let server = config("redis://app:s%3Acr%40t@[::1]:7000/3").server;
+        assert_eq!(server.addresses, [Address::Tcp("::1".into(), 7000)]);
+        assert_eq!((server.user.as_deref(), server.password.as_deref()), (Some("app"), Some("s:cr@t")));
+        assert_eq!(server.database, 3);
+        let server = config("redis://:only@h").server;
+        assert_eq!((server.user, server.password.as_deref()), (None, Some("only")));
+    }
+
+    #[test]
+    fn every_mode_has_its_options() {
+        let mode = config("redis://h?mode=sharded&subscription=dynamic-private&linger=1s").mode;
+        let Mode::Sharded(sharded) = mode else { panic!("{mode:?}") };
+        assert_eq!(sharded.subscription, SubscriptionMode::DynamicPrivate);
+        assert_eq!(sharded.linger, Duration::from_secs(1));
+        let url = "redis://h?mode=streams&stream=s&streams=3&max_len=5&session_ttl=1h&sharded_pubsub=on&plaintext=on";
+        let Mode::Streams(streams) = config(url).mode else { panic!() };
+        assert_eq!((streams.stream.as_str(), streams.count, streams.max_len), ("s", 3, 5));
+        assert!(streams.sharded_pubsub && streams.plaintext);
+        let Mode::PubSub(pubsub) = config("redis://h?specific_response_channel=on").mode else { panic!() };
+        assert!(pubsub.specific_response_channel);
+        assert!(complaint("redis://h?stream=x").contains("unknown parameter \"stream\""));
+        assert!(complaint("redis://h?mode=x").contains("one of pubsub, sharded, streams"));
+    }
+
+    #[test]
+    fn clusters_and_sentinels_have_several_hosts() {
+        let server = config("redis://a:1,b?cluster=on").server;
+        assert_eq!(server.topology, Topology::Cluster);
+        assert_eq!(server.addresses, [Address::Tcp("a".into(), 1), Address::Tcp("b".into(), 6379)]);
+        let server = config("redis://:pw@a,b:1/2?sentinel=mymaster&sentinel_password=x").server;
+        assert_eq!(server.addresses, [Address::Tcp("a".into(), 26379), Address::Tcp("b".into(), 1)]);
+        assert!(matches!(server.topology, Topology::Sentinel { service, .. } if service == "mymaster"));
+        assert!(complaint("redis://a,b").contains("several addresses"));
+        assert!(complaint("redis://a/1?cluster=on").contains("database 1"));
+        assert!(complaint("redis://a?cluster=on&sentinel=x").contains("exclude"));
+    }
+
+    #[test]
+    fn sockets_and_tls_have_schemes_of_their_own() {
+        let server = config("redis+unix:///run/redis.sock?user=app&pass=pw&db=2").server;
+        assert_eq!(server.addresses, [Address::Unix("/run/redis.sock".into())]);
+        assert_eq!((server.user.as_deref(), server.database), (Some("app"), 2));
+        let tls = config("rediss://h?tls_ca=/ca.pem&tls_cert=/c.pem&tls_key=/k.pem").server.tls.unwrap();
+        assert_eq!(tls.authorities, Some("/ca.pem".into()));
+        assert_eq!(tls.client, Some(("/c.pem".into(), "/k.pem".into())));
+        assert!(complaint("rediss://h?tls_cert=/c.pem").contains("belong together"));
+        assert!(complaint("redis://h?tls_ca=/ca.pem").contains("unknown parameter"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_passwords_are_not() {
+        for (url, part) in [
+            ("http://u:secret@h", "none of redis, rediss"),
+            ("redis://u:secret@", "host is missing"),
+            ("redis://u:secret@h:port", "is no port"),
+            ("redis://u:secret@h/x", "is no database number"),
+            ("redis://u:secret@h?max_message=1GiB", "at most"),
+            ("redis://u:secret@h?keepalive=0s", "keepalive is 0"),
+            ("redis://u:secret@h?mode=streams&streams=0", "streams is 0"),
+        ] {
+            let complaint = complaint(url);
+            assert!(complaint.contains(part) && !complaint.contains("secret"), "{complaint}");
+        }
+        let shown = format!("{:?}", config("redis://u:secret@h?sentinel=s&sentinel_password=secret"));
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+}

@@ -1,0 +1,189 @@
+//! Writing what is published.
+//!
+//! One task takes everything that is queued at once and writes it in one go; while the answers are on their way, the next batch forms. In a
+//! cluster each node that is written to has a lane of its own, so that a node that is down holds up only what is for it. What was on its way
+//! when a connection broke is written again: nobody can know whether it arrived, and our own nodes drop repeats by their numbers.
+
+mod lane;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use trunkline_core::{backoff::Backoff, outbox::Outbox};
+
+use self::lane::{Lane, Sent};
+use crate::{
+    post::Post,
+    resp::Reply,
+    status::Status,
+    topology::{Place, Servers},
+};
+
+/// What is written in one go at most, unless a single message is bigger.
+const MAX_BATCH: usize = 1 << 20;
+
+/// Learns what became of what was published.
+pub(crate) trait Clerk: fmt::Debug + Send + Sync + 'static {
+    /// Waits until more may be written; how many bytes.
+    fn allowance(&self) -> Pin<Box<dyn Future<Output = usize> + Send + '_>>;
+
+    /// It was written. Returns the bytes that are free again in the outbox.
+    fn written(&self, post: Post, reply: Reply) -> usize;
+
+    /// The server does not take it, for a reason that time does not change. Returns the bytes that are free again in the outbox.
+    fn refused(&self, post: Post, reason: &str) -> usize;
+}
+
+/// The writing end of a transport.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) outbox: Arc<Outbox<Post>>,
+    pub(crate) servers: Arc<Servers>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) clerk: Arc<dyn Clerk>,
+    pub(crate) max_backoff: Duration,
+}
+
+type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
+
+impl Writer {
+    /// Runs until the outbox is closed and everything is written.
+    pub(crate) async fn run(self) {
+        let mut dispatch =
+            Dispatch { writer: &self, lanes: HashMap::new(), sending: FuturesUnordered::new(), stale: false };
+        let mut batch = Vec::new();
+        let mut open = true;
+        while open || !dispatch.sending.is_empty() {
+            let takes = open && !dispatch.is_congested();
+            tokio::select! {
+                taken = self.take(&mut batch), if takes => match taken {
+                    true => dispatch.route(batch.drain(..)),
+                    false => open = false,
+                },
+                Some(sent) = dispatch.sending.next(), if !dispatch.sending.is_empty() => dispatch.sent(sent),
+            }
+            dispatch.start().await;
+        }
+    }
+
+    /// Takes what is queued. False once that is closed and empty.
+    async fn take(&self, batch: &mut Vec<Post>) -> bool {
+        let allowance = self.clerk.allowance().await;
+        self.outbox.take(batch, MAX_BATCH.min(allowance)).await.is_some()
+    }
+}
+
+/// Who writes what.
+struct Dispatch<'a> {
+    writer: &'a Writer,
+    lanes: HashMap<Place, Waiting>,
+    sending: FuturesUnordered<Sending>,
+    /// A node says that the map of the cluster has changed.
+    stale: bool,
+}
+
+/// What waits for a lane, and the lane unless it is busy.
+struct Waiting {
+    posts: VecDeque<Post>,
+    lane: Option<Lane>,
+    failing: bool,
+}
+
+impl Dispatch<'_> {
+    /// Nothing more is taken while it would only wait here: the batch grows where it is.
+    fn is_congested(&self) -> bool {
+        if !self.writer.servers.is_cluster() {
+            return !self.sending.is_empty();
+        }
+        let waiting: usize = self.lanes.values().flat_map(|lane| &lane.posts).map(|post| post.bytes).sum();
+        waiting >= MAX_BATCH
+    }
+
+    fn route(&mut self, posts: impl Iterator<Item = Post>) {
+        for post in posts {
+            let place = post.slot.map_or(Place::Anywhere, |slot| self.writer.servers.place_of(slot));
+            self.lane(place).posts.push_back(post);
+        }
+    }
+
+    fn lane(&mut self, place: Place) -> &mut Waiting {
+        let max_backoff = self.writer.max_backoff;
+        self.lanes.entry(place.clone()).or_insert_with(|| {
+            let backoff = Backoff::new(FIRST_PAUSE, max_backoff);
+            Waiting { posts: VecDeque::new(), lane: Some(Lane::new(place, backoff)), failing: false }
+        })
+    }
+
+    /// Sets every idle lane to work that has something to do.
+    async fn start(&mut self) {
+        if std::mem::take(&mut self.stale) {
+            self.reroute().await;
+        }
+        for waiting in self.lanes.values_mut() {
+            if waiting.posts.is_empty() {
+                continue;
+            }
+            let Some(lane) = waiting.lane.take() else { continue };
+            let posts = waiting.take_batch();
+            let (servers, status) = (Arc::clone(&self.writer.servers), Arc::clone(&self.writer.status));
+            self.sending.push(Box::pin(lane.send(posts, servers, status)));
+        }
+    }
+
+    /// The map of the cluster has changed: everything that is not on its way gets its place anew.
+    async fn reroute(&mut self) {
+        if let Err(error) = self.writer.servers.refresh().await {
+            tracing::debug!(%error, "the map of the cluster could not be read");
+        }
+        let posts: Vec<_> = self.lanes.values_mut().flat_map(|waiting| waiting.posts.drain(..)).collect();
+        self.route(posts.into_iter());
+        self.lanes.retain(|_, waiting| waiting.lane.is_none() || !waiting.posts.is_empty());
+    }
+
+    fn sent(&mut self, sent: Sent) {
+        let Sent { lane, outcomes, unsent, failure, moved } = sent;
+        let place = lane.place().clone();
+        for (post, outcome) in outcomes {
+            let bytes = match outcome {
+                Ok(reply) => self.writer.clerk.written(post, reply),
+                Err(reason) => self.writer.clerk.refused(post, &reason),
+            };
+            self.writer.outbox.release(bytes);
+        }
+        self.stale |= moved;
+        let waiting = self.lane(place);
+        for post in unsent.into_iter().rev() {
+            waiting.posts.push_front(post);
+        }
+        waiting.failing = failure.is_some();
+        waiting.lane = Some(lane);
+        if let Some(error) = failure {
+            tracing::debug!(%error, "writing failed");
+        }
+        let connected = self.lanes.values().all(|waiting| !waiting.failing);
+        self.writer.outbox.set_connected(connected);
+        self.writer.status.set_writing(connected);
+    }
+}
+
+impl Waiting {
+    fn take_batch(&mut self) -> Vec<Post> {
+        let mut bytes = 0;
+        let count = self.posts.iter().take_while(|post| {
+            let fits = bytes == 0 || bytes + post.bytes <= MAX_BATCH;
+            bytes += post.bytes;
+            fits
+        });
+        let count = count.count();
+        self.posts.drain(..count).collect()
+    }
+}
+
+/// The first pause before connecting again.
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(50);
