@@ -37,7 +37,16 @@ pub async fn connect(url: &str) -> Result<Backend> {
             let (name, config) = core::memory::MemoryConfig::from_url(url)?;
             core::memory::backend(&name, config)
         }
+        #[cfg(feature = "nats")]
+        Scheme::Nats => trunkline_nats::connect(trunkline_nats::Config::from_url(url)?).await,
+        #[cfg(feature = "postgres")]
+        Scheme::Postgres => trunkline_postgres::connect(trunkline_postgres::Config::from_url(url)?).await,
         #[allow(unreachable_patterns)]
         scheme => Err(scheme.feature_is_off()),
     }
 }
+
+/// The examples of the workspace's README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct WorkspaceReadme;

@@ -6,35 +6,57 @@ use trunkline_core::{Error, ErrorKind, Result, settings::redact};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Memory,
+    Nats,
+    Postgres,
 }
 
-/// What picks a backend, and which feature compiles it in.
-const SCHEMES: &[(&str, Scheme, &str)] = &[("memory", Scheme::Memory, "memory")];
+/// What picks a backend, which feature compiles it in, and whether it did.
+struct Entry {
+    name: &'static str,
+    scheme: Scheme,
+    feature: &'static str,
+    is_on: bool,
+}
+
+macro_rules! entry {
+    ($name:literal, $scheme:ident, $feature:literal) => {
+        Entry { name: $name, scheme: Scheme::$scheme, feature: $feature, is_on: cfg!(feature = $feature) }
+    };
+}
+
+const SCHEMES: &[Entry] = &[
+    entry!("memory", Memory, "memory"),
+    entry!("nats", Nats, "nats"),
+    entry!("tls", Nats, "nats"),
+    entry!("postgres", Postgres, "postgres"),
+    entry!("postgresql", Postgres, "postgres"),
+];
 
 impl Scheme {
     pub(crate) fn of(url: &str) -> Result<Self> {
         let Some((name, _)) = url.split_once(':') else {
-            let context = format!("{:?} has no scheme; {}", redact(url), allowed());
-            return Err(Error::new(ErrorKind::Config, context));
+            return Err(refusal(&format!("{:?} has no scheme", redact(url))));
         };
-        let is_named = |(scheme, _, _): &&(&str, Self, &str)| *scheme == name;
-        match SCHEMES.iter().find(is_named) {
-            Some((_, scheme, _)) => Ok(*scheme),
-            None => Err(Error::new(ErrorKind::Config, format!("unknown scheme {name:?}; {}", allowed()))),
-        }
+        let entry = SCHEMES.iter().find(|entry| entry.name == name);
+        entry.map(|entry| entry.scheme).ok_or_else(|| refusal(&format!("unknown scheme {name:?}")))
     }
 
     pub(crate) fn feature_is_off(self) -> Error {
-        let (name, feature) = SCHEMES
-            .iter()
-            .find(|(_, scheme, _)| *scheme == self)
-            .map_or(("", ""), |(name, _, feature)| (name, feature));
-        let context = format!("scheme {name:?} needs the feature {feature:?} of the crate trunkline, which is off");
-        Error::new(ErrorKind::Config, context)
+        let entry = SCHEMES.iter().find(|entry| entry.scheme == self);
+        let (name, feature) = entry.map_or(("", ""), |entry| (entry.name, entry.feature));
+        refusal(&format!("scheme {name:?} needs the feature {feature:?} of the crate trunkline, which is off"))
     }
 }
 
-fn allowed() -> String {
-    let names: Vec<_> = SCHEMES.iter().map(|(name, _, _)| *name).collect();
-    format!("allowed are {}", names.join(", "))
+/// An error that lists the schemes that work in this build, and those that would with their feature.
+fn refusal(reason: &str) -> Error {
+    let names = |is_on| {
+        let entries = SCHEMES.iter().filter(move |entry| entry.is_on == is_on);
+        entries.map(|entry| entry.name).collect::<Vec<_>>().join(", ")
+    };
+    let mut context = format!("{reason}; allowed are {}", names(true));
+    if SCHEMES.iter().any(|entry| !entry.is_on) {
+        context.push_str(&format!(" (with their features also {})", names(false)));
+    }
+    Error::new(ErrorKind::Config, context)
 }

@@ -47,3 +47,12 @@ async fn no_message_shows_a_password() {
         assert!(!error.contains("s3cret"), "{error}");
     }
 }
+
+/// In a build with this feature, a connection would be tried instead.
+#[cfg(not(feature = "postgres"))]
+#[tokio::test]
+async fn a_scheme_whose_feature_is_off_names_the_feature() {
+    let error = refusal("postgres://u:s3cret@127.0.0.1/").await;
+    assert!(error.contains("\"postgres\"") && error.contains("feature") && error.contains("memory"), "{error}");
+    assert!(!error.contains("s3cret"), "{error}");
+}
