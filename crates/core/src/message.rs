@@ -12,7 +12,7 @@ use crate::{
 pub enum Message {
     /// Deliver a packet to the matching sockets.
     Broadcast {
-        /// Present if acknowledgements are wanted: every node answers with one [`Response::ClientCount`] and an [`Response::Ack`] per client.
+        /// Present if acknowledgements are wanted: every node answers with one [`Answer::ClientCount`] and an [`Answer::Ack`] per client.
         request: Option<RequestId>,
         /// Which sockets.
         target: Target,
@@ -40,21 +40,21 @@ pub enum Message {
         /// Whether to close the client's connection too.
         close: bool,
     },
-    /// Describe the matching sockets; answered by [`Response::Sockets`].
+    /// Describe the matching sockets; answered by [`Answer::Sockets`].
     FetchSockets {
         /// Links the answers.
         request: RequestId,
         /// Which sockets.
         target: Target,
     },
-    /// Name all rooms; answered by [`Response::Rooms`]. Only classic Redis has this request, elsewhere the engine fetches sockets instead.
+    /// Name all rooms; answered by [`Answer::Rooms`]. Only classic Redis has this request, elsewhere the engine fetches sockets instead.
     AllRooms {
         /// Links the answers.
         request: RequestId,
     },
     /// Hand an event to the servers themselves.
     ServerSideEmit {
-        /// Present if answers are wanted ([`Response::ServerSideEmit`]).
+        /// Present if answers are wanted ([`Answer::ServerSideEmit`]).
         request: Option<RequestId>,
         /// Event name and arguments.
         payload: Payload,

@@ -15,7 +15,8 @@ use crate::{
     target::Target,
 };
 
-/// Writes the `data` object of a message. Of a heartbeat or a leave, which have none, nothing; and nothing of what these wires do not carry.
+/// Writes the `data` object of a message. Of a heartbeat or a leave, which have none, nothing; and nothing of what these wires do not
+/// carry.
 ///
 /// # Errors
 /// `Malformed` for a payload whose JSON was never valid, and for an event that is no list of arguments: it would break Node.js peers.

@@ -1,8 +1,8 @@
 //! The messages of the official cluster adapters, as JSON and as MessagePack: `{type, data, uid, nsp}`.
 //!
-//! This is the wire of sharded Redis, Redis streams and PostgreSQL, and of our own brokers. [`encode`] and [`decode`] handle whole messages;
-//! [`encode_data`] and [`decode_data`] only the `data` object, for wires that keep the rest elsewhere (Redis streams). [`peek`] reads what
-//! decides whether a message is wanted at all, without touching its payload.
+//! This is the wire of sharded Redis, Redis streams and PostgreSQL, and of our own brokers. [`encode`] and [`decode`] handle whole
+//! messages; [`encode_data`] and [`decode_data`] only the `data` object, for wires that keep the rest elsewhere (Redis streams). [`peek`]
+//! reads what decides whether a message is wanted at all, without touching its payload.
 //!
 //! Keys are written in the order of the official adapters. Reading is liberal: any order of keys, unknown keys, numbers as floats. What it
 //! refuses is what could be read in two ways: a known key that occurs twice.
@@ -49,7 +49,8 @@ pub enum Format {
     MsgPack(Rules),
 }
 
-/// Encodes a message or an answer. The frame is complete but for our own numbers, which the transport's queue hands out ([`Frame::finish`]).
+/// Encodes a message or an answer. The frame is complete but for our own numbers, which the transport's queue hands out
+/// ([`Frame::finish`]).
 ///
 /// The counters of a heartbeat are left out: the queue knows better.
 ///
@@ -90,7 +91,8 @@ pub fn encode_data<'a>(format: Format, body: impl Into<BodyRef<'a>>) -> Result<O
     Ok(Some(out))
 }
 
-/// Decodes the `data` object, JSON or MessagePack, of a message of known type. `from` is the sender; it becomes the node of fetched sockets.
+/// Decodes the `data` object, JSON or MessagePack, of a message of known type. `from` is the sender; it becomes the node of fetched
+/// sockets.
 ///
 /// # Errors
 /// `Malformed`, naming the field.

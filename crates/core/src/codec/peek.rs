@@ -32,10 +32,11 @@ pub struct Header {
     pub room: Option<Room>,
 }
 
-/// Reads the header of a message. `None` if that would take decoding it: its layout is not that of the official adapters, or it is malformed.
+/// Reads the header of a message. `None` if that would take decoding it: its layout is not that of the official adapters, or it is
+/// malformed.
 ///
-/// JSON is read from both ends, since the sender comes after the payload; of MessagePack only the heads of values are looked at. The answer is
-/// never a wrong one: [`decode`](super::decode()) refuses what looks different from its ends than it is.
+/// JSON is read from both ends, since the sender comes after the payload; of MessagePack only the heads of values are looked at. The
+/// answer is never a wrong one: [`decode`](super::decode()) refuses what looks different from its ends than it is.
 #[must_use]
 pub fn peek(bytes: &Bytes) -> Option<Header> {
     if bytes.first() == Some(&b'{') { peek_json(bytes) } else { peek_msgpack(bytes) }

@@ -28,10 +28,11 @@ use crate::error::Result;
 /// How deep containers may be nested in a payload. The encoder of @msgpack/msgpack, which two of the official adapters use, ends here too.
 pub const MAX_DEPTH: usize = 100;
 
-/// One encoded value: most often the argument list of a packet, `[event, ...arguments]`; also an acknowledged value, a handshake, the data of a socket.
+/// One encoded value: most often the argument list of a packet, `[event, ...arguments]`; also an acknowledged value, a handshake, the
+/// data of a socket.
 ///
-/// It stays in the encoding in which it arrived, JSON text or MessagePack, and is converted in one pass only where a receiver needs the other
-/// one. Cloning is cheap. Both encodings hold the same values, with these differences, which a conversion resolves:
+/// It stays in the encoding in which it arrived, JSON text or MessagePack, and is converted in one pass only where a receiver needs the
+/// other one. Cloning is cheap. Both encodings hold the same values, with these differences, which a conversion resolves:
 ///
 /// * JSON has no binary: it stands beside the text as [`Attachments`], with Socket.IO's placeholders in the text.
 /// * MessagePack dates become ISO text, as in JavaScript. Unknown extensions become `[type, binary]`, as notepack reads them.
@@ -53,7 +54,8 @@ enum Encoded {
 /// A payload as JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Json {
-    /// The text. Where binary belongs it has placeholders, `{"_placeholder":true,"num":0}`; without attachments such an object has no meaning.
+    /// The text. Where binary belongs it has placeholders, `{"_placeholder":true,"num":0}`; without attachments such an object has no
+    /// meaning.
     pub text: ByteString,
     /// The binary values, in the order of their numbers.
     pub attachments: Attachments,
@@ -97,8 +99,9 @@ impl Payload {
 
     /// Encodes an event: its name and arguments.
     ///
-    /// A tuple, array or list is a list of arguments and what serializes as `null` (such as `()`) is none; anything else is the only argument. To send a list as
-    /// the only argument, put it into a tuple: `(list,)`. Byte buffers (`bytes::Bytes`, `serde_bytes`) become binary.
+    /// A tuple, array or list is a list of arguments and what serializes as `null` (such as `()`) is none; anything else is the only
+    /// argument. To send a list as the only argument, put it into a tuple: `(list,)`. Byte buffers (`bytes::Bytes`, `serde_bytes`) become
+    /// binary.
     pub fn event<T: Serialize + ?Sized>(name: &str, arguments: &T) -> Result<Self> {
         serialize::event(name, arguments)
     }
@@ -156,7 +159,8 @@ impl Payload {
         }
     }
 
-    /// The payload as JSON text for wires that have no place for binary: a Buffer is written as Node.js does, `{"type":"Buffer","data":[…]}`.
+    /// The payload as JSON text for wires that have no place for binary: a Buffer is written as Node.js does,
+    /// `{"type":"Buffer","data":[…]}`.
     #[must_use]
     pub fn to_json_plain(&self) -> ByteString {
         match &self.0 {
@@ -165,8 +169,8 @@ impl Payload {
         }
     }
 
-    /// The payload as MessagePack, by the rules of one of the official encoders. As it is, if it is MessagePack already: the rules differ in how
-    /// they write, not in what they read. Fails only if the JSON was never valid.
+    /// The payload as MessagePack, by the rules of one of the official encoders. As it is, if it is MessagePack already: the rules differ
+    /// in how they write, not in what they read. Fails only if the JSON was never valid.
     pub fn to_msgpack(&self, rules: Rules) -> Result<Bytes> {
         if let Encoded::MsgPack { bytes, .. } = &self.0 {
             return Ok(bytes.clone());
@@ -202,13 +206,15 @@ impl Payload {
         }
     }
 
-    /// The argument list with one more argument, a text; servers append the offset of a message this way. A payload that is no list stays as it is.
+    /// The argument list with one more argument, a text; servers append the offset of a message this way. A payload that is no list stays
+    /// as it is.
     #[must_use]
     pub fn with_appended_text(&self, text: &str) -> Self {
         args::with_appended_text(self, text)
     }
 
-    /// Decodes the value. Binary goes into byte buffers (`bytes::Bytes`, `serde_bytes`); of an argument list the event's name is the first element.
+    /// Decodes the value. Binary goes into byte buffers (`bytes::Bytes`, `serde_bytes`); of an argument list the event's name is the
+    /// first element.
     pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T> {
         deserialize::value(self)
     }

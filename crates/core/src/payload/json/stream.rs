@@ -74,7 +74,8 @@ impl Open {
     }
 }
 
-/// The loop: a value, then as many closing brackets as follow, then a comma and the next value. Not recursive, so that depth costs no stack.
+/// The loop: a value, then as many closing brackets as follow, then a comma and the next value. Not recursive, so that depth costs no
+/// stack.
 fn value<S: Sink, A: FnMut(usize) -> Option<Bytes>>(
     scanner: &mut Scanner<'_>,
     sink: &mut S,

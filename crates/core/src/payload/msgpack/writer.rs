@@ -8,10 +8,12 @@ use crate::payload::{Number, Sink};
 /// integers for floats that carry one, 64 bit floats for fractions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rules {
-    /// notepack.io 3 (classic Redis, sharded Redis). Integers are integers up to 64 bits. Larger ones, which notepack corrupts, become floats.
+    /// notepack.io 3 (classic Redis, sharded Redis). Integers are integers up to 64 bits. Larger ones, which notepack corrupts, become
+    /// floats.
     Notepack,
-    /// @msgpack/msgpack 2.8 (Redis streams, PostgreSQL attachments). Integers beyond 2^53 are floats, unless a float would lose digits: then
-    /// only our own nodes can have written them, and Node.js reads the nearest float anyway. A missing value is nil instead of no key.
+    /// @msgpack/msgpack 2.8 (Redis streams, PostgreSQL attachments). Integers beyond 2^53 are floats, unless a float would lose digits:
+    /// then only our own nodes can have written them, and Node.js reads the nearest float anyway. A missing value is nil instead of no
+    /// key.
     MsgpackJs,
 }
 
@@ -144,8 +146,8 @@ impl Head {
 
 /// A [`Sink`] that writes MessagePack.
 ///
-/// Of containers whose length is not known at the beginning (from JSON) one byte is reserved; only those with more than 15 entries are moved
-/// afterwards to make room for their length.
+/// Of containers whose length is not known at the beginning (from JSON) one byte is reserved; only those with more than 15 entries are
+/// moved afterwards to make room for their length.
 #[derive(Debug)]
 pub struct Writer<'a> {
     out: &'a mut Vec<u8>,
