@@ -67,7 +67,8 @@ pub(crate) async fn big_answers_arrive_whole(t: TestCluster) -> Checked {
     let answer = Payload::value(&"x".repeat(bytes))?;
     b.connect(Visitor::new().answering(answer.clone())).await?;
     let acks = a.broadcast_with_ack(Target::all(), question()?).await?.collect().await?;
-    check_eq(acks.iter().flatten().map(Payload::len).collect::<Vec<_>>(), [answer.len()], "bytes of the answers")
+    check_eq(acks.len(), 1, "number of acknowledgements")?;
+    check(acks.iter().flatten().any(|ack| ack.same_meaning(&answer)), "the answer is not what the client sent")
 }
 
 pub(crate) async fn an_acknowledgement_without_argument_counts(t: TestCluster) -> Checked {

@@ -11,7 +11,9 @@ use std::{
 };
 
 use tokio::time::timeout;
-use trunkline_core::{Adapter, Backend, Capabilities, Cluster, Event, Namespace, NodeId, Payload, Room, Target};
+use trunkline_core::{
+    Adapter, Backend, Capabilities, Cluster, Error, ErrorKind, Event, Namespace, NodeId, Payload, Room, Target,
+};
 
 use super::{
     cluster::Roster,
@@ -229,6 +231,23 @@ impl TestNode {
             let found = timeout(self.seat.patience, found).await.ok().flatten();
             found.ok_or_else(|| Failure::at(at, format!("no event {what}, only {seen:?}")))
         }
+    }
+
+    /// As [`Adapter::await_peers`], and then waits until those nodes are known by name: where the broker counts, that comes a moment later.
+    ///
+    /// # Errors
+    /// As [`Adapter::await_peers`].
+    pub async fn await_peers(&self, count: usize, limit: Duration) -> trunkline_core::Result<()> {
+        self.cluster.await_peers(count, limit).await?;
+        let named = async {
+            while self.cluster.peers().len() < count {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        timeout(limit.max(POLL), named).await.map_err(|_| {
+            let names = self.cluster.peers();
+            Error::new(ErrorKind::Timeout, format!("{count} nodes are counted, but known are only {names:?}"))
+        })
     }
 
     /// Waits until this node knows exactly `count` other nodes.

@@ -19,6 +19,8 @@ pub(super) struct Members {
     nodes: BTreeMap<NodeId, Member>,
     departed: VecDeque<Departed>,
     census: Option<Census>,
+    /// How many of those that the last count saw have still not told their name.
+    unnamed: usize,
     /// Changes whenever names or counts do.
     version: u64,
 }
@@ -66,6 +68,7 @@ impl Members {
         }
         self.departed.retain(|departed| departed.node != *node);
         self.nodes.insert(node.clone(), Member { heard: now, suspected: None, warned: false });
+        self.unnamed = self.unnamed.saturating_sub(1);
         self.version += 1;
         true
     }
@@ -156,7 +159,13 @@ impl Members {
         }
         self.version += u64::from(self.census != Some(census));
         self.census = Some(census);
+        self.unnamed = census.foreign;
         gone
+    }
+
+    /// How many nodes the broker has seen that have not told their name since: some are foreign and never will.
+    pub(super) fn unnamed(&self) -> usize {
+        self.unnamed
     }
 
     /// How many nodes there are that only the broker's count knows of; `None` before the first count.

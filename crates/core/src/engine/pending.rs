@@ -1,6 +1,9 @@
 //! One own request that waits for answers.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::{acks::Acks, interface::Gather};
 use crate::{
@@ -20,6 +23,9 @@ pub(super) struct Pending {
     parties: Vec<Party>,
     /// How many parties are [`State::Awaited`].
     awaited: usize,
+    /// How many nodes had been counted, but not named, when the request began: whoever says hello soon may have been one of them.
+    unnamed: usize,
+    began: Instant,
     foreign: Foreign,
     /// Answers of foreign nodes, with and without a name.
     foreign_answers: usize,
@@ -48,6 +54,9 @@ enum State {
     Gone,
 }
 
+/// How long a hello may take to arrive.
+const HELLO: Duration = Duration::from_secs(1);
+
 /// How many nodes are waited for that only the broker's count knows of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Foreign {
@@ -74,16 +83,20 @@ impl Pending {
     /// A request that `nodes`, sorted, are to answer.
     pub(super) fn new<'a>(
         gather: Gather,
+        began: Instant,
         deadline: Instant,
         nodes: impl Iterator<Item = &'a NodeId>,
+        unnamed: usize,
         foreign: Foreign,
     ) -> Self {
         let parties: Vec<_> = nodes.map(|node| Party { node: node.clone(), state: State::Awaited }).collect();
         Self {
             gather,
+            began,
             deadline,
             awaited: parties.len(),
             parties,
+            unnamed,
             foreign,
             foreign_answers: 0,
             sockets: Vec::new(),
@@ -161,12 +174,24 @@ impl Pending {
         self.acks.node_gone(node);
     }
 
-    /// A node turns out to be one of ours: what it may have answered was not the answer of a foreign one.
-    pub(super) fn node_known(&mut self, node: &NodeId) {
-        let Ok(index) = self.position(node) else { return };
-        if self.parties[index].state == State::AnsweredForeign {
-            self.parties[index].state = State::Answered;
-            self.foreign_answers -= 1;
+    /// A node turns out to be one of ours: what it may have answered was not the answer of a foreign one. If it was there when the request
+    /// began, it is waited for. One that has just said hello was there only if it may have been among those that were counted before.
+    pub(super) fn node_known(&mut self, node: &NodeId, joined: Option<Instant>) {
+        let was_counted = self.unnamed > 0 && joined.is_none_or(|joined| joined < self.began + HELLO);
+        self.unnamed = self.unnamed.saturating_sub(1);
+        match self.position(node) {
+            Ok(index) if self.parties[index].state == State::AnsweredForeign => {
+                self.parties[index].state = State::Answered;
+                self.foreign_answers -= 1;
+            }
+            Err(index) if self.foreign != Foreign::None && (was_counted || joined.is_none()) => {
+                self.parties.insert(index, Party { node: node.clone(), state: State::Awaited });
+                self.awaited += 1;
+                if let Foreign::Counted(count) = &mut self.foreign {
+                    *count = count.saturating_sub(1);
+                }
+            }
+            _ => {}
         }
     }
 

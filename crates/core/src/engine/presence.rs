@@ -100,6 +100,8 @@ impl Engine {
     pub(super) fn sign_of_life(&mut self, now: Instant, from: &NodeId, ours: bool) {
         if ours || !self.counts_by_census() || self.members.is_lost(from) {
             self.heard(now, from, Life::Sign);
+        } else {
+            self.members.refresh(now, from);
         }
     }
 
@@ -110,7 +112,8 @@ impl Engine {
         self.wake_by(now + self.config.heartbeat_timeout);
         self.gap_newcomer(from);
         self.event(Event::NodeUp(from.clone()));
-        self.requests.iter_mut().for_each(|pending| pending.node_known(from));
+        let joined = (life == Life::Hello).then_some(now);
+        self.requests.iter_mut().for_each(|pending| pending.node_known(from, joined));
         self.recount(now);
     }
 

@@ -24,7 +24,8 @@ impl Engine {
         self.counters.requests.increment();
         let foreign = self.expected_foreign(message.is_some());
         let nodes = self.members.names().take(if message.is_some() { usize::MAX } else { 0 });
-        self.requests.insert(id.clone(), Pending::new(gather, deadline, nodes, foreign));
+        let pending = Pending::new(gather, now, deadline, nodes, self.members.unnamed(), foreign);
+        self.requests.insert(id.clone(), pending);
         self.wake_by(deadline);
         if let Some(message) = message {
             self.outputs.push_back(Output::Publish(message));

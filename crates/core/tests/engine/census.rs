@@ -103,6 +103,15 @@ fn foreign_peers_never_become_known_by_name_because_nobody_would_see_them_leave(
 }
 
 #[test]
+fn a_node_known_by_name_lives_as_long_as_it_says_anything() {
+    let mut rig = among(&["a"]);
+    rig.pass(Duration::from_secs(8));
+    assert_eq!(rig.hear("a", broadcast("news")), ["serve a: news"]);
+    rig.pass(Duration::from_secs(8));
+    assert_eq!(rig.members(), ["a"]);
+}
+
+#[test]
 fn a_numbered_message_tells_that_its_sender_is_one_of_ours() {
     let mut rig = among(&[]);
     assert_eq!(rig.hear_numbered("a", 1), ["up a", "count", "serve a: a1"]);
@@ -209,4 +218,38 @@ fn a_foreign_peer_that_comes_later_is_waited_for_from_the_next_count_on() {
     rig.count(&["a"], 1);
     assert!(rig.answer("a", "r", value("a")).is_empty());
     assert_eq!(rig.anonymous_answer("r", value("x")), ["r: [a x]"]);
+}
+
+#[test]
+fn a_node_that_was_counted_before_it_said_hello_is_waited_for() {
+    let mut rig = among(&[]);
+    rig.count(&[], 1);
+    assert_eq!(rig.ask("r", Gather::Sockets), ["publish fetch r", "count"]);
+    rig.meet("a");
+    assert!(rig.count(&["a"], 0).is_empty(), "it has not answered yet");
+    assert_eq!(rig.answer("a", "r", sockets(&["a1"])), ["r: [a1]"]);
+}
+
+#[test]
+fn a_node_that_is_there_all_the_time_is_waited_for_when_it_becomes_known() {
+    let mut rig = among(&[]);
+    rig.ask("r", Gather::Sockets);
+    rig.hear("a", heartbeat(false, &[(0, 7)]));
+    assert!(rig.count(&["a"], 0).is_empty(), "it has not answered yet");
+    assert_eq!(rig.answer("a", "r", sockets(&["a1"])), ["r: [a1]"]);
+}
+
+#[test]
+fn a_node_that_joins_later_is_not_waited_for() {
+    let mut rig = among(&[]);
+    rig.ask("r", Gather::Sockets);
+    rig.meet("a");
+    assert_eq!(rig.count(&["a"], 0), ["r: []"]);
+    let mut rig = among(&[]);
+    rig.count(&[], 1);
+    rig.ask("r", Gather::Sockets);
+    rig.anonymous_answer("r", sockets(&["x"]));
+    rig.pass(Duration::from_secs(2));
+    rig.meet("a");
+    assert_eq!(rig.count(&["a"], 1), ["r: [x]"]);
 }
