@@ -56,10 +56,7 @@ describe("the chat page on several nodes", () => {
     const picture = await ann.page.screenshot({ clip: { x: 0, y: 0, width: 240, height: 120 } });
     await ann.attach("view.png", "image/png", picture);
     await ann.write("How it looks here");
-    const shown = bob.page.getByAltText("view.png");
-    await shown.waitFor();
-    const received = await shown.evaluate(async (image) => [...new Uint8Array(await (await fetch(image.src)).arrayBuffer())]);
-    assert.ok(Buffer.from(received).equals(picture));
+    assert.ok((await bob.picture("view.png")).equals(picture));
   });
 
   test("a picture that is too large, or none, is refused with the reason", async () => {
@@ -122,7 +119,7 @@ describe("the chat page on several nodes", () => {
 
   test("when its node stops a page moves to another, loses nothing it writes, and everybody sees it there", async () => {
     const [first] = chat.ports;
-    await ann.page.getByRole("button", { name: `Stop node ${first}` }).click();
+    await ann.switchNode(first, "Stop");
     await ann.write("Written while my node stops");
     await ann.page.getByText(/You are on node \d+ now/).waitFor();
     const other = await ann.connectedTo();
@@ -139,7 +136,7 @@ describe("the chat page on several nodes", () => {
 
   test("a stopped node can be started again and takes pages", async () => {
     const [first] = chat.ports;
-    await bob.page.getByRole("button", { name: `Start node ${first}` }).click();
+    await bob.switchNode(first, "Start");
     await bob.page.getByRole("button", { name: `Stop node ${first}` }).waitFor();
     await browsers[0].forgetPages();
     const dana = await ChatPage.enter(browsers[0], first, "Dana");

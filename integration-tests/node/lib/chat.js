@@ -6,10 +6,11 @@ import { join } from "node:path";
 import { chromium } from "playwright-core";
 import { start } from "./program.js";
 
-/** Starts the chat on free ports; resolves with the ports of its nodes. */
-export async function startChat(nodes) {
+/** Starts the chat on free ports, over its usual broker or another; resolves with the ports of its nodes. */
+export async function startChat(nodes, broker) {
   const ports = [];
-  const program = await start(process.env.CHAT, ["--ports", "0", "--nodes", String(nodes)], (line) => {
+  const options = ["--ports", "0", "--nodes", String(nodes), ...(broker ? ["--broker", broker] : [])];
+  const program = await start(process.env.CHAT, options, (line) => {
     const port = line.match(/^ +\d+ +http:\/\/127\.0\.0\.1:(\d+)$/)?.[1];
     if (port) ports.push(Number(port));
     return ports.length === nodes ? ports : undefined;
@@ -91,6 +92,27 @@ export class ChatPage {
 
   message(text) {
     return this.page.getByRole("log").getByText(text, { exact: true });
+  }
+
+  /** The texts of all messages in the open conversation, from top to bottom. */
+  texts() {
+    return this.page.getByRole("log").locator(".message .bubble p").allInnerTexts();
+  }
+
+  /** Every byte of a picture that is shown. */
+  async picture(name) {
+    const shown = this.page.getByAltText(name);
+    await shown.waitFor();
+    return Buffer.from(await shown.evaluate(async (image) => [...new Uint8Array(await (await fetch(image.src)).arrayBuffer())]));
+  }
+
+  /** A line of the page itself between the messages. */
+  notice(text) {
+    return this.page.locator(".notice").getByText(text);
+  }
+
+  switchNode(port, verb) {
+    return this.page.getByRole("button", { name: `${verb} node ${port}` }).click();
   }
 
   /** What stands below an own message. */

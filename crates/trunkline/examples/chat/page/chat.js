@@ -34,6 +34,7 @@ function connect() {
     auth: () => ({ ...me, rooms: conversations.rooms.map((room) => room.to) }),
   });
   client.on("ready", greeted);
+  client.on("missed", missed);
   client.on("nodes", showNodes);
   client.on("message", (message) => received(conversations.room(message.to), message));
   client.on("private", (message, confirm) => {
@@ -59,6 +60,12 @@ function greeted({ node, nodes }) {
   view.banner(undefined);
   if (moved) conversations.notice(conversations.current, `You are on node ${node} now`);
   showNodes(nodes);
+}
+
+/** The page was away for longer than the history reaches back. What was written is kept nowhere else, so it can only say so. */
+function missed() {
+  for (const room of conversations.rooms) conversations.notice(room, "Some messages were missed");
+  render();
 }
 
 function showNodes(latest) {

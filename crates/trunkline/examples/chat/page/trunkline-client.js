@@ -1,13 +1,27 @@
 /**
- * A Socket.IO client for a cluster: one socket of the official `socket.io-client` that moves to another node when its own is gone.
+ * A Socket.IO client for a cluster: one socket of the official `socket.io-client` that moves to another node when its own is gone, and that
+ * gets there what it missed. It depends on nothing but that client, so any application can copy this file.
  *
- * It expects of the server that its connect handler emits `ready` when all its events are registered, because a connection is confirmed
- * before the handler has run and what a client sends in between can be lost.
- *
- *     const client = connectToCluster(io, { nodes: ["http://a:3001", "http://b:3001"], auth: () => ({ name }) });
- *     client.on("ready", (greeting) => ...);
+ *     const client = connectToCluster(io, { nodes: ["http://a:3001", "http://b:3001"], auth: () => ({ token }) });
  *     client.on("message", (message) => ...);
+ *     client.on("missed", () => reload());
  *     const answer = await client.request("message", draft);
+ *
+ * What it expects of the server's connect handler:
+ *
+ * 1. It emits `ready` when all its events are registered, because a connection is confirmed before the handler has run, and what a client
+ *    sends in between can be lost. What else the greeting carries is up to the application.
+ *
+ * For missed messages, with a backend that keeps a history:
+ *
+ * 2. The greeting names the events that carry their offset, their place in the history, as last argument: `{ offsets: ["message"] }`. Those
+ *    are the events that are broadcast, to everybody or to rooms; not volatile or acknowledged ones, and not those that a socket emits to
+ *    its own client. The client removes the offset before a handler sees the arguments, and drops an event that it has had already.
+ * 3. When the client comes back, the handshake has the last offset beside what `auth` returns: `{ token, offset }`. The server lets the new
+ *    socket join its client's rooms, greets it, and calls the bridge's `handle.replay(&socket, offset)`. When that fails the history does
+ *    not reach back far enough: it emits an event, here `missed`, and the application loads its state anew.
+ * 4. A client that has received nothing yet has no offset. So the server sends something to the socket's id alone after that, such as
+ *    `io.to(socket.id).emit("mark", &())`, named among `offsets` too.
  */
 export function connectToCluster(io, options) {
   return new ClusterClient(io, options);
@@ -19,6 +33,13 @@ class ClusterClient {
   #at = 0;
   #ready = false;
   #unanswered = new Set();
+  #handlers = new Map();
+  /** The names of the events that carry offsets, by the latest greeting. */
+  #offsets = [];
+  /** Up to where everything has arrived. */
+  #offset;
+  /** The latest offsets, to know repeats by. */
+  #seen = new Set();
 
   /**
    * @param io the function `io` of `socket.io-client`
@@ -35,16 +56,20 @@ class ClusterClient {
       reconnectionDelayMax: 3000,
       timeout: 5000,
       ...socket,
-      auth: (send) => send(auth()),
+      auth: (send) => send({ ...auth(), offset: this.#offset }),
     });
     this.#socket.io.on("reconnect_attempt", () => this.#moveOn());
     this.#socket.on("disconnect", (reason) => this.#lost(reason));
-    this.#socket.on("ready", () => this.#greeted());
+    this.#socket.onAny((event, ...args) => this.#received(event, args));
   }
 
   /** Handles an event of the server, or `connect`, `disconnect` and `connect_error` of the client. */
   on(event, handler) {
-    this.#socket.on(event, handler);
+    if (OF_THE_CLIENT.includes(event)) {
+      this.#socket.on(event, handler);
+    } else {
+      this.#handlers.set(event, [...(this.#handlers.get(event) ?? []), handler]);
+    }
   }
 
   /** Whether a node has greeted this client and listens to it. */
@@ -96,7 +121,26 @@ class ClusterClient {
     });
   }
 
-  #greeted() {
+  #received(event, args) {
+    if (event === "ready") this.#greeted(args[0]);
+    if (this.#offsets.includes(event) && typeof args.at(-1) === "string") {
+      const offset = args.pop();
+      if (this.#seen.has(offset)) return;
+      this.#reached(offset);
+    }
+    for (const handler of this.#handlers.get(event) ?? []) handler(...args);
+  }
+
+  #reached(offset) {
+    this.#offset = offset;
+    this.#seen.add(offset);
+    if (this.#seen.size > REMEMBERED) this.#seen.delete(this.#seen.values().next().value);
+  }
+
+  #greeted(greeting) {
+    this.#offsets = greeting?.offsets ?? [];
+    // To a node without history it would mean nothing.
+    if (!this.#offsets.length) this.#offset = undefined;
     this.#ready = true;
     for (const request of this.#unanswered) this.#send(request);
   }
@@ -116,3 +160,9 @@ class ClusterClient {
     this.#socket.io.uri = this.node;
   }
 }
+
+/** Events that do not come from the server. */
+const OF_THE_CLIENT = ["connect", "disconnect", "connect_error"];
+
+/** Offsets to know repeats by. A server sends nothing twice to one socket; a client that moves may get its last events again. */
+const REMEMBERED = 1000;
