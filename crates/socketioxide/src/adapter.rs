@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -79,6 +79,7 @@ impl<E: SocketEmitter> Trunkline<E> {
             tasks: Arc::clone(&self.tasks),
             lanes: Lanes::new(settings.backlog),
             interest: Interest::default(),
+            superseded: AtomicBool::new(false),
             appends_offsets: settings.append_offsets,
             paced_sockets: settings.paced_sockets,
         }

@@ -106,7 +106,13 @@ impl Cluster {
 
     /// A namespace has been opened, perhaps again.
     pub(crate) fn opened(&self, namespace: &Namespace, opened: &Arc<Opened>) {
-        self.namespaces().entry(namespace.clone()).or_default().opened = Arc::downgrade(opened);
+        let before = {
+            let mut namespaces = self.namespaces();
+            std::mem::replace(&mut namespaces.entry(namespace.clone()).or_default().opened, Arc::downgrade(opened))
+        };
+        if let Some(before) = before.upgrade() {
+            before.supersede();
+        }
     }
 
     fn namespaces(&self) -> MutexGuard<'_, HashMap<Namespace, Entry>> {

@@ -121,6 +121,14 @@ impl<E: SocketEmitter> Trunkline<E> {
         Sent::Yes
     }
 
+    /// In an opening that socketioxide has forgotten, nobody else removes a closed socket. With the last one the namespace goes.
+    fn forget_lost(&self, socket: Sid) {
+        if self.opened().is_ok_and(Opened::is_superseded) {
+            // It is closed already: there is nobody to tell.
+            let _ = self.local.disconnect_socket(BroadcastOptions::new(socket));
+        }
+    }
+
     /// The target in socketioxide's terms, without some sockets.
     fn leaving_out(&self, target: &Target, sockets: &[Sid]) -> BroadcastOptions {
         let mut opts = self.options(target);
@@ -136,7 +144,13 @@ impl<E: SocketEmitter> Outlet for Trunkline<E> {
     fn send(&self, socket: Sid, waiting: &Waiting) -> Sent {
         let only = BroadcastOptions::new(socket);
         match waiting {
-            Waiting::Event(packet, _) => outcome(self.local.broadcast(packet.clone(), only)),
+            Waiting::Event(packet, _) => {
+                let sent = outcome(self.local.broadcast(packet.clone(), only));
+                if sent == Sent::Gone {
+                    self.forget_lost(socket);
+                }
+                sent
+            }
             Waiting::Acked(packet, timeout, acks) => self.send_acked(socket, packet, *timeout, acks),
             Waiting::Disconnect => match outcome(self.local.disconnect_socket(only)) {
                 Sent::Full => Sent::Full,

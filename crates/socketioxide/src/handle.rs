@@ -2,13 +2,16 @@
 
 use std::{
     fmt,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 use socketioxide::{adapter::Adapter as ServerAdapter, socket::Socket};
-use socketioxide_core::Sid;
+use socketioxide_core::{Sid, packet::Packet};
 use tokio::sync::broadcast;
 use trunkline_core::{
     Adapter, Cluster, Event, NodeId, Payload, Result, Session, SessionId, Snapshot,
@@ -38,6 +41,8 @@ pub(crate) struct Opened {
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) lanes: Lanes,
     pub(crate) interest: Interest,
+    /// Set when the namespace was opened a second time: see [`Opened::supersede`].
+    pub(crate) superseded: AtomicBool,
     /// Whether events carry their offset as last argument.
     pub(crate) appends_offsets: bool,
     /// Up to how many sockets are served one by one.
@@ -48,6 +53,9 @@ pub(crate) struct Opened {
 pub(crate) trait Sockets: Send + Sync {
     /// Whether the socket is connected to this namespace.
     fn is_connected(&self, socket: Sid) -> bool;
+
+    /// An event for sockets of this namespace.
+    fn event(&self, payload: &Payload) -> Option<Packet>;
 }
 
 impl Opened {
@@ -63,6 +71,17 @@ impl Opened {
     pub(crate) fn close(&self) {
         self.node.close();
         self.tasks.close();
+    }
+
+    /// Two clients that name a dynamic namespace at once open it twice. socketioxide forgets the first opening: its client goes on hearing
+    /// the cluster, but is hung up on when it speaks, and then comes back to the second one. Nobody but this adapter notices that its
+    /// socket is closed, and that this opening is over.
+    pub(crate) fn supersede(&self) {
+        self.superseded.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -84,6 +103,10 @@ impl fmt::Debug for Opened {
 impl Handle {
     pub(crate) fn new(opened: Arc<Opened>) -> Self {
         Self(opened)
+    }
+
+    pub(crate) fn opened(&self) -> &Opened {
+        &self.0
     }
 
     /// This node: its id, and the namespace.
@@ -172,6 +195,12 @@ impl Handle {
     #[must_use]
     pub fn counters(&self) -> Snapshot {
         self.0.node.counters()
+    }
+
+    /// Packets that wait for sockets whose buffers are full.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.0.lanes.waiting()
     }
 
     /// How the connection to the broker is doing.

@@ -187,8 +187,9 @@ impl Lanes {
     pub(crate) fn hold(&self, socket: Sid, until: Instant) {
         self.change(|state| {
             let lane = state.lane(socket, self.limits);
-            lane.held_until = Some(until);
-            lane.overflowed = false;
+            if lane.held_until.replace(until).is_none() {
+                lane.overflowed = false;
+            }
         });
     }
 
@@ -201,24 +202,16 @@ impl Lanes {
         });
     }
 
-    /// Puts what the socket has missed before what waits, less what is in both. Returns `false`, and changes nothing, if something did not
-    /// fit meanwhile: then the history must be asked again.
+    /// Puts what the socket has missed before what waits, less what is in both. Returns `false` if something did not fit meanwhile: then the
+    /// history must be asked again.
     pub(crate) fn catch_up(&self, socket: Sid, missed: Vec<(Packet, Offset)>, forget_at: Instant) -> bool {
         self.change(|state| {
             let lane = state.lane(socket, self.limits);
-            if std::mem::take(&mut lane.overflowed) {
-                return false;
-            }
-            lane.replayed.extend(missed.iter().map(|(_, offset)| offset.clone()));
-            lane.forget_replayed = Some(forget_at);
-            let is_new = |waiting: &Waiting| !is_among(&lane.replayed, waiting);
-            let waiting: Vec<_> = lane.queue.drain(..).filter(is_new).collect();
-            lane.queue.extend(missed.into_iter().map(|(packet, offset)| Waiting::Event(packet, Some(offset))));
-            lane.queue.extend(waiting);
-            let bytes = lane.queue.iter().map(weight).sum::<usize>();
-            let before = std::mem::replace(&mut lane.bytes, bytes);
-            state.bytes = state.bytes + bytes - before;
-            true
+            let before = lane.bytes;
+            let done = lane.catch_up(missed, forget_at);
+            let after = lane.bytes;
+            state.bytes = state.bytes + after - before;
+            done
         })
     }
 
@@ -326,6 +319,23 @@ impl State {
 }
 
 impl Lane {
+    fn catch_up(&mut self, missed: Vec<(Packet, Offset)>, forget_at: Instant) -> bool {
+        let done = !std::mem::take(&mut self.overflowed);
+        let mut waiting = std::mem::take(&mut self.queue);
+        if done {
+            self.replayed.extend(missed.iter().map(|(_, offset)| offset.clone()));
+            self.forget_replayed = Some(forget_at);
+            self.queue.extend(missed.into_iter().map(|(packet, offset)| Waiting::Event(packet, Some(offset))));
+            waiting.retain(|waiting| !is_among(&self.replayed, waiting));
+        } else {
+            // The history has these, and what did not fit after them.
+            waiting.retain(|waiting| !matches!(waiting, Waiting::Event(_, Some(_))));
+        }
+        self.queue.append(&mut waiting);
+        self.bytes = self.queue.iter().map(weight).sum();
+        done
+    }
+
     /// Whether the socket is far behind and still worth waiting for; charges it for the wait.
     fn asks_for_patience(&mut self, limits: BacklogLimits) -> bool {
         let far_behind = self.queue.len() > limits.packets / 2 || self.bytes > limits.bytes / 2;

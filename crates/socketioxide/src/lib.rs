@@ -14,6 +14,7 @@ mod init;
 mod keeper;
 mod lanes;
 mod local;
+mod recovery;
 mod rooms;
 mod sockets;
 mod tasks;

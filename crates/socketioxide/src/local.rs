@@ -19,6 +19,13 @@ impl<E: SocketEmitter> Sockets for Trunkline<E> {
     fn is_connected(&self, socket: Sid) -> bool {
         !self.local.fetch_sockets(BroadcastOptions::new(socket)).is_empty()
     }
+
+    fn event(&self, payload: &Payload) -> Option<Packet> {
+        let value = to_value(payload, self.encoding)
+            .inspect_err(|error| tracing::debug!(%error, "a payload cannot be converted"))
+            .ok()?;
+        Some(Packet::event(self.local.path().clone(), value))
+    }
 }
 
 impl<E: SocketEmitter> Trunkline<E> {
@@ -66,13 +73,6 @@ impl<E: SocketEmitter> Trunkline<E> {
         }
     }
 
-    fn packet(&self, payload: &Payload) -> Option<Packet> {
-        let value = to_value(payload, self.encoding)
-            .inspect_err(|error| tracing::debug!(%error, "a payload cannot be converted"))
-            .ok()?;
-        Some(Packet::event(self.local.path().clone(), value))
-    }
-
     fn describe(&self, socket: Sid) -> Option<SocketInfo> {
         let id = SocketId::new(socket.as_str()).ok()?;
         let mut rooms: Vec<_> = self.local.socket_rooms(socket).iter().map(|room| Room::from(room.as_ref())).collect();
@@ -105,13 +105,13 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
         }
         let offset = offset.filter(|_| opened.appends_offsets);
         let appended = offset.map(|offset| payload.with_appended_text(offset.as_str()));
-        let Some(packet) = self.packet(appended.as_ref().unwrap_or(payload)) else { return Delivered::default() };
+        let Some(packet) = self.event(appended.as_ref().unwrap_or(payload)) else { return Delivered::default() };
         if target.flags.is_volatile() {
             // The latest one wins, and nobody counts the others.
             let _ = self.local.broadcast(packet, self.options(target));
             return Delivered { sent: sockets.len() as u64, ..Delivered::default() };
         }
-        if sockets.len() <= opened.paced_sockets {
+        if sockets.len() <= opened.paced_sockets || opened.is_superseded() {
             self.deliver_each(opened, &sockets, &packet, offset)
         } else {
             self.deliver_all(opened, target, &sockets, &packet, offset)
@@ -123,7 +123,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
         if sockets.is_empty() {
             return 0;
         }
-        let (Ok(opened), Some(packet)) = (self.opened(), self.packet(payload)) else { return 0 };
+        let (Ok(opened), Some(packet)) = (self.opened(), self.event(payload)) else { return 0 };
         self.deliver_acked(opened, target, &sockets, &packet, timeout, &acks)
     }
 

@@ -1,0 +1,127 @@
+//! Backends around the embedded one, for what it does not have.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use tokio::sync::{Semaphore, watch};
+use trunkline_core::{
+    Backend, Capabilities, Error, ErrorKind, Message, NodeId, Response, Result, Room, Transport,
+    id::Node,
+    inbox::Inbox,
+    transport::{Health, RoomInterest, Seat},
+};
+
+/// Lets nodes join only when it is opened, as a broker that takes its time.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    inner: Arc<dyn Transport>,
+    open: Semaphore,
+    queue: watch::Sender<usize>,
+    refusal: Mutex<Option<&'static str>>,
+}
+
+impl Gate {
+    /// `free` nodes may join at once.
+    pub(crate) fn around(backend: Backend, free: usize) -> (Backend, Arc<Self>) {
+        let gate = Arc::new(Self {
+            inner: Arc::clone(&backend.transport),
+            open: Semaphore::new(free),
+            queue: watch::Sender::new(0),
+            refusal: Mutex::new(None),
+        });
+        (Backend { transport: Arc::clone(&gate) as Arc<dyn Transport>, ..backend }, gate)
+    }
+
+    pub(crate) fn let_in(&self, nodes: usize) {
+        self.open.add_permits(nodes);
+    }
+
+    /// Waits until this many nodes want in.
+    pub(crate) async fn await_queue(&self, nodes: usize) {
+        self.queue.subscribe().wait_for(|queue| *queue >= nodes).await.unwrap();
+    }
+
+    /// From now on nobody may join, for this reason.
+    pub(crate) fn refuse(&self, reason: &'static str) {
+        *self.refusal.lock().unwrap() = Some(reason);
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Transport for Gate {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn join(&self, seat: Seat) -> Result<Inbox> {
+        if let Some(reason) = *self.refusal.lock().unwrap() {
+            return Err(Error::new(ErrorKind::Broker, reason));
+        }
+        self.queue.send_modify(|queue| *queue += 1);
+        self.open.acquire().await.unwrap().forget();
+        self.queue.send_modify(|queue| *queue -= 1);
+        self.inner.join(seat).await
+    }
+
+    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+        self.inner.publish(from, message).await
+    }
+
+    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+        self.inner.send(from, to, response).await
+    }
+
+    async fn leave(&self, node: &Node) -> Result<()> {
+        self.inner.leave(node).await
+    }
+
+    fn health(&self) -> Health {
+        self.inner.health()
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+/// Remembers what it is told about rooms.
+#[derive(Debug, Default)]
+pub(crate) struct Interests(Mutex<Vec<(bool, Room)>>);
+
+impl Interests {
+    pub(crate) fn around(backend: Backend) -> (Backend, Arc<Self>) {
+        let interests = Arc::new(Self::default());
+        (Backend { interest: Some(Arc::clone(&interests) as Arc<dyn RoomInterest>), ..backend }, interests)
+    }
+
+    /// The rooms that were entered and not left since.
+    pub(crate) fn present(&self) -> Vec<Room> {
+        let mut present = Vec::new();
+        for (entered, room) in self.0.lock().unwrap().iter() {
+            present.retain(|other| other != room);
+            if *entered {
+                present.push(room.clone());
+            }
+        }
+        present.sort();
+        present
+    }
+}
+
+#[async_trait]
+impl RoomInterest for Interests {
+    fn buckets(&self) -> Option<u16> {
+        None
+    }
+
+    async fn enter(&self, _: &Node, room: &Room) -> Result<()> {
+        self.0.lock().unwrap().push((true, room.clone()));
+        Ok(())
+    }
+
+    async fn leave(&self, _: &Node, room: &Room) -> Result<()> {
+        self.0.lock().unwrap().push((false, room.clone()));
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+//! The bridge, with real clients of real socketioxide servers that are one cluster.
+
+// In helpers of tests, too, a panic is the failure message.
+#![allow(clippy::unwrap_used)]
+
+mod acks;
+mod kit;
+mod namespaces;
+mod operations;
+mod parsers;
+mod recovery;
+mod rooms;
+mod server_side;

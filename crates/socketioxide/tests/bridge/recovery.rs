@@ -1,0 +1,148 @@
+//! What a client missed while it was away.
+
+use std::time::Duration;
+
+use serde_json::json;
+use trunkline_core::{ErrorKind, Offset, Payload, SessionId, memory::HistoryLimits};
+
+use crate::kit::{Client, Options, Server, Socket, servers, within};
+
+async fn pair(limits: HistoryLimits) -> [Server; 2] {
+    let options = Options::with_history(limits);
+    servers([options.again(), options]).await
+}
+
+fn socket(server: &Server, client: &Client) -> Socket {
+    server.io.get_socket(client.id.parse().unwrap()).unwrap()
+}
+
+/// The name of an event and the offset that it carries as last argument.
+fn parts(event: &Payload) -> (String, Offset) {
+    let all: Vec<serde_json::Value> = event.deserialize().unwrap();
+    (all[0].as_str().unwrap().to_owned(), Offset::new(all.last().unwrap().as_str().unwrap()).unwrap())
+}
+
+fn names(events: &[Payload]) -> Vec<String> {
+    events.iter().map(|event| parts(event).0).collect()
+}
+
+#[tokio::test]
+async fn every_event_carries_its_offset_but_volatile_ones() {
+    let [a, b] = pair(HistoryLimits::default()).await;
+    let mut clients = [Client::of(&a, &[]).await, Client::of(&b, &[]).await];
+    a.io.emit("kept", &1).await.unwrap();
+    a.io.volatile().emit("gone", &1).await.unwrap();
+    let mut offsets = Vec::new();
+    for client in &mut clients {
+        offsets.push(parts(&client.event("kept").await).1);
+        assert_eq!(client.event("gone").await, crate::kit::event("gone", 1));
+    }
+    assert_eq!(offsets[0], offsets[1]);
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_elsewhere_gets_what_it_missed_in_order_and_once() {
+    let [a, b] = pair(HistoryLimits::default()).await;
+    let mut client = Client::of(&a, &["x"]).await;
+    b.io.emit("seen", &()).await.unwrap();
+    let (_, since) = parts(&client.event("seen").await);
+    drop(client);
+    for (room, name) in [("x", "1"), ("other", "not mine"), ("x", "2")] {
+        a.io.to(room).emit(name, &()).await.unwrap();
+    }
+    b.io.emit("3", &()).await.unwrap();
+    let mut client = Client::of(&b, &["x"]).await;
+    let count = b.root().replay(&socket(&b, &client), since).await.unwrap();
+    b.io.emit("live", &()).await.unwrap();
+    assert_eq!(count, 3);
+    assert_eq!(names(&client.until("live").await), ["1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn what_arrives_during_a_replay_comes_after_it_and_once() {
+    let [a, b] = pair(HistoryLimits::default()).await;
+    let mut client = Client::of(&b, &["x"]).await;
+    a.io.emit("start", &()).await.unwrap();
+    let (_, since) = parts(&client.event("start").await);
+    let held = socket(&b, &client);
+    b.cluster.hold(&held);
+    for number in 0..500 {
+        a.io.to("x").emit(format!("{number}"), &()).await.unwrap();
+    }
+    let emitting = async {
+        for number in 500..1000 {
+            a.io.to("x").emit(format!("{number}"), &()).await.unwrap();
+        }
+        a.io.emit("end", &()).await.unwrap();
+    };
+    let handle = b.root();
+    let (count, ()) = within(async { tokio::join!(handle.replay(&held, since), emitting) }).await;
+    assert!(count.unwrap() >= 500);
+    let expected: Vec<_> = (0..1000).map(|number| number.to_string()).collect();
+    assert_eq!(names(&client.until("end").await), expected);
+}
+
+#[tokio::test]
+async fn a_history_that_was_trimmed_says_so_and_the_socket_goes_on() {
+    let [a, b] = pair(HistoryLimits { messages: 2, ..HistoryLimits::default() }).await;
+    let mut client = Client::of(&b, &[]).await;
+    a.io.emit("first", &()).await.unwrap();
+    let (_, since) = parts(&client.event("first").await);
+    for _ in 0..5 {
+        a.io.emit("more", &()).await.unwrap();
+    }
+    let error = b.root().replay(&socket(&b, &client), since).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HistoryLost);
+    let nonsense = Offset::new("nonsense").unwrap();
+    let error = b.root().replay(&socket(&b, &client), nonsense).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    a.io.emit("live", &()).await.unwrap();
+    client.event("live").await;
+}
+
+#[tokio::test]
+async fn without_history_there_is_nothing_to_replay() {
+    let server = Server::start(Options::new()).await;
+    let client = Client::of(&server, &[]).await;
+    let error = server.root().replay(&socket(&server, &client), Offset::new("x").unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[tokio::test]
+async fn a_session_comes_back_on_another_node_with_rooms_and_data() {
+    let [a, b] = pair(HistoryLimits::default()).await;
+    let secret = SessionId::new("secret").unwrap();
+    let mut client = Client::of(&a, &["x"]).await;
+    let before = socket(&a, &client);
+    a.root().set_data(&before, &json!({ "name": "Ada" })).unwrap();
+    a.io.emit("seen", &()).await.unwrap();
+    let (_, since) = parts(&client.event("seen").await);
+    a.root().persist(&before, secret.clone()).await.unwrap();
+    b.io.to("x").emit("missed", &()).await.unwrap();
+
+    let mut back = Client::of(&b, &[]).await;
+    let now = socket(&b, &back);
+    let session = b.root().restore(&now, secret.clone(), since.clone()).await.unwrap().unwrap();
+    assert_eq!(session.socket.as_str(), client.id);
+    assert_eq!(session.data, Some(Payload::value(&json!({ "name": "Ada" })).unwrap()));
+    a.io.to("x").emit("live", &()).await.unwrap();
+    assert_eq!(names(&back.until("live").await), ["missed"]);
+    assert!(b.root().restore(&now, secret, since).await.unwrap().is_none(), "a session is restored once");
+}
+
+#[tokio::test]
+async fn a_socket_that_is_held_goes_on_when_it_is_resumed() {
+    let [a, b] = pair(HistoryLimits::default()).await;
+    let mut client = Client::of(&b, &[]).await;
+    let held = socket(&b, &client);
+    b.cluster.hold(&held);
+    a.io.emit("waits", &()).await.unwrap();
+    within(async {
+        while b.root().backlog() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    b.root().resume(&held);
+    client.event("waits").await;
+}
