@@ -9,8 +9,9 @@ use crate::{
     counters::Counters,
     error::{Error, ErrorKind},
     id::{Node, Offset},
-    inbox::Delivery,
+    inbox::{Delivery, InboxSender},
     message::Message,
+    room::Room,
     transport::{Seat, Wanted},
 };
 
@@ -28,6 +29,15 @@ impl Intake {
     pub fn new(seat: &Seat) -> Self {
         let Seat { node, wanted, counters, .. } = seat;
         Self { node: node.clone(), wanted: Arc::clone(wanted), counters: Arc::clone(counters) }
+    }
+
+    /// For the node that takes this seat and reads from this inbox: a room is wanted if it will be once everything in the inbox is applied.
+    ///
+    /// Push a [`Message::Join`] before the next message is taken in.
+    #[must_use]
+    pub fn in_front_of(inbox: &Arc<InboxSender>, seat: &Seat) -> Self {
+        let awaited = Awaited { wanted: Arc::clone(&seat.wanted), inbox: Arc::clone(inbox) };
+        Self { wanted: Arc::new(awaited), ..Self::new(seat) }
     }
 
     /// Takes in a message in JSON or MessagePack. What is not wanted is dropped before its payload is touched.
@@ -113,6 +123,19 @@ impl Intake {
     }
 }
 
+/// Wants what will be wanted once everything in the inbox is applied.
+#[derive(Debug)]
+struct Awaited {
+    wanted: Arc<dyn Wanted>,
+    inbox: Arc<InboxSender>,
+}
+
+impl Wanted for Awaited {
+    fn wants(&self, room: &Room) -> bool {
+        self.inbox.wants(&*self.wanted, room)
+    }
+}
+
 /// Only what can be replayed tells clients where it lies.
 fn offset_of(message: &Message, offset: Option<Offset>) -> Option<Offset> {
     match message {
@@ -129,7 +152,6 @@ mod tests {
         id::{Namespace, NodeId, RequestId},
         message::{Answer, Channel, Response, Stamp},
         payload::Payload,
-        room::Room,
         target::Target,
         transport::InboxLimits,
     };

@@ -23,6 +23,7 @@ pub mod outbox;
 pub mod payload;
 pub mod room;
 pub mod room_index;
+pub mod session;
 pub mod settings;
 pub mod target;
 pub mod transport;

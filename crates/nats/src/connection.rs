@@ -12,7 +12,8 @@ use std::{
 };
 
 use async_nats::{
-    Client, ConnectErrorKind, ConnectOptions, ReconnectToServer, ServerAddr, Subject, Subscriber, rustls::ClientConfig,
+    Client, ConnectErrorKind, ConnectOptions, ReconnectToServer, ServerAddr, Subject, Subscriber, jetstream::Context,
+    rustls::ClientConfig,
 };
 use bytes::Bytes;
 use tokio::time::timeout;
@@ -54,7 +55,8 @@ impl Connector {
         };
         let number = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
         let marks = Subject::from(format!("{}.mark.{}", token(&self.config.prefix), self.sender));
-        let connection = Arc::new(Connection::new(client, number, server, marks, life));
+        let jetstream = self.config.history.map(|_| self.jetstream(&client));
+        let connection = Arc::new(Connection::new(client, jetstream, number, server, marks, life));
         let echoes = connection.subscribe(connection.marks.clone()).await?;
         tasks.spawn(Arc::clone(&connection.life).listen(echoes));
         self.confirm(&connection).await?;
@@ -75,6 +77,12 @@ impl Connector {
                 Err(Error::new(ErrorKind::Broker, context))
             }
         }
+    }
+
+    fn jetstream(&self, client: &Client) -> Context {
+        let mut context = async_nats::jetstream::new(client.clone());
+        context.set_timeout(self.config.connect_timeout);
+        context
     }
 
     fn options(&self, address: &ServerAddr, events: Events) -> Result<ConnectOptions> {
@@ -140,6 +148,8 @@ fn refused(server: &str, error: async_nats::ConnectError) -> Error {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) client: Client,
+    /// If there is a history.
+    pub(crate) jetstream: Option<Context>,
     /// The how-manyeth of its transport.
     pub(crate) number: u64,
     /// Where it leads to.
@@ -150,8 +160,16 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn new(client: Client, number: u64, server: &str, marks: Subject, life: Life) -> Self {
-        Self { client, number, server: server.to_owned(), marks, next_mark: AtomicU64::new(1), life: Arc::new(life) }
+    fn new(client: Client, jetstream: Option<Context>, number: u64, server: &str, marks: Subject, life: Life) -> Self {
+        Self {
+            client,
+            jetstream,
+            number,
+            server: server.to_owned(),
+            marks,
+            next_mark: AtomicU64::new(1),
+            life: Arc::new(life),
+        }
     }
 
     /// Queues a message. Waits while the connection takes nothing.
@@ -175,6 +193,11 @@ impl Connection {
         let echo = self.life.expect(number)?;
         self.publish(self.marks.clone(), number.to_string().into()).await?;
         echo.await.map_err(|_| self.life.gone())
+    }
+
+    /// What the history is reached by.
+    pub(crate) fn jetstream(&self) -> Result<&Context> {
+        self.jetstream.as_ref().ok_or_else(|| Error::new(ErrorKind::Unsupported, "the history is switched off"))
     }
 
     /// Lets go of the connection. It ends when everybody has.

@@ -3,10 +3,12 @@
 mod attachment;
 mod config;
 mod connection;
+mod history;
 mod keeper;
 mod life;
 mod merge;
 mod place;
+mod publish;
 mod reader;
 mod shared;
 mod subjects;

@@ -1,6 +1,9 @@
 //! A node's place: what callers and its reader share.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, Weak,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::{
     sync::{Notify, mpsc, oneshot},
@@ -9,6 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use trunkline_core::{
     Error, ErrorKind, Node, Result, Room,
+    inbox::{Delivery, InboxSender},
     interest::{Bucket, FreshRooms, Interest},
 };
 
@@ -54,8 +58,13 @@ pub(crate) struct Place {
     /// Rooms were left: there may be something to give up.
     pub(crate) left_rooms: Notify,
     commands: mpsc::Sender<Command>,
+    inbox: Weak<InboxSender>,
+    /// Where there is a history: the last number that peers were told of.
+    pub(crate) told: AtomicU64,
     /// Messages arrive, for the first time.
     pub(crate) attached: CancellationToken,
+    /// Where there is a history: what is stored from now on arrives.
+    pub(crate) following: CancellationToken,
     /// The node wants to leave.
     pub(crate) leaving: CancellationToken,
     /// Its readers have ended.
@@ -71,11 +80,19 @@ pub(crate) enum Command {
     Follow(oneshot::Sender<()>),
 }
 
+/// No number that is ever given.
+const NOBODY_TOLD: u64 = u64::MAX;
+
 /// Commands that may wait. Callers wait while there are more.
 const COMMANDS: usize = 1024;
 
 impl Place {
-    pub(crate) fn new(node: Node, hall: Arc<Hall>, interest: Interest) -> (Self, mpsc::Receiver<Command>) {
+    pub(crate) fn new(
+        node: Node,
+        hall: Arc<Hall>,
+        interest: Interest,
+        inbox: Weak<InboxSender>,
+    ) -> (Self, mpsc::Receiver<Command>) {
         let (commands, received) = mpsc::channel(COMMANDS);
         let place = Self {
             node,
@@ -83,11 +100,26 @@ impl Place {
             interest: Mutex::new(interest),
             left_rooms: Notify::new(),
             commands,
+            inbox,
+            told: AtomicU64::new(NOBODY_TOLD),
             attached: CancellationToken::new(),
+            following: CancellationToken::new(),
             leaving: CancellationToken::new(),
             left: CancellationToken::new(),
         };
         (place, received)
+    }
+
+    /// Somebody new is there, who knows no numbers.
+    pub(crate) fn note_newcomer(&self) {
+        self.told.store(NOBODY_TOLD, Ordering::Relaxed);
+    }
+
+    /// Hands something over that did not come from the server.
+    pub(crate) fn tell(&self, delivery: Delivery) {
+        if let Some(inbox) = self.inbox.upgrade() {
+            inbox.push([delivery]);
+        }
     }
 
     pub(crate) fn interest(&self) -> MutexGuard<'_, Interest> {

@@ -1,12 +1,6 @@
 //! From the server to one node: its subscriptions, merged into one order, decoded, and handed over.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    future::pending,
-    ops::ControlFlow,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, future::pending, ops::ControlFlow, sync::Arc, time::Duration};
 
 use async_nats::Message as Arrival;
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -16,7 +10,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 use trunkline_core::{
-    Gap, GapCause, Message, Result,
+    Counters, Gap, GapCause, Message, Result,
     frame::Repeats,
     inbox::{Delivery, InboxSender},
     intake::Intake,
@@ -39,6 +33,7 @@ pub(crate) const HANDOVER: Duration = Duration::from_millis(500);
 pub(crate) struct Reader {
     place: Arc<Place>,
     intake: Intake,
+    counters: Arc<Counters>,
     inbox: Arc<InboxSender>,
     line: watch::Receiver<Option<Arc<Connection>>>,
     commands: mpsc::Receiver<Command>,
@@ -49,6 +44,7 @@ pub(crate) struct Reader {
     repeats: Repeats,
     entering: FuturesUnordered<BoxFuture<'static, Result<Bucket>>>,
     waiting: HashMap<Bucket, Vec<oneshot::Sender<()>>>,
+    has_history: bool,
 }
 
 impl Reader {
@@ -56,6 +52,7 @@ impl Reader {
         shared: &Shared,
         place: Arc<Place>,
         intake: Intake,
+        counters: Arc<Counters>,
         inbox: Arc<InboxSender>,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
@@ -64,6 +61,7 @@ impl Reader {
         Self {
             place,
             intake,
+            counters,
             inbox,
             line,
             commands,
@@ -72,6 +70,7 @@ impl Reader {
             repeats: Repeats::default(),
             entering: FuturesUnordered::new(),
             waiting: HashMap::new(),
+            has_history: shared.streams.is_some(),
         }
     }
 
@@ -128,7 +127,11 @@ impl Reader {
             self.activate(bucket)?;
         }
         let gap = Delivery::Gap(Gap { cause: GapCause::ConnectionLost, missed: None });
-        let is_gap = self.place.attached.is_cancelled();
+        // Where there is a history, nothing that was said to all is lost.
+        let is_gap = self.place.attached.is_cancelled() && !self.has_history;
+        if self.place.attached.is_cancelled() {
+            self.counters.reconnects.increment();
+        }
         self.tell([Delivery::Connected].into_iter().chain(is_gap.then_some(gap)))?;
         self.place.attached.cancel();
         ControlFlow::Continue(())
@@ -246,13 +249,9 @@ impl Reader {
     async fn arrived(&mut self, batches: Vec<Vec<Arrival>>) -> ControlFlow<()> {
         let batches: Vec<Vec<Framed>> =
             batches.into_iter().map(|batch| batch.into_iter().map(Framed::from).collect()).collect();
-        let mut deliveries = VecDeque::new();
         for framed in in_order(batches) {
             consume_budget().await;
-            self.take_in(framed, &mut deliveries);
-        }
-        if !deliveries.is_empty() {
-            self.tell(deliveries)?;
+            self.take_in(framed)?;
         }
         if self.current.as_ref().is_some_and(Attachment::has_ended) {
             return self.lost();
@@ -260,32 +259,51 @@ impl Reader {
         ControlFlow::Continue(())
     }
 
-    fn take_in(&mut self, framed: Framed, deliveries: &mut VecDeque<Delivery>) {
+    fn take_in(&mut self, framed: Framed) -> ControlFlow<()> {
         let frame = match framed.frame {
             Ok(frame) => frame,
-            Err(error) => return self.intake.refused(&error),
+            Err(error) => {
+                self.intake.refused(&error);
+                return ControlFlow::Continue(());
+            }
         };
         if !self.repeats.is_new(frame.sender(), frame.number()) {
-            return;
+            return ControlFlow::Continue(());
         }
+        let mut deliveries = Vec::new();
         for message in frame {
             match message {
                 Ok(message) => deliveries.extend(self.intake.take(&message).inspect(|delivery| self.note(delivery))),
                 Err(error) => self.intake.refused(&error),
             }
+            // The inbox must know of a join before the next message is judged.
+            if deliveries.last().is_some_and(is_join) {
+                self.tell(deliveries.drain(..))?;
+            }
         }
+        self.tell(deliveries)
     }
 
-    /// Where sockets of other nodes were moved into rooms, nodes may still be subscribing.
+    /// What concerns not only the node but also how its messages travel.
     fn note(&self, delivery: &Delivery) {
-        if let Delivery::Message { message: Message::Join { rooms, .. }, .. } = delivery {
-            self.place.hall.note_join(rooms);
+        match delivery {
+            // Nodes may still be subscribing to these.
+            Delivery::Message { message: Message::Join { rooms, .. }, .. } => self.place.hall.note_join(rooms),
+            Delivery::Message { message: Message::Heartbeat(heartbeat), .. } if heartbeat.initial => {
+                self.place.note_newcomer()
+            }
+            _ => {}
         }
     }
 
     fn tell(&self, deliveries: impl IntoIterator<Item = Delivery>) -> ControlFlow<()> {
         if self.inbox.push(deliveries) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
+}
+
+/// Whether rooms are about to be wanted.
+pub(crate) fn is_join(delivery: &Delivery) -> bool {
+    matches!(delivery, Delivery::Message { message: Message::Join { .. }, .. })
 }
 
 /// Fails only if nobody waits any more.

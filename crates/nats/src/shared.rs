@@ -17,6 +17,7 @@ use trunkline_core::{
 
 use crate::{
     connection::{Connection, Connector},
+    history::{HEADERS, Streams},
     place::{Hall, Place},
     subjects::Subjects,
     writer::Item,
@@ -36,6 +37,9 @@ pub(crate) struct Shared {
     pub(crate) closing: CancellationToken,
     /// Nothing more is written.
     pub(crate) writer_ended: CancellationToken,
+    /// Nothing more is stored, or there is no history.
+    pub(crate) log_ended: CancellationToken,
+    pub(crate) streams: Option<Streams>,
     pub(crate) tasks: TaskTracker,
     max_payload: AtomicUsize,
     reconnects: AtomicU64,
@@ -53,11 +57,13 @@ impl Shared {
     pub(crate) fn new(connector: Connector) -> Self {
         Self {
             outbox: Outbox::new(connector.config.outbox),
-            connector,
             incoming: Line::default(),
             outgoing: Line::default(),
             closing: CancellationToken::new(),
             writer_ended: CancellationToken::new(),
+            log_ended: CancellationToken::new(),
+            streams: Streams::new(&connector.config),
+            connector,
             tasks: TaskTracker::new(),
             max_payload: AtomicUsize::new(0),
             reconnects: AtomicU64::new(0),
@@ -158,12 +164,28 @@ impl Shared {
     pub(crate) fn max_message_bytes(&self) -> usize {
         /// The longest number, with its name.
         const STAMP: usize = 48;
-        self.max_payload.load(Ordering::Relaxed).saturating_sub(frame::HEADER + frame::PER_MESSAGE + STAMP)
+        let headers = if self.streams.is_some() { HEADERS } else { 0 };
+        self.max_payload().saturating_sub(frame::HEADER + frame::PER_MESSAGE + STAMP + headers)
+    }
+
+    /// The largest message that the server takes.
+    pub(crate) fn max_payload(&self) -> usize {
+        self.max_payload.load(Ordering::Relaxed)
     }
 
     pub(crate) fn health(&self) -> Health {
         let (connected, queued_messages, queued_bytes) = self.outbox.status();
         Health { connected, queued_messages, queued_bytes, reconnects: self.reconnects.load(Ordering::Relaxed) }
+    }
+}
+
+/// Waits for a connection that stands. `None` if there will be none.
+pub(crate) async fn latest(line: &mut watch::Receiver<Option<Arc<Connection>>>) -> Option<Arc<Connection>> {
+    loop {
+        if let Some(connection) = line.borrow_and_update().clone().filter(|connection| !connection.has_ended()) {
+            return Some(connection);
+        }
+        line.changed().await.ok()?;
     }
 }
 

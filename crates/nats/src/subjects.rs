@@ -2,7 +2,7 @@
 
 use async_nats::Subject;
 use trunkline_core::{
-    Error, ErrorKind, Namespace, NodeId, Result,
+    Error, ErrorKind, Namespace, NodeId, Result, SessionId,
     interest::{Bucket, Buckets},
 };
 
@@ -52,6 +52,11 @@ impl Subjects {
     pub(crate) fn room(&self, bucket: Bucket) -> Subject {
         // A bucket out of range cannot be: it comes from the same number of buckets.
         self.rooms.get(usize::from(bucket.number())).unwrap_or(&self.all).clone()
+    }
+
+    /// Where a session lies.
+    pub(crate) fn session(&self, id: &SessionId) -> String {
+        format!("{}.session.{}", self.base, token(id.as_str()))
     }
 
     /// What only one node receives.

@@ -2,29 +2,28 @@
 
 use std::sync::Arc;
 
-use async_nats::Subject;
 use async_trait::async_trait;
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
 use trunkline_core::{
     Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, Node, NodeId, Response, Result, Room,
-    Transport, codec, frame,
+    Transport,
     inbox::{Inbox, inbox},
     intake::Intake,
     interest::Interest,
-    message::{Channel, Stamp},
-    outbox::Numbering,
-    transport::{Health, RoomInterest, Seat},
+    transport::{Health, History, RoomInterest, Seat},
 };
 
 use crate::{
     config::Config,
-    connection::Connector,
+    connection::{Connection, Connector},
+    history::{Follower, Log, Recovery},
     keeper::Keeper,
-    place::{Hall, Place},
+    place::Place,
+    publish,
     reader::Reader,
     shared::Shared,
     tls::client_config,
-    writer::{Item, Writer},
+    writer::{Post, Writer},
 };
 
 /// Connects to one of the servers.
@@ -39,12 +38,50 @@ pub async fn connect(config: Config) -> Result<Backend> {
     let shared = Arc::new(Shared::new(Connector::new(config, tls)));
     let mut keeper = Keeper::new(Arc::clone(&shared));
     let connection = keeper.connect().await?;
+    if let Err(error) = set_up_history(&shared, &connection).await {
+        connection.close();
+        return Err(error);
+    }
     keeper.install(&connection).await;
-    shared.tasks.spawn(Writer::new(Arc::clone(&shared)).run());
+    let log = start_log(&shared);
+    shared.tasks.spawn(Writer::new(Arc::clone(&shared), log).run());
     shared.tasks.spawn(keeper.run(connection));
+    Ok(backend(shared))
+}
+
+async fn set_up_history(shared: &Shared, connection: &Connection) -> Result<()> {
+    let Some(streams) = &shared.streams else { return Ok(()) };
+    if !connection.client.server_info().jetstream {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{} has no JetStream, which the history needs", connection.server),
+        ));
+    }
+    streams.set_up(connection.jetstream()?).await
+}
+
+fn start_log(shared: &Arc<Shared>) -> Option<mpsc::UnboundedSender<Post>> {
+    let Some(streams) = shared.streams.clone() else {
+        shared.log_ended.cancel();
+        return None;
+    };
+    let (posts, received) = mpsc::unbounded_channel();
+    shared.tasks.spawn(Log::new(Arc::clone(shared), streams, received).run());
+    Some(posts)
+}
+
+fn backend(shared: Arc<Shared>) -> Backend {
+    let streams = shared.streams.clone();
+    let recovery = streams.map(|streams| Arc::new(Recovery::new(Arc::clone(&shared), streams)));
     let transport = Arc::new(NatsTransport { shared });
-    let interest = Some(Arc::clone(&transport) as Arc<dyn RoomInterest>);
-    Ok(Backend { transport, history: None, interest, census: None, ids: IdScheme::Hex16 })
+    Backend {
+        // Every node reads the whole history, so rooms need not be made known.
+        interest: recovery.is_none().then(|| Arc::clone(&transport) as Arc<dyn RoomInterest>),
+        history: recovery.map(|recovery| recovery as Arc<dyn History>),
+        transport,
+        census: None,
+        ids: IdScheme::Hex16,
+    }
 }
 
 /// The handle; the work is done by the tasks that it shares its state with.
@@ -64,8 +101,8 @@ impl Transport for NatsTransport {
             announced_leave: true,
             named_answers: true,
             all_rooms_request: false,
-            room_interest: true,
-            history: false,
+            room_interest: self.shared.streams.is_none(),
+            history: self.shared.streams.is_some(),
             max_message_bytes: Some(self.shared.max_message_bytes()),
         }
     }
@@ -75,15 +112,21 @@ impl Transport for NatsTransport {
         let config = &shared.connector.config;
         let hall = shared.hall(&seat.node.namespace)?;
         let interest = Interest::new(config.buckets, config.linger);
-        let (place, commands) = Place::new(seat.node.clone(), hall, interest);
+        let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.counters));
+        let sender = Arc::new(sender);
+        let (place, commands) = Place::new(seat.node.clone(), hall, interest, Arc::downgrade(&sender));
         let place = Arc::new(place);
-        let intake = Intake::new(&seat);
-        let (sender, receiver) = inbox(seat.limits, seat.counters);
+        let intake = Intake::in_front_of(&sender, &seat);
+        let follower = shared
+            .streams
+            .clone()
+            .map(|streams| Follower::new(shared, streams, Arc::clone(&place), intake.clone(), Arc::clone(&sender)));
+        let reader = Reader::new(shared, Arc::clone(&place), intake, seat.counters, sender, commands);
         shared.add(&place)?;
-        let reader = Reader::new(shared, Arc::clone(&place), intake, Arc::new(sender), commands);
-        shared.tasks.spawn(read(Arc::clone(shared), Arc::clone(&place), reader));
+        shared.tasks.spawn(read(Arc::clone(shared), Arc::clone(&place), reader, follower));
         let guard = place.leaving.clone().drop_guard();
-        if timeout(config.connect_timeout, place.attached.cancelled()).await.is_err() {
+        let arriving = async { tokio::join!(place.attached.cancelled(), place.following.cancelled()) };
+        if timeout(config.connect_timeout, arriving).await.is_err() {
             return Err(Error::new(ErrorKind::Disconnected, "the server cannot be reached"));
         }
         guard.disarm();
@@ -91,27 +134,11 @@ impl Transport for NatsTransport {
     }
 
     async fn publish(&self, from: &Node, message: Message) -> Result<()> {
-        let hall = self.shared.hall_of(from)?;
-        let encoded = frame::encode(&from.id, &from.namespace, &message)?;
-        let bytes = self.check_size(&encoded)?;
-        let (subject, channel) = route(&hall, &message);
-        let is_numbered = message.is_numbered() && !from.id.is_emitter();
-        let make = |numbering: &mut Numbering| {
-            let message = match is_numbered {
-                true => encoded.finish(Some(numbering.next(&from.id, channel)), &[]),
-                false => encoded.finish(None, counters(numbering, &from.id)),
-            };
-            Item { subject, message }
-        };
-        self.shared.outbox.push(bytes, make).await
+        publish::publish(&self.shared, from, message).await
     }
 
     async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
-        let hall = self.shared.hall_of(from)?;
-        let encoded = frame::encode(&from.id, &from.namespace, &response)?;
-        let bytes = self.check_size(&encoded)?;
-        let subject = hall.subjects.node(to);
-        self.shared.outbox.push(bytes, |_| Item { subject, message: encoded.finish(None, &[]) }).await
+        publish::send(&self.shared, from, to, response).await
     }
 
     async fn leave(&self, node: &Node) -> Result<()> {
@@ -135,16 +162,6 @@ impl NatsTransport {
     fn place(&self, node: &Node) -> Result<Arc<Place>> {
         self.shared.place(node).ok_or_else(|| not_here(node))
     }
-
-    /// Returns the size of a message that the server takes.
-    fn check_size(&self, message: &codec::Frame) -> Result<usize> {
-        let (bytes, most) = (message.len(), self.shared.max_message_bytes());
-        if bytes <= most {
-            return Ok(bytes);
-        }
-        let context = format!("{bytes} bytes, the server's max_payload leaves {most} for a message");
-        Err(Error::new(ErrorKind::TooLarge, context))
-    }
 }
 
 impl Drop for NatsTransport {
@@ -154,37 +171,24 @@ impl Drop for NatsTransport {
     }
 }
 
-/// Where a message goes. A plain broadcast to one room concerns only who has that room; what is answered, or changes rooms, concerns everybody.
-fn route(hall: &Hall, message: &Message) -> (Subject, Channel) {
-    let bucket = match message {
-        Message::Broadcast { request: None, target, .. } => target.single_room().and_then(|room| hall.route(room)),
-        Message::Join { rooms, .. } => {
-            hall.note_join(rooms);
-            None
-        }
-        _ => None,
-    };
-    match bucket {
-        Some(bucket) => (hall.subjects.room(bucket), bucket.channel()),
-        None => (hall.subjects.all.clone(), Channel::ALL),
-    }
-}
-
-/// What a heartbeat says of its sender's numbers; also that there are none yet.
-fn counters<'a>(numbering: &'a Numbering, node: &NodeId) -> &'a [Stamp] {
-    const NONE_YET: &[Stamp] = &[Stamp { channel: Channel::ALL, number: 0 }];
-    match numbering.counters(node) {
-        [] => NONE_YET,
-        counters => counters,
-    }
-}
-
 fn not_here(node: &Node) -> Error {
     Error::new(ErrorKind::Closed, format!("node {} is not in namespace {}", node.id, node.namespace))
 }
 
-async fn read(shared: Arc<Shared>, place: Arc<Place>, reader: Reader) {
-    reader.run().await;
+/// Reads for one node until it leaves.
+async fn read(shared: Arc<Shared>, place: Arc<Place>, reader: Reader, follower: Option<Follower>) {
+    let follow = async {
+        match follower {
+            Some(follower) => follower.run().await,
+            None => place.following.cancel(),
+        }
+    };
+    // One of them may end because nobody reads the inbox any more.
+    let read = async {
+        reader.run().await;
+        place.leaving.cancel();
+    };
+    tokio::join!(read, follow);
     shared.remove(&place.node);
     place.left.cancel();
 }

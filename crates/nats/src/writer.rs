@@ -9,18 +9,34 @@ use async_nats::Subject;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 use trunkline_core::{Result, frame::FrameBuilder};
 
-use crate::{connection::Connection, shared::Shared};
+use crate::{
+    connection::Connection,
+    shared::{Shared, latest},
+};
 
-/// An encoded message on its way to a subject.
+/// What waits in the queue.
 #[derive(Debug)]
-pub(crate) struct Item {
+pub(crate) enum Item {
+    /// For those who are there.
+    Now(Post),
+    /// For the history.
+    Kept(Post),
+    /// A heartbeat, where there is a history: a sign of life that nothing may hold up, and, behind everything that it counts, how far its sender has numbered.
+    Both { now: Post, kept: Post },
+}
+
+/// An encoded message and its subject.
+#[derive(Debug)]
+pub(crate) struct Post {
     pub(crate) subject: Subject,
     pub(crate) message: Vec<u8>,
+    /// What the queue counts for it, until it is released.
+    pub(crate) weight: usize,
 }
 
 /// Messages of one run share a frame up to this size, so that a receiver need not wait long for the whole of it.
@@ -42,7 +58,7 @@ struct Sent {
     subject: Subject,
     frame: Bytes,
     /// As the queue counts.
-    bytes: usize,
+    weight: usize,
 }
 
 type Mark = BoxFuture<'static, Result<()>>;
@@ -54,6 +70,8 @@ pub(crate) struct Writer {
     line: watch::Receiver<Option<Arc<Connection>>>,
     unconfirmed: VecDeque<Sent>,
     next_number: u64,
+    /// Where there is a history, the way there.
+    log: Option<mpsc::UnboundedSender<Post>>,
 }
 
 /// Why a connection is no longer written to.
@@ -65,9 +83,9 @@ enum End {
 }
 
 impl Writer {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, log: Option<mpsc::UnboundedSender<Post>>) -> Self {
         let line = shared.outgoing.subscribe();
-        Self { shared, line, unconfirmed: VecDeque::new(), next_number: 1 }
+        Self { shared, line, unconfirmed: VecDeque::new(), next_number: 1, log }
     }
 
     /// Runs until the queue is closed and empty, or for a moment longer if the server takes nothing any more.
@@ -78,13 +96,19 @@ impl Writer {
             sleep(LAST_WORDS).await;
         };
         tokio::select! {
-            () = self.write_until_closed() => {}
+            () = self.write_everything() => {}
             () = overdue => {}
         }
         if !self.unconfirmed.is_empty() {
             tracing::debug!(frames = self.unconfirmed.len(), "closed before everything was sent");
         }
         self.shared.writer_ended.cancel();
+    }
+
+    async fn write_everything(&mut self) {
+        self.write_until_closed().await;
+        self.log = None;
+        self.shared.log_ended.cancelled().await;
     }
 
     async fn write_until_closed(&mut self) {
@@ -100,15 +124,10 @@ impl Writer {
 
     /// `None` if there will be none, or not soon enough to wait for it while closing.
     async fn next_connection(&mut self) -> Option<Arc<Connection>> {
-        loop {
-            if let Some(connection) = self.line.borrow_and_update().clone().filter(|connection| !connection.has_ended())
-            {
-                return Some(connection);
-            }
-            tokio::select! {
-                changed = self.line.changed() => changed.ok()?,
-                () = self.shared.closing.cancelled() => return None,
-            }
+        tokio::select! {
+            biased;
+            connection = latest(&mut self.line) => connection,
+            () = self.shared.closing.cancelled() => None,
         }
     }
 
@@ -175,37 +194,51 @@ impl Writer {
     }
 
     fn confirmed(&mut self, number: u64) {
-        let mut bytes = 0;
+        let mut weight = 0;
         while let Some(sent) = self.unconfirmed.pop_front_if(|sent| sent.number <= number) {
-            bytes += sent.bytes;
+            weight += sent.weight;
         }
-        self.shared.outbox.release(bytes);
+        self.shared.outbox.release(weight);
     }
 
     /// Puts the messages into frames and sends them. All of them count as sent even if the connection breaks: they will be sent again.
     async fn write(&mut self, connection: &Connection, batch: &mut Vec<Item>) -> Result<()> {
         let first = self.unconfirmed.len();
-        self.frame(batch, connection.max_payload().min(FRAME_BYTES));
+        let posts = batch.drain(..).filter_map(|item| self.set_apart(item)).collect();
+        self.frame(posts, connection.max_payload().min(FRAME_BYTES));
         for sent in self.unconfirmed.range(first..) {
             send(connection, sent).await?;
         }
         Ok(())
     }
 
+    /// Passes on what is for the history, and returns what is not.
+    fn set_apart(&self, item: Item) -> Option<Post> {
+        let (now, kept) = match item {
+            Item::Now(now) => (Some(now), None),
+            Item::Kept(kept) => (None, Some(kept)),
+            Item::Both { now, kept } => (Some(now), Some(kept)),
+        };
+        if let (Some(log), Some(kept)) = (&self.log, kept) {
+            // Fails only when the log has ended, which it does after this.
+            let _ = log.send(kept);
+        }
+        now
+    }
+
     /// One frame per run of messages to one subject.
-    fn frame(&mut self, batch: &mut Vec<Item>, max_bytes: usize) {
-        let mut items = batch.drain(..).peekable();
-        while let Some(Item { subject, message }) = items.next() {
-            let mut bytes = message.len();
-            let mut frame = FrameBuilder::new(self.shared.connector.sender, self.next_number, bytes);
+    fn frame(&mut self, posts: Vec<Post>, max_bytes: usize) {
+        let mut posts = posts.into_iter().peekable();
+        while let Some(Post { subject, message, mut weight }) = posts.next() {
+            let mut frame = FrameBuilder::new(self.shared.connector.sender, self.next_number, message.len());
             frame.push(&message);
             let fits =
-                |frame: &FrameBuilder, item: &Item| item.subject == subject && frame.fits(&item.message, max_bytes);
-            while let Some(item) = items.next_if(|item| fits(&frame, item)) {
-                bytes += item.message.len();
-                frame.push(&item.message);
+                |frame: &FrameBuilder, post: &Post| post.subject == subject && frame.fits(&post.message, max_bytes);
+            while let Some(post) = posts.next_if(|post| fits(&frame, post)) {
+                weight += post.weight;
+                frame.push(&post.message);
             }
-            self.unconfirmed.push_back(Sent { number: self.next_number, subject, frame: frame.finish(), bytes });
+            self.unconfirmed.push_back(Sent { number: self.next_number, subject, frame: frame.finish(), weight });
             self.next_number += 1;
         }
     }

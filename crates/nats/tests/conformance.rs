@@ -1,9 +1,11 @@
 //! The suite over a real NATS server.
 
+use std::time::Duration;
+
 use trunkline_brokers::Nats;
 use trunkline_conformance::Setup;
 use trunkline_core::{Backend, Capabilities, Membership, Result};
-use trunkline_nats::{Config, connect};
+use trunkline_nats::{Config, HistoryConfig, connect};
 
 const CAPABILITIES: Capabilities = Capabilities {
     membership: Membership::Heartbeats,
@@ -19,16 +21,41 @@ const CAPABILITIES: Capabilities = Capabilities {
     max_message_bytes: Some((1 << 20) - 69),
 };
 
-async fn backend(cluster: String) -> Result<Backend> {
+/// A node of the cluster with this name, with connections of its own.
+async fn backend(cluster: String, change: impl FnOnce(&mut Config)) -> Result<Backend> {
     let url = Nats::shared().await.expect("a NATS server");
     let mut config = Config::from_url(&url)?;
     config.prefix = cluster;
+    change(&mut config);
     connect(config).await
 }
 
 trunkline_conformance::suite! {
     plain,
-    Setup::new(backend),
+    Setup::new(|cluster| backend(cluster, |_| ())),
     capabilities = CAPABILITIES,
-    skipped = 0,
+    skipped = 20,
+}
+
+/// Many clusters share one server: each keeps little, and in memory.
+fn history() -> HistoryConfig {
+    let mut history = HistoryConfig::default();
+    history.bytes = 64 << 20;
+    history.in_memory = true;
+    history
+}
+
+trunkline_conformance::suite! {
+    with_history,
+    Setup::new(|cluster| backend(cluster, |config| config.history = Some(history()))).limited_history(|cluster| {
+        let limits = HistoryConfig { bytes: 64 << 10, session_ttl: Duration::from_secs(1), ..history() };
+        backend(cluster, move |config| config.history = Some(limits))
+    }),
+    capabilities = Capabilities {
+        room_interest: false,
+        history: true,
+        max_message_bytes: Some((1 << 20) - 165),
+        ..CAPABILITIES
+    },
+    skipped = 1,
 }
