@@ -5,7 +5,7 @@ use std::sync::Arc;
 use socketioxide::{SocketIo, adapter::Emitter, extract::SocketRef, handler::ConnectHandler, layer::SocketIoLayer};
 use trunkline_socketioxide::{Cluster, Handle, Trunkline};
 
-use crate::{chat, node::Chat, presence};
+use crate::{chat, history::History, node::Chat, presence};
 
 pub(crate) type Adapter = Trunkline<Emitter>;
 pub(crate) type Io = SocketIo<Adapter>;
@@ -14,11 +14,12 @@ pub(crate) type Socket = SocketRef<Adapter>;
 /// The server of one node, and what it knows of the others; on return it hears them.
 pub(crate) async fn server(chat: &Arc<Chat>, broker: &str) -> Result<(SocketIoLayer<Adapter>, Io, Handle), String> {
     let backend = trunkline::connect(broker).await.map_err(|error| error.to_string())?;
-    let cluster = Cluster::from(backend);
+    let cluster = Cluster::from(backend.clone());
+    let history = History::new(cluster.clone(), &backend);
     presence::listen(&cluster, chat.clone());
-    let builder = chat::configured(SocketIo::builder(), chat.clone());
+    let builder = chat::configured(SocketIo::builder(), chat.clone(), history);
     let (layer, io) = builder.with_adapter::<Adapter>(cluster.clone()).build_layer();
-    io.ns("/", chat::connected.with(chat::refuse_unusable)).await.map_err(|error| error.to_string())?;
+    io.ns("/", chat::connected.with(chat::admit)).await.map_err(|error| error.to_string())?;
     let handle = cluster.of("/").map_err(|error| error.to_string())?;
     Ok((layer, io, handle))
 }

@@ -22,8 +22,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "127.0.0.1")]
     pub(crate) host: IpAddr,
 
-    /// The broker that connects the nodes.
-    #[arg(long, value_name = "URL", default_value = "memory:")]
+    /// The broker that connects the nodes. With a history in it, pages that move to another node get what was written meanwhile.
+    #[arg(long, value_name = "URL", default_value = "memory://chat?history=on")]
     pub(crate) broker: String,
 }
 

@@ -14,14 +14,20 @@ use trunkline_socketioxide::AwaitedRooms;
 use crate::{
     adapter::{Adapter, Io, Socket},
     fleet::Command,
+    history::History,
     node::Chat,
     wire::{self, Answer, Author, Draft, Hello, MAX_PICTURE, MAX_ROOMS, Person, Ready, Switch, Typing, TypingNotice},
 };
 
 /// The settings that matter for a chat.
-pub(crate) fn configured(builder: SocketIoBuilder<LocalAdapter>, chat: Arc<Chat>) -> SocketIoBuilder<LocalAdapter> {
+pub(crate) fn configured(
+    builder: SocketIoBuilder<LocalAdapter>,
+    chat: Arc<Chat>,
+    history: History,
+) -> SocketIoBuilder<LocalAdapter> {
     builder
         .with_state(chat)
+        .with_state(history)
         // A picture with what stands around it.
         .max_payload(2 * MAX_PICTURE as u64)
         // Packets a slow page may lag behind before it loses some.
@@ -30,13 +36,26 @@ pub(crate) fn configured(builder: SocketIoBuilder<LocalAdapter>, chat: Arc<Chat>
         .ping_timeout(Duration::from_secs(5))
 }
 
-/// Before the connection is confirmed; what it returns reaches the page as `connect_error`.
-pub(crate) async fn refuse_unusable(TryData(hello): TryData<Hello>) -> Result<(), String> {
-    hello.map_err(|error| format!("this page sent an unusable greeting: {error}"))?.check()
+/// Before the connection is confirmed; the error that it returns reaches the page as `connect_error`.
+pub(crate) async fn admit(
+    socket: Socket,
+    TryData(hello): TryData<Hello>,
+    State(history): State<History>,
+) -> Result<(), String> {
+    hello.map_err(|error| format!("this page sent an unusable greeting: {error}"))?.check()?;
+    history.hold(&socket);
+    Ok(())
 }
 
-/// Registers the handlers first and greets last: a page that has been greeted is heard.
-pub(crate) async fn connected(socket: Socket, TryData(hello): TryData<Hello>, State(chat): State<Arc<Chat>>) {
+/// Registers the handlers before it greets, because a page that has been greeted is heard, and joins the rooms before it sends what was
+/// written in them meanwhile.
+pub(crate) async fn connected(
+    socket: Socket,
+    io: Io,
+    TryData(hello): TryData<Hello>,
+    State(chat): State<Arc<Chat>>,
+    State(history): State<History>,
+) {
     let Ok(hello) = hello else { return };
     socket.on("join", join);
     socket.on("leave", leave);
@@ -53,14 +72,25 @@ pub(crate) async fn connected(socket: Socket, TryData(hello): TryData<Hello>, St
     if let Err(error) = socket.join_awaited(rooms).await {
         eprintln!("node {}: a page cannot be told about its rooms: {error}", chat.port);
     }
-    let Hello { user, name, rooms } = hello;
+    let Hello { user, name, rooms, offset } = hello;
     chat.people.came(socket.id, Person { name, user, rooms, since: wire::now() });
-    let ready = Ready { node: chat.port, nodes: chat.nodes() };
-    // Fails only when the page is gone already.
+    let ready = Ready { node: chat.port, nodes: chat.nodes(), offsets: history.events() };
+    // Both fail only when the page is gone already.
     socket.emit("ready", &ready).ok();
+    if !history.catch_up(&socket, offset).await {
+        socket.emit("missed", &()).ok();
+    }
+    history.mark(&io, socket.id).await;
 }
 
-async fn join(socket: Socket, TryData(name): TryData<String>, ack: AckSender<Adapter>, State(chat): State<Arc<Chat>>) {
+async fn join(
+    socket: Socket,
+    io: Io,
+    TryData(name): TryData<String>,
+    ack: AckSender<Adapter>,
+    State(chat): State<Arc<Chat>>,
+    State(history): State<History>,
+) {
     let entered = async {
         let name = understood(name)?;
         wire::check_room(&name)?;
@@ -72,6 +102,8 @@ async fn join(socket: Socket, TryData(name): TryData<String>, ack: AckSender<Ada
             return Err(format!("{MAX_ROOMS} rooms are the most: leave one first"));
         }
         socket.join_awaited(room(&name)).await.map_err(|error| error.to_string())?;
+        // What was written in the room before is not missed.
+        history.mark(&io, socket.id).await;
         chat.people.change(socket.id, |person| person.rooms.push(name));
         Ok(())
     };

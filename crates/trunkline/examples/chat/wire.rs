@@ -13,13 +13,17 @@ pub(crate) struct Hello {
     pub(crate) name: String,
     /// The rooms the page is in already, when it comes from another node.
     pub(crate) rooms: Vec<String>,
+    /// Up to where it has received everything; added by `trunkline-client.js`.
+    pub(crate) offset: Option<String>,
 }
 
-/// The last thing the connect handler sends: from here on the node hears what the page says.
+/// The first thing that a page hears: from here on the node hears what the page says.
 #[derive(Debug, Serialize)]
 pub(crate) struct Ready {
     pub(crate) node: u16,
     pub(crate) nodes: Vec<NodeView>,
+    /// The events whose last argument is their place in the history; none without one.
+    pub(crate) offsets: &'static [&'static str],
 }
 
 /// A node as the pages show it; its port is its name.
