@@ -1,6 +1,6 @@
 //! Running cases: one by one from tests, or all of them from a program.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{fmt, future::Future};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::time::timeout;
@@ -45,9 +45,11 @@ impl Case {
     /// Puts the promise to the test, in a cluster of its own.
     pub async fn run(&self, setup: &Setup) -> Outcome {
         let cluster = TestCluster::new(setup);
-        let outcome = match timeout(OVERALL, self.judge(&cluster)).await {
+        // No case waits that long, on whatever machine.
+        let overall = cluster.patience() * 9;
+        let outcome = match timeout(overall, self.judge(&cluster)).await {
             Ok(outcome) => outcome,
-            Err(_) => Outcome::Failed(Failure::new(format!("the case did not end within {OVERALL:?}"))),
+            Err(_) => Outcome::Failed(Failure::new(format!("the case did not end within {overall:?}"))),
         };
         cluster.close().await;
         outcome
@@ -81,9 +83,6 @@ impl fmt::Debug for Case {
         write!(f, "Case({self})")
     }
 }
-
-/// No case takes that long, on whatever machine.
-const OVERALL: Duration = Duration::from_secs(180);
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     panic

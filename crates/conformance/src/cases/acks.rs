@@ -7,9 +7,8 @@ use futures_util::future::try_join_all;
 use trunkline_core::{Adapter as _, Answers, Error, ErrorKind, Payload, Target};
 
 use crate::kit::{
-    Checked, Failure, TestCluster, Visitor, check, check_eq, config, mortal_config,
+    Checked, Failure, TestCluster, Visitor, check, check_eq,
     values::{ids_as_answers, text, texts},
-    with_growing_time_outs,
 };
 
 fn question() -> Checked<Payload> {
@@ -62,7 +61,7 @@ pub(crate) async fn answers_carry_binary(t: TestCluster) -> Checked {
 }
 
 pub(crate) async fn big_answers_arrive_whole(t: TestCluster) -> Checked {
-    let bytes = t.allowed(500_000).await?;
+    let bytes = t.big(500_000).await?;
     let [a, b] = t.nodes().await?;
     let answer = Payload::value(&"x".repeat(bytes))?;
     b.connect(Visitor::new().answering(answer.clone())).await?;
@@ -107,7 +106,7 @@ pub(crate) async fn a_silent_client_costs_the_time_out_and_no_answer_of_others(t
     let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?];
     b.connect(Visitor::new().silent()).await?;
     let (a, sockets) = (&a, &sockets);
-    with_growing_time_outs(|limit| async move {
+    t.with_growing_time_outs(|limit| async move {
         let acks = a.broadcast_with_ack(Target::all().timeout(limit), question()?).await?;
         let (heard, missing) = timed_out(acks.collect().await)?;
         check_eq(heard, ids_as_answers(sockets), "acknowledgements that came")?;
@@ -117,8 +116,8 @@ pub(crate) async fn a_silent_client_costs_the_time_out_and_no_answer_of_others(t
 }
 
 pub(crate) async fn a_node_that_dies_is_not_waited_for(t: TestCluster) -> Checked {
-    let a = t.build().config(mortal_config()).join().await?;
-    let b = t.build().config(mortal_config()).own_process().join().await?;
+    let a = t.build().mortal().join().await?;
+    let b = t.build().mortal().own_process().join().await?;
     a.await_peers(1, t.patience()).await?;
     let here = a.socket(["x"]).await?;
     let there = b.connect(Visitor::new().silent()).await?;
@@ -146,7 +145,7 @@ pub(crate) async fn a_frozen_node_is_named_as_missing(t: TestCluster) -> Checked
     b.socket(["x"]).await?;
     b.freeze().await?;
     let (a, b, sockets) = (&a, &b, &sockets);
-    with_growing_time_outs(|limit| async move {
+    t.with_growing_time_outs(|limit| async move {
         let acks = a.broadcast_with_ack(Target::room("x").timeout(limit), question()?).await?;
         let (heard, missing) = timed_out(acks.collect().await)?;
         check_eq(heard, ids_as_answers(sockets), "acknowledgements that came")?;
@@ -171,7 +170,7 @@ pub(crate) async fn a_zero_time_out_delivers_and_ends_at_once(t: TestCluster) ->
     let acks = a.broadcast_with_ack(Target::all().timeout(Duration::ZERO), question()?).await?;
     let (heard, _) = timed_out(acks.collect().await)?;
     check_eq(heard, [""; 0], "acknowledgements")?;
-    check(started.elapsed() < config().request_timeout, format!("it took {:?}", started.elapsed()))?;
+    check(started.elapsed() < t.config().request_timeout, format!("it took {:?}", started.elapsed()))?;
     for socket in &sockets {
         socket.wait_for(1).await?;
     }
@@ -179,7 +178,7 @@ pub(crate) async fn a_zero_time_out_delivers_and_ends_at_once(t: TestCluster) ->
 }
 
 pub(crate) async fn a_caller_that_goes_away_frees_its_request(t: TestCluster) -> Checked {
-    let mut config = config();
+    let mut config = t.config();
     config.engine.max_pending_requests = 1;
     let [a, b] = t.build().config(config).join_several().await?;
     let there = b.connect(Visitor::new().silent()).await?;

@@ -7,9 +7,8 @@ use futures_util::future::try_join_all;
 use trunkline_core::{Adapter as _, Answers, ErrorKind, Payload, Room, Target};
 
 use crate::kit::{
-    Checked, Failure, TestCluster, Visitor, check_eq, config, mortal_config,
+    Checked, Failure, TestCluster, Visitor, check_eq,
     values::{fetched_ids, ids, rooms, text},
-    with_growing_time_outs,
 };
 
 pub(crate) async fn sockets_of_all_nodes_are_found(t: TestCluster) -> Checked {
@@ -110,9 +109,9 @@ pub(crate) async fn requests_of_several_nodes_at_once_get_their_own_answers(t: T
 }
 
 pub(crate) async fn a_node_that_dies_is_not_waited_for(t: TestCluster) -> Checked {
-    let a = t.build().config(mortal_config()).join().await?;
-    let b = t.build().config(mortal_config()).own_process().join().await?;
-    let c = t.build().config(mortal_config()).join().await?;
+    let a = t.build().mortal().join().await?;
+    let b = t.build().mortal().own_process().join().await?;
+    let c = t.build().mortal().join().await?;
     a.await_peers(2, t.patience()).await?;
     let sockets = [a.socket(["x"]).await?, c.socket(["x"]).await?];
     b.socket(["x"]).await?;
@@ -136,7 +135,7 @@ pub(crate) async fn a_frozen_node_is_named_and_the_others_are_told(t: TestCluste
     b.socket(["x"]).await?;
     b.freeze().await?;
     let (a, b, sockets) = (&a, &b, &sockets);
-    with_growing_time_outs(|limit| async move {
+    t.with_growing_time_outs(|limit| async move {
         let result = a.fetch_sockets(Target::room("x").timeout(limit)).await;
         let error = result.err().ok_or_else(|| Failure::new("fetching from a frozen node succeeded"))?;
         check_eq(error.kind(), ErrorKind::Timeout, "kind of the error")?;
@@ -151,7 +150,7 @@ pub(crate) async fn a_frozen_node_is_named_and_the_others_are_told(t: TestCluste
 }
 
 pub(crate) async fn a_caller_that_goes_away_frees_its_request(t: TestCluster) -> Checked {
-    let mut config = config();
+    let mut config = t.config();
     config.engine.max_pending_requests = 1;
     let a = t.build().config(config).join().await?;
     let b = t.build().own_process().join().await?;

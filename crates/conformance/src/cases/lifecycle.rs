@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 use trunkline_core::{Adapter as _, Cluster, ErrorKind, Local, Namespace, Payload, Room, Target};
 
-use crate::kit::{Checked, Failure, RoomServer, Server as _, TestCluster, TestNode, Visitor, check, check_eq, config};
+use crate::kit::{Checked, Failure, RoomServer, Server as _, TestCluster, TestNode, Visitor, check, check_eq};
 
 /// Waits until the tasks of a node's process have ended, down to `left`.
 async fn tasks_ended(t: &TestCluster, node: &TestNode, left: usize) -> Checked {
@@ -26,8 +26,8 @@ pub(crate) async fn closing_twice_is_closing_once(t: TestCluster) -> Checked {
     b.close();
     b.leave().await?;
     b.leave().await?;
-    b.backend().transport.close().await;
-    b.backend().transport.close().await;
+    b.close_transport().await?;
+    b.close_transport().await?;
     a.wait_for_peers(0).await
 }
 
@@ -100,7 +100,7 @@ pub(crate) async fn a_request_ends_when_its_node_closes(t: TestCluster) -> Check
     let acks = a.broadcast_with_ack(Target::all(), Payload::event("question", &())?).await?;
     there.wait_for(1).await?;
     a.leave().await?;
-    let ended = timeout(config().request_timeout / 2, acks.collect()).await;
+    let ended = timeout(t.config().request_timeout / 2, acks.collect()).await;
     let result = ended.map_err(|_| Failure::new("the request outlives its node"))?;
     check_eq(result.err().map(|error| error.kind()), Some(ErrorKind::Closed), "kind of the error")
 }
@@ -118,8 +118,7 @@ pub(crate) async fn closing_ends_all_tasks(t: TestCluster) -> Checked {
     check(b.tasks()? > 0, "a node without tasks")?;
     c.leave().await?;
     b.leave().await?;
-    let transport = Arc::clone(&b.backend().transport);
-    b.run(async move { transport.close().await }).await?;
+    b.close_transport().await?;
     tasks_ended(&t, &b, 0).await
 }
 
@@ -143,7 +142,7 @@ pub(crate) async fn joining_and_leaving_many_times_leaves_no_task_behind(t: Test
 pub(crate) async fn a_closed_node_is_opened_again(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     b.leave().await?;
-    b.backend().transport.close().await;
+    b.close_transport().await?;
     let again = t.node().await?;
     a.wait_for_peers(1).await?;
     again.wait_for_peers(1).await?;
@@ -176,7 +175,7 @@ pub(crate) async fn a_dropped_server_ends_its_node(t: TestCluster) -> Checked {
     let server = RoomServer::default();
     let local: Arc<dyn Local> = server.local();
     let backend = t.backend().await?;
-    let node = Cluster::join(backend, Namespace::new("/"), Arc::downgrade(&local), config()).await?;
+    let node = Cluster::join(backend, Namespace::new("/"), Arc::downgrade(&local), t.config()).await?;
     a.wait_for_peers(1).await?;
     drop((server, local));
     let ended = timeout(t.patience(), node.closed()).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use trunkline_core::{Adapter as _, DownReason, ErrorKind, Event, NodeId, Target};
 
 use crate::kit::{
-    Checked, Failure, TestCluster, TestNode, check, check_eq, mortal_config,
+    Checked, Failure, TestCluster, TestNode, check, check_eq,
     values::{fetched_ids, ids},
 };
 
@@ -48,6 +48,21 @@ pub(crate) async fn a_node_that_joins_is_announced(t: TestCluster) -> Checked {
     a.wait_for_peers(1).await
 }
 
+pub(crate) async fn a_node_gets_everything_from_the_moment_it_has_joined(t: TestCluster) -> Checked {
+    let a = t.node().await?;
+    let mut joined = Vec::new();
+    for _ in 0..5 {
+        let b = t.node().await?;
+        let socket = b.socket(["x"]).await?;
+        joined.push(b);
+        a.emit(Target::all(), "to-all").await?;
+        a.emit(Target::room("x"), "to-room").await?;
+        a.settle().await?;
+        socket.got_in_any_order(&["to-all", "to-room"])?;
+    }
+    Ok(())
+}
+
 pub(crate) async fn readiness_says_how_many_nodes_are_missing(t: TestCluster) -> Checked {
     let [a, _b] = t.nodes().await?;
     a.await_peers(1, Duration::ZERO).await?;
@@ -68,14 +83,14 @@ pub(crate) async fn a_node_that_leaves_is_known_to_have_left(t: TestCluster) -> 
 }
 
 pub(crate) async fn a_node_that_leaves_is_no_longer_counted(t: TestCluster) -> Checked {
-    let [a, b] = t.build().config(mortal_config()).join_several().await?;
+    let [a, b] = t.build().mortal().join_several().await?;
     b.leave().await?;
     a.wait_for_peers(0).await
 }
 
 pub(crate) async fn a_node_that_is_killed_is_noticed(t: TestCluster) -> Checked {
-    let a = t.build().config(mortal_config()).join().await?;
-    let b = t.build().config(mortal_config()).own_process().join().await?;
+    let a = t.build().mortal().join().await?;
+    let b = t.build().mortal().own_process().join().await?;
     a.await_peers(1, t.patience()).await?;
     let (events, killed) = (a.events(), b.id().clone());
     b.kill().await?;
@@ -85,12 +100,12 @@ pub(crate) async fn a_node_that_is_killed_is_noticed(t: TestCluster) -> Checked 
 }
 
 pub(crate) async fn a_node_that_was_killed_returns_under_a_new_id(t: TestCluster) -> Checked {
-    let a = t.build().config(mortal_config()).join().await?;
-    let b = t.build().config(mortal_config()).own_process().join().await?;
+    let a = t.build().mortal().join().await?;
+    let b = t.build().mortal().own_process().join().await?;
     a.await_peers(1, t.patience()).await?;
     let (events, killed) = (a.events(), b.id().clone());
     b.kill().await?;
-    let returned = t.build().config(mortal_config()).join().await?;
+    let returned = t.build().mortal().join().await?;
     check(*returned.id() != killed, "the new node has the id of the killed one")?;
     a.wait_for_event(events, is_down(&killed), "that the killed node is down").await?;
     a.wait_for_peers(1).await?;
@@ -103,9 +118,9 @@ pub(crate) async fn a_node_that_was_killed_returns_under_a_new_id(t: TestCluster
 }
 
 pub(crate) async fn a_silent_node_is_down_until_it_is_heard_again(t: TestCluster) -> Checked {
-    let a = t.build().config(mortal_config()).join().await?;
-    let b = t.build().config(mortal_config()).own_process().join().await?;
-    let c = t.build().config(mortal_config()).join().await?;
+    let a = t.build().mortal().join().await?;
+    let b = t.build().mortal().own_process().join().await?;
+    let c = t.build().mortal().join().await?;
     a.await_peers(2, t.patience()).await?;
     let events = a.events();
     b.freeze().await?;

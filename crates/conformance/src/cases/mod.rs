@@ -138,6 +138,7 @@ macro_rules! __cases {
                 a_node_alone_counts_itself
                 every_node_counts_and_names_all_others
                 a_node_that_joins_is_announced
+                a_node_gets_everything_from_the_moment_it_has_joined
                 readiness_says_how_many_nodes_are_missing
                 a_node_that_leaves_is_known_to_have_left [AnnouncedLeave]
                 a_node_that_leaves_is_no_longer_counted

@@ -22,10 +22,10 @@ struct LoseNamed;
 impl Fault for LoseNamed {
     const IN_ORDER: bool = true;
 
-    fn decide(&mut self, _: &mut Rng, delivery: &Delivery) -> Vec<Duration> {
-        let is_lost = matches!(delivery, Delivery::Message { message: Message::Broadcast { payload, .. }, .. }
+    fn pass(&mut self, _: &mut Rng, delivery: Delivery) -> Vec<(Duration, Delivery)> {
+        let is_lost = matches!(&delivery, Delivery::Message { message: Message::Broadcast { payload, .. }, .. }
             if payload.event_name().as_deref() == Some("lost"));
-        if is_lost { Vec::new() } else { vec![Duration::ZERO] }
+        if is_lost { Vec::new() } else { vec![(Duration::ZERO, delivery)] }
     }
 }
 

@@ -32,7 +32,7 @@ async fn send(node: &TestNode, target: &Target, sender: &str, count: usize) -> C
 }
 
 pub(crate) async fn ten_thousand_messages_of_all_sizes_arrive_complete_and_in_order(t: TestCluster) -> Checked {
-    let (count, most) = (t.scaled(10_000, 1000), t.allowed(1_000_000).await?);
+    let (count, most) = (t.scaled(10_000, 1000), t.big(1_000_000).await?);
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     for number in 0..count {
@@ -47,7 +47,7 @@ pub(crate) async fn ten_thousand_messages_of_all_sizes_arrive_complete_and_in_or
 }
 
 pub(crate) async fn a_small_message_never_overtakes_a_big_one(t: TestCluster) -> Checked {
-    let most = t.allowed(1_000_000).await?;
+    let most = t.big(1_000_000).await?;
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     for number in 0..20 {
@@ -68,23 +68,25 @@ pub(crate) async fn the_last_message_before_a_pause_arrives(t: TestCluster) -> C
 }
 
 pub(crate) async fn several_senders_keep_their_own_order(t: TestCluster) -> Checked {
+    let count = t.scaled(1000, 100);
     let [a, b, c, d] = t.nodes().await?;
     let socket = d.socket(["x"]).await?;
     let room = Target::room("x");
-    let senders = [(&a, "a"), (&b, "b"), (&c, "c")].map(|(node, name)| send(node, &room, name, 1000));
+    let senders = [(&a, "a"), (&b, "b"), (&c, "c")].map(|(node, name)| send(node, &room, name, count));
     try_join_all(senders).await?;
-    let packets = socket.wait_for(3000).await?;
-    ["a", "b", "c"].iter().try_for_each(|name| check_in_order(&packets, name, 1000))
+    let packets = socket.wait_for(3 * count).await?;
+    ["a", "b", "c"].iter().try_for_each(|name| check_in_order(&packets, name, count))
 }
 
 pub(crate) async fn what_tasks_emit_at_the_same_time_arrives_complete(t: TestCluster) -> Checked {
+    let count = t.scaled(100, 20);
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     let room = Target::room("x");
     let names: Vec<_> = (0..16).map(|task| format!("task-{task}")).collect();
-    try_join_all(names.iter().map(|name| send(&a, &room, name, 100))).await?;
-    let packets = socket.wait_for(1600).await?;
-    names.iter().try_for_each(|name| check_in_order(&packets, name, 100))
+    try_join_all(names.iter().map(|name| send(&a, &room, name, count))).await?;
+    let packets = socket.wait_for(16 * count).await?;
+    names.iter().try_for_each(|name| check_in_order(&packets, name, count))
 }
 
 pub(crate) async fn messages_to_one_room_keep_their_order_among_others(t: TestCluster) -> Checked {

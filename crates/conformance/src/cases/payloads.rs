@@ -176,14 +176,14 @@ pub(crate) async fn a_payload_in_messagepack_means_the_same(t: TestCluster) -> C
 }
 
 pub(crate) async fn a_mebibyte_of_text_arrives_whole(t: TestCluster) -> Checked {
-    let bytes = t.allowed(1 << 20).await?;
+    let bytes = t.big(1 << 20).await?;
     let varied: String =
         (0..).map(|n| char::from(b'!' + (n % 90) as u8)).filter(|c| !"\"\\".contains(*c)).take(bytes).collect();
     check_arrive(&t, vec![event(&(varied,))?, event(&("next",))?]).await
 }
 
 pub(crate) async fn a_mebibyte_of_binary_arrives_whole(t: TestCluster) -> Checked {
-    let bytes = t.allowed(1 << 20).await? * 5 / 8;
+    let bytes = t.big(1 << 20).await? * 5 / 8;
     let varied: Bytes = (0..bytes).map(|n| (n * 7 + n / 256) as u8).collect();
     check_arrive(&t, vec![event(&(varied,))?, event(&("next",))?]).await
 }

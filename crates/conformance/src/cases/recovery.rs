@@ -71,7 +71,7 @@ pub(crate) async fn the_session_of_a_killed_node_comes_back(t: TestCluster) -> C
 }
 
 pub(crate) async fn missed_packets_come_in_order_and_whole(t: TestCluster) -> Checked {
-    let most = t.allowed(200_000).await?;
+    let most = t.big(200_000).await?;
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     let since = last_offset(&a, &socket).await?;

@@ -5,9 +5,8 @@ use futures_util::future::try_join_all;
 use trunkline_core::{Adapter as _, Answers, ErrorKind, Payload, Target};
 
 use crate::kit::{
-    Checked, Failure, TestCluster, check, check_eq, mortal_config,
+    Checked, Failure, TestCluster, check, check_eq,
     values::{event_names, text, texts},
-    with_growing_time_outs,
 };
 
 fn event(name: &str) -> Checked<Payload> {
@@ -78,9 +77,9 @@ pub(crate) async fn alone_there_are_no_answers_and_no_wait(t: TestCluster) -> Ch
 }
 
 pub(crate) async fn a_node_that_dies_is_not_waited_for(t: TestCluster) -> Checked {
-    let a = t.build().config(mortal_config()).join().await?;
-    let b = t.build().config(mortal_config()).own_process().join().await?;
-    let c = t.build().config(mortal_config()).join().await?;
+    let a = t.build().mortal().join().await?;
+    let b = t.build().mortal().own_process().join().await?;
+    let c = t.build().mortal().join().await?;
     a.await_peers(2, t.patience()).await?;
     b.ignore_server_side();
     c.answer_server_side(Some(Payload::value("alive")?));
@@ -98,7 +97,7 @@ pub(crate) async fn a_node_that_does_not_answer_is_named_as_missing(t: TestClust
     b.ignore_server_side();
     c.answer_server_side(Some(Payload::value("here")?));
     let (a, b) = (&a, &b);
-    with_growing_time_outs(|limit| async move {
+    t.with_growing_time_outs(|limit| async move {
         let result = a.server_side_emit_with_ack(event("question")?, Some(limit)).await;
         let error = result.err().ok_or_else(|| Failure::new("the request did not time out"))?;
         check_eq(error.kind(), ErrorKind::Timeout, "kind of the error")?;

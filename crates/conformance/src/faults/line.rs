@@ -62,9 +62,9 @@ impl<F: Fault> Line<F> {
             // What the transport itself reports keeps its place behind everything else.
             return self.schedule(self.latest.max(now), delivery);
         }
-        for delay in self.fault.decide(&mut self.random, &delivery) {
+        for (delay, delivery) in self.fault.pass(&mut self.random, delivery) {
             let due = if F::IN_ORDER { self.latest.max(now + delay) } else { now + delay };
-            self.schedule(due, delivery.clone());
+            self.schedule(due, delivery);
         }
     }
 

@@ -34,8 +34,8 @@ pub trait Fault: Clone + std::fmt::Debug + Send + Sync + 'static {
     /// Whether what is delayed stays in order all the same.
     const IN_ORDER: bool;
 
-    /// Decides what becomes of a message or answer: one delay for each copy that arrives, so none if it is lost.
-    fn decide(&mut self, random: &mut Rng, delivery: &Delivery) -> Vec<Duration>;
+    /// Decides what becomes of a message or answer: the copies that arrive, each with its delay. None, and it is lost.
+    fn pass(&mut self, random: &mut Rng, delivery: Delivery) -> Vec<(Duration, Delivery)>;
 }
 
 /// Loses messages and answers.
@@ -48,8 +48,8 @@ pub struct Loss {
 impl Fault for Loss {
     const IN_ORDER: bool = true;
 
-    fn decide(&mut self, random: &mut Rng, _: &Delivery) -> Vec<Duration> {
-        if random.u8(..100) < self.percent { Vec::new() } else { vec![Duration::ZERO] }
+    fn pass(&mut self, random: &mut Rng, delivery: Delivery) -> Vec<(Duration, Delivery)> {
+        if random.u8(..100) < self.percent { Vec::new() } else { vec![(Duration::ZERO, delivery)] }
     }
 }
 
@@ -63,8 +63,8 @@ pub struct Delay {
 impl Fault for Delay {
     const IN_ORDER: bool = true;
 
-    fn decide(&mut self, random: &mut Rng, _: &Delivery) -> Vec<Duration> {
-        vec![self.most.mul_f64(random.f64())]
+    fn pass(&mut self, random: &mut Rng, delivery: Delivery) -> Vec<(Duration, Delivery)> {
+        vec![(self.most.mul_f64(random.f64()), delivery)]
     }
 }
 
@@ -78,8 +78,8 @@ pub struct Reorder {
 impl Fault for Reorder {
     const IN_ORDER: bool = false;
 
-    fn decide(&mut self, random: &mut Rng, _: &Delivery) -> Vec<Duration> {
-        vec![self.most.mul_f64(random.f64())]
+    fn pass(&mut self, random: &mut Rng, delivery: Delivery) -> Vec<(Duration, Delivery)> {
+        vec![(self.most.mul_f64(random.f64()), delivery)]
     }
 }
 
@@ -95,13 +95,14 @@ pub struct Duplicate {
 impl Fault for Duplicate {
     const IN_ORDER: bool = false;
 
-    fn decide(&mut self, random: &mut Rng, delivery: &Delivery) -> Vec<Duration> {
+    fn pass(&mut self, random: &mut Rng, delivery: Delivery) -> Vec<(Duration, Delivery)> {
         let is_numbered =
             matches!(delivery, Delivery::Message { stamp: Some(_), .. } | Delivery::Skipped { stamp: Some(_), .. });
+        let mut copies = vec![(Duration::ZERO, delivery)];
         if is_numbered && random.u8(..100) < self.percent {
-            return vec![Duration::ZERO, self.most.mul_f64(random.f64())];
+            copies.push((self.most.mul_f64(random.f64()), copies[0].1.clone()));
         }
-        vec![Duration::ZERO]
+        copies
     }
 }
 

@@ -8,8 +8,7 @@ use std::{
 use futures_util::future::join_all;
 use tokio::time::timeout;
 use trunkline_core::{
-    Adapter, Backend, Capabilities, Cluster, ClusterConfig, Emitter, LocalAbilities, Namespace, Transport,
-    engine::EngineConfig,
+    Backend, Capabilities, Cluster, ClusterConfig, Emitter, LocalAbilities, Namespace, Transport, engine::EngineConfig,
 };
 
 use super::{
@@ -110,6 +109,36 @@ impl TestCluster {
         self.shared.setup.how_patient()
     }
 
+    /// Times for tests: short intervals, so that nothing takes long, and generous time-outs, so that a busy machine is no failure.
+    #[must_use]
+    pub fn config(&self) -> ClusterConfig {
+        ClusterConfig {
+            engine: EngineConfig {
+                heartbeat_interval: Duration::from_millis(300),
+                heartbeat_timeout: Duration::from_secs(10),
+                gap_grace: Duration::from_millis(500),
+                census_interval: Duration::from_millis(50),
+                ..EngineConfig::default()
+            },
+            request_timeout: self.patience() * 3 / 4,
+            ..ClusterConfig::default()
+        }
+    }
+
+    /// Runs an attempt that has to see a time-out pass, and everything else that comes arrive before it. A short one is enough most of
+    /// the time; an attempt that fails is repeated with a longer one, so that a busy machine is no failure.
+    pub async fn with_growing_time_outs<A>(&self, attempt: impl Fn(Duration) -> A) -> Checked
+    where
+        A: Future<Output = Checked>,
+    {
+        for divisor in [80, 20, 5] {
+            if attempt(self.patience() / divisor).await.is_ok() {
+                return Ok(());
+            }
+        }
+        attempt(self.patience() / 2).await
+    }
+
     /// `full`, or less in runs that are scaled down, but at least `least`.
     #[must_use]
     pub fn scaled(&self, full: usize, least: usize) -> usize {
@@ -121,6 +150,11 @@ impl TestCluster {
         const ENVELOPE: usize = 4096;
         let limit = self.capabilities().await?.max_message_bytes.unwrap_or(usize::MAX);
         Ok(bytes.min(limit.saturating_sub(ENVELOPE)))
+    }
+
+    /// As [`TestCluster::allowed`], or less in runs that are scaled down.
+    pub async fn big(&self, bytes: usize) -> Checked<usize> {
+        self.allowed(self.scaled(bytes, 1)).await
     }
 
     /// A new backend, with connections of its own.
@@ -172,7 +206,7 @@ impl TestCluster {
         NodeBuilder {
             cluster: self.clone(),
             namespace: Namespace::new("/"),
-            config: config(),
+            config: self.config(),
             backend: None,
             home: Home::Test,
         }
@@ -188,39 +222,12 @@ impl TestCluster {
     pub async fn close(&self) {
         lock(&self.shared.spare).take();
         let transports = std::mem::take(&mut *lock(&self.shared.transports));
+        // Whether closing works is for cases to tell.
         let closing = transports.iter().filter_map(Weak::upgrade).map(|transport| async move {
-            let _ = timeout(CLOSE, transport.close()).await;
+            let _ = timeout(self.patience() / 4, transport.close()).await;
         });
         join_all(closing).await;
     }
-}
-
-/// How long tidying up may take. Whether closing works is for other cases to tell.
-const CLOSE: Duration = Duration::from_secs(5);
-
-/// Times for tests: short intervals, so that nothing takes long, and generous time-outs, so that a busy machine is no failure.
-#[must_use]
-pub fn config() -> ClusterConfig {
-    ClusterConfig {
-        engine: EngineConfig {
-            heartbeat_interval: Duration::from_millis(300),
-            heartbeat_timeout: Duration::from_secs(10),
-            gap_grace: Duration::from_millis(500),
-            census_interval: Duration::from_millis(50),
-            ..EngineConfig::default()
-        },
-        request_timeout: Duration::from_secs(15),
-        ..ClusterConfig::default()
-    }
-}
-
-/// As [`config`], for tests in which nodes die: silence is noticed soon.
-#[must_use]
-pub fn mortal_config() -> ClusterConfig {
-    let mut config = config();
-    config.engine.heartbeat_interval = Duration::from_millis(200);
-    config.engine.heartbeat_timeout = Duration::from_millis(2500);
-    config
 }
 
 /// A test node before it has joined.
@@ -252,7 +259,7 @@ impl NodeBuilder {
         self
     }
 
-    /// Times and bounds; by default those of [`config`].
+    /// Times and bounds; by default those of [`TestCluster::config`].
     #[must_use]
     pub fn config(mut self, config: ClusterConfig) -> Self {
         self.config = config;
@@ -264,6 +271,14 @@ impl NodeBuilder {
     pub fn sharing(mut self, node: &TestNode) -> Self {
         self.backend = Some(node.backend().clone());
         self.home = node.process().map_or(Home::Test, Home::With);
+        self
+    }
+
+    /// Notices the silence of other nodes soon, for tests in which nodes die.
+    #[must_use]
+    pub fn mortal(mut self) -> Self {
+        self.config.engine.heartbeat_interval = Duration::from_millis(200);
+        self.config.engine.heartbeat_timeout = Duration::from_millis(2500);
         self
     }
 

@@ -3,7 +3,6 @@
 use std::{
     fmt::{self, Debug},
     panic::Location,
-    time::Duration,
 };
 
 use trunkline_core::Error;
@@ -66,17 +65,6 @@ pub fn check_eq<A: PartialEq<B> + Debug, B: Debug>(actual: A, expected: B, what:
         return Ok(());
     }
     Err(Failure::new(format!("{what}: got {}, expected {}", brief(&actual), brief(&expected))))
-}
-
-/// Runs an attempt that has to see a time-out pass, and all that comes in time before it. A short one is enough most of the time; an
-/// attempt that fails is repeated with a longer one, so that a busy machine is no failure.
-pub async fn with_growing_time_outs<A: Future<Output = Checked>>(attempt: impl Fn(Duration) -> A) -> Checked {
-    for seconds in [0.25, 1.0, 4.0] {
-        if attempt(Duration::from_secs_f64(seconds)).await.is_ok() {
-            return Ok(());
-        }
-    }
-    attempt(Duration::from_secs(12)).await
 }
 
 /// A value as text, shortened in the middle.

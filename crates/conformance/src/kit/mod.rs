@@ -15,9 +15,9 @@ pub mod values;
 mod watchable;
 
 pub use self::{
-    cluster::{NodeBuilder, TestCluster, config, mortal_config},
+    cluster::{NodeBuilder, TestCluster},
     emitter::TestEmitter,
-    failure::{Checked, Failure, check, check_eq, with_growing_time_outs},
+    failure::{Checked, Failure, check, check_eq},
     marker::Marker,
     node::TestNode,
     observer::ServerSideEvent,

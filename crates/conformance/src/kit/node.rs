@@ -282,6 +282,26 @@ impl TestNode {
         closed.await.map_err(|_| Failure::new(format!("a node was not closed after {:?}", self.seat.patience)))
     }
 
+    /// Closes the transport, with all nodes that share it.
+    ///
+    /// # Errors
+    /// If it does not end.
+    pub async fn close_transport(&self) -> Checked {
+        let transport = Arc::clone(&self.backend.transport);
+        let closing = async move { transport.close().await };
+        let closed = async {
+            match &self.process {
+                Some(process) => process.run(closing).await,
+                None => {
+                    closing.await;
+                    Ok(())
+                }
+            }
+        };
+        let late = || Failure::new(format!("a transport was not closed after {:?}", self.seat.patience));
+        timeout(self.seat.patience, closed).await.map_err(|_| late())?
+    }
+
     /// Ends the node without a word, as SIGKILL would, and whoever shares its process. It must have been built with
     /// [`own_process`](super::NodeBuilder::own_process).
     pub async fn kill(self) -> Checked {
@@ -316,6 +336,13 @@ impl TestNode {
     /// Runs a future in the node's own process.
     pub async fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Checked<T> {
         self.process.as_ref().ok_or_else(no_process)?.run(future).await
+    }
+}
+
+impl Drop for TestNode {
+    /// Nobody waits for it any more.
+    fn drop(&mut self) {
+        self.seat.set_presence(GONE);
     }
 }
 
