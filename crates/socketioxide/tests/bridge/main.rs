@@ -5,8 +5,10 @@
 
 mod acks;
 mod kit;
+mod lifecycle;
 mod namespaces;
 mod operations;
+mod pacing;
 mod parsers;
 mod recovery;
 mod rooms;
