@@ -1,0 +1,242 @@
+//! Servers that are killed, frozen and told to shut down, and connections that are cut.
+
+use std::{collections::VecDeque, future::Future, sync::Arc, time::Duration};
+
+use trunkline_brokers::{ClientCertificate, Nats, NatsCluster, Proxy};
+use trunkline_core::{
+    Backend, Counters, ErrorKind, IdScheme, Message, Namespace, Node, Payload, Result, Room, Target,
+    inbox::{Delivery, Inbox},
+    transport::{InboxLimits, Seat, WantsAll},
+};
+use trunkline_nats::{Config, HistoryConfig, connect};
+
+struct Member {
+    backend: Backend,
+    node: Node,
+    inbox: Inbox,
+    batch: VecDeque<Delivery>,
+}
+
+impl Member {
+    async fn join(config: Config) -> Self {
+        let backend = connect(config).await.unwrap();
+        let node = Node { id: IdScheme::Hex16.node_id(), namespace: Namespace::new("/") };
+        let seat = Seat {
+            node: node.clone(),
+            wanted: Arc::new(WantsAll),
+            counters: Arc::<Counters>::default(),
+            limits: InboxLimits::default(),
+        };
+        let inbox = backend.transport.join(seat).await.unwrap();
+        Self { backend, node, inbox, batch: VecDeque::new() }
+    }
+
+    async fn emit(&self, target: Target, number: u64) -> Result<()> {
+        let message = Message::Broadcast { request: None, target, payload: Payload::event("e", &number)? };
+        self.backend.transport.publish(&self.node, message).await
+    }
+
+    async fn next(&mut self) -> Delivery {
+        let next = async {
+            while self.batch.is_empty() {
+                assert!(self.inbox.next_batch(&mut self.batch).await, "the inbox has ended");
+            }
+            self.batch.pop_front().unwrap()
+        };
+        tokio::time::timeout(Duration::from_secs(40), next).await.expect("something arrives")
+    }
+
+    /// Waits for a delivery.
+    async fn find(&mut self, wanted: impl Fn(&Delivery) -> bool) -> Delivery {
+        loop {
+            let delivery = self.next().await;
+            if wanted(&delivery) {
+                return delivery;
+            }
+        }
+    }
+
+    /// The number of the next broadcast.
+    async fn number(&mut self) -> u64 {
+        let delivery = self.find(|it| matches!(it, Delivery::Message { message: Message::Broadcast { .. }, .. })).await;
+        let Delivery::Message { message: Message::Broadcast { payload, .. }, .. } = delivery else { unreachable!() };
+        payload.arguments::<(u64,)>().unwrap().0
+    }
+}
+
+fn config(url: &str) -> Config {
+    let mut config = Config::from_url(url).unwrap();
+    config.ping_interval = Duration::from_millis(300);
+    config.connect_timeout = Duration::from_secs(2);
+    config
+}
+
+fn is_connected(delivery: &Delivery) -> bool {
+    matches!(delivery, Delivery::Connected)
+}
+
+fn is_gap(delivery: &Delivery) -> bool {
+    matches!(delivery, Delivery::Gap(_))
+}
+
+/// Two nodes, a room at the second one, and something that interrupts both of them.
+async fn everything_works_again<F: Future<Output = ()>>(url: &str, interrupt: impl FnOnce() -> F) {
+    let (sender, mut receiver) = (Member::join(config(url)).await, Member::join(config(url)).await);
+    receiver.backend.interest.as_ref().unwrap().enter(&receiver.node, &"r".into()).await.unwrap();
+    sender.emit(Target::room("r"), 1).await.unwrap();
+    assert_eq!(receiver.number().await, 1);
+    interrupt().await;
+    receiver.find(is_connected).await;
+    receiver.find(is_gap).await;
+    sender.emit(Target::room("r"), 3).await.unwrap();
+    while receiver.number().await != 3 {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_works_again_after_the_server_was_killed() {
+    let server = Nats::start().await.unwrap();
+    everything_works_again(server.url(), async || {
+        server.kill().await.unwrap();
+        server.restart().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_works_again_after_connections_were_cut() {
+    let server = Nats::start().await.unwrap();
+    let proxy = Proxy::start(server.port()).await.unwrap();
+    everything_works_again(&format!("nats://127.0.0.1:{}", proxy.port()), async || proxy.cut()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_server_counts_as_lost_and_works_again_when_it_thaws() {
+    let server = Nats::start().await.unwrap();
+    let mut member = Member::join(config(server.url())).await;
+    server.freeze().unwrap();
+    member.find(|it| matches!(it, Delivery::Lost(_))).await;
+    server.thaw().unwrap();
+    member.find(is_connected).await;
+    member.find(is_gap).await;
+    let sender = Member::join(config(server.url())).await;
+    sender.emit(Target::all(), 1).await.unwrap();
+    assert_eq!(member.number().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_published_while_the_connection_stalls_arrives_once_and_in_order() {
+    let server = Nats::start().await.unwrap();
+    let proxy = Proxy::start(server.port()).await.unwrap();
+    let mut receiver = Member::join(config(server.url())).await;
+    let mut sender = Member::join(config(&format!("nats://127.0.0.1:{}", proxy.port()))).await;
+    for number in 1..=100 {
+        sender.emit(Target::all(), number).await.unwrap();
+    }
+    proxy.stall();
+    for number in 101..=200 {
+        sender.emit(Target::all(), number).await.unwrap();
+    }
+    sender.find(|it| matches!(it, Delivery::Lost(_))).await;
+    for number in 201..=300 {
+        sender.emit(Target::all(), number).await.unwrap();
+    }
+    proxy.cut();
+    proxy.resume();
+    for number in 1..=300 {
+        assert_eq!(receiver.number().await, number);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_server_is_away_a_full_queue_is_an_error_at_once() {
+    let server = Nats::start().await.unwrap();
+    let mut config = config(server.url());
+    config.outbox.bytes = 10_000;
+    let mut member = Member::join(config).await;
+    server.kill().await.unwrap();
+    member.find(|it| matches!(it, Delivery::Lost(_))).await;
+    let error = loop {
+        if let Err(error) = member.emit(Target::all(), 1).await {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), ErrorKind::QueueFull);
+    assert!(!member.backend.transport.health().connected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_three_servers_may_be_killed() {
+    let cluster = NatsCluster::start().await.unwrap();
+    let first = cluster.nodes()[0].url().to_owned();
+    let (sender, mut receiver) = (Member::join(config(&cluster.url())).await, Member::join(config(&first)).await);
+    cluster.nodes()[0].kill().await.unwrap();
+    receiver.find(is_connected).await;
+    let mut number = 0;
+    // The servers take a moment to tell each other who wants what.
+    let heard = async { while receiver.number().await == 0 {} };
+    let told = async {
+        loop {
+            number += 1;
+            sender.emit(Target::all(), number).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        () = heard => {}
+        () = told => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_history_nothing_is_lost_over_a_restart() {
+    let server = Nats::start().await.unwrap();
+    let proxy = Proxy::start(server.port()).await.unwrap();
+    let mut near = config(server.url());
+    near.history = Some(HistoryConfig::default());
+    let mut far = config(&format!("nats://127.0.0.1:{}", proxy.port()));
+    far.history = near.history;
+    let (sender, mut receiver) = (Member::join(near).await, Member::join(far).await);
+    for number in 1..=300 {
+        sender.emit(Target::room(Room::new(format!("r{}", number % 7))), number).await.unwrap();
+        match number {
+            100 => proxy.cut(),
+            200 => {
+                server.kill().await.unwrap();
+                server.restart().await.unwrap();
+            }
+            _ => {}
+        }
+    }
+    for number in 1..=300 {
+        assert_eq!(receiver.number().await, number);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_with_a_client_certificate_and_a_password() {
+    let server = Nats::options().user("app", "s3cret").tls(ClientCertificate::Required).start().await.unwrap();
+    let certificates = server.certificates().unwrap();
+    let (ca, certificate, key) = (certificates.authority(), certificates.client(), certificates.client_key());
+    let url = format!(
+        "{}?tls_ca={}&tls_cert={}&tls_key={}",
+        server.url(),
+        ca.display(),
+        certificate.display(),
+        key.display()
+    );
+    let (sender, mut receiver) = (Member::join(config(&url)).await, Member::join(config(&url)).await);
+    sender.emit(Target::all(), 1).await.unwrap();
+    assert_eq!(receiver.number().await, 1);
+    let wrong = connect(config(&url.replace("s3cret", "wrong"))).await.unwrap_err();
+    assert_eq!(wrong.kind(), ErrorKind::Config);
+    assert!(!format!("{wrong:?}").contains("wrong@"), "{wrong:?}");
+    assert!(connect(config(server.url())).await.is_err(), "an unknown authority");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_enough_where_it_is_asked_for() {
+    let server = Nats::options().token("t0ken").start().await.unwrap();
+    Member::join(config(server.url())).await;
+    let error = connect(config(&format!("nats://127.0.0.1:{}", server.port()))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
