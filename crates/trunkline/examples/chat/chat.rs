@@ -102,9 +102,9 @@ async fn join(
             return Err(format!("{MAX_ROOMS} rooms are the most: leave one first"));
         }
         socket.join_awaited(room(&name)).await.map_err(|error| error.to_string())?;
+        chat.people.change(socket.id, |person| person.rooms.push(name));
         // What was written in the room before is not missed.
         history.mark(&io, socket.id).await;
-        chat.people.change(socket.id, |person| person.rooms.push(name));
         Ok(())
     };
     reply(ack, entered.await);

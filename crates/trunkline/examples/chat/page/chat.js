@@ -99,9 +99,11 @@ function open(conversation) {
 
 async function enter(name) {
   const known = conversations.rooms.find((room) => room.to === name);
-  open(known ?? conversations.room(name));
+  const room = known ?? conversations.room(name);
+  open(room);
   if (known) return;
-  const { error } = await client.request("join", name);
+  room.entered = client.request("join", name);
+  const { error } = await room.entered;
   if (!error) return;
   conversations.leave(conversations.room(name));
   view.problem(error);
@@ -134,6 +136,8 @@ async function post(conversation, entry) {
   render();
   const { id, text, pictures } = entry;
   const event = conversation.private ? "private" : "message";
+  // The node takes requests side by side, and refuses a message to a room that it has not let the page into.
+  await conversation.entered;
   const { error, delivered } = await client.request(event, { id, to: conversation.to, text, pictures });
   if (error) Object.assign(entry, { state: "failed", why: error });
   // A room's message counts as sent when it comes back, see `received`.
