@@ -1,0 +1,91 @@
+//! Peers whose sockets look like those of Node.js: ids of 20 characters, number rooms, a room named by each id.
+
+use std::time::Duration;
+
+use serde_json::json;
+use trunkline_conformance::{
+    Setup,
+    kit::{TestCluster, Visitor},
+};
+use trunkline_core::{Adapter, Payload, Room, Target};
+use trunkline_socketioxide::{Handshake, remote_id};
+
+use crate::kit::{Client, Options, PATIENCE, Server, event, within};
+
+async fn cluster() -> (Server, TestCluster, trunkline_conformance::kit::TestNode) {
+    let options = Options::new();
+    let backend = options.backend.clone();
+    let setup = Setup::new(move |_| std::future::ready(Ok(backend.clone())));
+    let peers = TestCluster::new(&setup);
+    let peer = peers.build().namespace("/").join().await.unwrap();
+    let server = Server::start(options).await;
+    server.root().await_peers(1, PATIENCE).await.unwrap();
+    peer.await_peers(1, PATIENCE).await.unwrap();
+    (server, peers, peer)
+}
+
+#[tokio::test]
+async fn a_socket_with_a_longer_id_is_fetched_and_used() {
+    let (server, _peers, peer) = cluster().await;
+    let socket = peer.connect(Visitor::new().room("x").answering(Payload::value(&7).unwrap())).await.unwrap();
+    let _other = peer.socket(["y"]).await.unwrap();
+    assert_eq!(socket.id().as_str().len(), 20);
+
+    let remote = server.io.within("x").fetch_sockets().await.unwrap().remove(0);
+    assert_eq!(remote_id(remote.data()), socket.id().as_str());
+    remote.emit("private", &1).await.unwrap();
+    let answer = remote.emit_with_ack::<_, i32>("asked", &()).await.unwrap();
+    assert_eq!(within(answer).await.unwrap(), 7);
+    remote.join("z").await.unwrap();
+    remote.leave("x").await.unwrap();
+    assert_eq!(remote.rooms().await.unwrap(), ["z"]);
+    server.io.to("z").emit("z", &()).await.unwrap();
+    remote.disconnect().await.unwrap();
+    socket.wait_for_disconnect().await.unwrap();
+    socket.got(&["private", "asked", "z"]).unwrap();
+}
+
+#[tokio::test]
+async fn a_peer_addresses_sockets_here_by_their_ids() {
+    let (server, _peers, peer) = cluster().await;
+    let mut client = Client::of(&server, &["42"]).await;
+    let mut other = Client::of(&server, &[]).await;
+    let id = Room::from(client.id.as_str());
+    peer.broadcast(Target::room(id.clone()), event("private", 1)).await.unwrap();
+    peer.broadcast(Target::all().except(id.clone()), event("others", 1)).await.unwrap();
+    peer.broadcast(Target::room(42), event("number", 1)).await.unwrap();
+    peer.sockets_join(Target::room(id), vec![Room::from(7)]).await.unwrap();
+    peer.broadcast(Target::room("7"), event("seven", 1)).await.unwrap();
+    peer.broadcast(Target::all(), event("end", ())).await.unwrap();
+    assert_eq!(client.until("end").await, [event("private", 1), event("number", 1), event("seven", 1)]);
+    assert_eq!(other.until("end").await, [event("others", 1)]);
+}
+
+#[tokio::test]
+async fn a_peer_sees_rooms_handshake_and_data_of_sockets_here() {
+    let (server, _peers, peer) = cluster().await;
+    let client = Client::of(&server, &["x"]).await;
+    let socket = server.io.get_socket(client.id.parse().unwrap()).unwrap();
+    let plain = peer.fetch_sockets(Target::room("x")).await.unwrap().remove(0);
+    assert_eq!(plain.handshake, Some(Payload::from_json("{}").unwrap()));
+
+    let handshake = Handshake::of(&socket).address("127.0.0.1").auth(&json!({ "user": "ada" })).unwrap();
+    server.root().attach(&socket, &handshake).unwrap();
+    server.root().set_data(&socket, &json!({ "name": "Ada" })).unwrap();
+    let seen = peer.fetch_sockets(Target::room("x")).await.unwrap().remove(0);
+    assert_eq!(seen.id.as_str(), client.id);
+    let mut rooms = seen.rooms;
+    rooms.sort();
+    let mut expected = vec![Room::from("x"), Room::from(client.id.as_str())];
+    expected.sort();
+    assert_eq!(rooms, expected);
+    assert_eq!(seen.data, Some(Payload::value(&json!({ "name": "Ada" })).unwrap()));
+    let handshake: serde_json::Value = seen.handshake.unwrap().deserialize().unwrap();
+    assert_eq!(handshake["query"]["EIO"], "4");
+    assert_eq!(handshake["address"], "127.0.0.1");
+    assert_eq!(handshake["auth"]["user"], "ada");
+    assert_eq!(handshake["headers"]["upgrade"], "websocket");
+    assert_eq!(handshake["secure"], false);
+    assert!(handshake["time"].as_str().unwrap().contains("GMT+0000"));
+    assert!(Duration::from_millis(handshake["issued"].as_u64().unwrap()) > Duration::from_secs(1_700_000_000));
+}
