@@ -1,0 +1,10 @@
+//! What only this backend promises, on real servers: what the wire says, the order of all sizes, connections of all kinds, and faults.
+
+// Helpers of tests unwrap like the tests themselves.
+#![allow(clippy::unwrap_used)]
+
+mod connecting;
+mod faults;
+mod history;
+mod messages;
+mod support;
