@@ -58,7 +58,7 @@ pub(crate) async fn closing_during_traffic_ends_it_cleanly(t: TestCluster) -> Ch
         }
         unreachable!("an endless loop ended")
     });
-    socket.wait_for(100).await?;
+    socket.wait_for(10).await?;
     a.leave().await?;
     let (sent, kind) = sending.await.map_err(|error| Failure::new(error.to_string()))??;
     check_eq(kind, ErrorKind::Closed, "kind of the error after closing")?;

@@ -60,16 +60,21 @@ impl<F: Fault> Line<F> {
         let now = Instant::now();
         if !is_traffic(&delivery) {
             // What the transport itself reports keeps its place behind everything else.
-            return self.schedule(self.latest.max(now), delivery);
+            self.latest = self.latest.max(now);
+            return self.schedule(self.latest, delivery);
         }
+        // Further copies hold nothing up.
+        let mut first = true;
         for (delay, delivery) in self.fault.pass(&mut self.random, delivery) {
             let due = if F::IN_ORDER { self.latest.max(now + delay) } else { now + delay };
+            if std::mem::take(&mut first) {
+                self.latest = self.latest.max(due);
+            }
             self.schedule(due, delivery);
         }
     }
 
     fn schedule(&mut self, due: Instant, delivery: Delivery) {
-        self.latest = self.latest.max(due);
         self.under_way.push(Reverse((due, self.first + self.deliveries.len() as u64)));
         self.deliveries.push_back(Some(delivery));
     }

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use trunkline_core::{
     Backend, Capabilities, Message, Node, NodeId, Response, Result, Transport,
     inbox::{Delivery, Inbox, inbox},
-    transport::{Health, Seat},
+    transport::{Health, Seat, WantsAll},
 };
 
 /// What goes wrong on the way to a node. Every node gets a clone.
@@ -176,6 +176,8 @@ impl<F: Fault> Transport for Faulty<F> {
     async fn join(&self, seat: Seat) -> Result<Inbox> {
         let node = seat.node.clone();
         let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.counters));
+        // A join may be under way still, so nothing is dropped by what is wanted before it.
+        let seat = Seat { wanted: Arc::new(WantsAll), ..seat };
         let arriving = self.transport.join(seat).await?;
         let line = line::run(arriving, sender, self.fault.clone(), Rng::with_seed(self.seed));
         let line = tokio::spawn(line);
