@@ -110,6 +110,8 @@ pub struct Dropped {
     pub last: Stamp,
     /// How many numbers, the last one included. Fewer than passed by if others were lost on the way.
     pub count: u64,
+    /// How many of them somebody wanted.
+    pub missed: u64,
 }
 
 impl Overflow {
@@ -120,8 +122,9 @@ impl Overflow {
             Some(dropped) => {
                 dropped.count += u64::from(stamp.number > dropped.last.number);
                 dropped.last.number = dropped.last.number.max(stamp.number);
+                dropped.missed += u64::from(lost);
             }
-            None => self.dropped.push(Dropped { from, last: stamp, count: 1 }),
+            None => self.dropped.push(Dropped { from, last: stamp, count: 1, missed: u64::from(lost) }),
         }
     }
 }
@@ -374,6 +377,7 @@ mod tests {
                 from: NodeId::new("a").unwrap(),
                 last: Stamp { channel: Channel::ALL, number: 8 },
                 count: 2,
+                missed: 0,
             }],
         };
         assert_eq!(batch, [message(), message(), Delivery::Overflow(expected), Delivery::Connected]);

@@ -39,10 +39,7 @@ trunkline_conformance::suite! {
 
 /// Many clusters share one server: each keeps little, and in memory.
 fn history() -> HistoryConfig {
-    let mut history = HistoryConfig::default();
-    history.bytes = 64 << 20;
-    history.in_memory = true;
-    history
+    HistoryConfig { bytes: 64 << 20, in_memory: true, ..HistoryConfig::default() }
 }
 
 trunkline_conformance::suite! {

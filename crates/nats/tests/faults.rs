@@ -1,5 +1,7 @@
 //! Servers that are killed, frozen and told to shut down, and connections that are cut.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::{collections::VecDeque, future::Future, sync::Arc, time::Duration};
 
 use trunkline_brokers::{ClientCertificate, Nats, NatsCluster, Proxy};

@@ -1,5 +1,7 @@
 //! Rooms, as the server sees them.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},

@@ -141,7 +141,7 @@ pub struct Streams {
     pub max_len: u64,
     /// How many messages are read at a time; `readCount`. Default 1000.
     pub read_count: u32,
-    /// How long a read waits for messages; `blockTimeInMs`. Default 5 s.
+    /// How long a read waits for messages; `blockTimeInMs`. Default 1 s.
     pub block: Duration,
     /// What the keys of sessions begin with; `sessionKeyPrefix`. Default `sio:session:`.
     pub session_prefix: String,
@@ -160,7 +160,7 @@ impl Default for Streams {
             count: 1,
             max_len: 10_000,
             read_count: 1_000,
-            block: Duration::from_secs(5),
+            block: Duration::from_secs(1),
             session_prefix: "sio:session:".into(),
             session_ttl: Duration::from_secs(120),
             sharded_pubsub: false,
@@ -174,7 +174,8 @@ impl Streams {
         if self.stream.is_empty() {
             return refuse("stream is empty");
         }
-        let least = [("streams", u64::from(self.count)), ("max_len", self.max_len), ("read_count", self.read_count.into())];
+        let least =
+            [("streams", u64::from(self.count)), ("max_len", self.max_len), ("read_count", self.read_count.into())];
         if let Some((name, _)) = least.into_iter().find(|(_, value)| *value == 0) {
             return refuse(format!("{name} is 0; allowed is a number above that"));
         }

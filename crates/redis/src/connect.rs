@@ -7,6 +7,7 @@ use trunkline_core::{Backend, Error, ErrorKind, Result};
 use crate::{
     classic,
     config::{Config, Mode},
+    streams,
     topology::{Place, Servers},
 };
 
@@ -24,7 +25,8 @@ pub async fn connect(config: Config) -> Result<Backend> {
     servers.refresh().await?;
     servers.control_of(&Place::Anywhere).await?;
     match &config.mode {
-        Mode::PubSub(options) => classic::connect(&config, *options, servers).await,
-        Mode::Sharded(_) | Mode::Streams(_) => Err(Error::new(ErrorKind::Unsupported, "not yet")),
+        Mode::PubSub(options) => Ok(classic::backend(&config, *options, servers)),
+        Mode::Streams(options) => Ok(streams::backend(&config, options, servers)),
+        Mode::Sharded(_) => Err(Error::new(ErrorKind::Unsupported, "mode=sharded is not available in this version")),
     }
 }

@@ -38,7 +38,11 @@ impl Member {
     }
 
     /// Hands over what arrived together. Each delivery is made when it is its turn, and told whether rooms are wanted by then.
-    pub(crate) fn deliver<T>(&self, arrived: impl Iterator<Item = T>, make: impl Fn(&T, &Wants<'_>) -> Option<Delivery>) {
+    pub(crate) fn deliver<T>(
+        &self,
+        arrived: impl Iterator<Item = T>,
+        make: impl Fn(&T, &Wants<'_>) -> Option<Delivery>,
+    ) {
         let mut batch = Vec::new();
         let mut wants = Wants { member: self, all: false };
         for item in arrived {
@@ -59,6 +63,11 @@ impl Member {
     /// Waits until the inbox has room, or is gone.
     pub(crate) async fn room(&self) {
         self.inbox.room().await;
+    }
+
+    /// Whether what is handed over now would be dropped.
+    pub(crate) fn is_full(&self) -> bool {
+        self.inbox.is_full()
     }
 
     pub(crate) fn lost(&self, reason: &str) {
@@ -131,23 +140,6 @@ impl<S: AsRef<Member>, K: Copy + Eq + Hash> Seats<S, K> {
             state.by_topic.entry(topic).or_default().push((Arc::clone(seat), kind));
         }
         Ok(())
-    }
-
-    /// One more topic of a seat.
-    pub(crate) fn add_topic(&self, seat: &Arc<S>, topic: Topic, kind: K) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.by_topic.entry(topic).or_default().push((Arc::clone(seat), kind));
-    }
-
-    /// Gives a topic of a seat up.
-    pub(crate) fn remove_topic(&self, seat: &Arc<S>, topic: &Topic) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(routes) = state.by_topic.get_mut(topic) {
-            routes.retain(|(other, _)| !Arc::ptr_eq(other, seat));
-            if routes.is_empty() {
-                state.by_topic.remove(topic);
-            }
-        }
     }
 
     /// Gives a seat back.

@@ -2,26 +2,36 @@
 
 use trunkline_brokers::Redis;
 use trunkline_conformance::{Setup, suite};
-use trunkline_core::{Capabilities, Error, ErrorKind, Membership, Result};
-use trunkline_redis::Config;
+use trunkline_core::{Backend, Capabilities, Error, ErrorKind, Membership, Result};
+use trunkline_redis::{Config, Mode};
 
-/// Clusters are kept apart by their prefix.
-fn setup(parameters: &'static str) -> Setup {
-    Setup::new(move |cluster| async move {
-        let mut config = Config::from_url(&with_parameters(&server().await?, parameters))?;
-        config.prefix = cluster;
-        trunkline_redis::connect(config).await
-    })
-}
-
-async fn server() -> Result<String> {
-    Redis::shared().await.map_err(|error| Error::new(ErrorKind::Disconnected, error.to_string()))
-}
-
-fn with_parameters(url: &str, parameters: &str) -> String {
+/// The backend of a cluster, which is kept apart from others by its names.
+async fn backend(url: &str, cluster: String, parameters: &str) -> Result<Backend> {
     let separator = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{separator}{parameters}")
+    let mut config = Config::from_url(&format!("{url}{separator}{parameters}"))?;
+    if let Mode::Streams(streams) = &mut config.mode {
+        streams.stream.clone_from(&cluster);
+        streams.session_prefix = format!("{cluster}:session:");
+    }
+    config.prefix = cluster;
+    trunkline_redis::connect(config).await
 }
+
+/// On the server that all tests share.
+async fn shared(cluster: String, parameters: &str) -> Result<Backend> {
+    let url = Redis::shared().await.map_err(|error| Error::new(ErrorKind::Disconnected, error.to_string()))?;
+    backend(&url, cluster, parameters).await
+}
+
+fn plain(parameters: &'static str) -> Setup {
+    Setup::new(move |cluster| shared(cluster, parameters))
+}
+
+fn streams(parameters: &'static str) -> Setup {
+    plain(parameters).limited_history(|cluster| shared(cluster, "mode=streams&max_len=1000&session_ttl=1s"))
+}
+
+const LIMIT: usize = 16 << 20;
 
 const CLASSIC: Capabilities = Capabilities {
     membership: Membership::Census,
@@ -33,7 +43,13 @@ const CLASSIC: Capabilities = Capabilities {
     all_rooms_request: true,
     room_interest: false,
     history: false,
-    max_message_bytes: Some(16 << 20),
+    max_message_bytes: Some(LIMIT),
 };
 
-suite! { pubsub, super::setup("mode=pubsub"), capabilities = CLASSIC, skipped = 19 }
+/// Acknowledged broadcasts travel over pub/sub, plain ones through the stream.
+const STREAMS: Capabilities =
+    Capabilities { acknowledged_in_order: false, all_rooms_request: false, history: true, ..CLASSIC };
+
+suite! { pubsub, plain("mode=pubsub"), capabilities = CLASSIC, skipped = 19 }
+
+suite! { streams_, streams("mode=streams"), capabilities = STREAMS, skipped = 2 }

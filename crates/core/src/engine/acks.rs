@@ -10,7 +10,7 @@ pub(super) struct Acks {
     own: Tally,
     /// By name, unsorted: few, and mostly none.
     named: Vec<(NodeId, Tally)>,
-    /// Of answers that name nobody.
+    /// Of answers that name nobody, taken together.
     unnamed: Tally,
 }
 
@@ -65,16 +65,9 @@ impl Acks {
         }
     }
 
-    /// Whether all announced clients have acknowledged.
-    ///
-    /// Where some answers name nobody, the sums decide: a node may name itself in one answer and not in the other.
+    /// Whether all announced clients have acknowledged. Each node accounts for its own: one that names itself does so in all its answers.
     pub(super) fn is_complete(&self) -> bool {
-        let each = self.tallies().all(|tally| tally.received >= tally.expected());
-        let by_sums = || {
-            let (expected, received) = self.totals();
-            self.unnamed.is_touched() && received >= expected
-        };
-        !self.own_outstanding && (each || by_sums())
+        !self.own_outstanding && self.tallies().all(|tally| tally.received >= tally.expected())
     }
 
     /// Clients that were announced and are waited for, and clients that have acknowledged.
@@ -94,7 +87,7 @@ impl Acks {
 }
 
 impl Tally {
-    /// `pooled` tallies are of several nodes, some of which may announce under their name.
+    /// A `pooled` tally is of several nodes, some of which may not have announced yet.
     fn receive(&mut self, pooled: bool) -> bool {
         if !pooled && self.announced.is_some_and(|announced| self.received >= announced) {
             return false;
@@ -105,9 +98,5 @@ impl Tally {
 
     fn expected(&self) -> u64 {
         if self.gone { self.received } else { self.announced.unwrap_or(0) }
-    }
-
-    fn is_touched(&self) -> bool {
-        self.announced.is_some() || self.received > 0
     }
 }

@@ -80,12 +80,15 @@ impl Engine {
         }
     }
 
-    /// The inbox was full.
+    /// The inbox was full. Echoes of this node's own messages are no loss.
     pub(super) fn overflow(&mut self, now: Instant, overflow: &Overflow) {
-        if overflow.missed > 0 {
-            self.report_gap(GapCause::Overflow, Some(overflow.missed));
+        let (echoes, others): (Vec<_>, Vec<_>) =
+            overflow.dropped.iter().partition(|dropped| dropped.from == self.me.id);
+        let missed = overflow.missed.saturating_sub(echoes.iter().map(|dropped| dropped.missed).sum());
+        if missed > 0 {
+            self.report_gap(GapCause::Overflow, Some(missed));
         }
-        for dropped in &overflow.dropped {
+        for dropped in others {
             self.sign_of_life(now, &dropped.from, true);
             let missing = self.tracker.skip(now, &dropped.from, dropped.last, dropped.count);
             self.missing(missing);

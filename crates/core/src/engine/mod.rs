@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `arrivals` | what arrives, and what is dropped at once: echoes, repeats, what an emitter cannot say |
 //! | `presence`, `members` | heartbeats, who is there, and what the broker's count adds |
-//! | `requests`, `table`, `pending`, `acks` | own requests: who is waited for, and when one is complete |
+//! | `requests`, `table`, `pending`, `strangers`, `acks` | own requests: who is waited for, and when one is complete |
 //! | `tracker`, `gaps` | numbers: repeats, holes, and how much a lost connection has cost |
 //!
 //! # Invariant
@@ -25,6 +25,7 @@ mod members;
 mod pending;
 mod presence;
 mod requests;
+mod strangers;
 mod table;
 mod tracker;
 
@@ -60,6 +61,8 @@ pub struct Engine {
     owes_heartbeat: Option<Instant>,
     next_census: Option<Instant>,
     census_begun: Option<Instant>,
+    /// Counts that have begun.
+    counts: u64,
     gap: Option<OpenGap>,
     /// The connection to the broker is away.
     is_deaf: bool,
@@ -86,6 +89,7 @@ impl Engine {
             owes_heartbeat: None,
             next_census: None,
             census_begun: None,
+            counts: 0,
             gap: None,
             is_deaf: false,
             has_left: false,
@@ -130,6 +134,7 @@ impl Engine {
     /// Whom to ask the broker about along with its count. To be taken when the count begins.
     pub fn begin_count(&mut self, now: Instant) -> Vec<NodeId> {
         self.census_begun = Some(now);
+        self.counts += 1;
         self.members.to_count()
     }
 

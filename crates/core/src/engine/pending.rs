@@ -1,11 +1,12 @@
 //! One own request that waits for answers.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Instant};
 
-use super::{acks::Acks, interface::Gather};
+use super::{
+    acks::Acks,
+    interface::Gather,
+    strangers::{Introduction, Strangers},
+};
 use crate::{
     error::{Answers, Error, ErrorKind, Partial, Result},
     id::NodeId,
@@ -23,12 +24,8 @@ pub(super) struct Pending {
     parties: Vec<Party>,
     /// How many parties are [`State::Awaited`].
     awaited: usize,
-    /// How many nodes had been counted, but not named, when the request began: whoever says hello soon may have been one of them.
-    unnamed: usize,
-    began: Instant,
-    foreign: Foreign,
-    /// Answers of foreign nodes, with and without a name.
-    foreign_answers: usize,
+    /// Who else is waited for; `None` where all nodes are known by name.
+    strangers: Option<Strangers>,
     sockets: Vec<SocketInfo>,
     rooms: BTreeSet<Room>,
     values: Vec<Option<Payload>>,
@@ -49,23 +46,9 @@ enum State {
     /// It has answered.
     Answered,
     /// It has answered, and is not known to be one of ours.
-    AnsweredForeign,
+    AnsweredStranger,
     /// It left or died, and is waited for no longer.
     Gone,
-}
-
-/// How long a hello may take to arrive.
-const HELLO: Duration = Duration::from_secs(1);
-
-/// How many nodes are waited for that only the broker's count knows of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Foreign {
-    /// None: all nodes are known by name.
-    None,
-    /// The broker has not told yet; no completion before it has.
-    Unknown,
-    /// So many.
-    Counted(usize),
 }
 
 /// What became of an answer.
@@ -83,22 +66,17 @@ impl Pending {
     /// A request that `nodes`, sorted, are to answer.
     pub(super) fn new<'a>(
         gather: Gather,
-        began: Instant,
         deadline: Instant,
         nodes: impl Iterator<Item = &'a NodeId>,
-        unnamed: usize,
-        foreign: Foreign,
+        strangers: Option<Strangers>,
     ) -> Self {
         let parties: Vec<_> = nodes.map(|node| Party { node: node.clone(), state: State::Awaited }).collect();
         Self {
             gather,
-            began,
             deadline,
             awaited: parties.len(),
             parties,
-            unnamed,
-            foreign,
-            foreign_answers: 0,
+            strangers,
             sockets: Vec::new(),
             rooms: BTreeSet::new(),
             values: Vec::new(),
@@ -144,10 +122,9 @@ impl Pending {
     /// Notes that a node has answered. Returns `false` for a second answer, and for one of a node that was given up.
     fn note_answered(&mut self, from: Option<&NodeId>, known: bool) -> bool {
         let Some(from) = from else {
-            self.foreign_answers += 1;
+            self.strangers.iter_mut().for_each(Strangers::answered);
             return true;
         };
-        let state = if known { State::Answered } else { State::AnsweredForeign };
         match self.position(from) {
             Ok(index) if self.parties[index].state != State::Awaited => return false,
             Ok(index) => {
@@ -155,8 +132,13 @@ impl Pending {
                 self.awaited -= 1;
             }
             Err(index) => {
+                let state = if known { State::Answered } else { State::AnsweredStranger };
                 self.parties.insert(index, Party { node: from.clone(), state });
-                self.foreign_answers += usize::from(!known);
+                match &mut self.strangers {
+                    Some(strangers) if known => strangers.named_answered(from),
+                    Some(strangers) => strangers.answered(),
+                    None => {}
+                }
             }
         }
         true
@@ -168,48 +150,36 @@ impl Pending {
 
     /// A node is gone: neither its answer nor its clients are waited for.
     pub(super) fn node_gone(&mut self, node: &NodeId) {
+        self.strangers.iter_mut().for_each(|strangers| strangers.gone(node));
         let Ok(index) = self.position(node) else { return };
         let state = std::mem::replace(&mut self.parties[index].state, State::Gone);
         self.awaited -= usize::from(state == State::Awaited);
         self.acks.node_gone(node);
     }
 
-    /// A node turns out to be one of ours: what it may have answered was not the answer of a foreign one. If it was there when the request
-    /// began, it is waited for. One that has just said hello was there only if it may have been among those that were counted before.
-    pub(super) fn node_known(&mut self, node: &NodeId, joined: Option<Instant>) {
-        let was_counted = self.unnamed > 0 && joined.is_none_or(|joined| joined < self.began + HELLO);
-        self.unnamed = self.unnamed.saturating_sub(1);
-        match self.position(node) {
-            Ok(index) if self.parties[index].state == State::AnsweredForeign => {
+    /// A node turns out to be one of ours.
+    pub(super) fn node_known(&mut self, node: &NodeId, introduction: Introduction) {
+        let position = self.position(node);
+        let Some(strangers) = &mut self.strangers else { return };
+        match position {
+            Ok(index) if self.parties[index].state == State::AnsweredStranger => {
                 self.parties[index].state = State::Answered;
-                self.foreign_answers -= 1;
+                strangers.answerer_named(node);
             }
-            Err(index) if self.foreign != Foreign::None && (was_counted || joined.is_none()) => {
-                self.parties.insert(index, Party { node: node.clone(), state: State::Awaited });
-                self.awaited += 1;
-                if let Foreign::Counted(count) = &mut self.foreign {
-                    *count = count.saturating_sub(1);
-                }
-            }
-            _ => {}
+            Ok(_) => {}
+            Err(_) => strangers.named(node, introduction),
         }
     }
 
-    /// The broker has counted.
-    pub(super) fn counted(&mut self, foreign: usize) {
-        if self.foreign != Foreign::None {
-            self.foreign = Foreign::Counted(foreign);
-        }
+    /// The broker has counted for the `count`-th time: so many nodes have no name.
+    pub(super) fn counted(&mut self, count: u64, unnamed: usize) {
+        self.strangers.iter_mut().for_each(|strangers| strangers.counted(count, unnamed));
     }
 
     /// Whether nothing more is to come.
     pub(super) fn is_complete(&self) -> bool {
-        let foreign_done = match self.foreign {
-            Foreign::None => true,
-            Foreign::Unknown => false,
-            Foreign::Counted(count) => self.foreign_answers >= count,
-        };
-        self.awaited == 0 && foreign_done && self.acks.is_complete()
+        let strangers_done = self.strangers.as_ref().is_none_or(Strangers::is_complete);
+        self.awaited == 0 && strangers_done && self.acks.is_complete()
     }
 
     /// What was gathered.
@@ -220,10 +190,7 @@ impl Pending {
     fn timed_out(self) -> Error {
         let awaited = self.parties.iter().filter(|party| party.state == State::Awaited);
         let missing: Vec<_> = awaited.map(|party| party.node.clone()).collect();
-        let missing_unnamed = match self.foreign {
-            Foreign::Counted(count) => count.saturating_sub(self.foreign_answers),
-            Foreign::None | Foreign::Unknown => 0,
-        };
+        let missing_unnamed = self.strangers.as_ref().map_or(0, Strangers::missing);
         let context = self.describe_missing(&missing, missing_unnamed);
         Error::new(ErrorKind::Timeout, context).with_partial(Partial {
             answers: self.answers(),
@@ -235,10 +202,9 @@ impl Pending {
     fn describe_missing(&self, missing: &[NodeId], missing_unnamed: usize) -> String {
         let nodes = missing.len() + missing_unnamed;
         if nodes == 0 {
-            return match self.foreign {
-                Foreign::Unknown => "the broker did not tell how many nodes there are".to_owned(),
-                _ => self.acks.describe(),
-            };
+            let are_counted = self.strangers.as_ref().is_none_or(Strangers::are_counted);
+            let uncounted = || "the broker did not tell how many nodes there are".to_owned();
+            return if are_counted { self.acks.describe() } else { uncounted() };
         }
         let names: Vec<_> = missing.iter().map(NodeId::as_str).collect();
         let total = nodes + self.answered();
@@ -249,8 +215,8 @@ impl Pending {
     }
 
     fn answered(&self) -> usize {
-        let ours = self.parties.iter().filter(|party| party.state == State::Answered).count();
-        ours + self.foreign_answers
+        let named = self.parties.iter().filter(|party| party.state == State::Answered).count();
+        named + self.strangers.as_ref().map_or(0, Strangers::answers)
     }
 
     fn answers(self) -> Answers {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Engine, interface::Output, members::Life};
+use super::{Engine, interface::Output, members::Life, strangers::Introduction};
 use crate::{
     capabilities::Membership,
     event::{DownReason, Event},
@@ -106,14 +106,18 @@ impl Engine {
     }
 
     pub(super) fn heard(&mut self, now: Instant, from: &NodeId, life: Life) {
+        let introduction = match life {
+            _ if self.members.is_lost(from) => Introduction::Return,
+            Life::Hello => Introduction::Hello(now),
+            Life::Sign => Introduction::Sign,
+        };
         if !self.members.heard(now, from, life) {
             return;
         }
         self.wake_by(now + self.config.heartbeat_timeout);
         self.gap_newcomer(from);
         self.event(Event::NodeUp(from.clone()));
-        let joined = (life == Life::Hello).then_some(now);
-        self.requests.iter_mut().for_each(|pending| pending.node_known(from, joined));
+        self.requests.iter_mut().for_each(|pending| pending.node_known(from, introduction));
         self.recount(now);
     }
 
@@ -202,8 +206,8 @@ impl Engine {
         for node in self.members.counted(asked, headcount) {
             self.node_down(&node, DownReason::Disconnected);
         }
-        let foreign = self.members.foreign().unwrap_or(0);
-        self.requests.iter_mut().for_each(|pending| pending.counted(foreign));
+        let (count, unnamed) = (self.counts, self.members.foreign().unwrap_or(0));
+        self.requests.iter_mut().for_each(|pending| pending.counted(count, unnamed));
         self.finish_complete();
     }
 }

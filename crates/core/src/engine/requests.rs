@@ -6,7 +6,8 @@ use super::{
     Engine,
     interface::{Output, Request},
     members::Life,
-    pending::{Foreign, Pending, Taken},
+    pending::{Pending, Taken},
+    strangers::Strangers,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -22,16 +23,16 @@ impl Engine {
         }
         let Request { id, gather, message, deadline } = request;
         self.counters.requests.increment();
-        let foreign = self.expected_foreign(message.is_some());
+        let is_counted = message.is_some() && self.counts_by_census();
+        let strangers = is_counted.then(|| Strangers::new(now, self.counts, self.members.unnamed()));
         let nodes = self.members.names().take(if message.is_some() { usize::MAX } else { 0 });
-        let pending = Pending::new(gather, now, deadline, nodes, self.members.unnamed(), foreign);
-        self.requests.insert(id.clone(), pending);
+        self.requests.insert(id.clone(), Pending::new(gather, deadline, nodes, strangers));
         self.wake_by(deadline);
         if let Some(message) = message {
             self.outputs.push_back(Output::Publish(message));
             self.postpone_heartbeat(now);
         }
-        if foreign == Foreign::Unknown {
+        if is_counted {
             self.ask_census(now);
         }
         self.finish_if_complete(&id);
@@ -57,10 +58,6 @@ impl Engine {
     pub(super) fn closed(&self) -> Error {
         let context = format!("node {} of namespace {} has left", self.me.id, self.me.namespace);
         Error::new(ErrorKind::Closed, context)
-    }
-
-    fn expected_foreign(&self, published: bool) -> Foreign {
-        if published && self.counts_by_census() { Foreign::Unknown } else { Foreign::None }
     }
 
     pub(super) fn cancel(&mut self, id: &RequestId) {

@@ -211,13 +211,66 @@ fn the_answer_of_a_newcomer_does_not_stand_for_a_foreign_one() {
 }
 
 #[test]
-fn a_foreign_peer_that_comes_later_is_waited_for_from_the_next_count_on() {
+fn a_foreign_peer_that_comes_later_was_not_asked() {
     let mut rig = among(&["a"]);
     rig.ask("r", Gather::Values);
     rig.count(&["a"], 0);
     rig.count(&["a"], 1);
-    assert!(rig.answer("a", "r", value("a")).is_empty());
+    assert_eq!(rig.answer("a", "r", value("a")), ["r: [a]"]);
+}
+
+#[test]
+fn a_count_that_began_before_the_request_says_nothing_about_it() {
+    let mut rig = among(&["a"]);
+    let before = rig.engine.begin_count(rig.now).len();
+    rig.ask("r", Gather::Values);
+    rig.answer("a", "r", value("a"));
+    let headcount = trunkline_core::transport::Headcount { nodes: 2, known: before, absent: vec![] };
+    assert!(rig.handle(Input::Census(Some(headcount))).is_empty());
+    assert!(rig.count(&["a"], 1).is_empty());
     assert_eq!(rig.anonymous_answer("r", value("x")), ["r: [a x]"]);
+}
+
+#[test]
+fn the_answer_of_a_node_that_left_does_not_stand_for_a_foreign_one() {
+    let mut rig = among(&[]);
+    rig.ask("r", Gather::Values);
+    rig.count(&[], 2);
+    rig.answer("new", "r", value("new"));
+    rig.meet("new");
+    rig.hear("new", Message::Leaving);
+    assert!(rig.count(&[], 1).is_empty());
+    assert_eq!(rig.anonymous_answer("r", value("x")), ["r: [new x]"]);
+}
+
+#[test]
+fn a_hello_beside_foreign_peers_is_that_of_a_newcomer() {
+    let mut rig = among(&[]);
+    rig.count(&[], 1);
+    rig.ask("r", Gather::Values);
+    rig.meet("new");
+    rig.count(&["new"], 1);
+    assert_eq!(rig.anonymous_answer("r", value("x")), ["r: [x]"]);
+}
+
+#[test]
+fn a_newcomer_that_answers_unexpectedly_does_not_stand_for_a_foreign_one() {
+    let mut rig = among(&[]);
+    rig.count(&[], 1);
+    rig.ask("r", Gather::Values);
+    rig.meet("new");
+    rig.count(&["new"], 1);
+    assert!(rig.answer("new", "r", value("new")).is_empty());
+    assert_eq!(rig.anonymous_answer("r", value("x")), ["r: [new x]"]);
+}
+
+#[test]
+fn a_node_that_was_given_up_and_returns_is_not_waited_for() {
+    let mut rig = among(&["a"]);
+    assert_eq!(rig.count(&[], 0), ["down a Disconnected"]);
+    rig.ask("r", Gather::Values);
+    rig.hear("a", heartbeat(true, &[(0, 3)]));
+    assert_eq!(rig.count(&["a"], 0), ["r: []"]);
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn what_the_inbox_dropped_is_reported_once_and_no_hole() {
     rig.hear_numbered("a", 1);
     let overflow = |missed, number, count| {
         let last = Stamp { channel: Channel::ALL, number };
-        Delivery::Overflow(Overflow { missed, dropped: vec![Dropped { from: id("a"), last, count }] })
+        Delivery::Overflow(Overflow { missed, dropped: vec![Dropped { from: id("a"), last, count, missed }] })
     };
     assert_eq!(rig.deliver(overflow(3, 4, 3)), ["gap Overflow Some(3)"]);
     assert_eq!(rig.hear_numbered("a", 5), ["serve a: a5"]);
@@ -121,6 +121,15 @@ fn what_the_inbox_dropped_is_reported_once_and_no_hole() {
     assert!(rig.deliver(overflow(0, 10, 1)).is_empty(), "nobody wanted it");
     assert_eq!(rig.hear_numbered("a", 11), ["serve a: a11"]);
     assert_eq!(rig.counters().missed, 7);
+}
+
+#[test]
+fn an_own_message_that_comes_back_and_is_dropped_by_the_inbox_is_not_missed() {
+    let mut rig = Rig::among(&[]);
+    let last = Stamp { channel: Channel::ALL, number: 3 };
+    let dropped = vec![Dropped { from: id("me"), last, count: 1, missed: 1 }];
+    assert!(rig.deliver(Delivery::Overflow(Overflow { missed: 1, dropped })).is_empty());
+    assert!(rig.members().is_empty());
 }
 
 #[test]

@@ -13,14 +13,6 @@ use super::{
     kind,
 };
 
-/// Payloads below this are copied, so that they do not keep alive the much larger buffer that was read.
-const SLICED: usize = 4 << 10;
-
-/// The same bytes, in a buffer of their own if they are few.
-pub(crate) fn own(bytes: &Bytes) -> Bytes {
-    if bytes.len() < SLICED { Bytes::copy_from_slice(bytes) } else { bytes.clone() }
-}
-
 // --- broadcasts ---
 
 /// A broadcast: `[uid, packet, opts]`, and behind it perhaps our number.
@@ -73,11 +65,7 @@ pub(crate) fn broadcast(bytes: &Bytes) -> Result<Broadcast> {
     Ok(Broadcast { from, namespace, target, payload })
 }
 
-fn item<'a, R: Reader<'a>, T>(
-    reader: &mut R,
-    array: &mut Container,
-    read: impl FnOnce(&mut R) -> Scan<T>,
-) -> Scan<T> {
+fn item<'a, R: Reader<'a>, T>(reader: &mut R, array: &mut Container, read: impl FnOnce(&mut R) -> Scan<T>) -> Scan<T> {
     if reader.next_item(array)? { read(reader) } else { Err(Fault::Missing) }
 }
 
@@ -241,12 +229,12 @@ impl RequestFields {
             },
             kind::ALL_ROOMS => Message::AllRooms { request: required(request, "requestId")? },
             kind::JOIN | kind::LEAVE => {
-                let target = required(self.target.or_else(|| self.socket.map(of_socket)), "opts")?;
+                let target = required(self.target.or_else(|| self.socket.as_ref().map(of_socket)), "opts")?;
                 let rooms = required(self.rooms.or_else(|| self.room.map(|room| vec![room])), "rooms")?;
                 if kind == kind::JOIN { Message::Join { target, rooms } } else { Message::Leave { target, rooms } }
             }
             kind::DISCONNECT => Message::Disconnect {
-                target: required(self.target.or_else(|| self.socket.map(of_socket)), "opts")?,
+                target: required(self.target.or_else(|| self.socket.as_ref().map(of_socket)), "opts")?,
                 close: self.close.unwrap_or_default(),
             },
             kind::FETCH => Message::FetchSockets {
@@ -270,7 +258,7 @@ impl RequestFields {
     }
 }
 
-fn of_socket(socket: SocketId) -> Target {
+fn of_socket(socket: &SocketId) -> Target {
     Target::room(socket.as_str())
 }
 

@@ -57,7 +57,9 @@ impl Encoded {
 /// Encodes a message.
 pub(crate) fn message(from: &Node, message: &Message) -> Result<Encoded> {
     match message {
-        Message::Broadcast { request: None, target, payload } => broadcast(from, target, payload).map(Encoded::Broadcast),
+        Message::Broadcast { request: None, target, payload } => {
+            broadcast(from, target, payload).map(Encoded::Broadcast)
+        }
         Message::Broadcast { request: Some(_), .. } => msgpack_request(from, message),
         Message::ServerSideEmit { payload, .. } if payload.has_binary() => msgpack_request(from, message),
         _ => {
@@ -84,7 +86,11 @@ fn broadcast(from: &Node, target: &Target, payload: &Payload) -> Result<Vec<u8>>
     writer.begin_array(Some(3));
     writer.text(from.id.as_str());
     packet(&mut writer, from, payload)?;
-    if from.id.is_emitter() { emitter_opts(&mut writer, target) } else { opts::write(&mut writer, target) }
+    if from.id.is_emitter() {
+        emitter_opts(&mut writer, target)
+    } else {
+        opts::write(&mut writer, target)
+    }
     debug_assert_eq!(out[0], WITHOUT_STAMP);
     Ok(out)
 }
@@ -93,16 +99,17 @@ fn packet(writer: &mut impl Writer, from: &Node, payload: &Payload) -> Result<()
     if !payload.is_args() {
         return Err(Error::new(ErrorKind::Malformed, "event that is no list of arguments"));
     }
-    writer.map(3, |packet| {
-        packet.field(field!("type"));
-        packet.number(2_u64.into());
-        packet.field(field!("data"));
-        let written = packet.payload(payload);
-        packet.field(field!("nsp"));
-        packet.text(from.namespace.as_str());
-        written
-    })
-    .map_err(|fault| fault.at("payload"))
+    writer
+        .map(3, |packet| {
+            packet.field(field!("type"));
+            packet.number(2_u64.into());
+            packet.field(field!("data"));
+            let written = packet.payload(payload);
+            packet.field(field!("nsp"));
+            packet.text(from.namespace.as_str());
+            written
+        })
+        .map_err(|fault| fault.at("payload"))
 }
 
 /// In the order of `@socket.io/redis-emitter`.
@@ -200,7 +207,10 @@ pub(crate) fn response(from: Option<&NodeId>, response: &Response, ids_only: boo
         Answer::ServerSideEmit(payload) => payload.as_ref().is_some_and(Payload::has_binary),
         Answer::Sockets(sockets) => {
             !ids_only
-                && sockets.iter().flat_map(|socket| socket.handshake.iter().chain(&socket.data)).any(Payload::has_binary)
+                && sockets
+                    .iter()
+                    .flat_map(|socket| socket.handshake.iter().chain(&socket.data))
+                    .any(Payload::has_binary)
         }
         Answer::Rooms(_) | Answer::ClientCount(_) => false,
     };

@@ -7,4 +7,4 @@ mod names;
 mod seat;
 mod transport;
 
-pub(crate) use transport::connect;
+pub(crate) use transport::backend;

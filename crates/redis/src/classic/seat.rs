@@ -8,10 +8,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::FutureExt;
 use trunkline_core::{
-    Error, ErrorKind, Node, NodeId, RequestId, Room, SocketId,
-    inbox::Delivery,
-    message::Message,
-    outbox::Outbox,
+    Error, Node, NodeId, RequestId, Room, SocketId, inbox::Delivery, message::Message, outbox::Outbox,
 };
 
 use super::{
@@ -19,6 +16,7 @@ use super::{
     encode,
 };
 use crate::{
+    envelope::{own, refuse},
     feed::Arrival,
     post::{Post, Verb},
     seats::{Member, Wants},
@@ -86,13 +84,7 @@ impl Seat {
             Kind::Responses => self.response(&arrival.payload),
         };
         taken.unwrap_or_else(|error| {
-            let counters = &self.member.counters;
-            let counter = match error.kind() {
-                ErrorKind::Unsupported => &counters.unknown_type,
-                _ => &counters.malformed,
-            };
-            counter.increment();
-            tracing::debug!(node = %self.node().id, %error, "a message was dropped");
+            refuse(&self.member, &error);
             None
         })
     }
@@ -107,7 +99,7 @@ impl Seat {
         if decode::sender(&arrival.payload).is_some_and(|from| self.unless_own(&from).is_none()) {
             return Ok(None);
         }
-        let Broadcast { from, namespace, target, payload } = decode::broadcast(&decode::own(&arrival.payload))?;
+        let Broadcast { from, namespace, target, payload } = decode::broadcast(&own(&arrival.payload))?;
         if namespace != self.node().namespace {
             self.member.counters.foreign_namespace.increment();
             return Ok(None);
@@ -134,7 +126,7 @@ impl Seat {
     }
 
     fn request(&self, bytes: &Bytes, wants: &Wants<'_>) -> Result<Option<Delivery>, Error> {
-        let Request { from, stamp, namespace, message, legacy } = decode::request(&decode::own(bytes))?;
+        let Request { from, stamp, namespace, message, legacy } = decode::request(&own(bytes))?;
         if from.as_ref().is_some_and(|from| self.unless_own(from).is_none()) {
             return Ok(None);
         }
@@ -168,7 +160,7 @@ impl Seat {
 
     fn response(&self, bytes: &Bytes) -> Result<Option<Delivery>, Error> {
         let mine = |request: &RequestId| lock(&self.own_requests).contains(request);
-        let Some((from, response)) = decode::response(&decode::own(bytes), mine)? else { return Ok(None) };
+        let Some((from, response)) = decode::response(&own(bytes), mine)? else { return Ok(None) };
         if from.as_ref().is_some_and(|from| self.unless_own(from).is_none()) {
             return Ok(None);
         }

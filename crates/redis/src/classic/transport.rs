@@ -1,19 +1,19 @@
 //! The transport over pub/sub.
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use trunkline_core::{
-    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Namespace, Node, NodeId, Result, Transport,
-    inbox::Inbox,
+    Backend, Capabilities, IdScheme, Membership, Namespace, Node, NodeId, Result, Transport,
+    inbox::{Delivery, Inbox},
     message::{Answer, Channel, Message, Response},
     outbox::Outbox,
     transport::{Census, Headcount, Health, Seat as CoreSeat},
 };
 
 use super::{
-    encode::{self, Encoded},
+    encode,
     names::Names,
     seat::{Kind, Seat},
 };
@@ -21,77 +21,44 @@ use crate::{
     census,
     config::{Config, PubSub},
     feed::{Arrival, Feed, FeedLimits, Listener, Topic},
-    post::{Post, Verb},
-    resp::Reply,
+    plumbing::{Accounts, Plumbing, Route},
     seats::{Member, Seats},
-    status::Status,
     task::Task,
     topology::{Place, Servers},
-    writer::{Clerk, Writer},
 };
 
-/// What a message takes in the queue beyond its own bytes.
-const OVERHEAD: usize = 128;
-
-/// How long the last messages may take when the transport is closed.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
 /// Makes the backend, once a server has been reached.
-pub(crate) async fn connect(config: &Config, options: PubSub, servers: Arc<Servers>) -> Result<Backend> {
+pub(crate) fn backend(config: &Config, options: PubSub, servers: Arc<Servers>) -> Backend {
     let transport = Arc::new(ClassicTransport::new(config, options, servers));
-    Ok(Backend {
+    Backend {
         transport: Arc::clone(&transport) as Arc<dyn Transport>,
         history: None,
         interest: None,
         census: Some(transport),
         ids: IdScheme::Short6,
-    })
+    }
 }
 
 /// Pub/sub.
 struct ClassicTransport {
     names: Names,
     options: PubSub,
-    max_message_bytes: usize,
-    servers: Arc<Servers>,
-    status: Arc<Status>,
-    outbox: Arc<Outbox<Post>>,
+    plumbing: Plumbing,
     seats: Arc<Seats<Seat, Kind>>,
     feed: Feed,
-    writing: Task,
     reading: Task,
 }
 
 impl ClassicTransport {
     fn new(config: &Config, options: PubSub, servers: Arc<Servers>) -> Self {
-        let status = Arc::<Status>::default();
-        let outbox = Arc::new(Outbox::new(config.outbox));
-        outbox.set_connected(true);
-        status.set_writing(true);
         let seats = Arc::<Seats<Seat, Kind>>::default();
-        let writer = Writer {
-            outbox: Arc::clone(&outbox),
-            servers: Arc::clone(&servers),
-            status: Arc::clone(&status),
-            clerk: Arc::new(Accounts(Arc::clone(&seats))),
-            max_backoff: config.max_backoff,
-        };
+        let clerk = Arc::new(Accounts(Arc::clone(&seats)));
+        let plumbing = Plumbing::new(config, servers, Arc::new(Outbox::new(config.outbox)), clerk);
         let listener = Arc::new(Ears(Arc::clone(&seats)));
-        let limits = FeedLimits::of(config);
-        let (feed, reading) =
-            Feed::new(Place::Anywhere, Arc::clone(&servers), Arc::clone(&status), listener, limits);
-        Self {
-            names: Names::new(&config.prefix),
-            options,
-            max_message_bytes: config.max_message_bytes,
-            servers,
-            status,
-            outbox,
-            seats,
-            feed,
-            writing: Task::spawn(writer.run()),
-            reading: Task::spawn(reading),
-        }
+        let (servers, status) = (Arc::clone(&plumbing.servers), Arc::clone(&plumbing.status));
+        let (feed, reading) = Feed::new(Place::Anywhere, servers, status, listener, FeedLimits::of(config));
+        let names = Names::new(&config.prefix);
+        Self { names, options, plumbing, seats, feed, reading: Task::spawn(reading) }
     }
 
     /// In the order in which they are subscribed to: a node is never seen by its own channel without being counted.
@@ -114,31 +81,6 @@ impl ClassicTransport {
             _ => self.names.request(namespace),
         }
     }
-
-    fn check_size(&self, bytes: usize) -> Result<()> {
-        if bytes <= self.max_message_bytes {
-            return Ok(());
-        }
-        let context = format!("{bytes} bytes, allowed are {}", self.max_message_bytes);
-        Err(Error::new(ErrorKind::TooLarge, context))
-    }
-
-    async fn publish_numbered(&self, from: &Node, mut message: Message, encoded: Encoded, numbered: bool) -> Result<()> {
-        let channel = self.channel_of(&from.namespace, &message);
-        let bytes = encoded.len() + OVERHEAD;
-        let from = from.clone();
-        self.outbox
-            .push(bytes, move |numbering| {
-                let stamp = if numbered { numbering.stamp(&from.id, Channel::ALL, &mut message) } else { None };
-                let counters = match &message {
-                    Message::Heartbeat(heartbeat) => heartbeat.counters.as_slice(),
-                    _ => &[],
-                };
-                let payload = encoded.finish(stamp, counters);
-                Post { from, slot: None, bytes, verb: Verb::Publish { sharded: false, channel, payload } }
-            })
-            .await
-    }
 }
 
 #[async_trait]
@@ -154,7 +96,7 @@ impl Transport for ClassicTransport {
             all_rooms_request: true,
             room_interest: false,
             history: false,
-            max_message_bytes: Some(self.max_message_bytes),
+            max_message_bytes: Some(self.plumbing.max_message_bytes),
         }
     }
 
@@ -163,12 +105,12 @@ impl Transport for ClassicTransport {
         let (member, inbox) = Member::new(seat);
         let Node { namespace, .. } = &node;
         let (broadcast, response) = (self.names.broadcast(namespace), self.names.response(namespace));
-        let seat = Arc::new(Seat::new(member, broadcast, response, Arc::clone(&self.outbox)));
+        let seat = Arc::new(Seat::new(member, broadcast, response, Arc::clone(&self.plumbing.outbox)));
         let topics = self.topics(&node);
         self.seats.add(&seat, topics.clone())?;
         let mut taken = Taken { transport: self, node: Some(node) };
         self.feed.subscribe(topics.map(|(topic, _)| topic).to_vec()).await?;
-        seat.member.tell(trunkline_core::inbox::Delivery::Connected);
+        seat.member.tell(Delivery::Connected);
         taken.node = None;
         Ok(inbox)
     }
@@ -181,49 +123,43 @@ impl Transport for ClassicTransport {
         let is_broadcast = matches!(message, Message::Broadcast { request: None, .. });
         let numbered = seat.is_some_and(|seat| seat.numbered || !is_broadcast);
         let encoded = encode::message(from, &message)?;
-        self.check_size(encoded.len() + encode::STAMP_BYTES)?;
-        self.publish_numbered(from, message, encoded, numbered).await
+        let channel = self.channel_of(&from.namespace, &message);
+        let route = Route { sharded: false, channel, numbered: numbered.then_some(Channel::ALL) };
+        let bytes = encoded.len() + encode::STAMP_BYTES;
+        self.plumbing.publish(from, route, message, bytes, |stamp, counters| encoded.finish(stamp, counters)).await
     }
 
     async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
         let seat = self.seats.publishing(from)?;
         let ids_only = seat.is_some_and(|seat| seat.takes_ids_only(&response.request));
         let payload = encode::response(Some(&from.id), &response, ids_only)?;
-        self.check_size(payload.len())?;
-        let is_private = self.options.specific_response_channel && !matches!(response.answer, Answer::ServerSideEmit(_));
+        let is_private =
+            self.options.specific_response_channel && !matches!(response.answer, Answer::ServerSideEmit(_));
         let channel = match is_private {
             true => self.names.private(&from.namespace, to),
             false => self.names.response(&from.namespace),
         };
-        let bytes = payload.len() + OVERHEAD;
-        let from = from.clone();
-        let verb = Verb::Publish { sharded: false, channel, payload };
-        self.outbox.push(bytes, move |_| Post { from, slot: None, bytes, verb }).await
+        self.plumbing.send(from, Route { sharded: false, channel, numbered: None }, payload).await
     }
 
     async fn leave(&self, node: &Node) -> Result<()> {
         if self.seats.remove(node).is_none() {
             return Ok(());
         }
-        self.outbox.forget(&node.id);
+        self.plumbing.outbox.forget(&node.id);
         let mut topics = self.topics(node).map(|(topic, _)| topic).to_vec();
         topics.reverse();
         self.feed.unsubscribe(topics).await
     }
 
     fn health(&self) -> Health {
-        let (_, queued_messages, queued_bytes) = self.outbox.status();
-        let (connected, reconnects) = (self.status.is_connected(), self.status.reconnects());
-        Health { connected, queued_messages, queued_bytes, reconnects }
+        self.plumbing.health()
     }
 
     async fn close(&self) {
         self.seats.clear();
         self.reading.stop().await;
-        self.outbox.close();
-        let _ = tokio::time::timeout(LAST_WORDS, self.writing.ended()).await;
-        self.writing.stop().await;
-        self.servers.close();
+        self.plumbing.close().await;
     }
 }
 
@@ -232,13 +168,16 @@ impl Census for ClassicTransport {
     async fn count(&self, node: &Node, known: &[NodeId]) -> Result<Headcount> {
         let namespace = &node.namespace;
         let own = |id: &NodeId| self.names.private(namespace, id);
-        census::count(&self.servers, false, &self.names.request(namespace), known, own).await
+        census::count(&self.plumbing.servers, false, &self.names.request(namespace), known, own).await
     }
 }
 
 impl fmt::Debug for ClassicTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClassicTransport").field("names", &self.names).field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("ClassicTransport")
+            .field("names", &self.names)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -275,26 +214,4 @@ impl Listener for Ears {
 
     /// Plain channels are everywhere.
     fn moved(&self, _: &Topic) {}
-}
-
-/// Counts what the server refused.
-#[derive(Debug)]
-struct Accounts(Arc<Seats<Seat, Kind>>);
-
-impl Clerk for Accounts {
-    fn allowance(&self) -> Pin<Box<dyn Future<Output = usize> + Send + '_>> {
-        Box::pin(std::future::ready(usize::MAX))
-    }
-
-    fn written(&self, post: Post, _: Reply) -> usize {
-        post.bytes
-    }
-
-    fn refused(&self, post: Post, reason: &str) -> usize {
-        tracing::warn!(node = %post.from.id, error = reason, "the server refuses a message");
-        if let Some(seat) = self.0.get(&post.from) {
-            seat.member.counters.publish_errors.increment();
-        }
-        post.bytes
-    }
 }

@@ -3,7 +3,10 @@
 use std::io::Write;
 
 /// Appends a command, which is an array of binary-safe strings.
-pub(crate) fn command<'a>(out: &mut Vec<u8>, arguments: impl IntoIterator<Item = &'a [u8], IntoIter: ExactSizeIterator>) {
+pub(crate) fn command<'a>(
+    out: &mut Vec<u8>,
+    arguments: impl IntoIterator<Item = &'a [u8], IntoIter: ExactSizeIterator>,
+) {
     let arguments = arguments.into_iter();
     header(out, b'*', arguments.len());
     for argument in arguments {

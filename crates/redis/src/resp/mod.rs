@@ -10,5 +10,5 @@ mod reply;
 pub(crate) use self::{
     command::command,
     frames::Frames,
-    reply::{Reply, Reader},
+    reply::{Reader, Reply},
 };

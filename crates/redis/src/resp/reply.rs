@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn elements_come_in_their_order() {
-        let mut reader = Reader::new(Bytes::from_static(b"*5\r\n$3\r\na\r\n\r\n:-4\r\n+OK\r\n-MOVED 1 x\r\n*1\r\n$-1\r\n"));
+        let mut reader =
+            Reader::new(Bytes::from_static(b"*5\r\n$3\r\na\r\n\r\n:-4\r\n+OK\r\n-MOVED 1 x\r\n*1\r\n$-1\r\n"));
         assert_eq!(reader.next_array(), Some(5));
         assert_eq!(reader.next_text(), Some(Bytes::from_static(b"a\r\n")));
         assert_eq!(reader.next(), Some(Reply::Integer(-4)));

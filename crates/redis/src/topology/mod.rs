@@ -12,8 +12,8 @@ use redis::{FromRedisValue, Value};
 use tokio::time::Instant;
 use trunkline_core::{Error, ErrorKind, Result};
 
-pub(crate) use self::slots::slot_of;
 use self::slots::SlotMap;
+pub(crate) use self::slots::slot_of;
 use crate::{
     config::{Address, Config, Topology},
     connection::{Control, Dialer, Socket},

@@ -111,7 +111,8 @@ mod tests {
     }
 
     fn row(first: i64, last: i64, host: &str, port: i64) -> Value {
-        let node = Value::Array(vec![Value::BulkString(host.into()), Value::Int(port), Value::BulkString(b"id".to_vec())]);
+        let node =
+            Value::Array(vec![Value::BulkString(host.into()), Value::Int(port), Value::BulkString(b"id".to_vec())]);
         Value::Array(vec![Value::Int(first), Value::Int(last), node])
     }
 
@@ -121,7 +122,9 @@ mod tests {
         let answer = Value::Array(vec![row(100, 200, "b", 2), row(0, 50, "", 3), row(300, 300, "b", 2)]);
         let map = SlotMap::parse(&answer, &asked).unwrap();
         let b = Address::Tcp("b".into(), 2);
-        for (slot, owner) in [(0, Some(Address::Tcp("seed".into(), 3))), (51, None), (100, Some(b.clone())), (201, None)] {
+        for (slot, owner) in
+            [(0, Some(Address::Tcp("seed".into(), 3))), (51, None), (100, Some(b.clone())), (201, None)]
+        {
             assert_eq!(map.owner(slot), owner.as_ref(), "slot {slot}");
         }
         assert_eq!(map.owner(300), Some(&b));

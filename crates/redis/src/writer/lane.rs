@@ -64,8 +64,18 @@ enum Verdict {
 impl Verdict {
     fn of(error: &[u8]) -> Self {
         const LATER: [&[u8]; 12] = [
-            b"ASK", b"TRYAGAIN", b"CLUSTERDOWN", b"LOADING", b"BUSY", b"MASTERDOWN", b"READONLY", b"UNBLOCKED",
-            b"NOAUTH", b"NOREPLICAS", b"MISCONF", b"ERR max number of clients reached",
+            b"ASK",
+            b"TRYAGAIN",
+            b"CLUSTERDOWN",
+            b"LOADING",
+            b"BUSY",
+            b"MASTERDOWN",
+            b"READONLY",
+            b"UNBLOCKED",
+            b"NOAUTH",
+            b"NOREPLICAS",
+            b"MISCONF",
+            b"ERR max number of clients reached",
         ];
         if error.starts_with(b"MOVED") {
             Self::Moved

@@ -1,0 +1,103 @@
+//! What happened, step by step, for people who look for a mistake.
+
+use trunkline_core::{
+    Answer, Answers, Heartbeat, Message,
+    engine::{Input, Output},
+    inbox::Delivery,
+};
+
+use crate::scenario::{Act, Micros, seconds};
+
+/// Lines of a trace; none are written while it is off.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    is_on: bool,
+    pub(crate) lines: Vec<String>,
+}
+
+impl Trace {
+    pub(crate) fn off() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn on() -> Self {
+        Self { is_on: true, lines: Vec::new() }
+    }
+
+    pub(crate) fn act(&mut self, now: Micros, act: Act) {
+        if self.is_on {
+            self.lines.push(format!("{} {act:?}", seconds(now)));
+        }
+    }
+
+    pub(crate) fn input(&mut self, now: Micros, node: usize, input: &Input) {
+        if self.is_on {
+            self.lines.push(format!("{}   n{node:02} <- {}", seconds(now), show_input(input)));
+        }
+    }
+
+    pub(crate) fn outputs(&mut self, outputs: &[Output]) {
+        if self.is_on {
+            self.lines.extend(outputs.iter().map(|output| format!("{:14}-> {}", "", show_output(output))));
+        }
+    }
+}
+
+fn show_input(input: &Input) -> String {
+    match input {
+        Input::Delivery(Delivery::Message { from, stamp, message, .. }) => {
+            let from = from.as_ref().map_or("emitter", |from| from.as_str());
+            let number = stamp.map(|stamp| format!(" #{} on {}", stamp.number, stamp.channel.0)).unwrap_or_default();
+            format!("{from}: {}{number}", show_message(message))
+        }
+        Input::Delivery(Delivery::Response { from, response }) => {
+            let from = from.as_ref().map_or("somebody", |from| from.as_str());
+            format!("{from} answers {}: {}", response.request, show_answer(&response.answer))
+        }
+        Input::LocalAnswer { to, request, answer } => {
+            let to = to.as_ref().map_or("own", |to| to.as_str());
+            format!("own clients answer {to} {request}: {}", show_answer(answer))
+        }
+        Input::Request(request) => format!("ask {} {:?}", request.id, request.gather),
+        input => format!("{input:?}"),
+    }
+}
+
+fn show_output(output: &Output) -> String {
+    match output {
+        Output::Publish(message) => format!("publish {}", show_message(message)),
+        Output::Send(to, response) => format!("answer {to} {}: {}", response.request, show_answer(&response.answer)),
+        Output::Serve { from, message, .. } => format!("serve {from}: {}", show_message(message)),
+        Output::Finished(id, Ok(answers)) => format!("{id} ends well: {}", show_answers(answers)),
+        Output::Finished(id, Err(error)) => format!("{id} ends: {error}"),
+        output => format!("{output:?}"),
+    }
+}
+
+fn show_message(message: &Message) -> String {
+    match message {
+        Message::Heartbeat(Heartbeat { initial, counters, .. }) => {
+            let counters: Vec<_> = counters.iter().map(|stamp| (stamp.channel.0, stamp.number)).collect();
+            format!("{} {counters:?}", if *initial { "hello" } else { "heartbeat" })
+        }
+        message => {
+            let name = format!("{message:?}");
+            let name = name.split([' ', '(']).next().unwrap_or_default().to_owned();
+            message.request().map(|request| format!("{name} {request}")).unwrap_or(name)
+        }
+    }
+}
+
+fn show_answers(answers: &Answers) -> String {
+    match answers {
+        Answers::Sockets(sockets) => format!("sockets {:?}", sockets.iter().map(|s| s.id.as_str()).collect::<Vec<_>>()),
+        answers => format!("{answers:?}"),
+    }
+}
+
+fn show_answer(answer: &Answer) -> String {
+    match answer {
+        Answer::Sockets(sockets) => format!("{} sockets", sockets.len()),
+        answer => format!("{answer:?}"),
+    }
+}

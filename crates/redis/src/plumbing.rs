@@ -1,0 +1,170 @@
+//! What the three transports have in common: servers, the queue, and the task that writes it.
+
+use std::{fmt, hash::Hash, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::timeout;
+use trunkline_core::{
+    Error, ErrorKind, Node, Result,
+    message::{Channel, Message, Stamp},
+    outbox::{Numbering, Outbox},
+    transport::Health,
+};
+
+use crate::{
+    config::Config,
+    post::{Post, Verb},
+    resp::Reply,
+    seats::{Member, Seats},
+    status::Status,
+    task::Task,
+    topology::{Servers, slot_of},
+    writer::{Clerk, Writer},
+};
+
+/// What a message takes in the queue beyond its own bytes.
+const OVERHEAD: usize = 128;
+
+/// How long the last messages may take when the transport is closed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Servers, queue and writer of a transport.
+#[derive(Debug)]
+pub(crate) struct Plumbing {
+    pub(crate) servers: Arc<Servers>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) outbox: Arc<Outbox<Post>>,
+    pub(crate) max_message_bytes: usize,
+    writing: Task,
+}
+
+impl Plumbing {
+    /// Begins to write what is queued. A server has just answered.
+    pub(crate) fn new(
+        config: &Config,
+        servers: Arc<Servers>,
+        outbox: Arc<Outbox<Post>>,
+        clerk: Arc<dyn Clerk>,
+    ) -> Self {
+        let status = Arc::<Status>::default();
+        outbox.set_connected(true);
+        status.set_writing(true);
+        let writer = Writer {
+            outbox: Arc::clone(&outbox),
+            servers: Arc::clone(&servers),
+            status: Arc::clone(&status),
+            clerk,
+            max_backoff: config.max_backoff,
+        };
+        let writing = Task::spawn(writer.run());
+        Self { servers, status, outbox, max_message_bytes: config.max_message_bytes, writing }
+    }
+
+    /// Queues a message for subscribers. `make` gets its number and, for a heartbeat, the counters.
+    pub(crate) async fn publish(
+        &self,
+        from: &Node,
+        route: Route,
+        mut message: Message,
+        bytes: usize,
+        make: impl FnOnce(Option<Stamp>, &[Stamp]) -> Vec<u8>,
+    ) -> Result<()> {
+        self.check_size(bytes)?;
+        let bytes = bytes + OVERHEAD;
+        let from = from.clone();
+        self.outbox
+            .push(bytes, move |numbering| {
+                let stamp = route.numbered.and_then(|channel| numbering.stamp(&from.id, channel, &mut message));
+                let payload = make(stamp, &counters(numbering, &from, &message));
+                route.post(from, bytes, payload)
+            })
+            .await
+    }
+
+    /// Queues something that has no number, such as an answer.
+    pub(crate) async fn send(&self, from: &Node, route: Route, payload: Vec<u8>) -> Result<()> {
+        self.check_size(payload.len())?;
+        let bytes = payload.len() + OVERHEAD;
+        let from = from.clone();
+        self.outbox.push(bytes, move |_| route.post(from, bytes, payload)).await
+    }
+
+    /// # Errors
+    /// `TooLarge`.
+    pub(crate) fn check_size(&self, bytes: usize) -> Result<()> {
+        if bytes <= self.max_message_bytes {
+            return Ok(());
+        }
+        let context = format!("{bytes} bytes, allowed are {}", self.max_message_bytes);
+        Err(Error::new(ErrorKind::TooLarge, context))
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        let (_, queued_messages, queued_bytes) = self.outbox.status();
+        let (connected, reconnects) = (self.status.is_connected(), self.status.reconnects());
+        Health { connected, queued_messages, queued_bytes, reconnects }
+    }
+
+    /// Writes what is queued, for a while, and ends.
+    pub(crate) async fn close(&self) {
+        self.outbox.close();
+        let _ = timeout(LAST_WORDS, self.writing.ended()).await;
+        self.writing.stop().await;
+        self.servers.close();
+    }
+}
+
+/// The counters that a heartbeat tells.
+fn counters(numbering: &Numbering, from: &Node, message: &Message) -> Vec<Stamp> {
+    match message {
+        Message::Heartbeat(heartbeat) if heartbeat.counters.is_empty() => numbering.counters(&from.id).to_vec(),
+        Message::Heartbeat(heartbeat) => heartbeat.counters.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// Which channel a message takes, and as what it is numbered there.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    pub(crate) sharded: bool,
+    pub(crate) channel: Bytes,
+    pub(crate) numbered: Option<Channel>,
+}
+
+impl Route {
+    fn post(self, from: Node, bytes: usize, payload: Vec<u8>) -> Post {
+        let slot = self.sharded.then(|| slot_of(&self.channel));
+        Post { from, slot, bytes, verb: Verb::Publish { sharded: self.sharded, channel: self.channel, payload } }
+    }
+}
+
+/// Counts what the server refused.
+#[derive(Debug)]
+pub(crate) struct Accounts<S, K>(pub(crate) Arc<Seats<S, K>>);
+
+impl<S, K> Clerk for Accounts<S, K>
+where
+    S: AsRef<Member> + fmt::Debug + Send + Sync + 'static,
+    K: Copy + Eq + Hash + fmt::Debug + Send + Sync + 'static,
+{
+    fn allowance(&self) -> Pin<Box<dyn Future<Output = usize> + Send + '_>> {
+        Box::pin(std::future::ready(usize::MAX))
+    }
+
+    fn written(&self, post: Post, _: Reply) -> usize {
+        post.bytes
+    }
+
+    fn refused(&self, post: Post, reason: &str) -> usize {
+        count_refused(&self.0, &post, reason);
+        post.bytes
+    }
+}
+
+/// Notes that the server does not take a message.
+pub(crate) fn count_refused<S: AsRef<Member>, K: Copy + Eq + Hash>(seats: &Seats<S, K>, post: &Post, reason: &str) {
+    tracing::warn!(node = %post.from.id, error = reason, "the server refuses a message");
+    if let Some(seat) = seats.get(&post.from) {
+        seat.as_ref().as_ref().counters.publish_errors.increment();
+    }
+}

@@ -1,0 +1,237 @@
+//! Sessions, and replay of what is still in the stream.
+
+use std::{collections::HashMap, time::Duration};
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
+use redis::Value;
+use trunkline_core::{
+    Error, ErrorKind, Namespace, NodeId, Offset, Payload, Result, Room, SessionId, SocketId,
+    codec::{Body, Kind, MsgPackReader, Reader, Writer, opts, set},
+    field,
+    message::{Message, Session},
+    payload::{Fault, Rules, Scan, Sink as _, msgpack},
+    transport::Missed,
+};
+
+use super::entry::{Entry, EntryId};
+use crate::{
+    connection::Control,
+    topology::{Servers, slot_of},
+};
+
+/// Entries that are read at a time.
+const PAGE: usize = 1_000;
+
+// --- sessions ---
+
+/// Keeps a session under its key.
+pub(super) async fn persist(
+    servers: &Servers,
+    key: &[u8],
+    namespace: &Namespace,
+    session: &Session,
+    ttl: Duration,
+) -> Result<()> {
+    let value = BASE64.encode(encode_session(namespace, session)?);
+    let milliseconds = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+    let mut command = redis::cmd("SET");
+    command.arg(key).arg(value).arg("PX").arg(milliseconds);
+    control(servers, key).await?.run::<()>(&command, servers.response_timeout()).await
+}
+
+/// Takes a session, once. One of another namespace stays where it is.
+pub(super) async fn take(servers: &Servers, key: &[u8], namespace: &Namespace) -> Result<Option<Session>> {
+    let control = control(servers, key).await?;
+    let limit = servers.response_timeout();
+    let found: Option<Vec<u8>> = control.run(redis::cmd("GET").arg(key), limit).await?;
+    let Some(found) = found else { return Ok(None) };
+    let (of, _) = decode_session(&found)?;
+    if of.is_some_and(|of| of != *namespace) {
+        return Ok(None);
+    }
+    let mut commands = redis::pipe();
+    commands.atomic().cmd("GET").arg(key).cmd("DEL").arg(key).ignore();
+    let (taken,): (Option<Vec<u8>>,) = control.run_all(&commands, limit).await?;
+    taken.map(|taken| decode_session(&taken).map(|(_, session)| session)).transpose()
+}
+
+async fn control(servers: &Servers, key: &[u8]) -> Result<Control> {
+    servers.control_of(&servers.place_of(slot_of(key))).await
+}
+
+/// `{sid, pid, rooms, data}` as Node.js keeps it, and behind it the namespace, which it does not know.
+fn encode_session(namespace: &Namespace, session: &Session) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut writer = msgpack::Writer::new(&mut out, Rules::MsgpackJs);
+    let written = writer.map(5, |fields| {
+        fields.field(field!("sid"));
+        fields.text(session.socket.as_str());
+        fields.field(field!("pid"));
+        fields.text(session.id.as_str());
+        fields.field(field!("rooms"));
+        opts::write_rooms(fields, &session.rooms);
+        fields.field(field!("data"));
+        let written = match &session.data {
+            Some(data) => fields.payload(data),
+            None => {
+                fields.map(0, |_| ());
+                Ok(())
+            }
+        };
+        fields.field(field!("nsp"));
+        fields.text(namespace.as_str());
+        written
+    });
+    written.map_err(|fault| fault.at("session data"))?;
+    Ok(out)
+}
+
+fn decode_session(text: &[u8]) -> Result<(Option<Namespace>, Session)> {
+    let bytes = BASE64.decode(text);
+    let bytes: Bytes =
+        bytes.map_err(|error| Error::new(ErrorKind::Malformed, "session: not base64").with_source(error))?.into();
+    let mut reader = MsgPackReader::new(&bytes);
+    let fields = SessionFields::read(&mut reader).map_err(|fault| fault.at("session"))?;
+    reader.end().map_err(|fault| fault.at("session"))?;
+    fields.into_session()
+}
+
+#[derive(Default)]
+struct SessionFields {
+    socket: Option<String>,
+    session: Option<String>,
+    rooms: Option<Vec<Room>>,
+    data: Option<Option<Payload>>,
+    namespace: Option<Namespace>,
+}
+
+impl SessionFields {
+    fn read<'a>(reader: &mut impl Reader<'a>) -> Scan<Self> {
+        let mut fields = Self::default();
+        let mut map = reader.begin_map()?;
+        while let Some(key) = reader.next_key(&mut map)? {
+            match &*key {
+                "sid" => set(&mut fields.socket, reader.text()?.into_owned())?,
+                "pid" => set(&mut fields.session, reader.text()?.into_owned())?,
+                "rooms" => set(&mut fields.rooms, opts::read_rooms(reader)?)?,
+                "data" => set(&mut fields.data, reader.optional(Reader::payload)?)?,
+                "nsp" => set(&mut fields.namespace, Namespace::new(&reader.text()?))?,
+                _ => reader.skip()?,
+            }
+        }
+        Ok(fields)
+    }
+
+    fn into_session(self) -> Result<(Option<Namespace>, Session)> {
+        let missing = |name: &'static str| move || Fault::Missing.at(name);
+        let session = Session {
+            id: SessionId::new(self.session.ok_or_else(missing("session.pid"))?)?,
+            socket: SocketId::new(self.socket.ok_or_else(missing("session.sid"))?)?,
+            rooms: self.rooms.unwrap_or_default(),
+            data: self.data.flatten(),
+        };
+        Ok((self.namespace, session))
+    }
+}
+
+// --- replay ---
+
+/// What was broadcast after `since` in a namespace to all or to any of `rooms`.
+///
+/// # Errors
+/// `HistoryLost` if the entry at `since` is gone: then so may others be.
+pub(super) async fn replay(
+    servers: &Servers,
+    stream: &Bytes,
+    namespace: &Namespace,
+    since: &Offset,
+    rooms: &[Room],
+) -> Result<Vec<Missed>> {
+    let control = control(servers, stream).await?;
+    let since = EntryId::of_offset(since)?;
+    let range = async |from: EntryId, to: &str| {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(stream.as_ref()).arg(from.to_string()).arg(to).arg("COUNT").arg(PAGE);
+        let answer: Value = control.run(&command, servers.response_timeout()).await?;
+        entries(answer).ok_or_else(|| Error::new(ErrorKind::Broker, "the answer to XRANGE was not understood"))
+    };
+    let at = range(since, &since.to_string()).await?;
+    let Some(at) = at.first() else {
+        let context = format!("the entry {since} is no longer in the stream");
+        return Err(Error::new(ErrorKind::HistoryLost, context));
+    };
+    // What is written while this reads is not missed: it is delivered as it comes.
+    let end = super::tail::state_of(servers, stream).await?.last;
+    let mut replay = Replay { namespace, rooms, seen: HashMap::new(), missed: Vec::new() };
+    replay.is_repeat(at);
+    let mut from = since.next();
+    while from <= end {
+        let page = range(from, &end.to_string()).await?;
+        let Some(last) = page.last() else { break };
+        from = last.id.next();
+        page.iter().for_each(|entry| replay.take(entry));
+    }
+    Ok(replay.missed)
+}
+
+/// `[[id, [name, value, …]], …]`
+fn entries(answer: Value) -> Option<Vec<Entry>> {
+    let Value::Array(rows) = answer else { return None };
+    rows.into_iter().map(entry).collect()
+}
+
+fn entry(row: Value) -> Option<Entry> {
+    let Value::Array(row) = row else { return None };
+    let mut row = row.into_iter();
+    let (Some(Value::BulkString(id)), Some(Value::Array(fields))) = (row.next(), row.next()) else { return None };
+    let mut texts = fields.into_iter().map_while(|field| match field {
+        Value::BulkString(text) => Some(Bytes::from(text)),
+        _ => None,
+    });
+    let mut pairs = Vec::new();
+    while let (Some(name), Some(value)) = (texts.next(), texts.next()) {
+        pairs.push((name, value));
+    }
+    Some(Entry::new(EntryId::parse(&id)?, pairs.into_iter()))
+}
+
+struct Replay<'a> {
+    namespace: &'a Namespace,
+    rooms: &'a [Room],
+    /// The last number of each sender: what was written again after a connection broke is in the stream twice.
+    seen: HashMap<NodeId, u64>,
+    missed: Vec<Missed>,
+}
+
+impl Replay<'_> {
+    fn take(&mut self, entry: &Entry) {
+        if entry.namespace.as_deref() != Some(self.namespace.as_str().as_bytes()) || self.is_repeat(entry) {
+            return;
+        }
+        if let Some(missed) = self.missed_by(entry) {
+            self.missed.push(missed);
+        }
+    }
+
+    fn is_repeat(&mut self, entry: &Entry) -> bool {
+        let (Some(from), Some(stamp)) = (&entry.from, entry.stamp) else { return false };
+        let last = self.seen.entry(from.clone()).or_default();
+        let is_repeat = stamp.number <= *last;
+        *last = stamp.number.max(*last);
+        is_repeat
+    }
+
+    /// Volatile and acknowledged broadcasts are not replayed, though Node.js does.
+    fn missed_by(&self, entry: &Entry) -> Option<Missed> {
+        if entry.kind().ok()? != Kind::Broadcast {
+            return None;
+        }
+        let body = entry.body(Kind::Broadcast, &entry.data().ok()?).ok()?;
+        let Body::Message(Message::Broadcast { request: None, target, payload }) = body else { return None };
+        if target.flags.is_volatile() || !target.matches(self.rooms) {
+            return None;
+        }
+        Some(Missed { payload, offset: entry.id.to_offset()? })
+    }
+}
