@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_postgres::types::{ToSql, Type};
 use trunkline_core::{
-    Error, ErrorKind, Message, Node, Offset, Result, Room, Session, SessionId, SocketInfo,
-    codec::{self, Body, JsonReader, MsgPackReader, sockets},
-    payload::{ByteString, Rules, msgpack},
+    Error, ErrorKind, Message, Node, Offset, Result, Room, Session, SessionId,
+    codec::{self, Body},
+    session,
     transport::{History, Missed, Restored},
 };
 
@@ -63,7 +63,7 @@ impl History for Tables {
         );
         let channel = self.channel(node)?;
         let ttl = self.config.session_ttl.as_millis() as f64;
-        let (id, payload) = (session.id.clone(), encode(session)?);
+        let (id, payload) = (session.id.clone(), session::encode(session)?);
         let query = async |lent: Arc<Lent>| {
             let values: [(&(dyn ToSql + Sync), Type); 4] =
                 [(&&*channel, Type::TEXT), (&id.as_str(), Type::TEXT), (&ttl, Type::FLOAT8), (&payload, Type::BYTEA)];
@@ -76,7 +76,7 @@ impl History for Tables {
     async fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {
         number(since)?;
         let Some(payload) = self.take(node, id).await? else { return Ok(None) };
-        let session = decode(id, &payload)?;
+        let session = session::decode(id, &payload)?;
         let missed = self.replay(node, since, &session.rooms).await?;
         Ok(Some(Restored { session, missed }))
     }
@@ -114,25 +114,4 @@ fn number(offset: &Offset) -> Result<i64> {
     let text = offset.as_str();
     let number = text.parse().ok().filter(|number: &i64| *number >= 0 && number.to_string() == text);
     number.ok_or_else(|| Error::new(ErrorKind::Malformed, format!("{offset:?} is no offset of this history")))
-}
-
-/// A session is stored as the description of its socket; its id is the key.
-fn encode(session: Session) -> Result<Vec<u8>> {
-    let Session { socket, rooms, data, .. } = session;
-    let socket = SocketInfo { id: socket, node: None, rooms, handshake: None, data };
-    let mut payload = Vec::new();
-    sockets::write(&mut msgpack::Writer::new(&mut payload, Rules::MsgpackJs), &socket)
-        .map_err(|fault| fault.at("session"))?;
-    Ok(payload)
-}
-
-fn decode(id: &SessionId, payload: &Bytes) -> Result<Session> {
-    let SocketInfo { id: socket, rooms, data, .. } = if payload.first() == Some(&b'{') {
-        let text = ByteString::try_from(payload.clone());
-        let text = text.map_err(|_| Error::new(ErrorKind::Malformed, "session: not UTF-8"))?;
-        sockets::read(&mut JsonReader::new(&text))?
-    } else {
-        sockets::read(&mut MsgPackReader::new(payload))?
-    };
-    Ok(Session { id: id.clone(), socket, rooms, data })
 }

@@ -29,6 +29,8 @@ pub(crate) struct Lane {
     has_history: bool,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+    /// Joins among them: nobody knows yet which rooms will be wanted behind them.
+    waiting_joins: usize,
     /// What the nodes get next, per node.
     ready: Vec<Vec<Delivery>>,
     /// The number of every node's last answer.
@@ -38,9 +40,15 @@ pub(crate) struct Lane {
 
 #[derive(Debug)]
 enum Waiting {
-    Message(Arrived),
+    Message {
+        arrived: Arrived,
+        is_join: bool,
+    },
     /// Of a row that is being fetched.
-    Row(Option<i64>),
+    Row {
+        offset: Option<i64>,
+        is_join: bool,
+    },
     Tell(Delivery),
 }
 
@@ -70,6 +78,7 @@ impl Lane {
             has_history,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            waiting_joins: 0,
             answers: HashMap::new(),
             hears_foreigners: false,
         }
@@ -87,23 +96,30 @@ impl Lane {
 
     /// Takes a message in.
     pub(crate) fn message(&mut self, arrived: Arrived) {
-        self.queue(Waiting::Message(arrived));
+        if self.waiting.is_empty() {
+            return self.pass(&arrived);
+        }
+        let is_join = codec::peek(&arrived.bytes).is_none_or(|header| header.kind == Kind::Join);
+        self.wait(Waiting::Message { arrived, is_join });
     }
 
     /// Takes in something that every node is told in its place.
     pub(crate) fn tell(&mut self, delivery: Delivery) {
-        self.queue(Waiting::Tell(delivery));
+        if self.waiting.is_empty() {
+            return self.pass_on(&delivery);
+        }
+        self.wait(Waiting::Tell(delivery));
     }
 
     /// Takes the notification of a row in. Returns what to fetch, if somebody here wants it.
     pub(crate) fn pointer(&mut self, id: i64, pointer: &Pointer) -> Option<Fetch> {
         let offset = pointer.offset();
         if self.row.iter().any(|taken| self.wants(taken, pointer)) {
-            self.waiting.push_back(Waiting::Row(offset));
+            self.wait(Waiting::Row { offset, is_join: pointer.kind() == Some(Kind::Join) });
             return Some(offset.filter(|_| self.has_history).map_or(Fetch::Attachment(id), Fetch::Stored));
         }
         if let Some(from) = pointer.from() {
-            self.queue(Waiting::Tell(Delivery::Skipped { from, stamp: pointer.stamp() }));
+            self.tell(Delivery::Skipped { from, stamp: pointer.stamp() });
         }
         None
     }
@@ -112,20 +128,24 @@ impl Lane {
         if pointer.from().as_ref() == Some(&taken.node.id) {
             return self.has_history && pointer.kind() == Some(Kind::Broadcast);
         }
-        pointer.room().is_none_or(|room| taken.wants(room))
+        pointer.room().is_none_or(|room| self.waiting_joins > 0 || taken.wants(room))
     }
 
     /// The row that was waited for first is here; `None` if it does not exist.
     pub(crate) fn fetched(&mut self, bytes: Option<Bytes>) {
-        let Some(Waiting::Row(offset)) = self.waiting.pop_front() else { return };
+        let Some(Waiting::Row { offset, .. }) = self.next(|_| true) else { return };
         match bytes {
             Some(bytes) => self.pass(&Arrived { bytes, offset }),
             // If it was numbered, a hole is noticed with the next message of its sender.
             None => self.row.iter().for_each(|taken| taken.counters.malformed.increment()),
         }
-        while let Some(waiting) = self.waiting.pop_front_if(|waiting| !matches!(waiting, Waiting::Row(_))) {
-            self.waiting_bytes -= waiting.weight();
-            self.advance(waiting);
+        while let Some(waiting) = self.next(|waiting| !matches!(waiting, Waiting::Row { .. })) {
+            match waiting {
+                Waiting::Message { arrived, .. } => self.pass(&arrived),
+                Waiting::Tell(delivery) => self.pass_on(&delivery),
+                // Left where it is until it is fetched.
+                Waiting::Row { .. } => {}
+            }
         }
     }
 
@@ -148,30 +168,25 @@ impl Lane {
         }
     }
 
-    fn queue(&mut self, waiting: Waiting) {
-        if self.waiting.is_empty() {
-            self.advance(waiting);
-        } else {
-            self.waiting_bytes += waiting.weight();
-            self.waiting.push_back(waiting);
-        }
+    fn wait(&mut self, waiting: Waiting) {
+        self.waiting_bytes += waiting.weight();
+        self.waiting_joins += usize::from(waiting.is_join());
+        self.waiting.push_back(waiting);
     }
 
-    fn advance(&mut self, waiting: Waiting) {
-        match waiting {
-            Waiting::Message(arrived) => self.pass(&arrived),
-            Waiting::Tell(delivery) => {
-                for (taken, ready) in self.row.iter().zip(&mut self.ready) {
-                    match &delivery {
-                        Delivery::Skipped { from, .. } if *from == taken.node.id => {
-                            taken.counters.own_echoes.increment()
-                        }
-                        delivery => ready.push(delivery.clone()),
-                    }
-                }
+    fn next(&mut self, is_next: impl FnOnce(&mut Waiting) -> bool) -> Option<Waiting> {
+        let waiting = self.waiting.pop_front_if(is_next)?;
+        self.waiting_bytes -= waiting.weight();
+        self.waiting_joins -= usize::from(waiting.is_join());
+        Some(waiting)
+    }
+
+    fn pass_on(&mut self, delivery: &Delivery) {
+        for (taken, ready) in self.row.iter().zip(&mut self.ready) {
+            match delivery {
+                Delivery::Skipped { from, .. } if *from == taken.node.id => taken.counters.own_echoes.increment(),
+                delivery => ready.push(delivery.clone()),
             }
-            // Only `fetched` ends its wait.
-            Waiting::Row(_) => {}
         }
     }
 
@@ -225,10 +240,14 @@ impl Waiting {
     fn weight(&self) -> usize {
         const FIXED: usize = 64;
         match self {
-            Self::Message(arrived) => FIXED + arrived.bytes.len(),
-            Self::Row(_) => 0,
+            Self::Message { arrived, .. } => FIXED + arrived.bytes.len(),
+            Self::Row { .. } => 0,
             Self::Tell(_) => FIXED,
         }
+    }
+
+    fn is_join(&self) -> bool {
+        matches!(self, Self::Message { is_join: true, .. } | Self::Row { is_join: true, .. })
     }
 }
 

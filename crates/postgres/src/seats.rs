@@ -24,39 +24,25 @@ use crate::channel;
 pub(crate) struct Taken {
     pub(crate) node: Node,
     pub(crate) intake: Intake,
-    wanted: Arc<Awaited>,
+    wanted: Arc<dyn Wanted>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) inbox: Arc<InboxSender>,
     /// What was stored up to here happened before the node was there.
     since: AtomicI64,
 }
 
-/// What is wanted once everything in the inbox is applied.
-#[derive(Debug)]
-struct Awaited {
-    wanted: Arc<dyn Wanted>,
-    inbox: Arc<InboxSender>,
-}
-
-impl Wanted for Awaited {
-    fn wants(&self, room: &Room) -> bool {
-        self.inbox.wants(&*self.wanted, room)
-    }
-}
-
 impl Taken {
-    fn new(mut seat: Seat) -> (Self, Inbox) {
+    fn new(seat: Seat) -> (Self, Inbox) {
         let (inbox, receiver) = inbox(seat.limits, Arc::clone(&seat.counters));
         let inbox = Arc::new(inbox);
-        let wanted = Arc::new(Awaited { wanted: seat.wanted, inbox: Arc::clone(&inbox) });
-        seat.wanted = Arc::<Awaited>::clone(&wanted);
-        let intake = Intake::new(&seat);
-        let Seat { node, counters, .. } = seat;
+        let intake = Intake::in_front_of(&inbox, &seat);
+        let Seat { node, wanted, counters, .. } = seat;
         (Self { node, intake, wanted, counters, inbox, since: AtomicI64::new(0) }, receiver)
     }
 
+    /// Whether a message for the room is wanted once everything in the inbox is applied.
     pub(crate) fn wants(&self, room: &Room) -> bool {
-        self.wanted.wants(room)
+        self.inbox.wants(&*self.wanted, room)
     }
 
     /// Whether a stored message happened since the node is there.

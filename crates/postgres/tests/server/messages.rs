@@ -2,7 +2,7 @@
 
 use trunkline_brokers::Postgres as Server;
 use trunkline_conformance::kit::Failure;
-use trunkline_core::{Adapter, Emitter, Event, Payload, Target};
+use trunkline_core::{Adapter, Emitter, Event, Payload, Room, Target};
 
 use crate::support::{PATIENCE, cluster, config, expect_numbers, numbered, server, until};
 
@@ -114,6 +114,21 @@ async fn a_message_for_a_room_without_members_is_not_fetched() -> Result<(), Fai
     let counters = b.counters();
     assert_eq!((counters.unwanted, counters.malformed, counters.missed), (1, 0, 0));
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_for_a_room_that_is_about_to_be_joined_is_fetched() -> Result<(), Failure> {
+    let cluster = shared("").await;
+    let [a, b] = cluster.nodes().await?;
+    let socket = b.socket(["r"]).await?;
+    for round in 0..50 {
+        let room = Room::from(format!("new {round}"));
+        // While the first row is fetched, the join waits behind it, and nobody is in the room yet.
+        a.broadcast(Target::room("r"), numbered(2 * round, 20_000)).await?;
+        a.sockets_join(Target::room("r"), vec![room.clone()]).await?;
+        a.broadcast(Target::room(room), numbered(2 * round + 1, 20_000)).await?;
+    }
+    expect_numbers(&socket, 100).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
