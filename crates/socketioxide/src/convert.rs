@@ -68,15 +68,8 @@ pub(crate) fn acknowledged(value: Value) -> Option<Payload> {
 
 /// What a client's acknowledgement would look like that has this argument.
 pub(crate) fn acknowledgement(argument: Option<&Payload>, encoding: Encoding) -> Result<Value> {
-    let list = argument.map_or_else(|| Ok(empty(encoding)), list)?;
+    let list = argument.map_or_else(|| Ok(Payload::from_trusted_json("[]", Vec::new())), list)?;
     to_value(&list, encoding)
-}
-
-fn empty(encoding: Encoding) -> Payload {
-    match encoding {
-        Encoding::Json => Payload::from_trusted_json("[]", Vec::new()),
-        Encoding::MsgPack => Payload::from_trusted_json("[]", Vec::new()),
-    }
 }
 
 /// A list with one element.
