@@ -17,7 +17,6 @@ const SCHEMES: &[(&str, Kind)] = &[
     ("redis", Kind::Plain),
     ("rediss", Kind::Tls),
     ("redis+unix", Kind::Socket),
-    ("unix", Kind::Socket),
     ("valkey", Kind::Plain),
     ("valkeys", Kind::Tls),
 ];
@@ -55,7 +54,7 @@ impl Config {
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
         let (scheme, rest) = address.split_once("://").ok_or_else(|| refuse(url, "there is no ://"))?;
         let kind = SCHEMES.iter().find(|(name, _)| *name == scheme).map(|(_, kind)| *kind);
-        let kind = kind.ok_or_else(|| refuse(url, "the scheme is none of redis, rediss, redis+unix"))?;
+        let kind = kind.ok_or_else(|| refuse(url, "the scheme is none of redis, rediss, redis+unix, valkey, valkeys"))?;
         let mut query = Query::parse(query);
         let mut server = match kind {
             Kind::Socket => socket(rest, &mut query).map_err(|why| refuse(url, &why))?,

@@ -8,6 +8,7 @@ pub(crate) enum Scheme {
     Memory,
     Nats,
     Postgres,
+    Redis,
 }
 
 /// What picks a backend, which feature compiles it in, and whether it did.
@@ -30,6 +31,11 @@ const SCHEMES: &[Entry] = &[
     entry!("tls", Nats, "nats"),
     entry!("postgres", Postgres, "postgres"),
     entry!("postgresql", Postgres, "postgres"),
+    entry!("redis", Redis, "redis"),
+    entry!("rediss", Redis, "redis"),
+    entry!("redis+unix", Redis, "redis"),
+    entry!("valkey", Redis, "redis"),
+    entry!("valkeys", Redis, "redis"),
 ];
 
 impl Scheme {

@@ -56,3 +56,12 @@ async fn a_scheme_whose_feature_is_off_names_the_feature() {
     assert!(error.contains("\"postgres\"") && error.contains("feature") && error.contains("memory"), "{error}");
     assert!(!error.contains("s3cret"), "{error}");
 }
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn every_scheme_of_redis_leads_to_its_parameters() {
+    for url in ["redis://h", "rediss://h", "redis+unix:///socket", "valkey://h", "valkeys://h"] {
+        let error = refusal(&format!("{url}?mode=none")).await;
+        assert!(error.contains("pubsub, sharded, streams"), "{error}");
+    }
+}
