@@ -1,10 +1,4 @@
 #![doc = include_str!("../README.md")]
-#![allow(
-    dead_code,
-    clippy::needless_pass_by_value,
-    clippy::manual_let_else,
-    reason = "the streams and sharded transports are being written on these pieces"
-)]
 
 mod census;
 mod classic;

@@ -1,6 +1,8 @@
-//! The conformance suite, on a private Redis server or the one in `TRUNKLINE_REDIS_URL`.
+//! The conformance suite: on a single server (a private one, or that in `TRUNKLINE_REDIS_URL`), on a Redis Cluster, through a Sentinel, and
+//! over TLS with a client certificate and a password.
 
-use trunkline_brokers::Redis;
+use tokio::sync::OnceCell;
+use trunkline_brokers::{ClientCertificate, Redis, RedisCluster, RedisSentinel};
 use trunkline_conformance::{Setup, suite};
 use trunkline_core::{Backend, Capabilities, Error, ErrorKind, Membership, Result};
 use trunkline_redis::{Config, Mode};
@@ -17,19 +19,56 @@ async fn backend(url: &str, cluster: String, parameters: &str) -> Result<Backend
     trunkline_redis::connect(config).await
 }
 
-/// On the server that all tests share.
-async fn shared(cluster: String, parameters: &str) -> Result<Backend> {
-    let url = Redis::shared().await.map_err(|error| Error::new(ErrorKind::Disconnected, error.to_string()))?;
-    backend(&url, cluster, parameters).await
+/// What serves the tests of a suite.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Single,
+    Cluster,
+    Sentinel,
+    Tls,
 }
 
-fn plain(parameters: &'static str) -> Setup {
-    Setup::new(move |cluster| shared(cluster, parameters))
+impl Place {
+    /// Where it is. Started once.
+    async fn url(self) -> trunkline_brokers::Result<String> {
+        static CLUSTER: OnceCell<RedisCluster> = OnceCell::const_new();
+        static SENTINEL: OnceCell<RedisSentinel> = OnceCell::const_new();
+        static TLS: OnceCell<Redis> = OnceCell::const_new();
+        Ok(match self {
+            Self::Single => Redis::shared().await?,
+            Self::Cluster => format!("{}?cluster=on", CLUSTER.get_or_try_init(RedisCluster::start).await?.url()),
+            Self::Sentinel => {
+                let sentinel = SENTINEL.get_or_try_init(RedisSentinel::start).await?;
+                format!("{}?sentinel={}", sentinel.url(), sentinel.service())
+            }
+            Self::Tls => {
+                let options = Redis::options().user("app", "s3cret").tls(ClientCertificate::Required);
+                let server = TLS.get_or_try_init(|| options.start()).await?;
+                let paths = server.certificates().map(|all| (all.authority(), all.client(), all.client_key()));
+                let (ca, certificate, key) = paths.unwrap_or_default();
+                let (ca, certificate, key) = (ca.display(), certificate.display(), key.display());
+                format!("{}?tls_ca={ca}&tls_cert={certificate}&tls_key={key}", server.url())
+            }
+        })
+    }
+
+    async fn connect(self, cluster: String, parameters: &str) -> Result<Backend> {
+        let url = self.url().await.map_err(|error| Error::new(ErrorKind::Disconnected, error.to_string()))?;
+        backend(&url, cluster, parameters).await
+    }
 }
 
-fn streams(parameters: &'static str) -> Setup {
-    plain(parameters).limited_history(|cluster| shared(cluster, "mode=streams&max_len=1000&session_ttl=1s"))
+fn plain(place: Place, parameters: &'static str) -> Setup {
+    Setup::new(move |cluster| place.connect(cluster, parameters))
 }
+
+fn streams(place: Place, parameters: &'static str) -> Setup {
+    let limited = move |cluster| place.connect(cluster, "mode=streams&max_len=1000&session_ttl=1s");
+    plain(place, parameters).limited_history(limited)
+}
+
+/// The same transport in another place: a tenth of the messages will do.
+const TENTH: usize = 10;
 
 const LIMIT: usize = 16 << 20;
 
@@ -50,6 +89,14 @@ const CLASSIC: Capabilities = Capabilities {
 const STREAMS: Capabilities =
     Capabilities { acknowledged_in_order: false, all_rooms_request: false, history: true, ..CLASSIC };
 
-suite! { pubsub, plain("mode=pubsub"), capabilities = CLASSIC, skipped = 19 }
+suite! { pubsub, plain(Place::Single, "mode=pubsub"), capabilities = CLASSIC, skipped = 19 }
 
-suite! { streams_, streams("mode=streams"), capabilities = STREAMS, skipped = 2 }
+suite! { pubsub_cluster, plain(Place::Cluster, "").scaled_down_by(TENTH), capabilities = CLASSIC, skipped = 19 }
+
+suite! { pubsub_tls, plain(Place::Tls, "specific_response_channel=on").scaled_down_by(TENTH), capabilities = CLASSIC, skipped = 19 }
+
+suite! { streams_single, streams(Place::Single, "mode=streams"), capabilities = STREAMS, skipped = 2 }
+
+suite! { streams_cluster, streams(Place::Cluster, "mode=streams&streams=3").scaled_down_by(TENTH), capabilities = STREAMS, skipped = 2 }
+
+suite! { streams_sentinel, streams(Place::Sentinel, "mode=streams&sharded_pubsub=on").scaled_down_by(TENTH), capabilities = STREAMS, skipped = 2 }
