@@ -32,6 +32,6 @@ doc:
 bench *ARGS:
     cargo bench --workspace {{ARGS}}
 
-# Many seeds of the simulated network; a failing seed is printed and can be run alone
-simulate *ARGS:
-    cargo test --release -p trunkline-core --test simulation -- --ignored --nocapture {{ARGS}}
+# The simulated network: 10,000 seeds, or e.g. `just simulate 500000 1000000` (so many, from that one on); says how to repeat a failing one
+simulate seeds="10000" first="0":
+    TRUNKLINE_SEEDS={{seeds}} TRUNKLINE_FIRST_SEED={{first}} cargo test --release -p trunkline-core --test simulation all_promises -- --nocapture

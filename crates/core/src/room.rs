@@ -43,12 +43,12 @@ impl Room {
         }
     }
 
-    /// The room as text: its name, or the number as JavaScript prints it (`42`, `1.5`). Channel names are built from this.
+    /// The room as text: its name, or the number as JavaScript prints it (`42`, `1.5`, `1e+21`). Channel names are built from this.
     #[must_use]
     pub fn to_text(&self) -> SmolStr {
         match self {
             Self::Text(name) => name.clone(),
-            Self::Number(number) => SmolStr::from(number.to_string()),
+            Self::Number(number) => SmolStr::new(ryu_js::Buffer::new().format_finite(number.0)),
         }
     }
 }
@@ -168,7 +168,7 @@ impl Hash for RoomNumber {
 
 impl fmt::Display for RoomNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
+        f.write_str(ryu_js::Buffer::new().format_finite(self.0))
     }
 }
 
@@ -186,6 +186,27 @@ mod tests {
     fn a_number_and_its_text_are_different_rooms() {
         assert_ne!(Room::from(42), Room::from("42"));
         assert_eq!(Room::from(42).to_text(), "42");
+    }
+
+    #[test]
+    fn a_number_room_is_named_as_javascript_prints_the_number() {
+        for (number, text) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (-42.0, "-42"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (1e-6, "0.000001"),
+            (1.5e-7, "1.5e-7"),
+            (2_f64.powi(53), "9007199254740992"),
+            (2_f64.powi(63), "9223372036854776000"),
+            (1e20, "100000000000000000000"),
+            (1e21, "1e+21"),
+            (-1.25e300, "-1.25e+300"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (5e-324, "5e-324"),
+        ] {
+            assert_eq!(Room::number(number).unwrap().to_text(), text);
+        }
     }
 
     #[test]

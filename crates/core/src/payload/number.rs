@@ -1,7 +1,5 @@
 //! Numbers between JSON, MessagePack and JavaScript.
 
-use std::io::Write;
-
 /// A number as the two encodings can hold it. Integers beyond 2^53 stay exact, which JavaScript cannot do but our nodes can.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
@@ -111,16 +109,7 @@ fn write_digits(out: &mut Vec<u8>, mut value: u64) {
 
 /// Prints a finite float as JavaScript does: an exponent below 1e-6 and from 1e21 on, with its sign.
 fn write_float(out: &mut Vec<u8>, value: f64) {
-    let size = value.abs();
-    let plain = size == 0.0 || (1e-6..1e21).contains(&size);
-    let start = out.len();
-    let written = if plain { write!(out, "{value}") } else { write!(out, "{value:e}") };
-    debug_assert!(written.is_ok(), "writing to a Vec cannot fail");
-    if size >= 1e21
-        && let Some(at) = out[start..].iter().position(|&byte| byte == b'e')
-    {
-        out.insert(start + at + 1, b'+');
-    }
+    out.extend_from_slice(ryu_js::Buffer::new().format_finite(value).as_bytes());
 }
 
 #[cfg(test)]

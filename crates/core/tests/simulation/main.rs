@@ -1,4 +1,9 @@
-//! The simulated network.
+//! The simulated network: N engines with latency, loss, duplication, reorder, partitions, crashes, pauses, lost connections and clock skew.
+//! Everything follows from a seed; the promises ([`checks::Check`]) are checked at every step.
+//!
+//! `just simulate` tries many seeds. A seed that fails is cut down to a trace that a person can read, and printed with the command that
+//! repeats it. Environment: `TRUNKLINE_SEED` runs one seed, `TRUNKLINE_SEEDS` so many, `TRUNKLINE_FIRST_SEED` from that one on,
+//! `TRUNKLINE_LINES` shows so many lines of a trace.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
@@ -11,92 +16,46 @@ mod network;
 mod peer;
 mod queue;
 mod scenario;
+mod seeds;
 mod shrink;
 mod steps;
 mod tamper;
 mod trace;
 mod world;
 
-use std::{
-    collections::BTreeMap,
-    ops::Range,
-    sync::atomic::{AtomicU64, Ordering},
-    thread,
-    time::Instant,
-};
+use std::collections::HashSet;
 
 use crate::{
     checks::Check,
-    scenario::Scenario,
-    shrink::{Failure, run, shrink},
+    scenario::{Act, Scenario},
+    seeds::number,
+    shrink::{run, shrink},
     tamper::{Fault, Tamper},
     trace::Trace,
     world::World,
 };
 
-/// Seeds of the ordinary suite.
+/// Seeds of the ordinary suite; `just simulate` tries more.
 const SEEDS: u64 = 200;
 
 #[test]
 fn all_promises_hold_for_all_seeds() {
     if let Some(seed) = number("TRUNKLINE_SEED") {
-        return check(seed..seed + 1);
+        return seeds::check(seed..seed + 1);
     }
     let first = number("TRUNKLINE_FIRST_SEED").unwrap_or(0);
-    check(first..first + number("TRUNKLINE_SEEDS").unwrap_or(SEEDS));
+    seeds::check(first..first + number("TRUNKLINE_SEEDS").unwrap_or(SEEDS));
 }
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
-}
-
-/// Runs the seeds on all cores.
-fn check(seeds: Range<u64>) {
-    let start = Instant::now();
-    let next = AtomicU64::new(seeds.start);
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let results: Vec<_> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(|| work(&next, seeds.end))).collect();
-        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
-    });
-    let steps: u64 = results.iter().map(|(steps, _)| steps).sum();
-    let failed: BTreeMap<_, _> = results.into_iter().flat_map(|(_, failed)| failed).collect();
-    let (runs, seconds) = (seeds.end - seeds.start, start.elapsed().as_secs_f64());
-    println!(
-        "{runs} seeds, {steps} engine steps in {seconds:.1} s: {:.0} seeds and {:.0} steps a second on {cores} cores",
-        runs as f64 / seconds,
-        steps as f64 / seconds
-    );
-    if let Some((seed, check)) = failed.iter().next() {
-        let scenario = Scenario::from_seed(*seed);
-        let failure: Failure = shrink(&scenario, None, *check);
-        panic!("{} of {runs} seeds failed: {failed:?}\n{failure}", failed.len());
-    }
-}
-
-/// Takes seeds until there are none left. Returns the steps and what failed.
-fn work(next: &AtomicU64, end: u64) -> (u64, Vec<(u64, Check)>) {
-    let (mut steps, mut failed) = (0, Vec::new());
-    loop {
-        let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= end {
-            return (steps, failed);
-        }
-        match run(&Scenario::from_seed(seed), None) {
-            Ok(report) => steps += report.steps,
-            Err(violation) => failed.push((seed, violation.check)),
-        }
-    }
-}
-
-/// For each promise there is an engine that breaks it, and the check for that promise notices.
+/// For each promise there are engines that break it, and the check for that promise notices.
 #[test]
 fn every_broken_promise_is_noticed() {
-    for (fault, check) in [
+    let broken = [
         (Fault::ServesTwice, Check::AtMostOnce),
         (Fault::ServesLate, Check::Order),
         (Fault::IgnoresNumbers, Check::Gaps),
         (Fault::SeesHoles, Check::Gaps),
+        (Fault::GivesUp, Check::Deadline),
         (Fault::Oversleeps, Check::Sleep),
         (Fault::ActsEarly, Check::Sleep),
         (Fault::GuessesAnswers, Check::Premature),
@@ -107,9 +66,36 @@ fn every_broken_promise_is_noticed() {
         (Fault::IgnoresLeaves, Check::Presence),
         (Fault::Impatient, Check::Presence),
         (Fault::Patient, Check::Silence),
-    ] {
+        (Fault::Mute, Check::Heartbeats),
+        (Fault::IgnoresOne, Check::Convergence),
+    ];
+    for (fault, check) in broken {
         let notices = |seed: &u64| run(&Scenario::from_seed(*seed), Some(fault)).is_err_and(|v| v.check == check);
         assert!((0..100).any(|seed| notices(&seed)), "{fault:?} is not noticed as {check:?}");
+    }
+    let checks: HashSet<_> = broken.into_iter().map(|(_, check)| check).collect();
+    assert_eq!(checks, HashSet::from(Check::ALL));
+}
+
+/// What can go wrong does, among the seeds of the ordinary suite.
+#[test]
+fn the_ordinary_seeds_meet_every_fault() {
+    let met = |what: fn(&Scenario) -> bool| (0..SEEDS).filter(|seed| what(&Scenario::from_seed(*seed))).count();
+    let befalls = |what: fn(&Act) -> bool| {
+        (0..SEEDS).filter(|seed| Scenario::from_seed(*seed).acts.iter().any(|(_, act)| what(act))).count()
+    };
+    for (fault, seeds) in [
+        ("latency", met(|scenario| scenario.faults.jitter > 0)),
+        ("loss", met(|scenario| scenario.faults.loss > 0)),
+        ("duplication", met(|scenario| scenario.faults.duplication > 0)),
+        ("reorder", met(|scenario| scenario.faults.reorder > 0)),
+        ("clock skew", met(|scenario| scenario.faults.drift)),
+        ("partitions", befalls(|act| matches!(act, Act::Partition { .. }))),
+        ("crashes", befalls(|act| matches!(act, Act::Crash { .. }))),
+        ("pauses", befalls(|act| matches!(act, Act::Freeze { .. }))),
+        ("lost connections", befalls(|act| matches!(act, Act::Cut { .. }))),
+    ] {
+        assert!(seeds >= 10, "{fault}: {seeds} seeds");
     }
 }
 

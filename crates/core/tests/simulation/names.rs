@@ -1,12 +1,14 @@
 //! Names of peers and requests, and back. A peer's place in the order in which peers came is part of its name.
 
+use std::fmt;
+
 use trunkline_core::{NodeId, Offset, RequestId};
 
 /// Peers of a run, at most: sets of them are bits of a number.
 pub(crate) const MAX_PEERS: usize = 64;
 
 /// A set of peers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Set(u64);
 
 impl Set {
@@ -30,6 +32,12 @@ impl Set {
 
     pub(crate) fn iter(self) -> impl Iterator<Item = usize> {
         (0..MAX_PEERS).filter(move |peer| self.contains(*peer))
+    }
+}
+
+impl fmt::Debug for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) const SECOND: Micros = 1_000_000;
 pub(crate) const CHANNELS: usize = 3;
 
 /// One run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Scenario {
     pub(crate) seed: u64,
     pub(crate) kind: Kind,
@@ -101,6 +101,30 @@ pub(crate) enum Act {
     ForeignLeave(usize),
     /// From a process that is no node.
     Emitter,
+}
+
+impl Act {
+    /// Whether there is one peer more after it.
+    pub(crate) fn adds_peer(self) -> bool {
+        matches!(self, Self::Join | Self::ForeignJoin)
+    }
+
+    /// Whom it concerns.
+    pub(crate) fn node_mut(&mut self) -> Option<&mut usize> {
+        match self {
+            Self::Leave(node)
+            | Self::Cancel(node)
+            | Self::Subscribe(node, _)
+            | Self::Unsubscribe(node, _)
+            | Self::ForeignLeave(node)
+            | Self::Crash { node, .. }
+            | Self::Freeze { node, .. }
+            | Self::Cut { node, .. }
+            | Self::Emit { node, .. }
+            | Self::Ask { node, .. } => Some(node),
+            Self::Join | Self::ForeignJoin | Self::Partition { .. } | Self::Emitter => None,
+        }
+    }
 }
 
 impl Scenario {

@@ -1,10 +1,10 @@
 //! A failing run, made short enough to read.
 
-use std::fmt;
+use std::{cmp::min, fmt};
 
 use crate::{
     checks::{Check, Violation},
-    scenario::{Faults, Scenario},
+    scenario::{Act, MILLI, Scenario},
     tamper::{Fault, Tamper},
     trace::Trace,
     world::{Report, World},
@@ -27,15 +27,25 @@ pub(crate) fn run(scenario: &Scenario, fault: Option<Fault>) -> Result<Report, V
     World::new(scenario, Tamper::of(fault), Trace::off()).run().0
 }
 
-/// Cuts a scenario that fails down while it breaks the same promise.
+/// Cuts a scenario that fails down while it breaks the same promise, in no more steps.
 pub(crate) fn shrink(scenario: &Scenario, fault: Option<Fault>, check: Check) -> Failure {
-    let fails = |scenario: &Scenario| run(scenario, fault).is_err_and(|violation| violation.check == check);
+    let mut fewest = u64::MAX;
+    let mut fails = |scenario: &Scenario| {
+        let fails = |violation: &Violation| violation.check == check && violation.steps <= fewest;
+        let violation = run(scenario, fault).err().filter(fails);
+        fewest = violation.as_ref().map_or(fewest, |violation| violation.steps);
+        violation.is_some()
+    };
     let mut shortest = scenario.clone();
+    assert!(fails(&shortest), "it failed when it was run before");
     loop {
-        let before = (shortest.acts.len(), shortest.faults);
-        drop_acts(&mut shortest, &fails);
-        drop_faults(&mut shortest, &fails);
-        if before == (shortest.acts.len(), shortest.faults) {
+        let before = shortest.clone();
+        drop_acts(&mut shortest, &mut fails);
+        drop_peers(&mut shortest, &mut fails);
+        drop_faults(&mut shortest, &mut fails);
+        shorten_acts(&mut shortest, &mut fails);
+        close_gaps(&mut shortest, &mut fails);
+        if shortest == before {
             break;
         }
     }
@@ -45,7 +55,7 @@ pub(crate) fn shrink(scenario: &Scenario, fault: Option<Fault>, check: Check) ->
 }
 
 /// Drops ever smaller parts of the acts.
-fn drop_acts(scenario: &mut Scenario, fails: &impl Fn(&Scenario) -> bool) {
+fn drop_acts(scenario: &mut Scenario, fails: &mut impl FnMut(&Scenario) -> bool) {
     let mut size = scenario.acts.len().div_ceil(2);
     while size > 0 {
         let mut start = 0;
@@ -63,26 +73,73 @@ fn drop_acts(scenario: &mut Scenario, fails: &impl Fn(&Scenario) -> bool) {
     }
 }
 
-/// Switches off what single messages suffer.
-fn drop_faults(scenario: &mut Scenario, fails: &impl Fn(&Scenario) -> bool) {
-    let milder: [fn(&mut Faults); 4] = [
-        |faults| faults.loss = 0,
-        |faults| faults.duplication = 0,
-        |faults| faults.reorder = 0,
-        |faults| faults.drift = false,
+/// Leaves out peers; those that come later move up.
+fn drop_peers(scenario: &mut Scenario, fails: &mut impl FnMut(&Scenario) -> bool) {
+    let joins: Vec<_> = (0..scenario.acts.len()).filter(|index| scenario.acts[*index].1.adds_peer()).collect();
+    for (peer, join) in joins.into_iter().enumerate().rev() {
+        attempt(scenario, fails, |scenario| {
+            scenario.acts.remove(join);
+            let later = scenario.acts.iter_mut().filter_map(|(_, act)| act.node_mut()).filter(|node| **node > peer);
+            later.for_each(|node| *node -= 1);
+        });
+    }
+}
+
+/// Switches off what messages suffer, and what makes a trace long.
+fn drop_faults(scenario: &mut Scenario, fails: &mut impl FnMut(&Scenario) -> bool) {
+    let milder: [fn(&mut Scenario); 6] = [
+        |scenario| scenario.faults.loss = 0,
+        |scenario| scenario.faults.duplication = 0,
+        |scenario| scenario.faults.reorder = 0,
+        |scenario| scenario.faults.drift = false,
+        |scenario| scenario.faults.jitter = MILLI,
+        |scenario| scenario.kind.echo = false,
     ];
     for change in milder {
-        let mut shorter = scenario.clone();
-        change(&mut shorter.faults);
-        if fails(&shorter) {
-            *scenario = shorter;
+        attempt(scenario, fails, change);
+    }
+}
+
+/// Emits less often.
+fn shorten_acts(scenario: &mut Scenario, fails: &mut impl FnMut(&Scenario) -> bool) {
+    for index in 0..scenario.acts.len() {
+        for share in [40, 2] {
+            attempt(scenario, fails, |scenario| {
+                if let Act::Emit { count, .. } = &mut scenario.acts[index].1 {
+                    *count = count.div_ceil(share);
+                }
+            });
         }
+    }
+}
+
+/// Lets the acts, and the quiet after them, come sooner after one another.
+fn close_gaps(scenario: &mut Scenario, fails: &mut impl FnMut(&Scenario) -> bool) {
+    for index in 0..=scenario.acts.len() {
+        for share in [1000, 8, 2] {
+            attempt(scenario, fails, |scenario| {
+                let before = index.checked_sub(1).map_or(0, |before| scenario.acts[before].0);
+                let gap = scenario.acts.get(index).map_or(scenario.quiet, |(at, _)| *at) - before;
+                let earlier = gap - min(gap, (gap / share).max(MILLI));
+                scenario.acts.iter_mut().skip(index).for_each(|(at, _)| *at -= earlier);
+                scenario.quiet -= earlier;
+            });
+        }
+    }
+}
+
+/// Keeps a change if the scenario still fails.
+fn attempt(scenario: &mut Scenario, fails: &mut impl FnMut(&Scenario) -> bool, change: impl Fn(&mut Scenario)) {
+    let mut changed = scenario.clone();
+    change(&mut changed);
+    if changed != *scenario && fails(&changed) {
+        *scenario = changed;
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Violation { check, text } = &self.violation;
+        let Violation { check, text, .. } = &self.violation;
         writeln!(f, "{check:?}: {text}\n\n{}", self.scenario)?;
         let shown = std::env::var("TRUNKLINE_LINES").ok().and_then(|lines| lines.parse().ok());
         let skipped = self.trace.len().saturating_sub(shown.unwrap_or(SHOWN));

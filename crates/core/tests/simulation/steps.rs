@@ -29,6 +29,7 @@ impl World<'_> {
         let Some(own) = &mut self.peers[node].own else { return Ok(()) };
         let local = own.clock.local(now);
         match &input {
+            Input::Start => own.witness.started(local),
             Input::Delivery(delivery) => own.witness.delivered(local, from, delivery),
             Input::LocalAnswer { to: None, request, answer } => own.witness.requests.own_answer(request, answer),
             _ => {}

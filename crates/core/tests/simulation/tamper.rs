@@ -1,6 +1,6 @@
 //! Engines that break their promises, to prove that the checks notice.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use trunkline_core::{
     Answer, Message, Payload, RequestId, Response,
@@ -8,7 +8,10 @@ use trunkline_core::{
     inbox::Delivery,
 };
 
-use crate::scenario::{Micros, SECOND};
+use crate::{
+    names,
+    scenario::{Micros, SECOND},
+};
 
 /// What is wrong with the engines of a run.
 #[derive(Debug, Default)]
@@ -19,7 +22,6 @@ pub(crate) struct Tamper {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "two faults have no scenario yet in which they show within 100 seeds")]
 pub(crate) enum Fault {
     /// Serves some messages twice.
     ServesTwice,
@@ -29,6 +31,8 @@ pub(crate) enum Fault {
     IgnoresNumbers,
     /// Reports more holes than there are.
     SeesHoles,
+    /// Gives requests up before their deadline.
+    GivesUp,
     /// Asks to be woken too late.
     Oversleeps,
     /// Does something before its deadline.
@@ -51,6 +55,8 @@ pub(crate) enum Fault {
     Patient,
     /// Sends no heartbeats.
     Mute,
+    /// Does not hear what one of its peers says.
+    IgnoresOne,
 }
 
 impl Tamper {
@@ -82,6 +88,15 @@ impl Tamper {
                 stamp.iter_mut().for_each(|stamp| stamp.number += shift);
                 self.count += u64::from(stamp.is_some());
                 Some((local, Input::Delivery(Delivery::Message { from, stamp, offset, message })))
+            }
+            (Fault::GivesUp, Input::Request(mut request)) => {
+                request.deadline -= Duration::from_millis(5);
+                Some((local, Input::Request(request)))
+            }
+            (Fault::IgnoresOne, Input::Delivery(Delivery::Message { from: Some(from), .. }))
+                if names::index(&from) == Some(0) =>
+            {
+                None
             }
             (Fault::IgnoresAnswers, Input::Delivery(Delivery::Response { .. })) if self.every(7) => None,
             (Fault::InventsAnswers, Input::Delivery(Delivery::Response { from, mut response })) => {

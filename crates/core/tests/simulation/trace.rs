@@ -4,6 +4,7 @@ use trunkline_core::{
     Answer, Answers, Heartbeat, Message,
     engine::{Input, Output},
     inbox::Delivery,
+    message::Stamp,
 };
 
 use crate::scenario::{Act, Micros, seconds};
@@ -47,8 +48,10 @@ fn show_input(input: &Input) -> String {
     match input {
         Input::Delivery(Delivery::Message { from, stamp, message, .. }) => {
             let from = from.as_ref().map_or("emitter", |from| from.as_str());
-            let number = stamp.map(|stamp| format!(" #{} on {}", stamp.number, stamp.channel.0)).unwrap_or_default();
-            format!("{from}: {}{number}", show_message(message))
+            format!("{from}: {}{}", show_message(message), show_stamp(*stamp))
+        }
+        Input::Delivery(Delivery::Skipped { from, stamp }) => {
+            format!("{from}: a message for nobody here{}", show_stamp(*stamp))
         }
         Input::Delivery(Delivery::Response { from, response }) => {
             let from = from.as_ref().map_or("somebody", |from| from.as_str());
@@ -61,6 +64,10 @@ fn show_input(input: &Input) -> String {
         Input::Request(request) => format!("ask {} {:?}", request.id, request.gather),
         input => format!("{input:?}"),
     }
+}
+
+fn show_stamp(stamp: Option<Stamp>) -> String {
+    stamp.map(|stamp| format!(" #{} on {}", stamp.number, stamp.channel.0)).unwrap_or_default()
 }
 
 fn show_output(output: &Output) -> String {

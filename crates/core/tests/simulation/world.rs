@@ -104,8 +104,11 @@ impl<'a> World<'a> {
 
     /// Runs to the end, or to the first broken promise.
     pub(crate) fn run(mut self) -> (Result<Report, Violation>, Trace) {
-        let result = self.go_on();
-        (result.map(|()| Report { steps: self.steps }), self.trace)
+        let result = match self.go_on() {
+            Ok(()) => Ok(Report { steps: self.steps }),
+            Err(violation) => Err(Violation { steps: self.steps, ..violation }),
+        };
+        (result, self.trace)
     }
 
     fn go_on(&mut self) -> Checked {

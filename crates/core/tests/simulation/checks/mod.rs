@@ -22,6 +22,26 @@ use crate::{
 pub(crate) struct Violation {
     pub(crate) check: Check,
     pub(crate) text: String,
+    /// Calls of `Engine::handle` up to it.
+    pub(crate) steps: u64,
+}
+
+impl Check {
+    pub(crate) const ALL: [Self; 13] = [
+        Self::AtMostOnce,
+        Self::Order,
+        Self::Gaps,
+        Self::Deadline,
+        Self::Sleep,
+        Self::Premature,
+        Self::Stuck,
+        Self::Answers,
+        Self::Presence,
+        Self::Silence,
+        Self::Heartbeats,
+        Self::Bounds,
+        Self::Convergence,
+    ];
 }
 
 pub(crate) type Checked<T = ()> = Result<T, Violation>;
@@ -58,7 +78,7 @@ pub(crate) enum Check {
 }
 
 pub(crate) fn broken<T>(check: Check, text: impl FnOnce() -> String) -> Checked<T> {
-    Err(Violation { check, text: text() })
+    Err(Violation { check, text: text(), steps: 0 })
 }
 
 pub(crate) fn ensure(holds: bool, check: Check, text: impl FnOnce() -> String) -> Checked {
@@ -77,6 +97,11 @@ pub(crate) struct Witness {
 impl Witness {
     pub(crate) fn new(me: usize, kind: Kind, faults: Faults, config: EngineConfig) -> Self {
         Self { me, streams: Streams::new(kind, faults), presence: Presence::new(config), requests: Requests::new(kind) }
+    }
+
+    /// The engine is about to begin.
+    pub(crate) fn started(&mut self, local: Micros) {
+        self.presence.started(local);
     }
 
     /// Something is about to reach the engine. `from` is the node that really sent it, if any did.
@@ -155,6 +180,10 @@ impl Witness {
                 self.streams.served(index, Tag::read(offset), !names::is_foreign(from))
             }
             Output::Publish(Message::Heartbeat(_)) => self.presence.beats(local),
+            Output::Publish(Message::Leaving) => {
+                self.presence.leaves();
+                Ok(())
+            }
             Output::Acknowledged(request, _) => self.requests.acknowledged(request),
             Output::Finished(request, result) => self.requests.finished(local, request, result),
             Output::Event(event) => self.event(local, event),
@@ -178,7 +207,7 @@ impl Witness {
     /// A step is done. The engine has so many requests pending, wants to be woken then, and has reported so many messages missing.
     pub(crate) fn stepped(&mut self, local: Micros, pending: usize, wake: Option<Micros>, missed: u64) -> Checked {
         self.streams.check(missed)?;
-        self.presence.stepped()?;
+        self.presence.stepped(local, wake)?;
         self.requests.check(local, pending, wake)
     }
 

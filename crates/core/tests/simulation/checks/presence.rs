@@ -29,6 +29,7 @@ pub(super) struct Presence {
     is_deaf: bool,
     froze: Micros,
     thawed: Micros,
+    /// As long as it sends heartbeats.
     last_beat: Option<Micros>,
 }
 
@@ -68,10 +69,17 @@ impl Presence {
         self.must_go = Some(from);
     }
 
-    /// A step is done: whoever said goodbye in it is gone.
-    pub(super) fn stepped(&mut self) -> Checked {
-        let stays = self.must_go.take().filter(|node| self.members.contains(*node));
-        ensure(stays.is_none(), Check::Presence, || format!("{stays:?} has left and is still there"))
+    /// A step is done: whoever said goodbye in it is gone, and the next heartbeat is not slept through.
+    pub(super) fn stepped(&mut self, local: Micros, wake: Option<Micros>) -> Checked {
+        if let Some(node) = self.must_go.take() {
+            let is_gone = !self.members.contains(node);
+            ensure(is_gone, Check::Presence, || format!("peer {node:02} has left and is still there"))?;
+        }
+        let Some(due) = self.beat_due() else { return Ok(()) };
+        let check = if due > local { Check::Sleep } else { Check::Heartbeats };
+        ensure(wake.is_some_and(|wake| wake <= due), check, || {
+            format!("a heartbeat is due at {}, the engine wakes at {:?}", shown(due), wake.map(shown))
+        })
     }
 
     pub(super) fn counted(&mut self, count: &Count) {
@@ -101,8 +109,10 @@ impl Presence {
         let Some(node) = node.filter(|node| *node != me) else {
             return broken(Check::Presence, || "a node is up that does not exist".to_owned());
         };
-        ensure(!self.members.contains(node), Check::Presence, || format!("{node} is up twice"))?;
-        ensure(self.heard[node] == Some(local), Check::Presence, || format!("{node} is up, but was not heard"))?;
+        ensure(!self.members.contains(node), Check::Presence, || format!("peer {node:02} is up twice"))?;
+        ensure(self.heard[node] == Some(local), Check::Presence, || {
+            format!("peer {node:02} is up, but was not heard")
+        })?;
         self.members = self.members.with(node);
         Ok(())
     }
@@ -114,10 +124,10 @@ impl Presence {
         self.members = self.members.without(Set::EMPTY.with(node));
         match reason {
             DownReason::Left => {
-                ensure(self.said_goodbye.contains(node), Check::Presence, || format!("{node} did not leave"))
+                ensure(self.said_goodbye.contains(node), Check::Presence, || format!("peer {node:02} did not leave"))
             }
             DownReason::Disconnected => {
-                ensure(self.absent.contains(node), Check::Presence, || format!("{node} was seen by the broker"))
+                ensure(self.absent.contains(node), Check::Presence, || format!("peer {node:02} was seen by the broker"))
             }
             _ => self.check_silent(local, node),
         }
@@ -130,15 +140,33 @@ impl Presence {
         // Time to give a sign of life while this process runs, unless the node was suspected before it stood still.
         let had_time = local >= self.thawed + self.suspicion || last + self.timeout <= self.froze;
         ensure(is_silent && had_time, Check::Presence, || {
-            format!("{node} is given up at {}, it was heard at {}", shown(local), shown(last))
+            format!("peer {node:02} is given up at {}, it was heard at {}", shown(local), shown(last))
         })
     }
 
-    pub(super) fn beats(&mut self, local: Micros) -> Checked {
-        let due = self.last_beat.map_or(Micros::MAX, |last| (last + self.interval * 2).max(self.thawed));
+    pub(super) fn started(&mut self, local: Micros) {
         self.last_beat = Some(local);
-        ensure(local <= due.saturating_add(MILLI), Check::Heartbeats, || {
-            format!("a heartbeat at {} was due at {}", shown(local), shown(due))
+    }
+
+    pub(super) fn leaves(&mut self) {
+        self.last_beat = None;
+    }
+
+    /// What is said in the meantime may put a heartbeat off once.
+    fn beat_due(&self) -> Option<Micros> {
+        self.last_beat.map(|last| (last + self.interval * 2).max(self.thawed))
+    }
+
+    pub(super) fn beats(&mut self, local: Micros) -> Checked {
+        self.check_beat(local)?;
+        self.last_beat = Some(local);
+        Ok(())
+    }
+
+    fn check_beat(&self, local: Micros) -> Checked {
+        let Some(due) = self.beat_due() else { return Ok(()) };
+        ensure(local <= due + MILLI, Check::Heartbeats, || {
+            format!("no heartbeat before {}, due at {}", shown(local), shown(due))
         })
     }
 
@@ -150,13 +178,10 @@ impl Presence {
         for node in members.iter().filter(|_| !self.is_deaf) {
             let suspected = (self.heard[node].unwrap_or(0) + self.timeout).max(self.thawed);
             ensure(local <= suspected + self.suspicion + MILLI, Check::Silence, || {
-                format!("{node} is still there at {}, it was suspected at {}", shown(local), shown(suspected))
+                format!("peer {node:02} is still there at {}, it was suspected at {}", shown(local), shown(suspected))
             })?;
         }
-        let beat = self.last_beat.map_or(Micros::MAX, |last| (last + self.interval * 2).max(self.thawed));
-        ensure(local <= beat.saturating_add(MILLI), Check::Heartbeats, || {
-            format!("no heartbeat at {}, due at {}", shown(local), shown(beat))
-        })
+        self.check_beat(local)
     }
 
     pub(super) fn settled(&self, others: Set) -> Checked {

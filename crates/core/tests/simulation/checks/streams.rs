@@ -72,11 +72,13 @@ impl Streams {
         let line = &mut sender.lines[tag.channel];
         let number = usize::try_from(tag.number).unwrap();
         ensure(!line.served.get(number).copied().unwrap_or(false), Check::AtMostOnce, || {
-            format!("{tag:?} of {from} twice")
+            format!("number {number} of peer {from:02} on channel {} twice", tag.channel)
         })?;
-        ensure(tag.number > line.last, Check::Order, || format!("{tag:?} of {from} after number {}", line.last))?;
+        ensure(tag.number > line.last, Check::Order, || {
+            format!("number {number} of peer {from:02} on channel {} after number {}", tag.channel, line.last)
+        })?;
         ensure(!self.total_order || tag.serial > sender.last_serial, Check::Order, || {
-            format!("{tag:?} of {from} after serial {}", sender.last_serial)
+            format!("message {} of peer {from:02} after message {}", tag.serial, sender.last_serial)
         })?;
         line.last = tag.number;
         line.served.resize(number + 1, false);
