@@ -216,5 +216,5 @@ pub(crate) async fn requests_at_the_same_time_get_their_own_answers(t: TestClust
             check_eq(texts(&acks), ids_as_answers([socket]), "acknowledgements of one of many requests")
         }
     };
-    try_join_all((0..270).map(ask)).await.map(drop)
+    try_join_all((0..t.scaled(270, 27)).map(ask)).await.map(drop)
 }

@@ -91,30 +91,32 @@ pub(crate) async fn what_tasks_emit_at_the_same_time_arrives_complete(t: TestClu
 
 pub(crate) async fn messages_to_one_room_keep_their_order_among_others(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
+    let count = t.scaled(500, 100);
     let sockets = [b.socket(["x"]).await?, b.socket(["y"]).await?];
-    for number in 0..500 {
+    for number in 0..count {
         a.broadcast(Target::room("x"), numbered("x", number, 50)).await?;
         a.broadcast(Target::room("y"), numbered("y", number, 5000)).await?;
     }
-    check_in_order(&sockets[0].wait_for(500).await?, "x", 500)?;
-    check_in_order(&sockets[1].wait_for(500).await?, "y", 500)
+    check_in_order(&sockets[0].wait_for(count).await?, "x", count)?;
+    check_in_order(&sockets[1].wait_for(count).await?, "y", count)
 }
 
 pub(crate) async fn messages_keep_their_order_whatever_their_rooms(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x", "y", "z"]).await?;
     let targets = [Target::room("x"), Target::all(), Target::room("y"), Target::rooms(["x", "z"]), Target::room("z")];
-    for number in 0..500 {
+    let count = t.scaled(500, 100);
+    for number in 0..count {
         a.broadcast(targets[number % targets.len()].clone(), numbered("a", number, number * 10)).await?;
     }
-    check_in_order(&socket.wait_for(500).await?, "a", 500)
+    check_in_order(&socket.wait_for(count).await?, "a", count)
 }
 
 pub(crate) async fn acknowledged_and_plain_broadcasts_keep_their_order(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?];
-    let mut acknowledged = Vec::new();
-    for number in 0..200 {
+    let (count, mut acknowledged) = (t.scaled(200, 61), Vec::new());
+    for number in 0..count {
         let payload = numbered("a", number, number * 10);
         if number % 3 == 0 {
             acknowledged.push(a.broadcast_with_ack(Target::room("x"), payload).await?);
@@ -123,7 +125,7 @@ pub(crate) async fn acknowledged_and_plain_broadcasts_keep_their_order(t: TestCl
         }
     }
     for socket in &sockets {
-        check_in_order(&socket.wait_for(200).await?, "a", 200)?;
+        check_in_order(&socket.wait_for(count).await?, "a", count)?;
     }
     for acks in acknowledged {
         check_eq(acks.collect().await?.len(), 2, "acknowledgements")?;
@@ -146,10 +148,11 @@ pub(crate) async fn joins_and_broadcasts_apply_in_the_order_of_their_calls(t: Te
 
 pub(crate) async fn server_side_events_keep_their_order(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
-    for number in 0..500 {
+    let count = t.scaled(500, 100);
+    for number in 0..count {
         a.server_side_emit(numbered("a", number, number)).await?;
     }
-    let events = b.wait_for_server_side_events(500).await?;
+    let events = b.wait_for_server_side_events(count).await?;
     let numbers = numbers(events.iter().map(|event| &event.payload), "a");
-    check_eq(numbers, (0..500).collect::<Vec<_>>(), "numbers in the order of their arrival")
+    check_eq(numbers, (0..count).collect::<Vec<_>>(), "numbers in the order of their arrival")
 }

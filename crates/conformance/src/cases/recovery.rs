@@ -1,7 +1,5 @@
 //! Clients that come back get what they missed.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use trunkline_core::{
@@ -76,7 +74,7 @@ pub(crate) async fn missed_packets_come_in_order_and_whole(t: TestCluster) -> Ch
     let socket = b.socket(["x"]).await?;
     let since = last_offset(&a, &socket).await?;
     let mut sent = Vec::new();
-    for number in 0..200 {
+    for number in 0..t.scaled(200, 120) {
         let bytes = if number % 20 == 0 { most } else { 20 };
         let payload = Payload::event("n", &(number, "x".repeat(bytes), Bytes::from_static(b"\0\xff")))?;
         a.broadcast(Target::room("x"), payload.clone()).await?;
@@ -227,6 +225,7 @@ pub(crate) async fn a_session_expires(t: TestCluster) -> Checked {
     let since = last_offset(&a, &socket).await?;
     // Asking takes a session away, so there are several.
     let mut sessions = Vec::new();
+    let pause = t.patience() / 200;
     for number in 0..200 {
         let id = SessionId::new(format!("{}-{number}", socket.id()))?;
         let session = Session { id, ..session(&socket, &["x"])? };
@@ -238,9 +237,9 @@ pub(crate) async fn a_session_expires(t: TestCluster) -> Checked {
         if a.restore_session(session.id, since.clone()).await?.is_none() {
             return Ok(());
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(pause).await;
     }
-    Err(Failure::new("no session expired within 20 s"))
+    Err(Failure::new(format!("no session expired within {:?}", t.patience())))
 }
 
 pub(crate) async fn a_trimmed_history_says_so(t: TestCluster) -> Checked {
@@ -327,6 +326,7 @@ pub(crate) async fn only_plain_broadcasts_are_replayed(t: TestCluster) -> Checke
 }
 
 pub(crate) async fn all_clients_see_one_order(t: TestCluster) -> Checked {
+    let count = t.scaled(200, 40);
     let nodes = t.nodes::<3>().await?;
     let mut sockets = Vec::new();
     for node in &nodes {
@@ -335,7 +335,7 @@ pub(crate) async fn all_clients_see_one_order(t: TestCluster) -> Checked {
     let send = |index: usize| {
         let node = &nodes[index];
         async move {
-            for number in 0..200 {
+            for number in 0..count {
                 node.emit(Target::room("x"), &format!("{index}-{number}")).await?;
             }
             node.settle().await
@@ -343,7 +343,7 @@ pub(crate) async fn all_clients_see_one_order(t: TestCluster) -> Checked {
     };
     try_join_all((0..3).map(send)).await?;
     for socket in &sockets {
-        check_eq(socket.wait_for(600).await?.len(), 600, "events at a client")?;
+        check_eq(socket.wait_for(3 * count).await?.len(), 3 * count, "events at a client")?;
         check_eq(socket.names() == sockets[0].names(), true, "whether two clients saw the same order")?;
     }
     Ok(())

@@ -124,7 +124,7 @@ pub(crate) async fn questions_of_several_nodes_at_once_get_their_own_answers(t: 
             check_eq(texts(&answers), others, "answers of the other nodes")
         }
     };
-    try_join_all((0..150).map(ask)).await.map(drop)
+    try_join_all((0..t.scaled(150, 15)).map(ask)).await.map(drop)
 }
 
 pub(crate) async fn clients_do_not_see_server_side_events(t: TestCluster) -> Checked {

@@ -107,7 +107,7 @@ pub(crate) async fn local_moves_only_sockets_of_its_node(t: TestCluster) -> Chec
 pub(crate) async fn a_broadcast_right_after_an_awaited_join_elsewhere_is_delivered(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket([""; 0]).await?;
-    let names: Vec<_> = (0..40).map(|number| format!("room-{number}")).collect();
+    let names: Vec<_> = (0..t.scaled(40, 10)).map(|number| format!("room-{number}")).collect();
     for name in &names {
         b.sockets_join(Target::room(socket.room()), vec![Room::from(name.as_str())]).await?;
         a.emit(Target::room(name.as_str()), name).await?;
@@ -118,7 +118,7 @@ pub(crate) async fn a_broadcast_right_after_an_awaited_join_elsewhere_is_deliver
 
 pub(crate) async fn a_broadcast_right_after_a_client_connects_elsewhere_is_delivered(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
-    for number in 0..40 {
+    for number in 0..t.scaled(40, 10) {
         let room = format!("room-{number}");
         let socket = b.socket([room.as_str()]).await?;
         a.emit(Target::room(room.as_str()), "to-room").await?;

@@ -121,6 +121,7 @@ impl TestCluster {
                 ..EngineConfig::default()
             },
             request_timeout: self.patience() * 3 / 4,
+            leave_timeout: (self.patience() / 4).min(ClusterConfig::default().leave_timeout),
             ..ClusterConfig::default()
         }
     }
@@ -274,11 +275,12 @@ impl NodeBuilder {
         self
     }
 
-    /// Notices the silence of other nodes soon, for tests in which nodes die.
+    /// Notices the silence of other nodes soon, after at most 2.5 s, for tests in which nodes die.
     #[must_use]
     pub fn mortal(mut self) -> Self {
-        self.config.engine.heartbeat_interval = Duration::from_millis(200);
-        self.config.engine.heartbeat_timeout = Duration::from_millis(2500);
+        let silence = (self.cluster.patience() / 8).min(Duration::from_millis(2500));
+        self.config.engine.heartbeat_interval = silence / 12;
+        self.config.engine.heartbeat_timeout = silence;
         self
     }
 

@@ -1,0 +1,121 @@
+//! Transports that have a limit and deal badly with it.
+
+use std::sync::Arc;
+
+use trunkline_core::{Error, ErrorKind, Message};
+
+use super::payload;
+use crate::{
+    Mutation,
+    broken::{Defect, PerNode},
+    limited::{LIMIT, limited, size},
+    sound,
+};
+
+/// A transport with a limit and a defect.
+fn mutation(name: &'static str, defect: Defect, fails: &[&'static str]) -> Mutation {
+    let setup = sound().map(limited).map(move |backend| defect.clone().into(backend));
+    Mutation { name, setup, fails: fails.to_vec() }
+}
+
+fn refusal(kind: ErrorKind, text: &str) -> Error {
+    Error::new(kind, text)
+}
+
+/// A transport that refuses what is too large in a way of its own.
+fn refusing(name: &'static str, error: fn() -> Error, fails: &[&'static str]) -> Mutation {
+    let publish = move |transport: Arc<dyn trunkline_core::Transport>,
+                        from,
+                        message: Message|
+          -> futures_util::future::BoxFuture<'static, _> {
+        Box::pin(
+            async move { if size(&message) > LIMIT { Err(error()) } else { transport.publish(&from, message).await } },
+        )
+    };
+    mutation(name, Defect::publishing_with(publish), fails)
+}
+
+pub(crate) fn all() -> Vec<Mutation> {
+    let stuck = Arc::new(PerNode::<bool>::default());
+    vec![
+        mutation("sound, with a limit", Defect::default(), &[]),
+        mutation(
+            "drops what is too large without a word",
+            Defect::publishing(|_, message| if size(&message) > LIMIT { Vec::new() } else { vec![message] }),
+            &[
+                "payloads::a_message_above_the_limit_is_refused_and_nothing_of_it_arrives",
+                "payloads::a_message_at_the_limit_arrives_whole",
+                "payloads::a_request_above_the_limit_is_refused_too",
+            ],
+        ),
+        mutation(
+            "sends the beginning of what is too large",
+            Defect::publishing_with(|transport, from, mut message| {
+                Box::pin(async move {
+                    let refused = transport.publish(&from, message.clone()).await;
+                    if refused.is_err()
+                        && let Some(payload) = payload(&mut message)
+                    {
+                        super::change_text(payload, |text| format!("{}\"]", &text[..LIMIT / 2]));
+                        transport.publish(&from, message).await?;
+                    }
+                    refused
+                })
+            }),
+            &[
+                "payloads::a_message_above_the_limit_is_refused_and_nothing_of_it_arrives",
+                "payloads::a_message_at_the_limit_arrives_whole",
+            ],
+        ),
+        mutation(
+            "sends nothing more once something was too large",
+            Defect::publishing_with(move |transport, from, message| {
+                let is_stuck = stuck.with(&from, |stuck| {
+                    *stuck |= size(&message) > LIMIT;
+                    *stuck && size(&message) <= LIMIT
+                });
+                Box::pin(async move { if is_stuck { Ok(()) } else { transport.publish(&from, message).await } })
+            }),
+            &[
+                "payloads::a_message_above_the_limit_is_refused_and_nothing_of_it_arrives",
+                "payloads::a_message_at_the_limit_arrives_whole",
+                "payloads::a_request_above_the_limit_is_refused_too",
+            ],
+        ),
+        mutation(
+            "has a lower limit than it says",
+            Defect::publishing_with(|transport, from, message| {
+                Box::pin(async move {
+                    if size(&message) > LIMIT - 10_000 {
+                        return Err(refusal(ErrorKind::TooLarge, "more than 262144 bytes"));
+                    }
+                    transport.publish(&from, message).await
+                })
+            }),
+            &[
+                "payloads::a_message_just_below_the_limit_arrives_whole",
+                "payloads::a_message_at_the_limit_arrives_whole",
+                "...",
+            ],
+        ),
+        mutation(
+            "loses what is just at the limit",
+            Defect::losing(|message| size(message) > LIMIT - 100),
+            &["payloads::a_message_at_the_limit_arrives_whole"],
+        ),
+        refusing(
+            "calls it a broker's error",
+            || refusal(ErrorKind::Broker, "more than 262144 bytes"),
+            &[
+                "payloads::a_message_above_the_limit_is_refused_and_nothing_of_it_arrives",
+                "payloads::a_message_at_the_limit_arrives_whole",
+                "payloads::a_request_above_the_limit_is_refused_too",
+            ],
+        ),
+        refusing(
+            "does not tell the limit",
+            || refusal(ErrorKind::TooLarge, "too many bytes"),
+            &["payloads::a_message_above_the_limit_is_refused_and_nothing_of_it_arrives"],
+        ),
+    ]
+}

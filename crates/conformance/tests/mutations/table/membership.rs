@@ -1,0 +1,103 @@
+//! Transports that get wrong who is there.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use trunkline_core::{
+    Message, NodeId,
+    inbox::{Delivery, inbox},
+};
+
+use super::mutation;
+use crate::{
+    Mutation,
+    broken::{Defect, PerNode},
+};
+
+pub(crate) fn all() -> Vec<Mutation> {
+    vec![
+        mutation(
+            "swallows the leave",
+            Defect::publishing(|_, message| if message == Message::Leaving { Vec::new() } else { vec![message] }),
+            &[
+                "lifecycle::a_dropped_server_ends_its_node",
+                "lifecycle::a_node_without_handles_leaves",
+                "lifecycle::closing_twice_is_closing_once",
+                "lifecycle::giving_a_seat_back_twice_is_giving_it_back_once",
+                "membership::a_node_that_leaves_is_known_to_have_left",
+                "acks::a_node_that_leaves_is_not_waited_for",
+            ],
+        ),
+        mutation(
+            "returns before it is subscribed",
+            Defect::joining(|transport, seat| {
+                Box::pin(async move {
+                    let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.counters));
+                    tokio::spawn(async move {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        let Ok(mut arriving) = transport.join(seat).await else { return };
+                        let mut batch = std::collections::VecDeque::new();
+                        while arriving.next_batch(&mut batch).await && sender.push(batch.drain(..)) {}
+                    });
+                    Ok(receiver)
+                })
+            }),
+            &["membership::a_node_gets_everything_from_the_moment_it_has_joined", "..."],
+        ),
+        mutation(
+            "takes each node for two",
+            Defect::arriving(|(): &mut (), delivery| match &delivery {
+                Delivery::Message { from: Some(from), message: Message::Heartbeat(_), .. } => {
+                    let mut twin = delivery.clone();
+                    if let Delivery::Message { from: twin, .. } = &mut twin {
+                        *twin = Some(NodeId::new(format!("{from}-2")).unwrap());
+                    }
+                    vec![(Duration::ZERO, delivery), (Duration::ZERO, twin)]
+                }
+                _ => vec![(Duration::ZERO, delivery)],
+            }),
+            &[
+                "acks::a_caller_that_goes_away_frees_its_request",
+                "emitter::an_emitter_is_not_counted_and_not_waited_for",
+                "fetch::a_caller_that_goes_away_frees_its_request",
+                "lifecycle::a_closed_node_is_opened_again",
+                "membership::a_node_that_joins_is_announced",
+                "namespaces::clusters_of_other_names_do_not_answer_each_other",
+                "order::acknowledged_and_plain_broadcasts_keep_their_order",
+                "recovery::only_plain_broadcasts_are_replayed",
+                "server_side::a_node_that_dies_is_not_waited_for",
+                "sockets::a_socket_of_another_node_joins_by_its_id",
+                "...",
+            ],
+        ),
+        mutation(
+            "stops sending heartbeats",
+            Defect::publishing({
+                let joined = PerNode::<Option<Instant>>::default();
+                move |from, message| {
+                    let age = joined.with(from, |joined| joined.get_or_insert_with(Instant::now).elapsed());
+                    let is_dropped = matches!(message, Message::Heartbeat(_)) && age > Duration::from_millis(100);
+                    if is_dropped { Vec::new() } else { vec![message] }
+                }
+            }),
+            &["membership::a_silent_node_is_down_until_it_is_heard_again", "..."],
+        ),
+        mutation(
+            "knows five nodes at most",
+            Defect::arriving(|known: &mut Vec<NodeId>, delivery| {
+                if let Delivery::Message { from: Some(from), message: Message::Heartbeat(_), .. } = &delivery {
+                    if !known.contains(from) && known.len() == 5 {
+                        return Vec::new();
+                    }
+                    if !known.contains(from) {
+                        known.push(from.clone());
+                    }
+                }
+                vec![(Duration::ZERO, delivery)]
+            }),
+            &["membership::fifty_nodes_are_one_cluster"],
+        ),
+    ]
+}

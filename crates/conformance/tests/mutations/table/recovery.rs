@@ -1,0 +1,445 @@
+//! Histories that forget, or remember wrongly.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use trunkline_core::{
+    Backend, ErrorKind, Message, Namespace, Node, Offset, Result, Room, Session, SessionId,
+    inbox::{Delivery, inbox},
+    memory,
+    transport::{History, Missed, Restored},
+};
+
+use super::{broadcast, mutation};
+use crate::{Mutation, broken::Defect, sound};
+
+/// The groups of rooms that are asked for one after the other.
+type Regroup = fn(&[Room]) -> Vec<Vec<Room>>;
+
+type Kept = Option<(Session, Vec<Missed>)>;
+
+/// What a history does wrong. Whatever is not set is passed on.
+#[derive(Clone, Default)]
+struct Forgetting {
+    persist: Option<fn(&mut Session)>,
+    since: Option<fn(&Offset) -> Offset>,
+    rooms: Option<Regroup>,
+    missed: Option<fn(&mut Vec<Missed>)>,
+    restored: Option<fn(&mut Restored)>,
+    failed: Option<fn(ErrorKind) -> bool>,
+    /// Sessions come back a second time.
+    forever: bool,
+    /// Only what a session was at first is kept.
+    first: bool,
+    /// Sessions of the main namespace are those of all.
+    everywhere: bool,
+}
+
+struct Broken {
+    history: Arc<dyn History>,
+    how: Forgetting,
+    seen: Mutex<HashMap<SessionId, Kept>>,
+}
+
+impl fmt::Debug for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Broken")
+    }
+}
+
+impl Broken {
+    fn forgive<T: Default>(&self, result: Result<T>) -> Result<T> {
+        match result {
+            Err(error) if self.how.failed.is_some_and(|forgives| forgives(error.kind())) => Ok(T::default()),
+            result => result,
+        }
+    }
+}
+
+#[async_trait]
+impl History for Broken {
+    async fn persist(&self, node: &Node, mut session: Session) -> Result<()> {
+        if let Some(persist) = self.how.persist {
+            persist(&mut session);
+        }
+        let known = self.seen.lock().unwrap().insert(session.id.clone(), None).is_some();
+        if known && self.how.first { Ok(()) } else { self.history.persist(node, session).await }
+    }
+
+    async fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {
+        let mut restored = self.forgive(self.history.restore(node, id, since).await)?;
+        if restored.is_none() && self.how.everywhere {
+            let main = Node { namespace: Namespace::new("/"), ..node.clone() };
+            restored = self.history.restore(&main, id, since).await?;
+        }
+        let Some(mut restored) = restored else { return Ok(None) };
+        if self.how.forever {
+            self.history.persist(node, restored.session.clone()).await?;
+        }
+        if self.how.rooms.is_some() || self.how.since.is_some() {
+            restored.missed = self.replay(node, since, &restored.session.rooms).await?;
+        } else if let Some(missed) = self.how.missed {
+            missed(&mut restored.missed);
+        }
+        if let Some(change) = self.how.restored {
+            change(&mut restored);
+        }
+        Ok(Some(restored))
+    }
+
+    async fn replay(&self, node: &Node, since: &Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
+        let since = self.how.since.map_or_else(|| since.clone(), |change| change(since));
+        let groups = self.how.rooms.map_or_else(|| vec![rooms.to_vec()], |change| change(rooms));
+        let mut missed: Vec<Missed> = Vec::new();
+        for rooms in groups {
+            for packet in self.forgive(self.history.replay(node, &since, &rooms).await)? {
+                if missed.iter().all(|other| other.offset != packet.offset) {
+                    missed.push(packet);
+                }
+            }
+        }
+        if let Some(change) = self.how.missed {
+            change(&mut missed);
+        }
+        Ok(missed)
+    }
+}
+
+fn forgetting(name: &'static str, how: Forgetting, fails: &[&'static str]) -> Mutation {
+    let setup = sound().map(move |backend| {
+        let history = backend.history.clone().map(|history| -> Arc<dyn History> {
+            Arc::new(Broken { history, how: how.clone(), seen: Mutex::default() })
+        });
+        Backend { history, ..backend }
+    });
+    Mutation { name, setup, fails: fails.to_vec() }
+}
+
+pub(crate) fn all() -> Vec<Mutation> {
+    let mut all = sessions();
+    all.extend(replays());
+    all.extend(offsets());
+    all
+}
+
+fn sessions() -> Vec<Mutation> {
+    let it = Forgetting::default;
+    vec![
+        forgetting(
+            "restores sessions twice",
+            Forgetting { forever: true, ..it() },
+            &["recovery::a_session_comes_back_once"],
+        ),
+        forgetting(
+            "keeps the first state of a session",
+            Forgetting { first: true, ..it() },
+            &["recovery::what_is_no_offset_is_refused"],
+        ),
+        forgetting(
+            "restores sessions in other namespaces",
+            Forgetting { everywhere: true, ..it() },
+            &["recovery::namespaces_keep_their_own_sessions_and_packets"],
+        ),
+        forgetting(
+            "forgets data",
+            Forgetting { persist: Some(|session| session.data = None), ..it() },
+            &["recovery::a_session_comes_back_on_another_node_with_what_it_missed"],
+        ),
+        forgetting(
+            "forgets rooms",
+            Forgetting { persist: Some(|session| session.rooms.clear()), ..it() },
+            &[
+                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
+                "recovery::a_session_that_is_persisted_again_comes_back_as_it_was_last",
+                "recovery::clusters_of_other_names_keep_their_own_sessions",
+                "recovery::namespaces_keep_their_own_sessions_and_packets",
+                "recovery::rooms_and_exceptions_are_respected",
+                "recovery::the_session_of_a_killed_node_comes_back",
+            ],
+        ),
+        forgetting(
+            "gives a new socket id",
+            Forgetting {
+                restored: Some(|restored| restored.session.socket = trunkline_core::SocketId::new("new").unwrap()),
+                ..it()
+            },
+            &["recovery::a_session_comes_back_on_another_node_with_what_it_missed"],
+        ),
+        mutation_of_expiry(
+            "forgets sessions at once",
+            Duration::ZERO,
+            &["recovery::a_session_expires", "recovery::a_trimmed_history_says_so"],
+        ),
+        mutation_of_expiry("never forgets sessions", Duration::from_secs(1000), &["recovery::a_session_expires"]),
+    ]
+}
+
+fn mutation_of_expiry(name: &'static str, session_ttl: Duration, fails: &[&'static str]) -> Mutation {
+    let limits = memory::HistoryLimits { session_ttl, ..crate::FORGETFUL };
+    let setup = sound().limited_history(move |cluster| async move { crate::with_history(&cluster, limits) });
+    Mutation { name, setup, fails: fails.to_vec() }
+}
+
+fn named(missed: &Missed, name: &str) -> bool {
+    missed.payload.event_name().as_deref() == Some(name)
+}
+
+fn replays() -> Vec<Mutation> {
+    let it = Forgetting::default;
+    vec![
+        forgetting(
+            "replays backwards",
+            Forgetting { missed: Some(|missed| missed.reverse()), ..it() },
+            &[
+                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
+                "recovery::every_offset_is_a_place_to_go_on_from",
+                "recovery::missed_packets_come_in_order_and_whole",
+                "recovery::missed_packets_have_offsets_to_go_on_from",
+                "recovery::rooms_and_exceptions_are_respected",
+                "recovery::what_every_node_and_the_emitter_sent_is_replayed",
+            ],
+        ),
+        forgetting(
+            "replays all but the first",
+            Forgetting { missed: Some(|missed| drop(missed.drain(..missed.len().min(1)))), ..it() },
+            &[
+                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
+                "recovery::a_trimmed_history_says_so",
+                "recovery::clusters_of_other_names_keep_their_own_sessions",
+                "recovery::every_offset_is_a_place_to_go_on_from",
+                "recovery::missed_packets_come_in_order_and_whole",
+                "recovery::missed_packets_have_offsets_to_go_on_from",
+                "recovery::namespaces_keep_their_own_sessions_and_packets",
+                "recovery::number_rooms_are_told_from_their_texts",
+                "recovery::only_plain_broadcasts_are_replayed",
+                "recovery::rooms_and_exceptions_are_respected",
+                "recovery::the_session_of_a_killed_node_comes_back",
+                "recovery::volatile_packets_are_not_replayed",
+                "...",
+            ],
+        ),
+        forgetting(
+            "replays everything twice",
+            Forgetting { missed: Some(|missed| *missed = [missed.clone(), missed.clone()].concat()), ..it() },
+            &[
+                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
+                "recovery::a_trimmed_history_says_so",
+                "recovery::clusters_of_other_names_keep_their_own_sessions",
+                "recovery::every_offset_is_a_place_to_go_on_from",
+                "recovery::missed_packets_come_in_order_and_whole",
+                "recovery::missed_packets_have_offsets_to_go_on_from",
+                "recovery::namespaces_keep_their_own_sessions_and_packets",
+                "recovery::number_rooms_are_told_from_their_texts",
+                "recovery::only_plain_broadcasts_are_replayed",
+                "recovery::rooms_and_exceptions_are_respected",
+                "recovery::the_session_of_a_killed_node_comes_back",
+                "recovery::volatile_packets_are_not_replayed",
+                "...",
+            ],
+        ),
+        forgetting(
+            "replays nothing",
+            Forgetting { missed: Some(Vec::clear), ..it() },
+            &[
+                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
+                "recovery::a_trimmed_history_says_so",
+                "recovery::clusters_of_other_names_keep_their_own_sessions",
+                "recovery::every_offset_is_a_place_to_go_on_from",
+                "recovery::missed_packets_come_in_order_and_whole",
+                "recovery::missed_packets_have_offsets_to_go_on_from",
+                "recovery::namespaces_keep_their_own_sessions_and_packets",
+                "recovery::number_rooms_are_told_from_their_texts",
+                "recovery::only_plain_broadcasts_are_replayed",
+                "recovery::rooms_and_exceptions_are_respected",
+                "recovery::the_session_of_a_killed_node_comes_back",
+                "recovery::volatile_packets_are_not_replayed",
+                "...",
+            ],
+        ),
+        forgetting(
+            "replays a hundred at most",
+            Forgetting { missed: Some(|missed| missed.truncate(100)), ..it() },
+            &["recovery::a_trimmed_history_says_so", "recovery::missed_packets_come_in_order_and_whole"],
+        ),
+        forgetting(
+            "replays nothing big",
+            Forgetting { missed: Some(|missed| missed.retain(|missed| missed.payload.len() < 10_000)), ..it() },
+            &["recovery::missed_packets_come_in_order_and_whole"],
+        ),
+        forgetting(
+            "replays no binary",
+            Forgetting { missed: Some(|missed| missed.retain(|missed| !missed.payload.has_binary())), ..it() },
+            &["recovery::missed_packets_come_in_order_and_whole"],
+        ),
+        forgetting(
+            "replays nothing of emitters",
+            Forgetting { missed: Some(|missed| missed.retain(|missed| !named(missed, "by-emitter"))), ..it() },
+            &["recovery::what_every_node_and_the_emitter_sent_is_replayed"],
+        ),
+        forgetting(
+            "replays other rooms too",
+            Forgetting { rooms: Some(|rooms| vec![[rooms, &["z".into()]].concat()]), ..it() },
+            &["recovery::rooms_and_exceptions_are_respected"],
+        ),
+        forgetting(
+            "replays what was for others only",
+            Forgetting { rooms: Some(|rooms| rooms.iter().map(|room| vec![room.clone()]).collect()), ..it() },
+            &["recovery::rooms_and_exceptions_are_respected"],
+        ),
+        forgetting(
+            "takes number rooms for texts",
+            Forgetting {
+                rooms: Some(|rooms| vec![rooms.iter().map(|room| Room::new(room.to_text())).collect()]),
+                ..it()
+            },
+            &["recovery::number_rooms_are_told_from_their_texts"],
+        ),
+        forgetting(
+            "says nothing about what is trimmed",
+            Forgetting { failed: Some(|kind| kind == ErrorKind::HistoryLost), ..it() },
+            &["recovery::a_trimmed_history_says_so"],
+        ),
+        mutation(
+            "replays what is volatile",
+            keeping_volatile(),
+            &[
+                "broadcast::flags_arrive_at_other_nodes_as_they_were_set",
+                "emitter::binary_and_flags_arrive_as_they_are",
+                "recovery::volatile_packets_are_not_replayed",
+            ],
+        ),
+        mutation(
+            "replays what was acknowledged",
+            keeping_acknowledged(),
+            &["recovery::only_plain_broadcasts_are_replayed"],
+        ),
+    ]
+}
+
+/// Volatile broadcasts travel as others do.
+fn keeping_volatile() -> Defect {
+    Defect::publishing(|_, mut message| {
+        if let Some((target, _)) = broadcast(&mut message) {
+            target.flags.volatile = None;
+        }
+        vec![message]
+    })
+}
+
+/// Acknowledged broadcasts are published a second time, to nobody but the history.
+fn keeping_acknowledged() -> Defect {
+    Defect::publishing(|_, message| match &message {
+        Message::Broadcast { request: Some(_), target, payload }
+            if payload.event_name().as_deref() == Some("acknowledged") =>
+        {
+            let copy = Message::Broadcast { request: None, target: target.clone(), payload: payload.clone() };
+            vec![message, copy]
+        }
+        _ => vec![message],
+    })
+}
+
+fn offsets() -> Vec<Mutation> {
+    let it = Forgetting::default;
+    vec![
+        forgetting(
+            "begins with what was seen last",
+            Forgetting { since: Some(one_before), ..it() },
+            &[
+                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
+                "recovery::clusters_of_other_names_keep_their_own_sessions",
+                "recovery::every_offset_is_a_place_to_go_on_from",
+                "recovery::missed_packets_have_offsets_to_go_on_from",
+                "recovery::namespaces_keep_their_own_sessions_and_packets",
+                "recovery::rooms_and_exceptions_are_respected",
+                "recovery::the_session_of_a_killed_node_comes_back",
+            ],
+        ),
+        forgetting(
+            "takes anything for an offset",
+            Forgetting { failed: Some(|kind| kind == ErrorKind::Malformed), ..it() },
+            &["recovery::what_is_no_offset_is_refused"],
+        ),
+        forgetting(
+            "gives missed packets another's offset",
+            Forgetting {
+                missed: Some(|missed| {
+                    if let Some(first) = missed.first().map(|first| first.offset.clone()) {
+                        missed.iter_mut().for_each(|missed| missed.offset = first.clone());
+                    }
+                }),
+                ..it()
+            },
+            &["recovery::missed_packets_have_offsets_to_go_on_from"],
+        ),
+        mutation(
+            "delivers without offsets",
+            Defect::arriving(|(): &mut (), mut delivery| {
+                if let Delivery::Message { offset, .. } = &mut delivery {
+                    *offset = None;
+                }
+                vec![(Duration::ZERO, delivery)]
+            }),
+            &[
+                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
+                "recovery::a_session_comes_back_once",
+                "recovery::a_session_that_is_persisted_again_comes_back_as_it_was_last",
+                "recovery::a_trimmed_history_says_so",
+                "recovery::an_unknown_session_is_unknown",
+                "recovery::every_offset_is_a_place_to_go_on_from",
+                "recovery::missed_packets_come_in_order_and_whole",
+                "recovery::missed_packets_have_offsets_to_go_on_from",
+                "recovery::number_rooms_are_told_from_their_texts",
+                "recovery::only_plain_broadcasts_are_replayed",
+                "recovery::rooms_and_exceptions_are_respected",
+                "recovery::the_session_of_a_killed_node_comes_back",
+                "...",
+            ],
+        ),
+        mutation(
+            "delivers with the first offset",
+            Defect::arriving(|first: &mut Option<Offset>, mut delivery| {
+                if let Delivery::Message { offset, .. } = &mut delivery {
+                    *first = first.take().or_else(|| offset.clone());
+                    *offset = offset.take().and_then(|_| first.clone());
+                }
+                vec![(Duration::ZERO, delivery)]
+            }),
+            &["recovery::every_offset_is_a_place_to_go_on_from"],
+        ),
+        mutation("delivers own broadcasts first", own_first(), &["recovery::all_clients_see_one_order"]),
+    ]
+}
+
+/// Offsets of the embedded transport end in a number.
+fn one_before(offset: &Offset) -> Offset {
+    let Some((epoch, number)) = offset.as_str().split_once('-') else { return offset.clone() };
+    let Ok(number) = number.parse::<u64>() else { return offset.clone() };
+    Offset::new(format!("{epoch}-{}", number.saturating_sub(1))).unwrap()
+}
+
+/// Of what arrives together, a node's own broadcasts come first.
+fn own_first() -> Defect {
+    Defect::joining(|transport, seat| {
+        Box::pin(async move {
+            let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.counters));
+            let mut arriving = transport.join(seat).await?;
+            tokio::spawn(async move {
+                let mut batch = VecDeque::new();
+                while arriving.next_batch(&mut batch).await {
+                    let (own, others): (Vec<_>, Vec<_>) =
+                        batch.drain(..).partition(|delivery| matches!(delivery, Delivery::Stored { .. }));
+                    if !sender.push(own.into_iter().chain(others)) {
+                        return;
+                    }
+                }
+            });
+            Ok(receiver)
+        })
+    })
+}
