@@ -28,9 +28,9 @@ lint:
 doc:
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --all-features --open
 
-# Benchmarks (criterion)
+# Clusters over real brokers beside other adapters and the bare brokers, for example `just bench redis --workload w1`
 bench *ARGS:
-    cargo bench --workspace {{ARGS}}
+    sh integration-tests/bench/run.sh {{ARGS}}
 
 # The simulated network: 10,000 seeds, or e.g. `just simulate 500000 1000000` (so many, from that one on); says how to repeat a failing one
 simulate seeds="10000" first="0":

@@ -1,0 +1,33 @@
+//! One server of a Trunkline cluster, as the benchmark measures it.
+
+use clap::Parser;
+use socketioxide::{SocketIo, extract::SocketRef};
+use trunkline_bench_worker::{Failure, ROOM, work};
+use trunkline_socketioxide::{AwaitedRooms, Cluster, Trunkline};
+
+/// One server of a Trunkline cluster, as the benchmark measures it. Reads orders from standard input.
+#[derive(Debug, Parser)]
+#[command(name = "bench-node")]
+struct Arguments {
+    /// The broker.
+    url: String,
+    /// Packets that a socket may lag behind.
+    #[arg(long, default_value_t = 4096)]
+    max_buffer_size: usize,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let arguments = Arguments::parse();
+    let cluster = Cluster::from(trunkline::connect(&arguments.url).await?);
+    let (layer, io) = SocketIo::builder()
+        .max_buffer_size(arguments.max_buffer_size)
+        .with_adapter::<Trunkline<_>>(cluster)
+        .build_layer();
+    io.ns("/", async |socket: SocketRef<Trunkline<_>>| match socket.join_awaited(ROOM).await {
+        Ok(()) => drop(socket.emit("ready", &())),
+        Err(error) => eprintln!("cannot join: {error}"),
+    })
+    .await?;
+    work(io, axum::Router::new().layer(layer)).await
+}

@@ -1,0 +1,24 @@
+about="a smoke run of the benchmarks: nothing is lost, repeated or out of order under load"
+crates="trunkline-bench"
+
+. "$here/lib/brokers.sh"
+
+prepare() {
+    need_rust && need_redis && need_postgres && need_nats && cargo_build -p trunkline-bench
+}
+
+run() {
+    cargo_tests -p trunkline-bench
+    measured --ours --runs 1 --messages 5000
+}
+
+# measured ARGUMENT...: one table per broker and workload is one test; the program fails if Trunkline breaks a promise.
+measured() {
+    from=$(lines_of "$log")
+    watched '^(###|\||trunkline-bench:)' timeout -k 10 300 "$(target_directory)/debug/trunkline-bench" "$@"
+    ended=$?
+    tables=$(since "$from" | grep -c '^###')
+    echo "$tables $((ended > 0)) 0" >>"$logs/$part.counts"
+    [ "$ended" = 0 ] || because "trunkline-bench $*: status $ended, see $log"
+    return "$ended"
+}
