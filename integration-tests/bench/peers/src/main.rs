@@ -1,10 +1,6 @@
 //! A socketioxide server with one of its own adapters, as the benchmark measures it: `bench-peer redis|postgres|mongodb URL`.
 
-use socketioxide::{
-    SocketIo,
-    adapter::Adapter,
-    extract::SocketRef,
-};
+use socketioxide::{SocketIo, adapter::Adapter, extract::SocketRef};
 use socketioxide_mongodb::{MongoDbAdapter, MongoDbAdapterCtr};
 use socketioxide_postgres::{PostgresAdapterCtr, SqlxAdapter};
 use socketioxide_redis::{RedisAdapter, RedisAdapterCtr};
