@@ -14,7 +14,8 @@ pub(crate) fn lost(address: &Address, error: io::Error) -> Error {
 
 /// A command was not answered well: the server refuses it, or the connection is gone.
 pub(crate) fn refused(address: &Address, error: RedisError) -> Error {
-    let is_lost = error.is_io_error() || error.is_unrecoverable_error();
+    let is_password = error.kind() == redis::ErrorKind::AuthenticationFailed;
+    let is_lost = !is_password && (error.is_io_error() || error.is_unrecoverable_error());
     let kind = if is_lost { ErrorKind::Disconnected } else { ErrorKind::Broker };
     Error::new(kind, format!("{address}: {error}")).with_source(error)
 }

@@ -1,0 +1,9 @@
+//! What only a real server can show: faults, trimmed streams, TLS and sockets, the wire of emitters, replays of captured messages.
+
+// Helpers of tests unwrap like the tests themselves.
+#![allow(clippy::unwrap_used)]
+
+mod faults;
+mod outages;
+mod support;
+mod topologies;
