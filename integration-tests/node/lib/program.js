@@ -9,9 +9,14 @@ const running = new Set();
 process.once("exit", () => running.forEach((child) => child.kill("SIGKILL")));
 process.once("SIGTERM", () => process.exit(143));
 
-/** Starts `file` and resolves when `wanted` has answered one of its lines with a result. */
+/** Starts `file` and resolves when `wanted` has answered one of its lines with a result. What it complains about is shown and kept. */
 export async function start(file, options, wanted) {
-  const child = spawn(file, options, { stdio: ["pipe", "pipe", "inherit"] });
+  const child = spawn(file, options, { stdio: ["pipe", "pipe", "pipe"] });
+  const complaints = [];
+  createInterface({ input: child.stderr }).on("line", (line) => {
+    complaints.push(line);
+    console.error(line);
+  });
   running.add(child);
   child.once("exit", () => running.delete(child));
   const ended = once(child, "exit");
@@ -27,9 +32,12 @@ export async function start(file, options, wanted) {
   });
   return {
     result,
+    complaints,
+    /** Resolves with the exit status. */
     async stop() {
       child.kill("SIGTERM");
-      await ended;
+      const [status] = await ended;
+      return status;
     },
   };
 }

@@ -5,18 +5,21 @@
 //! acknowledgement. The nodes serve the namespaces `/`, `/other` and, made when they are first used, `/dynamic/{name}`.
 
 mod adapter;
+mod between;
+mod emitting;
 mod node;
 mod operation;
 mod selection;
 mod server_side;
 mod values;
 
-use std::{io::Read, net::Ipv4Addr, process::ExitCode, thread};
+use std::{io::Read, net::Ipv4Addr, process::ExitCode, thread, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use tokio::{net::TcpListener, sync::oneshot};
+use trunkline::{Backend, Emitter};
 
-use crate::node::Node;
+use crate::node::{Node, Options};
 
 /// Socket.IO nodes that do what a test program asks of them.
 #[derive(Debug, Parser)]
@@ -25,6 +28,9 @@ struct Arguments {
     /// How many nodes to start.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
+    /// The number by which the first node greets its clients, the others follow.
+    #[arg(long, default_value_t = 0)]
+    first: u16,
     /// The port of the first node, the others follow; 0 takes free ones.
     #[arg(long, default_value_t = 0)]
     port: u16,
@@ -34,6 +40,15 @@ struct Arguments {
     /// The broker that connects the nodes.
     #[arg(long, value_name = "URL", default_value = "memory:")]
     broker: String,
+    /// Another cluster: what clients ask for is emitted there, by an emitter, which is none of its nodes.
+    #[arg(long, value_name = "URL")]
+    emits_to: Option<String>,
+    /// Whether events carry their place in the history as last argument.
+    #[arg(long)]
+    append_offsets: bool,
+    /// Milliseconds between the heartbeats of a node.
+    #[arg(long, default_value_t = 5000)]
+    heartbeat_interval: u64,
     /// Packets that a socket may lag behind before it loses some.
     #[arg(long, default_value_t = 4096)]
     max_buffer_size: usize,
@@ -62,15 +77,25 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(arguments: &Arguments) -> Result<(), String> {
+    let emitter = match &arguments.emits_to {
+        Some(url) => Some(Emitter::new(&connect(url).await?)),
+        None => None,
+    };
     let mut nodes = Vec::new();
     for index in 0..arguments.nodes {
         let port = if arguments.port == 0 { 0 } else { arguments.port + index };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .await
             .map_err(|error| format!("cannot listen on port {port} (--port): {error}"))?;
-        let parser = arguments.parser[usize::from(index) % arguments.parser.len()];
-        let backend = trunkline::connect(&arguments.broker).await.map_err(|error| error.to_string())?;
-        nodes.push(Node::start(index, listener, parser, arguments.max_buffer_size, backend).await?);
+        let options = Options {
+            node: arguments.first + index,
+            parser: arguments.parser[usize::from(index) % arguments.parser.len()],
+            max_buffer_size: arguments.max_buffer_size,
+            append_offsets: arguments.append_offsets,
+            heartbeat_interval: Duration::from_millis(arguments.heartbeat_interval),
+            emitter: emitter.clone(),
+        };
+        nodes.push(Node::start(listener, options, connect(&arguments.broker).await?).await?);
     }
     for node in &nodes {
         node.await_peers(nodes.len() - 1).await?;
@@ -82,6 +107,10 @@ async fn serve(arguments: &Arguments) -> Result<(), String> {
         node.stop().await;
     }
     Ok(())
+}
+
+async fn connect(url: &str) -> Result<Backend, String> {
+    trunkline::connect(url).await.map_err(|error| error.to_string())
 }
 
 async fn ended(with_stdin: bool) -> Result<(), String> {

@@ -13,8 +13,9 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use trunkline::Backend;
-use trunkline_socketioxide::Cluster;
+use rmpv::Value;
+use trunkline::{Backend, ClusterConfig, Emitter};
+use trunkline_socketioxide::{Cluster, Handshake};
 
 use crate::{
     PacketParser,
@@ -27,9 +28,22 @@ use crate::{
 /// What the handlers of one node share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// Its place in the list that was printed.
+    /// The number by which it greets its clients.
     pub(crate) node: u16,
     pub(crate) cluster: Cluster,
+    /// Does what it can in place of the node.
+    pub(crate) emitter: Option<Emitter>,
+}
+
+/// How a node is set up.
+pub(crate) struct Options {
+    /// The number by which it greets its clients.
+    pub(crate) node: u16,
+    pub(crate) parser: PacketParser,
+    pub(crate) max_buffer_size: usize,
+    pub(crate) append_offsets: bool,
+    pub(crate) heartbeat_interval: Duration,
+    pub(crate) emitter: Option<Emitter>,
 }
 
 /// A running node. It owns its tasks.
@@ -43,25 +57,22 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) async fn start(
-        node: u16,
-        listener: TcpListener,
-        parser: PacketParser,
-        max_buffer_size: usize,
-        backend: Backend,
-    ) -> Result<Self, String> {
+    pub(crate) async fn start(listener: TcpListener, options: Options, backend: Backend) -> Result<Self, String> {
+        let Options { node, parser, max_buffer_size, append_offsets, heartbeat_interval, emitter } = options;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let builder = SocketIo::builder().max_buffer_size(max_buffer_size).max_payload(MAX_PAYLOAD);
         let builder = match parser {
             PacketParser::Common => builder.with_parser(ParserConfig::common()),
             PacketParser::Msgpack => builder.with_parser(ParserConfig::msgpack()),
         };
-        let cluster = Cluster::from(backend);
+        let mut config = ClusterConfig::default();
+        config.engine.heartbeat_interval = heartbeat_interval;
+        let cluster = Cluster::builder(backend).config(config).append_offsets(append_offsets).build();
         let (sender, notices) = mpsc::unbounded_channel();
         for namespace in ["/", "/other"] {
             server_side::listen(&cluster, namespace, node, sender.clone());
         }
-        let shared = Arc::new(Shared { node, cluster: cluster.clone() });
+        let shared = Arc::new(Shared { node, cluster: cluster.clone(), emitter });
         let (layer, io) = adapter::server(builder, shared).await?;
         let notices = tokio::spawn(server_side::pass_on(notices, io.clone()));
         // Small packets leave at once instead of waiting for the client's confirmation of the one before.
@@ -98,12 +109,31 @@ impl Node {
 }
 
 /// Registers the handlers first and greets last: a client that has been greeted is heard.
-pub(crate) async fn connected(socket: Socket, transport: TransportType, State(shared): State<Arc<Shared>>) {
+pub(crate) async fn connected(
+    socket: Socket,
+    transport: TransportType,
+    TryData(auth): TryData<Value>,
+    State(shared): State<Arc<Shared>>,
+) {
+    show_handshake(&socket, &shared, auth.ok());
     socket.on("op", perform);
     socket.on("echo", echo);
     socket.on_disconnect(farewell);
     // Fails only when the client is gone already.
     socket.emit("ready", &(shared.node, socket.id, format!("{transport:?}").to_lowercase())).ok();
+}
+
+/// Lets other nodes see with what the client came.
+fn show_handshake(socket: &Socket, shared: &Shared, auth: Option<Value>) {
+    let handshake = Handshake::of(socket).address("127.0.0.1");
+    let handshake = match auth.filter(Value::is_map) {
+        Some(auth) => handshake.auth(&auth),
+        None => Ok(handshake),
+    };
+    let shown = shared.cluster.of(socket.ns()).and_then(|handle| handle.attach(socket, &handshake?));
+    if let Err(error) = shown {
+        eprintln!("test-node: the handshake of {} is not shown: {error}", socket.id);
+    }
 }
 
 async fn perform(
@@ -114,7 +144,7 @@ async fn perform(
     State(shared): State<Arc<Shared>>,
 ) {
     let outcome = match operation {
-        Ok(operation) => operation::perform(&socket, &io, &shared.cluster, operation).await,
+        Ok(operation) => operation::perform(&socket, &io, &shared, operation).await,
         Err(error) => Err(format!("not an operation: {error}")),
     };
     ack.send(&outcome.unwrap_or_else(Outcome::failed)).ok();

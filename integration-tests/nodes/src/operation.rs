@@ -1,7 +1,5 @@
 //! What a client can ask for with the event `op`, and what it gets to know in the acknowledgement.
 
-use std::time::Duration;
-
 use futures_util::{Stream, StreamExt};
 use rmpv::Value;
 use serde::{Deserialize, Serialize};
@@ -10,42 +8,58 @@ use socketioxide::{
     socket::{RemoteSocket, Sid},
 };
 
-use trunkline::{Answers, Payload};
-use trunkline_socketioxide::{Cluster, Handle};
+use trunkline_socketioxide::{AwaitedRooms, remote_id};
 
 use crate::{
-    adapter::{Adapter, Io, Socket},
+    adapter::{Adapter, Io, Operators, Socket},
+    between::{self, Described, Session},
+    emitting,
+    node::Shared,
     selection::Selection,
     values::Arguments,
 };
 
-/// One operation, for example `{ kind: "emit", select: { to: ["room"] }, event: "hello", args: [1] }`.
+/// One operation, for example `{ kind: "emit", select: { to: ["room"] }, event: "hello", args: [1] }`. What a kind has no use for is left out.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Operation {
-    kind: Kind,
+    pub(crate) kind: Kind,
     #[serde(default)]
-    select: Selection,
+    pub(crate) select: Selection,
     #[serde(default)]
-    event: String,
+    pub(crate) event: String,
     #[serde(default)]
-    args: Vec<Value>,
+    pub(crate) args: Vec<Value>,
     /// What to join or leave.
     #[serde(default)]
-    rooms: Vec<String>,
-    /// The socket that a remote operation acts on; it is looked up among the selected ones, on all nodes.
+    pub(crate) rooms: Vec<String>,
+    /// The socket that a remote operation acts on, looked up among the selected ones on all nodes; or the session to restore.
     #[serde(default)]
-    id: String,
+    pub(crate) id: String,
+    /// Whether connections are closed, not only the namespace left.
+    #[serde(default)]
+    pub(crate) close: bool,
+    /// What other nodes see of the own socket.
+    #[serde(default)]
+    pub(crate) data: Option<Value>,
+    #[serde(default)]
+    pub(crate) session: Option<Session>,
+    /// The offset since which something was missed.
+    #[serde(default)]
+    pub(crate) since: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-enum Kind {
+pub(crate) enum Kind {
     /// The own socket enters or leaves rooms, and lists them.
     Join,
     Leave,
     OwnRooms,
     Emit,
+    /// Emits the numbers below the first argument, every third to the selected sockets and the others to all, each with a text: with as many
+    /// characters as the second argument says in every fiftieth, with one in the others.
+    EmitSeries,
     EmitWithAck,
     FetchSockets,
     SocketsJoin,
@@ -58,13 +72,21 @@ enum Kind {
     RemoteLeave,
     RemoteDisconnect,
     RemoteRooms,
-    /// Between the servers, see `server_side`.
+    /// Over the handle of the namespace, see `between` and `server_side`.
     ServerSideEmit,
     ServerSideEmitWithAck,
     Peers,
+    ServerCount,
+    AllRooms,
+    DescribeSockets,
+    CloseConnections,
+    SetData,
+    PersistSession,
+    RestoreSession,
+    Counters,
 }
 
-/// What came of it; the lists that the operation has nothing for are empty.
+/// What came of it; what the operation has nothing for is empty.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Outcome {
     error: Option<String>,
@@ -73,17 +95,24 @@ pub(crate) struct Outcome {
     /// Who did not answer, and why: "timeout" or the error.
     silent: Vec<(Sid, String)>,
     sockets: Vec<Found>,
-    rooms: Vec<String>,
+    pub(crate) rooms: Vec<String>,
     /// What the other servers answered; nil for one without an answer to give.
-    servers: Vec<Value>,
+    pub(crate) servers: Vec<Value>,
     /// Nodes: the peers that are known, or those that have not answered in time.
-    nodes: Vec<String>,
+    pub(crate) nodes: Vec<String>,
+    /// How many nodes there are, this one included.
+    pub(crate) count: usize,
+    pub(crate) described: Vec<Described>,
+    pub(crate) session: Option<Session>,
+    /// What a restored session has missed: event, arguments, offset.
+    pub(crate) missed: Vec<Value>,
+    pub(crate) counters: std::collections::BTreeMap<&'static str, u64>,
 }
 
 /// A socket of the cluster.
 #[derive(Debug, Serialize)]
 struct Found {
-    id: Sid,
+    id: String,
     server: String,
     namespace: String,
 }
@@ -97,19 +126,28 @@ impl Outcome {
 pub(crate) async fn perform(
     socket: &Socket,
     io: &Io,
-    cluster: &Cluster,
+    shared: &Shared,
     operation: Operation,
 ) -> Result<Outcome, String> {
-    let Operation { kind, select, event, args, rooms, id } = operation;
-    let arguments = Arguments(args);
-    let timeout = (select.timeout > 0).then(|| Duration::from_millis(select.timeout));
-    let selected = select.operators(socket, io)?;
     let mut outcome = Outcome::default();
+    if let Some(emitter) = &shared.emitter
+        && emitting::perform(&emitter.of(socket.ns()), &operation).await?
+    {
+        return Ok(outcome);
+    }
+    if between::perform(socket, &shared.cluster, &operation, &mut outcome).await? {
+        return Ok(outcome);
+    }
+    let Operation { kind, select, event, args, rooms, id, .. } = operation;
+    let arguments = Arguments(args);
+    let selected = select.operators(socket, io)?;
     match kind {
-        Kind::Join => socket.join(rooms),
-        Kind::Leave => socket.leave(rooms),
+        // Awaited: what any node sends to the rooms afterwards arrives.
+        Kind::Join => socket.join_awaited(rooms).await.map_err(text)?,
+        Kind::Leave => socket.leave_awaited(rooms).await.map_err(text)?,
         Kind::OwnRooms => outcome.rooms = names(socket.rooms()),
         Kind::Emit => selected.emit(&event, &arguments).await.map_err(text)?,
+        Kind::EmitSeries => emit_series(socket, io, &selected, &event, &arguments).await?,
         Kind::EmitWithAck => {
             let answers = selected.emit_with_ack(&event, &arguments).await.map_err(text)?;
             collect(answers, &mut outcome).await;
@@ -121,26 +159,31 @@ pub(crate) async fn perform(
         Kind::SocketsLeave => selected.leave(rooms).await.map_err(text)?,
         Kind::DisconnectSockets => selected.disconnect().await.map_err(text)?,
         Kind::Rooms => outcome.rooms = names(selected.rooms().await.map_err(text)?),
-        Kind::ServerSideEmit => {
-            let handle = cluster.of(socket.ns()).map_err(text)?;
-            handle.server_side_emit(&event, &arguments).await.map_err(text)?;
-        }
-        Kind::ServerSideEmitWithAck => {
-            let handle = cluster.of(socket.ns()).map_err(text)?;
-            ask_servers(&handle, &event, &arguments, timeout, &mut outcome).await?;
-        }
-        Kind::Peers => {
-            let handle = cluster.of(socket.ns()).map_err(text)?;
-            outcome.nodes = handle.peers().iter().map(ToString::to_string).collect();
-        }
         remote => {
             let sockets = selected.fetch_sockets().await.map_err(text)?;
-            let target = sockets.into_iter().find(|socket| socket.data().id.as_str() == id);
+            let target = sockets.into_iter().find(|socket| remote_id(socket.data()) == id);
             let target = target.ok_or_else(|| format!("there is no socket {id}"))?;
             perform_on(target, remote, &event, &arguments, rooms, &mut outcome).await?;
         }
     }
     Ok(outcome)
+}
+
+async fn emit_series(
+    socket: &Socket,
+    io: &Io,
+    selected: &Operators,
+    event: &str,
+    Arguments(arguments): &Arguments,
+) -> Result<(), String> {
+    let [count, largest] = [0, 1].map(|index| arguments.get(index).and_then(Value::as_u64).unwrap_or_default());
+    let all = Selection::default().operators(socket, io)?;
+    for number in 0..count {
+        let operators = if number % 3 == 0 { selected.clone() } else { all.clone() };
+        let filler = "x".repeat(if number % 50 == 0 { largest as usize } else { 1 });
+        operators.emit(event, &(number, filler)).await.map_err(text)?;
+    }
+    Ok(())
 }
 
 async fn perform_on(
@@ -169,37 +212,12 @@ async fn perform_on(
     }
 }
 
-/// A timeout is no failure here: the outcome holds what arrived, and who is missing.
-async fn ask_servers(
-    handle: &Handle,
-    event: &str,
-    arguments: &Arguments,
-    timeout: Option<Duration>,
-    outcome: &mut Outcome,
-) -> Result<(), String> {
-    match handle.server_side_emit_with_ack::<_, Value>(event, arguments, timeout).await {
-        Ok(answers) => outcome.servers = answers.into_iter().map(|answer| answer.unwrap_or(Value::Nil)).collect(),
-        Err(error) => {
-            let message = error.to_string();
-            let partial = error.into_partial().ok_or(message)?;
-            outcome.nodes = partial.missing.iter().map(ToString::to_string).collect();
-            if let Answers::Values(answers) = partial.answers {
-                outcome.servers = answers.into_iter().map(value_of).collect::<Result<_, _>>()?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn value_of(answer: Option<Payload>) -> Result<Value, String> {
-    answer.map_or(Ok(Value::Nil), |payload| payload.deserialize().map_err(text))
-}
-
-async fn collect(answers: impl Stream<Item = (Sid, Result<Value, AckError>)>, outcome: &mut Outcome) {
+/// Of an answer the first value counts: the others do not cross the cluster.
+async fn collect(answers: impl Stream<Item = (Sid, Result<Arguments, AckError>)>, outcome: &mut Outcome) {
     let mut answers = std::pin::pin!(answers);
     while let Some((id, answer)) = answers.next().await {
         match answer {
-            Ok(value) => outcome.answers.push((id, value)),
+            Ok(Arguments(values)) => outcome.answers.push((id, values.into_iter().next().unwrap_or(Value::Nil))),
             Err(AckError::Timeout) => outcome.silent.push((id, "timeout".to_owned())),
             Err(error) => outcome.silent.push((id, error.to_string())),
         }
@@ -208,15 +226,15 @@ async fn collect(answers: impl Stream<Item = (Sid, Result<Value, AckError>)>, ou
 
 fn found(socket: &RemoteSocket<Adapter>) -> Found {
     let data = socket.data();
-    Found { id: data.id, server: data.server_id.to_string(), namespace: data.ns.to_string() }
+    Found { id: remote_id(data), server: data.server_id.to_string(), namespace: data.ns.to_string() }
 }
 
-fn names(rooms: Vec<impl Into<String>>) -> Vec<String> {
+pub(crate) fn names(rooms: Vec<impl Into<String>>) -> Vec<String> {
     let mut rooms: Vec<String> = rooms.into_iter().map(Into::into).collect();
     rooms.sort();
     rooms
 }
 
-fn text(error: impl std::fmt::Display) -> String {
+pub(crate) fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }

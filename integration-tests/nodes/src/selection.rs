@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use trunkline::Target;
 
 use crate::adapter::{Io, Operators, Socket};
 
@@ -25,6 +26,7 @@ pub(crate) struct Selection {
 
 impl Selection {
     pub(crate) fn operators(self, socket: &Socket, io: &Io) -> Result<Operators, String> {
+        let timeout = self.timeout();
         let mut operators = match (self.from_socket, self.within.is_empty()) {
             (false, _) => io.of(socket.ns()).ok_or_else(|| format!("there is no namespace {}", socket.ns()))?,
             (true, true) => socket.broadcast(),
@@ -45,9 +47,23 @@ impl Selection {
         if self.volatile {
             operators = operators.volatile();
         }
-        if self.timeout > 0 {
-            operators = operators.timeout(Duration::from_millis(self.timeout));
+        if let Some(timeout) = timeout {
+            operators = operators.timeout(timeout);
         }
         Ok(operators)
+    }
+
+    /// The same for calls that socketioxide does not have. `from_socket` plays no part there.
+    pub(crate) fn target(&self) -> Target {
+        let mut target = Target::rooms(self.to.iter().chain(&self.within).map(String::as_str));
+        target.except = self.except.iter().map(|room| room.as_str().into()).collect();
+        target.flags.local = self.local;
+        target.flags.volatile = self.volatile.then_some(true);
+        target.flags.timeout = self.timeout();
+        target
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        (self.timeout > 0).then(|| Duration::from_millis(self.timeout))
     }
 }

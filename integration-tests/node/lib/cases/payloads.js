@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 const bytes = Buffer.from([0, 1, 2, 127, 128, 255]);
 
-const payloads = {
+export const payloads = {
   "no argument": [],
   "many arguments": [1, "two", [3], { four: 4 }, null, true],
   "strings that need escaping": ['quote " backslash \\ newline \n', "\u0000\u001f\u2028", "", "12", "null"],
@@ -44,7 +44,7 @@ function nested(depth) {
 }
 
 /** Parsers differ in the class they use for bytes. */
-function comparable(value) {
+export function comparable(value) {
   if (ArrayBuffer.isView(value)) return { bytes: Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("hex") };
   if (value instanceof ArrayBuffer) return { bytes: Buffer.from(value).toString("hex") };
   if (Array.isArray(value)) return value.map(comparable);

@@ -1,0 +1,139 @@
+import assert from "node:assert/strict";
+import { assertReached } from "../../client.js";
+import { inRooms, joined } from "./rooms.js";
+
+export const socketCells = [
+  {
+    name: "fetchSockets: ids",
+    async run(t) {
+      const room = await joined(t, [t.a2, t.b, t.c]);
+      const except = await joined(t, [t.c]);
+      const ids = async (select) => (await t.a.op("fetchSockets", { select })).sockets.map(({ id }) => id).sort();
+      // Watchers of the run are sockets as well.
+      for (const { id } of t.everybody) assert.ok((await ids({})).includes(id));
+      assert.deepEqual(await ids({ to: [room] }), idsOf([t.a2, t.b, t.c]));
+      assert.deepEqual(await ids({ to: [room], except: [except] }), idsOf([t.a2, t.b]));
+      assert.deepEqual(await ids({ to: [t.b.id] }), [t.b.id]);
+      assert.deepEqual(await ids({ to: [room], local: true }), [t.a2.id]);
+    },
+  },
+  {
+    name: "fetchSockets: rooms and data",
+    async run(t) {
+      const room = await joined(t, [t.a2, t.b, t.c]);
+      for (const client of [t.a2, t.b, t.c]) await client.op("setData", { data: { name: "zoë", list: [1, 2.5, null], of: client.node } });
+      const { described } = await t.a.op("describeSockets", { select: { to: [room] } });
+      assert.equal(described.length, 3);
+      for (const client of [t.a2, t.b, t.c]) {
+        const socket = described.find(({ id }) => id === client.id);
+        assert.ok(socket.rooms.includes(room) && socket.rooms.includes(client.id), JSON.stringify(socket.rooms));
+        assert.deepEqual(socket.data, { name: "zoë", list: [1, 2.5, null], of: client.node });
+      }
+    },
+  },
+  {
+    name: "fetchSockets: handshake",
+    async run(t) {
+      const guest = await t.cluster.connect(t.places.far, { auth: { token: "abc" }, query: { from: "here" } });
+      const { described } = await t.a.op("describeSockets", { select: { to: [guest.id] } });
+      const [{ handshake }] = described;
+      assert.deepEqual(handshake.auth, { token: "abc" });
+      assert.equal(handshake.query.from, "here");
+      assert.equal(handshake.query.EIO, "4");
+      assert.equal(handshake.headers.upgrade, "websocket");
+      assert.match(handshake.url, /^\/socket\.io\/\?/);
+      assert.match(handshake.address, /127\.0\.0\.1$/);
+      assert.match(handshake.time, /^\w{3} \w{3} \d\d \d{4} \d\d:\d\d:\d\d GMT/);
+      assert.deepEqual([typeof handshake.issued, handshake.secure, handshake.xdomain], ["number", false, false]);
+      guest.close();
+    },
+  },
+  {
+    name: "a fetched socket: emit",
+    async run(t) {
+      for (const target of [t.b, t.c, t.a2]) {
+        const event = t.name("remote");
+        await t.a.op("remoteEmit", { id: target.id, event, args: [{ bytes: Buffer.from("xy") }, 2] });
+        await assertReached(t.a, event, [target], t.everybody);
+        const [{ bytes }, two] = target.all(event)[0];
+        assert.deepEqual([Buffer.from(bytes).toString(), two], ["xy", 2]);
+      }
+    },
+  },
+  {
+    name: "a fetched socket: acknowledged emit",
+    async run(t) {
+      const event = t.name("remote");
+      t.b.answer(event, { heard: Buffer.from("it") });
+      const { answers } = await t.a.op("remoteEmitWithAck", { id: t.b.id, event, args: [1, 2] });
+      assert.deepEqual(answers.map(([, { heard }]) => Buffer.from(heard).toString()), ["it"]);
+      assert.deepEqual(t.b.all(event), [[1, 2]]);
+    },
+  },
+  {
+    name: "a fetched socket: join and leave",
+    async run(t) {
+      const rooms = [t.name("room"), t.name("room")];
+      await t.a.op("remoteJoin", { id: t.b.id, rooms });
+      await inRooms(t.b, rooms, rooms);
+      assert.deepEqual((await t.a.op("remoteRooms", { id: t.b.id })).rooms.filter((room) => rooms.includes(room)), [...rooms].sort());
+      await t.a.op("remoteLeave", { id: t.b.id, rooms: [rooms[0]] });
+      await inRooms(t.b, rooms, [rooms[1]]);
+    },
+  },
+  {
+    name: "a fetched socket: disconnect",
+    async run(t) {
+      const guest = await t.cluster.connect(t.places.far);
+      await t.a.op("remoteDisconnect", { id: guest.id });
+      assert.equal(await guest.ended(), "io server disconnect");
+      assert.equal(t.b.socket.connected, true);
+    },
+  },
+  {
+    name: "socketsJoin",
+    async run(t) {
+      const [room, inner] = [await joined(t, [t.a2, t.b, t.c]), t.name("inner")];
+      const except = await joined(t, [t.c]);
+      await t.a.op("socketsJoin", { select: { to: [room], except: [except] }, rooms: [inner] });
+      for (const member of [t.a2, t.b]) await inRooms(member, [inner], [inner]);
+      await t.a.emit({ to: [inner] }, inner);
+      await assertReached(t.a, inner, [t.a2, t.b], t.everybody);
+    },
+  },
+  {
+    name: "socketsLeave",
+    async run(t) {
+      const [room, stay] = [await joined(t, [t.a2, t.b, t.c]), await joined(t, [t.c])];
+      await t.a.op("socketsLeave", { select: { to: [room], except: [stay] }, rooms: [room] });
+      for (const member of [t.a2, t.b]) await inRooms(member, [room], []);
+      await t.a.emit({ to: [room] }, room);
+      await assertReached(t.a, room, [t.c], t.everybody);
+    },
+  },
+  {
+    name: "disconnectSockets",
+    async run(t) {
+      const guests = await Promise.all([t.places.near, t.places.far, t.places.third].map((place) => t.cluster.connect(place)));
+      const room = await joined(t, guests);
+      await t.a.op("disconnectSockets", { select: { to: [room] } });
+      for (const guest of guests) assert.equal(await guest.ended(), "io server disconnect");
+      assert.ok(t.everybody.every(({ socket }) => socket.connected));
+    },
+  },
+  {
+    name: "disconnectSockets, closing connections",
+    async run(t) {
+      const guests = await Promise.all([t.places.far, t.places.third].map((place) => t.cluster.connect(place)));
+      const closed = guests.map(({ socket }) => new Promise((resolve) => socket.io.engine.once("close", resolve)));
+      const room = await joined(t, guests);
+      await t.a.op("closeConnections", { select: { to: [room] }, close: true });
+      for (const guest of guests) await guest.ended();
+      await Promise.all(closed);
+    },
+  },
+];
+
+function idsOf(clients) {
+  return clients.map(({ id }) => id).sort();
+}

@@ -1,0 +1,94 @@
+// Runs the cells of one transport in both directions. Each file interop/NAME.test.js does so for its transport, in a process of its own.
+
+import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, beforeEach, describe, test } from "node:test";
+import { cells } from "./cells.js";
+import { MixedCluster, NODE_1, NODE_2, NODE_EMITTER, RUST, RUST_EMITTER, startBroker } from "./cluster.js";
+import { directions } from "./directions.js";
+import { exceptionOf } from "./exceptions.js";
+import { transports } from "./transports.js";
+
+/** @param transport a key of transports.js */
+export function mixedCluster(transport) {
+  describe(`${transports[transport].title}: one Rust node and two Node.js nodes`, { timeout: 150_000 }, () => {
+    const shared = {};
+    const results = {};
+    before(async () => {
+      shared.broker = await startBroker(transport);
+      const emitters = [RUST_EMITTER, NODE_EMITTER];
+      shared.cluster = await MixedCluster.start(transport, shared.broker.result, { emitters });
+      for (const place of [NODE_1, NODE_2]) await ask(shared.cluster, place, "watchServers");
+    });
+    for (const [direction, places] of Object.entries(directions)) {
+      results[direction] = {};
+      describe(direction, () => runCells(transport, direction, places, shared, results[direction]));
+    }
+    test("the Node.js servers counted three servers all the time, and nobody complained", () => assertHealthy(shared));
+    after(async () => {
+      await shared.cluster?.stop();
+      await shared.broker?.stop();
+      if (process.env.INTEROP_RESULTS) {
+        await writeFile(join(process.env.INTEROP_RESULTS, `${transport}.json`), JSON.stringify(results));
+      }
+    });
+  });
+}
+
+function runCells(transport, direction, places, shared, results) {
+  // What cells work with; a and a2 are clients of the calling node, b of the other kind, c of the third.
+  const t = { transport, direction };
+  before(async () => {
+    const { cluster } = shared;
+    const clients = await Promise.all([places.near, places.near, places.far, places.third].map((place) => cluster.connect(place)));
+    const [a, a2, b, c] = clients;
+    // Clients on nodes of the other kind than the caller.
+    const others = places.near === RUST ? [b, c] : [b];
+    Object.assign(t, { broker: shared.broker.result, cluster, places, a, a2, b, c, others, everybody: clients });
+    t.name = (what) => cluster.name(what);
+  });
+  beforeEach(() => t.everybody.forEach((client) => client.forget()));
+  after(() => t.everybody?.forEach((client) => client.close()));
+
+  for (const { name, run } of cells) {
+    if (exceptionOf(name, transport, direction)) continue;
+    test(name, { timeout: 40_000 }, async () => {
+      results[name] = false;
+      await run(t);
+      results[name] = true;
+    });
+  }
+}
+
+async function assertHealthy({ cluster }) {
+  for (const place of [NODE_1, NODE_2]) {
+    const { seen } = await ask(cluster, place, "seenServers");
+    assert.deepEqual(seen, { "/": [3], "/other": [3] });
+  }
+  assert.deepEqual(cluster.complaints(), []);
+  const { counters } = await ask(cluster, RUST, "counters");
+  const mishaps = Object.entries(counters).filter(([name, count]) => count > 0 && MISHAPS.includes(name));
+  assert.deepEqual(mishaps, []);
+}
+
+/** An operation of a client that is there only for that. */
+async function ask(cluster, place, kind) {
+  const client = await cluster.connect(place);
+  const outcome = await client.op(kind);
+  client.close();
+  return outcome;
+}
+
+/** Counters of a Rust node that stay 0 while nothing goes wrong. */
+const MISHAPS = [
+  "malformed",
+  "unknown_type",
+  "inbox_overflow",
+  "outgoing_overflow",
+  "publish_errors",
+  "gaps",
+  "missed",
+  "connections_lost",
+  "dropped_by_sockets",
+];

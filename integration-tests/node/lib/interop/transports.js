@@ -1,0 +1,17 @@
+// The transports on which Rust and Node.js nodes form clusters, in the order of the table. The names that both sides must agree on are not
+// the defaults; the Node.js side has them in peers/connections.js.
+
+export const transports = {
+  "redis-pubsub": { title: "Redis pub/sub", broker: "redis", options: { mode: "pubsub", prefix: "interop" } },
+  postgres: {
+    title: "PostgreSQL",
+    broker: "postgres",
+    options: { channel_prefix: "interop", table: "interop_attachments" },
+  },
+  nats: { title: "NATS", broker: "nats", options: { prefix: "interop" } },
+};
+
+/** What `trunkline::connect` is given. */
+export function trunklineUrl({ options }, broker) {
+  return `${broker}?${new URLSearchParams(options)}`;
+}

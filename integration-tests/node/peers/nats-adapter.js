@@ -1,0 +1,53 @@
+// A Socket.IO adapter for Node.js that speaks the wire of trunkline-nats, written from docs/protocol.md ("RabbitMQ and NATS: frames").
+
+import { ClusterAdapterWithHeartbeat } from "socket.io-adapter";
+import { openFrame, Sender } from "./frames.js";
+
+/** The adapter for `new Server({ adapter })`, over a connection of the official client. */
+export function createAdapter(connection, options = {}) {
+  // The server calls it with `new`.
+  return function (namespace) {
+    return new NatsAdapter(namespace, connection, options);
+  };
+}
+
+class NatsAdapter extends ClusterAdapterWithHeartbeat {
+  #connection;
+  #subject;
+  #subscriptions;
+  #sender = new Sender();
+
+  constructor(namespace, connection, { prefix = "trunkline", ...options }) {
+    super(namespace, options);
+    this.#connection = connection;
+    this.#subject = `${token(prefix)}.${token(namespace.name)}`;
+    const callback = (_, { data }) => {
+      for (const message of openFrame(data)) this.onMessage(message);
+    };
+    // All rooms instead of those with members: a small adapter need not keep account of them.
+    const subjects = ["all", "room.*", `node.${token(this.uid)}`];
+    this.#subscriptions = subjects.map((subject) => connection.subscribe(`${this.#subject}.${subject}`, { callback }));
+  }
+
+  async doPublish(message) {
+    this.#connection.publish(`${this.#subject}.all`, this.#sender.frame(message));
+  }
+
+  async doPublishResponse(requester, response) {
+    this.#connection.publish(`${this.#subject}.node.${token(requester)}`, this.#sender.frame(response));
+  }
+
+  close() {
+    super.close();
+    this.#subscriptions.forEach((subscription) => subscription.unsubscribe());
+  }
+}
+
+/** Text as one token of a subject. */
+function token(text) {
+  const escaped = [...Buffer.from(text)].map((byte) => {
+    const character = String.fromCharCode(byte);
+    return /[A-Za-z0-9_-]/.test(character) ? character : `=${byte.toString(16).toUpperCase().padStart(2, "0")}`;
+  });
+  return escaped.join("") || "=";
+}

@@ -1,0 +1,140 @@
+//! What goes on between the nodes, and what socketioxide has no call for: by the handle of the namespace.
+
+use rmpv::Value;
+use serde::{Deserialize, Serialize};
+use trunkline::{Answers, Offset, Payload, Room, SessionId, SocketId, SocketInfo, core};
+use trunkline_socketioxide::{Cluster, Handle};
+
+use crate::{
+    adapter::Socket,
+    operation::{Kind, Operation, Outcome, names, text},
+    selection::Selection,
+    values::Arguments,
+};
+
+/// A socket of the cluster with all that its node tells of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Described {
+    id: String,
+    rooms: Vec<String>,
+    handshake: Option<Value>,
+    data: Option<Value>,
+}
+
+/// The session of a client that may come back, by the names that Node.js servers use.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Session {
+    pid: String,
+    sid: String,
+    rooms: Vec<String>,
+    data: Option<Value>,
+}
+
+/// Returns whether the operation is one of these.
+pub(crate) async fn perform(
+    socket: &Socket,
+    cluster: &Cluster,
+    operation: &Operation,
+    outcome: &mut Outcome,
+) -> Result<bool, String> {
+    let Operation { kind, select, event, args, id, close, data, session, since, .. } = operation;
+    let handle = cluster.of(socket.ns()).map_err(text)?;
+    let arguments = Arguments(args.clone());
+    match kind {
+        Kind::ServerSideEmit => handle.server_side_emit(event, &arguments).await.map_err(text)?,
+        Kind::ServerSideEmitWithAck => ask_servers(&handle, event, &arguments, select, outcome).await?,
+        Kind::Peers => outcome.nodes = handle.peers().iter().map(ToString::to_string).collect(),
+        Kind::ServerCount => outcome.count = handle.server_count().await.map_err(text)?,
+        Kind::AllRooms => {
+            let rooms = handle.adapter().all_rooms().await.map_err(text)?;
+            outcome.rooms = names(rooms.iter().map(Room::to_text).collect());
+        }
+        Kind::DescribeSockets => {
+            let sockets = handle.adapter().fetch_sockets(select.target()).await.map_err(text)?;
+            outcome.described = sockets.into_iter().map(described).collect::<Result<_, _>>()?;
+        }
+        Kind::CloseConnections => {
+            handle.adapter().disconnect_sockets(select.target(), *close).await.map_err(text)?;
+        }
+        Kind::SetData => handle.set_data(socket, data).map_err(text)?,
+        Kind::PersistSession => {
+            let session = session.as_ref().ok_or("there is no session to persist")?;
+            handle.persist_session(session.decoded()?).await.map_err(text)?;
+        }
+        Kind::RestoreSession => restore(&handle, id, since, outcome).await?,
+        Kind::Counters => outcome.counters = handle.counters().iter().collect(),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// A timeout is no failure here: the outcome holds what arrived, and who is missing.
+async fn ask_servers(
+    handle: &Handle,
+    event: &str,
+    arguments: &Arguments,
+    select: &Selection,
+    outcome: &mut Outcome,
+) -> Result<(), String> {
+    match handle.server_side_emit_with_ack::<_, Value>(event, arguments, select.timeout()).await {
+        Ok(answers) => outcome.servers = answers.into_iter().map(|answer| answer.unwrap_or(Value::Nil)).collect(),
+        Err(error) => {
+            let message = error.to_string();
+            let partial = error.into_partial().ok_or(message)?;
+            outcome.nodes = partial.missing.iter().map(ToString::to_string).collect();
+            if let Answers::Values(answers) = partial.answers {
+                outcome.servers = answers.into_iter().map(value_of).collect::<Result<_, _>>()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn restore(handle: &Handle, id: &str, since: &str, outcome: &mut Outcome) -> Result<(), String> {
+    let (id, since) = (SessionId::new(id).map_err(text)?, Offset::new(since).map_err(text)?);
+    let Some(restored) = handle.restore_session(id, since).await.map_err(text)? else { return Ok(()) };
+    outcome.session = Some(Session::encoded(restored.session)?);
+    for missed in restored.missed {
+        let mut event: Vec<Value> = missed.payload.deserialize().map_err(text)?;
+        event.push(missed.offset.as_str().into());
+        outcome.missed.push(Value::Array(event));
+    }
+    Ok(())
+}
+
+impl Session {
+    fn decoded(&self) -> Result<core::Session, String> {
+        Ok(core::Session {
+            id: SessionId::new(self.pid.as_str()).map_err(text)?,
+            socket: SocketId::new(self.sid.as_str()).map_err(text)?,
+            rooms: self.rooms.iter().map(|room| room.as_str().into()).collect(),
+            data: self.data.as_ref().map(Payload::value).transpose().map_err(text)?,
+        })
+    }
+
+    fn encoded(session: core::Session) -> Result<Self, String> {
+        Ok(Self {
+            pid: session.id.as_str().to_owned(),
+            sid: session.socket.as_str().to_owned(),
+            rooms: names(session.rooms.iter().map(Room::to_text).collect()),
+            data: optional(session.data)?,
+        })
+    }
+}
+
+fn described(socket: SocketInfo) -> Result<Described, String> {
+    Ok(Described {
+        id: socket.id.as_str().to_owned(),
+        rooms: names(socket.rooms.iter().map(Room::to_text).collect()),
+        handshake: optional(socket.handshake)?,
+        data: optional(socket.data)?,
+    })
+}
+
+fn optional(payload: Option<Payload>) -> Result<Option<Value>, String> {
+    payload.map(|payload| payload.deserialize().map_err(text)).transpose()
+}
+
+fn value_of(answer: Option<Payload>) -> Result<Value, String> {
+    Ok(optional(answer)?.unwrap_or(Value::Nil))
+}

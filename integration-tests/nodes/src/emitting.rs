@@ -1,0 +1,26 @@
+//! What a process that is no node can ask of a cluster.
+
+use trunkline::{Emitter, Payload};
+
+use crate::{
+    operation::{Kind, Operation, text},
+    values::Arguments,
+};
+
+/// Returns whether the operation is one that an emitter has.
+pub(crate) async fn perform(emitter: &Emitter, operation: &Operation) -> Result<bool, String> {
+    let Operation { kind, select, event, args, rooms, close, .. } = operation;
+    let target = select.target();
+    let rooms = rooms.iter().map(|room| room.as_str().into()).collect();
+    let event = || Payload::event(event, &Arguments(args.clone())).map_err(text);
+    match kind {
+        Kind::Emit => emitter.emit(target, event()?).await,
+        Kind::SocketsJoin => emitter.sockets_join(target, rooms).await,
+        Kind::SocketsLeave => emitter.sockets_leave(target, rooms).await,
+        Kind::DisconnectSockets | Kind::CloseConnections => emitter.disconnect_sockets(target, *close).await,
+        Kind::ServerSideEmit => emitter.server_side_emit(event()?).await,
+        _ => return Ok(false),
+    }
+    .map_err(text)?;
+    Ok(true)
+}
