@@ -27,15 +27,17 @@ cargo_build() {
     return 1
 }
 
-# node_tests FOLDER: the files FOLDER/*.test.js below node/, with Node's own test runner.
+# node_tests FOLDER [OPTION]...: the files FOLDER/*.test.js below node/, with Node's own test runner.
 node_tests() {
-    tap="$logs/$part.$1.tap"
+    folder=$1
+    shift
+    tap="$logs/$part.$folder.tap"
     (
         cd "$here/node" || exit 1
         watched '^(▶|✔)|^ *✖|^ℹ (tests|pass|fail|skipped) ' \
-            timeout -k 10 "$runner_seconds" node --test \
+            timeout -k 10 "$runner_seconds" node --test "$@" \
             --test-reporter=spec --test-reporter-destination=stdout \
-            --test-reporter=tap --test-reporter-destination="$tap" "$1"/*.test.js
+            --test-reporter=tap --test-reporter-destination="$tap" "$folder"/*.test.js
     )
     ended=$?
     awk '
@@ -44,7 +46,7 @@ node_tests() {
         /^# (skipped|todo) /      { skipped += $3 }
         END                       { print passed + 0, failed + 0, skipped + 0 }' "$tap" >>"$logs/$part.counts"
     sed -n -e 's/^ *ok [0-9]* - \(.*\) # SKIP *\(.*\)/skipped \1: \2/p' -e 's/^ *not ok [0-9]* - /failed /p' "$tap" >>"$logs/$part.why"
-    judge "$ended" "node --test $1"
+    judge "$ended" "node --test $folder"
 }
 
 # judge STATUS WHAT: whatever was counted, a runner that ended badly has failed, and says how.

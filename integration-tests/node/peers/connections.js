@@ -20,10 +20,10 @@ const PREFIX = "interop";
 const HEARTBEATS = { heartbeatInterval: 500 };
 
 /**
- * @returns { adapter, emitter(namespace), sent(), close() }: `sent` resolves when what was published so far is at the broker. Official
+ * @returns { adapter, emitter(namespace), sent() }: `sent` resolves when what was published so far is at the broker. Official
  * adapters for PostgreSQL and MongoDB use several connections: a later operation could overtake it.
  */
-export async function connect(transport, url, index, isEmitter) {
+export async function connect(transport, url, index) {
   const outgoing = new Set();
   const counted = (publish) => (...args) => {
     const publishing = publish(...args);
@@ -31,7 +31,7 @@ export async function connect(transport, url, index, isEmitter) {
     publishing.then(() => outgoing.delete(publishing), (error) => console.error("a publish failed:", error));
     return publishing;
   };
-  const connection = await connections[transport]({ url, index, isEmitter, counted });
+  const connection = await connections[transport]({ url, index, counted });
   return {
     ...connection,
     async sent() {
@@ -45,24 +45,22 @@ export async function connect(transport, url, index, isEmitter) {
 
 const connections = {
   async "redis-pubsub"({ url, index }) {
-    const { client, another, close } = await redis(url, index);
+    const { client, another } = await redis(url, index);
     return {
       adapter: createRedisAdapter(client, await another(), { key: PREFIX, publishOnSpecificResponseChannel: index === 2 }),
       emitter: (namespace) => new RedisEmitter(client, { key: PREFIX }, namespace),
-      close,
     };
   },
 
   async "redis-sharded"({ url, index }) {
-    const { client, another, close } = await redis(url, index);
-    return { adapter: createShardedAdapter(client, await another(), { channelPrefix: PREFIX }), close };
+    const { client, another } = await redis(url, index);
+    return { adapter: createShardedAdapter(client, await another(), { channelPrefix: PREFIX }) };
   },
 
   async "redis-streams"({ url, index }) {
-    const { client, close } = await redis(url, index);
+    const { client } = await redis(url, index);
     const names = { streamName: `${PREFIX}-stream`, channelPrefix: PREFIX, sessionKeyPrefix: `${PREFIX}:session:` };
-    // An idle read ends before the server is asked to stop.
-    return { adapter: createStreamsAdapter(client, { ...names, blockTimeInMs: 500 }), close };
+    return { adapter: createStreamsAdapter(client, names) };
   },
 
   async postgres({ url, counted }) {
@@ -73,7 +71,6 @@ const connections = {
     return {
       adapter: createPostgresAdapter(pool, { ...names, ...HEARTBEATS, errorHandler: (error) => console.error("postgres:", error) }),
       emitter: (namespace) => new PostgresEmitter(pool, namespace, names),
-      close: () => pool.end(),
     };
   },
 
@@ -84,13 +81,12 @@ const connections = {
     return {
       adapter: createMongoAdapter(events, HEARTBEATS),
       emitter: (namespace) => new MongoEmitter(events, namespace),
-      close: () => client.close(),
     };
   },
 
   async nats({ url }) {
     const connection = await connectNats({ servers: url });
-    return { adapter: createNatsAdapter(connection, { prefix: PREFIX, ...HEARTBEATS }), close: () => connection.close() };
+    return { adapter: createNatsAdapter(connection, { prefix: PREFIX, ...HEARTBEATS }) };
   },
 };
 
@@ -100,23 +96,19 @@ function redis(url, index) {
 }
 
 async function nodeRedis(url) {
-  const clients = [];
   const another = async () => {
     const client = createClient({ url });
     client.on("error", (error) => console.error("redis:", error));
-    clients.push(client);
     return client.connect();
   };
-  return { client: await another(), another, close: () => clients.forEach((client) => client.destroy()) };
+  return { client: await another(), another };
 }
 
 async function ioRedis(url) {
-  const clients = [];
   const another = () => {
     const client = new Redis(url);
     client.on("error", (error) => console.error("redis:", error));
-    clients.push(client);
     return client;
   };
-  return { client: another(), another, close: () => clients.forEach((client) => client.disconnect()) };
+  return { client: another(), another };
 }

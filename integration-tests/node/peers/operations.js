@@ -2,7 +2,7 @@
 
 /** @param node { socket, namespace, emitter, counts, sent } */
 export async function perform(node, operation) {
-  const outcome = { error: null, answers: [], silent: [], sockets: [], rooms: [], servers: [], nodes: [] };
+  const outcome = { error: null, answers: [], silent: [], sockets: [], rooms: [], servers: [], nodes: [], missing: 0 };
   try {
     const { kind } = operation;
     const known = node.emitter ? ofEmitter : ofNode;
@@ -109,7 +109,8 @@ async function askServers({ namespace, event, args }) {
   try {
     return { servers: await namespace.serverSideEmitWithAck(event, ...args) };
   } catch (error) {
-    return { servers: error.responses ?? [], nodes: [error.message] };
+    // The message says how many; answers are never more than expected.
+    return { servers: error.responses ?? [], missing: 1 };
   }
 }
 

@@ -23,7 +23,7 @@ const { values: options } = parseArgs({
   },
 });
 const index = Number(options.index);
-const connection = await connect(options.transport, options.url, index, options.emitter);
+const connection = await connect(options.transport, options.url, index);
 
 const web = createServer();
 const io = new Server(web, {
@@ -54,5 +54,5 @@ await new Promise((resolve) => {
   process.stdin.once("end", resolve).resume();
 });
 await io.close();
-await connection.close();
+await connection.sent();
 process.exit(0);

@@ -81,6 +81,7 @@ async fn ask_servers(
         Err(error) => {
             let message = error.to_string();
             let partial = error.into_partial().ok_or(message)?;
+            outcome.missing = partial.missing.len() + partial.missing_unnamed;
             outcome.nodes = partial.missing.iter().map(ToString::to_string).collect();
             if let Answers::Values(answers) = partial.answers {
                 outcome.servers = answers.into_iter().map(value_of).collect::<Result<_, _>>()?;

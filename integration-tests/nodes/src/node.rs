@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{Router, serve::ListenerExt};
+use rmpv::Value;
 use socketioxide::{
     ParserConfig, SocketIo, TransportType,
     extract::{AckSender, State, TryData},
@@ -13,7 +14,6 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use rmpv::Value;
 use trunkline::{Backend, ClusterConfig, Emitter};
 use trunkline_socketioxide::{Cluster, Handshake};
 

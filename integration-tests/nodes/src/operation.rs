@@ -100,6 +100,8 @@ pub(crate) struct Outcome {
     pub(crate) servers: Vec<Value>,
     /// Nodes: the peers that are known, or those that have not answered in time.
     pub(crate) nodes: Vec<String>,
+    /// How many nodes have not answered in time, with those that are not known by name.
+    pub(crate) missing: usize,
     /// How many nodes there are, this one included.
     pub(crate) count: usize,
     pub(crate) described: Vec<Described>,

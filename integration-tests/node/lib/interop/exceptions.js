@@ -4,6 +4,14 @@ import { NODE_TO_RUST, RUST_TO_NODE } from "./directions.js";
 
 const HEARTBEAT_ADAPTERS = ["postgres", "mongodb", "nats", "rabbitmq"];
 const CLUSTER_ADAPTERS = ["redis-sharded", "redis-streams", ...HEARTBEAT_ADAPTERS];
+const EMITTER_CELLS = [
+  "emitter: emit to all, to rooms, except rooms",
+  "emitter: binary, volatile",
+  "emitter: socketsJoin, socketsLeave",
+  "emitter: disconnectSockets",
+  "emitter: serverSideEmit",
+  "emitter: a custom namespace",
+];
 
 /** @typedef {{ cells: string[], transports: string[], direction: string, why: string }} Exception */
 /** @type {Exception[]} */
@@ -26,6 +34,36 @@ export const exceptions = [
     direction: RUST_TO_NODE,
     why: "the Node.js adapter fetches what is large from a table, and does not wait for it",
   },
+  {
+    cells: ["disconnectSockets, closing connections"],
+    transports: ["redis-pubsub", ...CLUSTER_ADAPTERS],
+    direction: NODE_TO_RUST,
+    why: "socketioxide can leave the namespace for a client, but not close its connection",
+  },
+  {
+    cells: ["serverSideEmit with binary"],
+    transports: ["redis-pubsub"],
+    direction: NODE_TO_RUST,
+    why: "the Node.js adapter sends server-side events as JSON, bytes as lists of numbers",
+  },
+  {
+    cells: EMITTER_CELLS,
+    transports: ["redis-sharded", "redis-streams"],
+    direction: NODE_TO_RUST,
+    why: "the official emitter publishes for the classic adapter only",
+  },
+  {
+    cells: EMITTER_CELLS,
+    transports: ["nats", "rabbitmq"],
+    direction: NODE_TO_RUST,
+    why: "there is no emitter for Node.js",
+  },
+  ...[RUST_TO_NODE, NODE_TO_RUST].map((direction) => ({
+    cells: ["a session that one side has persisted is restored by the other"],
+    transports: ["redis-pubsub", "redis-sharded", "postgres", "nats", "rabbitmq"],
+    direction,
+    why: "the Node.js adapter keeps no sessions",
+  })),
 ];
 
 /** Why this cell cannot work, if it cannot. */

@@ -17,7 +17,7 @@ export function mixedCluster(transport) {
     const results = {};
     before(async () => {
       shared.broker = await startBroker(transport);
-      const emitters = [RUST_EMITTER, NODE_EMITTER];
+      const emitters = [RUST_EMITTER, ...(transports[transport].hasEmitter ? [NODE_EMITTER] : [])];
       shared.cluster = await MixedCluster.start(transport, shared.broker.result, { emitters });
       for (const place of [NODE_1, NODE_2]) await ask(shared.cluster, place, "watchServers");
     });

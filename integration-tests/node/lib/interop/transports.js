@@ -2,10 +2,16 @@
 // the defaults; the Node.js side has them in peers/connections.js.
 
 export const transports = {
-  "redis-pubsub": { title: "Redis pub/sub", broker: "redis", options: { mode: "pubsub", prefix: "interop" } },
+  "redis-pubsub": {
+    title: "Redis pub/sub",
+    broker: "redis",
+    hasEmitter: true,
+    options: { mode: "pubsub", prefix: "interop" },
+  },
   postgres: {
     title: "PostgreSQL",
     broker: "postgres",
+    hasEmitter: true,
     options: { channel_prefix: "interop", table: "interop_attachments" },
   },
   nats: { title: "NATS", broker: "nats", options: { prefix: "interop" } },

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { comparable } from "../../cases/payloads.js";
 import { settled } from "../../client.js";
 import { joined } from "./rooms.js";
 
@@ -18,7 +19,7 @@ export const serverCells = [
     name: "serverSideEmit with binary",
     async run(t) {
       await t.a.op("serverSideEmit", { event: "notice", args: [{ bytes: Buffer.from("ab") }] });
-      for (const client of [t.b, t.c]) assert.equal(Buffer.from((await client.next("notice"))[0].bytes).toString(), "ab");
+      for (const client of [t.b, t.c]) assert.deepEqual(comparable(await client.next("notice")), [{ bytes: { bytes: "6162" } }]);
     },
   },
   {
@@ -32,9 +33,9 @@ export const serverCells = [
   {
     name: "serverSideEmit, a server does not answer",
     async run(t) {
-      const { servers, nodes } = await t.a.op("serverSideEmitWithAck", { event: "never", select: { timeout: 300 } });
+      const { servers, missing } = await t.a.op("serverSideEmitWithAck", { event: "never", select: { timeout: 300 } });
       assert.deepEqual(servers, []);
-      assert.ok(nodes.length > 0, "nobody is missing");
+      assert.ok(missing > 0, "nobody is missing");
     },
   },
   {

@@ -1,1 +1,87 @@
-export const sessionCells = [];
+import assert from "node:assert/strict";
+import { MixedCluster, NODE_1, NODE_2, RUST, startBroker } from "../cluster.js";
+import { RUST_TO_NODE } from "../directions.js";
+
+const DATA = { name: "zoë", list: [1, 2.5] };
+
+export const sessionCells = [
+  { name: "a session that one side has persisted is restored by the other", run: (t) => inOwnCluster(t, restored) },
+];
+
+/** Servers append offsets to events only with recovery on, which all other cells go without. */
+async function inOwnCluster({ transport, direction }, run) {
+  const broker = await startBroker(transport);
+  const cluster = await MixedCluster.start(transport, broker.result, { recovery: true });
+  try {
+    await run(cluster, direction);
+    assert.deepEqual(cluster.complaints(), []);
+  } finally {
+    await cluster.stop();
+    await broker.stop();
+  }
+}
+
+async function restored(cluster, direction) {
+  const watcher = await cluster.connect(NODE_2);
+  return direction === RUST_TO_NODE ? restoredByNode(cluster, watcher) : restoredByRust(cluster, watcher);
+}
+
+/** A Rust server keeps a session, and its client comes to a Node.js server. */
+async function restoredByNode(cluster, watcher) {
+  const rust = await cluster.connect(RUST);
+  await rust.emit({}, "seen", 1);
+  const offset = (await rust.next("seen")).at(-1);
+  const session = { pid: "the-secret-of-client", sid: "the-socket-of-client", rooms: ["the-socket-of-client", "room"], data: DATA };
+  await rust.op("persistSession", { session });
+  await emitMissed(rust);
+  await emitMissed(watcher);
+  await watcher.next("missed last");
+  const returned = await cluster.connect(NODE_1, { auth: { pid: session.pid, offset } });
+  assert.equal(returned.id, session.sid);
+  assert.deepEqual((await returned.op("ownRooms")).rooms, [...session.rooms].sort());
+  const { described } = await returned.op("describeSockets", { select: { to: ["room"], local: true } });
+  assert.deepEqual(described.map(({ data }) => data), [DATA]);
+  const missed = returned.received.filter(({ event }) => event.startsWith("missed"));
+  assertMissed(missed.map(({ event, args }) => [event, ...args]));
+}
+
+/** A Node.js server keeps the session of a client whose connection was lost, and a Rust server takes it. */
+async function restoredByRust(cluster, watcher) {
+  const client = await cluster.connect(NODE_1);
+  const { id, socket } = client;
+  await client.op("join", { rooms: ["room"] });
+  await client.op("setData", { data: DATA });
+  await watcher.emit({}, "seen", 1);
+  const offset = (await client.next("seen")).at(-1);
+  const pid = socket._pid;
+  socket.io.engine.close();
+  await watcher.next("left");
+  const rust = await cluster.connect(RUST);
+  await emitMissed(watcher);
+  await emitMissed(rust);
+  await watcher.next("missed last");
+  const { session, missed } = await rust.op("restoreSession", { id: pid, since: offset });
+  assert.deepEqual(session, { pid, sid: id, rooms: [id, "room"].sort(), data: DATA });
+  assertMissed(missed.filter(([event]) => event.startsWith("missed")));
+  const { session: again } = await rust.op("restoreSession", { id: pid, since: offset });
+  assert.equal(again, null);
+}
+
+/** Emits what a client in `room` misses, and what it does not miss. */
+async function emitMissed(sender) {
+  await sender.emit({}, "missed by all", sender.node);
+  await sender.emit({ to: ["room", "another room"] }, "missed in the room", sender.node, { deep: ["é"] });
+  await sender.emit({ to: ["another room"] }, "missed elsewhere");
+  await sender.emit({ except: ["room"] }, "missed by others");
+  await sender.emit({}, "missed last", sender.node);
+}
+
+/** Both senders' messages, those of each in order, whatever is appended to them. */
+function assertMissed(missed) {
+  assert.equal(missed.length, 6, JSON.stringify(missed));
+  for (const node of [RUST, NODE_2]) {
+    const ofOne = missed.filter(([, sender]) => sender === node).map(([event, ...args]) => [event, ...args.slice(1, 2)]);
+    assert.deepEqual(ofOne.map(([event]) => event), ["missed by all", "missed in the room", "missed last"]);
+    assert.deepEqual(ofOne[1][1], { deep: ["é"] });
+  }
+}
