@@ -69,6 +69,8 @@ counters! {
     connections_lost,
     /// Times it came back.
     reconnects,
+    /// Times the broker took nothing for a while, because of an alarm of its own (RabbitMQ: memory, disk).
+    blocked,
     /// Requests started.
     requests,
     /// Requests that ended by their timeout.

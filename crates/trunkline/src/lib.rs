@@ -41,6 +41,8 @@ pub async fn connect(url: &str) -> Result<Backend> {
         Scheme::Nats => trunkline_nats::connect(trunkline_nats::Config::from_url(url)?).await,
         #[cfg(feature = "postgres")]
         Scheme::Postgres => trunkline_postgres::connect(trunkline_postgres::Config::from_url(url)?).await,
+        #[cfg(feature = "rabbitmq")]
+        Scheme::RabbitMq => trunkline_rabbitmq::connect(trunkline_rabbitmq::Config::from_url(url)?).await,
         #[cfg(feature = "redis")]
         Scheme::Redis => trunkline_redis::connect(trunkline_redis::Config::from_url(url)?).await,
         #[allow(unreachable_patterns)]

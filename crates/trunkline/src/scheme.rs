@@ -8,6 +8,7 @@ pub(crate) enum Scheme {
     Memory,
     Nats,
     Postgres,
+    RabbitMq,
     Redis,
 }
 
@@ -31,6 +32,8 @@ const SCHEMES: &[Entry] = &[
     entry!("tls", Nats, "nats"),
     entry!("postgres", Postgres, "postgres"),
     entry!("postgresql", Postgres, "postgres"),
+    entry!("amqp", RabbitMq, "rabbitmq"),
+    entry!("amqps", RabbitMq, "rabbitmq"),
     entry!("redis", Redis, "redis"),
     entry!("rediss", Redis, "redis"),
     entry!("redis+unix", Redis, "redis"),

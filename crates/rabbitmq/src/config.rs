@@ -1,0 +1,275 @@
+//! How to reach the brokers, and what to do there.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use percent_encoding::percent_decode_str;
+use trunkline_core::{
+    Error, ErrorKind, Result,
+    interest::Buckets,
+    outbox::OutboxLimits,
+    settings::{Bytes, Query, redact},
+};
+
+/// Where the brokers are and how nodes use them. All nodes of a cluster must agree on `vhost`, `prefix` and `buckets`.
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// The brokers of one RabbitMQ cluster, as `host:port`; any of them will do. Default `localhost:5672`.
+    pub servers: Vec<String>,
+    /// Who connects. Default `guest`, whom brokers accept from their own machine only.
+    pub user: String,
+    /// Their password. Default `guest`.
+    pub password: String,
+    /// The virtual host. Default `/`.
+    pub vhost: String,
+    /// Encryption.
+    pub tls: Tls,
+    /// Names the exchange. Clusters with different prefixes do not hear each other. Default `trunkline`.
+    pub prefix: String,
+    /// How rooms are spread over routing keys.
+    pub buckets: Buckets,
+    /// How long a bucket without rooms stays bound. Default 10 s.
+    pub linger: Duration,
+    /// How long messages for a room go to all nodes after sockets of other nodes were asked to join it. Default 5 s.
+    pub join_grace: Duration,
+    /// Bounds of what waits to be sent.
+    pub outbox: OutboxLimits,
+    /// How long connecting, and everything else that needs an answer of the broker, may take. Default 5 s.
+    pub connect_timeout: Duration,
+    /// How often both sides show that they are alive, in whole seconds. After twice that without a sign the connection counts as lost. Default 5 s.
+    pub heartbeat: Duration,
+    /// The largest message to publish, at most what the broker's `max_message_size` allows. Default 4 MiB.
+    pub max_message_bytes: usize,
+    /// Frames that the broker sends ahead of what the node has taken. Default 256.
+    pub prefetch: u16,
+    /// Frames that the broker keeps for a node that takes nothing. Beyond it the oldest are lost, which is reported as a gap. Default 100,000.
+    pub queue_frames: u32,
+    /// Bytes that the broker keeps for a node that takes nothing. Default 64 MiB.
+    pub queue_bytes: usize,
+}
+
+/// Encryption of the connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Connect with TLS.
+    pub required: bool,
+    /// PEM file with the authorities to trust, instead of those of the operating system.
+    pub ca: Option<PathBuf>,
+    /// PEM files with the client's certificate chain and key, for brokers that ask for one.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            servers: vec!["localhost:5672".into()],
+            user: "guest".into(),
+            password: "guest".into(),
+            vhost: "/".into(),
+            tls: Tls::default(),
+            prefix: "trunkline".into(),
+            buckets: Buckets::DEFAULT,
+            linger: Duration::from_secs(10),
+            join_grace: Duration::from_secs(5),
+            outbox: OutboxLimits::default(),
+            connect_timeout: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(5),
+            max_message_bytes: 4 << 20,
+            prefetch: 256,
+            queue_frames: 100_000,
+            queue_bytes: 64 << 20,
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("servers", &self.servers)
+            .field("user", &self.user)
+            .field("password", &"***")
+            .field("vhost", &self.vhost)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Reads `amqp://user:password@host:port,host:port/vhost?parameters`; the parameters stand in the README. `amqps://` connects with TLS.
+    ///
+    /// User, password and virtual host are percent-decoded; without a virtual host, or with an empty one, it is `/`.
+    ///
+    /// # Errors
+    /// `Config`, naming what is wrong and what is allowed, without secrets.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let (address, query) = url.split_once('?').unwrap_or((url, ""));
+        let (scheme, rest) = address.split_once("://").ok_or_else(|| no_address(url))?;
+        let mut config = Self::default();
+        config.tls.required = match scheme {
+            "amqp" => false,
+            "amqps" => true,
+            _ => return Err(no_address(url)),
+        };
+        // A raw password may itself contain an at sign or a slash.
+        let hosts = match rest.rsplit_once('@') {
+            Some((user_info, hosts)) => {
+                let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
+                (config.user, config.password) = (decoded(user)?, decoded(password)?);
+                hosts
+            }
+            None => rest,
+        };
+        let (hosts, vhost) = hosts.split_once('/').unwrap_or((hosts, ""));
+        if !vhost.is_empty() {
+            config.vhost = decoded(vhost)?;
+        }
+        let default_port = if config.tls.required { 5671 } else { 5672 };
+        let servers = hosts.split(',').map(|host| server(host, default_port).ok_or_else(|| no_address(url)));
+        config.servers = servers.collect::<Result<_>>()?;
+        config.take_parameters(Query::parse(query))?;
+        Ok(config)
+    }
+
+    fn take_parameters(&mut self, mut query: Query) -> Result<()> {
+        self.tls.ca = query.take::<String>("tls_ca")?.map(PathBuf::from);
+        let certificate: Option<String> = query.take("tls_cert")?;
+        let key: Option<String> = query.take("tls_key")?;
+        self.tls.client = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+            (None, None) => None,
+            _ => return Err(wrong("tls_cert and tls_key go together")),
+        };
+        replace(&mut self.prefix, query.take("prefix")?);
+        if let Some(count) = query.take("buckets")? {
+            self.buckets = Buckets::new(count)?;
+        }
+        replace(&mut self.linger, query.take("linger")?);
+        replace(&mut self.join_grace, query.take("join_grace")?);
+        replace(&mut self.outbox.bytes, bytes(&mut query, "outbox_bytes")?);
+        replace(&mut self.outbox.patience, query.take("outbox_patience")?);
+        replace(&mut self.connect_timeout, query.take("connect_timeout")?);
+        replace(&mut self.heartbeat, query.take("heartbeat")?);
+        replace(&mut self.max_message_bytes, bytes(&mut query, "max_message_bytes")?);
+        replace(&mut self.prefetch, query.take("prefetch")?);
+        replace(&mut self.queue_frames, query.take("queue_frames")?);
+        replace(&mut self.queue_bytes, bytes(&mut query, "queue_bytes")?);
+        query.finish()?;
+        self.check()
+    }
+
+    /// What no type can say.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.servers.is_empty() {
+            return Err(wrong("no broker is given"));
+        }
+        if self.prefix.is_empty() || self.prefix.len() > MAX_PREFIX {
+            return Err(wrong(format!("a prefix of {} bytes; allowed are 1 to {MAX_PREFIX}", self.prefix.len())));
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.heartbeat) {
+            return Err(wrong(format!("a heartbeat of {:?}; allowed are 1s to 10m", self.heartbeat)));
+        }
+        if self.prefetch == 0 || self.queue_frames == 0 || self.queue_bytes == 0 || self.connect_timeout.is_zero() {
+            return Err(wrong("prefetch, queue_frames, queue_bytes and connect_timeout must not be 0"));
+        }
+        if self.max_message_bytes < MIN_MESSAGE_BYTES {
+            return Err(wrong(format!("max_message_bytes must be at least {MIN_MESSAGE_BYTES}")));
+        }
+        Ok(())
+    }
+}
+
+/// Escaping may triple it, and it is part of the names of queues.
+const MAX_PREFIX: usize = 64;
+
+/// Less could not carry what nodes have to say to each other.
+const MIN_MESSAGE_BYTES: usize = 64 << 10;
+
+fn replace<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn bytes(query: &mut Query, name: &'static str) -> Result<Option<usize>> {
+    Ok(query.take(name)?.map(|Bytes(bytes)| bytes))
+}
+
+fn wrong(context: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Config, context)
+}
+
+fn no_address(url: &str) -> Error {
+    let context = format!(
+        "{:?} names no RabbitMQ broker; allowed is amqp://user:password@host:port,host:port/vhost",
+        redact(url)
+    );
+    Error::new(ErrorKind::Config, context)
+}
+
+/// `host:port`, with the default port if there is none.
+fn server(host: &str, default_port: u16) -> Option<String> {
+    let (name, port) = match host.rsplit_once(':') {
+        // The colons of a bare IPv6 address stand in brackets.
+        Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()?),
+        _ => (host, default_port),
+    };
+    let is_plain =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@:[]".contains(&byte));
+    let is_bracketed = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'))
+        .is_some_and(|name| name.parse::<std::net::Ipv6Addr>().is_ok());
+    (is_plain(name) || is_bracketed).then(|| format!("{name}:{port}"))
+}
+
+fn decoded(text: &str) -> Result<String> {
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded.map(String::from).map_err(|_| wrong("user, password and virtual host must be UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(url: &str) -> String {
+        Config::from_url(url).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_address_has_brokers_credentials_a_vhost_and_parameters() {
+        let url =
+            "amqp://app:p%40ss@a:1,b,[::1]:5/my%2Fhost?prefix=chat&buckets=16&linger=1s&outbox_bytes=1MiB&heartbeat=2s";
+        let config = Config::from_url(url).unwrap();
+        assert_eq!(config.servers, ["a:1", "b:5672", "[::1]:5"]);
+        assert_eq!((config.user.as_str(), config.password.as_str()), ("app", "p@ss"));
+        assert_eq!((config.vhost.as_str(), config.prefix.as_str()), ("my/host", "chat"));
+        assert_eq!((config.buckets.count(), config.outbox.bytes), (16, 1 << 20));
+        assert_eq!((config.linger, config.heartbeat), (Duration::from_secs(1), Duration::from_secs(2)));
+        let secure = Config::from_url("amqps://a").unwrap();
+        assert!(secure.tls.required && secure.servers == ["a:5671"]);
+        for url in ["amqp://localhost", "amqp://localhost/", "amqp://guest:guest@localhost/%2F"] {
+            assert_eq!(Config::from_url(url).unwrap(), Config::default(), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_is_allowed() {
+        assert!(refused("amqp://").contains("allowed is amqp://"));
+        assert!(refused("redis://a").contains("allowed is amqp://"));
+        assert!(refused("amqp://a:port").contains("names no RabbitMQ broker"));
+        assert!(refused("amqp://a?bukets=1").contains("buckets"));
+        assert!(refused("amqp://a?buckets=0").contains("1 to 1023"));
+        assert!(refused("amqp://a?prefix=").contains("text that is not empty"));
+        assert!(refused("amqp://a?tls_cert=x").contains("go together"));
+        assert!(refused("amqp://a?heartbeat=10ms").contains("1s to 10m"));
+        assert!(refused("amqp://a?prefetch=0").contains("must not be 0"));
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let config = Config::from_url("amqp://app:s3cret@a").unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"));
+        assert!(!refused("amqp://app:s3cret@").contains("s3cret"));
+        assert!(!refused("amqp://app:s3/cret@").contains("cret"));
+    }
+}

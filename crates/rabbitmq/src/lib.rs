@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+
+mod attachment;
+mod config;
+mod connection;
+mod keeper;
+mod names;
+mod place;
+mod publish;
+mod reader;
+mod runtime;
+mod shared;
+mod socket;
+mod tls;
+mod transport;
+mod writer;
+
+pub use crate::{
+    config::{Config, Tls},
+    transport::connect,
+};

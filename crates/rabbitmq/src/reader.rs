@@ -1,0 +1,373 @@
+//! From the queue of one node to its inbox.
+//!
+//! Everything that a node receives comes through one queue, so it comes in order. While the inbox is full nothing is acknowledged, and the broker keeps what comes, up to
+//! the limits of the queue.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::pending,
+    ops::ControlFlow,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use lapin::message::Delivery as Arrival;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::consume_budget,
+    time::{Instant, sleep_until, timeout},
+};
+use trunkline_core::{
+    Error, ErrorKind, Gap, GapCause, Message,
+    frame::{Frame, Repeats},
+    inbox::{Delivery, InboxSender},
+    intake::Intake,
+    interest::Bucket,
+};
+
+use crate::{
+    attachment::{Arrived, Attachment, Change},
+    connection::Connection,
+    place::{Command, Place},
+    shared::Shared,
+};
+
+/// How long a queue may take to go.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// The task that reads for one node.
+pub(crate) struct Reader {
+    shared: Arc<Shared>,
+    place: Arc<Place>,
+    intake: Intake,
+    inbox: Arc<InboxSender>,
+    line: watch::Receiver<Option<Arc<Connection>>>,
+    commands: mpsc::Receiver<Command>,
+    current: Option<Attachment>,
+    /// Has arrived, and is to be handed over when there is room.
+    backlog: VecDeque<Arrival>,
+    /// How many deliveries of the current connection were handed over.
+    handed: u64,
+    unacknowledged: Option<u64>,
+    /// Why nothing more comes.
+    loss: Option<String>,
+    repeats: Repeats,
+    changes: FuturesUnordered<BoxFuture<'static, lapin::Result<Change>>>,
+    waiting: HashMap<Bucket, Vec<oneshot::Sender<()>>>,
+    /// Bound, and complete when so many deliveries were handed over: what is before may count messages from before the binding.
+    subscribing: Vec<(u64, Bucket)>,
+}
+
+impl Reader {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        place: Arc<Place>,
+        intake: Intake,
+        inbox: Arc<InboxSender>,
+        commands: mpsc::Receiver<Command>,
+    ) -> Self {
+        let mut line = shared.incoming.subscribe();
+        line.mark_changed();
+        Self {
+            shared: Arc::clone(shared),
+            place,
+            intake,
+            inbox,
+            line,
+            commands,
+            current: None,
+            backlog: VecDeque::new(),
+            handed: 0,
+            unacknowledged: None,
+            loss: None,
+            repeats: Repeats::default(),
+            changes: FuturesUnordered::new(),
+            waiting: HashMap::new(),
+            subscribing: Vec::new(),
+        }
+    }
+
+    /// Runs until the node leaves, or nobody reads its inbox any more.
+    pub(crate) async fn run(mut self) {
+        let place = Arc::clone(&self.place);
+        tokio::select! {
+            () = place.leaving.cancelled() => {}
+            () = async { while self.step().await.is_continue() {} } => {}
+        }
+        if let Some(current) = self.current.filter(|current| !current.connection.has_ended()) {
+            // Otherwise it goes with the connection.
+            let _ = timeout(GOODBYE, current.close()).await;
+        }
+    }
+
+    async fn step(&mut self) -> ControlFlow<()> {
+        let place = Arc::clone(&self.place);
+        tokio::select! {
+            biased;
+            changed = self.line.changed() => match changed {
+                Ok(()) => self.follow().await,
+                Err(_) => ControlFlow::Break(()),
+            },
+            command = self.commands.recv() => match command {
+                Some(command) => {
+                    self.command(command);
+                    ControlFlow::Continue(())
+                }
+                None => ControlFlow::Break(()),
+            },
+            Some(change) = self.changes.next() => self.changed(change).await,
+            () = place.left_rooms.notified() => ControlFlow::Continue(()),
+            () = due(deadline(&place)) => self.give_up_buckets(),
+            next = next(&self.inbox, &self.backlog, &mut self.current) => match next {
+                Next::Room => self.hand_over().await,
+                Next::Arrived(arrived) => self.arrived(arrived).await,
+            },
+        }
+    }
+
+    // --- connections ---
+
+    /// Turns to the latest connection.
+    async fn follow(&mut self) -> ControlFlow<()> {
+        // A loss is noticed at the deliveries, after everything that had arrived.
+        let Some(connection) = self.line.borrow_and_update().clone() else { return ControlFlow::Continue(()) };
+        self.leave_lost().await?;
+        let buckets: Vec<_> = self.place.interest().wanted().collect();
+        let connector = &self.shared.connector;
+        let sender = connector.sender.to_string();
+        match Attachment::open(&connection, &connector.config, &self.place, &buckets, &sender).await {
+            Ok(attachment) => self.attached(attachment, buckets),
+            Err(error) => {
+                tracing::warn!(node = %self.place.node.id, %error, "the broker does not let a node listen");
+                self.place.refused(Error::new(ErrorKind::Broker, "no queue for the node").with_source(error));
+                // The next one may.
+                connection.cut();
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    fn attached(&mut self, attachment: Attachment, buckets: Vec<Bucket>) -> ControlFlow<()> {
+        self.current = Some(attachment);
+        self.handed = 0;
+        for bucket in buckets {
+            self.activate(bucket);
+            self.tell([Delivery::Subscribed(bucket.channel())])?;
+        }
+        let is_return = self.place.attached.is_cancelled();
+        if is_return {
+            self.place.counters.reconnects.increment();
+        }
+        let gap = Delivery::Gap(Gap { cause: GapCause::ConnectionLost, missed: None });
+        self.tell([Delivery::Connected].into_iter().chain(is_return.then_some(gap)))?;
+        self.place.attached.cancel();
+        ControlFlow::Continue(())
+    }
+
+    /// Takes what had arrived over the connection before, whether there is room for it or not.
+    async fn leave_lost(&mut self) -> ControlFlow<()> {
+        let Some(current) = &mut self.current else { return ControlFlow::Continue(()) };
+        self.backlog.extend(current.take_arrived().into_iter().flatten());
+        while let Some(arrival) = self.backlog.pop_front() {
+            consume_budget().await;
+            self.take_in(arrival)?;
+        }
+        let reason = self.loss.take().unwrap_or_else(|| "the connection was closed".into());
+        self.lost(reason)
+    }
+
+    /// The current connection is gone, and everything that had arrived over it was handed over.
+    fn lost(&mut self, reason: String) -> ControlFlow<()> {
+        let Some(current) = self.current.take() else { return ControlFlow::Continue(()) };
+        // If only the queue is gone, a new connection is the way to a new one.
+        current.connection.cut();
+        self.place.interest().deactivate_all();
+        self.changes.clear();
+        self.subscribing.clear();
+        self.unacknowledged = None;
+        // Nothing arrives now, and the next connection begins with these buckets.
+        for entered in self.waiting.drain().flat_map(|(_, waiting)| waiting) {
+            tell(entered);
+        }
+        self.tell([Delivery::Lost(reason)])
+    }
+
+    // --- rooms ---
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Enter(bucket, entered) => self.enter(bucket, entered),
+            Command::Follow(followed) => tell(followed),
+        }
+    }
+
+    fn enter(&mut self, bucket: Bucket, entered: oneshot::Sender<()>) {
+        let is_active = self.place.interest().is_active(bucket);
+        let Some(current) = self.current.as_ref().filter(|_| !is_active) else { return tell(entered) };
+        let waiting = self.waiting.entry(bucket).or_default();
+        waiting.push(entered);
+        if waiting.len() == 1 {
+            self.changes.push(current.bind(bucket, self.place.hall.keys.room(bucket)));
+        }
+    }
+
+    async fn changed(&mut self, change: lapin::Result<Change>) -> ControlFlow<()> {
+        // What failed, failed with the connection.
+        let Ok(Change::Bound(bucket, queued)) = change else { return ControlFlow::Continue(()) };
+        self.activate(bucket);
+        if let Some(current) = &mut self.current {
+            let arrived = current.take_arrived();
+            self.note_arrived(arrived);
+        }
+        self.subscribing.push((self.handed + self.backlog.len() as u64 + queued, bucket));
+        self.hand_over().await
+    }
+
+    fn activate(&mut self, bucket: Bucket) {
+        self.place.interest().set_active(bucket, true);
+        for entered in self.waiting.remove(&bucket).unwrap_or_default() {
+            tell(entered);
+        }
+    }
+
+    /// Tells of the buckets whose messages are complete from here on.
+    fn subscribed(&mut self) -> ControlFlow<()> {
+        let handed = self.handed;
+        let complete: Vec<_> = self.subscribing.extract_if(.., |(after, _)| *after <= handed).collect();
+        let place = Arc::clone(&self.place);
+        self.tell(
+            complete
+                .into_iter()
+                .filter(|(_, bucket)| place.interest().is_active(*bucket))
+                .map(|(_, bucket)| Delivery::Subscribed(bucket.channel())),
+        )
+    }
+
+    fn give_up_buckets(&mut self) -> ControlFlow<()> {
+        let expired = self.place.expired();
+        if let Some(current) = &self.current {
+            self.changes.extend(expired.iter().map(|bucket| current.unbind(self.place.hall.keys.room(*bucket))));
+        }
+        self.tell(expired.into_iter().map(|bucket| Delivery::Unsubscribed(bucket.channel())))
+    }
+
+    // --- messages ---
+
+    async fn arrived(&mut self, arrived: Arrived) -> ControlFlow<()> {
+        match arrived {
+            Some(arrived) => self.note_arrived(arrived),
+            None => self.loss = Some(self.loss.take().unwrap_or_else(|| "the queue was deleted".into())),
+        }
+        self.hand_over().await
+    }
+
+    fn note_arrived(&mut self, arrived: Vec<lapin::Result<Arrival>>) {
+        for arrival in arrived {
+            match arrival {
+                Ok(arrival) => self.backlog.push_back(arrival),
+                Err(error) => self.loss = Some(error.to_string()),
+            }
+        }
+    }
+
+    /// Hands over what has arrived, as far as there is room.
+    async fn hand_over(&mut self) -> ControlFlow<()> {
+        self.subscribed()?;
+        while !self.backlog.is_empty() && !self.inbox.is_full() {
+            consume_budget().await;
+            let Some(arrival) = self.backlog.pop_front() else { break };
+            self.take_in(arrival)?;
+        }
+        if !self.backlog.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        if let (Some(current), Some(tag)) = (&self.current, self.unacknowledged.take()) {
+            current.acknowledge(tag).await;
+        }
+        match self.loss.take() {
+            Some(reason) => self.lost(reason),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    fn take_in(&mut self, arrival: Arrival) -> ControlFlow<()> {
+        self.handed += 1;
+        self.unacknowledged = Some(arrival.delivery_tag);
+        match Frame::parse(arrival.data.into()) {
+            Ok(frame) if self.repeats.is_new(frame.sender(), frame.number()) => self.take_in_frame(frame)?,
+            Ok(_) => {}
+            Err(error) => self.intake.refused(&error),
+        }
+        if self.subscribing.is_empty() { ControlFlow::Continue(()) } else { self.subscribed() }
+    }
+
+    fn take_in_frame(&mut self, frame: Frame) -> ControlFlow<()> {
+        let mut deliveries = Vec::new();
+        for message in frame {
+            match message {
+                Ok(message) => deliveries.extend(self.intake.take(&message).inspect(|delivery| self.note(delivery))),
+                Err(error) => self.intake.refused(&error),
+            }
+            // The inbox must know of a join before the next message is judged.
+            if deliveries.last().is_some_and(is_join) {
+                self.tell(deliveries.drain(..))?;
+            }
+        }
+        self.tell(deliveries)
+    }
+
+    /// What concerns not only the node but also how its messages travel.
+    fn note(&self, delivery: &Delivery) {
+        let Delivery::Message { from, message, .. } = delivery else { return };
+        match message {
+            // Nodes may still be binding these.
+            Message::Join { rooms, .. } => self.place.hall.note_join(rooms),
+            Message::Heartbeat(_) => from.iter().for_each(|peer| self.place.note_peer(peer)),
+            Message::Leaving => from.iter().for_each(|peer| self.place.forget_peer(peer)),
+            _ => {}
+        }
+    }
+
+    fn tell(&self, deliveries: impl IntoIterator<Item = Delivery>) -> ControlFlow<()> {
+        if self.inbox.push(deliveries) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
+
+/// Whether rooms are about to be wanted.
+fn is_join(delivery: &Delivery) -> bool {
+    matches!(delivery, Delivery::Message { message: Message::Join { .. }, .. })
+}
+
+/// Fails only if nobody waits any more.
+fn tell(waiting: oneshot::Sender<()>) {
+    let _ = waiting.send(());
+}
+
+/// What there is to do about messages.
+enum Next {
+    /// There is room for more of the backlog.
+    Room,
+    Arrived(Arrived),
+}
+
+/// *Cancel safe.*
+async fn next(inbox: &InboxSender, backlog: &VecDeque<Arrival>, current: &mut Option<Attachment>) -> Next {
+    inbox.room().await;
+    match current {
+        _ if !backlog.is_empty() => Next::Room,
+        Some(attachment) => Next::Arrived(attachment.next().await),
+        None => pending().await,
+    }
+}
+
+fn deadline(place: &Place) -> Option<Instant> {
+    place.interest().deadline().map(Instant::from_std)
+}
+
+async fn due(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}

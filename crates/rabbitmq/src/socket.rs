@@ -1,0 +1,75 @@
+//! The stream that the client reads and writes, which can be cut from outside.
+
+use std::{
+    io::{Error, ErrorKind, Result},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_util::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tokio_util::{
+    compat::{Compat, TokioAsyncReadCompatExt as _},
+    either::Either,
+    sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned},
+    task::task_tracker::TaskTrackerToken,
+};
+
+pub(crate) type Encrypted = Box<TlsStream<TcpStream>>;
+
+/// A TCP connection, encrypted or not. The client has a thread for each, which ends when the socket does.
+pub(crate) struct Socket {
+    stream: Compat<Either<TcpStream, Encrypted>>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    is_cut: CancellationToken,
+    /// Let go of last: nothing reads or writes any more.
+    _ended: (DropGuard, TaskTrackerToken),
+}
+
+impl Socket {
+    /// It fails once `cut` is cancelled, and cancels `ended` when it is dropped.
+    pub(crate) fn new(
+        stream: Either<TcpStream, Encrypted>,
+        cut: CancellationToken,
+        ended: CancellationToken,
+        alive: TaskTrackerToken,
+    ) -> Self {
+        Self {
+            stream: stream.compat(),
+            cut: Box::pin(cut.clone().cancelled_owned()),
+            is_cut: cut,
+            _ended: (ended.drop_guard(), alive),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.is_cut.is_cancelled() { Err(ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<usize>> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(Error::from(ErrorKind::ConnectionAborted)));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.check()?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// At once: the client waits for this in a thread, and the peer may take nothing any more.
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

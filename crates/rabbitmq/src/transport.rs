@@ -1,0 +1,154 @@
+//! The transport over RabbitMQ.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::time::timeout;
+use trunkline_core::{
+    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, Node, NodeId, Response, Result, Room,
+    Transport,
+    inbox::{Inbox, inbox},
+    intake::Intake,
+    interest::Interest,
+    transport::{Health, RoomInterest, Seat},
+};
+
+use crate::{
+    config::Config, connection::Connector, keeper::Keeper, place::Place, publish, reader::Reader, shared::Shared,
+    tls::client_config, writer::Writer,
+};
+
+/// Connects to one of the brokers.
+///
+/// The connection is shared by all namespaces. Once it stands it is kept: after a loss it is restored with jittered exponential back-off, on any broker of the cluster.
+///
+/// # Errors
+/// `Config` for settings or credentials that cannot work, `Disconnected` if no broker can be reached, `Broker` if it refuses.
+pub async fn connect(config: Config) -> Result<Backend> {
+    config.check()?;
+    let tls = client_config(&config.tls)?;
+    let shared = Arc::new(Shared::new(Connector::new(config, tls)));
+    let keeper = Keeper::new(Arc::clone(&shared));
+    let connection = keeper.connect().await?;
+    keeper.install(&connection).await;
+    shared.tasks.spawn(Writer::new(Arc::clone(&shared)).run());
+    shared.tasks.spawn(keeper.run(connection));
+    let transport = Arc::new(RabbitMqTransport { shared });
+    Ok(Backend {
+        interest: Some(Arc::clone(&transport) as Arc<dyn RoomInterest>),
+        history: None,
+        transport,
+        census: None,
+        ids: IdScheme::Hex16,
+    })
+}
+
+/// The handle; the work is done by the tasks that it shares its state with.
+#[derive(Debug)]
+struct RabbitMqTransport {
+    shared: Arc<Shared>,
+}
+
+#[async_trait]
+impl Transport for RabbitMqTransport {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            membership: Membership::Heartbeats,
+            total_order: true,
+            acknowledged_in_order: true,
+            numbered: true,
+            announced_leave: true,
+            named_answers: true,
+            all_rooms_request: false,
+            room_interest: true,
+            history: false,
+            max_message_bytes: Some(self.shared.max_message_bytes()),
+        }
+    }
+
+    async fn join(&self, seat: Seat) -> Result<Inbox> {
+        let shared = &self.shared;
+        let config = &shared.connector.config;
+        let hall = shared.hall(&seat.node.namespace);
+        let interest = Interest::new(config.buckets, config.linger);
+        let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.counters));
+        let sender = Arc::new(sender);
+        let counters = Arc::clone(&seat.counters);
+        let (place, commands) = Place::new(seat.node.clone(), hall, counters, interest, Arc::downgrade(&sender));
+        let place = Arc::new(place);
+        let intake = Intake::in_front_of(&sender, &seat);
+        let reader = Reader::new(shared, Arc::clone(&place), intake, sender, commands);
+        shared.add(&place)?;
+        shared.tasks.spawn(read(Arc::clone(shared), Arc::clone(&place), reader));
+        let guard = place.leaving.clone().drop_guard();
+        if timeout(config.connect_timeout, place.attached.cancelled()).await.is_err() {
+            let unreachable = || Error::new(ErrorKind::Disconnected, "the broker cannot be reached");
+            return Err(place.refusal().unwrap_or_else(unreachable));
+        }
+        guard.disarm();
+        Ok(receiver)
+    }
+
+    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+        publish::publish(&self.shared, from, message).await
+    }
+
+    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+        publish::send(&self.shared, from, to, response).await
+    }
+
+    async fn leave(&self, node: &Node) -> Result<()> {
+        if let Some(place) = self.shared.place(node) {
+            place.leaving.cancel();
+            place.left.cancelled().await;
+        }
+        Ok(())
+    }
+
+    fn health(&self) -> Health {
+        self.shared.health()
+    }
+
+    async fn close(&self) {
+        self.shared.close().await;
+    }
+}
+
+impl RabbitMqTransport {
+    fn place(&self, node: &Node) -> Result<Arc<Place>> {
+        let not_here =
+            || Error::new(ErrorKind::Closed, format!("node {} is not in namespace {}", node.id, node.namespace));
+        self.shared.place(node).ok_or_else(not_here)
+    }
+}
+
+impl Drop for RabbitMqTransport {
+    /// Without `close`, everything ends by itself.
+    fn drop(&mut self) {
+        self.shared.begin_close();
+    }
+}
+
+/// Reads for one node until it leaves.
+async fn read(shared: Arc<Shared>, place: Arc<Place>, reader: Reader) {
+    reader.run().await;
+    shared.remove(&place.node);
+    place.left.cancel();
+}
+
+#[async_trait]
+impl RoomInterest for RabbitMqTransport {
+    fn buckets(&self) -> Option<u16> {
+        Some(self.shared.connector.config.buckets.count())
+    }
+
+    /// While there is no connection this returns at once: the next one begins with the room, and what is missed until then is reported as a gap.
+    async fn enter(&self, node: &Node, room: &Room) -> Result<()> {
+        self.place(node)?.enter(room).await
+    }
+
+    async fn leave(&self, node: &Node, room: &Room) -> Result<()> {
+        self.place(node)?.leave_room(room);
+        Ok(())
+    }
+}
