@@ -6,7 +6,7 @@ use trunkline_core::{Backend, Capabilities, Membership, Result};
 use trunkline_postgres::{Config, connect};
 
 /// Small enough to be tried.
-const LIMIT: usize = 16 << 20;
+const LIMIT: usize = 2 << 20;
 
 const HISTORY: &str = "history=on";
 const SHORT_HISTORY: &str = "history=on&history_messages=1000&session_ttl=1s&cleanup_interval=500ms";

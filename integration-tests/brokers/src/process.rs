@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fmt::Display,
     fs::{self, File, OpenOptions},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -40,10 +41,10 @@ impl Recipe {
     }
 }
 
-/// A folder of its own for a broker, removed with the guard that watches it.
-pub(crate) fn folder(kind: &str, port: u16) -> Result<PathBuf> {
-    let path = std::env::temp_dir().join(format!("trunkline-{kind}-{port}"));
-    // Whoever held the port before is gone, or this process would not have it.
+/// A folder of its own for a broker, removed with the guard that watches it. `id` is its port, or that of this process.
+pub(crate) fn folder(kind: &str, id: impl Display) -> Result<PathBuf> {
+    let path = std::env::temp_dir().join(format!("trunkline-{kind}-{id}"));
+    // Whoever had the number before is gone, or it would not be ours.
     match fs::remove_dir_all(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(Error::io(format!("remove {}", path.display()))(error));
@@ -120,10 +121,16 @@ impl Process {
 
     /// Whether it still runs; an error says how it ended.
     pub(crate) fn check(&self) -> Result<()> {
-        match self.lock().child.as_mut().map(Child::try_wait) {
+        let mut state = self.lock();
+        match state.child.as_mut().map(Child::try_wait) {
             None => Err(self.not_ready("it was stopped")),
             Some(Ok(None)) => Ok(()),
-            Some(Ok(Some(status))) => Err(self.not_ready(format!("it ended with {status}"))),
+            Some(Ok(Some(status))) => {
+                // From now on its number may be that of somebody else.
+                state.child = None;
+                state.guard.watch(None)?;
+                Err(self.not_ready(format!("it ended with {status}")))
+            }
             Some(Err(error)) => Err(Error::io("wait for a broker")(error)),
         }
     }
