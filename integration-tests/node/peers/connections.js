@@ -9,10 +9,12 @@ import { Emitter as RedisEmitter } from "@socket.io/redis-emitter";
 import { Emitter as PostgresEmitter } from "@socket.io/postgres-emitter";
 import { Emitter as MongoEmitter } from "@socket.io/mongo-emitter";
 import { connect as connectNats } from "@nats-io/transport-node";
+import { connect as connectRabbitMq } from "amqplib";
 import { Redis } from "ioredis";
 import { MongoClient } from "mongodb";
 import pg from "pg";
 import { createClient } from "redis";
+import { createAdapter as createRabbitMqAdapter } from "./amqp-adapter.js";
 import { createAdapter as createNatsAdapter } from "./nats-adapter.js";
 
 const PREFIX = "interop";
@@ -87,6 +89,12 @@ const connections = {
   async nats({ url }) {
     const connection = await connectNats({ servers: url });
     return { adapter: createNatsAdapter(connection, { prefix: PREFIX, ...HEARTBEATS }) };
+  },
+
+  async rabbitmq({ url }) {
+    const connection = await connectRabbitMq(url);
+    connection.on("error", (error) => console.error("rabbitmq:", error));
+    return { adapter: createRabbitMqAdapter(await connection.createChannel(), { prefix: PREFIX, ...HEARTBEATS }) };
   },
 };
 

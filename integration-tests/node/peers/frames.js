@@ -1,4 +1,4 @@
-// The frames in which RabbitMQ and NATS carry cluster messages: version, sender, number, then each message behind its length. A message is
+// What the wires of RabbitMQ and NATS share: names, and the frames in which they carry cluster messages: version, sender, number, then each message behind its length. A message is
 // JSON, or MessagePack if there is binary in it.
 
 import { randomBytes } from "node:crypto";
@@ -36,6 +36,15 @@ export function* openFrame(data) {
     yield body[0] === BRACE ? JSON.parse(body) : decode(body);
     at = end;
   }
+}
+
+/** Text as one token of a subject or one word of a routing key. */
+export function token(text) {
+  const escaped = [...Buffer.from(text)].map((byte) => {
+    const character = String.fromCharCode(byte);
+    return /[A-Za-z0-9_-]/.test(character) ? character : `=${byte.toString(16).toUpperCase().padStart(2, "0")}`;
+  });
+  return escaped.join("") || "=";
 }
 
 function hasBinary(value) {

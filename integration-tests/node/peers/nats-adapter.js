@@ -1,7 +1,7 @@
 // A Socket.IO adapter for Node.js that speaks the wire of trunkline-nats, written from docs/protocol.md ("RabbitMQ and NATS: frames").
 
 import { ClusterAdapterWithHeartbeat } from "socket.io-adapter";
-import { openFrame, Sender } from "./frames.js";
+import { openFrame, Sender, token } from "./frames.js";
 
 /** The adapter for `new Server({ adapter })`, over a connection of the official client. */
 export function createAdapter(connection, options = {}) {
@@ -41,13 +41,4 @@ class NatsAdapter extends ClusterAdapterWithHeartbeat {
     super.close();
     this.#subscriptions.forEach((subscription) => subscription.unsubscribe());
   }
-}
-
-/** Text as one token of a subject. */
-function token(text) {
-  const escaped = [...Buffer.from(text)].map((byte) => {
-    const character = String.fromCharCode(byte);
-    return /[A-Za-z0-9_-]/.test(character) ? character : `=${byte.toString(16).toUpperCase().padStart(2, "0")}`;
-  });
-  return escaped.join("") || "=";
 }

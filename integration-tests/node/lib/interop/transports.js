@@ -8,6 +8,11 @@ export const transports = {
     hasEmitter: true,
     options: { mode: "pubsub", prefix: "interop" },
   },
+  "redis-streams": {
+    title: "Redis streams",
+    broker: "redis",
+    options: { mode: "streams", prefix: "interop", stream: "interop-stream", session_prefix: "interop:session:" },
+  },
   postgres: {
     title: "PostgreSQL",
     broker: "postgres",
