@@ -1,21 +1,5 @@
 // How a Node.js node or emitter is connected: for each transport its official packages, with names that are not the defaults, so that both
-// sides must have been told the same ones (lib/interop/transports.js).
-
-import { createAdapter as createRedisAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
-import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-adapter";
-import { createAdapter as createPostgresAdapter } from "@socket.io/postgres-adapter";
-import { createAdapter as createMongoAdapter } from "@socket.io/mongo-adapter";
-import { Emitter as RedisEmitter } from "@socket.io/redis-emitter";
-import { Emitter as PostgresEmitter } from "@socket.io/postgres-emitter";
-import { Emitter as MongoEmitter } from "@socket.io/mongo-emitter";
-import { connect as connectNats } from "@nats-io/transport-node";
-import { connect as connectRabbitMq } from "amqplib";
-import { Redis } from "ioredis";
-import { MongoClient } from "mongodb";
-import pg from "pg";
-import { createClient } from "redis";
-import { createAdapter as createRabbitMqAdapter } from "./amqp-adapter.js";
-import { createAdapter as createNatsAdapter } from "./nats-adapter.js";
+// sides must have been told the same ones (lib/interop/transports.js). Packages are loaded when they are needed: all of them take a while.
 
 const PREFIX = "interop";
 /** Shorter than the default, so that a server that has missed an answer to its first one need not be waited for. */
@@ -47,54 +31,68 @@ export async function connect(transport, url, index) {
 
 const connections = {
   async "redis-pubsub"({ url, index }) {
+    const { createAdapter } = await import("@socket.io/redis-adapter");
+    const { Emitter } = await import("@socket.io/redis-emitter");
     const { client, another } = await redis(url, index);
     return {
-      adapter: createRedisAdapter(client, await another(), { key: PREFIX, publishOnSpecificResponseChannel: index === 2 }),
-      emitter: (namespace) => new RedisEmitter(client, { key: PREFIX }, namespace),
+      adapter: createAdapter(client, await another(), { key: PREFIX, publishOnSpecificResponseChannel: index === 2 }),
+      emitter: (namespace) => new Emitter(client, { key: PREFIX }, namespace),
     };
   },
 
   async "redis-sharded"({ url, index }) {
+    const { createShardedAdapter } = await import("@socket.io/redis-adapter");
     const { client, another } = await redis(url, index);
     return { adapter: createShardedAdapter(client, await another(), { channelPrefix: PREFIX }) };
   },
 
   async "redis-streams"({ url, index }) {
+    const { createAdapter } = await import("@socket.io/redis-streams-adapter");
     const { client } = await redis(url, index);
     const names = { streamName: `${PREFIX}-stream`, channelPrefix: PREFIX, sessionKeyPrefix: `${PREFIX}:session:` };
-    return { adapter: createStreamsAdapter(client, names) };
+    return { adapter: createAdapter(client, names) };
   },
 
   async postgres({ url, counted }) {
+    const { createAdapter } = await import("@socket.io/postgres-adapter");
+    const { Emitter } = await import("@socket.io/postgres-emitter");
+    const { default: pg } = await import("pg");
     const pool = new pg.Pool({ connectionString: url });
     pool.on("error", (error) => console.error("postgres:", error));
     pool.query = counted(pool.query.bind(pool));
     const names = { channelPrefix: PREFIX, tableName: `${PREFIX}_attachments` };
     return {
-      adapter: createPostgresAdapter(pool, { ...names, ...HEARTBEATS, errorHandler: (error) => console.error("postgres:", error) }),
-      emitter: (namespace) => new PostgresEmitter(pool, namespace, names),
+      adapter: createAdapter(pool, { ...names, ...HEARTBEATS, errorHandler: (error) => console.error("postgres:", error) }),
+      emitter: (namespace) => new Emitter(pool, namespace, names),
     };
   },
 
   async mongodb({ url, counted }) {
+    const { createAdapter } = await import("@socket.io/mongo-adapter");
+    const { Emitter } = await import("@socket.io/mongo-emitter");
+    const { MongoClient } = await import("mongodb");
     const client = await new MongoClient(url).connect();
     const events = client.db(PREFIX).collection("events");
     events.insertOne = counted(events.insertOne.bind(events));
     return {
-      adapter: createMongoAdapter(events, HEARTBEATS),
-      emitter: (namespace) => new MongoEmitter(events, namespace),
+      adapter: createAdapter(events, HEARTBEATS),
+      emitter: (namespace) => new Emitter(events, namespace),
     };
   },
 
   async nats({ url }) {
-    const connection = await connectNats({ servers: url });
-    return { adapter: createNatsAdapter(connection, { prefix: PREFIX, ...HEARTBEATS }) };
+    const { connect } = await import("@nats-io/transport-node");
+    const { createAdapter } = await import("./nats-adapter.js");
+    const connection = await connect({ servers: url });
+    return { adapter: createAdapter(connection, { prefix: PREFIX, ...HEARTBEATS }) };
   },
 
   async rabbitmq({ url }) {
-    const connection = await connectRabbitMq(url);
+    const { connect } = await import("amqplib");
+    const { createAdapter } = await import("./amqp-adapter.js");
+    const connection = await connect(url);
     connection.on("error", (error) => console.error("rabbitmq:", error));
-    return { adapter: createRabbitMqAdapter(await connection.createChannel(), { prefix: PREFIX, ...HEARTBEATS }) };
+    return { adapter: createAdapter(await connection.createChannel(), { prefix: PREFIX, ...HEARTBEATS }) };
   },
 };
 
@@ -104,6 +102,7 @@ function redis(url, index) {
 }
 
 async function nodeRedis(url) {
+  const { createClient } = await import("redis");
   const another = async () => {
     const client = createClient({ url });
     client.on("error", (error) => console.error("redis:", error));
@@ -113,6 +112,7 @@ async function nodeRedis(url) {
 }
 
 async function ioRedis(url) {
+  const { Redis } = await import("ioredis");
   const another = () => {
     const client = new Redis(url);
     client.on("error", (error) => console.error("redis:", error));

@@ -127,7 +127,7 @@ export const socketCells = [
       const guests = await Promise.all([t.places.far, t.places.third].map((place) => t.cluster.connect(place)));
       const room = await joined(t, guests);
       // The same connection carries another namespace, which ends with it.
-      const others = guests.map(({ socket }) => socket.io.socket("/other").connect());
+      const others = guests.map(({ socket }) => socket.io.socket("/other"));
       await Promise.all(others.map((other) => new Promise((resolve) => other.once("ready", resolve))));
       const closed = others.map((other) => new Promise((resolve) => other.once("disconnect", resolve)));
       await t.a.op("closeConnections", { select: { to: [room] }, close: true });
