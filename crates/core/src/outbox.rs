@@ -167,7 +167,7 @@ impl<T> Outbox<T> {
 
     /// Forgets the numbers of a node that left. Not for ids that come back: their numbers go on.
     pub fn forget(&self, node: &NodeId) {
-        self.lock().numbering.nodes.remove(node);
+        self.lock().numbering.forget(node);
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -194,8 +194,14 @@ impl<T> State<T> {
 /// Hands out numbers per node and channel.
 #[derive(Debug, Default)]
 pub struct Numbering {
+    /// Sorted by channel.
     nodes: HashMap<NodeId, Vec<Stamp>>,
+    /// Nodes that left lately. What they publish at the last moment has no number: beginning anew, it would be taken for a repeat.
+    forgotten: VecDeque<NodeId>,
 }
+
+/// Nodes that are remembered to have left.
+const MAX_FORGOTTEN: usize = 256;
 
 impl Numbering {
     /// Numbers a message that is about to be queued; a heartbeat gets the counters of its sender instead.
@@ -207,7 +213,18 @@ impl Numbering {
             heartbeat.counters =
                 if counters.is_empty() { vec![Stamp { channel: Channel::ALL, number: 0 }] } else { counters.to_vec() };
         }
-        message.is_numbered().then(|| self.next(node, channel))
+        let has_left = !self.nodes.contains_key(node) && self.forgotten.contains(node);
+        (message.is_numbered() && !has_left).then(|| self.next(node, channel))
+    }
+
+    fn forget(&mut self, node: &NodeId) {
+        if self.nodes.remove(node).is_none() {
+            return;
+        }
+        if self.forgotten.len() >= MAX_FORGOTTEN {
+            self.forgotten.pop_front();
+        }
+        self.forgotten.push_back(node.clone());
     }
 
     /// The next number of a node on a channel; the first is 1.
@@ -216,13 +233,17 @@ impl Numbering {
             self.nodes.insert(node.clone(), Vec::new());
         }
         let Some(stamps) = self.nodes.get_mut(node) else { return Stamp { channel, number: 1 } };
-        if let Some(stamp) = stamps.iter_mut().find(|stamp| stamp.channel == channel) {
-            stamp.number += 1;
-            return *stamp;
+        match stamps.binary_search_by_key(&channel, |stamp| stamp.channel) {
+            Ok(index) => {
+                stamps[index].number += 1;
+                stamps[index]
+            }
+            Err(index) => {
+                let stamp = Stamp { channel, number: 1 };
+                stamps.insert(index, stamp);
+                stamp
+            }
         }
-        let stamp = Stamp { channel, number: 1 };
-        stamps.push(stamp);
-        stamp
     }
 
     /// The last number of each channel of a node, for its heartbeats.
@@ -269,6 +290,26 @@ mod tests {
         assert_eq!(numbering.stamp(&node, Channel::ALL, &mut Message::Leaving), None);
         assert_eq!(numbering.stamp(&node, Channel::ALL, &mut heartbeat), None);
         assert_eq!(heartbeat, counters(&[(7, 1)]));
+    }
+
+    #[tokio::test]
+    async fn what_a_node_publishes_while_it_leaves_begins_no_new_numbers() {
+        let outbox = outbox(1 << 20);
+        let node = NodeId::new("a").unwrap();
+        let mut stamps = Vec::new();
+        for leaves in [false, true] {
+            let mut emit = Message::ServerSideEmit { request: None, payload: Payload::event("x", &()).unwrap() };
+            let stamps = &mut stamps;
+            let number = |numbering: &mut Numbering| {
+                stamps.push(numbering.stamp(&node, Channel::ALL, &mut emit));
+                0
+            };
+            outbox.push(1, number).await.unwrap();
+            if !leaves {
+                outbox.forget(&node);
+            }
+        }
+        assert_eq!(stamps, [Some(Stamp { channel: Channel::ALL, number: 1 }), None]);
     }
 
     fn counters(counters: &[(u16, u64)]) -> Message {

@@ -109,11 +109,18 @@ pub struct Sharded {
     pub subscription: SubscriptionMode,
     /// How long the subscription of a room outlasts its last member. Default 5 s.
     pub linger: Duration,
+    /// How long after sockets of other nodes were made to join a room messages for it still go to all nodes: those that did not have the
+    /// room before need a moment to subscribe. Default 5 s.
+    pub join_grace: Duration,
 }
 
 impl Default for Sharded {
     fn default() -> Self {
-        Self { subscription: SubscriptionMode::default(), linger: Duration::from_secs(5) }
+        Self {
+            subscription: SubscriptionMode::default(),
+            linger: Duration::from_secs(5),
+            join_grace: Duration::from_secs(5),
+        }
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use trunkline_core::{Backend, Error, ErrorKind, Result};
+use trunkline_core::{Backend, Result};
 
 use crate::{
     classic,
     config::{Config, Mode},
-    streams,
+    sharded, streams,
     topology::{Place, Servers},
 };
 
@@ -26,7 +26,15 @@ pub async fn connect(config: Config) -> Result<Backend> {
     servers.control_of(&Place::Anywhere).await?;
     match &config.mode {
         Mode::PubSub(options) => Ok(classic::backend(&config, *options, servers)),
-        Mode::Streams(options) => Ok(streams::backend(&config, options, servers)),
-        Mode::Sharded(_) => Err(Error::new(ErrorKind::Unsupported, "mode=sharded is not available in this version")),
+        Mode::Streams(options) => {
+            if options.sharded_pubsub {
+                sharded::require(&servers, "sharded_pubsub=on").await?;
+            }
+            Ok(streams::backend(&config, options, servers))
+        }
+        Mode::Sharded(options) => {
+            sharded::require(&servers, "mode=sharded").await?;
+            Ok(sharded::backend(&config, *options, servers))
+        }
     }
 }

@@ -175,6 +175,10 @@ pub(crate) struct Control {
 }
 
 impl Control {
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// Runs a command.
     pub(crate) async fn run<T: FromRedisValue>(&self, command: &redis::Cmd, limit: Duration) -> Result<T> {
         let mut connection = self.connection.clone();

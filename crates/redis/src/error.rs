@@ -12,6 +12,25 @@ pub(crate) fn lost(address: &Address, error: io::Error) -> Error {
     Error::new(ErrorKind::Disconnected, format!("{address}: {error}")).with_source(error)
 }
 
+/// Whether an error of the server says that it is not ready, or no longer the right one.
+pub(crate) fn is_temporary(error: &[u8]) -> bool {
+    const CODES: [&[u8]; 12] = [
+        b"ASK",
+        b"TRYAGAIN",
+        b"CLUSTERDOWN",
+        b"LOADING",
+        b"BUSY",
+        b"MASTERDOWN",
+        b"READONLY",
+        b"UNBLOCKED",
+        b"NOAUTH",
+        b"NOREPLICAS",
+        b"MISCONF",
+        b"ERR max number of clients reached",
+    ];
+    CODES.iter().any(|code| error.starts_with(code))
+}
+
 /// A command was not answered well: the server refuses it, or the connection is gone.
 pub(crate) fn refused(address: &Address, error: RedisError) -> Error {
     let is_password = error.kind() == redis::ErrorKind::AuthenticationFailed;

@@ -98,7 +98,7 @@ enum Request {
     Unsubscribe(Vec<Topic>, Done),
 }
 
-type Done = oneshot::Sender<Result<()>>;
+pub(crate) type Done = oneshot::Sender<Result<()>>;
 
 /// A handle of a feed.
 #[derive(Clone, Debug)]
@@ -147,10 +147,26 @@ impl Feed {
         self.request(|done| Request::Unsubscribe(topics, done)).await
     }
 
-    async fn request(&self, request: impl FnOnce(Done) -> Request) -> Result<()> {
+    /// As [`Feed::subscribe`], for those who wait by themselves, however long it takes. Nothing comes if the subscription is given up.
+    pub(crate) async fn begin_subscribe(&self, topics: Vec<Topic>) -> oneshot::Receiver<Result<()>> {
+        self.begin(|done| Request::Subscribe(topics, done)).await
+    }
+
+    /// As [`Feed::unsubscribe`], likewise.
+    pub(crate) async fn begin_unsubscribe(&self, topics: Vec<Topic>) -> oneshot::Receiver<Result<()>> {
+        self.begin(|done| Request::Unsubscribe(topics, done)).await
+    }
+
+    async fn begin(&self, request: impl FnOnce(Done) -> Request) -> oneshot::Receiver<Result<()>> {
         let (done, answered) = oneshot::channel();
+        // Fails only when the task has ended; then nothing comes.
+        let _ = self.requests.send(request(done)).await;
+        answered
+    }
+
+    async fn request(&self, request: impl FnOnce(Done) -> Request) -> Result<()> {
         let closed = || Error::new(ErrorKind::Closed, "the transport was closed");
-        self.requests.send(request(done)).await.map_err(|_| closed())?;
+        let answered = self.begin(request).await;
         match tokio::time::timeout(self.patience, answered).await {
             Ok(answer) => answer.map_err(|_| closed())?,
             Err(_) => Err(self.too_late()),
@@ -191,23 +207,28 @@ struct Subscription {
 
 /// Who waits for several topics.
 #[derive(Debug)]
-struct Waiter {
+pub(crate) struct Waiter {
     left: AtomicUsize,
     done: std::sync::Mutex<Option<Done>>,
 }
 
 impl Waiter {
-    fn new(left: usize, done: Done) -> Self {
+    pub(crate) fn new(left: usize, done: Done) -> Self {
         Self { left: AtomicUsize::new(left), done: std::sync::Mutex::new(Some(done)) }
     }
 
-    fn one_done(&self) {
+    /// Nobody waits any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).as_ref().is_none_or(Done::is_closed)
+    }
+
+    pub(crate) fn one_done(&self) {
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.answer(Ok(()));
         }
     }
 
-    fn answer(&self, answer: Result<()>) {
+    pub(crate) fn answer(&self, answer: Result<()>) {
         let done = self.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         if let Some(done) = done {
             // Fails only when nobody waits any more.
@@ -341,6 +362,9 @@ impl FeedTask {
                     None => return Connecting::Closed,
                 },
             }
+            if self.subscriptions.is_empty() {
+                return Connecting::Failed(Error::new(ErrorKind::Disconnected, "nothing is wanted from it any more"));
+            }
         }
     }
 
@@ -376,11 +400,11 @@ impl FeedTask {
         }
     }
 
-    /// False when the last handle is gone.
+    /// False when the last handle is gone. Ends early when nothing is wanted any more.
     async fn pause(&mut self, pause: Duration, requests: &mut mpsc::Receiver<Request>) -> bool {
         let sleep = tokio::time::sleep(pause);
         tokio::pin!(sleep);
-        loop {
+        while !self.subscriptions.is_empty() {
             tokio::select! {
                 () = &mut sleep => return true,
                 request = requests.recv() => match request {
@@ -389,6 +413,7 @@ impl FeedTask {
                 },
             }
         }
+        true
     }
 }
 

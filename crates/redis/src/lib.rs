@@ -12,6 +12,8 @@ mod plumbing;
 mod post;
 mod resp;
 mod seats;
+mod sharded;
+mod shards;
 mod status;
 mod streams;
 mod task;

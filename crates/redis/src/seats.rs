@@ -153,6 +153,31 @@ impl<S: AsRef<Member>, K: Copy + Eq + Hash> Seats<S, K> {
         Some(seat)
     }
 
+    /// From here on a topic brings messages for a seat that is taken.
+    pub(crate) fn connect(&self, seat: &Arc<S>, topic: Topic, kind: K) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.by_node.contains_key(&seat.as_ref().as_ref().node) {
+            state.by_topic.entry(topic).or_default().push((Arc::clone(seat), kind));
+        }
+    }
+
+    /// From here on it does not.
+    pub(crate) fn disconnect(&self, seat: &Arc<S>, topic: &Topic, kind: K) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(routes) = state.by_topic.get_mut(topic) else { return };
+        routes.retain(|(other, as_kind)| !(Arc::ptr_eq(other, seat) && *as_kind == kind));
+        if routes.is_empty() {
+            state.by_topic.remove(topic);
+        }
+    }
+
+    /// Whose topics these are.
+    pub(crate) fn of_topics(&self, topics: &[Topic]) -> HashMap<Node, Arc<S>> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let seats = topics.iter().filter_map(|topic| state.by_topic.get(topic)).flatten();
+        seats.map(|(seat, _)| (seat.as_ref().as_ref().node.clone(), Arc::clone(seat))).collect()
+    }
+
     pub(crate) fn get(&self, node: &Node) -> Option<Arc<S>> {
         self.state.read().unwrap_or_else(PoisonError::into_inner).by_node.get(node).cloned()
     }

@@ -102,6 +102,7 @@ fn mode(query: &mut Query) -> Result<Mode> {
             let mut sharded = Sharded::default();
             set(&mut sharded.subscription, query.take_word("subscription", SUBSCRIPTIONS)?);
             set(&mut sharded.linger, query.take("linger")?);
+            set(&mut sharded.join_grace, query.take("join_grace")?);
             Mode::Sharded(sharded)
         }
         ModeName::Streams => Mode::Streams(streams(query)?),

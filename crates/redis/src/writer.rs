@@ -55,8 +55,13 @@ type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
 impl Writer {
     /// Runs until the outbox is closed and everything is written.
     pub(crate) async fn run(self) {
-        let mut dispatch =
-            Dispatch { writer: &self, lanes: HashMap::new(), sending: FuturesUnordered::new(), stale: false };
+        let mut dispatch = Dispatch {
+            writer: &self,
+            lanes: HashMap::new(),
+            sending: FuturesUnordered::new(),
+            busy: HashMap::new(),
+            stale: false,
+        };
         let mut batch = Vec::new();
         let mut open = true;
         while open || !dispatch.sending.is_empty() {
@@ -84,6 +89,9 @@ struct Dispatch<'a> {
     writer: &'a Writer,
     lanes: HashMap<Place, Waiting>,
     sending: FuturesUnordered<Sending>,
+    /// In a cluster, the slots of what waits or is on its way: where, and how many messages. What follows them goes the same way, or it might overtake
+    /// them when the slot moves.
+    busy: HashMap<u16, (Place, usize)>,
     /// A node says that the map of the cluster has changed.
     stale: bool,
 }
@@ -101,15 +109,27 @@ impl Dispatch<'_> {
         if !self.writer.servers.is_cluster() {
             return !self.sending.is_empty();
         }
-        let waiting: usize = self.lanes.values().flat_map(|lane| &lane.posts).map(|post| post.bytes).sum();
+        // What waits for a node that is down does not hold up the others; the outbox bounds it.
+        let working = self.lanes.values().filter(|lane| !lane.failing);
+        let waiting: usize = working.flat_map(|lane| &lane.posts).map(|post| post.bytes).sum();
         waiting >= MAX_BATCH
     }
 
     fn route(&mut self, posts: impl Iterator<Item = Post>) {
         for post in posts {
-            let place = post.slot.map_or(Place::Anywhere, |slot| self.writer.servers.place_of(slot));
+            let place = post.slot.map_or(Place::Anywhere, |slot| self.place_of(slot));
             self.lane(place).posts.push_back(post);
         }
+    }
+
+    fn place_of(&mut self, slot: u16) -> Place {
+        let servers = &self.writer.servers;
+        if !servers.is_cluster() {
+            return Place::Anywhere;
+        }
+        let (place, count) = self.busy.entry(slot).or_insert_with(|| (servers.place_of(slot), 0));
+        *count += 1;
+        place.clone()
     }
 
     fn lane(&mut self, place: Place) -> &mut Waiting {
@@ -142,13 +162,26 @@ impl Dispatch<'_> {
             tracing::debug!(%error, "the map of the cluster could not be read");
         }
         let posts: Vec<_> = self.lanes.values_mut().flat_map(|waiting| waiting.posts.drain(..)).collect();
+        posts.iter().filter_map(|post| post.slot).for_each(|slot| self.landed(slot));
         self.route(posts.into_iter());
         self.lanes.retain(|_, waiting| waiting.lane.is_none() || !waiting.posts.is_empty());
+        self.tell_connected();
+    }
+
+    /// A message is not on its way any more.
+    fn landed(&mut self, slot: u16) {
+        if let Some((_, count)) = self.busy.get_mut(&slot) {
+            *count -= 1;
+            if *count == 0 {
+                self.busy.remove(&slot);
+            }
+        }
     }
 
     fn sent(&mut self, sent: Sent) {
         let Sent { lane, outcomes, unsent, failure, moved } = sent;
         let place = lane.place().clone();
+        outcomes.iter().filter_map(|(post, _)| post.slot).for_each(|slot| self.landed(slot));
         for (post, outcome) in outcomes {
             let bytes = match outcome {
                 Ok(reply) => self.writer.clerk.written(post, reply),
@@ -166,6 +199,10 @@ impl Dispatch<'_> {
         if let Some(error) = failure {
             tracing::debug!(%error, "writing failed");
         }
+        self.tell_connected();
+    }
+
+    fn tell_connected(&self) {
         let connected = self.lanes.values().all(|waiting| !waiting.failing);
         self.writer.outbox.set_connected(connected);
         self.writer.status.set_writing(connected);

@@ -101,7 +101,7 @@ macro_rules! __cases {
                 local_moves_only_sockets_of_its_node
                 a_broadcast_right_after_an_awaited_join_elsewhere_is_delivered
                 a_broadcast_right_after_a_client_connects_elsewhere_is_delivered
-                a_broadcast_after_the_last_member_left_reaches_nobody
+                a_broadcast_after_the_last_member_left_reaches_nobody [TotalOrder]
                 members_of_a_room_are_disconnected_on_every_node
                 a_socket_of_another_node_is_disconnected_by_its_id
                 disconnecting_closes_connections_if_asked_to [CloseConnections]

@@ -14,6 +14,7 @@ use super::{Arrival, Done, FeedTask, Request, Topic};
 use crate::{
     config::Address,
     connection::Socket,
+    error::is_temporary,
     resp::{Frames, Reader, Reply, command},
 };
 
@@ -278,7 +279,12 @@ impl Session {
     fn take_error(&mut self, error: &Bytes, task: &mut FeedTask) -> io::Result<()> {
         let text = String::from_utf8_lossy(error).into_owned();
         match self.asked.pop_front() {
-            Some(Asked::Subscribe { topic, .. }) if error.starts_with(b"MOVED") => task.listener.moved(&topic),
+            Some(Asked::Subscribe { topic, restoring }) if error.starts_with(b"MOVED") => {
+                task.listener.moved(&topic);
+                self.settled(restoring, task);
+            }
+            // The server is not ready: what else waits would be refused as well.
+            Some(Asked::Subscribe { .. }) if is_temporary(error) => return Err(io::Error::other(text)),
             Some(Asked::Subscribe { topic, restoring }) => {
                 tracing::warn!(?topic, error = text, "the server refuses a subscription");
                 let refused = Error::new(ErrorKind::Broker, format!("{}: {topic:?}: {text}", self.address));

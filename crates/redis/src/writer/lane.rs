@@ -11,7 +11,7 @@ use trunkline_core::{Error, ErrorKind, Result, backoff::Backoff};
 use crate::{
     config::Address,
     connection::Socket,
-    error::lost,
+    error::{is_temporary, lost},
     post::Post,
     resp::{Frames, Reader, Reply},
     status::Status,
@@ -63,23 +63,9 @@ enum Verdict {
 
 impl Verdict {
     fn of(error: &[u8]) -> Self {
-        const LATER: [&[u8]; 12] = [
-            b"ASK",
-            b"TRYAGAIN",
-            b"CLUSTERDOWN",
-            b"LOADING",
-            b"BUSY",
-            b"MASTERDOWN",
-            b"READONLY",
-            b"UNBLOCKED",
-            b"NOAUTH",
-            b"NOREPLICAS",
-            b"MISCONF",
-            b"ERR max number of clients reached",
-        ];
         if error.starts_with(b"MOVED") {
             Self::Moved
-        } else if LATER.iter().any(|code| error.starts_with(code)) {
+        } else if is_temporary(error) {
             Self::Later
         } else {
             Self::Refused

@@ -1,0 +1,368 @@
+//! The transport over sharded pub/sub.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
+use trunkline_core::{
+    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Namespace, Node, NodeId, Result, Room, Transport,
+    codec::{self, BINARY_KINDS, BodyRef, Format},
+    inbox::{Delivery, Inbox},
+    message::{Channel, Message, Response, Stamp},
+    outbox::Outbox,
+    payload::Rules,
+    transport::{Census, Headcount, Health, RoomInterest, Seat as CoreSeat},
+};
+
+use super::{
+    fresh::Fresh,
+    names::Names,
+    rooms::{Entrance, Rooms},
+    seat::Seat,
+};
+use crate::{
+    census,
+    config::{Config, Sharded, SubscriptionMode},
+    envelope::{self, Door},
+    feed::{Arrival, FeedLimits, Topic},
+    plumbing::{Accounts, Plumbing, Route},
+    seats::{Member, Seats},
+    shards::{Audience, Shards},
+    task::Task,
+    topology::{Servers, slot_of},
+};
+
+/// Makes the backend, once a server has been reached that can do it.
+pub(crate) fn backend(config: &Config, options: Sharded, servers: Arc<Servers>) -> Backend {
+    let transport = Arc::new(ShardedTransport::new(config, options, servers));
+    let is_static = options.subscription == SubscriptionMode::Static;
+    Backend {
+        transport: Arc::clone(&transport) as Arc<dyn Transport>,
+        history: None,
+        interest: (!is_static).then(|| Arc::clone(&transport) as Arc<dyn RoomInterest>),
+        census: Some(transport),
+        ids: IdScheme::Hex16,
+    }
+}
+
+/// Sharded pub/sub.
+struct ShardedTransport {
+    names: Names,
+    options: Sharded,
+    plumbing: Plumbing,
+    shared: Arc<Shared>,
+    shards: Shards,
+    fresh: Fresh,
+    sweeping: Task,
+}
+
+/// What the tasks share.
+#[derive(Debug, Default)]
+struct Shared {
+    seats: Arc<Seats<Seat, Door>>,
+    /// Rooms were left: there may be something to give up.
+    left_rooms: Notify,
+}
+
+impl ShardedTransport {
+    fn new(config: &Config, options: Sharded, servers: Arc<Servers>) -> Self {
+        let shared = Arc::<Shared>::default();
+        let clerk = Arc::new(Accounts(Arc::clone(&shared.seats)));
+        let plumbing = Plumbing::new(config, servers, Arc::new(Outbox::new(config.outbox)), clerk);
+        let (servers, status) = (Arc::clone(&plumbing.servers), Arc::clone(&plumbing.status));
+        let fresh = Fresh::new(options.join_grace, servers.is_cluster());
+        let shards = Shards::new(servers, status, Arc::clone(&shared) as _, FeedLimits::of(config));
+        let sweeping = Task::spawn(sweep(Arc::clone(&shared), shards.clone()));
+        let names = Names::new(&config.prefix, options.subscription);
+        Self { names, options, plumbing, shared, shards, fresh, sweeping }
+    }
+
+    fn is_static(&self) -> bool {
+        self.options.subscription == SubscriptionMode::Static
+    }
+
+    fn is_cluster(&self) -> bool {
+        self.plumbing.servers.is_cluster()
+    }
+
+    fn topics(&self, node: &Node) -> [(Topic, Door); 2] {
+        [
+            (Topic::Shard(self.names.public(&node.namespace)), Door::Public),
+            (Topic::Shard(self.names.private(&node.namespace, &node.id)), Door::Private),
+        ]
+    }
+
+    fn seat(&self, node: &Node) -> Result<Arc<Seat>> {
+        let gone =
+            || Error::new(ErrorKind::Closed, format!("node {} of namespace {} has left", node.id, node.namespace));
+        self.shared.seats.get(node).ok_or_else(gone)
+    }
+
+    /// Which channel a message takes, and as what it is numbered there. A plain broadcast to one room takes that of the room, if it has one;
+    /// what is answered, or changes rooms, concerns everybody.
+    fn route(&self, namespace: &Namespace, message: &Message) -> (Bytes, Channel) {
+        let room = match message {
+            Message::Broadcast { request: None, target, .. } => target.single_room(),
+            _ => None,
+        };
+        match room.and_then(|room| self.room_channel(namespace, room)) {
+            Some(channel) => {
+                let number = self.number_of(&channel);
+                (channel, number)
+            }
+            None => (self.names.public(namespace), Channel::ALL),
+        }
+    }
+
+    fn room_channel(&self, namespace: &Namespace, room: &Room) -> Option<Bytes> {
+        self.names.room(namespace, room).filter(|_| !self.fresh.contains(namespace, room))
+    }
+
+    /// What goes to rooms is numbered apart. On a cluster each slot has numbers of its own, since only what has the same way keeps its order.
+    fn number_of(&self, channel: &Bytes) -> Channel {
+        Channel(1 + if self.is_cluster() { slot_of(channel) } else { 0 })
+    }
+
+    async fn leave_topics(&self, node: &Node, seat: &Seat) -> Result<()> {
+        let rooms: Vec<_> = seat.rooms().take_all().into_iter().map(Topic::Shard).collect();
+        let [(public, _), (private, _)] = self.topics(node);
+        // Who is seen by its own channel is always counted.
+        let private = rooms.into_iter().chain([private]).collect();
+        let (first, last) = (self.shards.unsubscribe(private).await, self.shards.unsubscribe(vec![public]).await);
+        first.and(last)
+    }
+}
+
+/// JSON, unless that has no way for what is in the message.
+fn format_of<'a>(body: impl Into<BodyRef<'a>>) -> Format {
+    if codec::contains_binary(body, &BINARY_KINDS) { Format::MsgPack(Rules::Notepack) } else { Format::Json }
+}
+
+/// Heartbeats tell only what all nodes receive: who receives which rooms the sender does not know.
+fn told(counters: &[Stamp]) -> Vec<Stamp> {
+    let all = counters.iter().find(|stamp| stamp.channel == Channel::ALL).copied();
+    vec![all.unwrap_or(Stamp { channel: Channel::ALL, number: 0 })]
+}
+
+#[async_trait]
+impl Transport for ShardedTransport {
+    /// In the static mode, everything in a namespace has one channel, and its order, on a cluster too. In the dynamic modes rooms have channels
+    /// of their own. A single server keeps the order among them; on a cluster channels live on different servers, with a connection to each, and
+    /// only the order in each room is kept, and that of what goes to everybody. Acknowledged broadcasts are of the latter kind.
+    ///
+    /// Nobody can tell what is missing in the channels of rooms, since no node receives all of them: in the dynamic modes messages have numbers,
+    /// by which repeats are dropped, but that holes are noticed is not promised.
+    fn capabilities(&self) -> Capabilities {
+        let one_way = self.is_static() || !self.is_cluster();
+        Capabilities {
+            membership: Membership::Census,
+            total_order: one_way,
+            acknowledged_in_order: one_way,
+            numbered: self.is_static(),
+            announced_leave: true,
+            named_answers: true,
+            all_rooms_request: false,
+            room_interest: !self.is_static(),
+            history: false,
+            max_message_bytes: Some(self.plumbing.max_message_bytes),
+        }
+    }
+
+    async fn join(&self, seat: CoreSeat) -> Result<Inbox> {
+        let node = seat.node.clone();
+        let (member, inbox) = Member::new(seat);
+        let seat = Arc::new(Seat::new(member, Rooms::new(self.options.linger)));
+        let topics = self.topics(&node);
+        self.shared.seats.add(&seat, topics.clone())?;
+        let mut taken = Taken { transport: self, node: Some(node), topics: Vec::new() };
+        // One after the other: who is seen by its own channel is always counted.
+        for (topic, _) in topics {
+            let turn = self.shards.turn().await?;
+            taken.topics.push(topic.clone());
+            turn.subscribe(vec![topic]).await?;
+        }
+        seat.member.tell(Delivery::Connected);
+        taken.node = None;
+        Ok(inbox)
+    }
+
+    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+        let seat = self.shared.seats.publishing(from)?;
+        let frame = codec::encode(format_of(&message), &from.id, &from.namespace, &message)?;
+        if let Message::Join { rooms, .. } = &message
+            && !self.is_static()
+        {
+            self.fresh.note(&from.namespace, rooms);
+        }
+        let (channel, number) = self.route(&from.namespace, &message);
+        let route = Route { sharded: true, channel, numbered: seat.map(|_| number) };
+        let bytes = frame.len();
+        self.plumbing.publish(from, route, message, bytes, |stamp, counters| frame.finish(stamp, &told(counters))).await
+    }
+
+    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+        self.shared.seats.publishing(from)?;
+        let payload = codec::encode(format_of(&response), &from.id, &from.namespace, &response)?.finish(None, &[]);
+        let channel = self.names.private(&from.namespace, to);
+        self.plumbing.send(from, Route { sharded: true, channel, numbered: None }, payload).await
+    }
+
+    async fn leave(&self, node: &Node) -> Result<()> {
+        let Some(seat) = self.shared.seats.remove(node) else { return Ok(()) };
+        self.plumbing.outbox.forget(&node.id);
+        self.leave_topics(node, &seat).await
+    }
+
+    fn health(&self) -> Health {
+        self.plumbing.health()
+    }
+
+    async fn close(&self) {
+        self.shared.seats.clear();
+        self.sweeping.stop().await;
+        self.shards.close().await;
+        self.plumbing.close().await;
+    }
+}
+
+#[async_trait]
+impl Census for ShardedTransport {
+    async fn count(&self, node: &Node, known: &[NodeId]) -> Result<Headcount> {
+        let Node { namespace, .. } = node;
+        let own = |id: &NodeId| self.names.private(namespace, id);
+        census::count(&self.plumbing.servers, true, &self.names.public(namespace), known, own).await
+    }
+}
+
+#[async_trait]
+impl RoomInterest for ShardedTransport {
+    fn buckets(&self) -> Option<u16> {
+        None
+    }
+
+    /// While the connection is lost this returns at once: the next one begins with the room, and that messages may be missing is reported.
+    async fn enter(&self, node: &Node, room: &Room) -> Result<()> {
+        let Some(channel) = self.names.room(&node.namespace, room) else { return Ok(()) };
+        let seat = self.seat(node)?;
+        let topic = Topic::Shard(channel.clone());
+        let turn = self.shards.turn().await?;
+        let entrance = {
+            let mut rooms = seat.rooms();
+            let entrance = rooms.enter(&channel, room);
+            if entrance == Entrance::New {
+                self.shared.seats.connect(&seat, topic.clone(), Door::Public);
+            }
+            entrance
+        };
+        match entrance {
+            Entrance::Open => return Ok(()),
+            Entrance::New => turn.subscribe_unless_lost(vec![topic]).await?,
+            Entrance::Coming => {
+                let _extra = Extra { shards: &self.shards, topic: topic.clone() };
+                turn.subscribe_unless_lost(vec![topic]).await?;
+            }
+        }
+        seat.rooms().confirm(&channel);
+        Ok(())
+    }
+
+    async fn leave(&self, node: &Node, room: &Room) -> Result<()> {
+        let Some(channel) = self.names.room(&node.namespace, room) else { return Ok(()) };
+        let is_new = self.seat(node)?.rooms().leave(Instant::now(), &channel, room);
+        if is_new {
+            self.shared.left_rooms.notify_one();
+        }
+        Ok(())
+    }
+}
+
+/// Gives up the channels of rooms that are left for long enough.
+async fn sweep(shared: Arc<Shared>, shards: Shards) {
+    loop {
+        let due = shared.seats.all().iter().filter_map(|seat| seat.rooms().deadline()).min();
+        tokio::select! {
+            () = shared.left_rooms.notified() => {}
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+        }
+        for seat in shared.seats.all() {
+            let topics = shared.take_expired(&seat);
+            if !topics.is_empty() && shards.unsubscribe(topics).await.is_err() {
+                tracing::debug!("the server did not confirm that rooms were left");
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn take_expired(&self, seat: &Arc<Seat>) -> Vec<Topic> {
+        let mut rooms = seat.rooms();
+        let topics: Vec<_> = rooms.take_expired(Instant::now()).into_iter().map(Topic::Shard).collect();
+        topics.iter().for_each(|topic| self.seats.disconnect(seat, topic, Door::Public));
+        topics
+    }
+}
+
+impl Audience for Shared {
+    fn arrived(&self, batch: &mut Vec<Arrival>) {
+        self.seats.route(
+            batch,
+            |arrival| &arrival.topic,
+            |arrival, seat, door, wants| envelope::take(&seat.member, &arrival.payload, door, wants),
+        );
+    }
+
+    fn lost(&self, reason: &str) {
+        self.seats.all().iter().for_each(|seat| seat.lost(reason));
+    }
+
+    fn missed(&self, topics: Option<&[Topic]>) {
+        match topics {
+            None => self.seats.all().iter().for_each(|seat| seat.missed()),
+            Some(topics) => self.seats.of_topics(topics).values().for_each(|seat| seat.missed()),
+        }
+    }
+
+    fn restored(&self) {
+        self.seats.all().iter().for_each(|seat| seat.restored());
+    }
+}
+
+impl fmt::Debug for ShardedTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardedTransport")
+            .field("names", &self.names)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A seat that is given back if joining ends early.
+struct Taken<'a> {
+    transport: &'a ShardedTransport,
+    node: Option<Node>,
+    topics: Vec<Topic>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let Some(node) = self.node.take() else { return };
+        self.transport.shared.seats.remove(&node);
+        self.transport.shards.unsubscribe_later(std::mem::take(&mut self.topics));
+    }
+}
+
+/// A subscription that is there twice, in order to wait for it.
+struct Extra<'a> {
+    shards: &'a Shards,
+    topic: Topic,
+}
+
+impl Drop for Extra<'_> {
+    fn drop(&mut self) {
+        self.shards.unsubscribe_later(vec![self.topic.clone()]);
+    }
+}

@@ -1,0 +1,77 @@
+//! The conformance suite: on a standalone server in every mode, on a cluster of three masters in the modes that differ there.
+
+use tokio::sync::OnceCell;
+use trunkline_brokers::{Redis, RedisCluster};
+use trunkline_conformance::{Setup, suite};
+use trunkline_core::{Backend, Capabilities, Error, ErrorKind, Membership, Result};
+use trunkline_redis::Config;
+
+/// The backend of a cluster of nodes, which is kept apart from others by its names.
+async fn backend(url: &str, prefix: String, parameters: &str) -> Result<Backend> {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let mut config = Config::from_url(&format!("{url}{separator}mode=sharded&{parameters}"))?;
+    config.prefix = prefix;
+    trunkline_redis::connect(config).await
+}
+
+/// On the server that all tests share.
+fn standalone(parameters: &'static str) -> Setup {
+    Setup::new(move |prefix| async move {
+        let url = Redis::shared().await.map_err(|error| Error::new(ErrorKind::Disconnected, error.to_string()))?;
+        backend(&url, prefix, parameters).await
+    })
+}
+
+/// On the Redis Cluster that all tests share.
+fn cluster(parameters: &'static str) -> Setup {
+    static SHARED: OnceCell<RedisCluster> = OnceCell::const_new();
+    Setup::new(move |prefix| async move {
+        let shared = SHARED.get_or_try_init(RedisCluster::start).await;
+        let shared = shared.map_err(|error| Error::new(ErrorKind::Disconnected, error.to_string()))?;
+        backend(shared.url(), prefix, &format!("cluster=on&{parameters}")).await
+    })
+}
+
+const STATIC: Capabilities = Capabilities {
+    membership: Membership::Census,
+    total_order: true,
+    acknowledged_in_order: true,
+    numbered: true,
+    announced_leave: true,
+    named_answers: true,
+    all_rooms_request: false,
+    room_interest: false,
+    history: false,
+    max_message_bytes: Some(16 << 20),
+};
+
+/// Nobody receives all rooms, so nobody can tell what is missing there.
+const DYNAMIC: Capabilities = Capabilities { numbered: false, room_interest: true, ..STATIC };
+
+/// Rooms live on different servers.
+const DYNAMIC_ON_CLUSTER: Capabilities = Capabilities { total_order: false, acknowledged_in_order: false, ..DYNAMIC };
+
+suite! { all_to_all, standalone("subscription=static"), capabilities = STATIC, skipped = 19 }
+
+suite! { dynamic, standalone("subscription=dynamic"), capabilities = DYNAMIC, skipped = 24 }
+
+suite! {
+    dynamic_private,
+    standalone("subscription=dynamic-private").scaled_down_by(4),
+    capabilities = DYNAMIC,
+    skipped = 24,
+}
+
+suite! {
+    all_to_all_on_cluster,
+    cluster("subscription=static").scaled_down_by(4),
+    capabilities = STATIC,
+    skipped = 19,
+}
+
+suite! {
+    dynamic_on_cluster,
+    cluster("subscription=dynamic").scaled_down_by(4),
+    capabilities = DYNAMIC_ON_CLUSTER,
+    skipped = 27,
+}
