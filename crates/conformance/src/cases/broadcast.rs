@@ -44,6 +44,20 @@ pub(crate) async fn to_hundreds_of_rooms_reaches_the_members_of_each(t: TestClus
     outside.got(&[])
 }
 
+pub(crate) async fn a_node_in_hundreds_of_rooms_hears_each_of_them(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let names: Vec<_> = (0..t.scaled(300, 60)).map(|number| format!("room-{number}")).collect();
+    let mut sockets = Vec::new();
+    for name in &names {
+        sockets.push(b.socket([name.as_str()]).await?);
+    }
+    for name in &names {
+        a.emit(Target::room(name.as_str()), name).await?;
+    }
+    a.settle().await?;
+    sockets.iter().zip(&names).try_for_each(|(socket, name)| socket.got(&[name]))
+}
+
 pub(crate) async fn except_leaves_out_the_members_of_a_room(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let reached = [a.socket(["x"]).await?, b.socket(["x"]).await?, b.socket([""; 0]).await?];

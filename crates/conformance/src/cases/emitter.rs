@@ -79,6 +79,16 @@ pub(crate) async fn sockets_are_disconnected(t: TestCluster) -> Checked {
     check_eq(stayed.disconnected(), None, "whether a client left out was disconnected")
 }
 
+pub(crate) async fn connections_are_closed_if_asked_to(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let emitter = t.emitter().await?;
+    for socket in [a.socket(["x"]).await?, b.socket(["x"]).await?] {
+        emitter.disconnect_sockets(Target::room(socket.room()), true).await?;
+        check_eq(socket.wait_for_disconnect().await?, true, "whether the connection was closed")?;
+    }
+    Ok(())
+}
+
 pub(crate) async fn server_side_events_reach_every_node(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let emitter = t.emitter().await?;

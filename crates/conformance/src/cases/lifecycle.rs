@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
-use trunkline_core::{Adapter as _, Cluster, ErrorKind, Local, Namespace, Payload, Room, Target};
+use trunkline_core::{Adapter as _, Cluster, ErrorKind, Local, Namespace, Payload, Room, Target, transport::Health};
 
 use crate::kit::{Checked, Failure, RoomServer, Server as _, TestCluster, TestNode, Visitor, check, check_eq};
 
@@ -19,6 +19,24 @@ async fn tasks_ended(t: &TestCluster, node: &TestNode, left: usize) -> Checked {
         Ok(result) => result,
         Err(_) => Err(Failure::new(format!("{} tasks are alive, allowed are {left}", node.tasks()?))),
     }
+}
+
+pub(crate) async fn a_node_that_works_is_in_good_health(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    for node in [&a, &b] {
+        node.emit(Target::all(), "news").await?;
+        node.settle().await?;
+        let transport = &node.backend().transport;
+        check(transport.health().connected, "the broker is said to be away")?;
+        let written = async {
+            while transport.health() != (Health { connected: true, ..Health::default() }) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let late = |_| Failure::new(format!("everything has arrived, but the health is {:?}", transport.health()));
+        timeout(t.patience(), written).await.map_err(late)?;
+    }
+    Ok(())
 }
 
 pub(crate) async fn closing_twice_is_closing_once(t: TestCluster) -> Checked {

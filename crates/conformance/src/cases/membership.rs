@@ -134,7 +134,10 @@ pub(crate) async fn a_silent_node_is_down_until_it_is_heard_again(t: TestCluster
     while let Ok(event) = all_events.try_recv() {
         check(!is_lost(&event), "the third node was taken for dead, though it sent heartbeats all the time")?;
     }
-    Ok(())
+    let sockets = [b.socket(["x"]).await?, c.socket(["x"]).await?];
+    a.emit(Target::room("x"), "news").await?;
+    a.settle().await?;
+    sockets.iter().try_for_each(|socket| socket.got(&["news"]))
 }
 
 pub(crate) async fn fifty_nodes_are_one_cluster(t: TestCluster) -> Checked {

@@ -39,6 +39,7 @@ macro_rules! __cases {
                 room_names_that_look_alike_are_different_rooms
                 a_number_room_is_not_the_room_of_its_text [NumberRooms]
                 every_node_can_send
+                a_node_in_hundreds_of_rooms_hears_each_of_them
             }
             payloads {
                 strings_keep_every_character
@@ -72,6 +73,7 @@ macro_rules! __cases {
                 acknowledged_and_plain_broadcasts_keep_their_order [AcknowledgedInOrder]
                 joins_and_broadcasts_apply_in_the_order_of_their_calls [TotalOrder, NoInterest]
                 server_side_events_keep_their_order
+                a_call_that_is_dropped_sends_its_message_whole_or_not_at_all
             }
             acks {
                 every_client_of_every_node_is_heard
@@ -94,6 +96,7 @@ macro_rules! __cases {
             sockets {
                 members_of_a_room_join_another_on_every_node
                 a_socket_of_another_node_joins_by_its_id
+                a_socket_of_another_node_leaves_by_its_id
                 all_sockets_join_except_those_left_out
                 several_rooms_are_joined_and_left_at_once
                 members_leave_a_room_on_every_node
@@ -187,6 +190,7 @@ macro_rules! __cases {
                 a_thousand_broadcasts_arrive_complete_and_in_order
                 sockets_join_and_leave
                 sockets_are_disconnected
+                connections_are_closed_if_asked_to [CloseConnections]
                 server_side_events_reach_every_node
                 each_namespace_gets_its_own
                 an_emitter_is_not_counted_and_not_waited_for
@@ -197,9 +201,11 @@ macro_rules! __cases {
                 a_repeated_message_is_applied_once [Numbered]
                 a_lost_message_is_noticed_by_the_next_one [Numbered]
                 a_lost_last_message_is_noticed_by_a_heartbeat [Numbered]
+                what_nobody_wants_is_not_taken_for_missing [Numbered]
                 what_comes_late_is_missed_rather_than_out_of_order [Numbered]
             }
             lifecycle {
+                a_node_that_works_is_in_good_health
                 closing_twice_is_closing_once
                 giving_a_seat_back_twice_is_giving_it_back_once
                 closing_during_traffic_ends_it_cleanly

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use trunkline_core::{
-    Adapter as _, Event, Message, Target,
+    Adapter as _, Event, Message, Payload, Target,
     event::{Gap, GapCause},
     inbox::Delivery,
 };
@@ -79,6 +79,26 @@ pub(crate) async fn a_lost_last_message_is_noticed_by_a_heartbeat(t: TestCluster
     check_eq(gap.missed, Some(1), "messages that are missing")?;
     socket.got(&["one", "two", "three"])?;
     check_eq(b.counters().missed, 1, "messages counted as missed")
+}
+
+pub(crate) async fn what_nobody_wants_is_not_taken_for_missing(t: TestCluster) -> Checked {
+    let (a, b) = pair(&t, LoseNamed).await?;
+    let socket = b.socket(["x"]).await?;
+    let events = b.events();
+    for round in 0..20 {
+        a.emit(Target::room(format!("nobody-{round}")), "unwanted").await?;
+        a.emit(Target::rooms([format!("nobody-{round}"), "none".to_owned()]), "unwanted").await?;
+        a.emit(Target::room("x").except("x"), "unwanted").await?;
+        a.emit(Target::room("x").volatile(), "volatile").await?;
+        a.emit(Target::room("x").local(), "local").await?;
+    }
+    a.server_side_emit(Payload::event("event", &())?).await?;
+    a.fetch_sockets(Target::all()).await?;
+    // Noticed by a heartbeat, which tells of everything before as well.
+    a.emit(Target::room("x"), "lost").await?;
+    b.wait_for_event(events, is_hole, "that something is missing").await?;
+    check_eq(b.counters().missed, 1, "messages counted as missed, of which one was lost")?;
+    socket.got(&["volatile"; 20])
 }
 
 pub(crate) async fn what_comes_late_is_missed_rather_than_out_of_order(t: TestCluster) -> Checked {

@@ -1,9 +1,9 @@
 //! What one sender sends arrives complete and in order.
 
-use futures_util::future::try_join_all;
+use futures_util::{FutureExt as _, future::try_join_all};
 use trunkline_core::{Adapter as _, Payload, Target};
 
-use crate::kit::{Checked, Packet, TestCluster, TestNode, check_eq};
+use crate::kit::{Checked, Packet, TestCluster, TestNode, check, check_eq};
 
 /// The event `sender-number`, of about so many bytes.
 fn numbered(sender: &str, number: usize, bytes: usize) -> Payload {
@@ -144,6 +144,26 @@ pub(crate) async fn joins_and_broadcasts_apply_in_the_order_of_their_calls(t: Te
     }
     a.settle().await?;
     socket.got(&["inside"; 50])
+}
+
+pub(crate) async fn a_call_that_is_dropped_sends_its_message_whole_or_not_at_all(t: TestCluster) -> Checked {
+    let count = t.scaled(200, 50);
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    for number in 0..count {
+        // Begun and, if it has to wait for anything, dropped.
+        let _ = a.broadcast(Target::room("x"), numbered("a", number, 5000)).now_or_never();
+    }
+    a.broadcast(Target::room("x"), numbered("a", count, 5000)).await?;
+    a.settle().await?;
+    let packets = socket.packets();
+    let arrived = numbers(packets.iter().map(|packet| &packet.payload), "a");
+    check_eq(arrived.len(), packets.len(), "events that arrived whole")?;
+    check_eq(arrived.last(), Some(&count), "the last event")?;
+    check(arrived.is_sorted_by(|one, next| one < next), format!("repeated or out of order: {arrived:?}"))?;
+    let is_whole = |(packet, number): (&Packet, &usize)| packet.payload.same_meaning(&numbered("a", *number, 5000));
+    check(packets.iter().zip(&arrived).all(is_whole), "an event is not what was sent")?;
+    check_eq(b.counters().missed, 0, "messages counted as missed")
 }
 
 pub(crate) async fn server_side_events_keep_their_order(t: TestCluster) -> Checked {

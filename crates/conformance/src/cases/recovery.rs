@@ -137,7 +137,16 @@ pub(crate) async fn rooms_and_exceptions_are_respected(t: TestCluster) -> Checke
     a.emit(Target::room("x").local(), "local").await?;
     a.settle().await?;
     let missed = names(&restored(&a, &session, &since).await?.missed);
-    check_eq(missed, ["room", "one-of-rooms", "all", "room-except-other", "me"], "missed events")
+    check_eq(missed, ["room", "one-of-rooms", "all", "room-except-other", "me"], "missed events")?;
+    for (in_rooms, expected) in [
+        (vec!["x"], vec!["room", "all", "all-except", "room-except-other", "room-except-me"]),
+        (vec!["z", "y"], vec!["other-room", "one-of-rooms", "all"]),
+        (vec![], vec!["all", "all-except"]),
+    ] {
+        let in_rooms: Vec<_> = in_rooms.into_iter().map(Room::from).collect();
+        check_eq(names(&b.replay(since.clone(), &in_rooms).await?), expected, "events replayed without a session")?;
+    }
+    Ok(())
 }
 
 pub(crate) async fn number_rooms_are_told_from_their_texts(t: TestCluster) -> Checked {

@@ -46,6 +46,16 @@ pub(crate) async fn a_socket_of_another_node_joins_by_its_id(t: TestCluster) -> 
     other.got(&[])
 }
 
+pub(crate) async fn a_socket_of_another_node_leaves_by_its_id(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let (one, other) = (b.socket(["x"]).await?, b.socket(["x"]).await?);
+    a.sockets_leave(Target::room(one.room()), rooms(&["x"])).await?;
+    done(&a).await?;
+    probe(&a, "x").await?;
+    one.got(&[])?;
+    other.got(&["x"])
+}
+
 pub(crate) async fn all_sockets_join_except_those_left_out(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let moved = [a.socket(["x"]).await?, b.socket(["y"]).await?];

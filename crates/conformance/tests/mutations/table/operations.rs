@@ -42,6 +42,7 @@ fn sockets() -> Vec<Mutation> {
             &[
                 "emitter::sockets_join_and_leave",
                 "order::joins_and_broadcasts_apply_in_the_order_of_their_calls",
+                "sockets::a_socket_of_another_node_leaves_by_its_id",
                 "sockets::members_leave_a_room_on_every_node",
                 "sockets::several_rooms_are_joined_and_left_at_once",
             ],
@@ -50,6 +51,7 @@ fn sockets() -> Vec<Mutation> {
             "forgets disconnects",
             Defect::losing(|message| matches!(message, Message::Disconnect { .. })),
             &[
+                "emitter::connections_are_closed_if_asked_to",
                 "emitter::sockets_are_disconnected",
                 "namespaces::clusters_of_other_names_do_not_answer_each_other",
                 "sockets::a_socket_of_another_node_is_disconnected_by_its_id",
@@ -64,7 +66,7 @@ fn sockets() -> Vec<Mutation> {
                     *close = false
                 }
             }),
-            &["sockets::disconnecting_closes_connections_if_asked_to"],
+            &["emitter::connections_are_closed_if_asked_to", "sockets::disconnecting_closes_connections_if_asked_to"],
         ),
         mutation(
             "always closes",
@@ -105,6 +107,7 @@ fn sockets() -> Vec<Mutation> {
                 "namespaces::clusters_of_other_names_do_not_answer_each_other",
                 "sockets::a_socket_of_another_node_is_disconnected_by_its_id",
                 "sockets::a_socket_of_another_node_joins_by_its_id",
+                "sockets::a_socket_of_another_node_leaves_by_its_id",
                 "sockets::members_leave_a_room_on_every_node",
                 "sockets::members_of_a_room_join_another_on_every_node",
             ],
@@ -299,7 +302,7 @@ fn emitters() -> Vec<Mutation> {
         emitting(
             "emits no disconnects",
             |_, message| if matches!(message, Message::Disconnect { .. }) { Vec::new() } else { vec![message] },
-            &["emitter::sockets_are_disconnected"],
+            &["emitter::connections_are_closed_if_asked_to", "emitter::sockets_are_disconnected"],
         ),
         emitting(
             "emits no server-side events",

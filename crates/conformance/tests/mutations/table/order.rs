@@ -209,13 +209,29 @@ fn numbering() -> Vec<Mutation> {
             ],
         ),
         mutation(
+            "drops what nobody wants and does not tell its numbers",
+            Defect::arriving(|(): &mut (), delivery| match &delivery {
+                Delivery::Skipped { .. } => Vec::new(),
+                Delivery::Message { message: Message::Broadcast { target, .. }, .. }
+                    if target.single_room().is_some_and(|room| room.to_text().starts_with("nobody-")) =>
+                {
+                    Vec::new()
+                }
+                _ => vec![(Duration::ZERO, delivery)],
+            }),
+            &["numbering::what_nobody_wants_is_not_taken_for_missing", "..."],
+        ),
+        mutation(
             "does not tell how far it has numbered",
             Defect::rewriting(|message| {
                 if let Message::Heartbeat(heartbeat) = message {
                     *heartbeat = Heartbeat { counters: Vec::new(), ..heartbeat.clone() };
                 }
             }),
-            &["numbering::a_lost_last_message_is_noticed_by_a_heartbeat"],
+            &[
+                "numbering::a_lost_last_message_is_noticed_by_a_heartbeat",
+                "numbering::what_nobody_wants_is_not_taken_for_missing",
+            ],
         ),
     ]
 }
