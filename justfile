@@ -32,6 +32,10 @@ doc:
 bench *ARGS:
     sh integration-tests/bench/run.sh {{ARGS}}
 
+# Benchmarks of the core (criterion): codec, payload, room index, engine; `just bench-core --quick` for a smoke
+bench-core *ARGS:
+    cargo bench -p trunkline-core -- {{ARGS}}
+
 # The simulated network: 10,000 seeds, or e.g. `just simulate 500000 1000000` (so many, from that one on); says how to repeat a failing one
 simulate seeds="10000" first="0":
     TRUNKLINE_SEEDS={{seeds}} TRUNKLINE_FIRST_SEED={{first}} cargo test --release -p trunkline-core --test simulation all_promises -- --nocapture

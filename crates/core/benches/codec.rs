@@ -1,4 +1,4 @@
-//! Encoding, decoding, peeking and converting, by size of the payload.
+//! Encoding, decoding and peeking at messages, by size of the payload.
 
 #![allow(missing_docs, reason = "criterion's macro makes undocumented functions")]
 // Helpers unwrap: a panic here is a broken benchmark.
@@ -58,24 +58,5 @@ fn messages(c: &mut Criterion) {
     }
 }
 
-fn conversions(c: &mut Criterion) {
-    let mut group = c.benchmark_group("payload");
-    for (name, json) in [("text 128", text(128)), ("objects 10240", objects(10_240))] {
-        let msgpack = packed(&json);
-        let source = json.to_json().text;
-        group.throughput(Throughput::Bytes(json.len() as u64));
-        group.bench_function(format!("validate {name}"), |b| {
-            b.iter(|| Payload::from_json(black_box(source.clone())).unwrap())
-        });
-        group.bench_function(format!("to msgpack {name}"), |b| {
-            b.iter(|| black_box(&json).to_msgpack(Rules::Notepack).unwrap())
-        });
-        group.bench_function(format!("to json {name}"), |b| b.iter(|| black_box(&msgpack).to_json()));
-    }
-    group.bench_function("event from a tuple", |b| {
-        b.iter(|| Payload::event("message", black_box(&("someone", "x".repeat(100), 1))).unwrap());
-    });
-}
-
-criterion_group!(benches, messages, conversions);
+criterion_group!(benches, messages);
 criterion_main!(benches);

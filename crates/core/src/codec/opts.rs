@@ -95,17 +95,40 @@ pub fn read<'a>(reader: &mut impl Reader<'a>) -> Result<Target> {
     })
 }
 
+/// Reads as [`read`] does, but keeps only the room of a target that names exactly one, and allocates nothing.
+pub(super) fn read_single_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
+    let (mut single, mut except, mut flags) = (None, None, None);
+    let mut map = reader.begin_map()?;
+    while let Some(key) = reader.next_key(&mut map)? {
+        match &*key {
+            "rooms" => set(&mut single, reader.optional(only_room)?.flatten())?,
+            "except" => set(&mut except, reader.optional(|reader| each_room(reader, drop))?)?,
+            "flags" => set(&mut flags, reader.optional(read_flags)?)?,
+            _ => reader.skip()?,
+        }
+    }
+    Ok(single.flatten())
+}
+
+/// The room of an array of one.
+fn only_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
+    let (mut only, mut several) = (None, false);
+    each_room(reader, |room| several |= only.replace(room).is_some())?;
+    Ok(only.filter(|_| !several))
+}
+
 /// Reads an array of rooms, or a single room.
 pub fn read_rooms<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<Room>> {
-    if reader.shape()? != Shape::Array {
-        return read_room(reader).map(|room| vec![room]);
-    }
     let mut rooms = Vec::new();
-    reader.items(|reader| {
-        rooms.push(read_room(reader)?);
-        Ok(())
-    })?;
+    each_room(reader, |room| rooms.push(room))?;
     Ok(rooms)
+}
+
+fn each_room<'a>(reader: &mut impl Reader<'a>, mut visit: impl FnMut(Room)) -> Scan<()> {
+    if reader.shape()? != Shape::Array {
+        return read_room(reader).map(visit);
+    }
+    reader.items(|reader| read_room(reader).map(&mut visit))
 }
 
 /// Reads a room: text of at most [`MAX_ROOM_BYTES`], or a finite number. Anything else is refused: leaving it out could widen the target.

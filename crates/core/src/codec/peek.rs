@@ -131,9 +131,9 @@ fn peek_json_room(data: &Bytes) -> Option<Room> {
     }
     let opts = ByteString::try_from(data.slice(at + OPTS.len()..data.len() - 1)).ok()?;
     let mut reader = JsonReader::new(&opts);
-    let target = opts::read(&mut reader).ok()?;
+    let room = opts::read_single_room(&mut reader).ok()?;
     reader.end().ok()?;
-    target.single_room().cloned()
+    room
 }
 
 /// Where `needle`, which begins with a comma, begins last among the last `window` bytes.
@@ -141,7 +141,7 @@ fn rfind(bytes: &[u8], needle: &[u8], window: usize) -> Option<usize> {
     let start = bytes.len().saturating_sub(window);
     let mut end = bytes.len();
     loop {
-        let comma = start + bytes[start..end].iter().rposition(|&byte| byte == b',')?;
+        let comma = start + memchr::memrchr(b',', &bytes[start..end])?;
         if bytes[comma..].starts_with(needle) {
             return Some(comma);
         }
@@ -168,17 +168,16 @@ fn peek_msgpack(bytes: &Bytes) -> Option<Header> {
 
 /// The room of a broadcast: the only one, unless acknowledgements are wanted.
 fn read_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
-    let (mut target, mut acknowledged) = (None, false);
+    let (mut room, mut acknowledged) = (None, false);
     let mut map = reader.begin_map()?;
     while let Some(key) = reader.next_key(&mut map)? {
         match &*key {
-            "opts" => target = opts::read(reader).ok(),
+            "opts" => room = opts::read_single_room(reader)?,
             "requestId" => acknowledged = reader.optional(Reader::skip)?.is_some(),
             _ => reader.skip()?,
         }
     }
-    let room = target.filter(|_| !acknowledged).and_then(|target| target.single_room().cloned());
-    Ok(room)
+    Ok(room.filter(|_| !acknowledged))
 }
 
 /// The short fields of a message.

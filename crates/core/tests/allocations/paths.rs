@@ -1,0 +1,187 @@
+//! What one broadcast allocates on its way, from the server's call to the sockets of another node.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use allocation_counter::measure;
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::yield_now,
+    time::timeout,
+};
+use trunkline_core::{
+    Adapter as _, Backend, Cluster, ClusterConfig, Delivered, Local, LocalAbilities, Namespace, NodeId, Offset,
+    Payload, Replies, Reply, Room, SocketInfo, Target,
+    codec::Format,
+    memory::{self, MemoryConfig},
+    payload::Rules,
+};
+
+use crate::{SIZES, objects, packed, text, wire::Wire};
+
+/// Messages that are measured at a time.
+const MESSAGES: usize = 1000;
+
+/// The call itself (its future), the transport's, the target for the own sockets, the encoded message.
+const EMIT: f64 = 4.0;
+
+/// The list of rooms.
+const RECEIVE: f64 = 1.0;
+
+/// The room is read, and nobody is in it.
+const DROP: f64 = 0.0;
+
+/// The call, the transport's, the target for the own sockets and that for the other node's.
+const MEMORY: f64 = 4.0;
+
+/// A server that counts what is delivered, and says where it has members.
+#[derive(Debug, Default)]
+struct Server {
+    delivered: AtomicU64,
+}
+
+impl Local for Server {
+    fn abilities(&self) -> LocalAbilities {
+        LocalAbilities { close_connections: false, number_rooms: true }
+    }
+
+    fn deliver(&self, _: &Target, _: &Payload, _: Option<&Offset>) -> Delivered {
+        self.delivered.fetch_add(1, Ordering::Relaxed);
+        Delivered::default()
+    }
+
+    fn deliver_with_ack(&self, _: &Target, _: &Payload, _: Duration, _: Replies) -> u32 {
+        0
+    }
+
+    fn sockets(&self, _: &Target) -> Vec<SocketInfo> {
+        Vec::new()
+    }
+
+    fn rooms(&self) -> Vec<Room> {
+        Vec::new()
+    }
+
+    fn has_room(&self, room: &Room) -> bool {
+        room.as_text() == Some("room-1")
+    }
+
+    fn join(&self, _: &Target, _: &[Room]) {}
+
+    fn leave(&self, _: &Target, _: &[Room]) {}
+
+    fn disconnect(&self, _: &Target, _: bool) {}
+
+    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<Reply>) {}
+}
+
+/// A node and its server.
+struct Place {
+    cluster: Cluster,
+    server: Arc<Server>,
+}
+
+impl Place {
+    async fn join(backend: Backend) -> Self {
+        let server = Arc::<Server>::default();
+        let local: Arc<dyn Local> = Arc::clone(&server) as _;
+        let config = ClusterConfig::default();
+        let cluster = Cluster::join(backend, Namespace::new("/"), Arc::downgrade(&local), config).await.unwrap();
+        Self { cluster, server }
+    }
+
+    async fn broadcast(&self, targets: Vec<Target>, payload: &Payload) {
+        for target in targets {
+            self.cluster.broadcast(target, payload.clone()).await.unwrap();
+        }
+    }
+
+    /// Waits until so many more messages have been delivered.
+    async fn delivered(&self, more: usize) {
+        let all = async {
+            while self.server.delivered.load(Ordering::Relaxed) < more as u64 {
+                yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(10), all).await.expect("all messages are delivered");
+        self.server.delivered.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A runtime with one thread and a stopped clock: nothing but what is measured happens meanwhile.
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+fn targets(room: &str) -> Vec<Target> {
+    vec![Target::room(room); MESSAGES]
+}
+
+/// Allocations per message.
+fn allocations(runtime: &Runtime, work: impl Future<Output = ()>) -> f64 {
+    measure(|| runtime.block_on(work)).count_total as f64 / MESSAGES as f64
+}
+
+/// A bound per message, and a few allocations for all of them: batches.
+#[track_caller]
+fn at_most(bound: f64, counted: f64, what: &str) {
+    println!("{what}: {counted:.2}");
+    assert!(counted <= bound + 0.05, "{what}: {counted} allocations a message, at most {bound} should be");
+}
+
+#[test]
+fn a_broadcast_costs_four_allocations_here_and_one_there() {
+    let runtime = runtime();
+    for payload in SIZES.into_iter().flat_map(|size| [text(size), objects(size)]) {
+        for (format, payload) in [(Format::Json, payload.clone()), (Format::MsgPack(Rules::Notepack), packed(&payload))]
+        {
+            let (here, there) = (Wire::new(format), Wire::new(format));
+            let sender = runtime.block_on(Place::join(here.backend()));
+            let receiver = runtime.block_on(Place::join(there.backend()));
+            let what = |what: &str| format!("{what} {payload:?} as {format:?}");
+            let emit = |room: &str| {
+                let targets = targets(room);
+                let counted = allocations(&runtime, sender.broadcast(targets, &payload));
+                (counted, runtime.block_on(here.written()))
+            };
+            let receive = |messages: &[_], wanted| {
+                allocations(&runtime, async {
+                    there.arrive(messages);
+                    receiver.delivered(wanted).await;
+                })
+            };
+            // Until all queues have their size.
+            receive(&emit("room-1").1, MESSAGES);
+
+            let (counted, messages) = emit("room-1");
+            at_most(EMIT, counted, &what("emitting"));
+            at_most(RECEIVE, receive(&messages, MESSAGES), &what("receiving"));
+            let (_, mut messages) = emit("nowhere");
+            messages.extend(emit("room-1").1.pop());
+            at_most(DROP, receive(&messages, 1), &what("dropping"));
+        }
+    }
+}
+
+#[test]
+fn in_memory_a_broadcast_costs_four_allocations_to_the_sockets_of_another_node() {
+    let runtime = runtime();
+    let backend = memory::backend("allocations", MemoryConfig::default()).unwrap();
+    let sender = runtime.block_on(Place::join(backend.clone()));
+    let receiver = runtime.block_on(Place::join(backend));
+    for payload in SIZES.into_iter().flat_map(|size| [text(size), packed(&objects(size))]) {
+        let all = |targets| async {
+            sender.broadcast(targets, &payload).await;
+            receiver.delivered(MESSAGES).await;
+        };
+        runtime.block_on(all(targets("room-1")));
+        let targets = targets("room-1");
+        at_most(MEMORY, allocations(&runtime, all(targets)), &format!("{payload:?} in memory"));
+    }
+}

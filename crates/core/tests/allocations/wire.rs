@@ -1,0 +1,106 @@
+//! A transport as a broker has it, without the broker: what is published is encoded into a queue, what arrives is decoded.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use trunkline_core::{
+    Backend, Capabilities, Membership, Message, Node, NodeId, Response, Result, Transport,
+    codec::{self, Format},
+    id::IdScheme,
+    inbox::{Inbox, InboxSender, inbox},
+    intake::Intake,
+    message::Channel,
+    outbox::{Outbox, OutboxLimits},
+    transport::{Health, Seat},
+};
+
+#[derive(Debug)]
+pub(crate) struct Wire {
+    format: Format,
+    outbox: Outbox<Vec<u8>>,
+    door: Mutex<Option<(Intake, Arc<InboxSender>)>>,
+}
+
+impl Wire {
+    pub(crate) fn new(format: Format) -> Arc<Self> {
+        let outbox = Outbox::new(OutboxLimits::default());
+        outbox.set_connected(true);
+        Arc::new(Self { format, outbox, door: Mutex::new(None) })
+    }
+
+    pub(crate) fn backend(self: &Arc<Self>) -> Backend {
+        let transport = Arc::clone(self) as Arc<dyn Transport>;
+        Backend { transport, history: None, interest: None, census: None, ids: IdScheme::Hex16 }
+    }
+
+    /// Everything that was published, as it arrives elsewhere: slices of one buffer.
+    pub(crate) async fn written(&self) -> Vec<Bytes> {
+        let mut batch = Vec::new();
+        if self.outbox.status().1 > 0 {
+            let bytes = self.outbox.take(&mut batch, usize::MAX).await.unwrap();
+            self.outbox.release(bytes);
+        }
+        let mut buffer = BytesMut::from(&*batch.concat());
+        batch.iter().map(|message| buffer.split_to(message.len()).freeze()).collect()
+    }
+
+    /// What was written elsewhere arrives.
+    pub(crate) fn arrive(&self, messages: &[Bytes]) {
+        let door = self.door.lock().unwrap();
+        let (intake, inbox) = door.as_ref().unwrap();
+        assert!(inbox.push(messages.iter().filter_map(|message| intake.take(message))));
+    }
+}
+
+#[async_trait]
+impl Transport for Wire {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            membership: Membership::Heartbeats,
+            total_order: true,
+            acknowledged_in_order: true,
+            numbered: true,
+            announced_leave: true,
+            named_answers: true,
+            all_rooms_request: false,
+            room_interest: false,
+            history: false,
+            max_message_bytes: None,
+        }
+    }
+
+    async fn join(&self, seat: Seat) -> Result<Inbox> {
+        let (sender, inbox) = inbox(seat.limits, Arc::clone(&seat.counters));
+        *self.door.lock().unwrap() = Some((Intake::new(&seat), Arc::new(sender)));
+        Ok(inbox)
+    }
+
+    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+        let frame = codec::encode(self.format, &from.id, &from.namespace, &message)?;
+        let stamps = message.is_numbered();
+        self.outbox
+            .push(frame.len(), |numbering| match stamps {
+                true => frame.finish(Some(numbering.next(&from.id, Channel::ALL)), &[]),
+                false => frame.finish(None, numbering.counters(&from.id)),
+            })
+            .await
+    }
+
+    async fn send(&self, _: &Node, _: &NodeId, _: Response) -> Result<()> {
+        Ok(())
+    }
+
+    async fn leave(&self, _: &Node) -> Result<()> {
+        *self.door.lock().unwrap() = None;
+        Ok(())
+    }
+
+    fn health(&self) -> Health {
+        Health::default()
+    }
+
+    async fn close(&self) {
+        self.outbox.close();
+    }
+}
