@@ -4,7 +4,11 @@ crates=""
 . "$here/lib/brokers.sh"
 
 prepare() {
-    need_rust && need_node_packages && need_redis && need_postgres && need_nats && cargo_build -p trunkline-test-nodes
+    need_rust && need_node_packages && need_brokers && cargo_build -p trunkline-test-nodes
+}
+
+need_brokers() {
+    need_redis && need_postgres && need_nats && need_rabbitmq
 }
 
 run() {

@@ -6,7 +6,7 @@ const PREFIX = "interop";
 const HEARTBEATS = { heartbeatInterval: 500 };
 
 /**
- * @returns { adapter, emitter(namespace), sent() }: `sent` resolves when what was published so far is at the broker. Official
+ * @returns { adapter, emitter(namespace), sent() }: `sent` resolves when what was published and subscribed so far is at the broker. Official
  * adapters for PostgreSQL and MongoDB use several connections: a later operation could overtake it.
  */
 export async function connect(transport, url, index) {
@@ -22,7 +22,7 @@ export async function connect(transport, url, index) {
     ...connection,
     async sent() {
       do {
-        await Promise.all(outgoing);
+        await Promise.all([...outgoing, connection.subscribed?.()]);
         await new Promise(setImmediate);
       } while (outgoing.size > 0);
     },
@@ -43,7 +43,12 @@ const connections = {
   async "redis-sharded"({ url, index }) {
     const { createShardedAdapter } = await import("@socket.io/redis-adapter");
     const { client, another } = await redis(url, index);
-    return { adapter: createShardedAdapter(client, await another(), { channelPrefix: PREFIX }) };
+    const subscriber = await another();
+    return {
+      adapter: createShardedAdapter(client, subscriber, { channelPrefix: PREFIX }),
+      // Rooms have channels: what is asked behind a subscription is answered when that is active.
+      subscribed: () => subscriber.ping(),
+    };
   },
 
   async "redis-streams"({ url, index }) {

@@ -20,9 +20,13 @@ export const transports = {
     options: { channel_prefix: "interop", table: "interop_attachments" },
   },
   nats: { title: "NATS", broker: "nats", options: { prefix: "interop" } },
+  rabbitmq: { title: "RabbitMQ", broker: "rabbitmq", options: { prefix: "interop" } },
 };
 
 /** What `trunkline::connect` is given. */
-export function trunklineUrl({ options }, broker) {
-  return `${broker}?${new URLSearchParams(options)}`;
+export function trunklineUrl({ database, options }, broker) {
+  const url = new URL(broker);
+  if (database) url.pathname = database;
+  for (const [name, value] of Object.entries(options)) url.searchParams.set(name, value);
+  return url.href;
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { comparable } from "../../cases/payloads.js";
 import { assertReached } from "../../client.js";
-import { inRooms, joined } from "./rooms.js";
+import { enteredFor, inRooms, joined } from "./rooms.js";
 
 export const socketCells = [
   {
@@ -97,6 +97,8 @@ export const socketCells = [
       const except = await joined(t, [t.c]);
       await t.a.op("socketsJoin", { select: { to: [room], except: [except] }, rooms: [inner] });
       for (const member of [t.a2, t.b]) await inRooms(member, [inner], [inner]);
+      await inRooms(t.c, [inner], []);
+      await enteredFor([inner], [t.a2, t.b]);
       await t.a.emit({ to: [inner] }, inner);
       await assertReached(t.a, inner, [t.a2, t.b], t.everybody);
     },

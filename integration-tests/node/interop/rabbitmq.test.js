@@ -1,0 +1,3 @@
+import { mixedCluster } from "../lib/interop/run.js";
+
+mixedCluster("rabbitmq");
