@@ -37,6 +37,8 @@ pub async fn connect(url: &str) -> Result<Backend> {
             let (name, config) = core::memory::MemoryConfig::from_url(url)?;
             core::memory::backend(&name, config)
         }
+        #[cfg(feature = "mongodb")]
+        Scheme::MongoDb => trunkline_mongodb::connect(trunkline_mongodb::Config::from_url(url)?).await,
         #[cfg(feature = "nats")]
         Scheme::Nats => trunkline_nats::connect(trunkline_nats::Config::from_url(url)?).await,
         #[cfg(feature = "postgres")]

@@ -6,6 +6,7 @@ use trunkline_core::{Error, ErrorKind, Result, settings::redact};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Memory,
+    MongoDb,
     Nats,
     Postgres,
     RabbitMq,
@@ -28,6 +29,8 @@ macro_rules! entry {
 
 const SCHEMES: &[Entry] = &[
     entry!("memory", Memory, "memory"),
+    entry!("mongodb", MongoDb, "mongodb"),
+    entry!("mongodb+srv", MongoDb, "mongodb"),
     entry!("nats", Nats, "nats"),
     entry!("tls", Nats, "nats"),
     entry!("postgres", Postgres, "postgres"),

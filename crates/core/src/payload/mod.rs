@@ -19,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 pub use self::{
     attachments::Attachments,
     fault::{Fault, Scan},
-    msgpack::Rules,
+    msgpack::{Rules, iso_date},
     number::Number,
     sink::Sink,
 };

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 pub(crate) use decoder::Decoder;
 pub use scanner::{Scanner, Token};
 pub(crate) use stream::{skip, stream, validate};
+pub use timestamp::iso_date;
 pub use writer::{Rules, Writer, write_array_len, write_binary, write_map_len, write_number, write_text};
 
 /// The text of a [`Token::Text`]. What is not UTF-8 in it becomes U+FFFD.

@@ -26,6 +26,12 @@ fn representable(milliseconds: i64) -> Option<i64> {
     (milliseconds.unsigned_abs() <= 8_640_000_000_000_000).then_some(milliseconds)
 }
 
+/// A date, given in milliseconds since 1970, as `Date.prototype.toISOString` prints it; `None` if JavaScript cannot represent it.
+#[must_use]
+pub fn iso_date(milliseconds: i64) -> Option<String> {
+    representable(milliseconds).map(iso)
+}
+
 /// The date as `Date.prototype.toISOString` prints it.
 pub(super) fn iso(milliseconds: i64) -> String {
     const DAY: i64 = 86_400_000;

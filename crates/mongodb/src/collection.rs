@@ -1,0 +1,267 @@
+//! The collection that carries the messages: found, created, or refused.
+
+use std::{fmt, time::Duration};
+
+use futures_util::TryStreamExt;
+use mongodb::{
+    Database, IndexModel,
+    bson::{Document, RawDocumentBuf, doc},
+    options::IndexOptions,
+    results::{CollectionSpecification, CollectionType},
+};
+use trunkline_core::{Error, ErrorKind, Result};
+
+use crate::{
+    config::{Config, Storage},
+    error,
+};
+
+/// The field by which documents expire.
+const CREATED_AT: &str = "createdAt";
+
+/// What kind of collection it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Capped { bytes: u64 },
+    Expiring { after: Duration },
+}
+
+impl Kind {
+    pub(crate) fn is_expiring(self) -> bool {
+        matches!(self, Self::Expiring { .. })
+    }
+
+    /// As it has to be created again.
+    pub(crate) fn storage(self) -> Storage {
+        match self {
+            Self::Capped { bytes } => Storage::Capped { bytes },
+            Self::Expiring { after } => Storage::Expiring { after },
+        }
+    }
+}
+
+/// What is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Known(Kind),
+    /// An ordinary collection.
+    Ordinary {
+        is_empty: bool,
+    },
+    View,
+    TimeSeries,
+}
+
+/// Makes sure that there is a collection that will do, and returns its kind.
+///
+/// # Errors
+/// `Config` for one of another kind, or none where none may be created; `Disconnected`, `Broker`.
+pub(crate) async fn prepare(database: &Database, config: &Config) -> Result<Kind> {
+    // Somebody else may create it at the same time: then look again.
+    const ATTEMPTS: usize = 3;
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        let found =
+            inspect(database, &config.collection).await.map_err(|failed| failed_to("inspect", config, &failed))?;
+        match judge(found, config)? {
+            Step::Done(kind) => return Ok(kind),
+            Step::Create(kind) => last = create(database, &config.collection, kind).await.err(),
+            Step::Index(after) => last = index(database, &config.collection, after).await.err(),
+        }
+        if let Some(failed) = last.as_ref().filter(|failed| !is_rivalry(failed)) {
+            return Err(failed_to("create", config, failed));
+        }
+    }
+    let reason = last.map_or_else(|| "it keeps changing".to_owned(), |failed| error::describe(&failed));
+    Err(Error::new(ErrorKind::Broker, format!("create collection {}: {reason}", name(config))))
+}
+
+/// An inserted document has created the collection anew, as an ordinary one, before anybody could: makes it one of the right kind.
+pub(crate) async fn restore(database: &Database, config: &Config, kind: Kind) -> Result<Kind> {
+    let mut wanted = config.clone();
+    wanted.storage = kind.storage();
+    if config.create && matches!(kind, Kind::Capped { .. }) {
+        let found =
+            inspect(database, &config.collection).await.map_err(|failed| failed_to("inspect", config, &failed))?;
+        if let (Found::Ordinary { .. }, Kind::Capped { bytes }) = (found, kind) {
+            let convert = doc! { "convertToCapped": &config.collection, "size": bytes.cast_signed() };
+            let converted = database.run_command(convert).await;
+            converted.map_err(|failed| failed_to("convert", config, &failed))?;
+        }
+    } else if let (true, Kind::Expiring { after }) = (config.create, kind) {
+        index(database, &config.collection, after).await.map_err(|failed| failed_to("index", config, &failed))?;
+    }
+    prepare(database, &wanted).await
+}
+
+/// What has to be done until there is a collection that will do.
+#[derive(Debug, PartialEq)]
+enum Step {
+    Done(Kind),
+    Create(Kind),
+    /// Create the TTL index.
+    Index(Duration),
+}
+
+fn judge(found: Found, config: &Config) -> Result<Step> {
+    let is_wanted = |kind: Kind| match config.storage {
+        Storage::AsFound => true,
+        Storage::Capped { .. } => !kind.is_expiring(),
+        Storage::Expiring { .. } => kind.is_expiring(),
+    };
+    match found {
+        Found::Known(kind) if is_wanted(kind) => Ok(Step::Done(kind)),
+        Found::Nothing if config.create => Ok(Step::Create(match config.storage {
+            Storage::AsFound => Kind::Capped { bytes: Storage::DEFAULT_BYTES },
+            Storage::Capped { bytes } => Kind::Capped { bytes },
+            Storage::Expiring { after } => Kind::Expiring { after },
+        })),
+        Found::Ordinary { is_empty: true } if config.create => match config.storage {
+            Storage::Expiring { after } => Ok(Step::Index(after)),
+            _ => refuse(found, config),
+        },
+        _ => refuse(found, config),
+    }
+}
+
+fn refuse<T>(found: Found, config: &Config) -> Result<T> {
+    let capped = "a capped collection";
+    let expiring = "one with a TTL index on createdAt";
+    let allowed = match config.storage {
+        Storage::AsFound => format!("{capped} or {expiring}"),
+        Storage::Capped { .. } => format!("{capped} (or, with the parameter ttl instead of capped_bytes, {expiring})"),
+        Storage::Expiring { .. } => {
+            format!("{expiring} (or, with the parameter capped_bytes instead of ttl, {capped})")
+        }
+    };
+    let hint = if found == Found::Nothing { "; create=on would create it" } else { "" };
+    let context = format!("collection {}: found is {found}; allowed is {allowed}{hint}", name(config));
+    Err(Error::new(ErrorKind::Config, context))
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("none"),
+            Self::Known(Kind::Capped { bytes }) => write!(f, "a capped collection of {bytes} bytes"),
+            Self::Known(Kind::Expiring { after }) => {
+                write!(f, "a collection with a TTL index of {after:?} on createdAt")
+            }
+            Self::Ordinary { is_empty: true } => {
+                f.write_str("an empty ordinary collection without a TTL index on createdAt")
+            }
+            Self::Ordinary { is_empty: false } => {
+                f.write_str("an ordinary collection without a TTL index on createdAt")
+            }
+            Self::View => f.write_str("a view"),
+            Self::TimeSeries => f.write_str("a time series"),
+        }
+    }
+}
+
+async fn inspect(database: &Database, name: &str) -> mongodb::error::Result<Found> {
+    let collections = database.list_collections().filter(doc! { "name": name }).await?;
+    let Some(specification) = collections.try_collect::<Vec<CollectionSpecification>>().await?.pop() else {
+        return Ok(Found::Nothing);
+    };
+    match specification.collection_type {
+        CollectionType::View => return Ok(Found::View),
+        CollectionType::Timeseries => return Ok(Found::TimeSeries),
+        _ => {}
+    }
+    if specification.options.capped == Some(true) {
+        return Ok(Found::Known(Kind::Capped { bytes: specification.options.size.unwrap_or_default() }));
+    }
+    let collection = database.collection::<RawDocumentBuf>(name);
+    let indexes: Vec<IndexModel> = collection.list_indexes().await?.try_collect().await?;
+    if let Some(after) = indexes.iter().find_map(expiry) {
+        return Ok(Found::Known(Kind::Expiring { after }));
+    }
+    let first = collection.find_one(doc! {}).projection(doc! { "_id": 1 }).await?;
+    Ok(Found::Ordinary { is_empty: first.is_none() })
+}
+
+fn expiry(index: &IndexModel) -> Option<Duration> {
+    let is_on_date = index.keys.len() == 1 && index.keys.contains_key(CREATED_AT);
+    index.options.as_ref().filter(|_| is_on_date)?.expire_after
+}
+
+async fn create(database: &Database, name: &str, kind: Kind) -> mongodb::error::Result<()> {
+    match kind {
+        Kind::Capped { bytes } => database.create_collection(name).capped(true).size(bytes).await,
+        // Creates the collection, too.
+        Kind::Expiring { after } => index(database, name, after).await,
+    }
+}
+
+async fn index(database: &Database, name: &str, after: Duration) -> mongodb::error::Result<()> {
+    let options = IndexOptions::builder().expire_after(after).build();
+    let model = IndexModel::builder().keys(doc! { CREATED_AT: 1 }).options(options).build();
+    database.collection::<Document>(name).create_index(model).await.map(|_| ())
+}
+
+/// Somebody else was faster: the collection exists, or the index does with another time.
+fn is_rivalry(failed: &mongodb::error::Error) -> bool {
+    const CODES: [i32; 4] = [48, 85, 86, 117];
+    matches!(&*failed.kind, mongodb::error::ErrorKind::Command(command) if CODES.contains(&command.code))
+}
+
+fn failed_to(what: &str, config: &Config, failed: &mongodb::error::Error) -> Error {
+    error::into_error(format!("{what} collection {}", name(config)), failed)
+}
+
+fn name(config: &Config) -> String {
+    format!("{:?}", format!("{}.{}", config.database, config.collection))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAPPED: Found = Found::Known(Kind::Capped { bytes: 4096 });
+    const EXPIRING: Found = Found::Known(Kind::Expiring { after: Duration::from_secs(60) });
+
+    fn config(parameters: &str) -> Config {
+        Config::from_url(&format!("mongodb://h/db?{parameters}")).unwrap()
+    }
+
+    #[test]
+    fn what_is_missing_is_created_as_asked_for() {
+        let step = |parameters: &str| judge(Found::Nothing, &config(parameters)).unwrap();
+        assert_eq!(step(""), Step::Create(Kind::Capped { bytes: 64 << 20 }));
+        assert_eq!(step("capped_bytes=1MiB"), Step::Create(Kind::Capped { bytes: 1 << 20 }));
+        assert_eq!(step("ttl=5m"), Step::Create(Kind::Expiring { after: Duration::from_secs(300) }));
+        let empty = Found::Ordinary { is_empty: true };
+        assert_eq!(judge(empty, &config("ttl=5m")).unwrap(), Step::Index(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn both_kinds_are_taken_as_found() {
+        for found in [CAPPED, EXPIRING] {
+            assert!(matches!(judge(found, &config("")), Ok(Step::Done(_))));
+        }
+        assert!(matches!(judge(CAPPED, &config("capped_bytes=1MiB")), Ok(Step::Done(Kind::Capped { bytes: 4096 }))));
+        assert!(matches!(judge(EXPIRING, &config("ttl=1h")), Ok(Step::Done(_))));
+    }
+
+    #[test]
+    fn the_wrong_kind_is_refused_with_what_was_found_and_what_is_allowed() {
+        let ordinary = Found::Ordinary { is_empty: false };
+        for (found, parameters, parts) in [
+            (ordinary, "", ["an ordinary collection", "a capped collection or one with a TTL index"]),
+            (CAPPED, "ttl=1h", ["a capped collection of 4096 bytes", "one with a TTL index on createdAt (or"]),
+            (EXPIRING, "capped_bytes=1MiB", ["a TTL index of 60s", "a capped collection (or"]),
+            (Found::View, "", ["found is a view", "allowed"]),
+            (Found::Nothing, "create=off", ["found is none", "create=on"]),
+            (Found::Ordinary { is_empty: true }, "", ["an empty ordinary", "allowed"]),
+        ] {
+            let error = judge(found, &config(parameters)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            for part in parts {
+                assert!(error.to_string().contains(part), "{error}");
+            }
+            assert!(error.to_string().contains("db.socket.io-adapter-events"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! What can be set, and how a URL sets it.
+
+use std::{fmt, time::Duration};
+
+use mongodb::options::ConnectionString;
+use percent_encoding::percent_decode_str;
+use trunkline_core::{
+    Error, ErrorKind, Result,
+    outbox::OutboxLimits,
+    settings::{Bytes, Query, redact},
+};
+
+use crate::MAX_DOCUMENT_BYTES;
+
+/// Where the server is and how this node uses it. Made from a URL, and changed field by field.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// With the password in it.
+    uri: String,
+    /// The database. Default `socket_io`.
+    pub database: String,
+    /// The collection that carries all messages of all namespaces. Default `socket.io-adapter-events`.
+    pub collection: String,
+    /// What kind of collection it is. Default [`Storage::AsFound`].
+    pub storage: Storage,
+    /// Whether a collection or index that is missing is created. Default on.
+    pub create: bool,
+    /// How long a session can be restored, as `maxDisconnectionDuration` of Socket.IO. Default 2 min.
+    pub session_ttl: Duration,
+    /// Publishes that may wait for the server.
+    pub outbox: OutboxLimits,
+    /// The largest message that can be published, in bytes of its document. At most, and by default, [`MAX_DOCUMENT_BYTES`]; in a capped
+    /// collection also at most its size.
+    pub max_message_bytes: usize,
+    /// How long an operation may take until it is given up and, for publishes, tried again. Default 10 s.
+    pub operation_timeout: Duration,
+    /// How long the change stream may be silent until it is given up and opened again. The server breaks the silence every second.
+    /// Default 5 s.
+    pub stream_timeout: Duration,
+}
+
+/// How the collection forgets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// Whatever of the two the collection is. One that does not exist is made a capped one of 64 MiB.
+    #[default]
+    AsFound,
+    /// A capped collection: the oldest documents make room for new ones.
+    Capped {
+        /// Its size, if it has to be created.
+        bytes: u64,
+    },
+    /// A collection with a TTL index on `createdAt`, as of the official adapter with `addCreatedAtField`.
+    Expiring {
+        /// How long documents are kept, if the index has to be created.
+        after: Duration,
+    },
+}
+
+impl Storage {
+    /// The size of a capped collection if nothing else is said.
+    pub(crate) const DEFAULT_BYTES: u64 = 64 << 20;
+}
+
+/// The parameters that are ours. All others are the driver's.
+const OWN_PARAMETERS: [&str; 9] = [
+    "collection",
+    "capped_bytes",
+    "ttl",
+    "create",
+    "session_ttl",
+    "outbox_bytes",
+    "max_message_bytes",
+    "operation_timeout",
+    "stream_timeout",
+];
+
+impl Config {
+    /// Reads a URL: `mongodb://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE?PARAMETERS` or `mongodb+srv://…`, with the parameters of the
+    /// table in the [README](crate#options) and those of the driver.
+    ///
+    /// # Errors
+    /// `Config`, naming what is wrong and what is allowed. No message contains the password.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let (uri, mut query) = split(url);
+        let parsed = ConnectionString::parse(&uri).map_err(|error| not_understood(url, &error))?;
+        if parsed.write_concern.as_ref().and_then(|concern| concern.w.as_ref()) == Some(&0_u32.into()) {
+            return refuse("parameter \"w\" is 0; allowed is what makes the server confirm writes");
+        }
+        let mut config = Self::new(uri, parsed.default_database);
+        config.take(&mut query)?;
+        query.finish()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn new(uri: String, database: Option<String>) -> Self {
+        Self {
+            uri,
+            database: database.unwrap_or_else(|| "socket_io".into()),
+            collection: "socket.io-adapter-events".into(),
+            storage: Storage::AsFound,
+            create: true,
+            session_ttl: Duration::from_secs(120),
+            outbox: OutboxLimits::default(),
+            max_message_bytes: MAX_DOCUMENT_BYTES,
+            operation_timeout: Duration::from_secs(10),
+            stream_timeout: Duration::from_secs(5),
+        }
+    }
+
+    fn take(&mut self, query: &mut Query) -> Result<()> {
+        set(&mut self.collection, query.take("collection")?);
+        let capped = query.take("capped_bytes")?.map(|Bytes(bytes)| Storage::Capped { bytes: bytes as u64 });
+        let expiring = query.take("ttl")?.map(|after| Storage::Expiring { after });
+        if capped.is_some() && expiring.is_some() {
+            return refuse("parameters \"capped_bytes\" and \"ttl\": a collection is either capped or has a TTL index");
+        }
+        set(&mut self.storage, capped.or(expiring));
+        set(&mut self.create, query.take("create")?);
+        set(&mut self.session_ttl, query.take("session_ttl")?);
+        set(&mut self.outbox.bytes, query.take("outbox_bytes")?.map(|Bytes(bytes)| bytes));
+        set(&mut self.max_message_bytes, query.take("max_message_bytes")?.map(|Bytes(bytes)| bytes));
+        set(&mut self.operation_timeout, query.take("operation_timeout")?);
+        set(&mut self.stream_timeout, query.take("stream_timeout")?);
+        Ok(())
+    }
+
+    /// Refuses what cannot work.
+    pub(crate) fn check(&self) -> Result<()> {
+        const LEAST_SILENCE: Duration = Duration::from_millis(1500);
+        if self.max_message_bytes > MAX_DOCUMENT_BYTES {
+            let most = self.max_message_bytes;
+            return refuse(format!("max_message_bytes is {most}; a document has at most {MAX_DOCUMENT_BYTES} bytes"));
+        }
+        if self.stream_timeout < LEAST_SILENCE {
+            let silence = self.stream_timeout;
+            return refuse(format!(
+                "stream_timeout is {silence:?}; the server is silent for a second, so allowed is {LEAST_SILENCE:?} and more"
+            ));
+        }
+        for (name, time) in [("operation_timeout", self.operation_timeout), ("session_ttl", self.session_ttl)] {
+            if time.is_zero() {
+                return refuse(format!("{name} is 0; allowed is a time above that"));
+            }
+        }
+        match self.storage {
+            Storage::Capped { bytes: 0 } => refuse("capped_bytes is 0; allowed is a size above that"),
+            Storage::Expiring { after } if after < Duration::from_secs(1) => {
+                refuse(format!("ttl is {after:?}; allowed is 1s and more"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn connection_string(&self) -> Result<ConnectionString> {
+        ConnectionString::parse(&self.uri).map_err(|error| not_understood(&self.uri, &error))
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("url", &redact(&self.uri))
+            .field("database", &self.database)
+            .field("collection", &self.collection)
+            .field("storage", &self.storage)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The URL as the driver takes it, and the parameters that are ours.
+fn split(url: &str) -> (String, Query) {
+    let (address, query) = url.split_once('?').unwrap_or((url, ""));
+    let is_own = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        let name = percent_decode_str(name).decode_utf8_lossy();
+        OWN_PARAMETERS.contains(&&*name)
+    };
+    let (own, drivers): (Vec<_>, Vec<_>) = query.split('&').filter(|pair| !pair.is_empty()).partition(is_own);
+    // The driver wants a slash before the parameters.
+    let has_path = address.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+    let slash = if has_path { "" } else { "/" };
+    let mark = if drivers.is_empty() { "" } else { "?" };
+    (format!("{address}{slash}{mark}{}", drivers.join("&")), Query::parse(&own.join("&")))
+}
+
+/// What the driver says about a URL that it does not understand, without the password.
+fn not_understood(url: &str, error: &mongodb::error::Error) -> Error {
+    let own = OWN_PARAMETERS.join(", ");
+    let reason = hide_password(url, &error.kind.to_string());
+    let context = format!("{:?}: {reason} (parameters beside the driver's: {own})", redact(url));
+    Error::new(ErrorKind::Config, context)
+}
+
+fn hide_password(url: &str, text: &str) -> String {
+    let credentials = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
+    let password = credentials.and_then(|(credentials, _)| credentials.split_once(':')).map(|(_, password)| password);
+    match password.filter(|password| !password.is_empty()) {
+        Some(password) => {
+            let plain = percent_decode_str(password).decode_utf8_lossy();
+            text.replace(password, "***").replace(&*plain, "***")
+        }
+        None => text.to_owned(),
+    }
+}
+
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn refuse<T>(context: impl Into<String>) -> Result<T> {
+    Err(Error::new(ErrorKind::Config, context))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(url: &str) -> String {
+        let error = Config::from_url(url).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        error.to_string()
+    }
+
+    #[test]
+    fn our_parameters_and_the_drivers_stand_side_by_side() {
+        let config = Config::from_url(
+            "mongodb://u:p@a:1,b:2/db?collection=events&replicaSet=rs0&ttl=1h&create=off&session_ttl=5s&authSource=admin",
+        )
+        .unwrap();
+        assert_eq!((config.database.as_str(), config.collection.as_str()), ("db", "events"));
+        assert_eq!(config.storage, Storage::Expiring { after: Duration::from_secs(3600) });
+        assert!(!config.create);
+        assert_eq!(config.uri, "mongodb://u:p@a:1,b:2/db?replicaSet=rs0&authSource=admin");
+    }
+
+    #[test]
+    fn a_url_may_end_with_the_host() {
+        let config = Config::from_url("mongodb://localhost?collection=x").unwrap();
+        assert_eq!((config.database.as_str(), config.collection.as_str()), ("socket_io", "x"));
+        assert_eq!(config.storage, Storage::AsFound);
+        assert!(Config::from_url("mongodb+srv://cluster.example.com/chat").is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_is_allowed() {
+        for (parameters, expected) in [
+            ("capped_bytes=1MiB&ttl=1h", "either capped or has a TTL index"),
+            ("ttl=200ms", "1s and more"),
+            ("max_message_bytes=16MiB", "16711680"),
+            ("stream_timeout=1s", "1.5s and more"),
+            ("session_ttl=0s", "session_ttl is 0"),
+            ("create=perhaps", "on or off"),
+            ("w=0", "confirm writes"),
+            ("colection=x", "capped_bytes"),
+        ] {
+            let text = refusal(&format!("mongodb://h/?{parameters}"));
+            assert!(text.contains(expected), "{parameters}: {text}");
+        }
+    }
+
+    #[test]
+    fn no_message_has_the_password() {
+        for url in [
+            "mongodb://u:s3cr@t@h/?replicaSet=rs0",
+            "mongodb://u:s3cr%3At@h:port/",
+            "mongodb://u:s3crt:x@h/",
+            "mongodb://u:s3crt@h/?nothing=1",
+            "mongodb://u:s3crt@/",
+        ] {
+            let text = refusal(url);
+            assert!(!text.contains("s3cr"), "{text}");
+        }
+        let config = Config::from_url("mongodb://u:s3crt@h/").unwrap();
+        assert!(!format!("{config:?}").contains("s3crt"));
+    }
+}

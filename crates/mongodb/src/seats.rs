@@ -1,0 +1,175 @@
+//! Who takes part where.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::timeout};
+use trunkline_core::{
+    Counters, Error, ErrorKind, Namespace, Node, NodeId, Result, Room,
+    inbox::{Delivery, Inbox, InboxSender, inbox},
+    transport::{Seat, Wanted},
+};
+
+/// A node of this process.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) node: Node,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) inbox: InboxSender,
+    wanted: Arc<dyn Wanted>,
+    /// Under which its messages are numbered.
+    number_key: NodeId,
+    /// What the reader hands over next.
+    pending: Mutex<Vec<Delivery>>,
+    /// The node has left its inbox full for so long that nobody waits for it any more.
+    is_stuck: AtomicBool,
+}
+
+impl Taken {
+    fn new(seat: Seat) -> (Self, Inbox) {
+        let Seat { node, wanted, counters, limits } = seat;
+        let (inbox, receiver) = inbox(limits, Arc::clone(&counters));
+        let number_key = number_key(&node);
+        let (pending, is_stuck) = (Mutex::default(), AtomicBool::new(false));
+        (Self { node, counters, inbox, wanted, number_key, pending, is_stuck }, receiver)
+    }
+
+    /// Whether a message for the room is wanted once everything is applied that was handed over before.
+    pub(crate) fn wants(&self, room: &Room) -> bool {
+        self.inbox.wants(&*self.wanted, room)
+    }
+
+    /// Keeps a delivery until [`Taken::flush`].
+    pub(crate) fn keep(&self, delivery: Delivery) {
+        // What is wanted afterwards depends on it.
+        let is_join = matches!(delivery, Delivery::Message { message: trunkline_core::Message::Join { .. }, .. });
+        let mut pending = self.pending();
+        pending.push(delivery);
+        if is_join {
+            self.inbox.push(pending.drain(..));
+        }
+    }
+
+    /// Hands over what was kept. The server holds what comes next, so a full inbox is waited for, though not for ever: other namespaces
+    /// wait too.
+    pub(crate) async fn flush(&self) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        if self.pending().is_empty() {
+            return;
+        }
+        if !self.inbox.is_full() {
+            self.is_stuck.store(false, Ordering::Relaxed);
+        } else if !self.is_stuck.load(Ordering::Relaxed) && timeout(PATIENCE, self.inbox.room()).await.is_err() {
+            tracing::debug!(node = %self.node.id, namespace = %self.node.namespace, "a node does not take its messages");
+            self.is_stuck.store(true, Ordering::Relaxed);
+        }
+        self.inbox.push(self.pending().drain(..));
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Vec<Delivery>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One id serves all namespaces of a process, but messages are numbered per namespace.
+fn number_key(node: &Node) -> NodeId {
+    let mut hasher = DefaultHasher::new();
+    (&node.id, &node.namespace).hash(&mut hasher);
+    // Sixteen digits are never too long.
+    NodeId::new(format!("{:016x}", hasher.finish())).unwrap_or_else(|_| node.id.clone())
+}
+
+/// The nodes of one namespace; most often one.
+pub(crate) type Row = Arc<[Arc<Taken>]>;
+
+/// All namespaces with nodes of this process.
+pub(crate) type Plan = HashMap<Namespace, Row>;
+
+/// Who takes part where. Readers look at a plan that never changes; a change makes a new one.
+#[derive(Default)]
+pub(crate) struct Seats {
+    /// One change at a time.
+    changing: Mutex<()>,
+    plan: watch::Sender<Arc<Plan>>,
+}
+
+impl Seats {
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.plan.borrow())
+    }
+
+    pub(crate) fn take(&self, seat: Seat) -> Result<(Arc<Taken>, Inbox)> {
+        let (taken, receiver) = Taken::new(seat);
+        let taken = Arc::new(taken);
+        let _changing = self.lock();
+        let mut plan = Plan::clone(&self.plan());
+        let row = plan.entry(taken.node.namespace.clone()).or_default();
+        if row.iter().any(|other| other.node.id == taken.node.id) {
+            let context = format!("node {} is already in namespace {}", taken.node.id, taken.node.namespace);
+            return Err(Error::new(ErrorKind::Config, context));
+        }
+        *row = row.iter().chain([&taken]).cloned().collect();
+        self.plan.send_replace(Arc::new(plan));
+        Ok((taken, receiver))
+    }
+
+    pub(crate) fn give_back(&self, node: &Node) {
+        let _changing = self.lock();
+        let mut plan = Plan::clone(&self.plan());
+        let Some(row) = plan.remove(&node.namespace) else { return };
+        let rest: Row = row.iter().filter(|taken| taken.node.id != node.id).cloned().collect();
+        if !rest.is_empty() {
+            plan.insert(node.namespace.clone(), rest);
+        }
+        self.plan.send_replace(Arc::new(plan));
+    }
+
+    /// Ends all inboxes.
+    pub(crate) fn clear(&self) {
+        let _changing = self.lock();
+        self.plan.send_replace(Arc::default());
+    }
+
+    /// Under which the messages of a node are numbered; `None` for emitters, who share one name and number nothing.
+    pub(crate) fn number_key(&self, from: &Node) -> Result<Option<NodeId>> {
+        if from.id.is_emitter() {
+            return Ok(None);
+        }
+        let no_seat =
+            || Error::new(ErrorKind::Closed, format!("node {} is not in namespace {}", from.id, from.namespace));
+        self.find(from).map(|taken| Some(taken.number_key.clone())).ok_or_else(no_seat)
+    }
+
+    pub(crate) fn find(&self, node: &Node) -> Option<Arc<Taken>> {
+        self.plan().get(&node.namespace)?.iter().find(|taken| taken.node.id == node.id).cloned()
+    }
+
+    /// Tells every node.
+    pub(crate) fn tell(&self, delivery: &Delivery) {
+        self.each(|taken| {
+            taken.inbox.push([delivery.clone()]);
+        });
+    }
+
+    pub(crate) fn each(&self, tell: impl Fn(&Taken)) {
+        self.plan().values().flat_map(|row| row.iter()).for_each(|taken| tell(taken));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Seats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.plan().iter().map(|(namespace, row)| (namespace, row.len()))).finish()
+    }
+}

@@ -1,0 +1,124 @@
+//! Connecting, and finding out whether the server will do.
+
+use std::time::Duration;
+
+use mongodb::{
+    Client, Collection, Database,
+    bson::{Document, RawDocumentBuf, doc},
+    error::ErrorKind as Kind,
+    options::ClientOptions,
+};
+use tokio::time::timeout;
+use trunkline_core::{Error, ErrorKind, Result};
+
+use crate::{config::Config, error};
+
+/// How long the driver looks for a primary, unless the URL says so: it looks again and again anyway.
+const SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may take, unless the URL says so.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The driver's handles. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    client: Client,
+    pub(crate) database: Database,
+    pub(crate) collection: Collection<RawDocumentBuf>,
+}
+
+impl Server {
+    /// Ends the driver's tasks and connections.
+    pub(crate) async fn close(self) {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        // It first kills cursors at the server, which may be away.
+        let orderly = async { self.client.clone().shutdown().await };
+        if timeout(PATIENCE, orderly).await.is_err() {
+            let hasty = async { self.client.clone().shutdown().immediate(true).await };
+            if timeout(PATIENCE, hasty).await.is_err() {
+                tracing::debug!("the driver has not ended yet");
+            }
+        }
+    }
+}
+
+/// Opens a client and makes sure that its server has change streams.
+pub(crate) async fn open(config: &Config) -> Result<Server> {
+    let options = options(config).await?;
+    let client = Client::with_options(options.clone()).map_err(|failed| error::into_error("configure", &failed))?;
+    match client.database("admin").run_command(doc! { "hello": 1 }).await {
+        Ok(hello) => refuse_standalone(&hello)?,
+        Err(failed) => {
+            if matches!(*failed.kind, Kind::ServerSelection { .. }) {
+                diagnose(options).await?;
+            }
+            return Err(error::into_error("connect", &failed));
+        }
+    }
+    let database = client.database(&config.database);
+    Ok(Server { collection: database.collection(&config.collection), database, client })
+}
+
+async fn options(config: &Config) -> Result<ClientOptions> {
+    let parsed = ClientOptions::parse(config.connection_string()?).await;
+    let mut options = parsed.map_err(|failed| error::into_error("look up the server", &failed))?;
+    options.app_name.get_or_insert_with(|| "trunkline".into());
+    options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
+    options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
+    Ok(options)
+}
+
+/// Asks one server that is not found as member of a replica set what it is instead.
+async fn diagnose(mut options: ClientOptions) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    options.direct_connection = Some(true);
+    options.repl_set_name = None;
+    options.hosts.truncate(1);
+    options.server_selection_timeout = Some(PATIENCE);
+    let Ok(client) = Client::with_options(options) else { return Ok(()) };
+    let admin = client.database("admin");
+    let hello = timeout(PATIENCE, async { admin.run_command(doc! { "hello": 1 }).await }).await;
+    let verdict = match hello {
+        Ok(Ok(hello)) => refuse_standalone(&hello),
+        // What was found out before says more.
+        Ok(Err(_)) | Err(_) => Ok(()),
+    };
+    client.shutdown().immediate(true).await;
+    verdict
+}
+
+/// Change streams need a replica set, if only of one member, or a sharded cluster.
+fn refuse_standalone(hello: &Document) -> Result<()> {
+    let refuse = |context: &str| Err(Error::new(ErrorKind::Unsupported, context));
+    let is_router = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
+    if is_router || hello.contains_key("setName") {
+        return Ok(());
+    }
+    if hello.get_bool("isreplicaset").unwrap_or_default() {
+        return refuse(
+            "the server is to be a member of a replica set that was not initiated yet: run `rs.initiate()` on it",
+        );
+    }
+    refuse(
+        "the server is a standalone one, which has no change streams: start mongod with `--replSet rs0` and run `rs.initiate()` on it \
+         (one member is enough), or connect to a replica set or through mongos",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replica_sets_and_routers_will_do() {
+        assert!(refuse_standalone(&doc! { "setName": "rs0" }).is_ok());
+        assert!(refuse_standalone(&doc! { "msg": "isdbgrid" }).is_ok());
+    }
+
+    #[test]
+    fn who_has_no_change_streams_is_told_what_to_do() {
+        let refusal = |hello| refuse_standalone(&hello).unwrap_err().to_string();
+        assert!(refusal(doc! { "isWritablePrimary": true }).contains("--replSet"));
+        assert!(refusal(doc! { "isreplicaset": true }).contains("rs.initiate()"));
+    }
+}

@@ -1,0 +1,125 @@
+//! Every captured document of the official adapter and emitter is decoded and encoded again: to the same bytes.
+//!
+//! The captures are those of the official Node.js packages; see docs/protocol.md.
+
+use std::{fs, path::Path};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use mongodb::bson::Document as Tree;
+use serde_json::Value;
+use trunkline_core::{Node, codec::Body, outbox::Numbering};
+
+use super::{Arrived, Draft, Ids};
+
+/// The captured files, and how many documents each has.
+const FILES: [(&str, usize); 2] = [("mongo", 135), ("mongo-csr", 120)];
+
+/// Documents that we encode to other bytes, on purpose: the beginning of the operation, how many documents, and why.
+const EXCEPTIONS: [(&str, usize, &str); 7] = [
+    (r#"io.emit("floats""#, 1, "JSON, which sockets need, has no -0"),
+    (r#"io.emit("nonfinite""#, 1, "JSON has null for NaN and the infinities"),
+    (r#"io.emit("bigint""#, 1, "an int64 that fits a double becomes one"),
+    (r#"io.emit("date""#, 1, "a date becomes its ISO text, as for every client"),
+    (r#"io.emit("bin-mixed""#, 1, "the date, and -0"),
+    (r#"io.serverSideEmit("sse", undefined, new Date(0)"#, 2, "the date"),
+    (
+        "[mongo-emitter] ",
+        8,
+        "the emitter repeats the namespace in the packet, writes flags before except, and leaves out empty flags",
+    ),
+];
+
+struct Captured {
+    place: String,
+    operation: String,
+    bytes: Bytes,
+    decoded: Value,
+}
+
+fn read(adapter: &str) -> Vec<Captured> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../core/tests/data/wire/{adapter}.jsonl"));
+    let file = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let rows = file.lines().enumerate();
+    rows.filter_map(|(index, line)| {
+        let row: Value = serde_json::from_str(line).unwrap();
+        Some(Captured {
+            place: format!("{adapter}:{}", index + 1),
+            operation: row["operation"].as_str()?.to_owned(),
+            bytes: BASE64_STANDARD.decode(row["raw_base64"].as_str()?).unwrap().into(),
+            decoded: row["decoded"].clone(),
+        })
+    })
+    .collect()
+}
+
+fn messages(adapter: &str) -> impl Iterator<Item = Captured> {
+    read(adapter).into_iter().filter(|captured| !Arrived::read(&captured.bytes).unwrap().is_session())
+}
+
+/// The document of a decoded message, without anything of our own, and with the id that it had.
+fn encode(arrived: &Arrived<'_>, body: &Body) -> Bytes {
+    let from = Node { id: arrived.from.clone().unwrap(), namespace: arrived.namespace.clone().unwrap() };
+    let draft = Draft::new(&from, None, None, body.into(), false).unwrap();
+    let mut document = draft.finish(&mut Numbering::default()).unwrap();
+    document.identify(&mut Ids::new());
+    let mut bytes = document.into_raw().unwrap().into_bytes();
+    crate::bson::object_id(&mut bytes, 9, arrived.id.unwrap());
+    bytes.into()
+}
+
+#[test]
+fn every_captured_document_is_encoded_to_the_same_bytes() {
+    let mut exceptions = [0; EXCEPTIONS.len()];
+    for (adapter, count) in FILES {
+        let mut compared = 0;
+        for captured in messages(adapter) {
+            let arrived = Arrived::read(&captured.bytes).unwrap();
+            let body = arrived.body(arrived.kind().unwrap()).unwrap();
+            let encoded = encode(&arrived, &body);
+            if encoded != captured.bytes {
+                let exception = EXCEPTIONS.iter().position(|(operation, ..)| captured.operation.starts_with(operation));
+                let tree = || Tree::from_reader(&mut &*encoded);
+                exceptions
+                    [exception.unwrap_or_else(|| panic!("{} {}: {:?}", captured.place, captured.operation, tree()))] +=
+                    1;
+            }
+            compared += 1;
+        }
+        assert_eq!(compared, count, "{adapter}");
+    }
+    assert_eq!(exceptions, EXCEPTIONS.map(|(_, count, _)| count));
+}
+
+#[test]
+fn every_captured_document_keeps_its_meaning() {
+    for (adapter, _) in FILES {
+        for captured in messages(adapter) {
+            let arrived = Arrived::read(&captured.bytes).unwrap();
+            let body = arrived.body(arrived.kind().unwrap()).unwrap();
+            let encoded = encode(&arrived, &body);
+            let again = Arrived::read(&encoded).unwrap();
+            assert_eq!(again.body(again.kind().unwrap()).unwrap(), body, "{}", captured.place);
+            assert_eq!(arrived.from.unwrap().as_str(), captured.decoded["uid"].as_str().unwrap());
+            assert_eq!(arrived.namespace.unwrap().as_str(), captured.decoded["nsp"].as_str().unwrap());
+        }
+    }
+}
+
+#[test]
+fn the_room_of_a_captured_broadcast_is_found_without_its_payload() {
+    let mut found = 0;
+    for (adapter, _) in FILES {
+        for captured in messages(adapter) {
+            let arrived = Arrived::read(&captured.bytes).unwrap();
+            let body = arrived.body(arrived.kind().unwrap()).unwrap();
+            let single = match &body {
+                Body::Message(trunkline_core::Message::Broadcast { request: None, target, .. }) => target.single_room(),
+                _ => None,
+            };
+            assert_eq!(arrived.room().as_ref(), single, "{}", captured.place);
+            found += usize::from(single.is_some());
+        }
+    }
+    assert!(found > 10, "{found}");
+}

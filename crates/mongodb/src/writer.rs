@@ -1,0 +1,181 @@
+//! The task that publishes.
+
+use std::sync::Arc;
+
+use mongodb::bson::{RawDocumentBuf, doc, oid::ObjectId};
+use tokio::time::{sleep, timeout};
+use trunkline_core::{Result, backoff::Backoff, inbox::Delivery};
+
+use crate::{
+    error::{Insert, describe},
+    server::Server,
+    shared::{LAST_WORDS, Shared, Side},
+    wire::{Document, Ids},
+};
+
+/// Bytes that go into one insert, unless a single message has more.
+const MAX_BATCH_BYTES: usize = 1 << 20;
+
+/// Inserts what is queued, batch by batch, one after the other.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    server: Server,
+    ids: Ids,
+    /// What was taken from the queue and is not known to be inserted, with its id. An id is inserted once, however often it is tried.
+    batch: Vec<(ObjectId, Document)>,
+    /// The same as the driver takes it.
+    raw: Vec<RawDocumentBuf>,
+    /// How many bytes of the batch are accounted for in the queue.
+    bytes: usize,
+    /// So many documents go one by one, because one of them was refused.
+    one_by_one: usize,
+    backoff: Backoff,
+}
+
+impl Writer {
+    pub(crate) fn new(shared: Arc<Shared>, server: Server) -> Self {
+        Self {
+            shared,
+            server,
+            ids: Ids::new(),
+            batch: Vec::new(),
+            raw: Vec::new(),
+            bytes: 0,
+            one_by_one: 0,
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// Runs until the transport is closed.
+    pub(crate) async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let last_words = async {
+            shared.closing().await;
+            sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            () = self.publish_until_closed() => {}
+            () = last_words => {}
+        }
+    }
+
+    async fn publish_until_closed(&mut self) {
+        let mut is_lost = false;
+        loop {
+            if self.batch.is_empty() && !self.take().await {
+                return;
+            }
+            match self.publish().await {
+                Ok(()) if std::mem::take(&mut is_lost) => {
+                    self.backoff.reset();
+                    self.shared.restored(Side::Publishing);
+                }
+                Ok(()) => {}
+                Err(reason) => {
+                    self.shared.lost(Side::Publishing, &reason);
+                    is_lost = true;
+                    sleep(self.backoff.next_pause()).await;
+                }
+            }
+        }
+    }
+
+    /// Takes what is queued, all at once. False when there will be no more.
+    async fn take(&mut self) -> bool {
+        let mut taken = Vec::new();
+        let Some(bytes) = self.shared.outbox.take(&mut taken, MAX_BATCH_BYTES).await else { return false };
+        self.bytes = bytes;
+        for document in taken {
+            if let Err(error) = self.identify(document) {
+                // Checked before it was queued.
+                tracing::warn!(%error, "a message cannot be written");
+            }
+        }
+        if self.batch.is_empty() {
+            self.shared.outbox.release(std::mem::take(&mut self.bytes));
+        }
+        true
+    }
+
+    fn identify(&mut self, document: Result<Document>) -> Result<()> {
+        let mut document = document?;
+        let id = ObjectId::from_bytes(document.identify(&mut self.ids));
+        self.raw.push(document.to_raw()?);
+        self.batch.push((id, document));
+        Ok(())
+    }
+
+    /// Inserts the batch, or what is left of it. An error says why it has to be tried again.
+    async fn publish(&mut self) -> Result<(), String> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let count = if self.one_by_one > 0 { 1 } else { self.batch.len() };
+        let limit = self.shared.config.operation_timeout;
+        let insert = async { self.server.collection.insert_many(&self.raw[..count]).ordered(true).await };
+        let error = match timeout(limit, insert).await {
+            Ok(Ok(_)) => {
+                self.done(count);
+                return Ok(());
+            }
+            Ok(Err(error)) => error,
+            Err(_) => return Err(format!("no answer in {limit:?}")),
+        };
+        match Insert::of(&error) {
+            Insert::MayPass => return Err(describe(&error)),
+            Insert::Repeated(index) => {
+                self.done(index + 1);
+                self.skip_inserted().await?;
+            }
+            Insert::Refused(index) => {
+                self.done(index);
+                self.give_up(&describe(&error));
+            }
+            Insert::AllRefused if count == 1 => self.give_up(&describe(&error)),
+            Insert::AllRefused => self.one_by_one = count,
+        }
+        Ok(())
+    }
+
+    /// An earlier attempt has got further than was known: as inserts are ordered, a first part of the batch is there.
+    async fn skip_inserted(&mut self) -> Result<(), String> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<_> = self.batch.iter().map(|(id, _)| *id).collect();
+        let limit = self.shared.config.operation_timeout;
+        let count = async { self.server.collection.count_documents(doc! { "_id": { "$in": ids } }).await };
+        match timeout(limit, count).await {
+            Ok(Ok(count)) => {
+                self.done(usize::try_from(count).unwrap_or(usize::MAX).min(self.batch.len()));
+                Ok(())
+            }
+            Ok(Err(error)) => Err(describe(&error)),
+            Err(_) => Err(format!("no answer in {limit:?}")),
+        }
+    }
+
+    fn done(&mut self, count: usize) {
+        self.batch.drain(..count);
+        self.raw.drain(..count);
+        self.one_by_one = self.one_by_one.saturating_sub(count);
+        if self.batch.is_empty() {
+            self.shared.outbox.release(std::mem::take(&mut self.bytes));
+        }
+    }
+
+    /// The server will never take the first document. Its sender has not delivered it yet.
+    fn give_up(&mut self, reason: &str) {
+        let Some((_, document)) = self.batch.first_mut() else { return };
+        tracing::warn!(namespace = %document.from.namespace, bytes = document.len(), reason, "the server refused a message");
+        let own = document.own.take();
+        if let Some(taken) = self.shared.seats.find(&document.from) {
+            taken.counters.publish_errors.increment();
+            if let Some(message) = own {
+                taken.inbox.push([Delivery::Stored { message, offset: None }]);
+            }
+        }
+        self.done(1);
+    }
+}
