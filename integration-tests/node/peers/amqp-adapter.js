@@ -1,6 +1,7 @@
 // A Socket.IO adapter for Node.js that speaks the wire of trunkline-rabbitmq, written from docs/protocol.md ("RabbitMQ and NATS: frames").
 
 import { ClusterAdapterWithHeartbeat } from "socket.io-adapter";
+import { Emitter } from "./emitter.js";
 import { openFrame, Sender, token } from "./frames.js";
 
 /** The adapter for `new Server({ adapter })`, over a channel of amqplib. */
@@ -9,6 +10,13 @@ export function createAdapter(channel, options = {}) {
   return function (namespace) {
     return new RabbitMqAdapter(namespace, channel, options);
   };
+}
+
+/** Emits into a namespace from a process that is no node. */
+export function createEmitter(channel, namespace, { prefix = "trunkline" } = {}) {
+  const sender = new Sender();
+  const [exchange, key] = [`trunkline.${token(prefix)}`, `${token(namespace)}.all`];
+  return new Emitter((message) => channel.publish(exchange, key, sender.frame(message)), namespace);
 }
 
 class RabbitMqAdapter extends ClusterAdapterWithHeartbeat {

@@ -14,7 +14,8 @@ export async function connect(transport, url, index) {
   const counted = (publish) => (...args) => {
     const publishing = publish(...args);
     outgoing.add(publishing);
-    publishing.then(() => outgoing.delete(publishing), (error) => console.error("a publish failed:", error));
+    const reported = publishing.catch((error) => console.error("a publish failed:", error));
+    reported.then(() => outgoing.delete(publishing));
     return publishing;
   };
   const connection = await connections[transport]({ url, index, counted });
@@ -87,17 +88,24 @@ const connections = {
 
   async nats({ url }) {
     const { connect } = await import("@nats-io/transport-node");
-    const { createAdapter } = await import("./nats-adapter.js");
+    const { createAdapter, createEmitter } = await import("./nats-adapter.js");
     const connection = await connect({ servers: url });
-    return { adapter: createAdapter(connection, { prefix: PREFIX, ...HEARTBEATS }) };
+    return {
+      adapter: createAdapter(connection, { prefix: PREFIX, ...HEARTBEATS }),
+      emitter: (namespace) => createEmitter(connection, namespace, { prefix: PREFIX }),
+    };
   },
 
   async rabbitmq({ url }) {
     const { connect } = await import("amqplib");
-    const { createAdapter } = await import("./amqp-adapter.js");
+    const { createAdapter, createEmitter } = await import("./amqp-adapter.js");
     const connection = await connect(url);
     connection.on("error", (error) => console.error("rabbitmq:", error));
-    return { adapter: createAdapter(await connection.createChannel(), { prefix: PREFIX, ...HEARTBEATS }) };
+    const channel = await connection.createChannel();
+    return {
+      adapter: createAdapter(channel, { prefix: PREFIX, ...HEARTBEATS }),
+      emitter: (namespace) => createEmitter(channel, namespace, { prefix: PREFIX }),
+    };
   },
 };
 

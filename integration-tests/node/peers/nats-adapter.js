@@ -1,6 +1,7 @@
 // A Socket.IO adapter for Node.js that speaks the wire of trunkline-nats, written from docs/protocol.md ("RabbitMQ and NATS: frames").
 
 import { ClusterAdapterWithHeartbeat } from "socket.io-adapter";
+import { Emitter } from "./emitter.js";
 import { openFrame, Sender, token } from "./frames.js";
 
 /** The adapter for `new Server({ adapter })`, over a connection of the official client. */
@@ -9,6 +10,13 @@ export function createAdapter(connection, options = {}) {
   return function (namespace) {
     return new NatsAdapter(namespace, connection, options);
   };
+}
+
+/** Emits into a namespace from a process that is no node. */
+export function createEmitter(connection, namespace, { prefix = "trunkline" } = {}) {
+  const sender = new Sender();
+  const subject = `${token(prefix)}.${token(namespace)}.all`;
+  return new Emitter((message) => connection.publish(subject, sender.frame(message)), namespace);
 }
 
 class NatsAdapter extends ClusterAdapterWithHeartbeat {

@@ -35,6 +35,12 @@ export const exceptions = [
     why: "the Node.js adapter fetches what is large from a table, and does not wait for it",
   },
   {
+    cells: ["every size around 8,000 bytes"],
+    transports: ["postgres"],
+    direction: NODE_TO_RUST,
+    why: "the Node.js adapter loses messages of exactly 8,000 bytes: the server takes 7,999",
+  },
+  {
     cells: ["disconnectSockets, closing connections"],
     transports: ["redis-pubsub", ...CLUSTER_ADAPTERS],
     direction: NODE_TO_RUST,
@@ -51,12 +57,6 @@ export const exceptions = [
     transports: ["redis-sharded", "redis-streams"],
     direction: NODE_TO_RUST,
     why: "the official emitter publishes for the classic adapter only",
-  },
-  {
-    cells: EMITTER_CELLS,
-    transports: ["nats", "rabbitmq"],
-    direction: NODE_TO_RUST,
-    why: "there is no emitter for Node.js",
   },
   ...[RUST_TO_NODE, NODE_TO_RUST].map((direction) => ({
     cells: ["a session that one side has persisted is restored by the other"],

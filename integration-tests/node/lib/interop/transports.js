@@ -19,8 +19,8 @@ export const transports = {
     hasEmitter: true,
     options: { channel_prefix: "interop", table: "interop_attachments" },
   },
-  nats: { title: "NATS", broker: "nats", options: { prefix: "interop" } },
-  rabbitmq: { title: "RabbitMQ", broker: "rabbitmq", options: { prefix: "interop" } },
+  nats: { title: "NATS", broker: "nats", hasEmitter: true, options: { prefix: "interop" } },
+  rabbitmq: { title: "RabbitMQ", broker: "rabbitmq", hasEmitter: true, options: { prefix: "interop" } },
 };
 
 /** What `trunkline::connect` is given. */
