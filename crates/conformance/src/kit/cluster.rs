@@ -168,9 +168,14 @@ impl TestCluster {
     }
 
     async fn connect(&self) -> Checked<Backend> {
-        let backend = self.shared.setup.connect(self.shared.name.clone()).await?;
+        let backend = self.connect_apart().await?;
         self.remember(&backend);
         Ok(backend)
+    }
+
+    /// For a node with a process of its own, with which its connections end.
+    async fn connect_apart(&self) -> Checked<Backend> {
+        Ok(self.shared.setup.connect(self.shared.name.clone()).await?)
     }
 
     fn remember(&self, backend: &Backend) {
@@ -323,7 +328,7 @@ impl NodeBuilder {
         let backend = match (self.backend, &self.home) {
             (Some(backend), _) => backend,
             (None, Home::Test) => self.cluster.backend().await?,
-            (None, _) => self.cluster.connect().await?,
+            (None, _) => self.cluster.connect_apart().await?,
         };
         let local: Arc<dyn trunkline_core::Local> = observer;
         let cluster = Cluster::join(backend.clone(), self.namespace, Arc::downgrade(&local), self.config).await?;
