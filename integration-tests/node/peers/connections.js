@@ -6,10 +6,11 @@ const PREFIX = "interop";
 const HEARTBEATS = { heartbeatInterval: 500 };
 
 /**
+ * @param options more options of the adapter
  * @returns { adapter, emitter(namespace), sent() }: `sent` resolves when what was published and subscribed so far is at the broker. Official
  * adapters for PostgreSQL and MongoDB use several connections: a later operation could overtake it.
  */
-export async function connect(transport, url, index) {
+export async function connect(transport, url, index, options) {
   const outgoing = new Set();
   const counted = (publish) => (...args) => {
     const publishing = publish(...args);
@@ -18,7 +19,7 @@ export async function connect(transport, url, index) {
     reported.then(() => outgoing.delete(publishing));
     return publishing;
   };
-  const connection = await connections[transport]({ url, index, counted });
+  const connection = await connections[transport]({ url, index, options, counted });
   return {
     ...connection,
     async sent() {
@@ -31,32 +32,36 @@ export async function connect(transport, url, index) {
 }
 
 const connections = {
-  async "redis-pubsub"({ url, index }) {
+  async "redis-pubsub"({ url, index, options }) {
     const { createAdapter } = await import("@socket.io/redis-adapter");
     const { Emitter } = await import("@socket.io/redis-emitter");
     const { client, another } = await redis(url, index);
     return {
-      adapter: createAdapter(client, await another(), { key: PREFIX, publishOnSpecificResponseChannel: index === 2 }),
+      adapter: createAdapter(client, await another(), {
+        key: PREFIX,
+        publishOnSpecificResponseChannel: index === 2,
+        ...options,
+      }),
       emitter: (namespace) => new Emitter(client, { key: PREFIX }, namespace),
     };
   },
 
-  async "redis-sharded"({ url, index }) {
+  async "redis-sharded"({ url, index, options }) {
     const { createShardedAdapter } = await import("@socket.io/redis-adapter");
     const { client, another } = await redis(url, index);
     const subscriber = await another();
     return {
-      adapter: createShardedAdapter(client, subscriber, { channelPrefix: PREFIX }),
+      adapter: createShardedAdapter(client, subscriber, { channelPrefix: PREFIX, ...options }),
       // Rooms have channels: what is asked behind a subscription is answered when that is active.
       subscribed: () => subscriber.ping(),
     };
   },
 
-  async "redis-streams"({ url, index }) {
+  async "redis-streams"({ url, index, options }) {
     const { createAdapter } = await import("@socket.io/redis-streams-adapter");
     const { client } = await redis(url, index);
     const names = { streamName: `${PREFIX}-stream`, channelPrefix: PREFIX, sessionKeyPrefix: `${PREFIX}:session:` };
-    return { adapter: createAdapter(client, names) };
+    return { adapter: createAdapter(client, { ...names, ...options }) };
   },
 
   async postgres({ url, counted }) {

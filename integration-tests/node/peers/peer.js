@@ -1,7 +1,7 @@
 // A node of Node.js: a Socket.IO server with the official adapter of a transport, which does what its clients ask for with the event `op`,
 // as the Rust test nodes do (../../nodes). Prints {"nodes":["http://127.0.0.1:…"]} and runs until standard input is closed.
 //
-//   node peers/peer.js --transport redis-pubsub --url redis://… --index 1 [--recovery] [--emitter]
+//   node peers/peer.js --transport redis-pubsub --url redis://… --index 1 [--options JSON] [--recovery] [--emitter]
 
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
@@ -14,6 +14,8 @@ const { values: options } = parseArgs({
   options: {
     transport: { type: "string" },
     url: { type: "string" },
+    /** More options of its adapter, as JSON. */
+    options: { type: "string", default: "{}" },
     /** The number by which it greets its clients. */
     index: { type: "string" },
     /** Connection state recovery. */
@@ -23,7 +25,7 @@ const { values: options } = parseArgs({
   },
 });
 const index = Number(options.index);
-const connection = await connect(options.transport, options.url, index);
+const connection = await connect(options.transport, options.url, index, JSON.parse(options.options));
 
 const web = createServer();
 const io = new Server(web, {

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { io } from "socket.io-client";
 import { Client } from "../client.js";
 import { start } from "../program.js";
-import { transports, trunklineUrl } from "./transports.js";
+import { trunklineUrl } from "./transports.js";
 
 /** The places of the nodes. */
 export const RUST = 0;
@@ -17,37 +17,36 @@ export const NODE_EMITTER = 4;
 const NODES = [RUST, NODE_1, NODE_2];
 
 /** Starts a broker of its own. */
-export async function startBroker(transport) {
-  const { broker } = transports[transport];
+export async function startBroker({ broker }) {
   return start(process.env.TEST_BROKER, [broker], (line) => line);
 }
 
 export class MixedCluster {
-  #transport;
   #programs;
   #clients = new Set();
   #names = 0;
 
-  constructor(transport, programs) {
-    this.#transport = transport;
+  constructor(programs) {
     this.#programs = programs;
   }
 
   /**
+   * @param transport of transports.js
    * @param options.recovery whether the nodes keep what clients of theirs may miss
    * @param options.emitters which of the emitters to start
    */
   static async start(transport, broker, { recovery = false, emitters = [] } = {}) {
     const rust = (...options) => start(process.env.TEST_NODE, ["--until-stdin-closes", "--nodes", "1", ...options], JSON.parse);
     const node = (place, ...options) =>
-      start(process.execPath, [PEER, "--transport", transport, "--url", broker, "--index", String(place), ...options], JSON.parse);
-    const url = trunklineUrl(transports[transport], broker);
+      start(process.execPath, [PEER, ...adapter, "--url", broker, "--index", String(place), ...options], JSON.parse);
+    const adapter = ["--transport", transport.name, "--options", JSON.stringify(transport.node)];
+    const url = trunklineUrl(transport, broker);
     // The first one makes the tables: the official adapters expect them.
     const first = await rust("--broker", url, "--heartbeat-interval", "500", ...(recovery ? ["--append-offsets"] : []));
     const others = [NODE_1, NODE_2].map((place) => node(place, ...(recovery ? ["--recovery"] : [])));
     others.push(emitters.includes(RUST_EMITTER) ? rust("--emits-to", url, "--first", String(RUST_EMITTER)) : undefined);
     others.push(emitters.includes(NODE_EMITTER) ? node(NODE_EMITTER, "--emitter") : undefined);
-    const cluster = new MixedCluster(transport, [first, ...(await Promise.all(others))]);
+    const cluster = new MixedCluster([first, ...(await Promise.all(others))]);
     await cluster.#ready();
     return cluster;
   }

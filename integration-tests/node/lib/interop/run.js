@@ -1,4 +1,5 @@
-// Runs the cells of one transport in both directions. Each file interop/NAME.test.js does so for its transport, in a process of its own.
+// Runs the cells of one transport in both directions. Each file interop/NAME.test.js does so for a transport or a variant of it, in a process
+// of its own. The table shows the transports; their variants must work alike.
 
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
@@ -8,16 +9,15 @@ import { cells } from "./cells.js";
 import { MixedCluster, NODE_1, NODE_2, NODE_EMITTER, RUST, RUST_EMITTER, startBroker } from "./cluster.js";
 import { directions } from "./directions.js";
 import { exceptionOf } from "./exceptions.js";
-import { transports } from "./transports.js";
 
-/** @param transport a key of transports.js */
+/** @param transport of transports.js */
 export function mixedCluster(transport) {
-  describe(`${transports[transport].title}: one Rust node and two Node.js nodes`, { timeout: 150_000 }, () => {
+  describe(`${transport.title}: one Rust node and two Node.js nodes`, { timeout: 150_000 }, () => {
     const shared = {};
     const results = {};
     before(async () => {
       shared.broker = await startBroker(transport);
-      const emitters = [RUST_EMITTER, ...(transports[transport].hasEmitter ? [NODE_EMITTER] : [])];
+      const emitters = [RUST_EMITTER, ...(transport.hasEmitter ? [NODE_EMITTER] : [])];
       shared.cluster = await MixedCluster.start(transport, shared.broker.result, { emitters });
       for (const place of [NODE_1, NODE_2]) await ask(shared.cluster, place, "watchServers");
     });
@@ -29,8 +29,8 @@ export function mixedCluster(transport) {
     after(async () => {
       await shared.cluster?.stop();
       await shared.broker?.stop();
-      if (process.env.INTEROP_RESULTS) {
-        await writeFile(join(process.env.INTEROP_RESULTS, `${transport}.json`), JSON.stringify(results));
+      if (process.env.INTEROP_RESULTS && !transport.isVariant) {
+        await writeFile(join(process.env.INTEROP_RESULTS, `${transport.name}.json`), JSON.stringify(results));
       }
     });
   });
@@ -52,7 +52,7 @@ function runCells(transport, direction, places, shared, results) {
   after(() => t.everybody?.forEach((client) => client.close()));
 
   for (const { name, run } of cells) {
-    if (exceptionOf(name, transport, direction)) continue;
+    if (exceptionOf(name, transport.name, direction)) continue;
     test(name, { timeout: 40_000 }, async () => {
       results[name] = false;
       await run(t);

@@ -23,6 +23,24 @@ export const transports = {
   rabbitmq: { title: "RabbitMQ", broker: "rabbitmq", hasEmitter: true, options: { prefix: "interop" } },
 };
 
+/**
+ * A transport by its name, or a variant of it.
+ * @param variant.title what is different
+ * @param variant.options more options for the Rust nodes
+ * @param variant.node more options for the adapters of the Node.js nodes
+ */
+export function transport(name, { title, options, node = {} } = {}) {
+  const plain = transports[name];
+  return {
+    ...plain,
+    name,
+    title: title ? `${plain.title}, ${title}` : plain.title,
+    options: { ...plain.options, ...options },
+    node,
+    isVariant: title !== undefined,
+  };
+}
+
 /** What `trunkline::connect` is given. */
 export function trunklineUrl({ database, options }, broker) {
   const url = new URL(broker);

@@ -1,0 +1,10 @@
+import { mixedCluster } from "../lib/interop/run.js";
+import { transport } from "../lib/interop/transports.js";
+
+mixedCluster(
+  transport("redis-streams", {
+    title: "sharded channels",
+    options: { sharded_pubsub: "on" },
+    node: { useShardedPubSub: true },
+  }),
+);
