@@ -1,0 +1,159 @@
+//! The suite over another server than its own: a plain table of sockets, which knows neither number rooms nor connections.
+//!
+//! This is what an author of a [`Local`] writes: the server behind it as a [`Server`], and the macro line.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use trunkline_conformance::{
+    Setup,
+    kit::{Client, Packet, Server},
+};
+use trunkline_core::{
+    Capabilities, Delivered, Local, LocalAbilities, Membership, NodeId, Offset, Payload, Replies, Reply, Room,
+    SocketId, SocketInfo, Target,
+    memory::{self, HistoryLimits, MemoryConfig},
+};
+
+trunkline_conformance::suite! {
+    table,
+    Setup::new(|cluster| async move { with_history(&cluster, HistoryLimits::default()) })
+        .limited_history(|cluster| async move { with_history(&cluster, FORGETFUL) })
+        .server(TableServer::default)
+        .scaled_down_by(10),
+    capabilities = Capabilities {
+        membership: Membership::Heartbeats,
+        total_order: true,
+        acknowledged_in_order: true,
+        numbered: true,
+        announced_leave: true,
+        named_answers: true,
+        all_rooms_request: true,
+        room_interest: true,
+        history: true,
+        max_message_bytes: None,
+    },
+    skipped = 9,
+}
+
+const FORGETFUL: HistoryLimits =
+    HistoryLimits { messages: 1000, bytes: 1 << 20, session_ttl: Duration::from_millis(500), sessions: 1000 };
+
+fn with_history(cluster: &str, limits: HistoryLimits) -> trunkline_core::Result<trunkline_core::Backend> {
+    memory::backend(cluster, MemoryConfig { history: Some(limits) })
+}
+
+/// The server: who is connected, and in which rooms.
+#[derive(Debug, Default)]
+struct TableServer(Arc<Table>);
+
+#[derive(Debug, Default)]
+struct Table(Mutex<BTreeMap<SocketId, Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    client: Arc<Client>,
+    /// By their texts.
+    rooms: BTreeSet<String>,
+}
+
+impl Server for TableServer {
+    fn local(&self) -> Arc<dyn Local> {
+        Arc::clone(&self.0) as Arc<dyn Local>
+    }
+
+    fn connect(&self, client: Arc<Client>, rooms: &[Room]) {
+        let own = client.id().to_string();
+        let rooms = rooms.iter().map(|room| room.to_text().to_string()).chain([own]).collect();
+        self.0.lock().insert(client.id().clone(), Entry { client, rooms });
+    }
+}
+
+impl Entry {
+    fn is_in_any(&self, rooms: &[Room]) -> bool {
+        rooms.iter().any(|room| self.rooms.contains(&*room.to_text()))
+    }
+
+    fn matches(&self, target: &Target) -> bool {
+        (target.rooms.is_empty() || self.is_in_any(&target.rooms)) && !self.is_in_any(&target.except)
+    }
+}
+
+impl Table {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SocketId, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn clients(&self, target: &Target) -> Vec<Arc<Client>> {
+        self.lock().values().filter(|entry| entry.matches(target)).map(|entry| Arc::clone(&entry.client)).collect()
+    }
+
+    fn change(&self, target: &Target, change: impl Fn(&mut Entry)) {
+        self.lock().values_mut().filter(|entry| entry.matches(target)).for_each(change);
+    }
+}
+
+fn packet(target: &Target, payload: &Payload, offset: Option<&Offset>, wants_ack: bool) -> Packet {
+    Packet { payload: payload.clone(), offset: offset.cloned(), flags: target.flags, wants_ack }
+}
+
+impl Local for Table {
+    fn abilities(&self) -> LocalAbilities {
+        LocalAbilities { close_connections: false, number_rooms: false }
+    }
+
+    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> Delivered {
+        let clients = self.clients(target);
+        clients.iter().for_each(|client| client.packet(packet(target, payload, offset, false)));
+        Delivered { sent: clients.len() as u64, ..Delivered::default() }
+    }
+
+    fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: Replies) -> u32 {
+        let clients = self.clients(target);
+        for client in &clients {
+            let acks = acks.clone();
+            client.request(packet(target, payload, None, true), Box::new(move |value| acks.ack(value)));
+        }
+        u32::try_from(clients.len()).unwrap_or(u32::MAX)
+    }
+
+    fn sockets(&self, target: &Target) -> Vec<SocketInfo> {
+        let describe = |(id, entry): (&SocketId, &Entry)| {
+            let (handshake, data) = entry.client.details();
+            let rooms = entry.rooms.iter().map(|room| Room::from(room.as_str())).collect();
+            SocketInfo { id: id.clone(), node: None, rooms, handshake, data }
+        };
+        self.lock().iter().filter(|(_, entry)| entry.matches(target)).map(describe).collect()
+    }
+
+    fn rooms(&self) -> Vec<Room> {
+        let table = self.lock();
+        let texts: BTreeSet<_> = table.values().flat_map(|entry| &entry.rooms).collect();
+        texts.into_iter().map(|room| Room::from(room.as_str())).collect()
+    }
+
+    fn has_room(&self, room: &Room) -> bool {
+        self.lock().values().any(|entry| entry.rooms.contains(&*room.to_text()))
+    }
+
+    fn join(&self, target: &Target, rooms: &[Room]) {
+        self.change(target, |entry| entry.rooms.extend(rooms.iter().map(|room| room.to_text().to_string())));
+    }
+
+    fn leave(&self, target: &Target, rooms: &[Room]) {
+        self.change(target, |entry| entry.rooms.retain(|own| !rooms.iter().any(|room| *room.to_text() == **own)));
+    }
+
+    fn disconnect(&self, target: &Target, _: bool) {
+        for client in self.clients(target) {
+            self.lock().remove(client.id());
+            client.disconnect(false);
+        }
+    }
+
+    /// Without a handler there is no answer.
+    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<Reply>) {}
+}
