@@ -10,7 +10,7 @@ use trunkline_core::{
     settings::{Bytes, Query, redact},
 };
 
-/// Where the brokers are and how nodes use them. All nodes of a cluster must agree on `vhost`, `prefix` and `buckets`.
+/// Where the brokers are and how nodes use them. All nodes of a cluster must agree on `vhost`, `prefix`, `buckets` and whether there is `history`.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
@@ -46,6 +46,25 @@ pub struct Config {
     pub queue_frames: u32,
     /// Bytes that the broker keeps for a node that takes nothing. Default 64 MiB.
     pub queue_bytes: usize,
+    /// Keep broadcasts and sessions in a stream queue, for clients that come back. Default off.
+    pub history: Option<HistoryConfig>,
+}
+
+/// What the history keeps. The first node of a cluster sets it up; to change the limits later, delete the stream or give it a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryConfig {
+    /// Bytes to keep, about: what is too much goes by eighths. Default 256 MiB.
+    pub bytes: usize,
+    /// How long to keep them, in whole seconds. Default 1 h.
+    pub ttl: Duration,
+    /// How long a session can be restored, as `maxDisconnectionDuration` of Socket.IO. Default 2 min.
+    pub session_ttl: Duration,
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        Self { bytes: 256 << 20, ttl: Duration::from_secs(3600), session_ttl: Duration::from_secs(120) }
+    }
 }
 
 /// Encryption of the connection.
@@ -78,6 +97,7 @@ impl Default for Config {
             prefetch: 256,
             queue_frames: 100_000,
             queue_bytes: 64 << 20,
+            history: None,
         }
     }
 }
@@ -153,6 +173,7 @@ impl Config {
         replace(&mut self.prefetch, query.take("prefetch")?);
         replace(&mut self.queue_frames, query.take("queue_frames")?);
         replace(&mut self.queue_bytes, bytes(&mut query, "queue_bytes")?);
+        self.history = history(&mut query)?;
         query.finish()?;
         self.check()
     }
@@ -174,6 +195,11 @@ impl Config {
         if self.max_message_bytes < MIN_MESSAGE_BYTES {
             return Err(wrong(format!("max_message_bytes must be at least {MIN_MESSAGE_BYTES}")));
         }
+        if let Some(history) = &self.history
+            && (history.bytes < MIN_HISTORY || history.ttl.is_zero() || history.session_ttl.is_zero())
+        {
+            return Err(wrong(format!("the history needs at least {MIN_HISTORY} bytes and times above 0")));
+        }
         Ok(())
     }
 }
@@ -184,6 +210,9 @@ const MAX_PREFIX: usize = 64;
 /// Less could not carry what nodes have to say to each other.
 const MIN_MESSAGE_BYTES: usize = 64 << 10;
 
+/// Parts of less are not worth a file.
+const MIN_HISTORY: usize = 16 << 10;
+
 fn replace<T>(field: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *field = value;
@@ -192,6 +221,15 @@ fn replace<T>(field: &mut T, value: Option<T>) {
 
 fn bytes(query: &mut Query, name: &'static str) -> Result<Option<usize>> {
     Ok(query.take(name)?.map(|Bytes(bytes)| bytes))
+}
+
+fn history(query: &mut Query) -> Result<Option<HistoryConfig>> {
+    let is_on = query.take("history")?.unwrap_or(false);
+    let mut history = HistoryConfig::default();
+    replace(&mut history.bytes, bytes(query, "history_bytes")?);
+    replace(&mut history.ttl, query.take("history_ttl")?);
+    replace(&mut history.session_ttl, query.take("session_ttl")?);
+    Ok(is_on.then_some(history))
 }
 
 fn wrong(context: impl Into<String>) -> Error {
@@ -237,14 +275,14 @@ mod tests {
 
     #[test]
     fn an_address_has_brokers_credentials_a_vhost_and_parameters() {
-        let url =
-            "amqp://app:p%40ss@a:1,b,[::1]:5/my%2Fhost?prefix=chat&buckets=16&linger=1s&outbox_bytes=1MiB&heartbeat=2s";
+        let url = "amqp://app:p%40ss@a:1,b,[::1]:5/my%2Fhost?prefix=chat&buckets=16&linger=1s&outbox_bytes=1MiB&heartbeat=2s&history=on&session_ttl=10s";
         let config = Config::from_url(url).unwrap();
         assert_eq!(config.servers, ["a:1", "b:5672", "[::1]:5"]);
         assert_eq!((config.user.as_str(), config.password.as_str()), ("app", "p@ss"));
         assert_eq!((config.vhost.as_str(), config.prefix.as_str()), ("my/host", "chat"));
         assert_eq!((config.buckets.count(), config.outbox.bytes), (16, 1 << 20));
         assert_eq!((config.linger, config.heartbeat), (Duration::from_secs(1), Duration::from_secs(2)));
+        assert_eq!(config.history.unwrap().session_ttl, Duration::from_secs(10));
         let secure = Config::from_url("amqps://a").unwrap();
         assert!(secure.tls.required && secure.servers == ["a:5671"]);
         for url in ["amqp://localhost", "amqp://localhost/", "amqp://guest:guest@localhost/%2F"] {
@@ -263,6 +301,7 @@ mod tests {
         assert!(refused("amqp://a?tls_cert=x").contains("go together"));
         assert!(refused("amqp://a?heartbeat=10ms").contains("1s to 10m"));
         assert!(refused("amqp://a?prefetch=0").contains("must not be 0"));
+        assert!(refused("amqp://a?history=on&history_bytes=1").contains("at least 16384 bytes"));
     }
 
     #[test]

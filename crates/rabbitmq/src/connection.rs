@@ -29,7 +29,7 @@ use trunkline_core::{Error, ErrorKind, Result, frame::Sender};
 
 use crate::{
     config::Config,
-    names,
+    history, names,
     runtime::Kit,
     socket::{Encrypted, Socket},
 };
@@ -143,6 +143,9 @@ impl Connector {
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let (exchange, arguments) = (self.exchange.clone(), FieldTable::default());
         channel.exchange_declare(exchange, ExchangeKind::Topic, durable, arguments).await?;
+        if let Some(history) = &self.config.history {
+            history::set_up(&channel, &self.config, history, &self.exchange).await?;
+        }
         Ok(channel)
     }
 }

@@ -3,6 +3,7 @@
 mod attachment;
 mod config;
 mod connection;
+mod history;
 mod keeper;
 mod names;
 mod place;
@@ -16,6 +17,6 @@ mod transport;
 mod writer;
 
 pub use crate::{
-    config::{Config, Tls},
+    config::{Config, HistoryConfig, Tls},
     transport::connect,
 };

@@ -64,12 +64,27 @@ pub(crate) fn queue(prefix: &str, node: &Node, connection: &str) -> ShortString 
     ShortString::try_new(if name.len() > MAX_NAME { String::new() } else { name }).unwrap_or_default()
 }
 
+/// The stream queue of a prefix.
+pub(crate) fn stream(prefix: &str) -> ShortString {
+    format!("trunkline.{}.log", token(prefix)).into()
+}
+
+/// What the stream keeps: the messages of every namespace.
+pub(crate) const EVERY_LOG: &str = "*.log";
+
+/// What the stream keeps: the sessions of every namespace.
+pub(crate) const EVERY_SESSION: &str = "*.session";
+
 /// The routing keys of one namespace.
 #[derive(Debug)]
 pub(crate) struct Keys {
     namespace: String,
     /// What every node receives.
     pub(crate) all: ShortString,
+    /// What the history keeps.
+    pub(crate) log: ShortString,
+    /// What the history keeps of sessions.
+    pub(crate) session: ShortString,
     rooms: Vec<ShortString>,
 }
 
@@ -77,7 +92,8 @@ impl Keys {
     pub(crate) fn new(namespace: &Namespace, buckets: Buckets) -> Self {
         let namespace = token(namespace.as_str());
         let rooms = buckets.iter().map(|bucket| format!("{namespace}.room.{}", bucket.number()).into()).collect();
-        Self { all: format!("{namespace}.all").into(), rooms, namespace }
+        let key = |name: &str| format!("{namespace}.{name}").into();
+        Self { all: key("all"), log: key("log"), session: key("session"), rooms, namespace }
     }
 
     /// What only nodes with a room in the bucket receive.

@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -63,6 +66,10 @@ pub(crate) struct Place {
     refusal: Mutex<Option<Error>>,
     /// Messages arrive, for the first time.
     pub(crate) attached: CancellationToken,
+    /// Where there is a history: the last number that peers were told of.
+    pub(crate) told: AtomicU64,
+    /// Where there is a history: what is stored from now on arrives.
+    pub(crate) following: CancellationToken,
     /// The node wants to leave.
     pub(crate) leaving: CancellationToken,
     /// Its reader has ended.
@@ -84,6 +91,9 @@ pub(crate) enum Command {
     /// Tell when the latest connection is in use.
     Follow(oneshot::Sender<()>),
 }
+
+/// No number that is ever given.
+const NOBODY_TOLD: u64 = u64::MAX;
 
 /// Commands that may wait. Callers wait while there are more.
 const COMMANDS: usize = 1024;
@@ -114,10 +124,17 @@ impl Place {
             peers: Mutex::default(),
             refusal: Mutex::default(),
             attached: CancellationToken::new(),
+            told: AtomicU64::new(NOBODY_TOLD),
+            following: CancellationToken::new(),
             leaving: CancellationToken::new(),
             left: CancellationToken::new(),
         };
         (place, received)
+    }
+
+    /// Somebody new is there, who knows no numbers.
+    pub(crate) fn note_newcomer(&self) {
+        self.told.store(NOBODY_TOLD, Ordering::Relaxed);
     }
 
     /// Hands something over that did not come from the queue.

@@ -1,16 +1,18 @@
 //! From a typed message to the queue: encoded in the caller's task, numbered when it gets its place.
 
+use std::sync::{Arc, atomic::Ordering};
+
 use lapin::types::ShortString;
 use trunkline_core::{
-    Error, ErrorKind, Message, Node, NodeId, Response, Result, codec, frame,
+    Error, ErrorKind, Heartbeat, Message, Node, NodeId, Response, Result, codec, frame,
     message::{Channel, Stamp},
     outbox::Numbering,
 };
 
 use crate::{
-    place::Hall,
+    place::{Hall, Place},
     shared::Shared,
-    writer::{Content, Post},
+    writer::{Content, Item, Post},
 };
 
 /// What looking for a node counts in the queue.
@@ -19,16 +21,22 @@ const LOOK: usize = 64;
 /// Queues a message of a node, or of an emitter.
 pub(crate) async fn publish(shared: &Shared, from: &Node, message: Message) -> Result<()> {
     let hall = shared.hall_of(from)?;
+    if let Message::Heartbeat(heartbeat) = &message
+        && shared.has_history()
+        && let Some(place) = shared.place(from)
+    {
+        return kept_heartbeat(shared, &place, heartbeat).await;
+    }
     let encoded = frame::encode(&from.id, &from.namespace, &message)?;
     let weight = check_size(shared, &encoded)?;
-    let (key, channel) = route(&hall, &message);
+    let (key, channel) = route(shared, &hall, &message);
     let is_numbered = message.is_numbered() && !from.id.is_emitter();
     let make = |numbering: &mut Numbering| {
         let message = match is_numbered {
             true => encoded.finish(Some(numbering.next(&from.id, channel)), &[]),
             false => encoded.finish(None, counters(numbering, &from.id)),
         };
-        Post { key, content: Content::Message(message), weight }
+        Item::One(Post { key, content: Content::Message(message), weight })
     };
     shared.outbox.push(weight, make).await?;
     if message.request().is_some() {
@@ -43,7 +51,7 @@ async fn look_for_peers(shared: &Shared, from: &Node, hall: &Hall) {
     for peer in place.peers_to_look_for() {
         let key = hall.keys.node(&peer);
         // With the queue full this is the least that can be left out: silence tells the same, later.
-        let queued = shared.outbox.push(LOOK, |_| Post { key, content: Content::Look, weight: LOOK }).await;
+        let queued = shared.outbox.push(LOOK, |_| Item::One(Post { key, content: Content::Look, weight: LOOK })).await;
         if queued.is_err() {
             return;
         }
@@ -56,12 +64,41 @@ pub(crate) async fn send(shared: &Shared, from: &Node, to: &NodeId, response: Re
     let encoded = frame::encode(&from.id, &from.namespace, &response)?;
     let weight = check_size(shared, &encoded)?;
     let key = hall.keys.node(to);
-    let make = |_: &mut Numbering| Post { key, content: Content::Message(encoded.finish(None, &[])), weight };
+    let make =
+        |_: &mut Numbering| Item::One(Post { key, content: Content::Message(encoded.finish(None, &[])), weight });
+    shared.outbox.push(weight, make).await
+}
+
+/// With a history, what a heartbeat counts may still be on its way through the stream: the counters go the same way, once they have changed or somebody new is there. The
+/// sign of life does not wait for that.
+async fn kept_heartbeat(shared: &Shared, place: &Arc<Place>, heartbeat: &Heartbeat) -> Result<()> {
+    let Node { id, namespace } = &place.node;
+    let encode = |heartbeat: Heartbeat| frame::encode(id, namespace, &Message::Heartbeat(heartbeat));
+    let now = encode(heartbeat.clone())?;
+    let kept = encode(Heartbeat { initial: false, ..heartbeat.clone() })?;
+    let weight = now.len() + kept.len();
+    let make = |numbering: &mut Numbering| {
+        let counters = counters(numbering, id);
+        let last = counters.first().map_or(0, |stamp| stamp.number);
+        let is_news = place.told.swap(last, Ordering::Relaxed) != last;
+        let keys = &place.hall.keys;
+        let half = now.len();
+        let now = |weight| Post { key: keys.all.clone(), content: Content::Message(now.finish(None, &[])), weight };
+        if is_news {
+            let content = Content::Message(kept.finish(None, counters));
+            Item::Two(now(half), Post { key: keys.log.clone(), content, weight: weight - half })
+        } else {
+            Item::One(now(weight))
+        }
+    };
     shared.outbox.push(weight, make).await
 }
 
 /// Where a message goes. A plain broadcast to one room concerns only who has that room; what is answered, or changes rooms, concerns everybody.
-fn route(hall: &Hall, message: &Message) -> (ShortString, Channel) {
+fn route(shared: &Shared, hall: &Hall, message: &Message) -> (ShortString, Channel) {
+    if shared.has_history() {
+        return (hall.keys.log.clone(), Channel::ALL);
+    }
     let bucket = match message {
         Message::Broadcast { request: None, target, .. } => target.single_room().and_then(|room| hall.route(room)),
         Message::Join { rooms, .. } => {

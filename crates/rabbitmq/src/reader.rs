@@ -160,7 +160,9 @@ impl Reader {
             self.place.counters.reconnects.increment();
         }
         let gap = Delivery::Gap(Gap { cause: GapCause::ConnectionLost, missed: None });
-        self.tell([Delivery::Connected].into_iter().chain(is_return.then_some(gap)))?;
+        // Where there is a history, nothing that was said to all is lost.
+        let is_gap = is_return && !self.shared.has_history();
+        self.tell([Delivery::Connected].into_iter().chain(is_gap.then_some(gap)))?;
         self.place.attached.cancel();
         ControlFlow::Continue(())
     }
@@ -323,7 +325,12 @@ impl Reader {
         match message {
             // Nodes may still be binding these.
             Message::Join { rooms, .. } => self.place.hall.note_join(rooms),
-            Message::Heartbeat(_) => from.iter().for_each(|peer| self.place.note_peer(peer)),
+            Message::Heartbeat(heartbeat) => {
+                from.iter().for_each(|peer| self.place.note_peer(peer));
+                if heartbeat.initial {
+                    self.place.note_newcomer();
+                }
+            }
             Message::Leaving => from.iter().for_each(|peer| self.place.forget_peer(peer)),
             _ => {}
         }

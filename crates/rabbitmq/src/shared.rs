@@ -21,7 +21,7 @@ use crate::{
     connection::{Connection, Connector},
     names::Keys,
     place::{Hall, Place},
-    writer::Post,
+    writer::Item,
 };
 
 /// The latest connection; `None` while there is none.
@@ -30,7 +30,7 @@ pub(crate) type Line = watch::Sender<Option<Arc<Connection>>>;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) connector: Connector,
-    pub(crate) outbox: Outbox<Post>,
+    pub(crate) outbox: Outbox<Item>,
     /// For readers.
     pub(crate) incoming: Line,
     /// For the writer: a connection that readers use already, so that no answer finds nobody.
@@ -160,6 +160,10 @@ impl Shared {
         if timeout(CLOSING, self.tasks.wait()).await.is_err() {
             tracing::warn!("the RabbitMQ client has not ended within {CLOSING:?}");
         }
+    }
+
+    pub(crate) fn has_history(&self) -> bool {
+        self.connector.config.history.is_some()
     }
 
     /// The largest message that can be published, without the number that it gets in the queue.

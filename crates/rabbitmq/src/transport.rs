@@ -10,12 +10,20 @@ use trunkline_core::{
     inbox::{Inbox, inbox},
     intake::Intake,
     interest::Interest,
-    transport::{Health, RoomInterest, Seat},
+    transport::{Health, History, RoomInterest, Seat},
 };
 
 use crate::{
-    config::Config, connection::Connector, keeper::Keeper, place::Place, publish, reader::Reader, shared::Shared,
-    tls::client_config, writer::Writer,
+    config::Config,
+    connection::Connector,
+    history::{Follower, Recovery},
+    keeper::Keeper,
+    place::Place,
+    publish,
+    reader::Reader,
+    shared::Shared,
+    tls::client_config,
+    writer::Writer,
 };
 
 /// Connects to one of the brokers.
@@ -33,10 +41,13 @@ pub async fn connect(config: Config) -> Result<Backend> {
     keeper.install(&connection).await;
     shared.tasks.spawn(Writer::new(Arc::clone(&shared)).run());
     shared.tasks.spawn(keeper.run(connection));
+    let history = shared.connector.config.history;
+    let history = history.map(|history| Arc::new(Recovery::new(Arc::clone(&shared), history.session_ttl)));
     let transport = Arc::new(RabbitMqTransport { shared });
     Ok(Backend {
-        interest: Some(Arc::clone(&transport) as Arc<dyn RoomInterest>),
-        history: None,
+        // Every node reads the whole history, so rooms need not be made known.
+        interest: history.is_none().then(|| Arc::clone(&transport) as Arc<dyn RoomInterest>),
+        history: history.map(|history| history as Arc<dyn History>),
         transport,
         census: None,
         ids: IdScheme::Hex16,
@@ -60,8 +71,8 @@ impl Transport for RabbitMqTransport {
             announced_leave: true,
             named_answers: true,
             all_rooms_request: false,
-            room_interest: true,
-            history: false,
+            room_interest: !self.shared.has_history(),
+            history: self.shared.has_history(),
             max_message_bytes: Some(self.shared.max_message_bytes()),
         }
     }
@@ -77,11 +88,15 @@ impl Transport for RabbitMqTransport {
         let (place, commands) = Place::new(seat.node.clone(), hall, counters, interest, Arc::downgrade(&sender));
         let place = Arc::new(place);
         let intake = Intake::in_front_of(&sender, &seat);
+        let follower = shared
+            .has_history()
+            .then(|| Follower::new(shared, Arc::clone(&place), intake.clone(), Arc::clone(&sender)));
         let reader = Reader::new(shared, Arc::clone(&place), intake, sender, commands);
         shared.add(&place)?;
-        shared.tasks.spawn(read(Arc::clone(shared), Arc::clone(&place), reader));
+        shared.tasks.spawn(read(Arc::clone(shared), Arc::clone(&place), reader, follower));
         let guard = place.leaving.clone().drop_guard();
-        if timeout(config.connect_timeout, place.attached.cancelled()).await.is_err() {
+        let arriving = async { tokio::join!(place.attached.cancelled(), place.following.cancelled()) };
+        if timeout(config.connect_timeout, arriving).await.is_err() {
             let unreachable = || Error::new(ErrorKind::Disconnected, "the broker cannot be reached");
             return Err(place.refusal().unwrap_or_else(unreachable));
         }
@@ -130,8 +145,19 @@ impl Drop for RabbitMqTransport {
 }
 
 /// Reads for one node until it leaves.
-async fn read(shared: Arc<Shared>, place: Arc<Place>, reader: Reader) {
-    reader.run().await;
+async fn read(shared: Arc<Shared>, place: Arc<Place>, reader: Reader, follower: Option<Follower>) {
+    let follow = async {
+        match follower {
+            Some(follower) => follower.run().await,
+            None => place.following.cancel(),
+        }
+    };
+    // One of them may end because nobody reads the inbox any more.
+    let read = async {
+        reader.run().await;
+        place.leaving.cancel();
+    };
+    tokio::join!(read, follow);
     shared.remove(&place.node);
     place.left.cancel();
 }

@@ -16,6 +16,24 @@ use crate::{
     shared::{Shared, latest},
 };
 
+/// What waits in the queue.
+#[derive(Debug)]
+pub(crate) enum Item {
+    One(Post),
+    /// A heartbeat, where there is a history: a sign of life that nothing may hold up, and, behind everything that it counts, how far its sender has numbered.
+    Two(Post, Post),
+}
+
+impl Item {
+    fn posts(self) -> impl Iterator<Item = Post> {
+        let (first, second) = match self {
+            Self::One(post) => (post, None),
+            Self::Two(first, second) => (first, Some(second)),
+        };
+        std::iter::once(first).chain(second)
+    }
+}
+
 /// An encoded message and its routing key.
 #[derive(Debug)]
 pub(crate) struct Post {
@@ -160,8 +178,8 @@ impl Writer {
     }
 
     /// One frame per run of messages with one key.
-    fn frame(&mut self, batch: &mut Vec<Post>) {
-        let mut posts = batch.drain(..).peekable();
+    fn frame(&mut self, batch: &mut Vec<Item>) {
+        let mut posts = batch.drain(..).flat_map(Item::posts).peekable();
         while let Some(Post { key, content, mut weight }) = posts.next() {
             let capacity = if let Content::Message(message) = &content { message.len() } else { 0 };
             let mut frame = FrameBuilder::new(self.shared.connector.sender, self.next_number, capacity);

@@ -1,0 +1,157 @@
+//! From the stream to one node: reads on from where it was, whatever happens to connections and brokers in between.
+
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
+
+use futures_util::StreamExt as _;
+use lapin::{message::Delivery as Arrival, options::BasicAckOptions};
+use tokio::{sync::watch, task::consume_budget, time::sleep};
+use trunkline_core::{
+    Error, ErrorKind, Gap, GapCause, Message, Result,
+    backoff::Backoff,
+    frame::{Frame, Repeats},
+    inbox::{Delivery, InboxSender},
+    intake::Intake,
+};
+
+use super::{Start, position::Position, read, sequence};
+use crate::{
+    connection::Connection,
+    place::Place,
+    shared::{Shared, latest},
+};
+
+/// Deliveries that are acknowledged together.
+const CHUNK: usize = 64;
+
+/// The task that reads the stream for one node.
+pub(crate) struct Follower {
+    shared: Arc<Shared>,
+    place: Arc<Place>,
+    intake: Intake,
+    inbox: Arc<InboxSender>,
+    line: watch::Receiver<Option<Arc<Connection>>>,
+    /// What comes next; `None` before anything came.
+    next: Option<u64>,
+    repeats: Repeats,
+}
+
+impl Follower {
+    pub(crate) fn new(shared: &Arc<Shared>, place: Arc<Place>, intake: Intake, inbox: Arc<InboxSender>) -> Self {
+        let line = shared.incoming.subscribe();
+        Self { shared: Arc::clone(shared), place, intake, inbox, line, next: None, repeats: Repeats::default() }
+    }
+
+    /// Runs until the node leaves, or nobody reads its inbox any more.
+    pub(crate) async fn run(mut self) {
+        let place = Arc::clone(&self.place);
+        tokio::select! {
+            () = place.leaving.cancelled() => {}
+            () = self.follow() => {}
+        }
+    }
+
+    async fn follow(&mut self) {
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        while let Some(connection) = latest(&mut self.line).await {
+            let before = self.next;
+            match self.read_from(&connection).await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(node = %self.place.node.id, %error, "reading the history begins anew"),
+            }
+            if self.next != before {
+                backoff.reset();
+            }
+            sleep(backoff.next_pause()).await;
+        }
+    }
+
+    /// Reads until nobody reads the inbox any more, or something is wrong.
+    async fn read_from(&mut self, connection: &Connection) -> Result<()> {
+        let start = self.next.map_or(Start::Next, Start::At);
+        let opened = read(connection, &self.shared.connector.config.prefix, start).await;
+        let (channel, consumer) = opened.map_err(|error| broken("the stream is not available").with_source(error))?;
+        self.place.following.cancel();
+        let mut chunks = consumer.ready_chunks(CHUNK);
+        while let Some(chunk) = chunks.next().await {
+            let mut last = None;
+            for arrival in chunk {
+                let arrival = arrival.map_err(|error| broken("reading failed").with_source(error))?;
+                last = Some(arrival.delivery_tag);
+                if self.hand_over(arrival).await?.is_break() {
+                    return Ok(());
+                }
+            }
+            if let Some(tag) = last {
+                let acknowledged = channel.basic_ack(tag, BasicAckOptions { multiple: true }).await;
+                acknowledged.map_err(|error| broken("reading failed").with_source(error))?;
+            }
+        }
+        Err(broken("the stream was deleted"))
+    }
+
+    /// Waits while the inbox is full: the broker keeps what comes.
+    async fn hand_over(&mut self, arrival: Arrival) -> Result<ControlFlow<()>> {
+        let sequence = sequence(&arrival).ok_or_else(|| broken("a delivery without place"))?;
+        consume_budget().await;
+        self.inbox.room().await;
+        if let Some(next) = self.next {
+            if sequence < next && sequence + LOOK_BACK > next {
+                return Ok(ControlFlow::Continue(()));
+            }
+            if sequence != next {
+                self.inbox.push([Delivery::Gap(Gap { cause: GapCause::Trimmed, missed: None })]);
+            }
+        }
+        self.next = Some(sequence + 1);
+        if arrival.routing_key != self.place.hall.keys.log {
+            return Ok(ControlFlow::Continue(()));
+        }
+        Ok(self.take_in(arrival, sequence))
+    }
+
+    fn take_in(&mut self, arrival: Arrival, sequence: u64) -> ControlFlow<()> {
+        let frame = match Frame::parse(arrival.data.into()) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.intake.refused(&error);
+                return ControlFlow::Continue(());
+            }
+        };
+        if !self.repeats.is_new(frame.sender(), frame.number()) {
+            return ControlFlow::Continue(());
+        }
+        let mut left = frame.clone().count();
+        let mut deliveries = Vec::with_capacity(left);
+        let whole = frame.clone();
+        for message in frame {
+            left -= 1;
+            let offset = Position::new(sequence, left, &whole).offset();
+            match message {
+                Ok(message) => deliveries.extend(self.intake.take_stored(&message, offset).inspect(|it| self.note(it))),
+                Err(error) => self.intake.refused(&error),
+            }
+            // The inbox must know of a join before the next message is judged.
+            if matches!(deliveries.last(), Some(Delivery::Message { message: Message::Join { .. }, .. })) {
+                self.tell(deliveries.drain(..))?;
+            }
+        }
+        self.tell(deliveries)
+    }
+
+    fn note(&self, delivery: &Delivery) {
+        if let Delivery::Message { from: Some(peer), message: Message::Leaving, .. } = delivery {
+            self.place.forget_peer(peer);
+        }
+    }
+
+    fn tell(&self, deliveries: impl IntoIterator<Item = Delivery>) -> ControlFlow<()> {
+        if self.inbox.push(deliveries) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
+
+/// A broker may begin a little before the place that it was asked for. Further back it is another stream.
+const LOOK_BACK: u64 = 1 << 16;
+
+fn broken(context: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Broker, context)
+}

@@ -1,0 +1,82 @@
+//! What is said in the stream about sessions.
+//!
+//! A record is a message of a frame with the routing key of sessions: a letter, 8 bytes, the length of the session's id in 2 bytes, the id, and the rest. Integers are
+//! big-endian. `S` keeps a session: the 8 bytes tell when it expires (milliseconds since 1970), the rest is the session. `C` claims one: the 8 bytes are random. Of the
+//! claims that follow a session the first one has it. With an empty id nobody claims anything; such a record only marks a place.
+
+use bytes::{Buf, BufMut, Bytes};
+use trunkline_core::frame::{Frame, FrameBuilder, Sender};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Record {
+    Session { id: Bytes, expires: u64, session: Bytes },
+    Claim { id: Bytes, claimant: u64 },
+}
+
+impl Record {
+    pub(crate) fn session(id: &str, expires: u64, session: Vec<u8>) -> Self {
+        Self::Session { id: Bytes::copy_from_slice(id.as_bytes()), expires, session: session.into() }
+    }
+
+    pub(crate) fn claim(id: &str, claimant: u64) -> Self {
+        Self::Claim { id: Bytes::copy_from_slice(id.as_bytes()), claimant }
+    }
+
+    /// A frame of its own, not numbered: claims are told apart by themselves, and sessions may be said twice.
+    pub(crate) fn frame(&self, sender: Sender) -> Bytes {
+        let (letter, number, id, rest) = match self {
+            Self::Session { id, expires, session } => (b'S', *expires, id, session.as_ref()),
+            Self::Claim { id, claimant } => (b'C', *claimant, id, &[][..]),
+        };
+        let mut bytes = vec![letter];
+        bytes.put_u64(number);
+        bytes.put_u16(id.len().try_into().unwrap_or(u16::MAX));
+        bytes.put_slice(id);
+        bytes.put_slice(rest);
+        let mut frame = FrameBuilder::new(sender, 0, bytes.len());
+        frame.push(&bytes);
+        frame.finish()
+    }
+
+    /// The records of a frame. What makes no sense is left out.
+    pub(crate) fn all(frame: Frame) -> impl Iterator<Item = Self> {
+        frame.flatten().filter_map(Self::read)
+    }
+
+    fn read(mut bytes: Bytes) -> Option<Self> {
+        let letter = bytes.try_get_u8().ok()?;
+        let number = bytes.try_get_u64().ok()?;
+        let length = usize::from(bytes.try_get_u16().ok()?);
+        if length > bytes.len() {
+            return None;
+        }
+        let id = bytes.split_to(length);
+        match letter {
+            b'S' => Some(Self::Session { id, expires: number, session: bytes }),
+            b'C' => Some(Self::Claim { id, claimant: number }),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_comes_back_and_a_cut_one_does_not() {
+        let session = Record::session("secret", 7, vec![1, 2, 3]);
+        let frame = session.frame(Sender::random());
+        let expected = b"\0\0\0\x14S\0\0\0\0\0\0\0\x07\0\x06secret\x01\x02\x03";
+        assert_eq!(frame[17..], expected[..]);
+        for record in [session, Record::claim("secret", 9), Record::claim("", 0)] {
+            let frame = Frame::parse(record.frame(Sender::random())).unwrap();
+            assert_eq!(Record::all(frame).collect::<Vec<_>>(), [record]);
+        }
+        for end in 21..frame.len() - 3 {
+            let mut builder = FrameBuilder::new(Sender::random(), 0, 0);
+            builder.push(&frame[21..end]);
+            assert_eq!(Record::all(Frame::parse(builder.finish()).unwrap()).count(), 0, "cut at {end}");
+        }
+    }
+}

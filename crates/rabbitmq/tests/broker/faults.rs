@@ -1,0 +1,226 @@
+//! What happens when connections and brokers break: nothing hangs, nothing is repeated, and what is missing is said.
+
+use std::time::{Duration, Instant};
+
+use trunkline_brokers::{Proxy, RabbitMq};
+use trunkline_conformance::kit::{Failure, TestNode};
+use trunkline_core::{Adapter, ErrorKind, Event, GapCause, Room, Target};
+use trunkline_rabbitmq::{Config, connect};
+
+use crate::support::{PATIENCE, cluster, config, expect_numbers, listed, numbered, numbers, private, shared, until};
+
+/// Two nodes that know each other.
+async fn pair(config: &Config) -> Result<[TestNode; 2], Failure> {
+    let nodes = cluster(config.clone()).nodes().await?;
+    let [a, b] = &nodes;
+    a.await_peers(1, PATIENCE).await?;
+    b.await_peers(1, PATIENCE).await?;
+    Ok(nodes)
+}
+
+fn is_loss(event: &Event) -> bool {
+    matches!(event, Event::Lost(_))
+}
+
+fn is_gap(event: &Event) -> bool {
+    matches!(event, Event::Gap(_))
+}
+
+/// Rooms, answers and order are as before, after something interrupted the second node at least.
+async fn everything_works_again<F: Future<Output = ()>>(
+    config: &Config,
+    interrupt: impl FnOnce() -> F,
+) -> Result<(), Failure> {
+    let [a, b] = pair(config).await?;
+    let there = b.socket(["r"]).await?;
+    a.broadcast(Target::room("r"), numbered(0, 10)).await?;
+    there.wait_for(1).await?;
+    let gaps = b.events();
+    interrupt().await;
+    b.wait_for_event(gaps, is_gap, "of a gap").await?;
+    // Whoever heard nothing of the other for too long hears of it again.
+    until("both know each other", async || a.await_peers(1, PATIENCE).await.is_ok()).await;
+    until("a is heard", async || {
+        let _ = a.broadcast(Target::room("r"), numbered(1, 10)).await;
+        numbers(&there).last() == Some(&1)
+    })
+    .await;
+    b.await_peers(1, PATIENCE).await?;
+    assert_eq!(a.fetch_sockets(Target::room("r")).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_works_again_after_the_broker_was_killed() -> Result<(), Failure> {
+    let (broker, _turn) = private(RabbitMq::options()).await;
+    everything_works_again(&config(broker.url(), "killed"), async || {
+        broker.kill().await.unwrap();
+        broker.restart().await.unwrap();
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_works_again_after_the_broker_was_frozen() -> Result<(), Failure> {
+    let (broker, _turn) = private(RabbitMq::options()).await;
+    let config = config(broker.url(), "frozen");
+    let node = cluster(config.clone()).node().await?;
+    everything_works_again(&config, async || {
+        let losses = node.events();
+        broker.freeze().unwrap();
+        node.wait_for_event(losses, is_loss, "of the loss").await.unwrap();
+        broker.thaw().unwrap();
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_works_again_after_the_broker_closed_connections() -> Result<(), Failure> {
+    let broker = shared().await;
+    everything_works_again(&config(broker.url(), "closed"), async || {
+        let list = broker.ctl(&["list_connections", "pid", "client_properties"]).await.unwrap();
+        let pids =
+            list.lines().filter(|line| line.contains("trunkline closed ")).filter_map(|line| line.split_once('\t'));
+        let mut closed = 0;
+        for (pid, _) in pids {
+            broker.ctl(&["close_connection", pid, "for a test"]).await.unwrap();
+            closed += 1;
+        }
+        assert!(closed >= 2, "{list}");
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_works_again_after_connections_were_cut() -> Result<(), Failure> {
+    let broker = shared().await;
+    let proxy = Proxy::start(broker.port()).await.unwrap();
+    everything_works_again(&config(&proxy.url(broker.url()), "cut"), async || proxy.cut()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_while_the_connection_is_away_arrives_once_and_in_order() -> Result<(), Failure> {
+    let broker = shared().await;
+    let proxy = Proxy::start(broker.port()).await.unwrap();
+    let near = cluster(config(broker.url(), "away"));
+    let far = connect(config(&proxy.url(broker.url()), "away")).await?;
+    let (b, a) = (near.node().await?, near.build().over(far).join().await?);
+    a.await_peers(1, PATIENCE).await?;
+    let there = b.socket(["r"]).await?;
+    let mut losses = Some(a.events());
+    for number in 0..300 {
+        match number {
+            100 => proxy.stall(),
+            200 => {
+                proxy.cut();
+                proxy.refuse();
+                a.wait_for_event(losses.take().unwrap(), is_loss, "of the loss").await?;
+            }
+            _ => {}
+        }
+        a.broadcast(Target::room("r"), numbered(number, 10)).await?;
+    }
+    proxy.resume();
+    expect_numbers(&there, 300).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_holds_publishes_back_and_loses_none() -> Result<(), Failure> {
+    let (broker, _turn) = private(RabbitMq::options()).await;
+    let mut config = config(broker.url(), "alarm");
+    config.outbox.bytes = 100_000;
+    config.outbox.patience = Duration::from_millis(500);
+    let [a, b] = pair(&config).await?;
+    let there = b.socket(["r"]).await?;
+    broker.ctl(&["set_vm_memory_high_watermark", "0"]).await.unwrap();
+    // The broker stops to read from a connection when something is published there.
+    let mut sent = 0;
+    let refusal = loop {
+        match a.broadcast(Target::room("r"), numbered(sent, 1000)).await {
+            Ok(()) => sent += 1,
+            Err(error) => break error,
+        }
+        assert!(sent < 1_000_000, "nothing is held back");
+    };
+    assert_eq!(refusal.kind(), ErrorKind::QueueFull);
+    until("the alarm is counted", async || a.counters().blocked > 0).await;
+    let health = a.backend().transport.health();
+    assert!(health.connected && health.queued_bytes > 50_000, "{health:?}");
+    broker.ctl(&["set_vm_memory_high_watermark", "0.4"]).await.unwrap();
+    expect_numbers(&there, sent).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stuck_node_lost_in_the_broker_is_counted() -> Result<(), Failure> {
+    let broker = shared().await;
+    let proxy = Proxy::start(broker.port()).await.unwrap();
+    let near = cluster(config(broker.url(), "stuck"));
+    let mut stuck = config(&proxy.url(broker.url()), "stuck");
+    (stuck.queue_frames, stuck.prefetch, stuck.heartbeat) = (5, 1, Duration::from_secs(30));
+    let a = near.node().await?;
+    let b = near.build().over(connect(stuck).await?).join().await?;
+    a.await_peers(1, PATIENCE).await?;
+    let there = b.socket(["r"]).await?;
+    let gaps = b.events();
+    proxy.stall();
+    for number in 0..20_000 {
+        a.broadcast(Target::room("r"), numbered(number, 100)).await?;
+    }
+    until("everything is confirmed", async || a.backend().transport.health().queued_bytes == 0).await;
+    proxy.resume();
+    let hole = |event: &Event| matches!(event, Event::Gap(gap) if gap.cause == GapCause::Hole);
+    b.wait_for_event(gaps, hole, "of the hole").await?;
+    a.broadcast(Target::room("r"), numbered(20_000, 100)).await?;
+    until("the last one arrives", async || numbers(&there).last() == Some(&20_000)).await;
+    let arrived = numbers(&there);
+    assert!(arrived.is_sorted() && arrived.len() < 20_000);
+    assert_eq!(b.counters().missed, 20_001 - arrived.len() as u64);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_node_leaves_nothing_behind_and_is_not_waited_for() -> Result<(), Failure> {
+    let broker = shared().await;
+    let cluster = cluster(config(broker.url(), "dying"));
+    let a = cluster.node().await?;
+    let b = cluster.build().own_process().mortal().join().await?;
+    let id = b.id().to_string();
+    a.await_peers(1, PATIENCE).await?;
+    b.socket((0..1000).map(|room| Room::new(format!("room {room}")))).await?;
+    b.kill().await?;
+    let queues = async || listed(broker, &["list_queues", "name"], "dying").await;
+    until("the queue is gone", async || !queues().await.iter().any(|queue| queue.contains(&id))).await;
+    assert_eq!(queues().await.len(), 1);
+    let start = Instant::now();
+    assert!(a.fetch_sockets(Target::all()).await?.is_empty());
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}: long before its silence was noticed", start.elapsed());
+    let connections = broker.ctl(&["list_connections", "client_properties"]).await.unwrap();
+    assert_eq!(connections.lines().filter(|line| line.contains("trunkline dying ")).count(), 2, "{connections}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_with_a_client_certificate_and_a_password() -> Result<(), Failure> {
+    let (broker, _turn) = private(RabbitMq::options().user("app", "s3cret").tls()).await;
+    let certificates = broker.certificates().unwrap();
+    let url = format!(
+        "{}?tls_ca={}&tls_cert={}&tls_key={}",
+        broker.url(),
+        certificates.authority().display(),
+        certificates.client().display(),
+        certificates.client_key().display()
+    );
+    let [a, b] = pair(&config(&url, "secret")).await?;
+    let there = b.socket(["r"]).await?;
+    a.broadcast(Target::room("r"), numbered(0, 10)).await?;
+    expect_numbers(&there, 1).await?;
+    let refusal = async |url: &str| connect(config(url, "secret")).await.unwrap_err();
+    let wrong = refusal(&url.replace("s3cret", "wr0ng")).await;
+    assert_eq!(wrong.kind(), ErrorKind::Config, "{wrong:?}");
+    assert!(!format!("{wrong:?}").contains("wr0ng"), "{wrong:?}");
+    let stranger = refusal(broker.url()).await;
+    assert_eq!(stranger.kind(), ErrorKind::Config, "an unknown authority: {stranger:?}");
+    let nowhere = refusal(&url.replace("?", "/nowhere?")).await;
+    assert_eq!(nowhere.kind(), ErrorKind::Config, "an unknown virtual host: {nowhere:?}");
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! What the suite cannot ask of every backend: rooms as the broker sees them, and brokers and connections that break.
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod faults;
+mod interest;
+mod support;
