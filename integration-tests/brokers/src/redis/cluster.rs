@@ -4,16 +4,17 @@ use crate::{
     broker::wait_until,
     error::{Error, Result},
     port::Port,
-    redis::Redis,
+    redis::{Redis, RedisOptions},
 };
 
 /// The first slot of each master, and the end.
 const SLOTS: [u16; 4] = [0, 5_461, 10_923, 16_384];
 
-/// Three Redis masters that share the slots, without replicas. When one is down the others keep serving theirs.
+/// Three Redis masters that share the slots, at first without replicas. When one is down the others keep serving theirs.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Redis>,
+    replicas: Vec<Redis>,
     /// Where they talk to each other.
     buses: Vec<Port>,
 }
@@ -35,17 +36,49 @@ impl RedisCluster {
         let buses = (0..3).map(|_| Port::reserve()).collect::<Result<Vec<_>>>()?;
         let mut nodes = Vec::new();
         for bus in &buses {
-            let options = Redis::options()
-                .arguments(&["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"])
-                .arguments(&["--cluster-port", &bus.number().to_string(), "--cluster-node-timeout", "2000"])
-                .arguments(&["--cluster-require-full-coverage", "no"])
-                .arguments(arguments);
-            nodes.push(options.start().await?);
+            nodes.push(member(bus).arguments(arguments).start().await?);
         }
-        let cluster = Self { nodes, buses };
+        let cluster = Self { nodes, replicas: Vec::new(), buses };
         cluster.create().await?;
         cluster.ready().await?;
         Ok(cluster)
+    }
+
+    /// Adds a replica of a master, and returns when it follows and every node knows it: from then on it takes over when the master dies.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn add_replica(&mut self, master: usize) -> Result<&Redis> {
+        let bus = Port::reserve()?;
+        let replica = member(&bus).arguments(&["--repl-diskless-sync-delay", "0"]).start().await?;
+        let (port, bus_number) = (replica.port().to_string(), bus.number().to_string());
+        let (id, me) = (self.nodes[master].cli(&["CLUSTER", "MYID"]).await?, replica.cli(&["CLUSTER", "MYID"]).await?);
+        self.nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus_number]).await?;
+        // It has to hear of its master first.
+        wait_until("the replica", || async { replica.cli(&["CLUSTER", "REPLICATE", &id]).await.map(drop) }).await?;
+        let nodes = self.nodes.iter().chain([&replica]);
+        for node in nodes {
+            wait_until("the replica", || async {
+                let peers = node.cli(&["CLUSTER", "NODES"]).await?;
+                let line = peers.lines().find(|line| line.starts_with(&me)).unwrap_or_default().to_owned();
+                if line.contains("slave") && line.contains("connected") && !line.contains("disconnected") {
+                    return Ok(());
+                }
+                Err(Error::Failed { command: "CLUSTER NODES".into(), output: peers })
+            })
+            .await?;
+        }
+        wait_until("the replica", || async {
+            let info = replica.cli(&["INFO", "replication"]).await?;
+            if info.contains("master_link_status:up") {
+                return Ok(());
+            }
+            Err(Error::Failed { command: "INFO replication".into(), output: info })
+        })
+        .await?;
+        self.buses.push(bus);
+        self.replicas.push(replica);
+        Ok(&self.replicas[self.replicas.len() - 1])
     }
 
     /// By hand, because `redis-cli --cluster create` wants bus ports at a fixed distance on older versions.
@@ -147,6 +180,14 @@ impl RedisCluster {
         }
         Ok(())
     }
+}
+
+/// How a server of a cluster is set up.
+fn member(bus: &Port) -> RedisOptions {
+    Redis::options()
+        .arguments(&["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"])
+        .arguments(&["--cluster-port", &bus.number().to_string(), "--cluster-node-timeout", "2000"])
+        .arguments(&["--cluster-require-full-coverage", "no"])
 }
 
 /// Whether a range as in CLUSTER NODES (`5461-10922`, `7`) contains the slot.

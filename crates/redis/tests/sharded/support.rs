@@ -1,0 +1,124 @@
+//! What the tests share.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+use trunkline_conformance::{
+    Setup,
+    kit::{TestCluster, TestNode, TestSocket},
+};
+use trunkline_core::{
+    Adapter, Backend, Counters, Event, GapCause, IdScheme, Message, Namespace, Node, NodeId, Payload, Room, Target,
+    inbox::{Delivery, Inbox},
+    transport::{InboxLimits, Seat, WantsAll},
+};
+use trunkline_redis::{Config, connect};
+
+/// How long to wait for what has to come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A configuration that notices faults soon.
+pub(crate) fn config(url: &str, parameters: &str) -> Config {
+    let quick = "connect_timeout=2s&response_timeout=2s&keepalive=500ms&max_backoff=300ms";
+    Config::from_url(&format!("{url}?mode=sharded&{quick}&{parameters}")).unwrap()
+}
+
+/// A member of a cluster without a server.
+pub(crate) struct Member {
+    pub(crate) backend: Backend,
+    pub(crate) node: Node,
+    inbox: Inbox,
+    batch: VecDeque<Delivery>,
+}
+
+impl Member {
+    pub(crate) async fn join(url: &str, parameters: &str) -> Self {
+        let backend = connect(config(url, parameters)).await.unwrap();
+        Self::over(&backend, IdScheme::Hex16.node_id(), "/").await
+    }
+
+    pub(crate) async fn over(backend: &Backend, id: NodeId, namespace: &str) -> Self {
+        let node = Node { id, namespace: Namespace::new(namespace) };
+        let seat = Seat {
+            node: node.clone(),
+            wanted: Arc::new(WantsAll),
+            counters: Arc::<Counters>::default(),
+            limits: InboxLimits::default(),
+        };
+        let inbox = backend.transport.join(seat).await.unwrap();
+        Self { backend: backend.clone(), node, inbox, batch: VecDeque::new() }
+    }
+
+    pub(crate) async fn enter(&self, room: impl Into<Room>) {
+        if let Some(interest) = &self.backend.interest {
+            interest.enter(&self.node, &room.into()).await.unwrap();
+        }
+    }
+
+    pub(crate) async fn emit(&self, target: Target, number: u64) {
+        let message = Message::Broadcast { request: None, target, payload: Payload::event("e", &number).unwrap() };
+        self.backend.transport.publish(&self.node, message).await.unwrap();
+    }
+
+    /// The next message or answer.
+    pub(crate) async fn next(&mut self) -> Delivery {
+        let next = async {
+            loop {
+                while self.batch.is_empty() {
+                    assert!(self.inbox.next_batch(&mut self.batch).await, "the inbox has ended");
+                }
+                match self.batch.pop_front() {
+                    Some(delivery @ (Delivery::Message { .. } | Delivery::Response { .. })) => return delivery,
+                    _ => {}
+                }
+            }
+        };
+        timeout(PATIENCE, next).await.expect("something arrives")
+    }
+
+    /// The number of the next broadcast.
+    pub(crate) async fn number(&mut self) -> u64 {
+        loop {
+            if let Delivery::Message { message: Message::Broadcast { payload, .. }, .. } = self.next().await {
+                return payload.arguments::<(u64,)>().unwrap().0;
+            }
+        }
+    }
+}
+
+/// A cluster that has the servers for itself.
+pub(crate) fn cluster(url: &str, parameters: &str) -> TestCluster {
+    let config = config(url, parameters);
+    TestCluster::new(&Setup::new(move |_| connect(config.clone())))
+}
+
+pub(crate) fn is_lost(event: &Event) -> bool {
+    matches!(event, Event::Lost(_))
+}
+
+pub(crate) fn is_gap(event: &Event) -> bool {
+    matches!(event, Event::Gap(gap) if gap.cause == GapCause::ConnectionLost)
+}
+
+/// Waits until something holds.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    let holds = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, holds).await.unwrap_or_else(|_| panic!("{what}: not after {PATIENCE:?}"));
+}
+
+/// Broadcasts a number to room `r`.
+pub(crate) async fn send(node: &TestNode, number: usize) {
+    node.broadcast(Target::room("r"), Payload::event("n", &number).unwrap()).await.unwrap();
+}
+
+/// The numbers that a client got so far: in order, and each once.
+pub(crate) fn numbers(socket: &TestSocket) -> Vec<usize> {
+    let numbers: Vec<_> =
+        socket.packets().iter().map(|packet| packet.payload.arguments::<(usize,)>().unwrap().0).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+    numbers
+}
