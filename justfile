@@ -39,3 +39,15 @@ bench-core *ARGS:
 # The simulated network: 10,000 seeds, or e.g. `just simulate 500000 1000000` (so many, from that one on); says how to repeat a failing one
 simulate seeds="10000" first="0":
     TRUNKLINE_SEEDS={{seeds}} TRUNKLINE_FIRST_SEED={{first}} cargo test --release -p trunkline-core --test simulation all_promises -- --nocapture
+
+# Brokers in containers, for example `just up redis`; all of them without a name
+up *BROKERS:
+    sh docker/brokers.sh up {{BROKERS}}
+
+# Stop and remove the containers
+down:
+    sh docker/brokers.sh down
+
+# The conformance suite against the broker in a container, for example `just conformance redis`
+conformance BROKER *ARGS:
+    sh docker/brokers.sh conformance {{BROKER}} {{ARGS}}

@@ -12,7 +12,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
 };
-use trunkline_core::{Error, Result};
+use trunkline_core::{Error, ErrorKind, Result};
 
 use super::{
     Request,
@@ -286,6 +286,9 @@ impl Switch {
                 Some(entry) => {
                     entry.state = State::Astray;
                     entry.astray_from.push(place);
+                    if !self.servers.is_cluster() {
+                        entry.waiting.drain(..).for_each(|waiter| waiter.answer(Err(unexpected_cluster())));
+                    }
                 }
                 None => self.found(&place),
             }
@@ -363,6 +366,10 @@ impl Switch {
         self.lines.values().any(|line| line.ear.is_lost())
             || self.entries.values().any(|entry| matches!(entry.state, State::Astray) || !entry.astray_from.is_empty())
     }
+}
+
+fn unexpected_cluster() -> Error {
+    Error::new(ErrorKind::Config, "the server is one of a Redis Cluster, for which cluster=on is needed")
 }
 
 /// What is kept until a subscription is active again.

@@ -136,3 +136,13 @@ async fn there_is_one_connection_to_publish_and_one_to_receive_per_server() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_was_not_announced_is_named() {
+    let servers = RedisCluster::start().await.unwrap();
+    let elsewhere = servers.slot("socket.io#/#").await.unwrap();
+    let owner = servers.owner(elsewhere).await.unwrap().port();
+    let wrong = servers.nodes().iter().find(|node| node.port() != owner).unwrap();
+    let failure = cluster(wrong.url(), "").node().await.unwrap_err();
+    assert!(failure.to_string().contains("cluster=on"), "{failure}");
+}

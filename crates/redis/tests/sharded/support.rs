@@ -67,9 +67,9 @@ impl Member {
                 while self.batch.is_empty() {
                     assert!(self.inbox.next_batch(&mut self.batch).await, "the inbox has ended");
                 }
-                match self.batch.pop_front() {
-                    Some(delivery @ (Delivery::Message { .. } | Delivery::Response { .. })) => return delivery,
-                    _ => {}
+                let next = self.batch.pop_front();
+                if let Some(delivery @ (Delivery::Message { .. } | Delivery::Response { .. })) = next {
+                    return delivery;
                 }
             }
         };
