@@ -8,7 +8,7 @@ prepare() {
 }
 
 need_brokers() {
-    need_redis && need_postgres && need_nats && need_rabbitmq
+    need_redis && need_postgres && need_nats && need_rabbitmq && need_mongod
 }
 
 run() {

@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 use trunkline::{Backend, ClusterConfig, Emitter};
-use trunkline_socketioxide::{Cluster, Handshake};
+use trunkline_socketioxide::{AwaitedRooms, Cluster, Handshake};
 
 use crate::{
     PacketParser,
@@ -108,7 +108,7 @@ impl Node {
     }
 }
 
-/// Registers the handlers first and greets last: a client that has been greeted is heard.
+/// Registers the handlers first and greets last: a client that has been greeted is heard, also by its id on wires where that has a channel.
 pub(crate) async fn connected(
     socket: Socket,
     transport: TransportType,
@@ -119,6 +119,9 @@ pub(crate) async fn connected(
     socket.on("op", perform);
     socket.on("echo", echo);
     socket.on_disconnect(farewell);
+    if let Err(error) = socket.join_awaited(socket.id).await {
+        eprintln!("test-node: {} cannot be addressed yet: {error}", socket.id);
+    }
     // Fails only when the client is gone already.
     socket.emit("ready", &(shared.node, socket.id, format!("{transport:?}").to_lowercase())).ok();
 }

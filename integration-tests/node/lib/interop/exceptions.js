@@ -53,6 +53,12 @@ export const exceptions = [
     why: "the Node.js adapter sends server-side events as JSON, bytes as lists of numbers",
   },
   {
+    cells: ["serverSideEmit with binary"],
+    transports: ["mongodb"],
+    direction: RUST_TO_NODE,
+    why: "the Node.js adapter hands bytes in server-side events over as `Binary` objects of the database",
+  },
+  {
     cells: EMITTER_CELLS,
     transports: ["redis-sharded", "redis-streams"],
     direction: NODE_TO_RUST,

@@ -8,6 +8,11 @@ export const transports = {
     hasEmitter: true,
     options: { mode: "pubsub", prefix: "interop" },
   },
+  "redis-sharded": {
+    title: "Redis sharded",
+    broker: "redis",
+    options: { mode: "sharded", prefix: "interop" },
+  },
   "redis-streams": {
     title: "Redis streams",
     broker: "redis",
@@ -18,6 +23,13 @@ export const transports = {
     broker: "postgres",
     hasEmitter: true,
     options: { channel_prefix: "interop", table: "interop_attachments" },
+  },
+  mongodb: {
+    title: "MongoDB",
+    broker: "mongodb",
+    hasEmitter: true,
+    database: "interop",
+    options: { collection: "events", capped_bytes: "64MiB" },
   },
   nats: { title: "NATS", broker: "nats", hasEmitter: true, options: { prefix: "interop" } },
   rabbitmq: { title: "RabbitMQ", broker: "rabbitmq", hasEmitter: true, options: { prefix: "interop" } },

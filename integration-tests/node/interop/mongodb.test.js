@@ -1,0 +1,4 @@
+import { mixedCluster } from "../lib/interop/run.js";
+import { transport } from "../lib/interop/transports.js";
+
+mixedCluster(transport("mongodb"));
