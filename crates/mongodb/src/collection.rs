@@ -30,14 +30,6 @@ impl Kind {
     pub(crate) fn is_expiring(self) -> bool {
         matches!(self, Self::Expiring { .. })
     }
-
-    /// As it has to be created again.
-    pub(crate) fn storage(self) -> Storage {
-        match self {
-            Self::Capped { bytes } => Storage::Capped { bytes },
-            Self::Expiring { after } => Storage::Expiring { after },
-        }
-    }
 }
 
 /// What is there.
@@ -77,22 +69,26 @@ pub(crate) async fn prepare(database: &Database, config: &Config) -> Result<Kind
     Err(Error::new(ErrorKind::Broker, format!("create collection {}: {reason}", name(config))))
 }
 
-/// An inserted document has created the collection anew, as an ordinary one, before anybody could: makes it one of the right kind.
-pub(crate) async fn restore(database: &Database, config: &Config, kind: Kind) -> Result<Kind> {
-    let mut wanted = config.clone();
-    wanted.storage = kind.storage();
-    if config.create && matches!(kind, Kind::Capped { .. }) {
-        let found =
-            inspect(database, &config.collection).await.map_err(|failed| failed_to("inspect", config, &failed))?;
-        if let (Found::Ordinary { .. }, Kind::Capped { bytes }) = (found, kind) {
-            let convert = doc! { "convertToCapped": &config.collection, "size": bytes.cast_signed() };
-            let converted = database.run_command(convert).await;
-            converted.map_err(|failed| failed_to("convert", config, &failed))?;
-        }
-    } else if let (true, Kind::Expiring { after }) = (config.create, kind) {
-        index(database, &config.collection, after).await.map_err(|failed| failed_to("index", config, &failed))?;
+/// Makes a collection again that was dropped or renamed. A document inserted meanwhile has made an ordinary one, which is converted.
+pub(crate) async fn restore(database: &Database, config: &Config, kind: Kind) -> Result<()> {
+    // Other nodes do the same at the same time, and writers insert.
+    const ATTEMPTS: usize = 10;
+    let name = &config.collection;
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        let found = inspect(database, name).await.map_err(|failed| failed_to("inspect", config, &failed))?;
+        let done = match (found, kind) {
+            (Found::Known(found), _) if found.is_expiring() == kind.is_expiring() => return Ok(()),
+            _ if !config.create => return refuse(found, config),
+            (Found::Nothing, _) => create(database, name, kind).await,
+            (Found::Ordinary { .. }, Kind::Expiring { after }) => index(database, name, after).await,
+            (Found::Ordinary { .. }, Kind::Capped { bytes }) => convert(database, name, bytes).await,
+            _ => return refuse(found, config),
+        };
+        last = done.err();
     }
-    prepare(database, &wanted).await
+    let reason = last.map_or_else(|| "it keeps changing".to_owned(), |failed| error::describe(&failed));
+    Err(Error::new(ErrorKind::Broker, format!("make collection {} again: {reason}", self::name(config))))
 }
 
 /// What has to be done until there is a collection that will do.
@@ -199,6 +195,10 @@ async fn index(database: &Database, name: &str, after: Duration) -> mongodb::err
     let options = IndexOptions::builder().expire_after(after).build();
     let model = IndexModel::builder().keys(doc! { CREATED_AT: 1 }).options(options).build();
     database.collection::<Document>(name).create_index(model).await.map(|_| ())
+}
+
+async fn convert(database: &Database, name: &str, bytes: u64) -> mongodb::error::Result<()> {
+    database.run_command(doc! { "convertToCapped": name, "size": bytes.cast_signed() }).await.map(|_| ())
 }
 
 /// Somebody else was faster: the collection exists, or the index does with another time.

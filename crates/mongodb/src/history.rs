@@ -43,8 +43,8 @@ impl Documents {
         timeout(limit, work).await.map_err(away)?.map_err(|failed| error::into_error(what, &failed))
     }
 
-    async fn insert(&self, what: &str, mut document: Document) -> Result<ObjectId> {
-        let id = ObjectId::from_bytes(document.identify(&mut Ids::new()));
+    async fn insert(&self, what: &str, mut document: Document, mut ids: Ids) -> Result<ObjectId> {
+        let id = ObjectId::from_bytes(document.identify(&mut ids));
         let raw = document.into_raw()?;
         let server = self.shared.server()?;
         self.in_time(what, async { server.collection.insert_one(&raw).await }).await?;
@@ -84,7 +84,10 @@ impl Documents {
 
     /// Says that a session was taken. False if somebody else had said so before.
     async fn bury(&self, node: &Node, id: &SessionId, session: Option<[u8; 12]>) -> Result<bool> {
-        let ours = self.insert("bury a session", wire::tombstone(node, id.as_str())?).await?;
+        let session = session.unwrap_or_default();
+        // The official adapter looks for the largest id.
+        let ids = Ids::behind(session);
+        let ours = self.insert("bury a session", wire::tombstone(node, id.as_str())?, ids).await?;
         let wanted = doc! { "type": SESSION, "data.pid": id.as_str() };
         let server = self.shared.server()?;
         let find = async {
@@ -93,7 +96,7 @@ impl Documents {
         };
         let found = self.in_time("look who buried a session", find).await?;
         let mut ids = found.iter().filter_map(|document| document.get_object_id("_id").ok());
-        let session = ObjectId::from_bytes(session.unwrap_or_default());
+        let session = ObjectId::from_bytes(session);
         let is_there = ids.any(|id| id == session);
         Ok(!is_there || ids.next() == Some(ours))
     }
@@ -129,7 +132,7 @@ impl Documents {
 impl History for Documents {
     async fn persist(&self, node: &Node, session: Session) -> Result<()> {
         let document = wire::session(node, &session)?;
-        self.insert("keep a session", document).await.map(|_| ())
+        self.insert("keep a session", document, Ids::new()).await.map(|_| ())
     }
 
     async fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {

@@ -79,6 +79,7 @@ pub struct MongoDbOptions {
     user: Option<(String, String)>,
     tls: Option<ClientCertificate>,
     arguments: Vec<String>,
+    standalone: bool,
 }
 
 impl MongoDbOptions {
@@ -100,6 +101,13 @@ impl MongoDbOptions {
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Not a member of any replica set: it has neither change streams nor sessions.
+    #[must_use]
+    pub fn standalone(mut self) -> Self {
+        self.standalone = true;
         self
     }
 
@@ -131,10 +139,13 @@ impl MongoDbOptions {
         let mut recipe = Recipe::new(server)
             .args(["--port", &port.to_string(), "--bind_ip", "127.0.0.1", "--nounixsocket", "--dbpath"])
             .args([folder])
-            .args(["--replSet", "rs0", "--oplogSize", "50", "--wiredTigerCacheSizeGB", "0.25"])
+            .args(["--oplogSize", "50", "--wiredTigerCacheSizeGB", "0.25"])
             .args(["--setParameter", "diagnosticDataCollectionEnabled=false"])
             // Otherwise the journal takes 300 MB in advance.
             .args(["--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=2MB)"]);
+        if !self.standalone {
+            recipe = recipe.args(["--replSet", "rs0"]);
+        }
         if self.user.is_some() {
             recipe = recipe.args(["--keyFile".as_ref(), folder.join("key").as_os_str()]);
         }
@@ -184,7 +195,8 @@ impl MongoDbOptions {
     fn url(&self, port: u16) -> String {
         let credentials = self.user.as_ref().map_or_else(String::new, |(name, password)| format!("{name}:{password}@"));
         let tls = if self.tls.is_some() { "&tls=true" } else { "" };
-        format!("mongodb://{credentials}{}/?replicaSet=rs0{tls}", self.address(port))
+        let set = if self.standalone { "" } else { "replicaSet=rs0" };
+        format!("mongodb://{credentials}{}/?{set}{tls}", self.address(port))
     }
 }
 

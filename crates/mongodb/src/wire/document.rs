@@ -277,6 +277,17 @@ impl Ids {
         Self { process, second: 0, count: 0 }
     }
 
+    /// The first one is larger than `other`, though made in the same second or by a clock that is late.
+    pub(crate) fn behind(other: [u8; 12]) -> Self {
+        let mut ids = Self::new();
+        let second = u32::from_be_bytes([other[0], other[1], other[2], other[3]]);
+        // Beyond the process of the other one, or else beyond its second.
+        let is_beyond = other[4] < u8::MAX;
+        ids.process[0] = if is_beyond { u8::MAX } else { ids.process[0] };
+        ids.second = second.saturating_add(u32::from(!is_beyond));
+        ids
+    }
+
     fn next_id(&mut self, now: u64) -> [u8; 12] {
         const COUNT_END: u32 = 1 << 24;
         let second = (now / 1000) as u32;
@@ -342,6 +353,16 @@ mod tests {
         let message = Message::Broadcast { request: None, target: Target::all(), payload };
         let draft = Draft::new(&node(), None, None, (&message).into(), false).unwrap();
         assert!(draft.check().unwrap_err().to_string().contains("zero byte"));
+    }
+
+    #[test]
+    fn an_id_behind_another_is_larger_whatever_the_clock_says() {
+        for process in [0, 100, 254, 255] {
+            let other = [0x70, 0, 0, 0, process, 9, 9, 9, 9, 255, 255, 255];
+            for now in [0, 0x7000_0000_u64 * 1000, 0x7000_0001_u64 * 1000] {
+                assert!(Ids::behind(other).next_id(now) > other, "{process} {now}");
+            }
+        }
     }
 
     #[test]

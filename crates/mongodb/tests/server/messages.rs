@@ -1,0 +1,150 @@
+//! What is written, and that it arrives whole and in order.
+
+use std::collections::HashSet;
+
+use mongodb::bson::doc;
+use trunkline_brokers::MongoDb as Server;
+use trunkline_core::{Emitter, ErrorKind, Payload, Target, inbox::Delivery};
+
+use crate::support::{Member, admin, config, documents, fresh, id};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_messages_of_all_sizes_arrive_complete_and_in_order() {
+    const COUNT: usize = 10_000;
+    let url = Server::shared().await.unwrap();
+    let parameters = format!("collection={}&operation_timeout=30s&stream_timeout=20s", fresh());
+    let config = trunkline_mongodb::Config::from_url(&format!("{url}&{parameters}")).unwrap();
+    let (a, mut b) = (Member::join(config.clone()).await, Member::join(config).await);
+    let sender = tokio::spawn(async move {
+        for number in 0..COUNT {
+            let bytes = match number {
+                _ if number % 500 == 499 => 1 << 20,
+                _ if number % 20 == 19 => 20 << 10,
+                _ => 100,
+            };
+            a.emit_bytes(number, bytes).await.unwrap();
+        }
+        a
+    });
+    b.expect(0..COUNT).await;
+    sender.await.unwrap();
+    assert_eq!(b.counters.snapshot().inbox_overflow, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_queued_goes_into_few_inserts_in_order() {
+    const COUNT: usize = 5_000;
+    let server = Server::start().await.unwrap();
+    let mut a = Member::join(config(server.url(), "collection=c")).await;
+    let before = inserts(&server).await;
+    for number in 0..COUNT {
+        a.emit(number).await.unwrap();
+    }
+    a.expect(0..COUNT).await;
+    let commands = inserts(&server).await - before;
+    assert!(commands < 500, "{commands}");
+    let mut cursor =
+        documents(server.url(), "c").await.find(doc! { "type": 3 }).sort(doc! { "$natural": 1 }).await.unwrap();
+    let (mut last, mut count) = (None, 0);
+    while cursor.advance().await.unwrap() {
+        let id = cursor.deserialize_current().unwrap().get_object_id("_id").unwrap();
+        assert!(last.is_none_or(|last| last < id), "ids grow in the order of insertion");
+        (last, count) = (Some(id), count + 1);
+    }
+    assert_eq!(count, COUNT);
+}
+
+/// How many inserts the server has carried out.
+async fn inserts(server: &Server) -> i64 {
+    let status = admin(server, doc! { "serverStatus": 1 }).await;
+    let commands = status.get_document("metrics").unwrap().get_document("commands").unwrap();
+    commands.get_document("insert").unwrap().get_i64("total").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emitter_writes_what_the_official_one_writes() {
+    let url = Server::shared().await.unwrap();
+    let name = fresh();
+    let mut a = Member::join(config(&url, &format!("collection={name}"))).await;
+    let emitter = Emitter::new(&a.backend);
+    emitter.emit(Target::room("r"), Payload::event("n", &(1, "")).unwrap()).await.unwrap();
+    let Delivery::Message { from, stamp, .. } = a.find(|it| matches!(it, Delivery::Message { .. })).await else {
+        unreachable!()
+    };
+    assert_eq!((from, stamp), (Some(id("emitter")), None));
+    let document = documents(&url, &name).await.find_one(doc! { "uid": "emitter" }).await.unwrap().unwrap();
+    let keys: Vec<_> = document.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["_id", "type", "data", "uid", "nsp"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_official_emitter_writes_arrives() {
+    let url = Server::shared().await.unwrap();
+    let name = fresh();
+    let mut a = Member::join(config(&url, &format!("collection={name}"))).await;
+    let emitted = doc! {
+        "type": 3, "uid": "emitter", "nsp": "/",
+        "data": { "packet": { "type": 2, "data": ["n", 7, ""], "nsp": "/" }, "opts": { "rooms": [], "flags": {}, "except": [] } },
+    };
+    documents(&url, &name).await.insert_one(emitted).await.unwrap();
+    a.expect(7..8).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_that_the_server_refuses_is_counted_and_delivered_here_alone() {
+    let url = Server::shared().await.unwrap();
+    let name = fresh();
+    let mut a = Member::join(config(&url, &format!("collection={name}"))).await;
+    let validator = doc! { "data.packet.data.1": { "$ne": 13 } };
+    let client = crate::support::client(&url).await;
+    let modify = doc! { "collMod": &name, "validator": validator };
+    client.database(crate::support::DATABASE).run_command(modify).await.unwrap();
+    for number in 10..20 {
+        a.emit(number).await.unwrap();
+    }
+    let mut arrived = HashSet::new();
+    for _ in 10..20 {
+        let (number, offset) = a.number().await;
+        assert_eq!(offset.is_none(), number == 13);
+        arrived.insert(number);
+    }
+    assert_eq!(arrived, (10..20).collect());
+    assert_eq!(a.counters.snapshot().publish_errors, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_does_not_fit_is_refused_at_once() {
+    let url = Server::shared().await.unwrap();
+    for (parameters, most) in [("capped_bytes=1MiB", 1 << 20), ("ttl=1h", trunkline_mongodb::MAX_DOCUMENT_BYTES)] {
+        let mut a = Member::join(config(&url, &format!("collection={}&{parameters}", fresh()))).await;
+        assert_eq!(a.backend.transport.capabilities().max_message_bytes, Some(most));
+        let error = a.emit_bytes(0, most).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+        assert!(error.to_string().contains(&most.to_string()), "{error}");
+        a.emit_bytes(1, most - 500).await.unwrap();
+        a.expect(1..2).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_in_the_collection_is_skipped() {
+    let url = Server::shared().await.unwrap();
+    let name = fresh();
+    let mut a = Member::join(config(&url, &format!("collection={name}"))).await;
+    let official = documents(&url, &name).await;
+    for garbage in [
+        doc! {},
+        doc! { "type": "3", "nsp": "/" },
+        doc! { "type": 3, "nsp": "/", "uid": "x" },
+        doc! { "type": 3, "nsp": "/", "uid": 5, "data": 1 },
+        doc! { "type": 99, "nsp": "/", "uid": "x" },
+        doc! { "type": 3, "nsp": "/elsewhere", "uid": "x", "data": {} },
+        doc! { "type": 7, "nsp": "/", "uid": "x", "data": { "opts": [] } },
+        doc! { "_id": "text", "type": 13, "nsp": "/", "data": {} },
+    ] {
+        official.insert_one(garbage).await.unwrap();
+    }
+    a.emit(1).await.unwrap();
+    a.expect(1..2).await;
+    assert!(a.counters.snapshot().malformed >= 2);
+}
