@@ -45,7 +45,7 @@ pub struct Config {
 pub struct HistoryConfig {
     /// Frames to keep, of one or several messages each. Default 1,000,000.
     pub frames: u64,
-    /// Bytes to keep. Default 256 MiB.
+    /// Bytes to keep. Default 256 MiB. A message of more than half of it is refused.
     pub bytes: usize,
     /// How long to keep them. Default 1 h.
     pub ttl: Duration,

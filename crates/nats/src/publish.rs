@@ -109,6 +109,6 @@ fn check_size(shared: &Shared, message: &codec::Frame) -> Result<usize> {
     if bytes <= most {
         return Ok(bytes);
     }
-    let context = format!("{bytes} bytes, the server's max_payload leaves {most} for a message");
+    let context = format!("{bytes} bytes, the server's max_payload and history_bytes leave {most} for a message");
     Err(Error::new(ErrorKind::TooLarge, context))
 }

@@ -164,8 +164,12 @@ impl Shared {
     pub(crate) fn max_message_bytes(&self) -> usize {
         /// The longest number, with its name.
         const STAMP: usize = 48;
-        let headers = if self.streams.is_some() { HEADERS } else { 0 };
-        self.max_payload().saturating_sub(frame::HEADER + frame::PER_MESSAGE + STAMP + headers)
+        let most = match &self.connector.config.history {
+            // The server would take no frame that the whole stream cannot hold.
+            Some(history) => self.max_payload().min(history.bytes / 2).saturating_sub(HEADERS),
+            None => self.max_payload(),
+        };
+        most.saturating_sub(frame::HEADER + frame::PER_MESSAGE + STAMP)
     }
 
     /// The largest message that the server takes.

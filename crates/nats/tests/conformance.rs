@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use trunkline_brokers::Nats;
+use tokio::sync::OnceCell;
+use trunkline_brokers::{ClientCertificate, Nats};
 use trunkline_conformance::Setup;
 use trunkline_core::{Backend, Capabilities, Membership, Result};
 use trunkline_nats::{Config, HistoryConfig, connect};
@@ -55,4 +56,27 @@ trunkline_conformance::suite! {
         ..CAPABILITIES
     },
     skipped = 1,
+}
+
+/// The same server for all cases, with TLS, a client certificate and a password.
+async fn over_tls(cluster: String) -> Result<Backend> {
+    static SERVER: OnceCell<Nats> = OnceCell::const_new();
+    let options = Nats::options().user("app", "s3cret").tls(ClientCertificate::Required);
+    let server = SERVER.get_or_init(|| async { options.start().await.expect("a NATS server with TLS") }).await;
+    let files = server.certificates().expect("a server with TLS has certificates");
+    let url = format!(
+        "{}?prefix={cluster}&tls_ca={}&tls_cert={}&tls_key={}",
+        server.url(),
+        files.authority().display(),
+        files.client().display(),
+        files.client_key().display()
+    );
+    connect(Config::from_url(&url)?).await
+}
+
+trunkline_conformance::suite! {
+    with_tls,
+    Setup::new(over_tls),
+    capabilities = CAPABILITIES,
+    skipped = 20,
 }

@@ -118,6 +118,11 @@ impl Broker {
         self.process.signal_all(Signal::CONT)
     }
 
+    /// Sends it a signal that its own documentation explains.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal_all(signal)
+    }
+
     /// Its process id while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {

@@ -2,6 +2,7 @@
 
 use std::{ops::Deref, path::Path};
 
+use rustix::process::Signal;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -24,6 +25,7 @@ const INSTALL: &str = "apt-get install nats-server";
 pub struct Nats {
     broker: Broker,
     certificates: Option<Certificates>,
+    monitor: Option<Port>,
 }
 
 impl Nats {
@@ -59,6 +61,42 @@ impl Nats {
     pub fn certificates(&self) -> Option<&Certificates> {
         self.certificates.as_ref()
     }
+
+    /// Tells it to shut down slowly: it asks its clients to leave first.
+    ///
+    /// # Errors
+    /// If it is down.
+    pub fn lame_duck(&self) -> Result<()> {
+        self.broker.signal(Signal::USR2)
+    }
+
+    /// A page of its monitoring port, for example `/connz`.
+    ///
+    /// # Errors
+    /// If it was not started with [`NatsOptions::monitored`], or does not answer.
+    pub async fn page(&self, path: &str) -> Result<String> {
+        let command = format!("nats-server {path}");
+        let Some(monitor) = &self.monitor else {
+            return Err(Error::Failed { command, output: "it has no monitoring port".into() });
+        };
+        let mut page = String::new();
+        let ask = async {
+            let mut server = TcpStream::connect(("127.0.0.1", monitor.number())).await?;
+            server.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+            server.read_to_string(&mut page).await
+        };
+        ask.await.map_err(Error::io(format!("ask {command}")))?;
+        Ok(page.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or(page))
+    }
+
+    /// Looks for a text in a page, written with or without a space behind its colon.
+    async fn expect(&self, path: &str, text: &str) -> Result<()> {
+        let page = self.page(path).await?;
+        if page.contains(text) || page.contains(&text.replace("\": ", "\":")) {
+            return Ok(());
+        }
+        Err(Error::Failed { command: format!("nats-server {path}"), output: format!("{text} is not in {page}") })
+    }
 }
 
 impl Deref for Nats {
@@ -76,6 +114,8 @@ pub struct NatsOptions {
     token: Option<String>,
     tls: Option<ClientCertificate>,
     arguments: Vec<String>,
+    configuration: Option<String>,
+    monitored: bool,
 }
 
 impl NatsOptions {
@@ -107,6 +147,20 @@ impl NatsOptions {
         self
     }
 
+    /// Lines of its configuration file.
+    #[must_use]
+    pub fn configuration(mut self, lines: &str) -> Self {
+        self.configuration = Some(lines.into());
+        self
+    }
+
+    /// With a monitoring port, see [`Nats::page`].
+    #[must_use]
+    pub fn monitored(mut self) -> Self {
+        self.monitored = true;
+        self
+    }
+
     /// Starts it and returns when it serves.
     ///
     /// # Errors
@@ -118,7 +172,16 @@ impl NatsOptions {
     async fn start_on(self, port: Port) -> Result<Nats> {
         let server = find("nats-server", &["/usr/sbin"], INSTALL)?;
         let folder = folder("nats", port.number())?;
-        let recipe = self.recipe(Recipe::new(server), port.number(), &folder);
+        let monitor = self.monitored.then(Port::reserve).transpose()?;
+        let mut recipe = self.recipe(Recipe::new(server), port.number(), &folder);
+        if let Some(monitor) = &monitor {
+            recipe = recipe.args(["-m", &monitor.number().to_string()]);
+        }
+        if let Some(lines) = &self.configuration {
+            let path = folder.join("nats.conf");
+            std::fs::write(&path, lines).map_err(Error::io(format!("write {}", path.display())))?;
+            recipe = recipe.args(["-c".as_ref(), path.as_os_str()]);
+        }
         let process = Process::new(format!("nats-server on port {}", port.number()), recipe, folder.clone())?;
         let certificates = match self.tls {
             Some(_) => Some(Certificates::generate(&folder).await?),
@@ -126,7 +189,7 @@ impl NatsOptions {
         };
         let url = self.url(port.number());
         let broker = Broker::start(process, probe(port.number(), greets), url, port).await?;
-        Ok(Nats { broker, certificates })
+        Ok(Nats { broker, certificates, monitor })
     }
 
     fn recipe(&self, recipe: Recipe, port: u16, folder: &Path) -> Recipe {
@@ -180,7 +243,6 @@ async fn greets(port: u16) -> Result<()> {
 #[derive(Debug)]
 pub struct NatsCluster {
     nodes: Vec<Nats>,
-    monitors: Vec<Port>,
     /// Reserved as long as the cluster lives.
     _routes: Vec<Port>,
 }
@@ -191,25 +253,18 @@ impl NatsCluster {
     /// # Errors
     /// If they cannot be started.
     pub async fn start() -> Result<Self> {
-        let reserve = || (0..3).map(|_| Port::reserve()).collect::<Result<Vec<_>>>();
-        let (routes, monitors) = (reserve()?, reserve()?);
+        let routes = (0..3).map(|_| Port::reserve()).collect::<Result<Vec<_>>>()?;
         let peers =
             routes.iter().map(|port| format!("nats://127.0.0.1:{}", port.number())).collect::<Vec<_>>().join(",");
         let mut nodes = Vec::new();
-        for (index, (route, monitor)) in routes.iter().zip(&monitors).enumerate() {
+        for (index, route) in routes.iter().enumerate() {
             let options = Nats::options()
-                .arguments(&[
-                    "-n",
-                    &format!("n{index}"),
-                    "-m",
-                    &monitor.number().to_string(),
-                    "--cluster_name",
-                    "trunkline",
-                ])
+                .monitored()
+                .arguments(&["-n", &format!("n{index}"), "--cluster_name", "trunkline"])
                 .arguments(&["--cluster", &format!("nats://127.0.0.1:{}", route.number()), "--routes", &peers]);
             nodes.push(options.start().await?);
         }
-        let cluster = Self { nodes, monitors, _routes: routes };
+        let cluster = Self { nodes, _routes: routes };
         cluster.ready().await?;
         Ok(cluster)
     }
@@ -231,30 +286,14 @@ impl NatsCluster {
     /// # Errors
     /// If that takes too long.
     pub async fn ready(&self) -> Result<()> {
-        for monitor in &self.monitors {
-            let port = monitor.number();
+        for node in &self.nodes {
             wait_until("the NATS cluster", move || async move {
-                expect(port, "/routez", "\"num_routes\": 2").await?;
-                expect(port, "/healthz", "\"ok\"").await?;
-                expect(port, "/jsz", "\"leader\": \"").await
+                node.expect("/routez", "\"num_routes\": 2").await?;
+                node.expect("/healthz", "\"ok\"").await?;
+                node.expect("/jsz", "\"leader\": \"").await
             })
             .await?;
         }
         Ok(())
     }
-}
-
-/// Asks the monitoring port for a page and looks for a text in it.
-async fn expect(port: u16, path: &str, text: &str) -> Result<()> {
-    let mut page = String::new();
-    let ask = async {
-        let mut server = TcpStream::connect(("127.0.0.1", port)).await?;
-        server.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
-        server.read_to_string(&mut page).await
-    };
-    ask.await.map_err(Error::io(format!("ask nats-server for {path}")))?;
-    if page.contains(text) || page.contains(&text.replace("\": ", "\":")) {
-        return Ok(());
-    }
-    Err(Error::Failed { command: format!("nats-server {path}"), output: format!("{text} is not in {page}") })
 }

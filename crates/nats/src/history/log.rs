@@ -111,7 +111,9 @@ impl Log {
 
     /// Sends as much of what waits as fits into one frame.
     fn launch(&mut self, subject: Subject) {
-        let max_bytes = self.shared.max_payload().saturating_sub(HEADERS).min(FRAME_BYTES);
+        let most = self.shared.max_payload().saturating_sub(HEADERS).min(FRAME_BYTES);
+        // A small history must not be replaced by one frame.
+        let max_bytes = self.shared.connector.config.history.map_or(most, |history| most.min(history.bytes / 8));
         let Some(waiting) = self.waiting.get_mut(&subject) else { return };
         let Some(first) = waiting.pop_front() else {
             self.waiting.remove(&subject);

@@ -1,85 +1,12 @@
-//! Servers that are killed, frozen and told to shut down, and connections that are cut.
+//! Servers that are killed and frozen, and connections that are cut.
 
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+use std::{future::Future, time::Duration};
 
-use std::{collections::VecDeque, future::Future, sync::Arc, time::Duration};
+use trunkline_brokers::{Nats, NatsCluster, Proxy};
+use trunkline_core::{ErrorKind, Room, Target, inbox::Delivery};
+use trunkline_nats::HistoryConfig;
 
-use trunkline_brokers::{ClientCertificate, Nats, NatsCluster, Proxy};
-use trunkline_core::{
-    Backend, Counters, ErrorKind, IdScheme, Message, Namespace, Node, Payload, Result, Room, Target,
-    inbox::{Delivery, Inbox},
-    transport::{InboxLimits, Seat, WantsAll},
-};
-use trunkline_nats::{Config, HistoryConfig, connect};
-
-struct Member {
-    backend: Backend,
-    node: Node,
-    inbox: Inbox,
-    batch: VecDeque<Delivery>,
-}
-
-impl Member {
-    async fn join(config: Config) -> Self {
-        let backend = connect(config).await.unwrap();
-        let node = Node { id: IdScheme::Hex16.node_id(), namespace: Namespace::new("/") };
-        let seat = Seat {
-            node: node.clone(),
-            wanted: Arc::new(WantsAll),
-            counters: Arc::<Counters>::default(),
-            limits: InboxLimits::default(),
-        };
-        let inbox = backend.transport.join(seat).await.unwrap();
-        Self { backend, node, inbox, batch: VecDeque::new() }
-    }
-
-    async fn emit(&self, target: Target, number: u64) -> Result<()> {
-        let message = Message::Broadcast { request: None, target, payload: Payload::event("e", &number)? };
-        self.backend.transport.publish(&self.node, message).await
-    }
-
-    async fn next(&mut self) -> Delivery {
-        let next = async {
-            while self.batch.is_empty() {
-                assert!(self.inbox.next_batch(&mut self.batch).await, "the inbox has ended");
-            }
-            self.batch.pop_front().unwrap()
-        };
-        tokio::time::timeout(Duration::from_secs(40), next).await.expect("something arrives")
-    }
-
-    /// Waits for a delivery.
-    async fn find(&mut self, wanted: impl Fn(&Delivery) -> bool) -> Delivery {
-        loop {
-            let delivery = self.next().await;
-            if wanted(&delivery) {
-                return delivery;
-            }
-        }
-    }
-
-    /// The number of the next broadcast.
-    async fn number(&mut self) -> u64 {
-        let delivery = self.find(|it| matches!(it, Delivery::Message { message: Message::Broadcast { .. }, .. })).await;
-        let Delivery::Message { message: Message::Broadcast { payload, .. }, .. } = delivery else { unreachable!() };
-        payload.arguments::<(u64,)>().unwrap().0
-    }
-}
-
-fn config(url: &str) -> Config {
-    let mut config = Config::from_url(url).unwrap();
-    config.ping_interval = Duration::from_millis(300);
-    config.connect_timeout = Duration::from_secs(2);
-    config
-}
-
-fn is_connected(delivery: &Delivery) -> bool {
-    matches!(delivery, Delivery::Connected)
-}
-
-fn is_gap(delivery: &Delivery) -> bool {
-    matches!(delivery, Delivery::Gap(_))
-}
+use crate::member::{Member, config, is_connected, is_gap};
 
 /// Two nodes, a room at the second one, and something that interrupts both of them.
 async fn everything_works_again<F: Future<Output = ()>>(url: &str, interrupt: impl FnOnce() -> F) {
@@ -212,33 +139,4 @@ async fn with_a_history_nothing_is_lost_over_a_restart() {
     for number in 1..=300 {
         assert_eq!(receiver.number().await, number);
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tls_with_a_client_certificate_and_a_password() {
-    let server = Nats::options().user("app", "s3cret").tls(ClientCertificate::Required).start().await.unwrap();
-    let certificates = server.certificates().unwrap();
-    let (ca, certificate, key) = (certificates.authority(), certificates.client(), certificates.client_key());
-    let url = format!(
-        "{}?tls_ca={}&tls_cert={}&tls_key={}",
-        server.url(),
-        ca.display(),
-        certificate.display(),
-        key.display()
-    );
-    let (sender, mut receiver) = (Member::join(config(&url)).await, Member::join(config(&url)).await);
-    sender.emit(Target::all(), 1).await.unwrap();
-    assert_eq!(receiver.number().await, 1);
-    let wrong = connect(config(&url.replace("s3cret", "wrong"))).await.unwrap_err();
-    assert_eq!(wrong.kind(), ErrorKind::Config);
-    assert!(!format!("{wrong:?}").contains("wrong@"), "{wrong:?}");
-    assert!(connect(config(server.url())).await.is_err(), "an unknown authority");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_is_enough_where_it_is_asked_for() {
-    let server = Nats::options().token("t0ken").start().await.unwrap();
-    Member::join(config(server.url())).await;
-    let error = connect(config(&format!("nats://127.0.0.1:{}", server.port()))).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Config);
 }
