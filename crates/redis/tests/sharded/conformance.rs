@@ -53,13 +53,13 @@ const DYNAMIC_ON_CLUSTER: Capabilities = Capabilities { total_order: false, ackn
 
 suite! { all_to_all, standalone("subscription=static"), capabilities = STATIC, skipped = 19 }
 
-suite! { dynamic, standalone("subscription=dynamic"), capabilities = DYNAMIC, skipped = 24 }
+suite! { dynamic, standalone("subscription=dynamic"), capabilities = DYNAMIC, skipped = 25 }
 
 suite! {
     dynamic_private,
     standalone("subscription=dynamic-private").scaled_down_by(4),
     capabilities = DYNAMIC,
-    skipped = 24,
+    skipped = 25,
 }
 
 suite! {
@@ -73,5 +73,5 @@ suite! {
     dynamic_on_cluster,
     cluster("subscription=dynamic").scaled_down_by(4),
     capabilities = DYNAMIC_ON_CLUSTER,
-    skipped = 27,
+    skipped = 28,
 }
