@@ -3,7 +3,10 @@
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+mod emitter;
 mod faults;
+mod golden;
 mod outages;
 mod support;
+mod tap;
 mod topologies;
