@@ -70,16 +70,18 @@ impl Member {
         self.inbox.is_full()
     }
 
+    /// The connection is gone, and what is sent meanwhile is missed.
     pub(crate) fn lost(&self, reason: &str) {
-        self.tell(Delivery::Lost(reason.to_owned()));
+        self.interrupted(reason);
         self.gap_due.store(true, Ordering::Relaxed);
     }
 
-    /// `lossless`: nothing was missed meanwhile.
-    pub(crate) fn restored(&self, lossless: bool) {
-        if lossless {
-            self.gap_due.store(false, Ordering::Relaxed);
-        }
+    /// The connection is gone, but what is sent meanwhile can be read later.
+    pub(crate) fn interrupted(&self, reason: &str) {
+        self.tell(Delivery::Lost(reason.to_owned()));
+    }
+
+    pub(crate) fn restored(&self) {
         self.report_gap();
         self.counters.reconnects.increment();
         self.tell(Delivery::Connected);

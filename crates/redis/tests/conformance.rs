@@ -97,6 +97,6 @@ suite! { pubsub_tls, plain(Place::Tls, "specific_response_channel=on").scaled_do
 
 suite! { streams_single, streams(Place::Single, "mode=streams"), capabilities = STREAMS, skipped = 2 }
 
-suite! { streams_cluster, streams(Place::Cluster, "mode=streams&streams=3").scaled_down_by(TENTH), capabilities = STREAMS, skipped = 2 }
+suite! { streams_cluster, streams(Place::Cluster, "mode=streams&streams=3&sharded_pubsub=on").scaled_down_by(TENTH), capabilities = STREAMS, skipped = 2 }
 
 suite! { streams_sentinel, streams(Place::Sentinel, "mode=streams&sharded_pubsub=on").scaled_down_by(TENTH), capabilities = STREAMS, skipped = 2 }

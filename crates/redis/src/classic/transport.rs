@@ -209,7 +209,7 @@ impl Listener for Ears {
     }
 
     fn restored(&self) {
-        self.0.all().iter().for_each(|seat| seat.member.restored(false));
+        self.0.all().iter().for_each(|seat| seat.member.restored());
     }
 
     /// Plain channels are everywhere.

@@ -3,6 +3,7 @@
 mod entry;
 mod history;
 mod names;
+mod pubsub;
 mod seat;
 mod tail;
 mod transport;

@@ -27,6 +27,7 @@ use super::{
     entry::{self, Entry},
     history,
     names::Names,
+    pubsub::{Ears, PubSub},
     seat::{Seat, comes_back, stored},
     tail::{Claim, Reading, Tail},
 };
@@ -34,13 +35,12 @@ use crate::{
     census,
     config::{Config, Streams},
     envelope::Door,
-    feed::{Arrival, Feed, FeedLimits, Listener, Topic},
+    feed::{FeedLimits, Topic},
     plumbing::{Plumbing, Route, count_refused},
     post::{Post, Verb},
     resp::Reply,
     seats::{Member, Seats},
-    task::Task,
-    topology::{Place, Servers, slot_of},
+    topology::{Servers, slot_of},
     writer::Clerk,
 };
 
@@ -72,14 +72,13 @@ struct StreamsTransport {
     plumbing: Plumbing,
     shared: Arc<Shared>,
     tails: Vec<Tail>,
-    feed: Feed,
-    receiving: Task,
+    pubsub: PubSub,
 }
 
 /// What the tasks share.
 #[derive(Debug)]
-struct Shared {
-    seats: Seats<Seat, Door>,
+pub(super) struct Shared {
+    pub(super) seats: Seats<Seat, Door>,
     outbox: Arc<Outbox<Post>>,
     gate: Gate,
     /// How many of the connections over which something is received are down.
@@ -99,11 +98,10 @@ impl StreamsTransport {
             Tail::new(index, name.clone(), Arc::clone(servers), Arc::clone(status), config, options)
         };
         let tails = names.streams().iter().enumerate().map(tail).collect();
-        let listener = Arc::new(Ears(Arc::clone(&shared)));
-        let limits = FeedLimits::of(config);
-        let (feed, receiving) = Feed::new(Place::Anywhere, Arc::clone(servers), Arc::clone(status), listener, limits);
-        let receiving = Task::spawn(receiving);
-        Self { names, options: options.clone(), plumbing, shared, tails, feed, receiving }
+        let ears = Ears(Arc::clone(&shared));
+        let (limits, sharded) = (FeedLimits::of(config), options.sharded_pubsub);
+        let pubsub = PubSub::new(Arc::clone(servers), Arc::clone(status), ears, limits, sharded);
+        Self { names, options: options.clone(), plumbing, shared, tails, pubsub }
     }
 
     fn topic(&self, name: Bytes) -> Topic {
@@ -182,7 +180,7 @@ impl Transport for StreamsTransport {
         let topics = self.topics(&node);
         self.shared.seats.add(&seat, topics.clone())?;
         let mut taken = Taken { transport: self, node: Some(node) };
-        self.feed.subscribe(topics.map(|(topic, _)| topic).to_vec()).await?;
+        self.pubsub.subscribe(topics.map(|(topic, _)| topic).to_vec()).await?;
         seat.member.tell(Delivery::Subscribed(PUBSUB));
         seat.member.tell(Delivery::Connected);
         taken.node = None;
@@ -223,7 +221,7 @@ impl Transport for StreamsTransport {
         self.plumbing.outbox.forget(&node.id);
         let mut topics = self.topics(node).map(|(topic, _)| topic).to_vec();
         topics.reverse();
-        self.feed.unsubscribe(topics).await
+        self.pubsub.unsubscribe(topics).await
     }
 
     fn health(&self) -> Health {
@@ -233,7 +231,7 @@ impl Transport for StreamsTransport {
     async fn close(&self) {
         self.shared.seats.all().iter().for_each(|seat| self.shared.forget(seat));
         self.shared.seats.clear();
-        self.receiving.stop().await;
+        self.pubsub.close().await;
         for tail in &self.tails {
             tail.stop().await;
         }
@@ -289,33 +287,8 @@ impl Drop for Taken<'_> {
     fn drop(&mut self) {
         let Some(node) = self.node.take() else { return };
         self.transport.shared.seats.remove(&node);
-        self.transport.feed.unsubscribe_later(self.transport.topics(&node).map(|(topic, _)| topic).to_vec());
+        self.transport.pubsub.unsubscribe_later(self.transport.topics(&node).map(|(topic, _)| topic).to_vec());
     }
-}
-
-/// Takes in what comes over pub/sub.
-#[derive(Debug)]
-struct Ears(Arc<Shared>);
-
-impl Listener for Ears {
-    fn arrived(&self, batch: &mut Vec<Arrival>) {
-        self.0.seats.route(
-            batch,
-            |arrival| &arrival.topic,
-            |arrival, seat, door, wants| seat.take(arrival, door, wants),
-        );
-    }
-
-    fn lost(&self, reason: &str) {
-        self.0.one_lost(reason);
-    }
-
-    /// What lasts is in the stream; how many requests were missed the counters of heartbeats tell.
-    fn restored(&self) {
-        self.0.one_restored();
-    }
-
-    fn moved(&self, _: &Topic) {}
 }
 
 impl Reading for Shared {
@@ -360,15 +333,15 @@ impl Reading for Shared {
 
 impl Shared {
     /// The first connection that is lost makes the difference, and the last one that comes back.
-    fn one_lost(&self, reason: &str) {
+    pub(super) fn one_lost(&self, reason: &str) {
         if self.down.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.seats.all().iter().for_each(|seat| seat.member.lost(reason));
+            self.seats.all().iter().for_each(|seat| seat.member.interrupted(reason));
         }
     }
 
-    fn one_restored(&self) {
+    pub(super) fn one_restored(&self) {
         if self.down.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.seats.all().iter().for_each(|seat| seat.member.restored(true));
+            self.seats.all().iter().for_each(|seat| seat.member.restored());
         }
     }
 

@@ -35,8 +35,11 @@ pub(super) struct Row {
     pub(super) channel: String,
     pub(super) bytes: Vec<u8>,
     /// Stream and fields, if it is no publication.
-    pub(super) entry: Option<(String, Vec<(String, Vec<u8>)>)>,
+    pub(super) entry: Option<(String, Fields)>,
 }
+
+/// Names and values, in their order.
+pub(super) type Fields = Vec<(String, Vec<u8>)>;
 
 /// Clients of server B.
 const HERE: [&str; 4] = ["b1", "b2", "cb", "e2"];

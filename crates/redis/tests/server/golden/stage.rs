@@ -37,7 +37,7 @@ impl Stage {
         for (name, rooms) in if namespace == "/" { &ROOT[..] } else { &CUSTOM } {
             let id = &capture.clients[*name];
             let details = capture.details.get(id).map(|(handshake, data)| (value(handshake), value(data)));
-            house.connect(name, id, rooms(), details);
+            house.connect(name, id, &rooms(), details);
         }
         let local = Arc::downgrade(&house) as std::sync::Weak<dyn Local>;
         let cluster = Cluster::join(backend, Namespace::new(namespace), local, ClusterConfig::default()).await.unwrap();
@@ -47,7 +47,7 @@ impl Stage {
     pub(super) fn clients_of_the_emitter_connect(&self) {
         let (name, rooms) = EMITTER;
         if !self.house.lock().was_here(name) {
-            self.house.connect(name, "e2e2e2e2e2e2e2e2e2e2", rooms(), None);
+            self.house.connect(name, "e2e2e2e2e2e2e2e2e2e2", &rooms(), None);
         }
     }
 
@@ -60,12 +60,9 @@ impl Stage {
         let come = async {
             loop {
                 let changed = self.house.changed.notified();
-                let mut state = self.house.lock();
-                if state.markers >= 2 {
-                    state.markers = 0;
+                if self.house.lock().take_markers() {
                     return;
                 }
-                drop(state);
                 changed.await;
             }
         };
@@ -114,6 +111,15 @@ impl State {
         self.names.contains(&name)
     }
 
+    /// Whether both are here; then they are not any more.
+    fn take_markers(&mut self) -> bool {
+        let are_here = self.markers >= 2;
+        if are_here {
+            self.markers = 0;
+        }
+        are_here
+    }
+
     fn note(&mut self, target: &Target, payload: &Payload, wants_ack: bool) -> Vec<&'static str> {
         let event = json!([meaning(payload), wants_ack]);
         let names: Vec<_> = self.index.matching(target).iter().map(|id| self.clients[id].name).collect();
@@ -127,12 +133,12 @@ impl House {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn connect(&self, name: &'static str, id: &str, rooms: Vec<Room>, details: Option<(Payload, Payload)>) {
+    fn connect(&self, name: &'static str, id: &str, rooms: &[Room], details: Option<(Payload, Payload)>) {
         let id = SocketId::new(id).unwrap();
         let mut state = self.lock();
         state.index.insert(id.clone());
         state.index.join(&id, &Room::new(id.as_str()));
-        for room in &rooms {
+        for room in rooms {
             state.index.join(&id, room);
         }
         state.clients.insert(id, Client { name, details });
