@@ -271,7 +271,6 @@ pub(crate) fn all() -> Vec<Mutation> {
                 "lifecycle::a_closed_node_is_opened_again",
                 "membership::a_node_that_has_left_gets_nothing_more",
                 "membership::fifty_nodes_are_one_cluster",
-                "namespaces::odd_names_are_namespaces_of_their_own",
                 "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
                 "recovery::all_clients_see_one_order",
                 "order::several_senders_keep_their_own_order",
