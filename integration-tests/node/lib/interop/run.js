@@ -12,7 +12,7 @@ import { exceptionOf } from "./exceptions.js";
 
 /** @param transport of transports.js */
 export function mixedCluster(transport) {
-  describe(`${transport.title}: one Rust node and two Node.js nodes`, { timeout: 150_000 }, () => {
+  describe(`${transport.title}: one Rust node and two Node.js nodes`, { timeout: 300_000 }, () => {
     const shared = {};
     const results = {};
     before(async () => {
@@ -27,8 +27,7 @@ export function mixedCluster(transport) {
     }
     test("the Node.js servers counted three servers all the time, and nobody complained", () => assertHealthy(shared));
     after(async () => {
-      await shared.cluster?.stop();
-      await shared.broker?.stop();
+      for (const program of [shared.cluster, shared.broker, ...(shared.recovering ?? [])]) await program?.stop();
       if (process.env.INTEROP_RESULTS && !transport.isVariant) {
         await writeFile(join(process.env.INTEROP_RESULTS, `${transport.name}.json`), JSON.stringify(results));
       }
@@ -47,13 +46,14 @@ function runCells(transport, direction, places, shared, results) {
     const others = places.near === RUST ? [b, c] : [b];
     Object.assign(t, { broker: shared.broker.result, cluster, places, a, a2, b, c, others, everybody: clients });
     t.name = (what) => cluster.name(what);
+    t.recovering = () => recovering(transport, shared);
   });
   beforeEach(() => t.everybody.forEach((client) => client.forget()));
   after(() => t.everybody?.forEach((client) => client.close()));
 
   for (const { name, run } of cells) {
     if (exceptionOf(name, transport.name, direction)) continue;
-    test(name, { timeout: 40_000 }, async () => {
+    test(name, { timeout: 60_000 }, async () => {
       results[name] = false;
       await run(t);
       results[name] = true;
@@ -61,12 +61,22 @@ function runCells(transport, direction, places, shared, results) {
   }
 }
 
-async function assertHealthy({ cluster }) {
+/** A second cluster, with recovery on, over a broker of its own. Started when it is first needed. */
+async function recovering(transport, shared) {
+  if (!shared.recovering) {
+    const broker = await startBroker(transport);
+    const cluster = await MixedCluster.start(transport, broker.result, { recovery: true });
+    shared.recovering = [cluster, broker];
+  }
+  return shared.recovering[0];
+}
+
+async function assertHealthy({ cluster, recovering }) {
   for (const place of [NODE_1, NODE_2]) {
     const { seen } = await ask(cluster, place, "seenServers");
     assert.deepEqual(seen, { "/": [3], "/other": [3] });
   }
-  assert.deepEqual(cluster.complaints(), []);
+  assert.deepEqual([...cluster.complaints(), ...(recovering?.[0].complaints() ?? [])], []);
   const { counters } = await ask(cluster, RUST, "counters");
   const mishaps = Object.entries(counters).filter(([name, count]) => count > 0 && MISHAPS.includes(name));
   assert.deepEqual(mishaps, []);

@@ -55,7 +55,7 @@ export const acknowledgementCells = [
       t.a2.answer(event, "yes");
       t.c.answer(event, "yes");
       t.b.socket.on(event, () => {});
-      const { answers, silent } = await t.a.op("emitWithAck", { select: { to: [room], timeout: 700 }, event });
+      const { answers, silent } = await t.a.op("emitWithAck", { select: { to: [room], timeout: 2000 }, event });
       assert.deepEqual(answers.map(([, answer]) => answer), ["yes", "yes"]);
       assert.ok(silent.length > 0, "the silent client is not reported");
       assert.ok(silent.every(([, why]) => why === "timeout"), JSON.stringify(silent));
