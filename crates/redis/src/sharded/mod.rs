@@ -4,6 +4,7 @@ mod fresh;
 mod names;
 mod rooms;
 mod seat;
+mod shared;
 mod support;
 mod transport;
 

@@ -5,6 +5,7 @@
 //! moves.
 
 mod ear;
+mod entry;
 mod switch;
 
 use std::{fmt, sync::Arc, time::Duration};

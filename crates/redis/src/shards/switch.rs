@@ -17,6 +17,7 @@ use trunkline_core::{Error, ErrorKind, Result};
 use super::{
     Request,
     ear::{Common, Ear, Outage},
+    entry::{Entry, State, Unsettled},
 };
 use crate::{
     feed::{Done, Feed, FeedLimits, Topic, Waiter},
@@ -52,31 +53,6 @@ struct Line {
     task: Task,
     /// Subscriptions asked for there and not given up.
     topics: usize,
-}
-
-/// Something that is subscribed to.
-struct Entry {
-    /// By how many.
-    wanted: usize,
-    place: Place,
-    /// Tells the latest attempt to subscribe from those before.
-    ticket: u64,
-    state: State,
-    was_active: bool,
-    waiting: Vec<Arc<Waiter>>,
-    /// A lost connection that keeps the subscription until it is active elsewhere.
-    former: Option<Place>,
-    /// Places that have said not to serve it, since it was active last.
-    astray_from: Vec<Place>,
-    outage: Option<Arc<Outage>>,
-}
-
-enum State {
-    Asked,
-    Active,
-    /// The place does not serve it (any more).
-    Astray,
-    Refused(Error),
 }
 
 type Job = Pin<Box<dyn Future<Output = Ended> + Send>>;
@@ -370,35 +346,4 @@ impl Switch {
 
 fn unexpected_cluster() -> Error {
     Error::new(ErrorKind::Config, "the server is one of a Redis Cluster, for which cluster=on is needed")
-}
-
-/// What is kept until a subscription is active again.
-struct Unsettled {
-    former: Option<Place>,
-    astray_from: Vec<Place>,
-    outage: Option<Arc<Outage>>,
-}
-
-impl Entry {
-    fn new(place: Place) -> Self {
-        Self {
-            wanted: 0,
-            place,
-            ticket: 0,
-            state: State::Asked,
-            was_active: false,
-            waiting: Vec::new(),
-            former: None,
-            astray_from: Vec::new(),
-            outage: None,
-        }
-    }
-
-    fn take_unsettled(&mut self) -> Unsettled {
-        Unsettled {
-            former: self.former.take(),
-            astray_from: std::mem::take(&mut self.astray_from),
-            outage: self.outage.take(),
-        }
-    }
 }

@@ -7,11 +7,10 @@ use trunkline_conformance::kit::Failure;
 use trunkline_core::{Adapter, Target};
 
 use crate::support::{
-    Wire, all_is_well, backend, cluster, expect_numbers, is_gap, is_lost, numbered, over_both, pair, send, server,
-    until,
+    Wire, all_is_well, backend, cluster, expect_numbers, is_gap, is_lost, numbered, over_all, pair, send, server, until,
 };
 
-over_both! {
+over_all! {
     a_server_may_be_killed_and_restarted,
     every_connection_may_be_killed_by_the_server,
     a_server_that_pauses_loses_nothing,
@@ -32,7 +31,7 @@ async fn a_server_may_be_killed_and_restarted(wire: Wire) -> Result<(), Failure>
     b.wait_for_event(lost_b, is_lost, "of the loss").await?;
     send(&a, 100..200).await?;
     server.restart().await.unwrap();
-    if wire == Wire::PubSub {
+    if wire != Wire::Streams {
         b.wait_for_event(gap, is_gap, "of a gap").await?;
     }
     all_is_well(wire, [&a, &b], &there, 200).await
@@ -51,14 +50,14 @@ async fn every_connection_may_be_killed_by_the_server(wire: Wire) -> Result<(), 
     let there = b.socket(["r"]).await?;
     let gap = b.events();
     let ids = connections(&server).await;
-    assert!(ids.len() >= if wire == Wire::PubSub { 4 } else { 6 }, "{ids:?}");
+    assert!(ids.len() >= if wire != Wire::Streams { 4 } else { 6 }, "{ids:?}");
     for (index, id) in ids.iter().enumerate() {
         send(&a, index * 100..index * 100 + 50).await?;
         // It may have been given up already: whoever loses one connection may look after the others.
         let _ = server.cli(&["CLIENT", "KILL", "ID", id]).await;
         send(&a, index * 100 + 50..(index + 1) * 100).await?;
     }
-    if wire == Wire::PubSub {
+    if wire != Wire::Streams {
         b.wait_for_event(gap, is_gap, "of a gap").await?;
     }
     all_is_well(wire, [&a, &b], &there, ids.len() * 100).await?;
@@ -81,7 +80,7 @@ async fn a_server_that_pauses_loses_nothing(wire: Wire) -> Result<(), Failure> {
 async fn a_server_that_pauses_for_long_is_left_and_found_again(wire: Wire) -> Result<(), Failure> {
     let server = server().await;
     let quick = "response_timeout=400ms&connect_timeout=400ms&keepalive=200ms&block=200ms";
-    let quick = if wire == Wire::PubSub { quick.trim_end_matches("&block=200ms") } else { quick };
+    let quick = if wire != Wire::Streams { quick.trim_end_matches("&block=200ms") } else { quick };
     let [a, b] = pair(wire, server.url(), quick).await?;
     let there = b.socket(["r"]).await?;
     let (lost_a, lost_b) = (a.events(), b.events());
@@ -111,7 +110,7 @@ async fn a_connection_that_is_silently_dead_is_noticed(wire: Wire) -> Result<(),
     b.wait_for_event(lost, is_lost, "of the loss").await?;
     proxy.cut();
     proxy.resume();
-    if wire == Wire::PubSub {
+    if wire != Wire::Streams {
         b.wait_for_event(gap, is_gap, "of a gap").await?;
     }
     all_is_well(wire, [&a, &b], &there, 100).await
@@ -136,11 +135,11 @@ async fn a_slow_consumer_is_cut_off_and_learns_what_it_missed(wire: Wire) -> Res
     for number in 0..COUNT {
         a.broadcast(Target::room("r"), numbered(number, 20_000)).await?;
     }
-    if wire == Wire::PubSub {
+    if wire != Wire::Streams {
         until("the slow consumer is cut off", async || subscribers().await < 2).await;
     }
     proxy.resume();
-    if wire == Wire::PubSub {
+    if wire != Wire::Streams {
         b.wait_for_event(gap, is_gap, "of a gap").await?;
         assert!(b.counters().missed > 0);
     }

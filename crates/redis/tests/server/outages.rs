@@ -7,11 +7,11 @@ use trunkline_conformance::kit::Failure;
 use trunkline_core::{Adapter, Emitter, ErrorKind, Event, GapCause, Target};
 
 use crate::support::{
-    PATIENCE, Wire, all_is_well, backend, cluster, expect_numbers, is_gap, is_lost, numbered, numbers, over_both, pair,
+    PATIENCE, Wire, all_is_well, backend, cluster, expect_numbers, is_gap, is_lost, numbered, numbers, over_all, pair,
     send, server, until,
 };
 
-over_both! {
+over_all! {
     publishes_are_held_while_the_server_is_out_of_reach,
     with_the_server_down_a_full_queue_is_an_error_at_once,
     an_emitter_outlives_a_restart,
@@ -34,7 +34,7 @@ async fn publishes_are_held_while_the_server_is_out_of_reach(wire: Wire) -> Resu
         let bytes = if number % 10 == 0 { 20_000 } else { 10 };
         a.broadcast(Target::room("r"), numbered(number, bytes)).await?;
     }
-    if wire == Wire::PubSub {
+    if wire != Wire::Streams {
         // Local sockets are served meanwhile.
         expect_numbers(&here, 100).await?;
     }
@@ -77,7 +77,7 @@ async fn an_emitter_outlives_a_restart(wire: Wire) -> Result<(), Failure> {
     server.kill().await.unwrap();
     node.wait_for_event(lost, is_lost, "of the loss").await?;
     server.restart().await.unwrap();
-    if wire == Wire::PubSub {
+    if wire != Wire::Streams {
         node.wait_for_event(gap, is_gap, "of a gap").await?;
     }
     for number in 0..100 {

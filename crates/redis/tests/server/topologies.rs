@@ -7,10 +7,10 @@ use trunkline_conformance::kit::Failure;
 use trunkline_core::{Adapter, ErrorKind};
 
 use crate::support::{
-    Wire, all_is_well, backend, expect_numbers, is_gap, is_lost, numbers, over_both, pair, send, until,
+    Wire, all_is_well, backend, expect_numbers, is_gap, is_lost, numbers, over_all, pair, send, until,
 };
 
-over_both! {
+over_all! {
     a_failover_in_good_order_is_followed,
     a_failover_after_a_crash_is_followed,
     a_node_of_a_cluster_may_be_killed_and_restarted,
@@ -29,7 +29,7 @@ async fn a_failover_in_good_order_is_followed(wire: Wire) -> Result<(), Failure>
     a.wait_for_event(lost_a, is_lost, "of the loss").await?;
     b.wait_for_event(lost_b, is_lost, "of the loss").await?;
     send(&a, 50..100).await?;
-    if wire == Wire::PubSub {
+    if wire != Wire::Streams {
         b.wait_for_event(gap, is_gap, "of a gap").await?;
     }
     all_is_well(wire, [&a, &b], &there, 100).await
@@ -54,7 +54,7 @@ async fn a_failover_after_a_crash_is_followed(wire: Wire) -> Result<(), Failure>
     a.wait_for_event(lost, is_lost, "of the loss").await?;
     send(&a, 50..100).await?;
     sentinel.new_master(port).await.unwrap();
-    if wire == Wire::PubSub {
+    if wire != Wire::Streams {
         b.wait_for_event(gap, is_gap, "of a gap").await?;
     }
     all_is_well(wire, [&a, &b], &there, 100).await
@@ -71,6 +71,7 @@ async fn a_node_of_a_cluster_may_be_killed_and_restarted(wire: Wire) -> Result<(
     let victim = match wire {
         // Both ends are there: it is the first that is asked.
         Wire::PubSub => &cluster.nodes()[0],
+        Wire::Sharded => cluster.owner(cluster.slot("socket.io#/#").await.unwrap()).await.unwrap(),
         Wire::Streams => cluster.owner(cluster.slot("socket.io").await.unwrap()).await.unwrap(),
     };
     victim.kill().await.unwrap();
