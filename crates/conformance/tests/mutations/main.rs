@@ -137,4 +137,5 @@ tables! {
     whoever_mixes_namespaces_is_noticed: table::namespaces::all;
     whoever_forgets_what_was_missed_is_noticed: table::recovery::all;
     whoever_does_not_tidy_up_is_noticed: table::lifecycle::all;
+    whoever_lends_a_broken_server_is_noticed: table::servers::all;
 }

@@ -10,6 +10,7 @@ pub(crate) mod operations;
 pub(crate) mod order;
 pub(crate) mod payloads;
 pub(crate) mod recovery;
+pub(crate) mod servers;
 
 use trunkline_conformance::kit::Marker;
 use trunkline_core::{

@@ -84,7 +84,10 @@ fn sockets() -> Vec<Mutation> {
                     rooms.truncate(1)
                 }
             }),
-            &["sockets::joining_twice_and_leaving_what_one_is_not_in_change_nothing"],
+            &[
+                "sockets::several_rooms_are_joined_and_left_at_once",
+                "sockets::joining_twice_and_leaving_what_one_is_not_in_change_nothing",
+            ],
         ),
         mutation(
             "leaves one room",
