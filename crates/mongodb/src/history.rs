@@ -59,10 +59,10 @@ impl Documents {
 
     /// Takes a session so that nobody else can.
     async fn take(&self, node: &Node, id: &SessionId) -> Result<Option<Session>> {
-        let wanted = doc! { "type": SESSION, "data.pid": id.as_str() };
+        let wanted = of_session(node, id);
         let found = if self.shared.kind.is_expiring() {
             let server = self.shared.server()?;
-            let take = async { server.collection.find_one_and_delete(wanted).sort(doc! { "_id": -1 }).await };
+            let take = async { server.collection.find_one_and_delete(wanted).sort(doc! { "createdAt": -1 }).await };
             self.in_time("take a session", take).await?.map(bytes_of)
         } else {
             // The one that was inserted last, whatever the clocks say.
@@ -72,8 +72,7 @@ impl Documents {
         let (session, arrived) = read_session(&document)?;
         let StoredSession::Session(session) = session else { return Ok(None) };
         let is_alive = u128::from(arrived.age()) <= self.shared.config.session_ttl.as_millis();
-        let is_here = arrived.namespace.as_ref().is_none_or(|namespace| *namespace == node.namespace);
-        if !is_alive || !is_here {
+        if !is_alive {
             return Ok(None);
         }
         if !self.shared.kind.is_expiring() && !self.bury(node, id, arrived.id).await? {
@@ -88,7 +87,7 @@ impl Documents {
         // The official adapter looks for the largest id.
         let ids = Ids::behind(session);
         let ours = self.insert("bury a session", wire::tombstone(node, id.as_str())?, ids).await?;
-        let wanted = doc! { "type": SESSION, "data.pid": id.as_str() };
+        let wanted = of_session(node, id);
         let server = self.shared.server()?;
         let find = async {
             let found = server.collection.find(wanted).projection(doc! { "_id": 1 }).sort(doc! { "$natural": 1 });
@@ -132,7 +131,15 @@ impl Documents {
 impl History for Documents {
     async fn persist(&self, node: &Node, session: Session) -> Result<()> {
         let document = wire::session(node, &session)?;
-        self.insert("keep a session", document, Ids::new()).await.map(|_| ())
+        let kept = self.insert("keep a session", document, Ids::new()).await?;
+        if self.shared.kind.is_expiring() {
+            // What was kept before is outdated, and would outlive this one.
+            let mut outdated = of_session(node, &session.id);
+            outdated.insert("_id", doc! { "$ne": kept });
+            let server = self.shared.server()?;
+            self.in_time("forget a session", async { server.collection.delete_many(outdated).await }).await?;
+        }
+        Ok(())
     }
 
     async fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {
@@ -150,6 +157,11 @@ impl History for Documents {
 
 fn bytes_of(document: RawDocumentBuf) -> Bytes {
     document.into_bytes().into()
+}
+
+/// The documents of a session in a namespace.
+fn of_session(node: &Node, id: &SessionId) -> Filter {
+    doc! { "type": SESSION, "data.pid": id.as_str(), "nsp": node.namespace.as_str() }
 }
 
 fn read_session(document: &Bytes) -> Result<(StoredSession, Arrived<'_>)> {

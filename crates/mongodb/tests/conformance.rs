@@ -38,7 +38,7 @@ trunkline_conformance::suite! {
 }
 
 mod over_tls {
-    //! With a password, and the server's certificate checked.
+    //! With a password, the server's certificate checked, and a TTL index.
 
     use tokio::sync::OnceCell;
     use trunkline_brokers::ClientCertificate;
@@ -55,8 +55,8 @@ mod over_tls {
     }
 
     trunkline_conformance::suite! {
-        plain,
-        Setup::new(|name| async move { backend(&name, "").await })
+        expiring,
+        Setup::new(|name| async move { backend(&name, "ttl=1h").await })
             .limited_history(|name| async move { backend(&name, "capped_bytes=256KiB&session_ttl=1s").await })
             .scaled_down_by(4),
         capabilities = CAPABILITIES,
