@@ -5,7 +5,7 @@ use std::{fs, net::TcpListener, process::Stdio, time::Duration};
 use tokio::process::{Child, Command};
 use trunkline_brokers::{Certificates, Postgres as Server};
 use trunkline_conformance::kit::Failure;
-use trunkline_core::{Adapter, Backend, Emitter, Error, ErrorKind, Result, Target};
+use trunkline_core::{Adapter, Backend, Emitter, Error, ErrorKind, Payload, Result, Target};
 use trunkline_postgres::{Config, SCHEMA, connect};
 
 use crate::support::{PATIENCE, cluster, config, expect_numbers, numbered, server, with};
@@ -110,6 +110,22 @@ async fn a_unix_socket_will_do() {
     try_connect(&format!("postgres://postgres@/postgres?host={folder}&port={}", server.port())).await.unwrap();
     let encoded = folder.replace('/', "%2F");
     try_connect(&format!("postgres://postgres@{encoded}:{}/postgres?sslmode=require", server.port())).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_a_unix_socket_messages_of_all_kinds_arrive() -> Result<(), Failure> {
+    let server = server().await;
+    let url = format!("postgres://postgres@/postgres?host={}&port={}", server.folder().display(), server.port());
+    let [a, b] = cluster(&url, "history=on").nodes().await?;
+    let socket = b.socket(["r"]).await?;
+    for number in 0..300 {
+        a.broadcast(Target::room("r"), numbered(number, if number % 10 == 0 { 20_000 } else { 50 })).await?;
+    }
+    expect_numbers(&socket, 300).await?;
+    assert_eq!(a.fetch_sockets(Target::room("r")).await?.len(), 1);
+    b.answer_server_side(Some(Payload::value(&1).unwrap()));
+    assert_eq!(a.server_side_emit_with_ack(Payload::event("ask", &()).unwrap(), None).await?.len(), 1);
+    Ok(())
 }
 
 #[tokio::test]

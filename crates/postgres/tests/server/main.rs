@@ -3,8 +3,11 @@
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+mod captured;
 mod connecting;
 mod faults;
+mod golden;
 mod history;
 mod messages;
 mod support;
+mod tap;
