@@ -1,6 +1,6 @@
 //! The queue of one node on one connection.
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc};
 
 use futures_util::{
     FutureExt as _, StreamExt as _,
@@ -94,7 +94,11 @@ impl Attachment {
 
     /// Waits for deliveries. *Cancel safe.*
     pub(crate) async fn next(&mut self) -> Arrived {
-        self.deliveries.next().await
+        tokio::select! {
+            biased;
+            arrived = self.deliveries.next() => arrived,
+            () = self.connection.ended() => Some(vec![self.connection.outcome(pending()).await]),
+        }
     }
 
     /// What is there now.
@@ -109,7 +113,7 @@ impl Attachment {
     /// Lets the broker forget this delivery and all before it.
     pub(crate) async fn acknowledge(&self, tag: u64) {
         // Fails only when the connection is gone, which ends the deliveries too.
-        let _ = self.channel.basic_ack(tag, BasicAckOptions { multiple: true }).await;
+        let _ = self.connection.outcome(self.channel.basic_ack(tag, BasicAckOptions { multiple: true })).await;
     }
 
     /// Gives the queue back.

@@ -16,7 +16,7 @@ use async_rs::Runtime;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture};
 use lapin::{
-    AsyncTcpStream, BasicProperties, Channel, Confirmation, ConnectionProperties, Event, ExchangeKind,
+    AsyncTcpStream, BasicProperties, Channel, Confirmation, ConnectionProperties, ConnectionState, Event, ExchangeKind,
     options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions},
     types::{FieldTable, ShortString},
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
@@ -224,6 +224,15 @@ impl Connection {
             drop(frame);
             sent?.await
         })
+    }
+
+    /// The outcome of an operation. Of one that was on its way when the connection ended, the client may never say any.
+    pub(crate) async fn outcome<T>(&self, operation: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
+        tokio::select! {
+            biased;
+            outcome = operation => outcome,
+            () = self.ended() => Err(lapin::ErrorKind::InvalidConnectionState(ConnectionState::Closed).into()),
+        }
     }
 
     /// Tells whether the broker has an alarm, and why.

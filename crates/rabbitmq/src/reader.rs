@@ -136,7 +136,8 @@ impl Reader {
         let buckets: Vec<_> = self.place.interest().wanted().collect();
         let connector = &self.shared.connector;
         let sender = connector.sender.to_string();
-        match Attachment::open(&connection, &connector.config, &self.place, &buckets, &sender).await {
+        let opening = Attachment::open(&connection, &connector.config, &self.place, &buckets, &sender);
+        match connection.outcome(opening).await {
             Ok(attachment) => self.attached(attachment, buckets),
             Err(error) => {
                 tracing::warn!(node = %self.place.node.id, %error, "the broker does not let a node listen");

@@ -53,8 +53,8 @@ pub(crate) enum Content {
 /// Messages of one run share a frame up to this size, so that a receiver need not wait long for the whole of it.
 const FRAME_BYTES: usize = 32 << 10;
 
-/// What is taken from the queue at once.
-const BATCH_BYTES: usize = 512 << 10;
+/// What is taken from the queue at once. With a frame for each message these are hundreds of frames, and the client looks at all that are unconfirmed whenever some are confirmed.
+const BATCH_BYTES: usize = 64 << 10;
 
 /// While so many frames are unconfirmed nothing is taken from the queue, where batches form.
 const WINDOW: usize = 16;

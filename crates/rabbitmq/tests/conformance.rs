@@ -26,6 +26,8 @@ async fn backend(cluster: String, change: impl FnOnce(&mut Config)) -> Result<Ba
     let url = RabbitMq::shared().await.expect("a RabbitMQ broker");
     let mut config = Config::from_url(&url)?;
     config.prefix = cluster;
+    // A hundred connections at once, on a machine that does other things too.
+    config.connect_timeout = Duration::from_secs(30);
     change(&mut config);
     connect(config).await
 }

@@ -135,7 +135,7 @@ impl RabbitMqOptions {
         find("rabbitmq-server", &[FOLDER], INSTALL)?;
         let server = Path::new(FOLDER).join("rabbitmq-server");
         let port = Port::reserve()?;
-        let (dist, tls_port) = (Port::reserve()?, Port::reserve()?);
+        let (dist, tls) = (Port::reserve()?, Port::reserve()?);
         let epmd = start_epmd().await?;
         let node = format!("trunkline{}@localhost", port.number());
         let folder = folder("rabbitmq", port.number())?;
@@ -146,10 +146,15 @@ impl RabbitMqOptions {
             true => Some(Certificates::generate(&folder).await?),
             false => None,
         };
-        self.write_files(&folder, tls_port.number())?;
-        let url = self.url(port.number(), tls_port.number());
-        let broker = Broker::start(process, probe(port.number(), answers), url, port).await?;
-        Ok(RabbitMq { broker, certificates, environment, node, _epmd: epmd, _ports: [dist, tls_port] })
+        self.write_files(&folder, tls.number())?;
+        let url = self.url(port.number(), tls.number());
+        let tls_port = self.tls.then_some(tls.number());
+        let ready = probe(port.number(), move |port| async move {
+            answers(port).await?;
+            listens(tls_port).await
+        });
+        let broker = Broker::start(process, ready, url, port).await?;
+        Ok(RabbitMq { broker, certificates, environment, node, _epmd: epmd, _ports: [dist, tls] })
     }
 
     fn write_files(&self, folder: &Path, tls_port: u16) -> Result<()> {
@@ -233,6 +238,12 @@ fn environment(folder: &Path, node: &str, port: u16, dist: u16, epmd: u16) -> Ve
         variables.push((name.into(), value.into()));
     }
     variables
+}
+
+/// It opens one port after the other.
+async fn listens(tls_port: Option<u16>) -> Result<()> {
+    let Some(port) = tls_port else { return Ok(()) };
+    TcpStream::connect(("127.0.0.1", port)).await.map(drop).map_err(Error::io("connect to RabbitMQ with TLS"))
 }
 
 /// The server answers the protocol header with Connection.Start.

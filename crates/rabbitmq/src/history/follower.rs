@@ -13,7 +13,7 @@ use trunkline_core::{
     intake::Intake,
 };
 
-use super::{Start, position::Position, read, sequence};
+use super::{Start, position::Position, read, records::Record, sequence};
 use crate::{
     connection::Connection,
     place::Place,
@@ -68,11 +68,15 @@ impl Follower {
     /// Reads until nobody reads the inbox any more, or something is wrong.
     async fn read_from(&mut self, connection: &Connection) -> Result<()> {
         let start = self.next.map_or(Start::Next, Start::At);
-        let opened = read(connection, &self.shared.connector.config.prefix, start).await;
+        let opened = connection.outcome(read(connection, &self.shared.connector.config.prefix, start)).await;
         let (channel, consumer) = opened.map_err(|error| broken("the stream is not available").with_source(error))?;
-        self.place.following.cancel();
+        if self.next.is_none() {
+            self.mark(connection).await?;
+        }
         let mut chunks = consumer.ready_chunks(CHUNK);
-        while let Some(chunk) = chunks.next().await {
+        loop {
+            let chunk = connection.outcome(async { Ok(chunks.next().await) }).await;
+            let Ok(Some(chunk)) = chunk else { return Err(broken("the stream or the connection is gone")) };
             let mut last = None;
             for arrival in chunk {
                 let arrival = arrival.map_err(|error| broken("reading failed").with_source(error))?;
@@ -82,11 +86,19 @@ impl Follower {
                 }
             }
             if let Some(tag) = last {
-                let acknowledged = channel.basic_ack(tag, BasicAckOptions { multiple: true }).await;
+                let acknowledged = channel.basic_ack(tag, BasicAckOptions { multiple: true });
+                let acknowledged = connection.outcome(acknowledged).await;
                 acknowledged.map_err(|error| broken("reading failed").with_source(error))?;
             }
         }
-        Err(broken("the stream was deleted"))
+    }
+
+    /// Stores something, so that something arrives, and with it a place to read on from: beginning at what comes next a second time would lose what came meanwhile.
+    async fn mark(&self, connection: &Connection) -> Result<()> {
+        let frame = Record::claim("", fastrand::u64(..)).frame(self.shared.connector.sender);
+        let stored = connection.publish(self.place.hall.keys.session.clone(), frame, false);
+        let stored = connection.outcome(stored).await;
+        stored.map(drop).map_err(|error| broken("the stream takes nothing").with_source(error))
     }
 
     /// Waits while the inbox is full: the broker keeps what comes.
@@ -94,15 +106,12 @@ impl Follower {
         let sequence = sequence(&arrival).ok_or_else(|| broken("a delivery without place"))?;
         consume_budget().await;
         self.inbox.room().await;
-        if let Some(next) = self.next {
-            if sequence < next && sequence + LOOK_BACK > next {
-                return Ok(ControlFlow::Continue(()));
-            }
-            if sequence != next {
-                self.inbox.push([Delivery::Gap(Gap { cause: GapCause::Trimmed, missed: None })]);
-            }
+        // Later, something was trimmed. Earlier, it is another stream: a broker that crashes may forget one that it has only just declared.
+        if self.next.is_some_and(|next| sequence != next) {
+            self.inbox.push([Delivery::Gap(Gap { cause: GapCause::Trimmed, missed: None })]);
         }
         self.next = Some(sequence + 1);
+        self.place.following.cancel();
         if arrival.routing_key != self.place.hall.keys.log {
             return Ok(ControlFlow::Continue(()));
         }
@@ -148,9 +157,6 @@ impl Follower {
         if self.inbox.push(deliveries) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 }
-
-/// A broker may begin a little before the place that it was asked for. Further back it is another stream.
-const LOOK_BACK: u64 = 1 << 16;
 
 fn broken(context: impl Into<String>) -> Error {
     Error::new(ErrorKind::Broker, context)

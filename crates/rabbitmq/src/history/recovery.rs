@@ -75,7 +75,8 @@ impl Recovery {
     async fn scan(&self, node: &Node, id: &str, since: Position) -> Result<Scan> {
         let connector = &self.shared.connector;
         let (connection, hall) = (self.connection()?, self.shared.hall_of(node)?);
-        let opened = read(&connection, &connector.config.prefix, Start::At(since.sequence)).await;
+        let opening = read(&connection, &connector.config.prefix, Start::At(since.sequence));
+        let opened = connection.outcome(opening).await;
         let (channel, mut consumer) = opened.map_err(|error| failed("be read").with_source(error))?;
         let claimant = fastrand::u64(..);
         self.store(&connection, &hall.keys, &Record::claim(id, claimant)).await?;
@@ -89,12 +90,13 @@ impl Recovery {
                 break;
             }
             if tag % ACKNOWLEDGE_EVERY == 0 {
-                let acknowledged = channel.basic_ack(tag, BasicAckOptions { multiple: true }).await;
+                let acknowledged = channel.basic_ack(tag, BasicAckOptions { multiple: true });
+                let acknowledged = connection.outcome(acknowledged).await;
                 acknowledged.map_err(|error| failed("be read").with_source(error))?;
             }
         }
         // If it fails, it goes with the connection.
-        let _ = channel.close(200, "bye".into()).await;
+        let _ = connection.outcome(channel.close(200, "bye".into())).await;
         Ok(scan)
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn config(url: &str, prefix: &str) -> Config {
     let mut config = Config::from_url(url).unwrap();
     config.prefix = prefix.to_owned();
     config.heartbeat = Duration::from_secs(1);
-    config.connect_timeout = Duration::from_secs(4);
+    config.connect_timeout = Duration::from_secs(10);
     config
 }
 
