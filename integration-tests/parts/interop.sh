@@ -18,7 +18,7 @@ run() {
     export TEST_NODE TEST_BROKER INTEROP_RESULTS
     mkdir -p "$INTEROP_RESULTS"
     # The transports wait more than they compute.
-    node_tests interop --test-concurrency=6
+    node_tests interop --test-concurrency=4
     status=$?
     node "$here/node/lib/interop/table.js" --results "$INTEROP_RESULTS"
     return $status

@@ -24,7 +24,7 @@ where
 }
 
 /// How long a broker may take to serve. RabbitMQ takes 7 s when two start at once, and more on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A broker process of our own: on a free loopback port, in a folder of its own, killed when dropped and when the test process ends.
 ///
