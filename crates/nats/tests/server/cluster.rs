@@ -12,9 +12,12 @@ use crate::member::{Member, config, is_connected, is_gap};
 async fn a_server_in_lame_duck_mode_is_left_before_it_closes_and_nothing_is_lost() {
     let cluster = NatsCluster::start().await.unwrap();
     let lame = &cluster.nodes()[0];
-    // The first address is tried first.
-    let (sender, mut receiver) =
-        (Member::join(config(&cluster.url())).await, Member::join(config(&cluster.url())).await);
+    let sender = Member::join(config(cluster.nodes()[1].url())).await;
+    // It learns the addresses of the others from this server.
+    let mut patient = config(lame.url());
+    // A busy machine must not look like a lost server: that would be a gap.
+    patient.ping_interval = Duration::from_secs(10);
+    let mut receiver = Member::join(patient).await;
     let mut left = None;
     // Traffic goes on before, while and after it turns from one server to the other.
     for number in 0.. {
@@ -76,6 +79,8 @@ async fn nothing_is_lost_while_the_leader_of_the_history_moves() {
     let cluster = NatsCluster::start().await.unwrap();
     let mut with_history = config(&cluster.url());
     with_history.history = Some(HistoryConfig { replicas: 3, ..HistoryConfig::default() });
+    // Three servers on a busy machine take their time to agree on a stream.
+    with_history.connect_timeout = Duration::from_secs(20);
     let (sender, mut receiver) = (Member::join(with_history.clone()).await, Member::join(with_history).await);
     let client = async_nats::connect(cluster.nodes()[1].url()).await.unwrap();
     let mut moved = 0;
