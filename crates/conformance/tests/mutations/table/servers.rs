@@ -9,6 +9,9 @@ use trunkline_core::{
 
 use crate::{Mutation, sound};
 
+/// Of the rooms to join or leave, those that are.
+type Rooms = fn(&[Room]) -> Vec<Room>;
+
 /// What a server does wrong. Whatever is not set is passed on.
 #[derive(Clone, Copy, Debug, Default)]
 struct Defect {
@@ -21,8 +24,8 @@ struct Defect {
     asks: Option<fn(&Target) -> bool>,
     counts: Option<fn(u32) -> u32>,
     describe: Option<fn(&mut SocketInfo)>,
-    joins: Option<fn(&[Room]) -> Vec<Room>>,
-    leaves: Option<fn(&[Room]) -> Vec<Room>>,
+    joins: Option<Rooms>,
+    leaves: Option<Rooms>,
     close: Option<fn(bool) -> bool>,
     disconnects: Option<fn() -> bool>,
     keeps_events: bool,
