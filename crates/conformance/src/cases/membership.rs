@@ -103,10 +103,11 @@ pub(crate) async fn a_node_that_was_killed_returns_under_a_new_id(t: TestCluster
     let a = t.build().mortal().join().await?;
     let b = t.build().mortal().own_process().join().await?;
     a.await_peers(1, t.patience()).await?;
-    let (events, killed) = (a.events(), b.id().clone());
+    let (events, arrivals, killed) = (a.events(), a.events(), b.id().clone());
     b.kill().await?;
     let returned = t.build().mortal().join().await?;
     check(*returned.id() != killed, "the new node has the id of the killed one")?;
+    a.wait_for_event(arrivals, is_up(returned.id()), "that the new node is there").await?;
     a.wait_for_event(events, is_down(&killed), "that the killed node is down").await?;
     a.wait_for_peers(1).await?;
     returned.wait_for_peers(1).await?;
