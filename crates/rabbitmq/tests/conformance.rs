@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::OnceCell;
 use trunkline_brokers::RabbitMq;
 use trunkline_conformance::Setup;
 use trunkline_core::{Backend, Capabilities, Membership, Result};
@@ -52,4 +53,27 @@ trunkline_conformance::suite! {
     }),
     capabilities = Capabilities { room_interest: false, history: true, ..CAPABILITIES },
     skipped = 1,
+}
+
+/// One broker for all cases, with TLS, a client certificate and a password.
+async fn over_tls(cluster: String) -> Result<Backend> {
+    static BROKER: OnceCell<RabbitMq> = OnceCell::const_new();
+    let options = RabbitMq::options().user("app", "s3cret").tls();
+    let broker = BROKER.get_or_init(|| async { options.start().await.expect("a RabbitMQ broker with TLS") }).await;
+    let files = broker.certificates().expect("a broker with TLS has certificates");
+    let url = format!(
+        "{}?prefix={cluster}&tls_ca={}&tls_cert={}&tls_key={}&connect_timeout=30s",
+        broker.url(),
+        files.authority().display(),
+        files.client().display(),
+        files.client_key().display()
+    );
+    connect(Config::from_url(&url)?).await
+}
+
+trunkline_conformance::suite! {
+    with_tls,
+    Setup::new(over_tls).scaled_down_by(4),
+    capabilities = CAPABILITIES,
+    skipped = 20,
 }
