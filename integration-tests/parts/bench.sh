@@ -4,7 +4,7 @@ crates="trunkline-bench"
 . "$here/lib/brokers.sh"
 
 prepare() {
-    need_rust && need_redis && need_postgres && need_nats && cargo_build -p trunkline-bench
+    need_rust && need_redis && need_mongod && need_postgres && need_rabbitmq && need_nats && cargo_build -p trunkline-bench
 }
 
 run() {

@@ -1,39 +1,31 @@
 //! A private broker.
 
-use trunkline_brokers::{Broker, Nats, Postgres, Redis};
+use std::ops::Deref;
+
+use trunkline_brokers::{Broker, MongoDb, Nats, Postgres, RabbitMq, Redis};
 
 use crate::{Failure, subject::BrokerKind};
 
 /// Stops with its owner.
-pub(crate) enum Running {
-    Redis(Redis),
-    Postgres(Postgres),
-    Nats(Nats),
-}
+pub(crate) struct Running(Box<dyn Deref<Target = Broker> + Send + Sync>);
 
 impl Running {
     pub(crate) async fn start(kind: BrokerKind) -> Result<Self, Failure> {
-        Ok(match kind {
-            BrokerKind::Redis => Self::Redis(Redis::start().await?),
-            BrokerKind::Postgres => Self::Postgres(Postgres::start().await?),
-            BrokerKind::Nats => Self::Nats(Nats::start().await?),
-        })
-    }
-
-    fn broker(&self) -> &Broker {
-        match self {
-            Self::Redis(broker) => broker,
-            Self::Postgres(broker) => broker,
-            Self::Nats(broker) => broker,
-        }
+        Ok(Self(match kind {
+            BrokerKind::Redis => Box::new(Redis::start().await?),
+            BrokerKind::Mongodb => Box::new(MongoDb::start().await?),
+            BrokerKind::Postgres => Box::new(Postgres::start().await?),
+            BrokerKind::Rabbitmq => Box::new(RabbitMq::start().await?),
+            BrokerKind::Nats => Box::new(Nats::start().await?),
+        }))
     }
 
     pub(crate) fn url(&self) -> &str {
-        self.broker().url()
+        self.0.url()
     }
 
     /// The process whose processor time, with that of its descendants, is the broker's.
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.broker().pid()
+        self.0.pid()
     }
 }

@@ -9,7 +9,9 @@ use tokio::process::Command;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BrokerKind {
     Redis,
+    Mongodb,
     Postgres,
+    Rabbitmq,
     Nats,
 }
 
@@ -80,6 +82,15 @@ impl BrokerKind {
                 ("Trunkline, classic", Server::Trunkline("mode=pubsub")),
                 ("Trunkline, sharded", Server::Trunkline("mode=sharded")),
                 ("Trunkline, streams", Server::Trunkline("mode=streams")),
+            ]),
+            Self::Mongodb => of(&[
+                ("Node.js", Server::Node("mongodb")),
+                ("socketioxide-mongodb", Server::Socketioxide("mongodb")),
+                ("Trunkline", Server::Trunkline("")),
+            ]),
+            Self::Rabbitmq => of(&[
+                ("Trunkline", Server::Trunkline("")),
+                ("Trunkline, with history", Server::Trunkline("history=on")),
             ]),
             Self::Postgres => of(&[
                 ("Node.js", Server::Node("postgres")),

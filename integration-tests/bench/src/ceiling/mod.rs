@@ -1,8 +1,10 @@
 //! What the bare broker carries from one connection to another: nothing is encoded, matched or acknowledged, and as much is written at once
 //! as its client takes.
 
+mod mongodb;
 mod nats;
 mod postgres;
+mod rabbitmq;
 mod redis;
 
 use std::{
@@ -18,6 +20,8 @@ use crate::{Failure, cluster::Load, subject::BrokerKind};
 pub(crate) fn names(kind: BrokerKind) -> &'static [&'static str] {
     match kind {
         BrokerKind::Redis => &[redis::PUBLISH, redis::XADD],
+        BrokerKind::Mongodb => &[mongodb::INSERT],
+        BrokerKind::Rabbitmq => &[rabbitmq::PUBLISH],
         BrokerKind::Postgres => &[postgres::NOTIFY],
         BrokerKind::Nats => &[nats::PUBLISH],
     }
@@ -28,6 +32,8 @@ pub(crate) async fn rate(name: &str, url: &str, load: Load) -> Result<f64, Failu
     match name {
         redis::PUBLISH => redis::publish(url, load).await,
         redis::XADD => redis::xadd(url, load).await,
+        mongodb::INSERT => mongodb::insert(url, load).await,
+        rabbitmq::PUBLISH => rabbitmq::publish(url, load).await,
         postgres::NOTIFY => postgres::notify(url, load).await,
         nats::PUBLISH => nats::publish(url, load).await,
         other => Err(format!("there is no ceiling '{other}'").into()),
