@@ -19,7 +19,11 @@ use trunkline_core::{
 };
 
 use super::{Start, position::Position, read, records::Record, sequence};
-use crate::{connection::Connection, names::Keys, shared::Shared};
+use crate::{
+    connection::Connection,
+    names::Keys,
+    shared::{Shared, latest},
+};
 
 /// The history of a prefix.
 #[derive(Debug)]
@@ -34,7 +38,7 @@ impl History for Recovery {
         let id = session.id.clone();
         let expires = now().saturating_add(self.session_ttl.as_millis().try_into().unwrap_or(u64::MAX));
         let record = Record::session(id.as_str(), expires, session::encode(session)?);
-        self.store(&*self.connection()?, &self.shared.hall_of(node)?.keys, &record).await
+        self.store(&*self.connection().await?, &self.shared.hall_of(node)?.keys, &record).await
     }
 
     async fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {
@@ -55,9 +59,12 @@ impl Recovery {
         Self { shared, session_ttl }
     }
 
-    fn connection(&self) -> Result<Arc<Connection>> {
-        let connection = self.shared.outgoing.borrow().clone();
-        connection.ok_or_else(|| Error::new(ErrorKind::Disconnected, "the history cannot be reached"))
+    /// The connection in use. After a loss the next one is waited for, as long as connecting may take.
+    async fn connection(&self) -> Result<Arc<Connection>> {
+        let mut line = self.shared.outgoing.subscribe();
+        let connection = timeout(self.shared.connector.config.connect_timeout, latest(&mut line)).await;
+        let away = || Error::new(ErrorKind::Disconnected, "the history cannot be reached");
+        connection.ok().flatten().ok_or_else(away)
     }
 
     /// Returns when the broker has stored the record.
@@ -74,7 +81,7 @@ impl Recovery {
     /// Reads what was stored from `since` on up to a claim that is stored now, so that it ends.
     async fn scan(&self, node: &Node, id: &str, since: Position) -> Result<Scan> {
         let connector = &self.shared.connector;
-        let (connection, hall) = (self.connection()?, self.shared.hall_of(node)?);
+        let (connection, hall) = (self.connection().await?, self.shared.hall_of(node)?);
         let opening = read(&connection, &connector.config.prefix, Start::At(since.sequence));
         let opened = connection.outcome(opening).await;
         let (channel, mut consumer) = opened.map_err(|error| failed("be read").with_source(error))?;
