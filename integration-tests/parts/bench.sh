@@ -9,7 +9,7 @@ prepare() {
 
 run() {
     cargo_tests -p trunkline-bench
-    measured --ours --runs 1 --messages 5000
+    measured --ours --runs 1 --workload w1 --messages 5000
 }
 
 # measured ARGUMENT...: one table per broker and workload is one test; the program fails if Trunkline breaks a promise.
