@@ -85,7 +85,7 @@ fn unescape_unit(text: &str) -> (char, usize) {
     }
 }
 
-/// The UTF-16 code unit that the `\uXXXX` at the start of `text` stands for.
+/// The UTF-16 code unit that the `\u` and four hexadecimal digits at the start of `text` stand for.
 fn code_unit(text: &str) -> Option<u32> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u32::from_str_radix(digits, 16).ok())?
