@@ -1,24 +1,19 @@
 //! Nodes come and go without leaving anything behind.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::time::timeout;
 use trunkline_core::{Adapter as _, Cluster, ErrorKind, Local, Namespace, Payload, Room, Target, transport::Health};
 
-use crate::kit::{Checked, Failure, RoomServer, Server as _, TestCluster, TestNode, Visitor, check, check_eq};
+use crate::kit::{
+    Checked, Failure, RoomServer, Server as _, TestCluster, TestNode, Visitor, check, check_eq, eventually,
+};
 
 /// Waits until the tasks of a node's process have ended, down to `left`.
 async fn tasks_ended(t: &TestCluster, node: &TestNode, left: usize) -> Checked {
-    let ended = async {
-        while node.tasks()? > left {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Checked::Ok(())
-    };
-    match timeout(t.patience(), ended).await {
-        Ok(result) => result,
-        Err(_) => Err(Failure::new(format!("{} tasks are alive, allowed are {left}", node.tasks()?))),
-    }
+    let alive = || node.tasks().map(|tasks| tasks.to_string()).unwrap_or_else(|failure| failure.to_string());
+    let what = || format!("{} tasks are alive, allowed are {left},", alive());
+    eventually(t.patience(), what, async || node.tasks().is_ok_and(|tasks| tasks <= left)).await
 }
 
 pub(crate) async fn a_node_that_works_is_in_good_health(t: TestCluster) -> Checked {
@@ -28,13 +23,9 @@ pub(crate) async fn a_node_that_works_is_in_good_health(t: TestCluster) -> Check
         node.settle().await?;
         let transport = &node.backend().transport;
         check(transport.health().connected, "the broker is said to be away")?;
-        let written = async {
-            while transport.health() != (Health { connected: true, ..Health::default() }) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        let late = |_| Failure::new(format!("everything has arrived, but the health is {:?}", transport.health()));
-        timeout(t.patience(), written).await.map_err(late)?;
+        let idle = Health { connected: true, ..Health::default() };
+        let what = || format!("everything has arrived, but the health is {:?}", transport.health());
+        eventually(t.patience(), what, async || transport.health() == idle).await?;
     }
     Ok(())
 }

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use tokio::time::timeout;
 use trunkline_core::{
     Adapter as _, Event, Message, Payload, Target,
     event::{Gap, GapCause},
@@ -13,7 +12,7 @@ use trunkline_core::{
 
 use crate::{
     faults::{self, Fault, Faulty},
-    kit::{Checked, TestCluster, TestNode, check, check_eq},
+    kit::{Checked, TestCluster, TestNode, check, check_eq, eventually},
 };
 
 /// Loses the broadcasts whose event is called `lost`.
@@ -52,12 +51,7 @@ pub(crate) async fn a_repeated_message_is_applied_once(t: TestCluster) -> Checke
     }
     a.settle().await?;
     // The last repeats may come after the marker.
-    let counted = async {
-        while b.counters().repeats == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    check(timeout(t.patience(), counted).await.is_ok(), "no repeat was counted")?;
+    eventually(t.patience(), || "no repeat is counted".into(), async || b.counters().repeats > 0).await?;
     check_eq(socket.names(), names, "events at the client")
 }
 

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod emitter;
+mod eventually;
 mod failure;
 mod marker;
 mod node;
@@ -17,6 +18,7 @@ mod watchable;
 pub use self::{
     cluster::{NodeBuilder, TestCluster},
     emitter::TestEmitter,
+    eventually::eventually,
     failure::{Checked, Failure, check, check_eq},
     marker::Marker,
     node::TestNode,

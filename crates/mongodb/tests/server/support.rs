@@ -12,6 +12,7 @@ use mongodb::{
 };
 use tokio::time::timeout;
 use trunkline_brokers::MongoDb as Server;
+use trunkline_conformance::kit::eventually;
 use trunkline_core::{
     Backend, Counters, Message, Namespace, Node, NodeId, Offset, Payload, Result, Target,
     inbox::{Delivery, Inbox},
@@ -138,12 +139,7 @@ pub(crate) fn is_gap(delivery: &Delivery) -> bool {
 
 /// Waits until something holds.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    let holds = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(PATIENCE, holds).await.unwrap_or_else(|_| panic!("{what}: not after {PATIENCE:?}"));
+    eventually(PATIENCE, || what.into(), condition).await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// A client of the driver, to do what operators and official peers do.

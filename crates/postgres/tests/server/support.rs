@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
 use trunkline_brokers::Postgres as Server;
 use trunkline_conformance::{
     Setup,
-    kit::{Failure, TestCluster, TestSocket},
+    kit::{Failure, TestCluster, TestSocket, eventually},
 };
 use trunkline_core::{Backend, Payload, Result};
 use trunkline_postgres::{Config, connect};
@@ -74,12 +73,7 @@ pub(crate) const PUBLISHES: &str = "%pg_notify%";
 
 /// Waits until something holds.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    let holds = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(PATIENCE, holds).await.unwrap_or_else(|_| panic!("{what}: not after {PATIENCE:?}"));
+    eventually(PATIENCE, || what.into(), condition).await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// An event with a number, and text of this size.

@@ -2,14 +2,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tokio::{
-    sync::{Mutex, MutexGuard, OnceCell},
-    time::timeout,
-};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use trunkline_brokers::{RabbitMq, RabbitMqOptions};
 use trunkline_conformance::{
     Setup,
-    kit::{Failure, TestCluster, TestSocket},
+    kit::{Failure, TestCluster, TestSocket, eventually},
 };
 use trunkline_core::Payload;
 use trunkline_rabbitmq::{Config, connect};
@@ -75,12 +72,7 @@ pub(crate) async fn delivered(broker: &RabbitMq, prefix: &str) -> HashMap<String
 
 /// Waits until something holds.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    let holds = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(PATIENCE, holds).await.unwrap_or_else(|_| panic!("{what}: not after {PATIENCE:?}"));
+    eventually(PATIENCE, || what.into(), condition).await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// An event with a number, and text of this size.

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
 use trunkline_brokers::Redis;
 use trunkline_conformance::{
     Setup,
-    kit::{Failure, TestCluster, TestNode, TestSocket},
+    kit::{Failure, TestCluster, TestNode, TestSocket, eventually},
 };
 use trunkline_core::{Adapter, Backend, Event, GapCause, Payload, Result, Target};
 use trunkline_redis::{Config, connect};
@@ -111,12 +110,7 @@ pub(crate) fn is_gap(event: &Event) -> bool {
 
 /// Waits until something holds.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    let holds = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(PATIENCE, holds).await.unwrap_or_else(|_| panic!("{what}: not after {PATIENCE:?}"));
+    eventually(PATIENCE, || what.into(), condition).await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// An event with a number, and text of this size.

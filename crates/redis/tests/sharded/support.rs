@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use trunkline_conformance::{
     Setup,
-    kit::{TestCluster, TestNode, TestSocket},
+    kit::{TestCluster, TestNode, TestSocket, eventually},
 };
 use trunkline_core::{
     Adapter, Backend, Counters, Event, GapCause, IdScheme, Message, Namespace, Node, NodeId, Payload, Room, Target,
@@ -102,12 +102,7 @@ pub(crate) fn is_gap(event: &Event) -> bool {
 
 /// Waits until something holds.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    let holds = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(PATIENCE, holds).await.unwrap_or_else(|_| panic!("{what}: not after {PATIENCE:?}"));
+    eventually(PATIENCE, || what.into(), condition).await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// Broadcasts a number to room `r`.
