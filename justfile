@@ -32,6 +32,10 @@ doc:
 bench *ARGS:
     sh integration-tests/bench/run.sh {{ARGS}}
 
+# Minutes in mixed clusters of Rust and Node.js nodes, for example `just soak redis-streams --minutes 10`; see `just soak --help`
+soak *ARGS:
+    sh integration-tests/node/soak/run.sh {{ARGS}}
+
 # Benchmarks of the core (criterion): codec, payload, room index, engine; `just bench-core --quick` for a smoke
 bench-core *ARGS:
     cargo bench -p trunkline-core -- {{ARGS}}

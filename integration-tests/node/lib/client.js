@@ -35,9 +35,9 @@ export class Client {
     return outcome;
   }
 
-  /** Performs an operation again and again until its outcome is right. */
-  async until(kind, details, isRight) {
-    const deadline = Date.now() + LATE;
+  /** Performs an operation again and again until its outcome is right, for so many milliseconds at most. */
+  async until(kind, details, isRight, patience = LATE) {
+    const deadline = Date.now() + patience;
     for (;;) {
       const outcome = await this.op(kind, details);
       if (isRight(outcome)) return outcome;

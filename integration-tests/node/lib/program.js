@@ -20,6 +20,10 @@ export async function start(file, options, wanted) {
   running.add(child);
   child.once("exit", () => running.delete(child));
   const ended = once(child, "exit");
+  let stopping = false;
+  child.once("exit", (code, signal) => {
+    if (!stopping) complaints.push(`ended by itself: ${signal ?? code}`);
+  });
   // It is awaited by whoever stops the program; a failure to start is thrown below.
   ended.catch(() => {});
   const result = await new Promise((resolve, reject) => {
@@ -34,8 +38,9 @@ export async function start(file, options, wanted) {
     result,
     complaints,
     /** Resolves with the exit status. */
-    async stop() {
-      child.kill("SIGTERM");
+    async stop(signal = "SIGTERM") {
+      stopping = true;
+      child.kill(signal);
       const [status] = await ended;
       return status;
     },

@@ -2,15 +2,14 @@
 // sides must have been told the same ones (lib/interop/transports.js). Packages are loaded when they are needed: all of them take a while.
 
 const PREFIX = "interop";
-/** Shorter than the default, so that a server that has missed an answer to its first one need not be waited for. */
-const HEARTBEATS = { heartbeatInterval: 500 };
 
 /**
  * @param options more options of the adapter
+ * @param heartbeats { heartbeatInterval } of those that have heartbeats
  * @returns { adapter, emitter(namespace), sent() }: `sent` resolves when what was published and subscribed so far is at the broker. Official
  * adapters for PostgreSQL and MongoDB use several connections: a later operation could overtake it.
  */
-export async function connect(transport, url, index, options) {
+export async function connect(transport, url, index, options, heartbeats) {
   const outgoing = new Set();
   const counted = (publish) => (...args) => {
     const publishing = publish(...args);
@@ -19,7 +18,7 @@ export async function connect(transport, url, index, options) {
     reported.then(() => outgoing.delete(publishing));
     return publishing;
   };
-  const connection = await connections[transport]({ url, index, options, counted });
+  const connection = await connections[transport]({ url, index, options, heartbeats, counted });
   return {
     ...connection,
     async sent() {
@@ -64,7 +63,7 @@ const connections = {
     return { adapter: createAdapter(client, { ...names, ...options }) };
   },
 
-  async postgres({ url, counted }) {
+  async postgres({ url, heartbeats, counted }) {
     const { createAdapter } = await import("@socket.io/postgres-adapter");
     const { Emitter } = await import("@socket.io/postgres-emitter");
     const { default: pg } = await import("pg");
@@ -73,12 +72,12 @@ const connections = {
     pool.query = counted(pool.query.bind(pool));
     const names = { channelPrefix: PREFIX, tableName: `${PREFIX}_attachments` };
     return {
-      adapter: createAdapter(pool, { ...names, ...HEARTBEATS, errorHandler: (error) => console.error("postgres:", error) }),
+      adapter: createAdapter(pool, { ...names, ...heartbeats, errorHandler: (error) => console.error("postgres:", error) }),
       emitter: (namespace) => new Emitter(pool, namespace, names),
     };
   },
 
-  async mongodb({ url, counted }) {
+  async mongodb({ url, options, heartbeats, counted }) {
     const { createAdapter } = await import("@socket.io/mongo-adapter");
     const { Emitter } = await import("@socket.io/mongo-emitter");
     const { MongoClient } = await import("mongodb");
@@ -86,29 +85,29 @@ const connections = {
     const events = client.db(PREFIX).collection("events");
     events.insertOne = counted(events.insertOne.bind(events));
     return {
-      adapter: createAdapter(events, HEARTBEATS),
+      adapter: createAdapter(events, { ...heartbeats, ...options }),
       emitter: (namespace) => new Emitter(events, namespace),
     };
   },
 
-  async nats({ url }) {
+  async nats({ url, heartbeats }) {
     const { connect } = await import("@nats-io/transport-node");
     const { createAdapter, createEmitter } = await import("./nats-adapter.js");
     const connection = await connect({ servers: url });
     return {
-      adapter: createAdapter(connection, { prefix: PREFIX, ...HEARTBEATS }),
+      adapter: createAdapter(connection, { prefix: PREFIX, ...heartbeats }),
       emitter: (namespace) => createEmitter(connection, namespace, { prefix: PREFIX }),
     };
   },
 
-  async rabbitmq({ url }) {
+  async rabbitmq({ url, heartbeats }) {
     const { connect } = await import("amqplib");
     const { createAdapter, createEmitter } = await import("./amqp-adapter.js");
     const connection = await connect(url);
     connection.on("error", (error) => console.error("rabbitmq:", error));
     const channel = await connection.createChannel();
     return {
-      adapter: createAdapter(channel, { prefix: PREFIX, ...HEARTBEATS }),
+      adapter: createAdapter(channel, { prefix: PREFIX, ...heartbeats }),
       emitter: (namespace) => createEmitter(channel, namespace, { prefix: PREFIX }),
     };
   },

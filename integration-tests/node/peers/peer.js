@@ -1,8 +1,10 @@
 // A node of Node.js: a Socket.IO server with the official adapter of a transport, which does what its clients ask for with the event `op`,
 // as the Rust test nodes do (../../nodes). Prints {"nodes":["http://127.0.0.1:…"]} and runs until standard input is closed.
 //
-//   node peers/peer.js --transport redis-pubsub --url redis://… --index 1 [--options JSON] [--recovery] [--emitter]
+//   node peers/peer.js --transport redis-pubsub --url redis://… --index 1 [--options JSON]
+//     [--heartbeat-interval MILLISECONDS] [--recovery] [--emitter]
 
+import { hush } from "./whispers.js";
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
 import { Server } from "socket.io";
@@ -18,6 +20,8 @@ const { values: options } = parseArgs({
     options: { type: "string", default: "{}" },
     /** The number by which it greets its clients. */
     index: { type: "string" },
+    /** Of the adapters that have heartbeats. */
+    "heartbeat-interval": { type: "string", default: "5000" },
     /** Connection state recovery. */
     recovery: { type: "boolean", default: false },
     /** Serve clients alone, and emit what they ask for into the cluster with the official emitter, which is none of its nodes. */
@@ -25,7 +29,8 @@ const { values: options } = parseArgs({
   },
 });
 const index = Number(options.index);
-const connection = await connect(options.transport, options.url, index, JSON.parse(options.options));
+const heartbeats = { heartbeatInterval: Number(options["heartbeat-interval"]) };
+const connection = await connect(options.transport, options.url, index, JSON.parse(options.options), heartbeats);
 
 const web = createServer();
 const io = new Server(web, {
@@ -55,6 +60,7 @@ await new Promise((resolve) => {
   process.once("SIGTERM", resolve);
   process.stdin.once("end", resolve).resume();
 });
+hush();
 await io.close();
 await connection.sent();
 process.exit(0);

@@ -10,12 +10,13 @@ export function listenToServers(namespace, index) {
   });
   namespace.on("never", () => {});
   const seen = new Set();
+  let watching;
   return {
     namespace: namespace.name,
     seen,
     watch() {
       seen.clear();
-      setInterval(async () => seen.add(await namespace.adapter.serverCount()), 100).unref();
+      watching ??= setInterval(async () => seen.add(await namespace.adapter.serverCount()), 100).unref();
     },
   };
 }

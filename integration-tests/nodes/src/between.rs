@@ -7,7 +7,8 @@ use trunkline_socketioxide::{Cluster, Handle};
 
 use crate::{
     adapter::Socket,
-    operation::{Kind, Operation, Outcome, names, text},
+    numbers,
+    operation::{Found, Kind, Operation, Outcome, names, text},
     selection::Selection,
     values::Arguments,
 };
@@ -39,6 +40,9 @@ pub(crate) async fn perform(
 ) -> Result<bool, String> {
     let Operation { kind, select, event, args, id, close, data, session, since, .. } = operation;
     let handle = cluster.of(socket.ns()).map_err(text)?;
+    if numbers::perform(&handle, operation, outcome).await? {
+        return Ok(true);
+    }
     let arguments = Arguments(args.clone());
     match kind {
         Kind::ServerSideEmit => handle.server_side_emit(event, &arguments).await.map_err(text)?,
@@ -132,7 +136,12 @@ fn described(socket: SocketInfo) -> Result<Described, String> {
     })
 }
 
-fn optional(payload: Option<Payload>) -> Result<Option<Value>, String> {
+pub(crate) fn found(handle: &Handle, socket: &SocketInfo) -> Found {
+    let namespace = handle.node().namespace.as_str().to_owned();
+    Found { id: socket.id.as_str().to_owned(), server: String::new(), namespace }
+}
+
+pub(crate) fn optional(payload: Option<Payload>) -> Result<Option<Value>, String> {
     payload.map(|payload| payload.deserialize().map_err(text)).transpose()
 }
 

@@ -11,7 +11,7 @@ use crate::{
 pub(crate) async fn perform(emitter: &Emitter, operation: &Operation) -> Result<bool, String> {
     let Operation { kind, select, event, args, rooms, close, .. } = operation;
     let target = select.target();
-    let rooms = rooms.iter().map(|room| room.as_str().into()).collect();
+    let rooms = rooms.clone();
     let event = || Payload::event(event, &Arguments(args.clone())).map_err(text);
     match kind {
         Kind::Emit => emitter.emit(target, event()?).await,

@@ -8,6 +8,7 @@ mod adapter;
 mod between;
 mod emitting;
 mod node;
+mod numbers;
 mod operation;
 mod selection;
 mod server_side;

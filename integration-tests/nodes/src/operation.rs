@@ -8,6 +8,7 @@ use socketioxide::{
     socket::{RemoteSocket, Sid},
 };
 
+use trunkline::Room;
 use trunkline_socketioxide::{AwaitedRooms, remote_id};
 
 use crate::{
@@ -32,7 +33,7 @@ pub(crate) struct Operation {
     pub(crate) args: Vec<Value>,
     /// What to join or leave.
     #[serde(default)]
-    pub(crate) rooms: Vec<String>,
+    pub(crate) rooms: Vec<Room>,
     /// The socket that a remote operation acts on, looked up among the selected ones on all nodes; or the session to restore.
     #[serde(default)]
     pub(crate) id: String,
@@ -91,10 +92,10 @@ pub(crate) enum Kind {
 pub(crate) struct Outcome {
     error: Option<String>,
     /// Who answered what.
-    answers: Vec<(Sid, Value)>,
+    answers: Vec<(String, Value)>,
     /// Who did not answer, and why: "timeout" or the error.
     silent: Vec<(Sid, String)>,
-    sockets: Vec<Found>,
+    pub(crate) sockets: Vec<Found>,
     pub(crate) rooms: Vec<String>,
     /// What the other servers answered; nil for one without an answer to give.
     pub(crate) servers: Vec<Value>,
@@ -113,15 +114,19 @@ pub(crate) struct Outcome {
 
 /// A socket of the cluster.
 #[derive(Debug, Serialize)]
-struct Found {
-    id: String,
-    server: String,
-    namespace: String,
+pub(crate) struct Found {
+    pub(crate) id: String,
+    pub(crate) server: String,
+    pub(crate) namespace: String,
 }
 
 impl Outcome {
     pub(crate) fn failed(error: String) -> Self {
         Self { error: Some(error), ..Self::default() }
+    }
+
+    pub(crate) fn answered(&mut self, id: String, answer: Option<Value>) {
+        self.answers.push((id, answer.unwrap_or(Value::Nil)));
     }
 }
 
@@ -142,6 +147,8 @@ pub(crate) async fn perform(
     }
     let Operation { kind, select, event, args, rooms, id, .. } = operation;
     let arguments = Arguments(args);
+    // Its rooms are text.
+    let rooms: Vec<String> = rooms.iter().map(|room| room.to_text().to_string()).collect();
     let selected = select.operators(socket, io)?;
     match kind {
         // Awaited: what any node sends to the rooms afterwards arrives.
@@ -219,7 +226,7 @@ async fn collect(answers: impl Stream<Item = (Sid, Result<Arguments, AckError>)>
     let mut answers = std::pin::pin!(answers);
     while let Some((id, answer)) = answers.next().await {
         match answer {
-            Ok(Arguments(values)) => outcome.answers.push((id, values.into_iter().next().unwrap_or(Value::Nil))),
+            Ok(Arguments(values)) => outcome.answered(id.to_string(), values.into_iter().next()),
             Err(AckError::Timeout) => outcome.silent.push((id, "timeout".to_owned())),
             Err(error) => outcome.silent.push((id, error.to_string())),
         }

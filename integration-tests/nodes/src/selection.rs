@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use trunkline::Target;
+use trunkline::{Room, Target};
 
 use crate::adapter::{Io, Operators, Socket};
 
@@ -14,10 +14,10 @@ use crate::adapter::{Io, Operators, Socket};
 pub(crate) struct Selection {
     /// Start at the client's own socket, which the operation then leaves out, instead of at the server.
     pub(crate) from_socket: bool,
-    pub(crate) to: Vec<String>,
+    pub(crate) to: Vec<Room>,
     /// Like `to`, but with the own socket.
-    pub(crate) within: Vec<String>,
-    pub(crate) except: Vec<String>,
+    pub(crate) within: Vec<Room>,
+    pub(crate) except: Vec<Room>,
     pub(crate) local: bool,
     pub(crate) volatile: bool,
     /// Milliseconds to wait for acknowledgements; 0 leaves it to the server.
@@ -33,13 +33,13 @@ impl Selection {
             (true, false) => socket.within(Vec::<String>::new()),
         };
         if !self.within.is_empty() {
-            operators = operators.within(self.within);
+            operators = operators.within(texts(&self.within));
         }
         if !self.to.is_empty() {
-            operators = operators.to(self.to);
+            operators = operators.to(texts(&self.to));
         }
         if !self.except.is_empty() {
-            operators = operators.except(self.except);
+            operators = operators.except(texts(&self.except));
         }
         if self.local {
             operators = operators.local();
@@ -55,8 +55,8 @@ impl Selection {
 
     /// The same for calls that socketioxide does not have. `from_socket` plays no part there.
     pub(crate) fn target(&self) -> Target {
-        let mut target = Target::rooms(self.to.iter().chain(&self.within).map(String::as_str));
-        target.except = self.except.iter().map(|room| room.as_str().into()).collect();
+        let mut target = Target::rooms(self.to.iter().chain(&self.within).cloned());
+        target.except = self.except.clone();
         target.flags.local = self.local;
         target.flags.volatile = self.volatile.then_some(true);
         target.flags.timeout = self.timeout();
@@ -66,4 +66,8 @@ impl Selection {
     pub(crate) fn timeout(&self) -> Option<Duration> {
         (self.timeout > 0).then(|| Duration::from_millis(self.timeout))
     }
+}
+
+fn texts(rooms: &[Room]) -> Vec<String> {
+    rooms.iter().map(|room| room.to_text().to_string()).collect()
 }

@@ -4,6 +4,7 @@ import { acknowledgementCells } from "./cells/acknowledgements.js";
 import { broadcastCells } from "./cells/broadcasts.js";
 import { emitterCells } from "./cells/emitters.js";
 import { namespaceCells } from "./cells/namespaces.js";
+import { numberCells } from "./cells/numbers.js";
 import { payloadCells } from "./cells/payloads.js";
 import { serverCells } from "./cells/servers.js";
 import { sessionCells } from "./cells/sessions.js";
@@ -15,6 +16,7 @@ export const cells = [
   ...payloadCells,
   ...acknowledgementCells,
   ...socketCells,
+  ...numberCells,
   ...serverCells,
   ...namespaceCells,
   ...sessionCells,

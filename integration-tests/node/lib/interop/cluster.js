@@ -14,7 +14,7 @@ export const NODE_2 = 2;
 export const RUST_EMITTER = 3;
 export const NODE_EMITTER = 4;
 
-const NODES = [RUST, NODE_1, NODE_2];
+export const NODES = [RUST, NODE_1, NODE_2];
 
 /** Starts a broker of its own. */
 export async function startBroker({ broker }) {
@@ -22,33 +22,47 @@ export async function startBroker({ broker }) {
 }
 
 export class MixedCluster {
-  #programs;
+  #transport;
+  #broker;
+  #options;
+  #programs = [];
+  #gone = [];
   #clients = new Set();
   #names = 0;
 
-  constructor(programs) {
-    this.#programs = programs;
+  constructor(transport, broker, options) {
+    this.#transport = transport;
+    this.#broker = broker;
+    this.#options = options;
   }
 
   /**
    * @param transport of transports.js
    * @param options.recovery whether the nodes keep what clients of theirs may miss
    * @param options.emitters which of the emitters to start
+   * @param options.heartbeatInterval milliseconds; short, so that a server that has missed an answer to its first one need not be waited for
    */
-  static async start(transport, broker, { recovery = false, emitters = [] } = {}) {
-    const rust = (...options) => start(process.env.TEST_NODE, ["--until-stdin-closes", "--nodes", "1", ...options], JSON.parse);
-    const node = (place, ...options) =>
-      start(process.execPath, [PEER, ...adapter, "--url", broker, "--index", String(place), ...options], JSON.parse);
-    const adapter = ["--transport", transport.name, "--options", JSON.stringify(transport.node)];
-    const url = trunklineUrl(transport, broker);
-    // The first one makes the tables: the official adapters expect them.
-    const first = await rust("--broker", url, "--heartbeat-interval", "500", ...(recovery ? ["--append-offsets"] : []));
-    const others = [NODE_1, NODE_2].map((place) => node(place, ...(recovery ? ["--recovery"] : [])));
-    others.push(emitters.includes(RUST_EMITTER) ? rust("--emits-to", url, "--first", String(RUST_EMITTER)) : undefined);
-    others.push(emitters.includes(NODE_EMITTER) ? node(NODE_EMITTER, "--emitter") : undefined);
-    const cluster = new MixedCluster([first, ...(await Promise.all(others))]);
-    await cluster.#ready();
+  static async start(transport, broker, { recovery = false, emitters = [], heartbeatInterval = 500 } = {}) {
+    const cluster = new MixedCluster(transport, broker, { recovery, heartbeatInterval });
+    // It makes the tables: the official adapters expect them.
+    await cluster.startProgram(RUST);
+    await Promise.all([NODE_1, NODE_2, ...emitters].map((place) => cluster.startProgram(place)));
+    await cluster.counts(NODES);
     return cluster;
+  }
+
+  /** Starts the program of a place: for the first time, or again. */
+  async startProgram(place) {
+    const [file, options] = this.#commandOf(place);
+    this.#programs[place] = await start(file, options, JSON.parse);
+  }
+
+  /** Stops the program of a place; resolves with its exit status. */
+  async stopProgram(place, signal) {
+    const program = this.#programs[place];
+    this.#gone.push(program);
+    delete this.#programs[place];
+    return program.stop(signal);
   }
 
   /** Connects a client to a node and waits until that node listens to it. */
@@ -69,23 +83,46 @@ export class MixedCluster {
 
   /** Everything that the servers have complained about. */
   complaints() {
-    return this.#programs.flatMap((program) => program?.complaints ?? []);
+    return [...this.#gone, ...this.#programs].flatMap((program) => program?.complaints ?? []);
+  }
+
+  /** Closes all clients but these. */
+  closeClients(kept = []) {
+    for (const client of this.#clients) {
+      if (kept.includes(client)) continue;
+      client.close();
+      this.#clients.delete(client);
+    }
   }
 
   async stop() {
-    for (const client of this.#clients) client.close();
+    this.closeClients();
     await Promise.all(this.#programs.map((program) => program?.stop()));
   }
 
-  /** Waits until every node counts three in both namespaces. */
-  async #ready() {
+  /** Waits until each of these nodes counts all of them in both namespaces. */
+  async counts(places, patience) {
     for (const namespace of ["/", "/other"]) {
-      for (const place of NODES) {
+      for (const place of places) {
         const client = await this.connect(place, { namespace });
-        await client.until("serverCount", {}, ({ count }) => count === NODES.length);
+        await client.until("serverCount", {}, ({ count }) => count === places.length, patience);
         client.close();
+        this.#clients.delete(client);
       }
     }
+  }
+
+  #commandOf(place) {
+    const { recovery, heartbeatInterval } = this.#options;
+    const url = trunklineUrl(this.#transport, this.#broker);
+    const rust = (...options) => [process.env.TEST_NODE, ["--until-stdin-closes", "--nodes", "1", ...options]];
+    const adapter = ["--transport", this.#transport.name, "--options", JSON.stringify(this.#transport.node)];
+    const node = (...options) => [process.execPath, [PEER, ...adapter, "--url", this.#broker, "--index", String(place), ...options]];
+    const heartbeats = ["--heartbeat-interval", String(heartbeatInterval)];
+    if (place === RUST) return rust("--broker", url, ...heartbeats, ...(recovery ? ["--append-offsets"] : []));
+    if (place === RUST_EMITTER) return rust("--emits-to", url, "--first", String(RUST_EMITTER));
+    if (place === NODE_EMITTER) return node("--emitter");
+    return node(...heartbeats, ...(recovery ? ["--recovery"] : []));
   }
 }
 

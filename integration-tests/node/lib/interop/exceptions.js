@@ -10,6 +10,7 @@ const EMITTER_CELLS = [
   "emitter: socketsJoin, socketsLeave",
   "emitter: disconnectSockets",
   "emitter: serverSideEmit",
+  "emitter: a room that is a number",
   "emitter: a custom namespace",
 ];
 

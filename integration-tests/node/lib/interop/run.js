@@ -10,8 +10,11 @@ import { MixedCluster, NODE_1, NODE_2, NODE_EMITTER, RUST, RUST_EMITTER, startBr
 import { directions } from "./directions.js";
 import { exceptionOf } from "./exceptions.js";
 
-/** @param transport of transports.js */
-export function mixedCluster(transport) {
+/**
+ * @param transport of transports.js
+ * @param chosen the cells that a variant may change
+ */
+export function mixedCluster(transport, chosen = cells) {
   describe(`${transport.title}: one Rust node and two Node.js nodes`, { timeout: 300_000 }, () => {
     const shared = {};
     const results = {};
@@ -23,7 +26,7 @@ export function mixedCluster(transport) {
     });
     for (const [direction, places] of Object.entries(directions)) {
       results[direction] = {};
-      describe(direction, () => runCells(transport, direction, places, shared, results[direction]));
+      describe(direction, () => runCells(transport, chosen, { direction, places, shared, results: results[direction] }));
     }
     test("the Node.js servers counted three servers all the time, and nobody complained", () => assertHealthy(shared));
     after(async () => {
@@ -35,23 +38,16 @@ export function mixedCluster(transport) {
   });
 }
 
-function runCells(transport, direction, places, shared, results) {
-  // What cells work with; a and a2 are clients of the calling node, b of the other kind, c of the third.
+function runCells(transport, chosen, { direction, places, shared, results }) {
   const t = { transport, direction };
   before(async () => {
-    const { cluster } = shared;
-    const clients = await Promise.all([places.near, places.near, places.far, places.third].map((place) => cluster.connect(place)));
-    const [a, a2, b, c] = clients;
-    // Clients on nodes of the other kind than the caller.
-    const others = places.near === RUST ? [b, c] : [b];
-    Object.assign(t, { broker: shared.broker.result, cluster, places, a, a2, b, c, others, everybody: clients });
-    t.name = (what) => cluster.name(what);
+    Object.assign(t, await stage(shared.cluster, places));
     t.recovering = () => recovering(transport, shared);
   });
   beforeEach(() => t.everybody.forEach((client) => client.forget()));
   after(() => t.everybody?.forEach((client) => client.close()));
 
-  for (const { name, run } of cells) {
+  for (const { name, run } of chosen) {
     if (exceptionOf(name, transport.name, direction)) continue;
     test(name, { timeout: 60_000 }, async () => {
       results[name] = false;
@@ -59,6 +55,15 @@ function runCells(transport, direction, places, shared, results) {
       results[name] = true;
     });
   }
+}
+
+/** What cells work with; a and a2 are clients of the calling node, b of the other kind, c of the third. */
+export async function stage(cluster, places) {
+  const clients = await Promise.all([places.near, places.near, places.far, places.third].map((place) => cluster.connect(place)));
+  const [a, a2, b, c] = clients;
+  // Clients on nodes of the other kind than the caller.
+  const others = places.near === RUST ? [b, c] : [b];
+  return { cluster, places, a, a2, b, c, others, everybody: clients, name: (what) => cluster.name(what) };
 }
 
 /** A second cluster, with recovery on, over a broker of its own. Started when it is first needed. */
@@ -77,9 +82,12 @@ async function assertHealthy({ cluster, recovering }) {
     assert.deepEqual(seen, { "/": [3], "/other": [3] });
   }
   assert.deepEqual([...cluster.complaints(), ...(recovering?.[0].complaints() ?? [])], []);
-  const { counters } = await ask(cluster, RUST, "counters");
-  const mishaps = Object.entries(counters).filter(([name, count]) => count > 0 && MISHAPS.includes(name));
-  assert.deepEqual(mishaps, []);
+  assert.deepEqual(mishaps((await ask(cluster, RUST, "counters")).counters), []);
+}
+
+/** The counters of a Rust node that tell of something that went wrong. */
+export function mishaps(counters, names = MISHAPS) {
+  return Object.entries(counters).filter(([name, count]) => count > 0 && names.includes(name));
 }
 
 /** An operation of a client that is there only for that. */
@@ -91,7 +99,7 @@ async function ask(cluster, place, kind) {
 }
 
 /** Counters of a Rust node that stay 0 while nothing goes wrong. */
-const MISHAPS = [
+export const MISHAPS = [
   "malformed",
   "unknown_type",
   "inbox_overflow",

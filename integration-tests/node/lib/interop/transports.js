@@ -38,7 +38,7 @@ export const transports = {
 /**
  * A transport by its name, or a variant of it.
  * @param variant.title what is different
- * @param variant.options more options for the Rust nodes
+ * @param variant.options more options for the Rust nodes; undefined takes one away
  * @param variant.node more options for the adapters of the Node.js nodes
  */
 export function transport(name, { title, options, node = {} } = {}) {
@@ -57,6 +57,6 @@ export function transport(name, { title, options, node = {} } = {}) {
 export function trunklineUrl({ database, options }, broker) {
   const url = new URL(broker);
   if (database) url.pathname = database;
-  for (const [name, value] of Object.entries(options)) url.searchParams.set(name, value);
+  for (const [name, value] of Object.entries(options)) if (value !== undefined) url.searchParams.set(name, value);
   return url.href;
 }

@@ -34,6 +34,19 @@ export const broadcastCells = [
     },
   },
   {
+    name: "emit to rooms of every kind of name",
+    async run(t) {
+      const names = ["*", "a#b", "a.b > c", "grüße 😀", "x".repeat(200)].map((name) => t.name(name));
+      // 20 characters are as many as a socket id has.
+      for (const room of ["", ...names, t.name("twenty").padEnd(20, ".")]) {
+        for (const client of [t.b, t.c]) await client.op("join", { rooms: [room] });
+        await t.a.emit({ to: [room] }, `to ${room}`);
+        await assertReached(t.a, `to ${room}`, [t.b, t.c], t.everybody);
+        for (const client of [t.b, t.c]) await client.op("leave", { rooms: [room] });
+      }
+    },
+  },
+  {
     name: "emit except rooms",
     async run(t) {
       const [room, except] = [await joined(t, [t.a2, t.b, t.c]), await joined(t, [t.b])];

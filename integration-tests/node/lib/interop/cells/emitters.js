@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { comparable } from "../../cases/payloads.js";
 import { settled } from "../../client.js";
+import { number } from "./numbers.js";
 import { inRooms, joined } from "./rooms.js";
 
 /**
@@ -59,6 +60,20 @@ export const emitterCells = [
       const word = t.name("word");
       await emitter.op("serverSideEmit", { event: "notice", args: [word, [1, null]] });
       for (const target of targets) assert.deepEqual(await target.next("notice"), [word, [1, null]]);
+    },
+  },
+  {
+    name: "emitter: a room that is a number",
+    async run(t) {
+      const { emitter, targets } = await withEmitter(t);
+      const [room, inner] = [number(t), number(t)];
+      for (const target of targets) await target.op("join", { rooms: [room] });
+      await assertHeard(t, targets, true, (event) => emitter.emit({ to: [room] }, event, 1));
+      await assertHeard(t, targets, false, (event) => emitter.emit({ except: [room] }, event, 1));
+      await emitter.op("socketsJoin", { select: { to: [room] }, rooms: [inner] });
+      for (const target of targets) await inRooms(target, [String(inner)], [String(inner)]);
+      await emitter.op("socketsLeave", { select: { to: [inner] }, rooms: [inner] });
+      for (const target of targets) await inRooms(target, [String(inner)], []);
     },
   },
   {
