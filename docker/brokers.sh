@@ -28,9 +28,9 @@ up() {
     done
 }
 
-# Older versions of compose cannot wait.
+# Older versions of compose cannot wait. Five minutes are for a machine that has other things to do.
 await() {
-    for _ in $(seq 240); do
+    for _ in $(seq 600); do
         health=$(docker inspect --format '{{.State.Status}} {{.State.Health.Status}}' "$1")
         case $health in
         "running healthy") return 0 ;;

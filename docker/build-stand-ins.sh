@@ -1,11 +1,12 @@
 #!/bin/sh
 # Builds images from Debian packages under the names that compose.yml uses, for machines where those cannot be pulled.
 #
-#   docker/build-stand-ins.sh                 all that Debian has packages for: redis postgres rabbitmq nats
+#   docker/build-stand-ins.sh                 all of them
 #   docker/build-stand-ins.sh redis           only this
 #
 # Needs a running Docker daemon, debootstrap and root. The versions are Debian's, not those of the names: these images are for exercising the
-# compose file and the tests, not for anything else. MongoDB is in no Debian archive: for it there is no stand-in.
+# compose file and the tests, not for anything else. MongoDB is in no Debian archive: its server is the one that the tests use, its shell
+# comes from npm.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -44,11 +45,27 @@ build() {
     tag=$(tag_of "$1")
     [ -n "$tag" ] || fail "compose.yml has no image for '$1'"
     echo "build-stand-ins: $tag"
-    docker build --network host -q -t "$tag" -f "$here/stand-ins/$1.Dockerfile" "$here/stand-ins"
+    context=$here/stand-ins
+    [ "$1" != mongodb ] || mongodb_files
+    docker build --network host -q -t "$tag" -f "$here/stand-ins/$1.Dockerfile" "$context"
+    [ "$1" != mongodb ] || rm -rf "$context"
+}
+
+# Puts what the image of MongoDB is made of into a folder of its own.
+mongodb_files() {
+    mongod=${TRUNKLINE_MONGOD:-${XDG_CACHE_HOME:-$HOME/.cache}/trunkline/mongod}
+    [ -x "$mongod" ] || fail "there is no mongod: set TRUNKLINE_MONGOD to its path, or let 'just test --only mongodb' fetch one"
+    # mongosh needs Node.js 20.19 or newer, which Debian 12 has not.
+    { command -v npm && command -v node; } >/dev/null || fail "there is no Node.js with npm, from which mongosh comes; install it"
+    context=$(mktemp -d)
+    trap 'rm -rf "$context"' EXIT
+    cp "$mongod" "$context/mongod"
+    cp "$(command -v node)" "$context/node"
+    npm install --silent --no-fund --no-audit --prefix "$context/mongosh" mongosh@2.3.0 || fail "mongosh could not be installed with npm"
 }
 
 docker version >/dev/null 2>&1 || fail "no Docker daemon answers"
 base_image
-for broker in ${*:-redis postgres rabbitmq nats}; do
+for broker in ${*:-redis postgres mongodb rabbitmq nats}; do
     build "$broker"
 done
