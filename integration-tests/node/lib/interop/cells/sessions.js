@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { comparable } from "../../cases/payloads.js";
 import { NODE_1, NODE_2, RUST } from "../cluster.js";
 import { RUST_TO_NODE } from "../directions.js";
 
@@ -15,12 +16,13 @@ export const sessionCells = [
 async function restored(cluster, direction, transport) {
   const watcher = await cluster.connect(NODE_2);
   if (direction !== RUST_TO_NODE) return restoredByRust(cluster, watcher);
-  // Official servers look in MongoDB for larger ids, which those of two processes within a second need not be.
-  return restoredByNode(cluster, watcher, transport.name === "mongodb" ? [] : [watcher]);
+  // Official servers look in MongoDB for larger ids, which those of two processes within a second need not be, and replay bytes as text.
+  const isMongo = transport.name === "mongodb";
+  return restoredByNode(cluster, watcher, { otherSenders: isMongo ? [] : [watcher], keepsBytes: !isMongo });
 }
 
 /** A Rust server keeps a session, and its client comes to a Node.js server. */
-async function restoredByNode(cluster, watcher, otherSenders) {
+async function restoredByNode(cluster, watcher, { otherSenders, keepsBytes }) {
   const rust = await cluster.connect(RUST);
   await rust.emit({}, "seen", 1);
   const offset = (await rust.next("seen")).at(-1);
@@ -34,7 +36,7 @@ async function restoredByNode(cluster, watcher, otherSenders) {
   const { described } = await returned.op("describeSockets", { select: { to: ["room"], local: true } });
   assert.deepEqual(described.map(({ data }) => data), [DATA]);
   const missed = returned.received.filter(({ event }) => event.startsWith("missed"));
-  assertMissed(missed.map(({ event, args }) => [event, ...args]), senders);
+  assertMissed(missed.map(({ event, args }) => [event, ...args]), senders, keepsBytes);
 }
 
 /** A Node.js server keeps the session of a client whose connection was lost, and a Rust server takes it. */
@@ -52,7 +54,7 @@ async function restoredByRust(cluster, watcher) {
   for (const sender of [watcher, rust]) await emitMissed(sender, watcher);
   const { session, missed } = await rust.op("restoreSession", { id: pid, since: offset });
   assert.deepEqual(session, { pid, sid: id, rooms: [id, "room"].sort(), data: DATA });
-  assertMissed(missed.filter(([event]) => event.startsWith("missed")), [watcher, rust]);
+  assertMissed(missed.filter(([event]) => event.startsWith("missed")), [watcher, rust], true);
   const { session: again } = await rust.op("restoreSession", { id: pid, since: offset });
   assert.equal(again, null);
 }
@@ -60,7 +62,7 @@ async function restoredByRust(cluster, watcher) {
 /** Emits what a client in `room` misses, and what it does not miss. On return it has arrived elsewhere. */
 async function emitMissed(sender, watcher) {
   await sender.emit({}, "missed by all", sender.node);
-  await sender.emit({ to: ["room", "another room"] }, "missed in the room", sender.node, { deep: ["é"] });
+  await sender.emit({ to: ["room", "another room"] }, "missed in the room", sender.node, { deep: ["é"], bytes: Buffer.from("xy") });
   await sender.emit({ to: ["another room"] }, "missed elsewhere");
   await sender.emit({ except: ["room"] }, "missed by others");
   await sender.emit({}, "missed last", sender.node);
@@ -68,11 +70,13 @@ async function emitMissed(sender, watcher) {
 }
 
 /** The messages of all senders, those of each in order, whatever is appended to them. */
-function assertMissed(missed, senders) {
+function assertMissed(missed, senders, keepsBytes) {
   assert.equal(missed.length, 3 * senders.length, JSON.stringify(missed));
   for (const { node } of senders) {
     const ofOne = missed.filter(([, sender]) => sender === node).map(([event, ...args]) => [event, ...args.slice(1, 2)]);
     assert.deepEqual(ofOne.map(([event]) => event), ["missed by all", "missed in the room", "missed last"]);
-    assert.deepEqual(ofOne[1][1], { deep: ["é"] });
+    const { deep, bytes } = ofOne[1][1];
+    assert.deepEqual(deep, ["é"]);
+    if (keepsBytes) assert.deepEqual(comparable(bytes), { bytes: "7879" });
   }
 }
