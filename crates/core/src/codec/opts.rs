@@ -72,7 +72,8 @@ fn milliseconds(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// Reads `{rooms, except, flags}`. Each may be missing; as with the official adapters, no rooms means every socket.
+/// Reads `{rooms, except, flags}`. Each may be missing; as with the official adapters, no rooms means every socket. Rooms that are none, as
+/// of `io.to(undefined)`, have no sockets: others beside them count, and alone they address nobody.
 ///
 /// # Errors
 /// `Malformed`, naming the field.
@@ -81,18 +82,49 @@ pub fn read<'a>(reader: &mut impl Reader<'a>) -> Result<Target> {
     let mut map = reader.begin_map().map_err(|fault| fault.at("opts"))?;
     while let Some(key) = reader.next_key(&mut map).map_err(|fault| fault.at("opts"))? {
         let (name, read) = match &*key {
-            "rooms" => ("opts.rooms", reader.optional(read_rooms).and_then(|read| set(&mut rooms, read))),
+            "rooms" => ("opts.rooms", reader.optional(Addressed::read).and_then(|read| set(&mut rooms, read))),
             "except" => ("opts.except", reader.optional(read_rooms).and_then(|read| set(&mut except, read))),
             "flags" => ("opts.flags", reader.optional(read_flags).and_then(|read| set(&mut flags, read))),
             _ => ("opts.*", reader.skip()),
         };
         read.map_err(|fault| fault.at(name))?;
     }
-    Ok(Target {
-        rooms: rooms.flatten().unwrap_or_default(),
+    let mut target = Target {
+        rooms: Vec::new(),
         except: except.flatten().unwrap_or_default(),
         flags: flags.flatten().unwrap_or_default(),
-    })
+    };
+    rooms.flatten().unwrap_or_default().address(&mut target);
+    Ok(target)
+}
+
+/// What stands in `rooms`.
+#[derive(Default)]
+struct Addressed {
+    rooms: Vec<Room>,
+    /// Something else as well.
+    others: bool,
+}
+
+impl Addressed {
+    fn read<'a>(reader: &mut impl Reader<'a>) -> Scan<Self> {
+        let mut addressed = Self::default();
+        each_room(reader, |room| match room {
+            Some(room) => addressed.rooms.push(room),
+            None => addressed.others = true,
+        })?;
+        Ok(addressed)
+    }
+
+    fn address(self, target: &mut Target) {
+        let addresses_nobody = self.others && self.rooms.is_empty();
+        target.rooms = self.rooms;
+        if addresses_nobody {
+            // No rooms would be everybody; to a room but not to its sockets is nobody, whatever the room.
+            target.rooms.push(Room::new(""));
+            target.except.push(Room::new(""));
+        }
+    }
 }
 
 /// Reads as [`read`] does, but keeps only the room of a target that names exactly one, and allocates nothing.
@@ -113,25 +145,35 @@ pub(super) fn read_single_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<
 /// The room of an array of one.
 fn only_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
     let (mut only, mut several) = (None, false);
-    each_room(reader, |room| several |= only.replace(room).is_some())?;
+    each_room(reader, |room| several |= room.is_none_or(|room| only.replace(room).is_some()))?;
     Ok(only.filter(|_| !several))
 }
 
-/// Reads an array of rooms, or a single room.
+/// Reads an array of rooms, or a single room. What is none is left out.
 pub fn read_rooms<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<Room>> {
     let mut rooms = Vec::new();
-    each_room(reader, |room| rooms.push(room))?;
+    each_room(reader, |room| rooms.extend(room))?;
     Ok(rooms)
 }
 
-fn each_room<'a>(reader: &mut impl Reader<'a>, mut visit: impl FnMut(Room)) -> Scan<()> {
+fn each_room<'a>(reader: &mut impl Reader<'a>, mut visit: impl FnMut(Option<Room>)) -> Scan<()> {
     if reader.shape()? != Shape::Array {
-        return read_room(reader).map(visit);
+        return read_any_room(reader).map(visit);
     }
-    reader.items(|reader| read_room(reader).map(&mut visit))
+    reader.items(|reader| read_any_room(reader).map(&mut visit))
 }
 
-/// Reads a room: text of at most [`MAX_ROOM_BYTES`], or a finite number. Anything else is refused: leaving it out could widen the target.
+/// Reads a room, or what Node.js lets programs use as one although it is none: `undefined`, `null`, `NaN`, a boolean, an object. Sockets of
+/// ours are in no such room. A name that is too long is refused: left out of `except`, it would widen the target.
+fn read_any_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
+    match reader.shape()? {
+        Shape::Text => read_room(reader).map(Some),
+        Shape::Number => Ok(Room::number(reader.number()?.as_f64())),
+        _ => reader.skip().map(|()| None),
+    }
+}
+
+/// Reads a room: text of at most [`MAX_ROOM_BYTES`], or a finite number.
 pub fn read_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Room> {
     if reader.shape()? == Shape::Number {
         return Room::number(reader.number()?.as_f64()).ok_or(Fault::Range);

@@ -46,6 +46,19 @@ fn missing_parts_of_opts_mean_nothing_special() {
 }
 
 #[test]
+fn what_is_no_room_has_no_sockets() {
+    for none in ["null", "true", "{}", r#"["a"]"#, r#"{"a":["b"]}"#] {
+        assert_eq!(target(&format!(r#"{{"rooms":[{none},"a",{none}]}}"#)), Target::room("a"));
+        assert_eq!(target(&format!(r#"{{"except":[{none},"a"]}}"#)), Target::all().except("a"));
+        assert_eq!(target(&format!(r#"{{"except":[{none}]}}"#)), Target::all());
+        let nobody = target(&format!(r#"{{"rooms":[{none}],"except":["b"]}}"#));
+        for rooms in [&[][..], &["".into()], &["a".into(), "".into()]] {
+            assert!(!nobody.matches(rooms), "{none}: {rooms:?}");
+        }
+    }
+}
+
+#[test]
 fn number_rooms_stay_numbers() {
     let rooms = target(r#"{"rooms":[42,42.0,"42",1.5,-7]}"#).rooms;
     let expected = [Room::from(42), Room::from(42), Room::from("42"), Room::number(1.5).unwrap(), Room::from(-7)];

@@ -24,6 +24,12 @@ export const exceptions = [
     why: "only the classic Redis adapter of Node.js has `allRooms()`",
   },
   {
+    cells: ["rooms that are none, such as undefined"],
+    transports: ["redis-pubsub", ...CLUSTER_ADAPTERS],
+    direction: RUST_TO_NODE,
+    why: "rooms of socketioxide are text",
+  },
+  {
     cells: ["order of one sender", "order of one sender, small and large messages"],
     transports: ["postgres", "mongodb"],
     direction: NODE_TO_RUST,

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -11,7 +11,12 @@ use serde_json::{Value, json};
 use trunkline_core::Payload;
 
 pub(super) struct Capture {
+    /// What sent something.
     pub(super) operations: Vec<Operation>,
+    /// Commands without a payload, by which server A looked for a session.
+    pub(super) commands: Vec<String>,
+    /// Whether the servers kept what clients may miss, and told them where each event lies.
+    pub(super) recovery: bool,
     /// Where answers to server A went.
     pub(super) answer_channels: BTreeSet<String>,
     pub(super) sharded: bool,
@@ -26,16 +31,22 @@ pub(super) struct Operation {
     pub(super) name: String,
     pub(super) requests: Vec<Row>,
     pub(super) answers: Vec<Row>,
-    /// The events of each client of server B; `None` if the capture left them out.
-    pub(super) received: Option<BTreeMap<String, Vec<Value>>>,
+    /// The events of each client of server B.
+    pub(super) received: BTreeMap<String, Vec<Value>>,
     pub(super) server_side_events: Option<Vec<Value>>,
 }
 
 pub(super) struct Row {
     pub(super) channel: String,
     pub(super) bytes: Vec<u8>,
-    /// Stream and fields, if it is no publication.
-    pub(super) entry: Option<(String, Fields)>,
+    /// If it is no publication.
+    pub(super) entry: Option<Entry>,
+}
+
+pub(super) struct Entry {
+    pub(super) stream: String,
+    pub(super) id: String,
+    pub(super) fields: Fields,
 }
 
 /// Names and values, in their order.
@@ -44,11 +55,17 @@ pub(super) type Fields = Vec<(String, Vec<u8>)>;
 /// Clients of server B.
 const HERE: [&str; 4] = ["b1", "b2", "cb", "e2"];
 
+pub(super) fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/data/wire")
+}
+
 pub(super) fn read(adapter: &str) -> Capture {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../core/tests/data/wire/{adapter}.jsonl"));
+    let path = folder().join(format!("{adapter}.jsonl"));
     let file = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut capture = Capture {
         operations: Vec::new(),
+        commands: Vec::new(),
+        recovery: false,
         answer_channels: BTreeSet::new(),
         sharded: false,
         clients: BTreeMap::new(),
@@ -57,22 +74,25 @@ pub(super) fn read(adapter: &str) -> Capture {
     for row in file.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
         capture.add(&row);
     }
-    capture.operations.retain(|operation| !operation.requests.is_empty());
+    capture.operations.retain(|operation| !operation.requests.is_empty() || !operation.answers.is_empty());
     capture
 }
 
 impl Capture {
     fn add(&mut self, row: &Value) {
         let name = row["operation"].as_str().unwrap();
-        if name.starts_with("(clients connect)") {
+        if name.starts_with("(clients connect)") && row["result"].is_object() {
             self.clients = serde_json::from_value(row["result"].clone()).unwrap();
         }
-        self.sharded |= row["command"] == "SPUBLISH";
+        self.recovery |= row["options"]["connectionStateRecovery"].is_object();
+        self.sharded |= row["command"].as_str().is_some_and(is_sharded);
         if self.operations.last().is_none_or(|last| last.name != name) {
-            self.operations.push(Operation::begin(name, row));
+            self.operations.push(Operation::begin(name, row, self.recovery));
         }
         let operation = self.operations.last_mut().unwrap();
-        match row["direction"].as_str().unwrap() {
+        let direction = row["direction"].as_str().unwrap();
+        assert_eq!(row["raw_base64"].is_string(), ["request", "response"].contains(&direction), "{name}: a payload");
+        match direction {
             "request" => operation.requests.push(Row::of(row)),
             "response" => {
                 let answer = Row::of(row);
@@ -80,9 +100,22 @@ impl Capture {
                 self.details.extend(sockets(&row["decoded"]));
                 operation.answers.push(answer);
             }
-            _ => {}
+            "command" => self.commands.push(row["command"].as_str().unwrap().to_owned()),
+            // Servers subscribe each in their own way; and operations that have sent nothing.
+            "subscription" | "none" => {}
+            other => panic!("{name}: a {other}"),
         }
     }
+
+    /// How many messages there are, of all operations.
+    pub(super) fn messages(&self) -> usize {
+        self.operations.iter().map(|operation| operation.requests.len() + operation.answers.len()).sum()
+    }
+}
+
+/// Of commands to publish and to subscribe.
+fn is_sharded(command: &str) -> bool {
+    ["SPUBLISH", "SSUBSCRIBE"].iter().any(|verb| command.to_uppercase().starts_with(verb))
 }
 
 fn sockets(answer: &Value) -> Vec<(String, (Value, Value))> {
@@ -94,22 +127,40 @@ fn sockets(answer: &Value) -> Vec<(String, (Value, Value))> {
 }
 
 impl Operation {
-    fn begin(name: &str, row: &Value) -> Self {
-        let received = row["received"].as_object().filter(|received| !received.contains_key("$omitted"));
-        let here = |(client, events): (&String, &Value)| {
-            let events = events.as_array()?.iter().map(event).collect();
-            HERE.contains(&client.as_str()).then(|| (client.clone(), events))
-        };
+    fn begin(name: &str, row: &Value, recovery: bool) -> Self {
         Self {
             name: name.to_owned(),
             requests: Vec::new(),
             answers: Vec::new(),
-            received: received.map(|received| received.iter().filter_map(here).collect()),
+            received: received(row, recovery),
             server_side_events: row["server_side_events"]
                 .as_array()
                 .map(|events| events.iter().filter(|event| event["on"] == "B").map(side_event).collect()),
         }
     }
+}
+
+fn received(row: &Value, recovery: bool) -> BTreeMap<String, Vec<Value>> {
+    let received = &row["received"];
+    let here = |client: &&String| HERE.contains(&client.as_str());
+    if let Some(clients) = received.get("clients") {
+        // Too large to be written down once more: each got what was sent.
+        let clients: Vec<String> = serde_json::from_value(clients.clone()).unwrap();
+        let sent = json!([sent(row, recovery), false]);
+        return clients.iter().filter(here).map(|client| (client.clone(), vec![sent.clone()])).collect();
+    }
+    let events = |events: &Value| events.as_array().unwrap().iter().map(event).collect();
+    let all = received.as_object().into_iter().flatten();
+    all.filter(|(client, _)| here(client)).map(|(client, list)| (client.clone(), events(list))).collect()
+}
+
+/// The arguments of a broadcast, and where it lies if clients are told.
+fn sent(row: &Value, recovery: bool) -> Value {
+    let message = &row["decoded"];
+    // Of `createAdapter`: `[uid, packet, opts]`.
+    let packet = if message.is_array() { &message[1] } else { &message["data"]["packet"] };
+    let place = recovery.then(|| row["entry_id"].clone());
+    packet["data"].as_array().unwrap().iter().map(simple).chain(place).collect()
 }
 
 /// What a client got: the arguments, and whether it was asked to acknowledge; or that it was disconnected.
@@ -144,15 +195,15 @@ fn simple(value: &Value) -> Value {
 impl Row {
     fn of(row: &Value) -> Self {
         let decode = |text: &Value| BASE64_STANDARD.decode(text.as_str().unwrap()).unwrap();
-        let fields = |stream: &str| {
+        let entry = |stream: &str| {
             let names = row["field_order"].as_array().unwrap().iter().map(|name| name.as_str().unwrap());
             let fields = names.map(|name| (name.to_owned(), decode(&row["fields_base64"][name]))).collect();
-            (stream.to_owned(), fields)
+            Entry { stream: stream.to_owned(), id: row["entry_id"].as_str().unwrap().to_owned(), fields }
         };
         Self {
             channel: row["channel"].as_str().unwrap_or_default().to_owned(),
             bytes: decode(&row["raw_base64"]),
-            entry: row["stream"].as_str().map(fields),
+            entry: row["stream"].as_str().map(entry),
         }
     }
 }

@@ -2,59 +2,109 @@
 //! the clients of the Node.js server in its place got, and its answers say the same.
 
 mod capture;
+mod recovery;
 mod stage;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fs};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use trunkline_brokers::Redis;
 use trunkline_core::{Emitter, Payload, Target};
+use trunkline_redis::{Config, connect};
 
 use self::{
     capture::{Capture, Operation, Row},
     stage::Stage,
 };
-use crate::{
-    support::{Wire, backend},
-    tap::Tap,
-};
+use crate::{support::with, tap::Tap};
+
+/// Captured messages, and the settings of a node that takes the place of the captured server B.
+struct File {
+    adapter: &'static str,
+    parameters: &'static str,
+    /// How many there are: each is sent, or expected as an answer.
+    messages: usize,
+}
+
+const FILES: [File; 8] = [
+    File { adapter: "redis-classic", parameters: "mode=pubsub", messages: 116 },
+    File { adapter: "redis-sharded-static", parameters: "mode=sharded&subscription=static", messages: 103 },
+    File { adapter: "redis-sharded-dynamic", parameters: "mode=sharded&subscription=dynamic", messages: 103 },
+    File {
+        adapter: "redis-sharded-dynamic-private",
+        parameters: "mode=sharded&subscription=dynamic-private",
+        messages: 103,
+    },
+    File { adapter: "redis-streams", parameters: "mode=streams", messages: 103 },
+    File { adapter: "redis-streams-csr", parameters: "mode=streams", messages: 107 },
+    File { adapter: "redis-streams-plaintext", parameters: "mode=streams&plaintext=on", messages: 49 },
+    File { adapter: "redis-streams-sharded", parameters: "mode=streams&sharded_pubsub=on", messages: 49 },
+];
+
+#[test]
+fn every_captured_file_is_replayed() {
+    let folder = fs::read_dir(capture::folder()).unwrap();
+    let names = folder.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let mut found: Vec<_> = names.filter(|name| name.starts_with("redis-")).collect();
+    found.sort_unstable();
+    let mut replayed: Vec<_> = FILES.iter().map(|file| format!("{}.jsonl", file.adapter)).collect();
+    replayed.sort_unstable();
+    assert_eq!(found, replayed);
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_classic_adapter_and_emitter_send_has_its_effect() {
-    replay("redis-classic", Wire::PubSub, "").await;
+    replay("redis-classic").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_sharded_adapter_sends_has_its_effect_in_every_mode() {
+    tokio::join!(
+        replay("redis-sharded-static"),
+        replay("redis-sharded-dynamic"),
+        replay("redis-sharded-dynamic-private"),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_streams_adapter_sends_has_its_effect() {
-    replay("redis-streams", Wire::Streams, "").await;
+    replay("redis-streams").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_streams_adapter_sends_while_it_keeps_what_clients_miss_has_its_effect() {
+    replay("redis-streams-csr").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_streams_adapter_sends_as_plain_text_has_its_effect() {
-    replay("redis-streams-plaintext", Wire::Streams, "plaintext=on").await;
+    replay("redis-streams-plaintext").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_streams_adapter_sends_over_sharded_pubsub_has_its_effect() {
-    replay("redis-streams-sharded", Wire::Streams, "sharded_pubsub=on").await;
+    replay("redis-streams-sharded").await;
 }
 
-async fn replay(adapter: &str, wire: Wire, parameters: &str) {
+async fn replay(adapter: &str) {
+    let file = FILES.iter().find(|file| file.adapter == adapter).unwrap();
     let capture = capture::read(adapter);
+    assert_eq!(capture.messages(), file.messages, "{adapter}");
     let server = Redis::start().await.unwrap();
-    let node = backend(wire, server.url(), parameters).await.unwrap();
-    let emitter = Emitter::new(&backend(wire, server.url(), parameters).await.unwrap());
+    let url = with(server.url(), file.parameters);
+    let connect = async || connect(Config::from_url(&url).unwrap()).await.unwrap();
+    let node = connect().await;
+    let emitter = Emitter::new(&connect().await);
     let root = Stage::join(&capture, "/", node.clone()).await;
     let custom = Stage::join(&capture, "/custom", node).await;
-    let mut theatre =
-        Theatre { wire, wall: Wall::start(server.url(), &capture).await, emitter, stages: [root, custom] };
-    let mut answers = 0;
+    let wall = Wall::start(server.url(), &capture).await;
+    let mut theatre = Theatre { adapter: adapter.to_owned(), wall, emitter, stages: [root, custom] };
     for operation in &capture.operations {
-        answers += theatre.play(operation).await;
+        theatre.play(operation).await;
     }
-    assert_eq!(answers, theatre.wall.count(), "an answer came that nobody asked for");
-    assert!(answers > 0 && capture.operations.len() > 20);
+    let answers: usize = capture.operations.iter().map(|operation| operation.answers.len()).sum();
+    assert_eq!((theatre.wall.sent, theatre.wall.count()), (file.messages - answers, answers), "{adapter}");
     let [root, custom] = &theatre.stages;
     for counters in [root.counters(), custom.counters()] {
         assert_eq!((counters.malformed, counters.unknown_type, counters.gaps), (0, 0, 0), "{counters:?}");
@@ -62,7 +112,7 @@ async fn replay(adapter: &str, wire: Wire, parameters: &str) {
 }
 
 struct Theatre {
-    wire: Wire,
+    adapter: String,
     wall: Wall,
     emitter: Emitter,
     /// The namespaces `/` and `/custom`.
@@ -70,8 +120,8 @@ struct Theatre {
 }
 
 impl Theatre {
-    /// Sends what belongs to an operation, and checks what came of it. Returns how many answers that were.
-    async fn play(&mut self, operation: &Operation) -> usize {
+    /// Sends what belongs to an operation, and checks what came of it.
+    async fn play(&mut self, operation: &Operation) {
         if operation.name.starts_with("[redis-emitter]") {
             self.stages[0].clients_of_the_emitter_connect();
         }
@@ -87,12 +137,11 @@ impl Theatre {
         for (client, event) in self.stages.iter().flat_map(Stage::take_events) {
             got.entry(client).or_default().push(event);
         }
-        if let Some(received) = &operation.received {
-            let expected = received.iter().map(|(client, events)| (client.as_str(), events.clone())).collect();
-            assert_eq!(got, expected, "{}", operation.name);
-        }
+        let here = |event: &Value| self.wall.as_it_lies_here(event);
+        let expected = operation.received.iter().map(|(client, events)| (&**client, events.iter().map(here).collect()));
+        assert_eq!(got, expected.collect(), "{} over {}", operation.name, self.adapter);
         self.check_server_side_events(operation);
-        self.check_answers(operation).await
+        self.check_answers(operation).await;
     }
 
     /// What is sent after everything else has arrived, over each way that messages take.
@@ -105,6 +154,7 @@ impl Theatre {
         }
         for stage in &self.stages {
             stage.markers().await;
+            stage.rooms_are_entered().await;
         }
     }
 
@@ -116,7 +166,7 @@ impl Theatre {
     }
 
     /// In any order: acknowledgements of several clients have none.
-    async fn check_answers(&mut self, operation: &Operation) -> usize {
+    async fn check_answers(&mut self, operation: &Operation) {
         let mut expected: Vec<_> = operation.answers.iter().map(|row| meaning(&row.channel, &row.bytes)).collect();
         let mut got = Vec::new();
         while got.len() < expected.len() {
@@ -125,8 +175,7 @@ impl Theatre {
         let text = |answer: &Value| answer.to_string();
         expected.sort_by_key(text);
         got.sort_by_key(text);
-        assert_eq!(got, expected, "{} over {:?}", operation.name, self.wire);
-        expected.len()
+        assert_eq!(got, expected, "{} over {}", operation.name, self.adapter);
     }
 }
 
@@ -134,7 +183,10 @@ impl Theatre {
 struct Wall {
     tap: Tap,
     sharded: bool,
+    sent: usize,
     seen: usize,
+    /// Where the captured entries of streams lie here.
+    places: HashMap<String, String>,
 }
 
 impl Wall {
@@ -142,24 +194,36 @@ impl Wall {
         let channels: Vec<_> = capture.answer_channels.iter().cloned().collect();
         assert!(!channels.is_empty());
         let verb = if capture.sharded { "SSUBSCRIBE" } else { "SUBSCRIBE" };
-        Self { tap: Tap::new(url, verb, &channels).await, sharded: capture.sharded, seen: 0 }
+        let tap = Tap::new(url, verb, &channels).await;
+        Self { tap, sharded: capture.sharded, sent: 0, seen: 0, places: HashMap::new() }
     }
 
     async fn send(&mut self, row: &Row) {
-        let mut command = redis::Cmd::new();
-        match &row.entry {
-            Some((stream, fields)) => {
-                command.arg("XADD").arg(stream).arg("*");
-                for (name, value) in fields {
-                    command.arg(name).arg(value);
-                }
-            }
-            None => {
-                let verb = if self.sharded { "SPUBLISH" } else { "PUBLISH" };
-                command.arg(verb).arg(&row.channel).arg(&row.bytes);
-            }
+        self.sent += 1;
+        let Some(entry) = &row.entry else {
+            let verb = if self.sharded { "SPUBLISH" } else { "PUBLISH" };
+            let mut command = redis::cmd(verb);
+            return command.arg(&row.channel).arg(&row.bytes).exec_async(&mut self.tap.commands).await.unwrap();
+        };
+        let mut command = redis::cmd("XADD");
+        command.arg(&entry.stream).arg("*");
+        for (name, value) in &entry.fields {
+            command.arg(name).arg(value);
         }
-        command.exec_async(&mut self.tap.commands).await.unwrap();
+        let place = command.query_async(&mut self.tap.commands).await.unwrap();
+        self.places.insert(entry.id.clone(), place);
+    }
+
+    /// An event whose last argument may say where it lay when it was captured.
+    fn as_it_lies_here(&self, event: &Value) -> Value {
+        let mut event = event.clone();
+        let last = event.get_mut(0).and_then(Value::as_array_mut).and_then(|arguments| arguments.last_mut());
+        if let Some(last) = last
+            && let Some(place) = last.as_str().and_then(|captured| self.places.get(captured))
+        {
+            *last = json!(place);
+        }
+        event
     }
 
     async fn next(&mut self, operation: &str) -> Value {

@@ -33,7 +33,8 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn join(capture: &Capture, namespace: &str, backend: Backend) -> Self {
-        let house = Arc::new(House { namespace: namespace.to_owned(), ..House::default() });
+        let house = House { namespace: namespace.to_owned(), appends_offsets: capture.recovery, ..House::default() };
+        let house = Arc::new(house);
         for (name, rooms) in if namespace == "/" { &ROOT[..] } else { &CUSTOM } {
             let id = &capture.clients[*name];
             let details = capture.details.get(id).map(|(handshake, data)| (value(handshake), value(data)));
@@ -41,7 +42,9 @@ impl Stage {
         }
         let local = Arc::downgrade(&house) as std::sync::Weak<dyn Local>;
         let cluster = Cluster::join(backend, Namespace::new(namespace), local, ClusterConfig::default()).await.unwrap();
-        Self { cluster, house }
+        let stage = Self { cluster, house };
+        stage.rooms_are_entered().await;
+        stage
     }
 
     pub(super) fn clients_of_the_emitter_connect(&self) {
@@ -49,6 +52,10 @@ impl Stage {
         if !self.house.lock().was_here(name) {
             self.house.connect(name, "e2e2e2e2e2e2e2e2e2e2", &rooms(), None);
         }
+    }
+
+    pub(super) fn adapter(&self) -> &Cluster {
+        &self.cluster
     }
 
     pub(super) fn counters(&self) -> Snapshot {
@@ -69,6 +76,11 @@ impl Stage {
         timeout(PATIENCE, come).await.expect("the markers come");
     }
 
+    /// Makes sure that what is sent to the rooms of the clients comes here.
+    pub(super) async fn rooms_are_entered(&self) {
+        self.cluster.rooms_entered(&self.house.rooms()).await.unwrap();
+    }
+
     pub(super) fn take_events(&self) -> Vec<(&'static str, Value)> {
         std::mem::take(&mut self.house.lock().events)
     }
@@ -86,6 +98,8 @@ fn value(value: &Value) -> Payload {
 #[derive(Debug, Default)]
 struct House {
     namespace: String,
+    /// Clients learn where what they got lies.
+    appends_offsets: bool,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -120,8 +134,8 @@ impl State {
         are_here
     }
 
-    fn note(&mut self, target: &Target, payload: &Payload, wants_ack: bool) -> Vec<&'static str> {
-        let event = json!([meaning(payload), wants_ack]);
+    fn note(&mut self, target: &Target, arguments: &Value, wants_ack: bool) -> Vec<&'static str> {
+        let event = json!([arguments, wants_ack]);
         let names: Vec<_> = self.index.matching(target).iter().map(|id| self.clients[id].name).collect();
         self.events.extend(names.iter().map(|name| (*name, event.clone())));
         names
@@ -180,16 +194,20 @@ impl Local for House {
         LocalAbilities { close_connections: true, number_rooms: true }
     }
 
-    fn deliver(&self, target: &Target, payload: &Payload, _: Option<&Offset>) -> Delivered {
+    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> Delivered {
         if self.is_marker(payload) {
             return Delivered::default();
         }
-        let sent = self.lock().note(target, payload, false).len() as u64;
+        let mut arguments = meaning(payload);
+        if let Some(offset) = offset.filter(|_| self.appends_offsets) {
+            arguments.as_array_mut().unwrap().push(json!(offset.as_str()));
+        }
+        let sent = self.lock().note(target, &arguments, false).len() as u64;
         Delivered { sent, ..Delivered::default() }
     }
 
     fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: Replies) -> u32 {
-        let names = self.lock().note(target, payload, true);
+        let names = self.lock().note(target, &meaning(payload), true);
         let event = payload.event_name().unwrap();
         names.iter().filter_map(|name| acknowledgement(name, &event)).for_each(|value| acks.ack(value));
         u32::try_from(names.len()).unwrap()

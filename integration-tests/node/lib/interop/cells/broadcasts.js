@@ -75,6 +75,23 @@ export const broadcastCells = [
     },
   },
   {
+    name: "rooms that are none, such as undefined",
+    async run(t) {
+      const room = await joined(t, [t.a2, t.b, t.c]);
+      await t.a.emit({ to: [null] }, "nobody");
+      await t.a.emit({ to: [null, room] }, "room");
+      await t.a.emit({ except: [null] }, "everybody");
+      await assertReached(t.a, "nobody", [], t.everybody);
+      await assertReached(t.a, "room", [t.a2, t.b, t.c], t.everybody);
+      await assertReached(t.a, "everybody", t.everybody, t.everybody);
+      // Every server answers, or the caller would wait until it gives up.
+      assert.deepEqual((await t.a.op("fetchSockets", { select: { to: [null] } })).sockets, []);
+      assert.equal((await t.a.op("fetchSockets", { select: { to: [null, room] } })).sockets.length, 3);
+      const { answers, silent } = await t.a.op("emitWithAck", { select: { to: [null] }, event: "nobody" });
+      assert.deepEqual([answers, silent], [[], []]);
+    },
+  },
+  {
     name: "broadcast of a socket",
     async run(t) {
       const room = await joined(t, [t.a, t.b, t.c]);
