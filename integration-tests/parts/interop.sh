@@ -1,4 +1,4 @@
-about="mixed clusters: one Rust node and two Node.js nodes with the official adapters, every operation in both directions"
+about="mixed clusters: one Rust node and two Node.js nodes with the official adapters, every operation in both directions, a soak in short"
 crates=""
 
 . "$here/lib/brokers.sh"

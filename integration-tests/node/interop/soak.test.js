@@ -9,7 +9,7 @@ describe("a soak in short", { timeout: 300_000 }, () => {
   for (const name of ["redis-streams", "postgres"]) {
     test(name, async () => {
       const { emitted, problems, ...result } = await soak(transport(name), {
-        milliseconds: 1,
+        milliseconds: 0,
         untilDeparture: 0,
         untilReturn: 0,
         heartbeatInterval: 500,

@@ -22,7 +22,7 @@ const NAMESPACE = "/dynamic/soak";
 
 /**
  * @param transport of interop/transports.js
- * @param plan.milliseconds how long it takes; a round of operations or a departure that has begun is ended
+ * @param plan.milliseconds after which no other node leaves; one does in any case, and what has begun is ended
  * @param plan.untilDeparture milliseconds between a node's return and the next departure
  * @param plan.untilReturn milliseconds for which two nodes are alone
  * @param plan.heartbeatInterval milliseconds
@@ -89,10 +89,10 @@ class Soak {
   async #run() {
     for (const place of NODES) await this.#enter(place);
     await this.#becomeStable();
-    while (this.#problems.seconds * 1000 < this.#plan.milliseconds) {
+    do {
       await this.#operate();
       await this.#depart(...DEPARTURES[this.#counts.departures % DEPARTURES.length]);
-    }
+    } while (this.#problems.seconds * 1000 < this.#plan.milliseconds);
     await this.#operate();
     await this.#holdStill();
     await Promise.all(this.#members.map(({ sender }) => sender.stop()));
