@@ -40,11 +40,11 @@ impl Attachment {
         for bucket in buckets {
             attachment.subscribe(subjects, *bucket).await?;
         }
-        connection.round_trip().await?;
+        connection.settle().await?;
         Ok(attachment)
     }
 
-    /// Subscribes to a bucket, unless it is already. Active after a round trip.
+    /// Subscribes to a bucket, unless it is already. Active after [`Connection::settle`].
     pub(crate) async fn subscribe(&mut self, subjects: &Subjects, bucket: Bucket) -> Result<()> {
         if !self.rooms.contains_key(&bucket) {
             let subscription = self.connection.subscribe(subjects.room(bucket)).await?;

@@ -22,7 +22,9 @@ use trunkline_core::{Error, ErrorKind, Result, frame::Sender};
 
 use crate::{
     config::{Config, Credentials},
+    fence::Fence,
     life::{Events, Life},
+    peers::Peers,
     subjects::token,
 };
 
@@ -33,11 +35,12 @@ pub(crate) struct Connector {
     pub(crate) sender: Sender,
     tls: ClientConfig,
     opened: AtomicU64,
+    peers: Arc<Peers>,
 }
 
 impl Connector {
     pub(crate) fn new(config: Config, tls: ClientConfig) -> Self {
-        Self { config, sender: Sender::random(), tls, opened: AtomicU64::new(0) }
+        Self { config, sender: Sender::random(), tls, opened: AtomicU64::new(0), peers: Arc::default() }
     }
 
     /// Connects to one server. The connection's task is added to `tasks`.
@@ -56,10 +59,17 @@ impl Connector {
         let number = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
         let marks = Subject::from(format!("{}.mark.{}", token(&self.config.prefix), self.sender));
         let jetstream = self.config.history.map(|_| self.jetstream(&client));
-        let connection = Arc::new(Connection::new(client, jetstream, number, server, marks, life));
+        let fence = Fence::open(&client, &self.config, self.sender.to_string(), Arc::clone(&self.peers)).await?;
+        let (fence, fencing) = fence.unzip();
+        let connection = Arc::new(Connection::new(client, jetstream, number, server, marks, life, fence));
         let echoes = connection.subscribe(connection.marks.clone()).await?;
         tasks.spawn(Arc::clone(&connection.life).listen(echoes));
         self.confirm(&connection).await?;
+        if let Some(fencing) = fencing {
+            tasks.spawn(fencing.run(Arc::clone(&connection.life)));
+            // Peers are heard through it before it is used.
+            connection.settle().await?;
+        }
         Ok(connection)
     }
 
@@ -157,10 +167,20 @@ pub(crate) struct Connection {
     marks: Subject,
     next_mark: AtomicU64,
     pub(crate) life: Arc<Life>,
+    /// If the server is one of several.
+    fence: Option<Fence>,
 }
 
 impl Connection {
-    fn new(client: Client, jetstream: Option<Context>, number: u64, server: &str, marks: Subject, life: Life) -> Self {
+    fn new(
+        client: Client,
+        jetstream: Option<Context>,
+        number: u64,
+        server: &str,
+        marks: Subject,
+        life: Life,
+        fence: Option<Fence>,
+    ) -> Self {
         Self {
             client,
             jetstream,
@@ -169,6 +189,7 @@ impl Connection {
             marks,
             next_mark: AtomicU64::new(1),
             life: Arc::new(life),
+            fence,
         }
     }
 
@@ -178,7 +199,7 @@ impl Connection {
         sent.map_err(|error| Error::new(ErrorKind::Disconnected, "publishing").with_source(error))
     }
 
-    /// Queues a subscription. It is active after the next [`Connection::round_trip`].
+    /// Queues a subscription. It is active after [`Connection::settle`].
     pub(crate) async fn subscribe(&self, subject: Subject) -> Result<Subscriber> {
         let subscribed = self.client.subscribe(subject).await;
         subscribed.map_err(|error| Error::new(ErrorKind::Disconnected, "subscribing").with_source(error))
@@ -193,6 +214,26 @@ impl Connection {
         let echo = self.life.expect(number)?;
         self.publish(self.marks.clone(), number.to_string().into()).await?;
         echo.await.map_err(|_| self.life.gone())
+    }
+
+    /// Returns when everything that was queued before has been processed by the server, and by the other servers of its cluster as far as peers are behind them.
+    ///
+    /// # Errors
+    /// `Disconnected` once the connection has ended.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        let fenced = async {
+            if let Some(fence) = &self.fence {
+                fence.pass().await;
+            }
+        };
+        tokio::join!(self.round_trip(), fenced).0
+    }
+
+    /// Tells peers not to wait for us any more.
+    pub(crate) async fn say_farewell(&self) -> Result<()> {
+        let Some(fence) = &self.fence else { return Ok(()) };
+        self.publish(fence.subject.clone(), fence.farewell.clone()).await?;
+        self.round_trip().await
     }
 
     /// What the history is reached by.

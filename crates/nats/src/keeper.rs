@@ -1,6 +1,6 @@
 //! Keeps a connection: opens it, hands it to readers and the writer, and opens another one when it ends or its server says that it will.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout};
 use trunkline_core::{Error, ErrorKind, Result, backoff::Backoff};
@@ -9,6 +9,9 @@ use crate::{connection::Connection, reader::HANDOVER, shared::Shared};
 
 /// Servers that are remembered, given and learned ones.
 const MAX_SERVERS: usize = 256;
+
+/// How long saying farewell may take.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// The task that keeps a connection.
 #[derive(Debug)]
@@ -143,6 +146,7 @@ impl Keeper {
     async fn release(&self, connection: &Arc<Connection>) {
         self.shared.writer_ended.cancelled().await;
         self.shared.set_lost();
+        let _ = timeout(FAREWELL, connection.say_farewell()).await;
         connection.close();
     }
 }

@@ -3,10 +3,12 @@
 mod attachment;
 mod config;
 mod connection;
+mod fence;
 mod history;
 mod keeper;
 mod life;
 mod merge;
+mod peers;
 mod place;
 mod publish;
 mod reader;

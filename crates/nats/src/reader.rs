@@ -201,16 +201,16 @@ impl Reader {
         if waiting.len() > 1 {
             return;
         }
-        let mut round_trips = Vec::new();
+        let mut connections = Vec::new();
         for attachment in self.current.iter_mut().chain(self.next.as_mut().map(|(_, next)| next)) {
             // If the connection is gone, the next one begins with this bucket.
             if attachment.subscribe(&self.place.hall.subjects, bucket).await.is_ok() {
-                round_trips.push(Arc::clone(&attachment.connection));
+                connections.push(Arc::clone(&attachment.connection));
             }
         }
         self.entering.push(Box::pin(async move {
-            for connection in round_trips {
-                connection.round_trip().await?;
+            for connection in connections {
+                connection.settle().await?;
             }
             Ok(bucket)
         }));

@@ -1,6 +1,6 @@
 // A Socket.IO adapter for Node.js that speaks the wire of trunkline-nats, written from docs/protocol.md ("RabbitMQ and NATS: frames").
 
-import { ClusterAdapterWithHeartbeat } from "socket.io-adapter";
+import { ClusterAdapterWithHeartbeat, MessageType } from "socket.io-adapter";
 import { Emitter } from "./emitter.js";
 import { openFrame, Sender, token } from "./frames.js";
 
@@ -19,9 +19,12 @@ export function createEmitter(connection, namespace, { prefix = "trunkline" } = 
   return new Emitter((message) => connection.publish(subject, sender.frame(message)), namespace);
 }
 
+const SIGNS_OF_LIFE = [MessageType.INITIAL_HEARTBEAT, MessageType.HEARTBEAT];
+
 class NatsAdapter extends ClusterAdapterWithHeartbeat {
   #connection;
   #subject;
+  #fence;
   #subscriptions;
   #sender = new Sender();
 
@@ -29,15 +32,26 @@ class NatsAdapter extends ClusterAdapterWithHeartbeat {
     super(namespace, options);
     this.#connection = connection;
     this.#subject = `${token(prefix)}.${token(namespace.name)}`;
+    this.#fence = `${token(prefix)}.fence`;
     const callback = (_, { data }) => {
       for (const message of openFrame(data)) this.onMessage(message);
     };
     // All rooms instead of those with members: a small adapter need not keep account of them.
     const subjects = ["all", "room.*", `node.${token(this.uid)}`];
     this.#subscriptions = subjects.map((subject) => connection.subscribe(`${this.#subject}.${subject}`, { callback }));
+    // Whoever enters a room behind another server of the cluster asks whether ours knows of it. That the question has come here says so.
+    const answer = (_, question) => question.respond(this.#hello());
+    this.#subscriptions.push(connection.subscribe(this.#fence, { callback: answer }));
+  }
+
+  /** Who we are and behind which server. */
+  #hello() {
+    return `${this.uid} ${this.#connection.info.server_id}`;
   }
 
   async doPublish(message) {
+    if (SIGNS_OF_LIFE.includes(message.type)) this.#connection.publish(this.#fence, this.#hello());
+    if (message.type === MessageType.ADAPTER_CLOSE) this.#connection.publish(this.#fence, this.uid);
     this.#connection.publish(`${this.#subject}.all`, this.#sender.frame(message));
   }
 

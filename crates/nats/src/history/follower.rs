@@ -31,8 +31,11 @@ use crate::{
 /// Frames that the server may send ahead of us.
 const AHEAD: usize = 64;
 
-/// How long the server remembers a reader that is gone.
-const FORGOTTEN: Duration = Duration::from_secs(30);
+/// How long the server remembers a reader that is gone. One that only pauses begins anew where it was.
+const FORGOTTEN: Duration = Duration::from_secs(5);
+
+/// How long the server holds a request for frames while there are none.
+const REQUEST: Duration = Duration::from_secs(30);
 
 /// The task that reads the history for one node.
 pub(crate) struct Follower {
@@ -132,7 +135,7 @@ impl Follower {
         let consumer = stream.create_consumer(config).await.map_err(|error| broken("no reader").with_source(error))?;
         let heartbeat = self.ping_interval.clamp(Duration::from_millis(250), Duration::from_secs(10));
         let frames =
-            consumer.stream().max_messages_per_batch(AHEAD).heartbeat(heartbeat).expires(FORGOTTEN).messages().await;
+            consumer.stream().max_messages_per_batch(AHEAD).heartbeat(heartbeat).expires(REQUEST).messages().await;
         frames.map_err(|error| broken("no frames").with_source(error))
     }
 

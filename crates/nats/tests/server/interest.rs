@@ -49,7 +49,7 @@ async fn what_is_sent_right_after_a_room_was_entered_arrives_a_thousand_times_of
 }
 
 /// A new node enters a hundred rooms, each of them spoken to at once. How often it hears it.
-async fn entered_and_heard(sender: &Member, url: &str, round: usize) -> usize {
+pub(crate) async fn entered_and_heard(sender: &Member, url: &str, round: usize) -> usize {
     let mut receiver = Member::join(config(url)).await;
     for number in 0..100 {
         let room = Room::new(format!("room {round} {number}"));

@@ -5,5 +5,7 @@
 mod access;
 mod cluster;
 mod faults;
+mod fence;
 mod interest;
 mod member;
+mod process;
