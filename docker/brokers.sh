@@ -55,6 +55,9 @@ conformance() {
     broker=$1
     shift
     [ -n "$(compose ps -q "$broker")" ] || fail "$broker is not up: run 'just up $broker'"
+    # The suite leaves its streams behind; those of a second run would find no room.
+    [ "$broker" != nats ] || compose up -d --force-recreate --renew-anon-volumes nats
+    up "$broker"
     export "$variable=$url"
     # What needs servers of its own, such as clusters, is left to the integration tests.
     if [ "$broker" = redis ]; then
