@@ -9,15 +9,6 @@ use trunkline_core::{Error, ErrorKind};
 pub(crate) fn describe(error: &DriverError) -> String {
     match &*error.kind {
         Kind::Command(command) => of_command(command),
-        Kind::InsertMany(failed) => {
-            let write = failed.write_errors.iter().flatten().next();
-            let concern = failed.write_concern_error.as_ref();
-            match (write, concern) {
-                (Some(write), _) => coded(write.code_name.as_deref(), write.code, &write.message),
-                (None, Some(concern)) => coded(Some(&concern.code_name), concern.code, &concern.message),
-                (None, None) => "the server refused documents".into(),
-            }
-        }
         Kind::Write(WriteFailure::WriteError(write)) => coded(write.code_name.as_deref(), write.code, &write.message),
         Kind::Write(WriteFailure::WriteConcernError(concern)) => {
             coded(Some(&concern.code_name), concern.code, &concern.message)
@@ -30,7 +21,8 @@ fn of_command(command: &CommandError) -> String {
     coded(Some(&command.code_name), command.code, &command.message)
 }
 
-fn coded(name: Option<&str>, code: i32, message: &str) -> String {
+/// What the server says, with its code.
+pub(crate) fn coded(name: Option<&str>, code: i32, message: &str) -> String {
     // A message about a document goes on with the document.
     let message = message.split(" : ").next().unwrap_or_default();
     match name.filter(|name| !name.is_empty()) {
@@ -51,44 +43,26 @@ pub(crate) fn into_error(what: impl fmt::Display, error: &DriverError) -> Error 
     Error::new(kind, format!("{what}: {}", describe(error)))
 }
 
-/// What became of an ordered insert that failed.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Insert {
-    /// This document is there already: an earlier attempt had put it there.
-    Repeated(usize),
-    /// The server will never take this document; those before it are there.
-    Refused(usize),
-    /// The server will never take one of the documents, and none is there.
-    AllRefused,
-    /// May succeed later.
-    MayPass,
-}
-
-impl Insert {
-    pub(crate) fn of(error: &DriverError) -> Self {
-        match &*error.kind {
-            Kind::InsertMany(failed) => match failed.write_errors.iter().flatten().next() {
-                Some(write) if write.code == DUPLICATE_KEY => Self::Repeated(write.index),
-                Some(write) if PASSING.contains(&write.code) => Self::MayPass,
-                Some(write) => Self::Refused(write.index),
-                None => Self::MayPass,
-            },
-            Kind::Command(command) if REFUSED.contains(&command.code) => Self::AllRefused,
-            Kind::InvalidArgument { .. } | Kind::Bson(_) => Self::AllRefused,
-            _ => Self::MayPass,
-        }
+/// The server will never carry out this command, with these documents or for this user.
+pub(crate) fn is_refusal(error: &DriverError) -> bool {
+    match &*error.kind {
+        Kind::Command(command) => REFUSED.contains(&command.code),
+        Kind::InvalidArgument { .. } | Kind::Bson(_) => true,
+        _ => false,
     }
 }
 
-const DUPLICATE_KEY: i32 = 11000;
+/// The connection is gone, or the server is not the primary any more or about to end: the next attempt may find another way at once.
+pub(crate) fn is_transient(error: &DriverError) -> bool {
+    const CODES: [i32; 12] = [6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436];
+    match &*error.kind {
+        Kind::Command(command) => CODES.contains(&command.code),
+        Kind::Io(_) | Kind::ConnectionPoolCleared { .. } => true,
+        _ => false,
+    }
+}
 
-/// The server is short of something, locked, in recovery or read-only: not the document's fault.
-const PASSING: [i32; 22] = [
-    7, 24, 46, 50, 64, 89, 91, 100, 112, 189, 262, 371, 8000, 9001, 10058, 10107, 11600, 11601, 11602, 13435, 13436,
-    14031,
-];
-
-/// Bad values, too large, not allowed, not valid: the command will never succeed with these documents or this user.
+/// Bad values, too large, not allowed, not valid.
 const REFUSED: [i32; 8] = [2, 9, 13, 14, 22, 73, 121, 10334];
 
 /// The change stream cannot go on where it stood: that part of the oplog is gone, or holds what is too large to be passed on.

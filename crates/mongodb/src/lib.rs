@@ -5,6 +5,7 @@ mod collection;
 mod config;
 mod error;
 mod history;
+mod insert;
 mod reader;
 mod seats;
 mod server;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mongodb::{
     Client, Collection, Database,
-    bson::{Document, RawDocumentBuf, doc},
+    bson::{Document, RawDocumentBuf, doc, serialize_to_raw_document_buf},
     error::ErrorKind as Kind,
     options::ClientOptions,
 };
@@ -25,6 +25,8 @@ pub(crate) struct Server {
     client: Client,
     pub(crate) database: Database,
     pub(crate) collection: Collection<RawDocumentBuf>,
+    /// What the URL says that the server has to confirm.
+    pub(crate) write_concern: Option<RawDocumentBuf>,
 }
 
 impl Server {
@@ -56,7 +58,11 @@ pub(crate) async fn open(config: &Config) -> Result<Server> {
         }
     }
     let database = client.database(&config.database);
-    Ok(Server { collection: database.collection(&config.collection), database, client })
+    let collection = database.collection(&config.collection);
+    let write_concern = collection.write_concern().map(serialize_to_raw_document_buf).transpose();
+    let write_concern =
+        write_concern.map_err(|failed| Error::new(ErrorKind::Config, format!("write concern: {failed}")))?;
+    Ok(Server { collection, write_concern, database, client })
 }
 
 async fn options(config: &Config) -> Result<ClientOptions> {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use mongodb::bson::{RawDocumentBuf, doc, oid::ObjectId};
+use mongodb::bson::{doc, oid::ObjectId};
 use tokio::time::{sleep, timeout};
 use trunkline_core::{Result, backoff::Backoff, inbox::Delivery};
 
 use crate::{
-    error::{Insert, describe},
+    error::describe,
+    insert::{Outcome, insert},
     server::Server,
     shared::{LAST_WORDS, Shared, Side},
     wire::{Document, Ids},
@@ -22,10 +23,10 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     server: Server,
     ids: Ids,
-    /// What was taken from the queue and is not known to be inserted, with its id. An id is inserted once, however often it is tried.
-    batch: Vec<(ObjectId, Document)>,
-    /// The same as the driver takes it.
-    raw: Vec<RawDocumentBuf>,
+    /// What was taken from the queue and is not known to be inserted. An id is inserted once, however often it is tried.
+    batch: Vec<Document>,
+    /// Its ids.
+    batch_ids: Vec<ObjectId>,
     /// How many bytes of the batch are accounted for in the queue.
     bytes: usize,
     /// So many documents go one by one, because one of them was refused.
@@ -40,7 +41,7 @@ impl Writer {
             server,
             ids: Ids::new(),
             batch: Vec::new(),
-            raw: Vec::new(),
+            batch_ids: Vec::new(),
             bytes: 0,
             one_by_one: 0,
             backoff: Backoff::default(),
@@ -100,9 +101,8 @@ impl Writer {
 
     fn identify(&mut self, document: Result<Document>) -> Result<()> {
         let mut document = document?;
-        let id = ObjectId::from_bytes(document.identify(&mut self.ids));
-        self.raw.push(document.to_raw()?);
-        self.batch.push((id, document));
+        self.batch_ids.push(ObjectId::from_bytes(document.identify(&mut self.ids)));
+        self.batch.push(document);
         Ok(())
     }
 
@@ -113,27 +113,20 @@ impl Writer {
         }
         let count = if self.one_by_one > 0 { 1 } else { self.batch.len() };
         let limit = self.shared.config.operation_timeout;
-        let insert = async { self.server.collection.insert_many(&self.raw[..count]).ordered(true).await };
-        let error = match timeout(limit, insert).await {
-            Ok(Ok(_)) => {
-                self.done(count);
-                return Ok(());
-            }
-            Ok(Err(error)) => error,
-            Err(_) => return Err(format!("no answer in {limit:?}")),
-        };
-        match Insert::of(&error) {
-            Insert::MayPass => return Err(describe(&error)),
-            Insert::Repeated(index) => {
+        let outcome = timeout(limit, insert(&self.server, &self.batch[..count])).await;
+        match outcome.map_err(|_| format!("no answer in {limit:?}"))? {
+            Outcome::Done => self.done(count),
+            Outcome::MayPass(reason) => return Err(reason),
+            Outcome::Repeated(index) => {
                 self.done(index + 1);
                 self.skip_inserted().await?;
             }
-            Insert::Refused(index) => {
+            Outcome::Refused(index, reason) => {
                 self.done(index);
-                self.give_up(&describe(&error));
+                self.give_up(&reason);
             }
-            Insert::AllRefused if count == 1 => self.give_up(&describe(&error)),
-            Insert::AllRefused => self.one_by_one = count,
+            Outcome::AllRefused(reason) if count == 1 => self.give_up(&reason),
+            Outcome::AllRefused(_) => self.one_by_one = count,
         }
         Ok(())
     }
@@ -143,9 +136,9 @@ impl Writer {
         if self.batch.is_empty() {
             return Ok(());
         }
-        let ids: Vec<_> = self.batch.iter().map(|(id, _)| *id).collect();
         let limit = self.shared.config.operation_timeout;
-        let count = async { self.server.collection.count_documents(doc! { "_id": { "$in": ids } }).await };
+        let repeated = doc! { "_id": { "$in": &self.batch_ids } };
+        let count = async { self.server.collection.count_documents(repeated).await };
         match timeout(limit, count).await {
             Ok(Ok(count)) => {
                 self.done(usize::try_from(count).unwrap_or(usize::MAX).min(self.batch.len()));
@@ -158,7 +151,7 @@ impl Writer {
 
     fn done(&mut self, count: usize) {
         self.batch.drain(..count);
-        self.raw.drain(..count);
+        self.batch_ids.drain(..count);
         self.one_by_one = self.one_by_one.saturating_sub(count);
         if self.batch.is_empty() {
             self.shared.outbox.release(std::mem::take(&mut self.bytes));
@@ -167,7 +160,7 @@ impl Writer {
 
     /// The server will never take the first document. Its sender has not delivered it yet.
     fn give_up(&mut self, reason: &str) {
-        let Some((_, document)) = self.batch.first_mut() else { return };
+        let Some(document) = self.batch.first_mut() else { return };
         tracing::warn!(namespace = %document.from.namespace, bytes = document.len(), reason, "the server refused a message");
         let own = document.own.take();
         if let Some(taken) = self.shared.seats.find(&document.from) {

@@ -65,6 +65,12 @@ impl BsonWriter {
         self.out.extend_from_slice(&id);
     }
 
+    /// A document that is written already.
+    pub(crate) fn document(&mut self, document: &[u8]) {
+        self.value(kind::DOCUMENT);
+        self.out.extend_from_slice(document);
+    }
+
     /// A date, in milliseconds since 1970.
     pub(crate) fn date(&mut self, milliseconds: i64) {
         self.value(kind::DATE);

@@ -241,14 +241,13 @@ impl Document {
         id
     }
 
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// As the driver takes it.
     pub(crate) fn into_raw(self) -> Result<RawDocumentBuf> {
         RawDocumentBuf::from_bytes(self.bytes).map_err(|error| malformed(format!("message: {error}")))
-    }
-
-    /// As [`Document::into_raw`], of a copy.
-    pub(crate) fn to_raw(&self) -> Result<RawDocumentBuf> {
-        RawDocumentBuf::from_bytes(self.bytes.clone()).map_err(|error| malformed(format!("message: {error}")))
     }
 }
 
