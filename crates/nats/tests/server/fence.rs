@@ -54,7 +54,8 @@ async fn a_node_that_is_frozen_or_killed_holds_up_one_join() {
         let start = Instant::now();
         let room = Room::new(format!("room {round}"));
         receiver.enter(&room).await;
-        assert!(start.elapsed() < Duration::from_secs(5), "a join goes on: {:?}", start.elapsed());
+        let waited = Duration::from_millis(900)..Duration::from_secs(5);
+        assert!(waited.contains(&start.elapsed()), "it is waited for a second: {:?}", start.elapsed());
         let start = Instant::now();
         for number in 0..10 {
             receiver.enter(&Room::new(format!("room {round} {number}"))).await;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 use trunkline_brokers::Nats;
@@ -46,8 +46,12 @@ impl NodeProcess {
         self.signal(Signal::KILL);
     }
 
+    /// Returns when all threads of the process have stopped.
     fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
+        let pid = Pid::from_child(&self.0);
+        kill_process(pid, signal).unwrap();
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(pid), stopped).unwrap();
     }
 }
 
