@@ -87,7 +87,7 @@ impl Delivery {
     }
 
     /// Whether it makes rooms wanted that were not.
-    fn is_join(&self) -> bool {
+    pub(crate) fn is_join(&self) -> bool {
         matches!(self, Self::Message { message: Message::Join { .. }, .. })
     }
 }

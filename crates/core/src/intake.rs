@@ -1,13 +1,14 @@
 //! What a node makes of an encoded cluster message: a delivery, or nothing.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
 
 use crate::{
     codec::{self, Body, Decoded, Header, Kind},
     counters::Counters,
-    error::{Error, ErrorKind},
+    error::{Error, ErrorKind, Result},
+    frame::{Frame, Repeats},
     id::{Node, Offset},
     inbox::{Delivery, InboxSender},
     message::Message,
@@ -123,6 +124,77 @@ impl Intake {
     }
 }
 
+/// Takes in [frames](crate::frame) for one node: messages of all kinds, in order, each frame once.
+#[derive(Debug)]
+pub struct FrameIntake {
+    intake: Intake,
+    inbox: Arc<InboxSender>,
+    repeats: Repeats,
+}
+
+impl FrameIntake {
+    /// What comes goes through `intake` into `inbox`.
+    #[must_use]
+    pub fn new(intake: Intake, inbox: Arc<InboxSender>) -> Self {
+        Self { intake, inbox, repeats: Repeats::default() }
+    }
+
+    /// Hands over the messages of a frame, unless it is a repeat. `note` sees each before. Breaks once the inbox is gone.
+    pub fn take(&mut self, frame: Result<Frame>, note: impl FnMut(&Delivery)) -> ControlFlow<()> {
+        self.take_each(frame, |intake, message| intake.take(message), note)
+    }
+
+    /// As [`FrameIntake::take`], for a frame that came out of the history. `offset` tells where a message lies, from the frame and the number of
+    /// messages that follow in it.
+    pub fn take_stored(
+        &mut self,
+        frame: Result<Frame>,
+        offset: impl Fn(&Frame, usize) -> Offset,
+        note: impl FnMut(&Delivery),
+    ) -> ControlFlow<()> {
+        let whole = frame.as_ref().ok().cloned();
+        let mut left = whole.clone().map_or(0, Iterator::count);
+        let take = |intake: &Intake, message: &Bytes| {
+            left -= 1;
+            intake.take_stored(message, offset(whole.as_ref()?, left))
+        };
+        self.take_each(frame, take, note)
+    }
+
+    fn take_each(
+        &mut self,
+        frame: Result<Frame>,
+        mut take: impl FnMut(&Intake, &Bytes) -> Option<Delivery>,
+        mut note: impl FnMut(&Delivery),
+    ) -> ControlFlow<()> {
+        let frame = match frame {
+            Ok(frame) if self.repeats.is_new(frame.sender(), frame.number()) => frame,
+            Ok(_) => return ControlFlow::Continue(()),
+            Err(error) => {
+                self.intake.refused(&error);
+                return ControlFlow::Continue(());
+            }
+        };
+        let mut deliveries = Vec::new();
+        for message in frame {
+            match message {
+                Ok(message) => deliveries.extend(take(&self.intake, &message).inspect(&mut note)),
+                Err(error) => self.intake.refused(&error),
+            }
+            // The inbox must know of a join before the next message is judged.
+            if deliveries.last().is_some_and(Delivery::is_join) {
+                self.tell(deliveries.drain(..))?;
+            }
+        }
+        self.tell(deliveries)
+    }
+
+    /// Hands over what did not come in a frame. Breaks once the inbox is gone.
+    pub fn tell(&self, deliveries: impl IntoIterator<Item = Delivery>) -> ControlFlow<()> {
+        if self.inbox.push(deliveries) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
+
 /// Wants what will be wanted once everything in the inbox is applied.
 #[derive(Debug)]
 struct Awaited {
@@ -146,10 +218,13 @@ fn offset_of(message: &Message, offset: Option<Offset>) -> Option<Offset> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
     use crate::{
-        frame,
+        frame::{self, FrameBuilder, Sender},
         id::{Namespace, NodeId, RequestId},
+        inbox::inbox,
         message::{Answer, Channel, Response, Stamp},
         payload::Payload,
         target::Target,
@@ -231,6 +306,53 @@ mod tests {
         assert_eq!(stored, Some(Delivery::Stored { message, offset: None }));
         assert_eq!(intake.take_stored(&encoded("me", "/", &Message::Leaving), offset), None);
         assert_eq!(counters.snapshot().own_echoes, 1);
+    }
+
+    #[tokio::test]
+    async fn a_frame_is_taken_once_and_its_joins_count_for_what_follows_in_it() {
+        let seat = Seat {
+            node: Node { id: id("me"), namespace: Namespace::new("/") },
+            wanted: Arc::new(Wants("here".into())),
+            counters: Arc::default(),
+            limits: InboxLimits::default(),
+        };
+        let (sender, mut receiver) = inbox(seat.limits, Arc::clone(&seat.counters));
+        let sender = Arc::new(sender);
+        let mut frames = FrameIntake::new(Intake::in_front_of(&sender, &seat), sender);
+        let join = Message::Join { target: Target::all(), rooms: vec!["there".into()] };
+        let messages = [broadcast(Target::room("there")), join, broadcast(Target::room("there"))];
+        let mut builder = FrameBuilder::new(Sender::random(), 1, 0);
+        messages.iter().for_each(|message| builder.push(&encoded("other", "/", message)));
+        let bytes = builder.finish();
+        let mut noted = 0;
+        for frame in [bytes.clone(), bytes.clone(), bytes.slice(..3)] {
+            assert!(frames.take(Frame::parse(frame), |_| noted += 1).is_continue());
+        }
+        assert_eq!((noted, seat.counters.snapshot().malformed), (3, 1));
+        let mut batch = VecDeque::new();
+        receiver.next_batch(&mut batch).await;
+        let [first, _, last] = batch.make_contiguous() else { panic!("{batch:?}") };
+        assert!(matches!(first, Delivery::Skipped { .. }) && matches!(last, Delivery::Message { .. }));
+        drop(receiver);
+        assert!(frames.tell([Delivery::Connected]).is_break());
+    }
+
+    #[test]
+    fn a_stored_message_lies_where_the_frame_and_what_follows_in_it_tell() {
+        let (intake, _) = intake();
+        let (sender, receiver) = inbox(InboxLimits::default(), Arc::default());
+        let mut frames = FrameIntake::new(intake, Arc::new(sender));
+        let mut builder = FrameBuilder::new(Sender::random(), 7, 0);
+        (0..3).for_each(|_| builder.push(&encoded("other", "/", &broadcast(Target::all()))));
+        let offset = |frame: &Frame, left| Offset::new(format!("{:?} {left}", frame.number())).unwrap();
+        let mut offsets = Vec::new();
+        let note = |delivery: &Delivery| {
+            if let Delivery::Message { offset: Some(offset), .. } = delivery {
+                offsets.push(offset.as_str().to_owned());
+            }
+        };
+        assert!(frames.take_stored(Frame::parse(builder.finish()), offset, note).is_continue());
+        assert_eq!((offsets, receiver.len()), (["Some(7) 2", "Some(7) 1", "Some(7) 0"].map(String::from).to_vec(), 3));
     }
 
     #[test]

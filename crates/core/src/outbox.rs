@@ -209,9 +209,7 @@ impl Numbering {
     /// A node id never takes a number twice: one that may come back (shared by all namespaces of a process) must not be forgotten.
     pub fn stamp(&mut self, node: &NodeId, channel: Channel, message: &mut Message) -> Option<Stamp> {
         if let Message::Heartbeat(heartbeat) = message {
-            let counters = self.counters(node);
-            heartbeat.counters =
-                if counters.is_empty() { vec![Stamp { channel: Channel::ALL, number: 0 }] } else { counters.to_vec() };
+            heartbeat.counters = self.heartbeat_counters(node).to_vec();
         }
         let has_left = !self.nodes.contains_key(node) && self.forgotten.contains(node);
         (message.is_numbered() && !has_left).then(|| self.next(node, channel))
@@ -246,7 +244,16 @@ impl Numbering {
         }
     }
 
-    /// The last number of each channel of a node, for its heartbeats.
+    /// What a heartbeat tells: the last number of each channel of a node, and also that there are none yet.
+    #[must_use]
+    pub fn heartbeat_counters(&self, node: &NodeId) -> &[Stamp] {
+        match self.counters(node) {
+            [] => &[Stamp { channel: Channel::ALL, number: 0 }],
+            counters => counters,
+        }
+    }
+
+    /// The last number of each channel of a node; none before the first one.
     #[must_use]
     pub fn counters(&self, node: &NodeId) -> &[Stamp] {
         self.nodes.get(node).map_or(&[], Vec::as_slice)

@@ -1,8 +1,11 @@
 //! Settings in the query of a URL, and URLs without their secrets. Every backend reads its URL with these, so that errors look alike.
 
-use std::time::Duration;
+use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    interest::Buckets,
+};
 
 /// The parameters of a URL's query. Each is taken once by name; [`Query::finish`] refuses what nobody asked for.
 ///
@@ -36,6 +39,40 @@ impl Query {
     pub fn take<T: Setting>(&mut self, name: &'static str) -> Result<Option<T>> {
         let Some(value) = self.take_text(name)? else { return Ok(None) };
         T::parse(&value).map(Some).ok_or_else(|| ill_typed(name, &value, T::EXPECTED))
+    }
+
+    /// Takes a parameter into a field, which stays as it is without it.
+    ///
+    /// # Errors
+    /// As [`Query::take`].
+    pub fn read<T: Setting>(&mut self, name: &'static str, field: &mut T) -> Result<()> {
+        if let Some(value) = self.take(name)? {
+            *field = value;
+        }
+        Ok(())
+    }
+
+    /// As [`Query::read`], for a number of [`Bytes`].
+    ///
+    /// # Errors
+    /// As [`Query::take`].
+    pub fn read_bytes(&mut self, name: &'static str, field: &mut usize) -> Result<()> {
+        let mut bytes = Bytes(*field);
+        self.read(name, &mut bytes)?;
+        *field = bytes.0;
+        Ok(())
+    }
+
+    /// Takes two files that need each other: a certificate and its key.
+    ///
+    /// # Errors
+    /// `Config` if only one of them is there, or one of them twice.
+    pub fn take_files(&mut self, first: &'static str, second: &'static str) -> Result<Option<(PathBuf, PathBuf)>> {
+        match (self.take::<String>(first)?, self.take::<String>(second)?) {
+            (Some(first), Some(second)) => Ok(Some((first.into(), second.into()))),
+            (None, None) => Ok(None),
+            _ => Err(Error::new(ErrorKind::Config, format!("{first} and {second} go together"))),
+        }
     }
 
     /// Takes a parameter that is one of several words.
@@ -162,10 +199,32 @@ impl Setting for Bytes {
     }
 }
 
+impl Setting for Buckets {
+    const EXPECTED: &'static str = "a whole number from 1 to 1023";
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::new(text.parse().ok()?).ok()
+    }
+}
+
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     Some((number.parse().ok()?, unit))
+}
+
+/// The `host:port` of an address, with the default port if it names none; `None` if it is no address. An IPv6 address stands in brackets.
+#[must_use]
+pub fn host_and_port(address: &str, default_port: u16) -> Option<String> {
+    let (host, port) = match address.rsplit_once(':') {
+        // The colons of a bare IPv6 address stand in brackets.
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+        _ => (address, default_port),
+    };
+    let is_plain = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@:[]".contains(&byte));
+    let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_ipv6 = in_brackets.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok());
+    (is_plain || is_ipv6).then(|| format!("{host}:{port}"))
 }
 
 /// The URL with `***` in place of its password, for messages. Works on any text: what follows a scheme and stands before the last `@` of
@@ -247,6 +306,40 @@ mod tests {
         assert_eq!(Bytes::parse("64MiB"), Some(Bytes(64 << 20)));
         assert_eq!(Bytes::parse("99999999999999GiB"), None);
         assert_eq!(Bytes::parse("MiB"), None);
+    }
+
+    #[test]
+    fn a_field_keeps_its_value_unless_the_query_has_one() {
+        let mut query = Query::parse("a=1s&b=4KiB&buckets=16");
+        let (mut a, mut b, mut c, mut buckets) = (Duration::ZERO, 1, 2, Buckets::DEFAULT);
+        query.read("a", &mut a).unwrap();
+        query.read_bytes("b", &mut b).unwrap();
+        query.read_bytes("c", &mut c).unwrap();
+        query.read("buckets", &mut buckets).unwrap();
+        assert_eq!((a, b, c, buckets.count()), (Duration::from_secs(1), 4096, 2, 16));
+        let error = Query::parse("buckets=1024").read("buckets", &mut buckets).unwrap_err().to_string();
+        assert!(error.contains("1 to 1023"), "{error}");
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_go_together() {
+        let take = |query: &str| Query::parse(query).take_files("cert", "key");
+        assert_eq!(take("cert=a&key=b").unwrap(), Some(("a".into(), "b".into())));
+        assert_eq!(take("").unwrap(), None);
+        let error = take("key=b").unwrap_err().to_string();
+        assert!(error.contains("cert and key go together"), "{error}");
+    }
+
+    #[test]
+    fn an_address_is_a_host_and_perhaps_a_port() {
+        let address = |text| host_and_port(text, 7);
+        assert_eq!(address("a:1").as_deref(), Some("a:1"));
+        assert_eq!(address("a.b").as_deref(), Some("a.b:7"));
+        assert_eq!(address("[::1]").as_deref(), Some("[::1]:7"));
+        assert_eq!(address("[::1]:1").as_deref(), Some("[::1]:1"));
+        for wrong in ["", ":1", "a:port", "a:65536", "::1", "[a]", "a/b", "a b", "u@a"] {
+            assert_eq!(address(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use trunkline_core::{
     Error, ErrorKind, Result,
     interest::Buckets,
     outbox::OutboxLimits,
-    settings::{Bytes, Query, redact},
+    settings::{Query, host_and_port, redact},
 };
 
 /// Where the servers are and how nodes use them. All nodes of a cluster must agree on `prefix`, `buckets` and whether there is `history`.
@@ -165,24 +165,16 @@ impl Config {
         self.tls.required |= query.take("tls")?.unwrap_or(false);
         self.tls.first = query.take("tls_first")?.unwrap_or(false);
         self.tls.ca = query.take::<String>("tls_ca")?.map(PathBuf::from);
-        let certificate: Option<String> = query.take("tls_cert")?;
-        let key: Option<String> = query.take("tls_key")?;
-        self.tls.client = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
-            (None, None) => None,
-            _ => return Err(wrong("tls_cert and tls_key go together")),
-        };
-        replace(&mut self.prefix, query.take("prefix")?);
-        if let Some(count) = query.take("buckets")? {
-            self.buckets = Buckets::new(count)?;
-        }
-        replace(&mut self.linger, query.take("linger")?);
-        replace(&mut self.join_grace, query.take("join_grace")?);
-        replace(&mut self.outbox.bytes, query.take("outbox_bytes")?.map(|Bytes(bytes)| bytes));
-        replace(&mut self.outbox.patience, query.take("outbox_patience")?);
-        replace(&mut self.connect_timeout, query.take("connect_timeout")?);
-        replace(&mut self.ping_interval, query.take("ping_interval")?);
-        replace(&mut self.pending_frames, query.take("pending_frames")?);
+        self.tls.client = query.take_files("tls_cert", "tls_key")?;
+        query.read("prefix", &mut self.prefix)?;
+        query.read("buckets", &mut self.buckets)?;
+        query.read("linger", &mut self.linger)?;
+        query.read("join_grace", &mut self.join_grace)?;
+        query.read_bytes("outbox_bytes", &mut self.outbox.bytes)?;
+        query.read("outbox_patience", &mut self.outbox.patience)?;
+        query.read("connect_timeout", &mut self.connect_timeout)?;
+        query.read("ping_interval", &mut self.ping_interval)?;
+        query.read("pending_frames", &mut self.pending_frames)?;
         self.history = history(&mut query)?;
         query.finish()?;
         self.check()
@@ -212,12 +204,6 @@ impl Config {
 /// Stream names are limited to 255 characters, and escaping may triple the prefix.
 const MAX_PREFIX: usize = 64;
 
-fn replace<T>(field: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *field = value;
-    }
-}
-
 fn wrong(context: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, context)
 }
@@ -234,23 +220,11 @@ fn servers(hosts: &str, url: &str) -> Result<Vec<String>> {
     checked.collect()
 }
 
-/// `host:port`, with the default port if there is none.
 fn server(host: &str) -> Option<String> {
     const DEFAULT_PORT: u16 = 4222;
     // Lists of whole addresses are common.
     let host = host.strip_prefix("nats://").or_else(|| host.strip_prefix("tls://")).unwrap_or(host);
-    let (name, port) = match host.rsplit_once(':') {
-        // The colons of a bare IPv6 address stand in brackets.
-        Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()?),
-        _ => (host, DEFAULT_PORT),
-    };
-    let is_plain =
-        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@:[]".contains(&byte));
-    let is_bracketed = name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'))
-        .is_some_and(|name| name.parse::<std::net::Ipv6Addr>().is_ok());
-    (is_plain(name) || is_bracketed).then(|| format!("{name}:{port}"))
+    host_and_port(host, DEFAULT_PORT)
 }
 
 /// Credentials are given once: before the host, or by one of the parameters.
@@ -291,12 +265,12 @@ fn file(query: &mut Query, name: &'static str) -> Result<Option<String>> {
 fn history(query: &mut Query) -> Result<Option<HistoryConfig>> {
     let is_on = query.take("history")?.unwrap_or(false);
     let mut history = HistoryConfig::default();
-    replace(&mut history.frames, query.take("history_frames")?);
-    replace(&mut history.bytes, query.take("history_bytes")?.map(|Bytes(bytes)| bytes));
-    replace(&mut history.ttl, query.take("history_ttl")?);
-    replace(&mut history.replicas, query.take("history_replicas")?);
-    replace(&mut history.in_memory, query.take("history_in_memory")?);
-    replace(&mut history.session_ttl, query.take("session_ttl")?);
+    query.read("history_frames", &mut history.frames)?;
+    query.read_bytes("history_bytes", &mut history.bytes)?;
+    query.read("history_ttl", &mut history.ttl)?;
+    query.read("history_replicas", &mut history.replicas)?;
+    query.read("history_in_memory", &mut history.in_memory)?;
+    query.read("session_ttl", &mut history.session_ttl)?;
     Ok(is_on.then_some(history))
 }
 

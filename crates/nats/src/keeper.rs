@@ -96,7 +96,7 @@ impl Keeper {
         self.shared.incoming.send_replace(Some(Arc::clone(connection)));
         for place in self.shared.places() {
             // Fails only if the node has left.
-            let _ = place.follow().await;
+            let _ = place.rooms.follow().await;
         }
         self.shared.set_connected(connection);
         tracing::info!(server = connection.server, "connected to NATS");

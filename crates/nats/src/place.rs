@@ -1,19 +1,16 @@
-//! A node's place: what callers and its reader share.
+//! A node's place: what callers and its readers share.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, Weak,
+    Arc, Weak,
     atomic::{AtomicU64, Ordering},
 };
 
-use tokio::{
-    sync::{Notify, mpsc, oneshot},
-    time::Instant,
-};
 use tokio_util::sync::CancellationToken;
 use trunkline_core::{
-    Error, ErrorKind, Node, Result, Room,
+    Message, Node,
     inbox::{Delivery, InboxSender},
-    interest::{Bucket, FreshRooms, Interest},
+    routes::Routes,
+    subscriptions::Rooms,
 };
 
 use crate::subjects::Subjects;
@@ -22,31 +19,7 @@ use crate::subjects::Subjects;
 #[derive(Debug)]
 pub(crate) struct Hall {
     pub(crate) subjects: Subjects,
-    fresh: Mutex<FreshRooms>,
-}
-
-impl Hall {
-    pub(crate) fn new(subjects: Subjects, fresh: FreshRooms) -> Self {
-        Self { subjects, fresh: Mutex::new(fresh) }
-    }
-
-    /// Somebody has asked the cluster to let sockets join these rooms.
-    pub(crate) fn note_join(&self, rooms: &[Room]) {
-        self.fresh().note(now(), rooms);
-    }
-
-    /// On which bucket's subject to publish for a room; `None` if everybody has to receive it.
-    pub(crate) fn route(&self, room: &Room) -> Option<Bucket> {
-        self.fresh().route(now(), room)
-    }
-
-    fn fresh(&self) -> MutexGuard<'_, FreshRooms> {
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn now() -> std::time::Instant {
-    Instant::now().into_std()
+    pub(crate) routes: Routes,
 }
 
 /// The place of a node.
@@ -54,10 +27,7 @@ fn now() -> std::time::Instant {
 pub(crate) struct Place {
     pub(crate) node: Node,
     pub(crate) hall: Arc<Hall>,
-    interest: Mutex<Interest>,
-    /// Rooms were left: there may be something to give up.
-    pub(crate) left_rooms: Notify,
-    commands: mpsc::Sender<Command>,
+    pub(crate) rooms: Rooms,
     inbox: Weak<InboxSender>,
     /// Where there is a history: the last number that peers were told of.
     pub(crate) told: AtomicU64,
@@ -71,48 +41,34 @@ pub(crate) struct Place {
     pub(crate) left: CancellationToken,
 }
 
-/// What callers ask of a reader.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Subscribe to a bucket and tell when it is active.
-    Enter(Bucket, oneshot::Sender<()>),
-    /// Tell when the latest connection is in use.
-    Follow(oneshot::Sender<()>),
-}
-
 /// No number that is ever given.
 const NOBODY_TOLD: u64 = u64::MAX;
 
-/// Commands that may wait. Callers wait while there are more.
-const COMMANDS: usize = 1024;
-
 impl Place {
-    pub(crate) fn new(
-        node: Node,
-        hall: Arc<Hall>,
-        interest: Interest,
-        inbox: Weak<InboxSender>,
-    ) -> (Self, mpsc::Receiver<Command>) {
-        let (commands, received) = mpsc::channel(COMMANDS);
-        let place = Self {
+    pub(crate) fn new(node: Node, hall: Arc<Hall>, rooms: Rooms, inbox: Weak<InboxSender>) -> Self {
+        Self {
             node,
             hall,
-            interest: Mutex::new(interest),
-            left_rooms: Notify::new(),
-            commands,
+            rooms,
             inbox,
             told: AtomicU64::new(NOBODY_TOLD),
             attached: CancellationToken::new(),
             following: CancellationToken::new(),
             leaving: CancellationToken::new(),
             left: CancellationToken::new(),
-        };
-        (place, received)
+        }
     }
 
-    /// Somebody new is there, who knows no numbers.
-    pub(crate) fn note_newcomer(&self) {
-        self.told.store(NOBODY_TOLD, Ordering::Relaxed);
+    /// What concerns not only the node but also how its messages travel.
+    pub(crate) fn note(&self, delivery: &Delivery) {
+        match delivery {
+            // Somebody new is there, who knows no numbers.
+            Delivery::Message { message: Message::Heartbeat(heartbeat), .. } if heartbeat.initial => {
+                self.told.store(NOBODY_TOLD, Ordering::Relaxed);
+            }
+            Delivery::Message { message, .. } => self.hall.routes.note(message),
+            _ => {}
+        }
     }
 
     /// Hands something over that did not come from the server.
@@ -120,43 +76,5 @@ impl Place {
         if let Some(inbox) = self.inbox.upgrade() {
             inbox.push([delivery]);
         }
-    }
-
-    pub(crate) fn interest(&self) -> MutexGuard<'_, Interest> {
-        self.interest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns when messages for the room arrive.
-    pub(crate) async fn enter(&self, room: &Room) -> Result<()> {
-        let bucket = self.interest().enter(room);
-        match bucket {
-            Some(bucket) => self.ask(|entered| Command::Enter(bucket, entered)).await,
-            None => Ok(()),
-        }
-    }
-
-    pub(crate) fn leave_room(&self, room: &Room) {
-        self.interest().leave(now(), room);
-        self.left_rooms.notify_one();
-    }
-
-    /// The buckets to give up now.
-    pub(crate) fn expired(&self) -> Vec<Bucket> {
-        self.interest().take_expired(now())
-    }
-
-    /// Returns when the reader uses the latest connection.
-    pub(crate) async fn follow(&self) -> Result<()> {
-        self.ask(Command::Follow).await
-    }
-
-    async fn ask(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> Result<()> {
-        let (done, is_done) = oneshot::channel();
-        self.commands.send(command(done)).await.map_err(|_| self.gone())?;
-        is_done.await.map_err(|_| self.gone())
-    }
-
-    fn gone(&self) -> Error {
-        Error::new(ErrorKind::Closed, format!("node {} of namespace {} has left", self.node.id, self.node.namespace))
     }
 }

@@ -1,27 +1,27 @@
 //! From the server to one node: its subscriptions, merged into one order, decoded, and handed over.
 
-use std::{collections::HashMap, future::pending, ops::ControlFlow, sync::Arc, time::Duration};
+use std::{future::pending, ops::ControlFlow, sync::Arc, time::Duration};
 
 use async_nats::Message as Arrival;
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{oneshot, watch},
     task::consume_budget,
     time::{Instant, sleep_until, timeout},
 };
 use trunkline_core::{
-    Counters, Gap, GapCause, Message, Result,
-    frame::Repeats,
-    inbox::{Delivery, InboxSender},
-    intake::Intake,
+    Counters, Gap, GapCause, Result,
+    inbox::Delivery,
+    intake::FrameIntake,
     interest::Bucket,
+    subscriptions::{Request, Requests},
 };
 
 use crate::{
     attachment::{Attachment, Framed, Next},
     connection::Connection,
     merge::in_order,
-    place::{Command, Place},
+    place::Place,
     shared::Shared,
 };
 
@@ -32,18 +32,15 @@ pub(crate) const HANDOVER: Duration = Duration::from_millis(500);
 /// The task that reads for one node.
 pub(crate) struct Reader {
     place: Arc<Place>,
-    intake: Intake,
+    frames: FrameIntake,
     counters: Arc<Counters>,
-    inbox: Arc<InboxSender>,
     line: watch::Receiver<Option<Arc<Connection>>>,
-    commands: mpsc::Receiver<Command>,
+    requests: Requests,
     /// In use.
     current: Option<Attachment>,
     /// To be used when everything from the current one has arrived.
     next: Option<(Instant, Attachment)>,
-    repeats: Repeats,
     entering: FuturesUnordered<BoxFuture<'static, Result<Bucket>>>,
-    waiting: HashMap<Bucket, Vec<oneshot::Sender<()>>>,
     has_history: bool,
 }
 
@@ -51,25 +48,21 @@ impl Reader {
     pub(crate) fn new(
         shared: &Shared,
         place: Arc<Place>,
-        intake: Intake,
+        frames: FrameIntake,
         counters: Arc<Counters>,
-        inbox: Arc<InboxSender>,
-        commands: mpsc::Receiver<Command>,
+        requests: Requests,
     ) -> Self {
         let mut line = shared.incoming.subscribe();
         line.mark_changed();
         Self {
             place,
-            intake,
+            frames,
             counters,
-            inbox,
             line,
-            commands,
+            requests,
             current: None,
             next: None,
-            repeats: Repeats::default(),
             entering: FuturesUnordered::new(),
-            waiting: HashMap::new(),
             has_history: shared.streams.is_some(),
         }
     }
@@ -84,24 +77,21 @@ impl Reader {
     }
 
     async fn step(&mut self) -> ControlFlow<()> {
-        let place = Arc::clone(&self.place);
         tokio::select! {
             biased;
             changed = self.line.changed() => match changed {
                 Ok(()) => self.follow().await,
                 Err(_) => ControlFlow::Break(()),
             },
-            command = self.commands.recv() => match command {
-                Some(command) => self.command(command).await,
+            request = self.requests.next() => match request {
+                Some(request) => self.requested(request).await,
                 None => ControlFlow::Break(()),
             },
             Some(entered) = self.entering.next() => self.entered(entered).await,
             () = due(self.next.as_ref().map(|(due, _)| *due)) => self.switch().await,
-            () = place.left_rooms.notified() => ControlFlow::Continue(()),
-            () = due(deadline(&place)) => self.give_up_buckets(),
             next = next(&mut self.current) => match next {
                 Next::Arrived(batches) => self.arrived(batches).await,
-                Next::Overflowed => self.tell([Delivery::Gap(Gap { cause: GapCause::Overflow, missed: None })]),
+                Next::Overflowed => self.frames.tell([Delivery::Gap(Gap { cause: GapCause::Overflow, missed: None })]),
             },
         }
     }
@@ -112,7 +102,7 @@ impl Reader {
     async fn follow(&mut self) -> ControlFlow<()> {
         // A loss is noticed at the subscriptions, after everything that had arrived.
         let Some(connection) = self.line.borrow_and_update().clone() else { return ControlFlow::Continue(()) };
-        let buckets: Vec<_> = self.place.interest().wanted().collect();
+        let buckets = self.requests.wanted();
         let attached = Attachment::open(&connection, &self.place, &buckets).await;
         if self.current.as_ref().is_some_and(|current| current.connection.has_ended()) {
             self.drain_lost().await?;
@@ -132,7 +122,7 @@ impl Reader {
         if self.place.attached.is_cancelled() {
             self.counters.reconnects.increment();
         }
-        self.tell([Delivery::Connected].into_iter().chain(is_gap.then_some(gap)))?;
+        self.frames.tell([Delivery::Connected].into_iter().chain(is_gap.then_some(gap)))?;
         self.place.attached.cancel();
         ControlFlow::Continue(())
     }
@@ -160,13 +150,9 @@ impl Reader {
             self.current = Some(next);
             return ControlFlow::Continue(());
         }
-        self.place.interest().deactivate_all();
         self.entering.clear();
-        // Nothing arrives now, and the next connection begins with these buckets.
-        for entered in self.waiting.drain().flat_map(|(_, waiting)| waiting) {
-            tell(entered);
-        }
-        self.tell([Delivery::Lost(current.connection.life.reason())])
+        self.requests.lost();
+        self.frames.tell([Delivery::Lost(current.connection.life.reason())])
     }
 
     /// Turns from a connection that still stands to the next one.
@@ -181,24 +167,24 @@ impl Reader {
 
     // --- rooms ---
 
-    async fn command(&mut self, command: Command) -> ControlFlow<()> {
-        match command {
-            Command::Enter(bucket, entered) => self.enter(bucket, entered).await,
-            // Commands are read only when the latest connection is in use.
-            Command::Follow(done) => tell(done),
+    async fn requested(&mut self, request: Request) -> ControlFlow<()> {
+        match request {
+            Request::Subscribe(bucket) => self.subscribe(bucket).await,
+            Request::Unsubscribe(buckets) => return self.give_up(buckets),
+            Request::Follow(followed) => {
+                // The connection may have changed since it was looked at.
+                if self.line.has_changed().unwrap_or(false) {
+                    self.follow().await?;
+                }
+                tell(followed);
+            }
         }
         ControlFlow::Continue(())
     }
 
-    async fn enter(&mut self, bucket: Bucket, entered: oneshot::Sender<()>) {
-        let is_active = self.place.interest().is_active(bucket);
-        if is_active || self.current.is_none() {
-            tell(entered);
-            return;
-        }
-        let waiting = self.waiting.entry(bucket).or_default();
-        waiting.push(entered);
-        if waiting.len() > 1 {
+    async fn subscribe(&mut self, bucket: Bucket) {
+        if self.current.is_none() {
+            self.requests.postpone(bucket);
             return;
         }
         let mut connections = Vec::new();
@@ -227,20 +213,16 @@ impl Reader {
     }
 
     fn activate(&mut self, bucket: Bucket) -> ControlFlow<()> {
-        self.tell([Delivery::Subscribed(bucket.channel())])?;
-        self.place.interest().set_active(bucket, true);
-        for entered in self.waiting.remove(&bucket).unwrap_or_default() {
-            tell(entered);
-        }
+        self.frames.tell([Delivery::Subscribed(bucket.channel())])?;
+        self.requests.subscribed(bucket);
         ControlFlow::Continue(())
     }
 
-    fn give_up_buckets(&mut self) -> ControlFlow<()> {
-        let expired = self.place.expired();
+    fn give_up(&mut self, buckets: Vec<Bucket>) -> ControlFlow<()> {
         for attachment in self.current.iter_mut().chain(self.next.as_mut().map(|(_, next)| next)) {
-            expired.iter().for_each(|bucket| attachment.unsubscribe(*bucket));
+            buckets.iter().for_each(|bucket| attachment.unsubscribe(*bucket));
         }
-        self.tell(expired.into_iter().map(|bucket| Delivery::Unsubscribed(bucket.channel())))
+        self.frames.tell(buckets.into_iter().map(|bucket| Delivery::Unsubscribed(bucket.channel())))
     }
 
     // --- messages ---
@@ -260,50 +242,9 @@ impl Reader {
     }
 
     fn take_in(&mut self, framed: Framed) -> ControlFlow<()> {
-        let frame = match framed.frame {
-            Ok(frame) => frame,
-            Err(error) => {
-                self.intake.refused(&error);
-                return ControlFlow::Continue(());
-            }
-        };
-        if !self.repeats.is_new(frame.sender(), frame.number()) {
-            return ControlFlow::Continue(());
-        }
-        let mut deliveries = Vec::new();
-        for message in frame {
-            match message {
-                Ok(message) => deliveries.extend(self.intake.take(&message).inspect(|delivery| self.note(delivery))),
-                Err(error) => self.intake.refused(&error),
-            }
-            // The inbox must know of a join before the next message is judged.
-            if deliveries.last().is_some_and(is_join) {
-                self.tell(deliveries.drain(..))?;
-            }
-        }
-        self.tell(deliveries)
+        let place = &self.place;
+        self.frames.take(framed.frame, |delivery| place.note(delivery))
     }
-
-    /// What concerns not only the node but also how its messages travel.
-    fn note(&self, delivery: &Delivery) {
-        match delivery {
-            // Nodes may still be subscribing to these.
-            Delivery::Message { message: Message::Join { rooms, .. }, .. } => self.place.hall.note_join(rooms),
-            Delivery::Message { message: Message::Heartbeat(heartbeat), .. } if heartbeat.initial => {
-                self.place.note_newcomer()
-            }
-            _ => {}
-        }
-    }
-
-    fn tell(&self, deliveries: impl IntoIterator<Item = Delivery>) -> ControlFlow<()> {
-        if self.inbox.push(deliveries) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    }
-}
-
-/// Whether rooms are about to be wanted.
-pub(crate) fn is_join(delivery: &Delivery) -> bool {
-    matches!(delivery, Delivery::Message { message: Message::Join { .. }, .. })
 }
 
 /// Fails only if nobody waits any more.
@@ -316,10 +257,6 @@ async fn next(current: &mut Option<Attachment>) -> Next {
         Some(attachment) => attachment.next().await,
         None => pending().await,
     }
-}
-
-fn deadline(place: &Place) -> Option<Instant> {
-    place.interest().deadline().map(Instant::from_std)
 }
 
 async fn due(time: Option<Instant>) {

@@ -1,21 +1,26 @@
 //! What the tasks of one transport share.
 
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trunkline_core::{
-    Error, ErrorKind, Namespace, Node, Result, frame, interest::FreshRooms, outbox::Outbox, transport::Health,
+    Namespace, Node, Result, frame,
+    line::Line,
+    outbox::Outbox,
+    registry::{Namespaces, Nodes},
+    routes::Routes,
+    transport::Health,
 };
 
 use crate::{
+    config::Config,
     connection::{Connection, Connector},
     history::{HEADERS, Streams},
     place::{Hall, Place},
@@ -23,17 +28,14 @@ use crate::{
     writer::Item,
 };
 
-/// The latest connection; `None` while there is none.
-pub(crate) type Line = watch::Sender<Option<Arc<Connection>>>;
-
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) connector: Connector,
     pub(crate) outbox: Outbox<Item>,
     /// For readers.
-    pub(crate) incoming: Line,
+    pub(crate) incoming: Line<Connection>,
     /// For the writer: a connection that readers use already, so that no answer finds nobody.
-    pub(crate) outgoing: Line,
+    pub(crate) outgoing: Line<Connection>,
     pub(crate) closing: CancellationToken,
     /// Nothing more is written.
     pub(crate) writer_ended: CancellationToken,
@@ -43,12 +45,9 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     max_payload: AtomicUsize,
     reconnects: AtomicU64,
-    halls: Mutex<HashMap<Namespace, Arc<Hall>>>,
-    places: Mutex<HashMap<Node, Arc<Place>>>,
+    halls: Namespaces<Hall>,
+    places: Nodes<Place>,
 }
-
-/// Namespaces that are remembered without a node in them, for emitters.
-const MAX_IDLE_HALLS: usize = 256;
 
 /// Longer than the last words may take. A client that writes to a server which takes nothing ends only when it notices.
 const CLOSING: Duration = Duration::from_secs(5);
@@ -67,54 +66,40 @@ impl Shared {
             tasks: TaskTracker::new(),
             max_payload: AtomicUsize::new(0),
             reconnects: AtomicU64::new(0),
-            halls: Mutex::default(),
-            places: Mutex::default(),
+            halls: Namespaces::default(),
+            places: Nodes::default(),
         }
     }
 
     /// The namespace of that name.
     pub(crate) fn hall(&self, namespace: &Namespace) -> Result<Arc<Hall>> {
-        let mut halls = lock(&self.halls);
-        if let Some(hall) = halls.get(namespace) {
-            return Ok(Arc::clone(hall));
-        }
-        let config = &self.connector.config;
-        let subjects = Subjects::new(&config.prefix, namespace, config.buckets)?;
-        if halls.len() >= MAX_IDLE_HALLS {
-            halls.retain(|_, hall| Arc::strong_count(hall) > 1);
-        }
-        let hall = Arc::new(Hall::new(subjects, FreshRooms::new(config.buckets, config.join_grace)));
-        halls.insert(namespace.clone(), Arc::clone(&hall));
-        Ok(hall)
+        let Config { prefix, buckets, join_grace, .. } = &self.connector.config;
+        self.halls.of(namespace, || {
+            let subjects = Subjects::new(prefix, namespace, *buckets)?;
+            Ok(Hall { subjects, routes: Routes::new(*buckets, *join_grace) })
+        })
     }
 
-    /// Adds a place.
     pub(crate) fn add(&self, place: &Arc<Place>) -> Result<()> {
-        let node = &place.node;
-        let mut places = lock(&self.places);
-        // Whoever closes looks at the places after this token.
-        if self.closing.is_cancelled() {
-            return Err(Error::new(ErrorKind::Closed, "the transport was closed"));
-        }
-        if places.contains_key(node) {
-            let context = format!("node {} is already in namespace {}", node.id, node.namespace);
-            return Err(Error::new(ErrorKind::Config, context));
-        }
-        places.insert(node.clone(), Arc::clone(place));
-        Ok(())
+        self.places.add(&place.node, place)
     }
 
     pub(crate) fn remove(&self, node: &Node) {
-        lock(&self.places).remove(node);
+        self.places.remove(node);
         self.outbox.forget(&node.id);
     }
 
+    /// The place of a node that should be here.
+    pub(crate) fn place_of(&self, node: &Node) -> Result<Arc<Place>> {
+        self.places.of(node)
+    }
+
     pub(crate) fn place(&self, node: &Node) -> Option<Arc<Place>> {
-        lock(&self.places).get(node).cloned()
+        self.places.find(node)
     }
 
     pub(crate) fn places(&self) -> Vec<Arc<Place>> {
-        lock(&self.places).values().cloned().collect()
+        self.places.all()
     }
 
     /// Where a node, or an emitter, publishes.
@@ -122,13 +107,7 @@ impl Shared {
         if from.id.is_emitter() {
             return self.hall(&from.namespace);
         }
-        match self.place(from) {
-            Some(place) => Ok(Arc::clone(&place.hall)),
-            None => {
-                let context = format!("node {} is not in namespace {}", from.id, from.namespace);
-                Err(Error::new(ErrorKind::Closed, context))
-            }
-        }
+        self.place_of(from).map(|place| Arc::clone(&place.hall))
     }
 
     pub(crate) fn set_connected(&self, connection: &Arc<Connection>) {
@@ -147,7 +126,7 @@ impl Shared {
     /// Begins to end all tasks: nodes leave, the writer has its last words, then the connection is closed.
     pub(crate) fn begin_close(&self) {
         self.closing.cancel();
-        self.places().iter().for_each(|place| place.leaving.cancel());
+        self.places.close().iter().for_each(|place| place.leaving.cancel());
         self.outbox.close();
         self.tasks.close();
     }
@@ -181,19 +160,4 @@ impl Shared {
         let (connected, queued_messages, queued_bytes) = self.outbox.status();
         Health { connected, queued_messages, queued_bytes, reconnects: self.reconnects.load(Ordering::Relaxed) }
     }
-}
-
-/// Waits for a connection that stands. `None` if there will be none.
-pub(crate) async fn latest(line: &mut watch::Receiver<Option<Arc<Connection>>>) -> Option<Arc<Connection>> {
-    loop {
-        if let Some(connection) = line.borrow_and_update().clone().filter(|connection| !connection.has_ended()) {
-            return Some(connection);
-        }
-        line.changed().await.ok()?;
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Maps are valid after each step.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

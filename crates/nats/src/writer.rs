@@ -12,12 +12,13 @@ use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
 };
-use trunkline_core::{Result, frame::FrameBuilder};
-
-use crate::{
-    connection::Connection,
-    shared::{Shared, latest},
+use trunkline_core::{
+    Result,
+    frame::FrameBuilder,
+    line::{latest, replaced},
 };
+
+use crate::{connection::Connection, shared::Shared};
 
 /// What waits in the queue.
 #[derive(Debug)]
@@ -126,7 +127,7 @@ impl Writer {
     async fn next_connection(&mut self) -> Option<Arc<Connection>> {
         tokio::select! {
             biased;
-            connection = latest(&mut self.line) => connection,
+            connection = latest(&mut self.line, Connection::has_ended) => connection,
             () = self.shared.closing.cancelled() => None,
         }
     }
@@ -261,14 +262,5 @@ async fn echo(mark: &mut Option<(u64, Mark)>) -> (u64, Result<()>) {
     match mark {
         Some((number, echo)) => (*number, echo.await),
         None => pending().await,
-    }
-}
-
-/// Returns when there is another connection to write to, or none.
-async fn replaced(line: &mut watch::Receiver<Option<Arc<Connection>>>, connection: &Connection) {
-    let is_other =
-        |latest: &Option<Arc<Connection>>| latest.as_ref().is_none_or(|latest| latest.number != connection.number);
-    if line.wait_for(is_other).await.is_err() {
-        pending::<()>().await;
     }
 }

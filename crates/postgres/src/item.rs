@@ -99,7 +99,7 @@ impl Draft {
         let bytes = self.bytes();
         let stamp = self.numbered_on.map(|channel| numbering.next(&self.from, channel));
         let stored = self.is_stored.then(|| numbering.next(origin, Channel::ALL).number.cast_signed());
-        let mut encoded = self.frame.finish(stamp, counters(numbering, &self.from));
+        let mut encoded = self.frame.finish(stamp, numbering.heartbeat_counters(&self.from));
         let content = match self.pointer {
             None => {
                 if stored.is_some() {
@@ -110,14 +110,6 @@ impl Draft {
             Some((head, tail)) => Content::Row { head, tail: with_stamp(&tail, stamp, stored.is_none()), row: encoded },
         };
         Item { channel: self.channel, from: self.from, content, stored, own: self.own, bytes }
-    }
-}
-
-/// What a heartbeat says of its sender's numbers: at least that there are some.
-fn counters<'a>(numbering: &'a Numbering, node: &NodeId) -> &'a [Stamp] {
-    match numbering.counters(node) {
-        [] => &[Stamp { channel: Channel::ALL, number: 0 }],
-        counters => counters,
     }
 }
 

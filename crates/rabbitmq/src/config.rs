@@ -7,7 +7,7 @@ use trunkline_core::{
     Error, ErrorKind, Result,
     interest::Buckets,
     outbox::OutboxLimits,
-    settings::{Bytes, Query, redact},
+    settings::{Query, host_and_port, redact},
 };
 
 /// Where the brokers are and how nodes use them. All nodes of a cluster must agree on `vhost`, `prefix`, `buckets` and whether there is `history`.
@@ -144,7 +144,7 @@ impl Config {
             config.vhost = decoded(vhost)?;
         }
         let default_port = if config.tls.required { 5671 } else { 5672 };
-        let servers = hosts.split(',').map(|host| server(host, default_port).ok_or_else(|| no_address(url)));
+        let servers = hosts.split(',').map(|host| host_and_port(host, default_port).ok_or_else(|| no_address(url)));
         config.servers = servers.collect::<Result<_>>()?;
         config.take_parameters(Query::parse(query))?;
         Ok(config)
@@ -152,27 +152,19 @@ impl Config {
 
     fn take_parameters(&mut self, mut query: Query) -> Result<()> {
         self.tls.ca = query.take::<String>("tls_ca")?.map(PathBuf::from);
-        let certificate: Option<String> = query.take("tls_cert")?;
-        let key: Option<String> = query.take("tls_key")?;
-        self.tls.client = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
-            (None, None) => None,
-            _ => return Err(wrong("tls_cert and tls_key go together")),
-        };
-        replace(&mut self.prefix, query.take("prefix")?);
-        if let Some(count) = query.take("buckets")? {
-            self.buckets = Buckets::new(count)?;
-        }
-        replace(&mut self.linger, query.take("linger")?);
-        replace(&mut self.join_grace, query.take("join_grace")?);
-        replace(&mut self.outbox.bytes, bytes(&mut query, "outbox_bytes")?);
-        replace(&mut self.outbox.patience, query.take("outbox_patience")?);
-        replace(&mut self.connect_timeout, query.take("connect_timeout")?);
-        replace(&mut self.heartbeat, query.take("heartbeat")?);
-        replace(&mut self.max_message_bytes, bytes(&mut query, "max_message_bytes")?);
-        replace(&mut self.prefetch, query.take("prefetch")?);
-        replace(&mut self.queue_frames, query.take("queue_frames")?);
-        replace(&mut self.queue_bytes, bytes(&mut query, "queue_bytes")?);
+        self.tls.client = query.take_files("tls_cert", "tls_key")?;
+        query.read("prefix", &mut self.prefix)?;
+        query.read("buckets", &mut self.buckets)?;
+        query.read("linger", &mut self.linger)?;
+        query.read("join_grace", &mut self.join_grace)?;
+        query.read_bytes("outbox_bytes", &mut self.outbox.bytes)?;
+        query.read("outbox_patience", &mut self.outbox.patience)?;
+        query.read("connect_timeout", &mut self.connect_timeout)?;
+        query.read("heartbeat", &mut self.heartbeat)?;
+        query.read_bytes("max_message_bytes", &mut self.max_message_bytes)?;
+        query.read("prefetch", &mut self.prefetch)?;
+        query.read("queue_frames", &mut self.queue_frames)?;
+        query.read_bytes("queue_bytes", &mut self.queue_bytes)?;
         self.history = history(&mut query)?;
         query.finish()?;
         self.check()
@@ -213,22 +205,12 @@ const MIN_MESSAGE_BYTES: usize = 64 << 10;
 /// Parts of less are not worth a file.
 const MIN_HISTORY: usize = 16 << 10;
 
-fn replace<T>(field: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *field = value;
-    }
-}
-
-fn bytes(query: &mut Query, name: &'static str) -> Result<Option<usize>> {
-    Ok(query.take(name)?.map(|Bytes(bytes)| bytes))
-}
-
 fn history(query: &mut Query) -> Result<Option<HistoryConfig>> {
     let is_on = query.take("history")?.unwrap_or(false);
     let mut history = HistoryConfig::default();
-    replace(&mut history.bytes, bytes(query, "history_bytes")?);
-    replace(&mut history.ttl, query.take("history_ttl")?);
-    replace(&mut history.session_ttl, query.take("session_ttl")?);
+    query.read_bytes("history_bytes", &mut history.bytes)?;
+    query.read("history_ttl", &mut history.ttl)?;
+    query.read("session_ttl", &mut history.session_ttl)?;
     Ok(is_on.then_some(history))
 }
 
@@ -242,22 +224,6 @@ fn no_address(url: &str) -> Error {
         redact(url)
     );
     Error::new(ErrorKind::Config, context)
-}
-
-/// `host:port`, with the default port if there is none.
-fn server(host: &str, default_port: u16) -> Option<String> {
-    let (name, port) = match host.rsplit_once(':') {
-        // The colons of a bare IPv6 address stand in brackets.
-        Some((name, port)) if !port.ends_with(']') => (name, port.parse().ok()?),
-        _ => (host, default_port),
-    };
-    let is_plain =
-        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@:[]".contains(&byte));
-    let is_bracketed = name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'))
-        .is_some_and(|name| name.parse::<std::net::Ipv6Addr>().is_ok());
-    (is_plain(name) || is_bracketed).then(|| format!("{name}:{port}"))
 }
 
 fn decoded(text: &str) -> Result<String> {

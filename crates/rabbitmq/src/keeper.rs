@@ -66,7 +66,7 @@ impl Keeper {
         self.shared.incoming.send_replace(Some(Arc::clone(connection)));
         for place in self.shared.places() {
             // Fails only if the node has left.
-            let _ = place.follow().await;
+            let _ = place.rooms.follow().await;
         }
         if connection.has_ended() {
             return;

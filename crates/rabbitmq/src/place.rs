@@ -10,15 +10,13 @@ use std::{
 };
 
 use lapin::types::ShortString;
-use tokio::{
-    sync::{Notify, mpsc, oneshot},
-    time::Instant,
-};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trunkline_core::{
-    Counters, Error, ErrorKind, Node, NodeId, Result, Room,
+    Counters, Error, Message, Node, NodeId,
     inbox::{Delivery, InboxSender},
-    interest::{Bucket, FreshRooms, Interest},
+    routes::Routes,
+    subscriptions::Rooms,
 };
 
 use crate::names::Keys;
@@ -27,27 +25,7 @@ use crate::names::Keys;
 #[derive(Debug)]
 pub(crate) struct Hall {
     pub(crate) keys: Keys,
-    fresh: Mutex<FreshRooms>,
-}
-
-impl Hall {
-    pub(crate) fn new(keys: Keys, fresh: FreshRooms) -> Self {
-        Self { keys, fresh: Mutex::new(fresh) }
-    }
-
-    /// Somebody has asked the cluster to let sockets join these rooms.
-    pub(crate) fn note_join(&self, rooms: &[Room]) {
-        lock(&self.fresh).note(now(), rooms);
-    }
-
-    /// With which bucket's key to publish for a room; `None` if everybody has to receive it.
-    pub(crate) fn route(&self, room: &Room) -> Option<Bucket> {
-        lock(&self.fresh).route(now(), room)
-    }
-}
-
-fn now() -> std::time::Instant {
-    Instant::now().into_std()
+    pub(crate) routes: Routes,
 }
 
 /// The place of a node.
@@ -56,10 +34,7 @@ pub(crate) struct Place {
     pub(crate) node: Node,
     pub(crate) hall: Arc<Hall>,
     pub(crate) counters: Arc<Counters>,
-    interest: Mutex<Interest>,
-    /// Rooms were left: there may be something to give up.
-    pub(crate) left_rooms: Notify,
-    commands: mpsc::Sender<Command>,
+    pub(crate) rooms: Rooms,
     inbox: Weak<InboxSender>,
     peers: Mutex<Peers>,
     /// Why the broker does not let the node listen.
@@ -83,20 +58,8 @@ struct Peers {
     asked: Option<Instant>,
 }
 
-/// What callers ask of a reader.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Bind a bucket and tell when it is active.
-    Enter(Bucket, oneshot::Sender<()>),
-    /// Tell when the latest connection is in use.
-    Follow(oneshot::Sender<()>),
-}
-
 /// No number that is ever given.
 const NOBODY_TOLD: u64 = u64::MAX;
-
-/// Commands that may wait. Callers wait while there are more.
-const COMMANDS: usize = 1024;
 
 /// Peers that are remembered, to see whether they are still there. More are left to their heartbeats.
 const MAX_PEERS: usize = 256;
@@ -109,17 +72,14 @@ impl Place {
         node: Node,
         hall: Arc<Hall>,
         counters: Arc<Counters>,
-        interest: Interest,
+        rooms: Rooms,
         inbox: Weak<InboxSender>,
-    ) -> (Self, mpsc::Receiver<Command>) {
-        let (commands, received) = mpsc::channel(COMMANDS);
-        let place = Self {
+    ) -> Self {
+        Self {
             node,
             hall,
             counters,
-            interest: Mutex::new(interest),
-            left_rooms: Notify::new(),
-            commands,
+            rooms,
             inbox,
             peers: Mutex::default(),
             refusal: Mutex::default(),
@@ -128,13 +88,23 @@ impl Place {
             following: CancellationToken::new(),
             leaving: CancellationToken::new(),
             left: CancellationToken::new(),
-        };
-        (place, received)
+        }
     }
 
-    /// Somebody new is there, who knows no numbers.
-    pub(crate) fn note_newcomer(&self) {
-        self.told.store(NOBODY_TOLD, Ordering::Relaxed);
+    /// What concerns not only the node but also how its messages travel.
+    pub(crate) fn note(&self, delivery: &Delivery) {
+        let Delivery::Message { from, message, .. } = delivery else { return };
+        match message {
+            Message::Heartbeat(heartbeat) => {
+                from.iter().for_each(|peer| self.note_peer(peer));
+                if heartbeat.initial {
+                    // Somebody new is there, who knows no numbers.
+                    self.told.store(NOBODY_TOLD, Ordering::Relaxed);
+                }
+            }
+            Message::Leaving => from.iter().for_each(|peer| self.forget_peer(peer)),
+            message => self.hall.routes.note(message),
+        }
     }
 
     /// Hands something over that did not come from the queue.
@@ -144,20 +114,16 @@ impl Place {
         }
     }
 
-    pub(crate) fn interest(&self) -> MutexGuard<'_, Interest> {
-        lock(&self.interest)
-    }
-
     // --- peers ---
 
-    pub(crate) fn note_peer(&self, peer: &NodeId) {
+    fn note_peer(&self, peer: &NodeId) {
         let mut peers = lock(&self.peers);
         if peers.known.len() < MAX_PEERS && !peers.known.contains(peer) {
             peers.known.insert(peer.clone());
         }
     }
 
-    pub(crate) fn forget_peer(&self, peer: &NodeId) {
+    fn forget_peer(&self, peer: &NodeId) {
         lock(&self.peers).known.remove(peer);
     }
 
@@ -187,40 +153,6 @@ impl Place {
 
     pub(crate) fn refusal(&self) -> Option<Error> {
         lock(&self.refusal).take()
-    }
-
-    /// Returns when messages for the room arrive.
-    pub(crate) async fn enter(&self, room: &Room) -> Result<()> {
-        let bucket = self.interest().enter(room);
-        match bucket {
-            Some(bucket) => self.ask(|entered| Command::Enter(bucket, entered)).await,
-            None => Ok(()),
-        }
-    }
-
-    pub(crate) fn leave_room(&self, room: &Room) {
-        self.interest().leave(now(), room);
-        self.left_rooms.notify_one();
-    }
-
-    /// The buckets to give up now.
-    pub(crate) fn expired(&self) -> Vec<Bucket> {
-        self.interest().take_expired(now())
-    }
-
-    /// Returns when the reader uses the latest connection.
-    pub(crate) async fn follow(&self) -> Result<()> {
-        self.ask(Command::Follow).await
-    }
-
-    async fn ask(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> Result<()> {
-        let (done, is_done) = oneshot::channel();
-        self.commands.send(command(done)).await.map_err(|_| self.gone())?;
-        is_done.await.map_err(|_| self.gone())
-    }
-
-    fn gone(&self) -> Error {
-        Error::new(ErrorKind::Closed, format!("node {} of namespace {} has left", self.node.id, self.node.namespace))
     }
 }
 

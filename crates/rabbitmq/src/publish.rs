@@ -4,8 +4,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use lapin::types::ShortString;
 use trunkline_core::{
-    Error, ErrorKind, Heartbeat, Message, Node, NodeId, Response, Result, codec, frame,
-    message::{Channel, Stamp},
+    Error, ErrorKind, Heartbeat, Message, Node, NodeId, Response, Result, codec, frame, message::Channel,
     outbox::Numbering,
 };
 
@@ -34,7 +33,7 @@ pub(crate) async fn publish(shared: &Shared, from: &Node, message: Message) -> R
     let make = |numbering: &mut Numbering| {
         let message = match is_numbered {
             true => encoded.finish(Some(numbering.next(&from.id, channel)), &[]),
-            false => encoded.finish(None, counters(numbering, &from.id)),
+            false => encoded.finish(None, numbering.heartbeat_counters(&from.id)),
         };
         Item::One(Post { key, content: Content::Message(message), weight })
     };
@@ -78,7 +77,7 @@ async fn kept_heartbeat(shared: &Shared, place: &Arc<Place>, heartbeat: &Heartbe
     let kept = encode(Heartbeat { initial: false, ..heartbeat.clone() })?;
     let weight = now.len() + kept.len();
     let make = |numbering: &mut Numbering| {
-        let counters = counters(numbering, id);
+        let counters = numbering.heartbeat_counters(id);
         let last = counters.first().map_or(0, |stamp| stamp.number);
         let is_news = place.told.swap(last, Ordering::Relaxed) != last;
         let keys = &place.hall.keys;
@@ -94,31 +93,14 @@ async fn kept_heartbeat(shared: &Shared, place: &Arc<Place>, heartbeat: &Heartbe
     shared.outbox.push(weight, make).await
 }
 
-/// Where a message goes. A plain broadcast to one room concerns only who has that room; what is answered, or changes rooms, concerns everybody.
+/// Where a message goes.
 fn route(shared: &Shared, hall: &Hall, message: &Message) -> (ShortString, Channel) {
     if shared.has_history() {
         return (hall.keys.log.clone(), Channel::ALL);
     }
-    let bucket = match message {
-        Message::Broadcast { request: None, target, .. } => target.single_room().and_then(|room| hall.route(room)),
-        Message::Join { rooms, .. } => {
-            hall.note_join(rooms);
-            None
-        }
-        _ => None,
-    };
-    match bucket {
+    match hall.routes.of(message) {
         Some(bucket) => (hall.keys.room(bucket), bucket.channel()),
         None => (hall.keys.all.clone(), Channel::ALL),
-    }
-}
-
-/// What a heartbeat says of its sender's numbers; also that there are none yet.
-fn counters<'a>(numbering: &'a Numbering, node: &NodeId) -> &'a [Stamp] {
-    const NONE_YET: &[Stamp] = &[Stamp { channel: Channel::ALL, number: 0 }];
-    match numbering.counters(node) {
-        [] => NONE_YET,
-        counters => counters,
     }
 }
 

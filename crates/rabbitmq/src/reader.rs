@@ -3,33 +3,28 @@
 //! Everything that a node receives comes through one queue, so it comes in order. While the inbox is full nothing is acknowledged, and the broker keeps what comes, up to
 //! the limits of the queue.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    future::pending,
-    ops::ControlFlow,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, future::pending, ops::ControlFlow, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use lapin::message::Delivery as Arrival;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{oneshot, watch},
     task::consume_budget,
-    time::{Instant, sleep_until, timeout},
+    time::timeout,
 };
 use trunkline_core::{
-    Error, ErrorKind, Gap, GapCause, Message,
-    frame::{Frame, Repeats},
+    Error, ErrorKind, Gap, GapCause,
+    frame::Frame,
     inbox::{Delivery, InboxSender},
-    intake::Intake,
+    intake::FrameIntake,
     interest::Bucket,
+    subscriptions::{Request, Requests},
 };
 
 use crate::{
     attachment::{Arrived, Attachment, Change},
     connection::Connection,
-    place::{Command, Place},
+    place::Place,
     shared::Shared,
 };
 
@@ -40,10 +35,10 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub(crate) struct Reader {
     shared: Arc<Shared>,
     place: Arc<Place>,
-    intake: Intake,
+    frames: FrameIntake,
     inbox: Arc<InboxSender>,
     line: watch::Receiver<Option<Arc<Connection>>>,
-    commands: mpsc::Receiver<Command>,
+    requests: Requests,
     current: Option<Attachment>,
     /// Has arrived, and is to be handed over when there is room.
     backlog: VecDeque<Arrival>,
@@ -52,9 +47,7 @@ pub(crate) struct Reader {
     unacknowledged: Option<u64>,
     /// Why nothing more comes.
     loss: Option<String>,
-    repeats: Repeats,
     changes: FuturesUnordered<BoxFuture<'static, lapin::Result<Change>>>,
-    waiting: HashMap<Bucket, Vec<oneshot::Sender<()>>>,
     /// Bound, and complete when so many deliveries were handed over: what is before may count messages from before the binding.
     subscribing: Vec<(u64, Bucket)>,
 }
@@ -63,27 +56,25 @@ impl Reader {
     pub(crate) fn new(
         shared: &Arc<Shared>,
         place: Arc<Place>,
-        intake: Intake,
+        frames: FrameIntake,
         inbox: Arc<InboxSender>,
-        commands: mpsc::Receiver<Command>,
+        requests: Requests,
     ) -> Self {
         let mut line = shared.incoming.subscribe();
         line.mark_changed();
         Self {
             shared: Arc::clone(shared),
             place,
-            intake,
+            frames,
             inbox,
             line,
-            commands,
+            requests,
             current: None,
             backlog: VecDeque::new(),
             handed: 0,
             unacknowledged: None,
             loss: None,
-            repeats: Repeats::default(),
             changes: FuturesUnordered::new(),
-            waiting: HashMap::new(),
             subscribing: Vec::new(),
         }
     }
@@ -102,23 +93,17 @@ impl Reader {
     }
 
     async fn step(&mut self) -> ControlFlow<()> {
-        let place = Arc::clone(&self.place);
         tokio::select! {
             biased;
             changed = self.line.changed() => match changed {
                 Ok(()) => self.follow().await,
                 Err(_) => ControlFlow::Break(()),
             },
-            command = self.commands.recv() => match command {
-                Some(command) => {
-                    self.command(command);
-                    ControlFlow::Continue(())
-                }
+            request = self.requests.next() => match request {
+                Some(request) => self.requested(request).await,
                 None => ControlFlow::Break(()),
             },
             Some(change) = self.changes.next() => self.changed(change).await,
-            () = place.left_rooms.notified() => ControlFlow::Continue(()),
-            () = due(deadline(&place)) => self.give_up_buckets(),
             next = next(&self.inbox, &self.backlog, &mut self.current) => match next {
                 Next::Room => self.hand_over().await,
                 Next::Arrived(arrived) => self.arrived(arrived).await,
@@ -133,7 +118,7 @@ impl Reader {
         // A loss is noticed at the deliveries, after everything that had arrived.
         let Some(connection) = self.line.borrow_and_update().clone() else { return ControlFlow::Continue(()) };
         self.leave_lost().await?;
-        let buckets: Vec<_> = self.place.interest().wanted().collect();
+        let buckets = self.requests.wanted();
         let connector = &self.shared.connector;
         let sender = connector.sender.to_string();
         let opening = Attachment::open(&connection, &connector.config, &self.place, &buckets, &sender);
@@ -153,8 +138,8 @@ impl Reader {
         self.current = Some(attachment);
         self.handed = 0;
         for bucket in buckets {
-            self.activate(bucket);
-            self.tell([Delivery::Subscribed(bucket.channel())])?;
+            self.requests.subscribed(bucket);
+            self.frames.tell([Delivery::Subscribed(bucket.channel())])?;
         }
         let is_return = self.place.attached.is_cancelled();
         if is_return {
@@ -163,7 +148,7 @@ impl Reader {
         let gap = Delivery::Gap(Gap { cause: GapCause::ConnectionLost, missed: None });
         // Where there is a history, nothing that was said to all is lost.
         let is_gap = is_return && !self.shared.has_history();
-        self.tell([Delivery::Connected].into_iter().chain(is_gap.then_some(gap)))?;
+        self.frames.tell([Delivery::Connected].into_iter().chain(is_gap.then_some(gap)))?;
         self.place.attached.cancel();
         ControlFlow::Continue(())
     }
@@ -185,40 +170,37 @@ impl Reader {
         let Some(current) = self.current.take() else { return ControlFlow::Continue(()) };
         // If only the queue is gone, a new connection is the way to a new one.
         current.connection.cut();
-        self.place.interest().deactivate_all();
         self.changes.clear();
         self.subscribing.clear();
         self.unacknowledged = None;
-        // Nothing arrives now, and the next connection begins with these buckets.
-        for entered in self.waiting.drain().flat_map(|(_, waiting)| waiting) {
-            tell(entered);
-        }
-        self.tell([Delivery::Lost(reason)])
+        self.requests.lost();
+        self.frames.tell([Delivery::Lost(reason)])
     }
 
     // --- rooms ---
 
-    fn command(&mut self, command: Command) {
-        match command {
-            Command::Enter(bucket, entered) => self.enter(bucket, entered),
-            Command::Follow(followed) => tell(followed),
+    async fn requested(&mut self, request: Request) -> ControlFlow<()> {
+        match request {
+            Request::Subscribe(bucket) => match &self.current {
+                Some(current) => self.changes.push(current.bind(bucket, self.place.hall.keys.room(bucket))),
+                None => self.requests.postpone(bucket),
+            },
+            Request::Unsubscribe(buckets) => return self.give_up(buckets),
+            Request::Follow(followed) => {
+                // The connection may have changed since it was looked at.
+                if self.line.has_changed().unwrap_or(false) {
+                    self.follow().await?;
+                }
+                tell(followed);
+            }
         }
-    }
-
-    fn enter(&mut self, bucket: Bucket, entered: oneshot::Sender<()>) {
-        let is_active = self.place.interest().is_active(bucket);
-        let Some(current) = self.current.as_ref().filter(|_| !is_active) else { return tell(entered) };
-        let waiting = self.waiting.entry(bucket).or_default();
-        waiting.push(entered);
-        if waiting.len() == 1 {
-            self.changes.push(current.bind(bucket, self.place.hall.keys.room(bucket)));
-        }
+        ControlFlow::Continue(())
     }
 
     async fn changed(&mut self, change: lapin::Result<Change>) -> ControlFlow<()> {
         // What failed, failed with the connection.
         let Ok(Change::Bound(bucket, queued)) = change else { return ControlFlow::Continue(()) };
-        self.activate(bucket);
+        self.requests.subscribed(bucket);
         if let Some(current) = &mut self.current {
             let arrived = current.take_arrived();
             self.note_arrived(arrived);
@@ -227,32 +209,23 @@ impl Reader {
         self.hand_over().await
     }
 
-    fn activate(&mut self, bucket: Bucket) {
-        self.place.interest().set_active(bucket, true);
-        for entered in self.waiting.remove(&bucket).unwrap_or_default() {
-            tell(entered);
-        }
-    }
-
     /// Tells of the buckets whose messages are complete from here on.
     fn subscribed(&mut self) -> ControlFlow<()> {
         let handed = self.handed;
         let complete: Vec<_> = self.subscribing.extract_if(.., |(after, _)| *after <= handed).collect();
-        let place = Arc::clone(&self.place);
-        self.tell(
+        self.frames.tell(
             complete
                 .into_iter()
-                .filter(|(_, bucket)| place.interest().is_active(*bucket))
+                .filter(|(_, bucket)| self.requests.is_active(*bucket))
                 .map(|(_, bucket)| Delivery::Subscribed(bucket.channel())),
         )
     }
 
-    fn give_up_buckets(&mut self) -> ControlFlow<()> {
-        let expired = self.place.expired();
+    fn give_up(&mut self, buckets: Vec<Bucket>) -> ControlFlow<()> {
         if let Some(current) = &self.current {
-            self.changes.extend(expired.iter().map(|bucket| current.unbind(self.place.hall.keys.room(*bucket))));
+            self.changes.extend(buckets.iter().map(|bucket| current.unbind(self.place.hall.keys.room(*bucket))));
         }
-        self.tell(expired.into_iter().map(|bucket| Delivery::Unsubscribed(bucket.channel())))
+        self.frames.tell(buckets.into_iter().map(|bucket| Delivery::Unsubscribed(bucket.channel())))
     }
 
     // --- messages ---
@@ -297,54 +270,10 @@ impl Reader {
     fn take_in(&mut self, arrival: Arrival) -> ControlFlow<()> {
         self.handed += 1;
         self.unacknowledged = Some(arrival.delivery_tag);
-        match Frame::parse(arrival.data.into()) {
-            Ok(frame) if self.repeats.is_new(frame.sender(), frame.number()) => self.take_in_frame(frame)?,
-            Ok(_) => {}
-            Err(error) => self.intake.refused(&error),
-        }
+        let place = &self.place;
+        self.frames.take(Frame::parse(arrival.data.into()), |delivery| place.note(delivery))?;
         if self.subscribing.is_empty() { ControlFlow::Continue(()) } else { self.subscribed() }
     }
-
-    fn take_in_frame(&mut self, frame: Frame) -> ControlFlow<()> {
-        let mut deliveries = Vec::new();
-        for message in frame {
-            match message {
-                Ok(message) => deliveries.extend(self.intake.take(&message).inspect(|delivery| self.note(delivery))),
-                Err(error) => self.intake.refused(&error),
-            }
-            // The inbox must know of a join before the next message is judged.
-            if deliveries.last().is_some_and(is_join) {
-                self.tell(deliveries.drain(..))?;
-            }
-        }
-        self.tell(deliveries)
-    }
-
-    /// What concerns not only the node but also how its messages travel.
-    fn note(&self, delivery: &Delivery) {
-        let Delivery::Message { from, message, .. } = delivery else { return };
-        match message {
-            // Nodes may still be binding these.
-            Message::Join { rooms, .. } => self.place.hall.note_join(rooms),
-            Message::Heartbeat(heartbeat) => {
-                from.iter().for_each(|peer| self.place.note_peer(peer));
-                if heartbeat.initial {
-                    self.place.note_newcomer();
-                }
-            }
-            Message::Leaving => from.iter().for_each(|peer| self.place.forget_peer(peer)),
-            _ => {}
-        }
-    }
-
-    fn tell(&self, deliveries: impl IntoIterator<Item = Delivery>) -> ControlFlow<()> {
-        if self.inbox.push(deliveries) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    }
-}
-
-/// Whether rooms are about to be wanted.
-fn is_join(delivery: &Delivery) -> bool {
-    matches!(delivery, Delivery::Message { message: Message::Join { .. }, .. })
 }
 
 /// Fails only if nobody waits any more.
@@ -365,17 +294,6 @@ async fn next(inbox: &InboxSender, backlog: &VecDeque<Arrival>, current: &mut Op
     match current {
         _ if !backlog.is_empty() => Next::Room,
         Some(attachment) => Next::Arrived(attachment.next().await),
-        None => pending().await,
-    }
-}
-
-fn deadline(place: &Place) -> Option<Instant> {
-    place.interest().deadline().map(Instant::from_std)
-}
-
-async fn due(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
         None => pending().await,
     }
 }

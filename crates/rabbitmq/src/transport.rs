@@ -8,8 +8,9 @@ use trunkline_core::{
     Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, Node, NodeId, Response, Result, Room,
     Transport,
     inbox::{Inbox, inbox},
-    intake::Intake,
+    intake::{FrameIntake, Intake},
     interest::Interest,
+    subscriptions::subscriptions,
     transport::{Health, History, RoomInterest, Seat},
 };
 
@@ -80,18 +81,17 @@ impl Transport for RabbitMqTransport {
     async fn join(&self, seat: Seat) -> Result<Inbox> {
         let shared = &self.shared;
         let config = &shared.connector.config;
-        let hall = shared.hall(&seat.node.namespace);
-        let interest = Interest::new(config.buckets, config.linger);
+        let hall = shared.hall(&seat.node.namespace)?;
+        let (rooms, requests) = subscriptions(seat.node.clone(), Interest::new(config.buckets, config.linger));
         let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.counters));
         let sender = Arc::new(sender);
         let counters = Arc::clone(&seat.counters);
-        let (place, commands) = Place::new(seat.node.clone(), hall, counters, interest, Arc::downgrade(&sender));
-        let place = Arc::new(place);
+        let place = Arc::new(Place::new(seat.node.clone(), hall, counters, rooms, Arc::downgrade(&sender)));
         let intake = Intake::in_front_of(&sender, &seat);
-        let follower = shared
-            .has_history()
-            .then(|| Follower::new(shared, Arc::clone(&place), intake.clone(), Arc::clone(&sender)));
-        let reader = Reader::new(shared, Arc::clone(&place), intake, sender, commands);
+        let frames = || FrameIntake::new(intake.clone(), Arc::clone(&sender));
+        let follower =
+            shared.has_history().then(|| Follower::new(shared, Arc::clone(&place), frames(), Arc::clone(&sender)));
+        let reader = Reader::new(shared, Arc::clone(&place), frames(), Arc::clone(&sender), requests);
         shared.add(&place)?;
         shared.tasks.spawn(read(Arc::clone(shared), Arc::clone(&place), reader, follower));
         let guard = place.leaving.clone().drop_guard();
@@ -129,14 +129,6 @@ impl Transport for RabbitMqTransport {
     }
 }
 
-impl RabbitMqTransport {
-    fn place(&self, node: &Node) -> Result<Arc<Place>> {
-        let not_here =
-            || Error::new(ErrorKind::Closed, format!("node {} is not in namespace {}", node.id, node.namespace));
-        self.shared.place(node).ok_or_else(not_here)
-    }
-}
-
 impl Drop for RabbitMqTransport {
     /// Without `close`, everything ends by itself.
     fn drop(&mut self) {
@@ -170,11 +162,11 @@ impl RoomInterest for RabbitMqTransport {
 
     /// While there is no connection this returns at once: the next one begins with the room, and what is missed until then is reported as a gap.
     async fn enter(&self, node: &Node, room: &Room) -> Result<()> {
-        self.place(node)?.enter(room).await
+        self.shared.place_of(node)?.rooms.enter(room).await
     }
 
     async fn leave(&self, node: &Node, room: &Room) -> Result<()> {
-        self.place(node)?.leave_room(room);
+        self.shared.place_of(node)?.rooms.leave(room);
         Ok(())
     }
 }

@@ -3,17 +3,20 @@
 //! A frame stays here until the broker has confirmed it; what is left when a connection breaks is sent again over the next one, with the same numbers, so that receivers
 //! drop what they have. Nobody waits for a single confirmation: batches form while earlier frames are on their way.
 
-use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesOrdered};
 use lapin::{Confirmation, types::ShortString};
 use tokio::{sync::watch, time::sleep};
-use trunkline_core::frame::FrameBuilder;
+use trunkline_core::{
+    frame::FrameBuilder,
+    line::{latest, replaced},
+};
 
 use crate::{
     connection::{Confirming, Connection},
-    shared::{Shared, latest},
+    shared::Shared,
 };
 
 /// What waits in the queue.
@@ -124,7 +127,7 @@ impl Writer {
     async fn next_connection(&mut self) -> Option<Arc<Connection>> {
         tokio::select! {
             biased;
-            connection = latest(&mut self.line) => connection,
+            connection = latest(&mut self.line, Connection::has_ended) => connection,
             () = self.shared.closing.cancelled() => None,
         }
     }
@@ -202,13 +205,4 @@ impl Writer {
 
 fn send(connection: &Connection, sent: &Sent) -> Confirming {
     connection.publish(sent.key.clone(), sent.frame.clone(), sent.is_look)
-}
-
-/// Returns when there is another connection to write to, or none.
-async fn replaced(line: &mut watch::Receiver<Option<Arc<Connection>>>, connection: &Connection) {
-    let is_other =
-        |latest: &Option<Arc<Connection>>| latest.as_ref().is_none_or(|latest| latest.number != connection.number);
-    if line.wait_for(is_other).await.is_err() {
-        pending::<()>().await;
-    }
 }

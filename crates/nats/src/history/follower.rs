@@ -12,21 +12,17 @@ use tokio::{sync::watch, time::sleep};
 use trunkline_core::{
     Error, ErrorKind, Gap, GapCause, Result,
     backoff::Backoff,
-    frame::{Frame, Repeats},
+    frame::Frame,
     inbox::{Delivery, InboxSender},
-    intake::Intake,
+    intake::FrameIntake,
+    line::latest,
 };
 
 use super::{
     Streams,
     position::{Position, epoch},
 };
-use crate::{
-    connection::Connection,
-    place::Place,
-    reader::is_join,
-    shared::{Shared, latest},
-};
+use crate::{connection::Connection, place::Place, shared::Shared};
 
 /// Frames that the server may send ahead of us.
 const AHEAD: usize = 64;
@@ -41,13 +37,12 @@ const REQUEST: Duration = Duration::from_secs(30);
 pub(crate) struct Follower {
     place: Arc<Place>,
     streams: Streams,
-    intake: Intake,
+    frames: FrameIntake,
     inbox: Arc<InboxSender>,
     line: watch::Receiver<Option<Arc<Connection>>>,
     ping_interval: Duration,
     /// In which stream it has come how far; `None` before the first connection.
     read: Option<(u32, u64)>,
-    repeats: Repeats,
 }
 
 impl Follower {
@@ -55,18 +50,17 @@ impl Follower {
         shared: &Shared,
         streams: Streams,
         place: Arc<Place>,
-        intake: Intake,
+        frames: FrameIntake,
         inbox: Arc<InboxSender>,
     ) -> Self {
         Self {
             place,
             streams,
-            intake,
+            frames,
             inbox,
             line: shared.incoming.subscribe(),
             ping_interval: shared.connector.config.ping_interval,
             read: None,
-            repeats: Repeats::default(),
         }
     }
 
@@ -81,7 +75,7 @@ impl Follower {
 
     async fn follow(&mut self) {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-        while let Some(connection) = latest(&mut self.line).await {
+        while let Some(connection) = latest(&mut self.line, Connection::has_ended).await {
             let before = self.read;
             match self.read_from(&connection).await {
                 Ok(()) => return,
@@ -165,35 +159,9 @@ impl Follower {
     }
 
     fn take_in(&mut self, payload: Bytes, epoch: u32, sequence: u64) -> ControlFlow<()> {
-        let frame = match Frame::parse(payload) {
-            Ok(frame) => frame,
-            Err(error) => {
-                self.intake.refused(&error);
-                return ControlFlow::Continue(());
-            }
-        };
-        if !self.repeats.is_new(frame.sender(), frame.number()) {
-            return ControlFlow::Continue(());
-        }
-        let mut left = frame.clone().count();
-        let mut deliveries = Vec::new();
-        for message in frame {
-            left -= 1;
-            let position = Position { epoch, sequence, left: left.try_into().unwrap_or(u32::MAX) };
-            match message {
-                Ok(message) => deliveries.extend(self.intake.take_stored(&message, position.offset())),
-                Err(error) => self.intake.refused(&error),
-            }
-            // The inbox must know of a join before the next message is judged.
-            if deliveries.last().is_some_and(is_join) {
-                self.tell(deliveries.drain(..))?;
-            }
-        }
-        self.tell(deliveries)
-    }
-
-    fn tell(&self, deliveries: impl IntoIterator<Item = Delivery>) -> ControlFlow<()> {
-        if self.inbox.push(deliveries) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        let offset =
+            |_: &Frame, left: usize| Position { epoch, sequence, left: left.try_into().unwrap_or(u32::MAX) }.offset();
+        self.frames.take_stored(Frame::parse(payload), offset, |_| {})
     }
 }
 

@@ -26,14 +26,11 @@ use trunkline_core::{
     codec::{self, Body, Decoded},
     frame::{Frame, FrameBuilder},
     inbox::Delivery,
+    line::latest,
 };
 
 use super::Streams;
-use crate::{
-    connection::Connection,
-    shared::{Shared, latest},
-    writer::Post,
-};
+use crate::{connection::Connection, shared::Shared, writer::Post};
 
 /// The history is read by every node: its frames may be large.
 const FRAME_BYTES: usize = 128 << 10;
@@ -162,7 +159,7 @@ impl Flight {
     async fn land(self) -> Landed {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut line = self.shared.outgoing.subscribe();
-        while let Some(connection) = latest(&mut line).await {
+        while let Some(connection) = latest(&mut line, Connection::has_ended).await {
             match self.store(&connection).await {
                 Ok(()) => break,
                 Err(Failure::Refused(error)) => {

@@ -6,19 +6,16 @@ use futures_util::StreamExt as _;
 use lapin::{message::Delivery as Arrival, options::BasicAckOptions};
 use tokio::{sync::watch, task::consume_budget, time::sleep};
 use trunkline_core::{
-    Error, ErrorKind, Gap, GapCause, Message, Result,
+    Error, ErrorKind, Gap, GapCause, Result,
     backoff::Backoff,
-    frame::{Frame, Repeats},
+    frame::Frame,
     inbox::{Delivery, InboxSender},
-    intake::Intake,
+    intake::FrameIntake,
+    line::latest,
 };
 
 use super::{Start, position::Position, read, records::Record, sequence};
-use crate::{
-    connection::Connection,
-    place::Place,
-    shared::{Shared, latest},
-};
+use crate::{connection::Connection, place::Place, shared::Shared};
 
 /// Deliveries that are acknowledged together.
 const CHUNK: usize = 64;
@@ -27,18 +24,17 @@ const CHUNK: usize = 64;
 pub(crate) struct Follower {
     shared: Arc<Shared>,
     place: Arc<Place>,
-    intake: Intake,
+    frames: FrameIntake,
     inbox: Arc<InboxSender>,
     line: watch::Receiver<Option<Arc<Connection>>>,
     /// What comes next; `None` before anything came.
     next: Option<u64>,
-    repeats: Repeats,
 }
 
 impl Follower {
-    pub(crate) fn new(shared: &Arc<Shared>, place: Arc<Place>, intake: Intake, inbox: Arc<InboxSender>) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, place: Arc<Place>, frames: FrameIntake, inbox: Arc<InboxSender>) -> Self {
         let line = shared.incoming.subscribe();
-        Self { shared: Arc::clone(shared), place, intake, inbox, line, next: None, repeats: Repeats::default() }
+        Self { shared: Arc::clone(shared), place, frames, inbox, line, next: None }
     }
 
     /// Runs until the node leaves, or nobody reads its inbox any more.
@@ -52,7 +48,7 @@ impl Follower {
 
     async fn follow(&mut self) {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-        while let Some(connection) = latest(&mut self.line).await {
+        while let Some(connection) = latest(&mut self.line, Connection::has_ended).await {
             let before = self.next;
             match self.read_from(&connection).await {
                 Ok(()) => return,
@@ -119,42 +115,9 @@ impl Follower {
     }
 
     fn take_in(&mut self, arrival: Arrival, sequence: u64) -> ControlFlow<()> {
-        let frame = match Frame::parse(arrival.data.into()) {
-            Ok(frame) => frame,
-            Err(error) => {
-                self.intake.refused(&error);
-                return ControlFlow::Continue(());
-            }
-        };
-        if !self.repeats.is_new(frame.sender(), frame.number()) {
-            return ControlFlow::Continue(());
-        }
-        let mut left = frame.clone().count();
-        let mut deliveries = Vec::with_capacity(left);
-        let whole = frame.clone();
-        for message in frame {
-            left -= 1;
-            let offset = Position::new(sequence, left, &whole).offset();
-            match message {
-                Ok(message) => deliveries.extend(self.intake.take_stored(&message, offset).inspect(|it| self.note(it))),
-                Err(error) => self.intake.refused(&error),
-            }
-            // The inbox must know of a join before the next message is judged.
-            if matches!(deliveries.last(), Some(Delivery::Message { message: Message::Join { .. }, .. })) {
-                self.tell(deliveries.drain(..))?;
-            }
-        }
-        self.tell(deliveries)
-    }
-
-    fn note(&self, delivery: &Delivery) {
-        if let Delivery::Message { from: Some(peer), message: Message::Leaving, .. } = delivery {
-            self.place.forget_peer(peer);
-        }
-    }
-
-    fn tell(&self, deliveries: impl IntoIterator<Item = Delivery>) -> ControlFlow<()> {
-        if self.inbox.push(deliveries) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        let offset = |whole: &Frame, left| Position::new(sequence, left, whole).offset();
+        let place = &self.place;
+        self.frames.take_stored(Frame::parse(arrival.data.into()), offset, |delivery| place.note(delivery))
     }
 }
 

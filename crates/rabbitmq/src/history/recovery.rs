@@ -14,16 +14,13 @@ use trunkline_core::{
     Error, ErrorKind, Message, Node, Offset, Payload, Result, Room, Session, SessionId,
     codec::{self, Body},
     frame::{Frame, Repeats},
+    line::latest,
     session,
     transport::{History, Missed, Restored},
 };
 
 use super::{Start, position::Position, read, records::Record, sequence};
-use crate::{
-    connection::Connection,
-    names::Keys,
-    shared::{Shared, latest},
-};
+use crate::{connection::Connection, names::Keys, shared::Shared};
 
 /// The history of a prefix.
 #[derive(Debug)]
@@ -62,7 +59,8 @@ impl Recovery {
     /// The connection in use. After a loss the next one is waited for, as long as connecting may take.
     async fn connection(&self) -> Result<Arc<Connection>> {
         let mut line = self.shared.outgoing.subscribe();
-        let connection = timeout(self.shared.connector.config.connect_timeout, latest(&mut line)).await;
+        let connection =
+            timeout(self.shared.connector.config.connect_timeout, latest(&mut line, Connection::has_ended)).await;
         let away = || Error::new(ErrorKind::Disconnected, "the history cannot be reached");
         connection.ok().flatten().ok_or_else(away)
     }

@@ -16,7 +16,7 @@ use trunkline_core::{
     Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, Node, NodeId, Response, Result, Transport,
     codec, frame,
     inbox::{Inbox, inbox},
-    message::{Channel, Stamp},
+    message::Channel,
     outbox::{Numbering, Outbox, OutboxLimits},
     transport::{Health, Seat},
 };
@@ -178,7 +178,7 @@ impl Transport for TcpHub {
         let is_numbered = message.is_numbered() && !from.id.is_emitter();
         let make = |numbering: &mut Numbering| {
             let stamp = is_numbered.then(|| numbering.next(&from.id, Channel::ALL));
-            let body = encoded.finish(stamp, counters(numbering, &from.id));
+            let body = encoded.finish(stamp, numbering.heartbeat_counters(&from.id));
             wire::encode(Kind::Publish, &topic, &body)
         };
         self.shared.queue(bytes, make).await
@@ -228,13 +228,4 @@ fn check_size(message: &codec::Frame) -> Result<usize> {
         return Ok(bytes);
     }
     Err(Error::new(ErrorKind::TooLarge, format!("{bytes} bytes, the hub takes {MAX_MESSAGE}")))
-}
-
-/// What a heartbeat tells of its sender's numbers; also that there are none yet.
-fn counters<'a>(numbering: &'a Numbering, node: &NodeId) -> &'a [Stamp] {
-    const NONE_YET: &[Stamp] = &[Stamp { channel: Channel::ALL, number: 0 }];
-    match numbering.counters(node) {
-        [] => NONE_YET,
-        counters => counters,
-    }
 }
