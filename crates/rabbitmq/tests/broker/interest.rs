@@ -1,75 +1,13 @@
 //! Rooms, as the broker sees them.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
+use std::time::{Duration, Instant};
+
+use trunkline_core::{Room, Target};
+
+use crate::{
+    member::Member,
+    support::{bindings, config, delivered, shared, until},
 };
-
-use trunkline_core::{
-    Backend, Counters, IdScheme, Message, Namespace, Node, Payload, Room, Target,
-    inbox::{Delivery, Inbox},
-    transport::{InboxLimits, Seat, WantsAll},
-};
-use trunkline_rabbitmq::{Config, connect};
-
-use crate::support::{bindings, config, delivered, shared, until};
-
-struct Member {
-    backend: Backend,
-    node: Node,
-    inbox: Inbox,
-}
-
-impl Member {
-    async fn join(config: Config) -> Self {
-        let backend = connect(config).await.unwrap();
-        let node = Node { id: IdScheme::Hex16.node_id(), namespace: Namespace::new("/") };
-        let seat = Seat {
-            node: node.clone(),
-            wanted: Arc::new(WantsAll),
-            counters: Arc::<Counters>::default(),
-            limits: InboxLimits::default(),
-        };
-        let inbox = backend.transport.join(seat).await.unwrap();
-        Self { backend, node, inbox }
-    }
-
-    async fn enter(&self, room: &Room) {
-        self.backend.interest.as_ref().unwrap().enter(&self.node, room).await.unwrap();
-    }
-
-    async fn leave(&self, room: &Room) {
-        self.backend.interest.as_ref().unwrap().leave(&self.node, room).await.unwrap();
-    }
-
-    async fn emit(&self, target: Target) {
-        let message = Message::Broadcast { request: None, target, payload: Payload::event("e", "x").unwrap() };
-        self.backend.transport.publish(&self.node, message).await.unwrap();
-    }
-
-    /// The targets of the broadcasts that arrive, up to the one to all.
-    async fn targets(&mut self) -> Vec<Target> {
-        let mut targets = Vec::new();
-        let mut batch = VecDeque::new();
-        let all = async {
-            loop {
-                assert!(self.inbox.next_batch(&mut batch).await, "the inbox has ended");
-                for delivery in batch.drain(..) {
-                    let Delivery::Message { message: Message::Broadcast { target, .. }, .. } = delivery else {
-                        continue;
-                    };
-                    if target.rooms.is_empty() {
-                        return;
-                    }
-                    targets.push(target);
-                }
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), all).await.expect("the marker arrives");
-        targets
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_without_a_room_receive_none_of_its_traffic() {

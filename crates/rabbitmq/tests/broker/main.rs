@@ -5,4 +5,6 @@
 mod faults;
 mod history;
 mod interest;
+mod killed;
+mod member;
 mod support;
