@@ -17,6 +17,7 @@ pub mod inbox;
 pub mod intake;
 pub mod interest;
 pub mod line;
+pub mod link;
 pub mod local;
 pub mod memory;
 pub mod message;

@@ -6,7 +6,8 @@ use std::{
 };
 
 use tokio::sync::watch;
-use trunkline_core::{Error, ErrorKind, Result, inbox::Delivery, outbox::Outbox, transport::Health};
+pub(crate) use trunkline_core::link::Side;
+use trunkline_core::{Error, ErrorKind, Result, inbox::Delivery, link::Link, outbox::Outbox, transport::Health};
 
 use crate::{collection::Kind, config::Config, seats::Seats, server::Server, wire::Document};
 
@@ -23,26 +24,8 @@ pub(crate) struct Shared {
     pub(crate) seats: Seats,
     /// `None` once closed: some of the driver's tasks end when nobody holds its client any more.
     server: Mutex<Option<Server>>,
-    link: Mutex<Link>,
-    listening: watch::Sender<bool>,
+    link: Link,
     closing: watch::Sender<bool>,
-}
-
-/// The state of the two directions.
-#[derive(Clone, Copy, Debug, Default)]
-struct Link {
-    listening: bool,
-    publishing: bool,
-    reconnects: u64,
-    /// Whether both directions stood before.
-    stood: bool,
-}
-
-/// A direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    Listening,
-    Publishing,
 }
 
 impl Shared {
@@ -52,8 +35,7 @@ impl Shared {
             kind,
             outbox: Outbox::new(config.outbox),
             seats: Seats::default(),
-            link: Mutex::default(),
-            listening: watch::Sender::default(),
+            link: Link::default(),
             closing: watch::Sender::default(),
             config,
         }
@@ -72,52 +54,39 @@ impl Shared {
 
     /// A direction is there (again). The nodes are told once both are.
     pub(crate) fn restored(&self, side: Side) {
-        let mut link = self.link();
-        *link.side(side) = true;
-        self.listening.send_replace(link.listening);
-        if !link.is_up() {
-            return;
-        }
-        self.outbox.set_connected(true);
-        if std::mem::replace(&mut link.stood, true) {
-            link.reconnects += 1;
-            self.seats.each(|taken| taken.counters.reconnects.increment());
-            self.seats.tell(&Delivery::Connected);
-        }
+        self.link.restored(side, |is_return| {
+            self.outbox.set_connected(true);
+            if is_return {
+                self.seats.each(|taken| taken.counters.reconnects.increment());
+                self.seats.tell(&Delivery::Connected);
+            }
+        });
     }
 
     /// A direction is gone. The nodes are told unless the other one was gone already.
     pub(crate) fn lost(&self, side: Side, reason: &str) {
-        let mut link = self.link();
-        let was_up = link.is_up();
-        *link.side(side) = false;
-        self.listening.send_replace(link.listening);
-        self.outbox.set_connected(false);
-        if was_up {
-            let task = if side == Side::Listening { "listening" } else { "publishing" };
-            tracing::debug!(reason, "lost the connection for {task}");
-            self.seats.tell(&Delivery::Lost(format!("{task}: {reason}")));
-        }
+        self.link.lost(side, |was_up| {
+            self.outbox.set_connected(false);
+            if was_up {
+                tracing::debug!(reason, "lost the connection for {side}");
+                self.seats.tell(&Delivery::Lost(format!("{side}: {reason}")));
+            }
+        });
     }
 
     /// Waits until the change stream is open.
     pub(crate) async fn until_listening(&self) {
-        // An error is impossible: this holds the other end.
-        let _ = self.listening.subscribe().wait_for(|listening| *listening).await;
+        self.link.until_listening().await;
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        self.link().is_up()
+        self.link.is_up()
     }
 
     pub(crate) fn health(&self) -> Health {
         let (_, queued_messages, queued_bytes) = self.outbox.status();
-        let link = self.link();
-        Health { connected: link.is_up(), queued_messages, queued_bytes, reconnects: link.reconnects }
-    }
-
-    fn link(&self) -> MutexGuard<'_, Link> {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+        let (connected, reconnects) = (self.link.is_up(), self.link.reconnects());
+        Health { connected, queued_messages, queued_bytes, reconnects }
     }
 
     /// The driver, to be held no longer than a task or an operation lives.
@@ -154,17 +123,4 @@ impl Shared {
 
 pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the transport was closed")
-}
-
-impl Link {
-    fn side(&mut self, side: Side) -> &mut bool {
-        match side {
-            Side::Listening => &mut self.listening,
-            Side::Publishing => &mut self.publishing,
-        }
-    }
-
-    fn is_up(self) -> bool {
-        self.listening && self.publishing
-    }
 }

@@ -1,13 +1,11 @@
 //! What the tasks of one transport share.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::{sync::watch, time::Instant};
 use tokio_postgres_rustls::MakeRustlsConnect;
-use trunkline_core::{NodeId, Result, inbox::Delivery, outbox::Outbox, transport::Health};
+pub(crate) use trunkline_core::link::Side;
+use trunkline_core::{NodeId, Result, inbox::Delivery, link::Link, outbox::Outbox, transport::Health};
 
 use crate::{channel, config::Config, item::Item, seats::Seats, wire::Session};
 
@@ -26,26 +24,8 @@ pub(crate) struct Shared {
     pub(crate) seats: Seats,
     /// When the last probe that the server has taken was sent.
     pub(crate) probed: watch::Sender<Option<Instant>>,
-    link: Mutex<Link>,
-    listening: watch::Sender<bool>,
+    link: Link,
     closing: watch::Sender<bool>,
-}
-
-/// The state of the two directions.
-#[derive(Clone, Copy, Debug, Default)]
-struct Link {
-    listening: bool,
-    publishing: bool,
-    reconnects: u64,
-    /// Whether both directions stood before.
-    stood: bool,
-}
-
-/// A direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    Listening,
-    Publishing,
 }
 
 impl Shared {
@@ -57,8 +37,7 @@ impl Shared {
             outbox: Outbox::new(config.outbox),
             seats: Seats::new(&config.channel_prefix),
             probed: watch::Sender::default(),
-            link: Mutex::default(),
-            listening: watch::Sender::default(),
+            link: Link::default(),
             closing: watch::Sender::default(),
             config,
         }
@@ -79,48 +58,35 @@ impl Shared {
 
     /// A direction is there (again). The nodes are told once both are.
     pub(crate) fn restored(&self, side: Side) {
-        let mut link = self.link();
-        *link.side(side) = true;
-        self.listening.send_replace(link.listening);
-        if !link.is_up() {
-            return;
-        }
-        self.outbox.set_connected(true);
-        if std::mem::replace(&mut link.stood, true) {
-            link.reconnects += 1;
-            self.seats.each(|taken| taken.counters.reconnects.increment());
-            self.seats.tell(&Delivery::Connected);
-        }
+        self.link.restored(side, |is_return| {
+            self.outbox.set_connected(true);
+            if is_return {
+                self.seats.each(|taken| taken.counters.reconnects.increment());
+                self.seats.tell(&Delivery::Connected);
+            }
+        });
     }
 
     /// A direction is gone. The nodes are told unless the other one was gone already.
     pub(crate) fn lost(&self, side: Side, reason: &str) {
-        let mut link = self.link();
-        let was_up = link.is_up();
-        *link.side(side) = false;
-        self.listening.send_replace(link.listening);
-        self.outbox.set_connected(false);
-        if was_up {
-            let task = if side == Side::Listening { "listening" } else { "publishing" };
-            tracing::debug!(reason, "lost the connection for {task}");
-            self.seats.tell(&Delivery::Lost(format!("{task}: {reason}")));
-        }
+        self.link.lost(side, |was_up| {
+            self.outbox.set_connected(false);
+            if was_up {
+                tracing::debug!(reason, "lost the connection for {side}");
+                self.seats.tell(&Delivery::Lost(format!("{side}: {reason}")));
+            }
+        });
     }
 
     /// Waits until peers can be heard. Whoever publishes earlier might miss the answers.
     pub(crate) async fn until_listening(&self) {
-        // An error is impossible: this holds the other end.
-        let _ = self.listening.subscribe().wait_for(|listening| *listening).await;
+        self.link.until_listening().await;
     }
 
     pub(crate) fn health(&self) -> Health {
         let (_, queued_messages, queued_bytes) = self.outbox.status();
-        let link = self.link();
-        Health { connected: link.is_up(), queued_messages, queued_bytes, reconnects: link.reconnects }
-    }
-
-    fn link(&self) -> MutexGuard<'_, Link> {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+        let (connected, reconnects) = (self.link.is_up(), self.link.reconnects());
+        Health { connected, queued_messages, queued_bytes, reconnects }
     }
 
     // --- closing ---
@@ -138,19 +104,6 @@ impl Shared {
     /// Waits until the transport is closed.
     pub(crate) async fn closing(&self) {
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
-    }
-}
-
-impl Link {
-    fn side(&mut self, side: Side) -> &mut bool {
-        match side {
-            Side::Listening => &mut self.listening,
-            Side::Publishing => &mut self.publishing,
-        }
-    }
-
-    fn is_up(self) -> bool {
-        self.listening && self.publishing
     }
 }
 
