@@ -1,5 +1,8 @@
 //! A node's membership: the handle that servers call, over one driver task.
 
+mod config;
+mod guards;
+
 use std::{
     fmt,
     sync::{Arc, Weak},
@@ -12,49 +15,25 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+pub use self::config::ClusterConfig;
+pub(crate) use self::guards::Cancel;
+use self::guards::OwnPart;
 use crate::{
     adapter::{AckStream, Adapter},
     capabilities::{Capabilities, Membership},
     counters::{Counters, Snapshot},
     driver::{Command, Driver, Waiter},
-    engine::{EngineConfig, Gather, Request},
+    engine::{Gather, Request},
     error::{Answers, Error, ErrorKind, Partial, Result},
     event::Event,
     id::{Namespace, Node, NodeId, Offset, RequestId, SessionId},
-    local::Local,
+    local::{Delivered, Local},
     message::{Message, Session, SocketInfo},
     payload::Payload,
     room::Room,
     target::Target,
-    transport::{Backend, Health, History, InboxLimits, Missed, Restored, Seat, Wanted},
+    transport::{Backend, Health, History, Missed, Restored, Seat, Wanted},
 };
-
-/// Times and bounds of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClusterConfig {
-    /// Of the protocol.
-    pub engine: EngineConfig,
-    /// How long answers are waited for when the caller does not say. Default 5 s, as the official adapters.
-    pub request_timeout: Duration,
-    /// Bounds of the inbox.
-    pub inbox: InboxLimits,
-    /// Answers and heartbeats that may wait for the transport's queue. Default 10,000.
-    pub max_outgoing: usize,
-    /// How long leaving may take when the broker does not answer. Default 1 s.
-    pub leave_timeout: Duration,
-}
-
-impl Default for ClusterConfig {
-    fn default() -> Self {
-        Self {
-            engine: EngineConfig::default(),
-            request_timeout: Duration::from_secs(5),
-            inbox: InboxLimits::default(),
-            max_outgoing: 10_000,
-            leave_timeout: Duration::from_secs(1),
-        }
-    }
-}
 
 /// A node of a cluster. Cheap to clone; when the last clone is dropped, or the server behind `Local` is, the node leaves.
 #[derive(Clone)]
@@ -168,13 +147,19 @@ impl Cluster {
         if target.flags.local { Ok(()) } else { self.publish(message).await }
     }
 
-    async fn deliver(&self, target: &Target, payload: &Payload) {
-        let Some(local) = self.shared.local.upgrade() else { return };
+    fn deliver(&self, target: &Target, payload: &Payload) -> Delivered {
+        let Some(local) = self.shared.local.upgrade() else { return Delivered::default() };
         let delivered = local.deliver(target, payload, None);
-        drop(local);
         self.shared.counters.sent_to_sockets.add(delivered.sent);
         self.shared.counters.dropped_by_sockets.add(delivered.dropped);
-        delivered.hold_back().await;
+        delivered
+    }
+
+    /// Lets a lone message leave: otherwise the own sockets' tasks, woken by its delivery here, run before the transport's writer does.
+    async fn let_it_leave(&self) {
+        if self.shared.backend.transport.health().queued_messages == 1 {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn deadline(&self, timeout: Option<Duration>) -> std::time::Instant {
@@ -239,7 +224,7 @@ impl Adapter for Cluster {
     async fn broadcast(&self, target: Target, payload: Payload) -> Result<()> {
         self.check_open()?;
         if target.flags.local {
-            self.deliver(&target, &payload).await;
+            self.deliver(&target, &payload).hold_back().await;
             return Ok(());
         }
         let message = Message::Broadcast { request: None, target: target.clone(), payload: payload.clone() };
@@ -250,7 +235,9 @@ impl Adapter for Cluster {
             Err(error) => !matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Closed),
         };
         if deliver_now {
-            self.deliver(&target, &payload).await;
+            let mut own = OwnPart { cluster: self, target: &target, payload: &payload, is_due: true };
+            self.let_it_leave().await;
+            own.deliver().hold_back().await;
         }
         result
     }
@@ -444,25 +431,6 @@ impl fmt::Debug for Cluster {
             .field("transport", &self.shared.backend.transport)
             .field("peers", &self.shared.peers.borrow().count)
             .finish_non_exhaustive()
-    }
-}
-
-/// Gives up a request when its caller does.
-pub(crate) struct Cancel {
-    request: RequestId,
-    commands: mpsc::Sender<Command>,
-}
-
-impl Drop for Cancel {
-    fn drop(&mut self) {
-        // If the queue is full the request ends by its own deadline.
-        let _ = self.commands.try_send(Command::Cancel(self.request.clone()));
-    }
-}
-
-impl fmt::Debug for Cancel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Cancel({})", self.request)
     }
 }
 

@@ -1,11 +1,12 @@
 //! The task that drives one engine over one backend.
 
+mod command;
+mod outgoing;
+
 use std::{
     collections::{HashMap, VecDeque},
-    future::{self, Future},
-    pin::Pin,
+    future,
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use tokio::{
@@ -13,6 +14,11 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+pub(crate) use self::command::{Command, Waiter};
+use self::{
+    command::{Own, Waiting},
+    outgoing::{Job, Outgoing},
+};
 use crate::{
     adapter::AckItem,
     cluster::{ClusterConfig, Peers},
@@ -26,34 +32,8 @@ use crate::{
     message::{Answer, Message, Response},
     payload::Payload,
     room::Room,
-    target::Target,
-    transport::{Backend, Headcount, RoomInterest},
+    transport::{Backend, Headcount},
 };
-
-/// What handles ask of the driver.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Start a request; `entered` is told when its message is queued.
-    Request { request: Box<Request>, waiter: Waiter, entered: oneshot::Sender<Result<()>> },
-    /// The caller is gone.
-    Cancel(RequestId),
-    /// Somebody waits for nodes and the broker counts them.
-    Recount,
-}
-
-/// Who waits for the answers of a request.
-#[derive(Debug)]
-pub(crate) enum Waiter {
-    Answers(oneshot::Sender<Result<Answers>>),
-    Acks {
-        items: mpsc::UnboundedSender<AckItem>,
-        /// What to send to the own clients.
-        own: Option<Own>,
-    },
-}
-
-/// An acknowledged broadcast for the own clients.
-type Own = (Target, Payload, Duration);
 
 /// Drives one engine. Everything it does not do at once stands in `outgoing`, in order.
 #[derive(Debug)]
@@ -75,23 +55,6 @@ pub(crate) struct Driver {
     answers: mpsc::UnboundedSender<LocalAnswer>,
     received_answers: Option<mpsc::UnboundedReceiver<LocalAnswer>>,
 }
-
-#[derive(Debug)]
-struct Waiting {
-    waiter: Waiter,
-    entered: Option<oneshot::Sender<Result<()>>>,
-}
-
-/// Something for the transport.
-#[derive(Debug)]
-enum Outgoing {
-    Publish(Message),
-    Send(NodeId, Response),
-    Enter(Room),
-    Leave(Room),
-}
-
-type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Deliveries after which the sockets get their turn to flush, well below the default buffer of a socketioxide socket (128 packets).
 const PACE: usize = 32;
@@ -158,7 +121,8 @@ impl Driver {
             if self.local.strong_count() == 0 {
                 return;
             }
-            sending = sending.or_else(|| self.outgoing.front().map(|outgoing| self.send(outgoing)));
+            sending = sending
+                .or_else(|| self.outgoing.front().map(|outgoing| outgoing.send(&self.backend, self.node.clone())));
             counting = counting.or_else(|| self.count());
             let deadline = self.engine.deadline();
             tokio::select! {
@@ -194,7 +158,7 @@ impl Driver {
         let limit = self.config.leave_timeout;
         let last_words = async {
             while let Some(outgoing) = self.outgoing.pop_front() {
-                let _ = self.send(&outgoing).await;
+                let _ = outgoing.send(&self.backend, self.node.clone()).await;
             }
         };
         let _ = timeout(limit, last_words).await;
@@ -380,30 +344,6 @@ impl Driver {
 
     // --- what takes time ---
 
-    fn send(&self, outgoing: &Outgoing) -> Job<Result<()>> {
-        let transport = Arc::clone(&self.backend.transport);
-        let interest = self.backend.interest.clone();
-        let node = self.node.clone();
-        match outgoing {
-            Outgoing::Publish(message) => {
-                let message = message.clone();
-                Box::pin(async move { transport.publish(&node, message).await })
-            }
-            Outgoing::Send(to, response) => {
-                let (to, response) = (to.clone(), response.clone());
-                Box::pin(async move { transport.send(&node, &to, response).await })
-            }
-            Outgoing::Enter(room) => {
-                let room = room.clone();
-                Box::pin(async move { interest.map_or_else(none, |i| enter(i, node, room)).await })
-            }
-            Outgoing::Leave(room) => {
-                let room = room.clone();
-                Box::pin(async move { interest.map_or_else(none, |i| leave(i, node, room)).await })
-            }
-        }
-    }
-
     fn sent(&mut self, result: Result<()>) {
         let Some(outgoing) = self.outgoing.pop_front() else { return };
         match &result {
@@ -434,36 +374,6 @@ impl Driver {
             census.count(&node, &known).await.inspect_err(|error| tracing::debug!(%error, "counting nodes failed")).ok()
         }))
     }
-}
-
-impl Waiter {
-    fn take_own(&mut self) -> Option<Own> {
-        match self {
-            Self::Answers(_) => None,
-            Self::Acks { own, .. } => own.take(),
-        }
-    }
-}
-
-impl Waiting {
-    fn enter(&mut self, result: Result<()>) {
-        if let Some(entered) = self.entered.take() {
-            // Fails only when the caller is gone.
-            let _ = entered.send(result);
-        }
-    }
-}
-
-fn none() -> Job<Result<()>> {
-    Box::pin(future::ready(Ok(())))
-}
-
-fn enter(interest: Arc<dyn RoomInterest>, node: Node, room: Room) -> Job<Result<()>> {
-    Box::pin(async move { interest.enter(&node, &room).await })
-}
-
-fn leave(interest: Arc<dyn RoomInterest>, node: Node, room: Room) -> Job<Result<()>> {
-    Box::pin(async move { interest.leave(&node, &room).await })
 }
 
 /// Polls a job that is known to be there.

@@ -8,14 +8,17 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
 use tokio::{sync::mpsc, time::timeout};
 use trunkline_core::{
-    Adapter as _, Backend, Cluster, ClusterConfig, Delivered, ErrorKind, Event, Local, LocalAbilities, Namespace,
-    NodeId, Offset, Payload, Replies, Reply, Room, SocketId, SocketInfo, Target,
+    Adapter as _, Backend, Capabilities, Cluster, ClusterConfig, Delivered, ErrorKind, Event, Local, LocalAbilities,
+    Message, Namespace, NodeId, Offset, Payload, Replies, Reply, Response, Result, Room, SocketId, SocketInfo, Target,
+    inbox::Inbox,
     memory::{self, HistoryLimits, MemoryConfig},
+    transport::{Health, Seat, Transport},
 };
 
 /// A server with one socket, `name`, in whatever rooms it was made to join; it acknowledges everything.
@@ -174,4 +177,52 @@ async fn with_history_own_clients_get_acknowledged_broadcasts_in_their_place() {
         }
         assert_eq!(acks.collect().await.unwrap().len(), 2);
     }
+}
+
+/// A transport in whose queue a message waits all the time.
+#[derive(Debug)]
+struct Queueing(Arc<dyn Transport>);
+
+#[async_trait::async_trait]
+impl Transport for Queueing {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    async fn join(&self, seat: Seat) -> Result<Inbox> {
+        self.0.join(seat).await
+    }
+
+    async fn leave(&self, node: &trunkline_core::Node) -> Result<()> {
+        self.0.leave(node).await
+    }
+
+    async fn publish(&self, from: &trunkline_core::Node, message: Message) -> Result<()> {
+        self.0.publish(from, message).await
+    }
+
+    async fn send(&self, from: &trunkline_core::Node, to: &NodeId, response: Response) -> Result<()> {
+        self.0.send(from, to, response).await
+    }
+
+    fn health(&self) -> Health {
+        Health { queued_messages: 1, ..self.0.health() }
+    }
+
+    async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_lone_message_leaves_first_and_reaches_the_own_sockets_although_its_caller_is_gone() {
+    let mut backend = memory::backend("queueing", MemoryConfig::default()).unwrap();
+    backend.transport = Arc::new(Queueing(backend.transport));
+    let mut node = Node::join(backend, "a").await;
+    let cluster = node.cluster.clone();
+    let mut emit = Box::pin(cluster.broadcast(Target::all(), event("given up")));
+    let is_over = std::future::poll_fn(|context| Poll::Ready(emit.as_mut().poll(context).is_ready())).await;
+    assert!(!is_over && node.packets.is_empty(), "the writer had no turn");
+    drop(emit);
+    assert_eq!(node.next().await, "given up");
 }

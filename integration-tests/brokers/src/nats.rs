@@ -177,7 +177,7 @@ impl NatsOptions {
         if let Some(monitor) = &monitor {
             recipe = recipe.args(["-m", &monitor.number().to_string()]);
         }
-        if let Some(lines) = &self.configuration {
+        if let Some(lines) = self.lines() {
             let path = folder.join("nats.conf");
             std::fs::write(&path, lines).map_err(Error::io(format!("write {}", path.display())))?;
             recipe = recipe.args(["-c".as_ref(), path.as_os_str()]);
@@ -203,13 +203,19 @@ impl NatsOptions {
         if let Some(token) = &self.token {
             recipe = recipe.args(["--auth", token]);
         }
-        if let Some(client) = self.tls {
-            recipe = recipe.args(["--tls", "--tlscert", "server.crt", "--tlskey", "server.key"]);
-            if client == ClientCertificate::Required {
-                recipe = recipe.args(["--tlsverify", "--tlscacert", "ca.crt"]);
-            }
-        }
         recipe.args(&self.arguments)
+    }
+
+    /// The configuration file. Its default times for a handshake are shorter than a busy machine may need.
+    fn lines(&self) -> Option<String> {
+        let lines = self.configuration.clone().unwrap_or_default();
+        let client = match self.tls {
+            Some(ClientCertificate::Required) => "verify: true, ca_file: ca.crt, ",
+            Some(_) => "",
+            None => return self.configuration.clone(),
+        };
+        let tls = format!("tls {{ cert_file: server.crt, key_file: server.key, {client}timeout: 30 }}");
+        Some(format!("{tls}\nauthorization {{ timeout: 60 }}\n{lines}"))
     }
 
     fn url(&self, port: u16) -> String {

@@ -1,0 +1,32 @@
+//! What can be set for a node.
+
+use std::time::Duration;
+
+use crate::{engine::EngineConfig, transport::InboxLimits};
+
+/// Times and bounds of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Of the protocol.
+    pub engine: EngineConfig,
+    /// How long answers are waited for when the caller does not say. Default 5 s, as the official adapters.
+    pub request_timeout: Duration,
+    /// Bounds of the inbox.
+    pub inbox: InboxLimits,
+    /// Answers and heartbeats that may wait for the transport's queue. Default 10,000.
+    pub max_outgoing: usize,
+    /// How long leaving may take when the broker does not answer. Default 1 s.
+    pub leave_timeout: Duration,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            engine: EngineConfig::default(),
+            request_timeout: Duration::from_secs(5),
+            inbox: InboxLimits::default(),
+            max_outgoing: 10_000,
+            leave_timeout: Duration::from_secs(1),
+        }
+    }
+}
