@@ -44,7 +44,9 @@ pub async fn work<A: Adapter>(io: SocketIo<A>, app: axum::Router) -> Result<(), 
     let mut lines = BufReader::new(stdin()).lines();
     while let Some(line) = lines.next_line().await? {
         let order = Order::parse(&line).ok_or_else(|| format!("'{line}' is not 'emit COUNT BYTES RATE'"))?;
-        let (began, refused) = (now(), order.carry_out(&io).await);
+        // In a task, where handlers emit.
+        let emitting = tokio::spawn(order.carry_out(io.clone()));
+        let (began, refused) = (now(), emitting.await?);
         println!("emitted {began} {} {refused}", now());
     }
     serving.abort();
@@ -67,7 +69,7 @@ impl Order {
     }
 
     /// Returns how many events the server refused to emit.
-    async fn carry_out<A: Adapter>(&self, io: &SocketIo<A>) -> u64 {
+    async fn carry_out<A: Adapter>(self, io: SocketIo<A>) -> u64 {
         let padding = "x".repeat(self.bytes);
         let mut tick = interval(Duration::from_millis(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -78,13 +80,13 @@ impl Order {
             }
             let time = now();
             let room = self.bytes.saturating_sub(10 + digits(number) + digits(time));
-            refused += emit(io, "m", &(number, time, &padding[..room])).await;
+            refused += emit(&io, "m", &(number, time, &padding[..room])).await;
         }
-        refused + emit(io, "end", &()).await
+        refused + emit(&io, "end", &()).await
     }
 }
 
-async fn emit<A: Adapter>(io: &SocketIo<A>, event: &str, arguments: &impl Serialize) -> u64 {
+async fn emit<A: Adapter>(io: &SocketIo<A>, event: &str, arguments: &(impl Serialize + Sync)) -> u64 {
     match io.to(ROOM).emit(event, arguments).await {
         Ok(()) => 0,
         Err(error) => {
