@@ -8,8 +8,8 @@
 //! 4 bytes   its length
 //! n bytes   the message: JSON if it begins with a brace, else MessagePack (see codec)
 //! ```
-//! Integers are big-endian. A sender numbers its frames over all channels and namespaces, so that a receiver can put in order what arrives over several
-//! subscriptions, and drop what was sent again after a connection broke.
+//! Integers are big-endian. A sender numbers its frames over all channels and namespaces, so that a receiver can put in order what arrives
+//! over several subscriptions, and drop what was sent again after a connection broke.
 
 use std::{collections::HashMap, fmt};
 

@@ -47,8 +47,8 @@ impl Intake {
         self.judge(bytes, None)
     }
 
-    /// As [`Intake::take`], for a message that came out of the history, where it lies at `offset`. Own broadcasts, acknowledged ones included, come back
-    /// as [`Delivery::Stored`].
+    /// As [`Intake::take`], for a message that came out of the history, where it lies at `offset`. Own broadcasts, acknowledged ones
+    /// included, come back as [`Delivery::Stored`].
     #[must_use]
     pub fn take_stored(&self, bytes: &Bytes, offset: Offset) -> Option<Delivery> {
         self.judge(bytes, Some(offset))

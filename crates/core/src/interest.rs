@@ -1,8 +1,8 @@
 //! Which rooms have members here, for brokers that deliver only what somebody wants.
 //!
-//! A broker must never hold one subscription per room: tearing down tens of thousands of them at once has frozen brokers. So a room hashes into one of a
-//! few hundred *buckets*, and a node subscribes to a bucket while any of its rooms has a local member. No I/O and no clock: the transport
-//! subscribes and tells the time.
+//! A broker must never hold one subscription per room: tearing down tens of thousands of them at once has frozen brokers. So a room hashes
+//! into one of a few hundred *buckets*, and a node subscribes to a bucket while any of its rooms has a local member. No I/O and no clock:
+//! the transport subscribes and tells the time.
 
 use std::{
     collections::HashSet,
@@ -45,8 +45,8 @@ impl Buckets {
 
     /// The bucket of a room: the 32-bit FNV-1a hash of its UTF-8 text, modulo the number of buckets.
     ///
-    /// A room that is a whole number is hashed as its decimal text. Other numbers have no bucket: languages print them differently, so what is sent to
-    /// them goes to everybody.
+    /// A room that is a whole number is hashed as its decimal text. Other numbers have no bucket: languages print them differently, so what
+    /// is sent to them goes to everybody.
     #[must_use]
     pub fn of(self, room: &Room) -> Option<Bucket> {
         let hash = match room {
@@ -130,8 +130,8 @@ impl Interest {
         Self { buckets, linger, states }
     }
 
-    /// Notes that a room has local members. Returns the bucket that has to be subscribed to, or whose subscription is still on its way; `None` if
-    /// messages for the room arrive already.
+    /// Notes that a room has local members. Returns the bucket that has to be subscribed to, or whose subscription is still on its way;
+    /// `None` if messages for the room arrive already.
     pub fn enter(&mut self, room: &Room) -> Option<Bucket> {
         let bucket = self.buckets.of(room)?;
         let state = &mut self.states[bucket.index()];
@@ -212,8 +212,8 @@ impl Interest {
 
 /// Rooms into which sockets of other nodes were moved a moment ago.
 ///
-/// The node that serves such a socket may not have subscribed yet when the next message for the room is published. So for a grace period what is sent to
-/// these rooms goes to everybody.
+/// The node that serves such a socket may not have subscribed yet when the next message for the room is published. So for a grace period
+/// what is sent to these rooms goes to everybody.
 #[derive(Debug)]
 pub struct FreshRooms {
     buckets: Buckets,

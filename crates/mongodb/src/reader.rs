@@ -126,6 +126,11 @@ impl Reader {
                         flush(&plan).await;
                         return Failure::Ended;
                     }
+                    if changes.has_waited() {
+                        // A lone event is taken in before the server is asked for more.
+                        flush(&plan).await;
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Ok(None) => {
                     flush(&plan).await;

@@ -27,6 +27,7 @@ pub(crate) type Place = Option<ResumeToken>;
 pub(crate) struct Changes {
     stream: ChangeStream<RawDocumentBuf>,
     patience: Duration,
+    has_waited: bool,
 }
 
 /// Why a stream cannot go on.
@@ -44,7 +45,7 @@ pub(crate) async fn open(server: &Server, config: &Config, place: &Place) -> Res
     let opening = async { watch(&server.collection, place).await };
     let stream = timeout(patience, opening).await.map_err(|_| Failure::Silent(patience))?;
     let stream = stream.map_err(Failure::Driver)?;
-    Ok(Changes { stream, patience: config.stream_timeout })
+    Ok(Changes { stream, patience: config.stream_timeout, has_waited: false })
 }
 
 async fn watch(
@@ -67,12 +68,14 @@ impl Changes {
     /// Not cancel-safe: dropped before it returns, the stream has to be opened again.
     pub(crate) async fn next(&mut self, idle: impl Future<Output = ()>) -> Result<Option<Bytes>, Failure> {
         let patience = self.patience;
+        self.has_waited = false;
         let step = {
             let mut next = pin!(self.stream.next_if_any());
             // What was read with the events before costs no waiting.
             match poll_once(next.as_mut()) {
                 Poll::Ready(step) => step,
                 Poll::Pending => {
+                    self.has_waited = true;
                     idle.await;
                     timeout(patience, next).await.map_err(|_| Failure::Silent(patience))?
                 }
@@ -83,6 +86,11 @@ impl Changes {
             None if self.stream.is_alive() => Ok(None),
             None => Err(Failure::Ended),
         }
+    }
+
+    /// Whether the last event was not there yet when it was asked for.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.has_waited
     }
 
     /// Where the stream stands when there is nothing to report.

@@ -1,7 +1,7 @@
 //! One connection to one server, from its handshake to its end.
 //!
-//! The client's own reconnecting is not used: it would send what it still holds *before* anything that was lost with the old connection could be sent again, and
-//! so out of order. A connection that ends here ends for good, and the keeper opens another one.
+//! The client's own reconnecting is not used: it would send what it still holds *before* anything that was lost with the old connection
+//! could be sent again, and so out of order. A connection that ends here ends for good, and the keeper opens another one.
 
 use std::{
     sync::{
@@ -216,7 +216,8 @@ impl Connection {
         echo.await.map_err(|_| self.life.gone())
     }
 
-    /// Returns when everything that was queued before has been processed by the server, and by the other servers of its cluster as far as peers are behind them.
+    /// Returns when everything that was queued before has been processed by the server, and by the other servers of its cluster as far as
+    /// peers are behind them.
     ///
     /// # Errors
     /// `Disconnected` once the connection has ended.

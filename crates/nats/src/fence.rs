@@ -1,15 +1,18 @@
 //! When a subscription is known in the whole of a NATS cluster.
 //!
-//! A server confirms a subscription that it has taken in itself. To the servers it has routes to it passes it on, and nobody says when they have it. But a route carries
-//! everything of an account in order: what we publish behind a subscription reaches clients of another server only after that server has taken in the subscription. So transports
-//! ask each other: who answers is behind a server that knows all we subscribed to before we asked. It suffices that one of those behind a server answers.
+//! A server confirms a subscription that it has taken in itself. To the servers it has routes to it passes it on, and nobody says when they
+//! have it. But a route carries everything of an account in order: what we publish behind a subscription reaches clients of another server
+//! only after that server has taken in the subscription. So transports ask each other: who answers is behind a server that knows all we
+//! subscribed to before we asked. It suffices that one of those behind a server answers.
 //!
-//! Whom to wait for is known because every transport asks when it connects, and all who hear it answer: of two transports at least one has heard the other before
-//! it subscribes to anything, and both have before they publish. An answer that comes to a newcomer also shows that *its* server knows what the one who answers has subscribed to.
-//! Announcements from time to time heal what was missed while servers had lost each other.
+//! Whom to wait for is known because every transport asks when it connects, and all who hear it answer: of two transports at least one has
+//! heard the other before it subscribes to anything, and both have before they publish. An answer that comes to a newcomer also shows that
+//! *its* server knows what the one who answers has subscribed to. Announcements from time to time heal what was missed while servers had
+//! lost each other.
 //!
-//! One thing is beyond this: if two clients of one server are the first to subscribe to a subject and do so at the same instant, the server tells the others on behalf of one of them, and
-//! the question of the other one can be faster, by the time a thread takes from one lock to the next.
+//! One thing is beyond this: if two clients of one server are the first to subscribe to a subject and do so at the same instant, the server
+//! tells the others on behalf of one of them, and the question of the other one can be faster, by the time a thread takes from one lock to
+//! the next.
 
 use std::{collections::HashSet, future::pending, sync::Arc, time::Duration};
 
@@ -91,7 +94,8 @@ impl Fence {
         Ok(Some((fence, fencing)))
     }
 
-    /// Returns when what was queued before, subscriptions above all, has come to all servers behind which there are peers; or when those have had time enough to answer.
+    /// Returns when what was queued before, subscriptions above all, has come to all servers behind which there are peers; or when those
+    /// have had time enough to answer.
     pub(crate) async fn pass(&self) {
         let (passed, is_passed) = oneshot::channel();
         if self.requests.send(passed).await.is_ok() {

@@ -48,8 +48,8 @@ pub(crate) async fn send(shared: &Shared, from: &Node, to: &NodeId, response: Re
     shared.outbox.push(weight, make).await
 }
 
-/// With a history, what a heartbeat counts may still be on its way through the stream: the counters go the same way, once they have changed or somebody new is there. The
-/// sign of life does not wait for that.
+/// With a history, what a heartbeat counts may still be on its way through the stream: the counters go the same way, once they have changed
+/// or somebody new is there. The sign of life does not wait for that.
 async fn kept_heartbeat(shared: &Shared, place: &Arc<Place>, heartbeat: &Heartbeat) -> Result<()> {
     let Node { id, namespace } = &place.node;
     let encode = |heartbeat: Heartbeat| frame::encode(id, namespace, &Message::Heartbeat(heartbeat));

@@ -8,7 +8,8 @@ use trunkline_core::{
 
 /// Text as one token of a subject, without the characters that have a meaning there, nor those that some part of NATS refuses in names.
 ///
-/// Letters, digits, `-` and `_` stay; every other byte becomes `=` and two hexadecimal digits; nothing becomes a single `=`. Different texts have different tokens.
+/// Letters, digits, `-` and `_` stay; every other byte becomes `=` and two hexadecimal digits; nothing becomes a single `=`. Different
+/// texts have different tokens.
 pub(crate) fn token(text: &str) -> String {
     if text.is_empty() {
         return "=".into();

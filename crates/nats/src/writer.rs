@@ -1,7 +1,7 @@
 //! From the queue to the server: everything that is queued goes into as few frames as order allows.
 //!
-//! A frame stays here until the server has processed it, which a mark that it echoes tells; what is left when a connection breaks is sent again over the next one,
-//! with the same numbers, so that receivers drop what they have.
+//! A frame stays here until the server has processed it, which a mark that it echoes tells; what is left when a connection breaks is sent
+//! again over the next one, with the same numbers, so that receivers drop what they have.
 
 use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 
@@ -27,7 +27,8 @@ pub(crate) enum Item {
     Now(Post),
     /// For the history.
     Kept(Post),
-    /// A heartbeat, where there is a history: a sign of life that nothing may hold up, and, behind everything that it counts, how far its sender has numbered.
+    /// A heartbeat, where there is a history: a sign of life that nothing may hold up, and, behind everything that it counts, how far its
+    /// sender has numbered.
     Both { now: Post, kept: Post },
 }
 

@@ -217,7 +217,8 @@ impl Reader {
         }
     }
 
-    /// By when something must have arrived. Counted from the last probe that the server has taken: with that out of reach, too, nothing can be said.
+    /// By when something must have arrived. Counted from the last probe that the server has taken: with that out of reach, too, nothing can
+    /// be said.
     fn deadline(&self, probed: Option<Instant>) -> Option<Instant> {
         let probed = probed.filter(|probed| *probed > self.heard)?;
         Some(probed + self.shared.config.probe_timeout)

@@ -96,8 +96,8 @@ impl Postgres {
         Backend { transport: Arc::new(self.clone()), history, interest: None, census: None, ids: IdScheme::Hex16 }
     }
 
-    /// How full the server's queue of notifications is, from 0 to 1. It fills when somebody listens but does not read, or stays in a transaction;
-    /// once full, every publish to the database fails.
+    /// How full the server's queue of notifications is, from 0 to 1. It fills when somebody listens but does not read, or stays in a
+    /// transaction; once full, every publish to the database fails.
     ///
     /// # Errors
     /// `Disconnected`, `Broker`.

@@ -10,7 +10,8 @@ use trunkline_core::{
     settings::{Query, host_and_port, redact},
 };
 
-/// Where the brokers are and how nodes use them. All nodes of a cluster must agree on `vhost`, `prefix`, `buckets` and whether there is `history`.
+/// Where the brokers are and how nodes use them. All nodes of a cluster must agree on `vhost`, `prefix`, `buckets` and whether there is
+/// `history`.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
@@ -36,7 +37,8 @@ pub struct Config {
     pub outbox: OutboxLimits,
     /// How long connecting, and everything else that needs an answer of the broker, may take. Default 5 s.
     pub connect_timeout: Duration,
-    /// How often both sides show that they are alive, in whole seconds. After twice that without a sign the connection counts as lost. Default 5 s.
+    /// How often both sides show that they are alive, in whole seconds. After twice that without a sign the connection counts as lost.
+    /// Default 5 s.
     pub heartbeat: Duration,
     /// The largest message to publish, at most what the broker's `max_message_size` allows. Default 4 MiB.
     pub max_message_bytes: usize,

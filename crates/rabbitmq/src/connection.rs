@@ -1,8 +1,8 @@
 //! What connects a process with one broker, from its handshake to its end: one connection to publish over and one to listen on.
 //!
-//! Two, because a broker that runs out of memory or disk stops reading from connections that publish: acknowledgements and bindings must not wait for that.
-//! The client's own recovery is not used: it would send what it holds before anything that was lost with the old connection could be sent again, and so out of order. When
-//! either of the two ends, both do, and the keeper opens others.
+//! Two, because a broker that runs out of memory or disk stops reading from connections that publish: acknowledgements and bindings must
+//! not wait for that. The client's own recovery is not used: it would send what it holds before anything that was lost with the old
+//! connection could be sent again, and so out of order. When either of the two ends, both do, and the keeper opens others.
 
 use std::{
     sync::{
@@ -214,7 +214,8 @@ pub(crate) struct Connection {
 pub(crate) type Confirming = BoxFuture<'static, lapin::Result<Confirmation>>;
 
 impl Connection {
-    /// Sends a frame behind those that were sent before, and returns what tells when the broker has taken it. A `mandatory` one comes back if nobody receives it.
+    /// Sends a frame behind those that were sent before, and returns what tells when the broker has taken it. A `mandatory` one comes back
+    /// if nobody receives it.
     pub(crate) fn publish(&self, key: ShortString, frame: Bytes, mandatory: bool) -> Confirming {
         let (channel, exchange) = (self.publishing.clone(), self.exchange.clone());
         begin(async move {

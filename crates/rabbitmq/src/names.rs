@@ -17,9 +17,10 @@ const MAX_NAME: usize = 255;
 
 /// Text as one word of a routing key, without the characters that have a meaning there.
 ///
-/// Letters, digits, `-` and `_` stay; every other byte becomes `=` and two upper-case hexadecimal digits; nothing becomes a single `=`. What would be longer than 100
-/// bytes is its first 82 bytes, `=h`, and the 64-bit FNV-1a hash of the text in 16 lower-case hexadecimal digits. So different texts have different tokens, but for long
-/// ones whose hashes collide: what they share is traffic, not messages, since messages name their namespace.
+/// Letters, digits, `-` and `_` stay; every other byte becomes `=` and two upper-case hexadecimal digits; nothing becomes a single `=`.
+/// What would be longer than 100 bytes is its first 82 bytes, `=h`, and the 64-bit FNV-1a hash of the text in 16 lower-case hexadecimal
+/// digits. So different texts have different tokens, but for long ones whose hashes collide: what they share is traffic, not messages,
+/// since messages name their namespace.
 pub(crate) fn token(text: &str) -> String {
     if text.is_empty() {
         return "=".into();

@@ -44,7 +44,8 @@ pub(crate) async fn publish(shared: &Shared, from: &Node, message: Message) -> R
     Ok(())
 }
 
-/// Sends an empty frame to every node that is expected to answer. It comes back from where nobody is any more, so that nobody waits for an answer from there.
+/// Sends an empty frame to every node that is expected to answer. It comes back from where nobody is any more, so that nobody waits for an
+/// answer from there.
 async fn look_for_peers(shared: &Shared, from: &Node, hall: &Hall) {
     let Some(place) = shared.place(from) else { return };
     for peer in place.peers_to_look_for() {
@@ -68,8 +69,8 @@ pub(crate) async fn send(shared: &Shared, from: &Node, to: &NodeId, response: Re
     shared.outbox.push(weight, make).await
 }
 
-/// With a history, what a heartbeat counts may still be on its way through the stream: the counters go the same way, once they have changed or somebody new is there. The
-/// sign of life does not wait for that.
+/// With a history, what a heartbeat counts may still be on its way through the stream: the counters go the same way, once they have changed
+/// or somebody new is there. The sign of life does not wait for that.
 async fn kept_heartbeat(shared: &Shared, place: &Arc<Place>, heartbeat: &Heartbeat) -> Result<()> {
     let Node { id, namespace } = &place.node;
     let encode = |heartbeat: Heartbeat| frame::encode(id, namespace, &Message::Heartbeat(heartbeat));

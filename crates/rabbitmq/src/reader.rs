@@ -1,7 +1,7 @@
 //! From the queue of one node to its inbox.
 //!
-//! Everything that a node receives comes through one queue, so it comes in order. While the inbox is full nothing is acknowledged, and the broker keeps what comes, up to
-//! the limits of the queue.
+//! Everything that a node receives comes through one queue, so it comes in order. While the inbox is full nothing is acknowledged, and the
+//! broker keeps what comes, up to the limits of the queue.
 
 use std::{collections::VecDeque, future::pending, ops::ControlFlow, sync::Arc, time::Duration};
 

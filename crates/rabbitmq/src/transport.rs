@@ -29,7 +29,8 @@ use crate::{
 
 /// Connects to one of the brokers.
 ///
-/// The connection is shared by all namespaces. Once it stands it is kept: after a loss it is restored with jittered exponential back-off, on any broker of the cluster.
+/// The connection is shared by all namespaces. Once it stands it is kept: after a loss it is restored with jittered exponential back-off,
+/// on any broker of the cluster.
 ///
 /// # Errors
 /// `Config` for settings or credentials that cannot work, `Disconnected` if no broker can be reached, `Broker` if it refuses.

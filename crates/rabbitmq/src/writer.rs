@@ -1,7 +1,8 @@
 //! From the queue to the broker: everything that is queued goes into as few frames as order allows.
 //!
-//! A frame stays here until the broker has confirmed it; what is left when a connection breaks is sent again over the next one, with the same numbers, so that receivers
-//! drop what they have. Nobody waits for a single confirmation: batches form while earlier frames are on their way.
+//! A frame stays here until the broker has confirmed it; what is left when a connection breaks is sent again over the next one, with the
+//! same numbers, so that receivers drop what they have. Nobody waits for a single confirmation: batches form while earlier frames are on
+//! their way.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -23,7 +24,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Item {
     One(Post),
-    /// A heartbeat, where there is a history: a sign of life that nothing may hold up, and, behind everything that it counts, how far its sender has numbered.
+    /// A heartbeat, where there is a history: a sign of life that nothing may hold up, and, behind everything that it counts, how far its
+    /// sender has numbered.
     Two(Post, Post),
 }
 
@@ -56,7 +58,8 @@ pub(crate) enum Content {
 /// Messages of one run share a frame up to this size, so that a receiver need not wait long for the whole of it.
 const FRAME_BYTES: usize = 32 << 10;
 
-/// What is taken from the queue at once. With a frame for each message these are hundreds of frames, and the client looks at all that are unconfirmed whenever some are confirmed.
+/// What is taken from the queue at once. With a frame for each message these are hundreds of frames, and the client looks at all that are
+/// unconfirmed whenever some are confirmed.
 const BATCH_BYTES: usize = 64 << 10;
 
 /// While so many frames are unconfirmed nothing is taken from the queue, where batches form.

@@ -126,16 +126,16 @@ impl Default for Sharded {
 
 /// Which rooms have channels of their own, on which only nodes with a member receive messages.
 ///
-/// In the dynamic modes a node must have subscribed to a room before a neighbour publishes to it. Joins that are awaited are complete when the
-/// subscription is active; others are picked up a moment later, and what Node.js neighbours publish to the room meanwhile is missed. What our own
-/// nodes publish to a room right after they made sockets join it goes to all nodes ([`Sharded::join_grace`]).
+/// In the dynamic modes a node must have subscribed to a room before a neighbour publishes to it. Joins that are awaited are complete when
+/// the subscription is active; others are picked up a moment later, and what Node.js neighbours publish to the room meanwhile is missed.
+/// What our own nodes publish to a room right after they made sockets join it goes to all nodes ([`Sharded::join_grace`]).
 ///
-/// A single server keeps the order of everything that a node sends, in every mode. On a Redis Cluster channels live on different servers, each with
-/// a connection of its own: in the static mode, where a namespace has one channel, its order is kept there too; in the dynamic modes the order is
-/// kept in each room, and in what goes to everybody, which acknowledged broadcasts do.
+/// A single server keeps the order of everything that a node sends, in every mode. On a Redis Cluster channels live on different servers,
+/// each with a connection of its own: in the static mode, where a namespace has one channel, its order is kept there too; in the dynamic
+/// modes the order is kept in each room, and in what goes to everybody, which acknowledged broadcasts do.
 ///
-/// In the static mode our nodes notice whatever is missing by their numbers. In the dynamic modes they drop repeats by them; losses are told when a
-/// connection broke, but not counted, since no node receives every room.
+/// In the static mode our nodes notice whatever is missing by their numbers. In the dynamic modes they drop repeats by them; losses are
+/// told when a connection broke, but not counted, since no node receives every room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SubscriptionMode {
     /// None: all nodes get all messages.

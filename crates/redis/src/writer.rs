@@ -89,8 +89,8 @@ struct Dispatch<'a> {
     writer: &'a Writer,
     lanes: HashMap<Place, Waiting>,
     sending: FuturesUnordered<Sending>,
-    /// In a cluster, the slots of what waits or is on its way: where, and how many messages. What follows them goes the same way, or it might overtake
-    /// them when the slot moves.
+    /// In a cluster, the slots of what waits or is on its way: where, and how many messages. What follows them goes the same way, or it
+    /// might overtake them when the slot moves.
     busy: HashMap<u16, (Place, usize)>,
     /// A node says that the map of the cluster has changed.
     stale: bool,

@@ -102,12 +102,12 @@ impl Broker {
         Err(self.process.not_ready(format!("it does not serve after {PATIENCE:?}: {last}")))
     }
 
-    /// Stops its execution (SIGSTOP): connections stay open and nobody answers.
+    /// Stops its execution (SIGSTOP): connections stay open and nobody answers. Returns when it stands still.
     ///
     /// # Errors
     /// If it is down.
     pub fn freeze(&self) -> Result<()> {
-        self.process.signal_all(Signal::STOP)
+        self.process.freeze()
     }
 
     /// Lets it go on after [`Broker::freeze`].
@@ -115,12 +115,12 @@ impl Broker {
     /// # Errors
     /// If it is down.
     pub fn thaw(&self) -> Result<()> {
-        self.process.signal_all(Signal::CONT)
+        self.process.signal_all(Signal::CONT).map(drop)
     }
 
     /// Sends it a signal that its own documentation explains.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        self.process.signal_all(signal)
+        self.process.signal_all(signal).map(drop)
     }
 
     /// Its process id while it runs.

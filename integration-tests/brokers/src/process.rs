@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,6 +18,9 @@ use crate::{
     error::{Error, Result},
     guard::Guard,
 };
+
+/// How long a process may take to stand still.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a broker is started, always in the same way.
 #[derive(Debug, Default)]
@@ -146,14 +151,29 @@ impl Process {
         self.signal_one(pid, signal)
     }
 
-    /// The process first, so that it makes no more children, then those it has: PostgreSQL serves each client with one.
-    pub(crate) fn signal_all(&self, signal: Signal) -> Result<()> {
+    /// The process first, so that it makes no more children, then those it has: PostgreSQL serves each client with one. Returns all of them.
+    pub(crate) fn signal_all(&self, signal: Signal) -> Result<Vec<u32>> {
         let pid = self.pid().ok_or_else(|| self.not_ready("it was stopped"))?;
         self.signal_one(pid, signal)?;
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let mut all = vec![pid];
         for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
             // One that has ended since needs no signal.
             let _ = self.signal_one(child, signal);
+            all.push(child);
+        }
+        Ok(all)
+    }
+
+    /// Sends SIGSTOP and returns when it has taken effect, which on a busy machine can take a while.
+    pub(crate) fn freeze(&self) -> Result<()> {
+        let all = self.signal_all(Signal::STOP)?;
+        let late = Instant::now() + PATIENCE;
+        while !all.iter().all(|pid| stands_still(*pid)) {
+            if Instant::now() > late {
+                return Err(self.not_ready(format!("SIGSTOP has no effect after {PATIENCE:?}")));
+            }
+            thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
@@ -198,4 +218,13 @@ impl Drop for Process {
             let _ = child.wait();
         }
     }
+}
+
+/// Whether all threads of a process are stopped, or it is gone.
+fn stands_still(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok()).all(|stat| {
+        // The state follows the name, which is in parentheses and may contain some.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
+    })
 }

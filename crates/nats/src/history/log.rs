@@ -1,7 +1,7 @@
 //! From the queue into the history: one frame per namespace at a time, in order, each stored once.
 //!
-//! Batches form while the previous frame is on its way. A frame that is not confirmed is stored again under the same id, which the server recognises; nothing is sent
-//! after it before it is confirmed. So the order holds even when the server that leads the stream changes.
+//! Batches form while the previous frame is on its way. A frame that is not confirmed is stored again under the same id, which the server
+//! recognises; nothing is sent after it before it is confirmed. So the order holds even when the server that leads the stream changes.
 
 use std::{
     collections::{BTreeMap, VecDeque},

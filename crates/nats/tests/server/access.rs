@@ -88,7 +88,8 @@ async fn a_credentials_file_is_enough_where_it_is_asked_for() {
     assert_eq!(error.kind(), ErrorKind::Config);
 }
 
-/// A token that says, in the name of `issuer`, what `subject` is: <https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/jwt>.
+/// A token that says, in the name of `issuer`, what `subject` is:
+/// <https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/jwt>.
 fn token(issuer: &KeyPair, subject: &KeyPair, nats: &Value) -> String {
     let claims = json!({
         "jti": "test", "iat": 1_700_000_000, "iss": issuer.public_key(), "name": "test", "sub": subject.public_key(), "nats": nats,

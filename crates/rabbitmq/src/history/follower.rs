@@ -89,7 +89,8 @@ impl Follower {
         }
     }
 
-    /// Stores something, so that something arrives, and with it a place to read on from: beginning at what comes next a second time would lose what came meanwhile.
+    /// Stores something, so that something arrives, and with it a place to read on from: beginning at what comes next a second time would
+    /// lose what came meanwhile.
     async fn mark(&self, connection: &Connection) -> Result<()> {
         let frame = Record::claim("", fastrand::u64(..)).frame(self.shared.connector.sender);
         let stored = connection.publish(self.place.hall.keys.session.clone(), frame, false);

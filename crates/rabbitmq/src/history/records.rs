@@ -1,8 +1,9 @@
 //! What is said in the stream about sessions.
 //!
-//! A record is a message of a frame with the routing key of sessions: a letter, 8 bytes, the length of the session's id in 2 bytes, the id, and the rest. Integers are
-//! big-endian. `S` keeps a session: the 8 bytes tell when it expires (milliseconds since 1970), the rest is the session. `C` claims one: the 8 bytes are random. Of the
-//! claims that follow a session the first one has it. With an empty id nobody claims anything; such a record only marks a place.
+//! A record is a message of a frame with the routing key of sessions: a letter, 8 bytes, the length of the session's id in 2 bytes, the id,
+//! and the rest. Integers are big-endian. `S` keeps a session: the 8 bytes tell when it expires (milliseconds since 1970), the rest is the
+//! session. `C` claims one: the 8 bytes are random. Of the claims that follow a session the first one has it. With an empty id nobody
+//! claims anything; such a record only marks a place.
 
 use bytes::{Buf, BufMut, Bytes};
 use trunkline_core::frame::{Frame, FrameBuilder, Sender};
