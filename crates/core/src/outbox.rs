@@ -196,8 +196,8 @@ impl<T> State<T> {
 pub struct Numbering {
     /// Sorted by channel.
     nodes: HashMap<NodeId, Vec<Stamp>>,
-    /// Nodes that left lately. What they publish at the last moment has no number: beginning anew, it would be taken for a repeat.
-    forgotten: VecDeque<NodeId>,
+    /// Nodes that left lately: what they publish at the last moment would be taken for a repeat if its numbers began anew.
+    forgotten: VecDeque<(NodeId, Vec<Stamp>)>,
 }
 
 /// Nodes that are remembered to have left.
@@ -211,26 +211,20 @@ impl Numbering {
         if let Message::Heartbeat(heartbeat) = message {
             heartbeat.counters = self.heartbeat_counters(node).to_vec();
         }
-        let has_left = !self.nodes.contains_key(node) && self.forgotten.contains(node);
-        (message.is_numbered() && !has_left).then(|| self.next(node, channel))
+        message.is_numbered().then(|| self.next(node, channel))
     }
 
     fn forget(&mut self, node: &NodeId) {
-        if self.nodes.remove(node).is_none() {
-            return;
-        }
+        let Some(stamps) = self.nodes.remove(node) else { return };
         if self.forgotten.len() >= MAX_FORGOTTEN {
             self.forgotten.pop_front();
         }
-        self.forgotten.push_back(node.clone());
+        self.forgotten.push_back((node.clone(), stamps));
     }
 
     /// The next number of a node on a channel; the first is 1.
     pub fn next(&mut self, node: &NodeId, channel: Channel) -> Stamp {
-        if !self.nodes.contains_key(node) {
-            self.nodes.insert(node.clone(), Vec::new());
-        }
-        let Some(stamps) = self.nodes.get_mut(node) else { return Stamp { channel, number: 1 } };
+        let stamps = self.stamps(node);
         match stamps.binary_search_by_key(&channel, |stamp| stamp.channel) {
             Ok(index) => {
                 stamps[index].number += 1;
@@ -242,6 +236,15 @@ impl Numbering {
                 stamp
             }
         }
+    }
+
+    fn stamps(&mut self, node: &NodeId) -> &mut Vec<Stamp> {
+        if !self.nodes.contains_key(node)
+            && let Some(index) = self.forgotten.iter().position(|(forgotten, _)| forgotten == node)
+        {
+            return &mut self.forgotten[index].1;
+        }
+        self.nodes.entry(node.clone()).or_default()
     }
 
     /// What a heartbeat tells: the last number of each channel of a node, and also that there are none yet.
@@ -300,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_node_publishes_while_it_leaves_begins_no_new_numbers() {
+    async fn the_numbers_of_a_node_go_on_while_it_leaves() {
         let outbox = outbox(1 << 20);
         let node = NodeId::new("a").unwrap();
         let mut stamps = Vec::new();
@@ -316,7 +319,7 @@ mod tests {
                 outbox.forget(&node);
             }
         }
-        assert_eq!(stamps, [Some(Stamp { channel: Channel::ALL, number: 1 }), None]);
+        assert_eq!(stamps, [1, 2].map(|number| Some(Stamp { channel: Channel::ALL, number })));
     }
 
     fn counters(counters: &[(u16, u64)]) -> Message {
