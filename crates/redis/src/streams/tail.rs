@@ -126,9 +126,8 @@ pub(super) async fn state_of(servers: &Servers, stream: &Bytes) -> Result<State>
             Ok(State::default())
         }
         Err(error) => {
-            if error.to_string().contains("MOVED") {
-                servers.refresh().await?;
-            }
+            // In a cluster another node may have the stream now.
+            servers.refresh().await?;
             Err(error)
         }
     }
