@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::interval;
 use trunkline_brokers::RedisCluster;
 use trunkline_conformance::kit::{TestNode, TestSocket};
 use trunkline_core::{Adapter, Payload, Target};
@@ -11,11 +12,13 @@ use crate::support::{Member, cluster, is_gap, is_lost, numbers, send, until};
 /// Sends on until something that is sent from now on arrives, and returns the next number.
 async fn until_heard(from: &TestNode, there: &TestSocket, begun: usize) -> usize {
     let mut number = begun;
+    let mut pace = interval(Duration::from_millis(5));
     let sending = async {
         loop {
-            send(from, number).await;
+            pace.tick().await;
+            // Given up in the middle, it may have been sent.
             number += 1;
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            send(from, number - 1).await;
         }
     };
     let heard = async || numbers(there).last().is_some_and(|last| *last >= begun);
@@ -52,11 +55,12 @@ async fn a_slot_moves(subscription: &str, channel: &str) {
         let (gap, owner) = (b.events(), servers.owner(slot).await.unwrap().port());
         let target = servers.nodes().iter().find(|node| node.port() != owner).unwrap();
         let moving = servers.move_slot(slot, target);
+        let mut pace = interval(Duration::from_millis(2));
         let sending = async {
             for _ in 0..100 {
+                pace.tick().await;
                 send(&a, number).await;
                 number += 1;
-                tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
         let (moved, ()) = tokio::join!(moving, sending);
