@@ -148,13 +148,20 @@ pub struct InboxSender {
 }
 
 impl InboxSender {
-    /// Hands over a batch without ever waiting. Messages that do not fit are dropped, counted and become one [`Delivery::Overflow`] in
-    /// their place. Returns `false` once the inbox is gone.
+    /// Hands over a batch without ever waiting. If there is room when it comes it is taken whole, so that whoever has waited for room loses
+    /// nothing of it: the limits are exceeded by one batch at most. If there is none, its messages are dropped, counted and become one
+    /// [`Delivery::Overflow`] in their place. Returns `false` once the inbox is gone.
     pub fn push(&self, batch: impl IntoIterator<Item = Delivery>) -> bool {
+        self.push_part(batch, None)
+    }
+
+    /// As [`InboxSender::push`], for a batch that comes in parts: `had_room` tells whether there was room when the first one came.
+    pub(crate) fn push_part(&self, batch: impl IntoIterator<Item = Delivery>, had_room: Option<bool>) -> bool {
         let mut queue = self.shared.lock();
+        let has_room = had_room.unwrap_or_else(|| !queue.is_full());
         for delivery in batch {
             let is_join = delivery.is_join();
-            if queue.push(delivery) && is_join {
+            if queue.push(delivery, has_room) && is_join {
                 queue.joins += 1;
                 self.shared.joins.fetch_add(1, Ordering::Release);
             }
@@ -303,11 +310,11 @@ impl Queue {
     }
 
     /// Returns whether the delivery has its place.
-    fn push(&mut self, delivery: Delivery) -> bool {
+    fn push(&mut self, delivery: Delivery, has_room: bool) -> bool {
         if self.closed {
             return false;
         }
-        let has_room = !self.is_full() || (delivery.is_presence() && self.has_reserve());
+        let has_room = has_room || (delivery.is_presence() && self.has_reserve());
         if delivery.is_droppable() && !has_room {
             self.overflow(delivery);
             return false;
@@ -367,8 +374,10 @@ mod tests {
     async fn what_does_not_fit_becomes_one_overflow_in_its_place() {
         let counters = Arc::new(Counters::default());
         let (sender, mut inbox) = inbox(InboxLimits { messages: 2, bytes: 1 << 20 }, Arc::clone(&counters));
-        sender.push([message(), message(), message(), skipped(7), skipped(8), message()]);
-        sender.push([Delivery::Connected]);
+        sender.push([message()]);
+        sender.push([message()]);
+        sender.push([message(), skipped(7)]);
+        sender.push([skipped(8), message(), Delivery::Connected]);
         let mut batch = VecDeque::new();
         assert!(inbox.next_batch(&mut batch).await);
         let expected = Overflow {
@@ -388,10 +397,25 @@ mod tests {
     async fn a_full_inbox_has_a_reserve_for_signs_of_life() {
         let leave = || Delivery::Message { from: None, stamp: None, offset: None, message: Message::Leaving };
         let (sender, mut inbox) = inbox(InboxLimits { messages: 1, bytes: 1 << 20 }, Arc::default());
-        sender.push([message(), leave(), leave()]);
+        sender.push([message()]);
+        sender.push([leave(), leave()]);
         let mut batch = VecDeque::new();
         assert!(inbox.next_batch(&mut batch).await);
         assert_eq!(batch, [message(), leave(), Delivery::Overflow(Overflow::default())]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_for_which_there_was_room_is_taken_whole() {
+        let counters = Arc::new(Counters::default());
+        let (sender, mut inbox) = inbox(InboxLimits { messages: 2, bytes: 1 << 20 }, Arc::clone(&counters));
+        for _ in 0..3 {
+            sender.room().await;
+            assert!(sender.push((0..5).map(|_| message())));
+            let mut batch = VecDeque::new();
+            assert!(inbox.next_batch(&mut batch).await);
+            assert_eq!(batch.len(), 5);
+        }
+        assert_eq!(counters.snapshot().inbox_overflow, 0);
     }
 
     #[tokio::test]
@@ -425,8 +449,9 @@ mod tests {
         };
         let wants = || sender.wants(&Nothing, &"x".into());
         assert!(!wants());
-        // The third one does not fit, and will not be applied.
-        sender.push([join(), join(), join()]);
+        sender.push([join(), join()]);
+        // It does not fit, and will not be applied.
+        sender.push([join()]);
         let mut batch = VecDeque::new();
         inbox.next_batch(&mut batch).await;
         assert!(wants(), "taken is not yet applied");

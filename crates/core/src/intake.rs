@@ -175,6 +175,7 @@ impl FrameIntake {
                 return ControlFlow::Continue(());
             }
         };
+        let has_room = Some(!self.inbox.is_full());
         let mut deliveries = Vec::new();
         for message in frame {
             match message {
@@ -183,16 +184,20 @@ impl FrameIntake {
             }
             // The inbox must know of a join before the next message is judged.
             if deliveries.last().is_some_and(Delivery::is_join) {
-                self.tell(deliveries.drain(..))?;
+                while_open(self.inbox.push_part(deliveries.drain(..), has_room))?;
             }
         }
-        self.tell(deliveries)
+        while_open(self.inbox.push_part(deliveries, has_room))
     }
 
     /// Hands over what did not come in a frame. Breaks once the inbox is gone.
     pub fn tell(&self, deliveries: impl IntoIterator<Item = Delivery>) -> ControlFlow<()> {
-        if self.inbox.push(deliveries) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        while_open(self.inbox.push(deliveries))
     }
+}
+
+fn while_open(is_open: bool) -> ControlFlow<()> {
+    if is_open { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
 /// Wants what will be wanted once everything in the inbox is applied.
@@ -335,6 +340,20 @@ mod tests {
         assert!(matches!(first, Delivery::Skipped { .. }) && matches!(last, Delivery::Message { .. }));
         drop(receiver);
         assert!(frames.tell([Delivery::Connected]).is_break());
+    }
+
+    #[tokio::test]
+    async fn a_frame_for_which_there_was_room_is_taken_whole_also_behind_a_join() {
+        let (intake, counters) = intake();
+        let (sender, mut receiver) = inbox(InboxLimits { messages: 1, bytes: 1 << 20 }, Arc::clone(&counters));
+        let mut frames = FrameIntake::new(intake, Arc::new(sender));
+        let join = Message::Join { target: Target::all(), rooms: vec!["there".into()] };
+        let mut builder = FrameBuilder::new(Sender::random(), 1, 0);
+        [join, broadcast(Target::all())].iter().for_each(|message| builder.push(&encoded("other", "/", message)));
+        assert!(frames.take(Frame::parse(builder.finish()), |_| {}).is_continue());
+        let mut batch = VecDeque::new();
+        receiver.next_batch(&mut batch).await;
+        assert_eq!((batch.len(), counters.snapshot().inbox_overflow), (2, 0));
     }
 
     #[test]

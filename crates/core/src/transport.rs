@@ -66,7 +66,8 @@ pub struct Seat {
     pub limits: InboxLimits,
 }
 
-/// Bounds of an inbox. What does not fit is dropped, counted and reported as a gap, or waited with where the broker holds it for us.
+/// Bounds of an inbox. What comes when they are reached is dropped, counted and reported as a gap, or waited with where the broker holds it
+/// for us. A batch that comes before is taken whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InboxLimits {
     /// Messages that may wait.

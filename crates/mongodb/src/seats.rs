@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 use trunkline_core::{
-    Counters, Error, ErrorKind, Namespace, Node, NodeId, Result, Room,
+    Counters, Error, ErrorKind, Message, Namespace, Node, NodeId, Result, Room,
     inbox::{Delivery, Inbox, InboxSender, inbox},
     transport::{Seat, Wanted},
 };
@@ -29,6 +29,8 @@ pub(crate) struct Taken {
     number_key: NodeId,
     /// What the reader hands over next.
     pending: Mutex<Vec<Delivery>>,
+    /// Among it, somebody joins something.
+    is_joining: AtomicBool,
     /// The node has left its inbox full for so long that nobody waits for it any more.
     is_stuck: AtomicBool,
 }
@@ -38,24 +40,21 @@ impl Taken {
         let Seat { node, wanted, counters, limits } = seat;
         let (inbox, receiver) = inbox(limits, Arc::clone(&counters));
         let number_key = number_key(&node);
-        let (pending, is_stuck) = (Mutex::default(), AtomicBool::new(false));
-        (Self { node, counters, inbox, wanted, number_key, pending, is_stuck }, receiver)
+        let (pending, is_joining, is_stuck) = Default::default();
+        (Self { node, counters, inbox, wanted, number_key, pending, is_joining, is_stuck }, receiver)
     }
 
     /// Whether a message for the room is wanted once everything is applied that was handed over before.
     pub(crate) fn wants(&self, room: &Room) -> bool {
-        self.inbox.wants(&*self.wanted, room)
+        self.is_joining.load(Ordering::Relaxed) || self.inbox.wants(&*self.wanted, room)
     }
 
     /// Keeps a delivery until [`Taken::flush`].
     pub(crate) fn keep(&self, delivery: Delivery) {
-        // What is wanted afterwards depends on it.
-        let is_join = matches!(delivery, Delivery::Message { message: trunkline_core::Message::Join { .. }, .. });
-        let mut pending = self.pending();
-        pending.push(delivery);
-        if is_join {
-            self.inbox.push(pending.drain(..));
+        if matches!(delivery, Delivery::Message { message: Message::Join { .. }, .. }) {
+            self.is_joining.store(true, Ordering::Relaxed);
         }
+        self.pending().push(delivery);
     }
 
     /// Hands over what was kept. The server holds what comes next, so a full inbox is waited for, though not for ever: other namespaces
@@ -72,6 +71,7 @@ impl Taken {
             self.is_stuck.store(true, Ordering::Relaxed);
         }
         self.inbox.push(self.pending().drain(..));
+        self.is_joining.store(false, Ordering::Relaxed);
     }
 
     fn pending(&self) -> MutexGuard<'_, Vec<Delivery>> {

@@ -295,8 +295,7 @@ impl Reading for Shared {
     async fn entries(&self, stream: usize, entries: Vec<Entry>) {
         let seats: Vec<_> = self.seats.all().into_iter().filter(|seat| seat.stream == stream).collect();
         for seat in seats {
-            seat.await_room(PATIENCE).await;
-            self.hand_over(&seat, &entries);
+            self.hand_over(&seat, &entries).await;
         }
     }
 
@@ -345,10 +344,11 @@ impl Shared {
         }
     }
 
-    /// Own entries split what comes from others: each has its place.
-    fn hand_over(&self, seat: &Seat, entries: &[Entry]) {
+    /// Own entries split what comes from others: each has its place. Room is waited for before each part.
+    async fn hand_over(&self, seat: &Seat, entries: &[Entry]) {
         let mut rest = entries;
         while !rest.is_empty() {
+            seat.await_room(PATIENCE).await;
             let others = rest.iter().take_while(|entry| !seat.is_own(entry)).count();
             let (run, after) = rest.split_at(others);
             let run = run.iter().filter(|entry| seat.concerns(entry));
