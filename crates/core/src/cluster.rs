@@ -22,7 +22,7 @@ use crate::{
     adapter::{AckStream, Adapter},
     capabilities::{Capabilities, Membership},
     counters::{Counters, Snapshot},
-    driver::{Command, Driver, Waiter},
+    driver::{Command, Driver, Waiter, tell_interest},
     engine::{Gather, Request},
     error::{Answers, Error, ErrorKind, Partial, Result},
     event::Event,
@@ -139,12 +139,26 @@ impl Cluster {
         result
     }
 
-    /// Publishes what changes sockets and applies it here; `local` only here.
-    async fn apply(&self, target: &Target, message: Message, here: impl FnOnce(&dyn Local)) -> Result<()> {
+    /// Changes own sockets.
+    fn apply(&self, change: impl FnOnce(&dyn Local)) -> Result<()> {
         self.check_open()?;
-        let local = self.local()?;
-        here(&*local);
+        change(&*self.local()?);
+        Ok(())
+    }
+
+    /// Publishes what changes the sockets of others, unless it is not for them.
+    async fn apply_elsewhere(&self, target: &Target, message: Message) -> Result<()> {
         if target.flags.local { Ok(()) } else { self.publish(message).await }
+    }
+
+    /// Tells the broker about rooms into or out of which own sockets were moved.
+    async fn rooms_changed(&self, rooms: &[Room], were_entered: bool) -> Result<()> {
+        match &self.shared.backend.interest {
+            Some(interest) => {
+                tell_interest(&**interest, &self.shared.node, &self.shared.local, rooms, were_entered).await
+            }
+            None => Ok(()),
+        }
     }
 
     fn deliver(&self, target: &Target, payload: &Payload) -> Delivered {
@@ -163,7 +177,9 @@ impl Cluster {
     }
 
     fn deadline(&self, timeout: Option<Duration>) -> std::time::Instant {
-        (Instant::now() + timeout.unwrap_or(self.shared.config.request_timeout)).into_std()
+        let timeout = timeout.unwrap_or(self.shared.config.request_timeout);
+        let now = Instant::now();
+        now.checked_add(timeout).unwrap_or_else(|| now + FAR_FUTURE).into_std()
     }
 
     fn new_request(&self) -> RequestId {
@@ -260,24 +276,23 @@ impl Adapter for Cluster {
     }
 
     async fn sockets_join(&self, target: Target, rooms: Vec<Room>) -> Result<()> {
+        self.apply(|local| local.join(&target, &rooms))?;
         let message = Message::Join { target: target.clone(), rooms: rooms.clone() };
-        self.apply(&target, message, |local| local.join(&target, &rooms)).await?;
-        let local = self.local()?;
-        let here: Vec<_> = rooms.into_iter().filter(|room| local.has_room(room)).collect();
-        self.rooms_entered(&here).await
+        let published = self.apply_elsewhere(&target, message).await;
+        // Own sockets are in the rooms whether others could be told or not.
+        published.and(self.rooms_changed(&rooms, false).await)
     }
 
     async fn sockets_leave(&self, target: Target, rooms: Vec<Room>) -> Result<()> {
+        self.apply(|local| local.leave(&target, &rooms))?;
         let message = Message::Leave { target: target.clone(), rooms: rooms.clone() };
-        self.apply(&target, message, |local| local.leave(&target, &rooms)).await?;
-        let local = self.local()?;
-        let gone: Vec<_> = rooms.into_iter().filter(|room| !local.has_room(room)).collect();
-        self.rooms_left(&gone).await
+        let published = self.apply_elsewhere(&target, message).await;
+        published.and(self.rooms_changed(&rooms, true).await)
     }
 
     async fn disconnect_sockets(&self, target: Target, close: bool) -> Result<()> {
-        let message = Message::Disconnect { target: target.clone(), close };
-        self.apply(&target, message, |local| local.disconnect(&target, close)).await
+        self.apply(|local| local.disconnect(&target, close))?;
+        self.apply_elsewhere(&target, Message::Disconnect { target: target.clone(), close }).await
     }
 
     async fn fetch_sockets(&self, target: Target) -> Result<Vec<SocketInfo>> {
@@ -469,6 +484,9 @@ fn unexpected(answers: &Answers) -> Error {
 
 /// Commands that may wait for the driver. Callers wait while it is full.
 const COMMANDS: usize = 1024;
+
+/// A time-out for those who want none.
+const FAR_FUTURE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Events a slow listener may lag behind.
 const EVENTS: usize = 256;

@@ -57,7 +57,7 @@ counters! {
     malformed,
     /// Messages lost because this node's inbox was full.
     inbox_overflow,
-    /// Answers and heartbeats not sent because the driver's queue was full.
+    /// Answers, heartbeats and requests not sent because the driver's queue was full.
     outgoing_overflow,
     /// Publishes that failed.
     publish_errors,

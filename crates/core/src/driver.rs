@@ -14,7 +14,10 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-pub(crate) use self::command::{Command, Waiter};
+pub(crate) use self::{
+    command::{Command, Waiter},
+    outgoing::tell_interest,
+};
 use self::{
     command::{Own, Waiting},
     outgoing::{Job, Outgoing},
@@ -24,7 +27,7 @@ use crate::{
     cluster::{ClusterConfig, Peers},
     counters::Counters,
     engine::{Engine, Input, Output, Request},
-    error::{Answers, Result},
+    error::{Answers, Error, ErrorKind, Result},
     event::Event,
     id::{Node, NodeId, Offset, RequestId},
     inbox::{Delivery, Inbox},
@@ -121,8 +124,9 @@ impl Driver {
             if self.local.strong_count() == 0 {
                 return;
             }
-            sending = sending
-                .or_else(|| self.outgoing.front().map(|outgoing| outgoing.send(&self.backend, self.node.clone())));
+            sending = sending.or_else(|| {
+                self.outgoing.front().map(|outgoing| outgoing.send(&self.backend, self.node.clone(), &self.local))
+            });
             counting = counting.or_else(|| self.count());
             let deadline = self.engine.deadline();
             tokio::select! {
@@ -158,7 +162,7 @@ impl Driver {
         let limit = self.config.leave_timeout;
         let last_words = async {
             while let Some(outgoing) = self.outgoing.pop_front() {
-                let _ = outgoing.send(&self.backend, self.node.clone()).await;
+                let _ = outgoing.send(&self.backend, self.node.clone(), &self.local).await;
             }
         };
         let _ = timeout(limit, last_words).await;
@@ -237,8 +241,8 @@ impl Driver {
         self.publish_peers();
         while let Some(output) = self.engine.poll_output() {
             match output {
-                Output::Publish(message) => self.queue(Outgoing::Publish(message)),
-                Output::Send(to, response) => self.queue(Outgoing::Send(to, response)),
+                Output::Publish(message) => self.publish(message),
+                Output::Send(to, response) => drop(self.queue(Outgoing::Send(to, response))),
                 Output::Serve { from, message, offset } => self.serve(from, message, offset.as_ref()),
                 Output::Acknowledged(id, value) => self.acknowledged(&id, value),
                 Output::Finished(id, result) => self.finished(&id, result),
@@ -258,12 +262,23 @@ impl Driver {
         }
     }
 
-    fn queue(&mut self, outgoing: Outgoing) {
-        if self.outgoing.len() >= self.config.max_outgoing {
+    fn publish(&mut self, message: Message) {
+        let request = message.request().cloned();
+        if let (Err(error), Some(id)) = (self.queue(Outgoing::Publish(message)), request) {
+            self.engine.handle(Instant::now().into_std(), Input::PublishFailed(id, error));
+        }
+    }
+
+    fn queue(&mut self, outgoing: Outgoing) -> Result<()> {
+        let waiting = self.outgoing.len();
+        // What the broker is not told about rooms, nobody would tell it later.
+        if waiting >= self.config.max_outgoing && !matches!(outgoing, Outgoing::Interest { .. }) {
             self.counters.outgoing_overflow.increment();
-            return;
+            let context = format!("{waiting} answers and requests wait for the transport, more are not allowed");
+            return Err(Error::new(ErrorKind::QueueFull, context));
         }
         self.outgoing.push_back(outgoing);
+        Ok(())
     }
 
     fn acknowledged(&self, id: &RequestId, value: Option<Payload>) {
@@ -307,11 +322,11 @@ impl Driver {
             }
             Message::Join { target, rooms } => {
                 local.join(&target, &rooms);
-                self.interest(&*local, rooms);
+                self.interest(rooms, false);
             }
             Message::Leave { target, rooms } => {
                 local.leave(&target, &rooms);
-                self.interest(&*local, rooms);
+                self.interest(rooms, true);
             }
             Message::Disconnect { target, close } => local.disconnect(&target, close),
             Message::FetchSockets { request, target } => {
@@ -328,17 +343,13 @@ impl Driver {
     }
 
     fn answer(&mut self, to: NodeId, request: RequestId, answer: Answer) {
-        self.queue(Outgoing::Send(to, Response { request, answer }));
+        drop(self.queue(Outgoing::Send(to, Response { request, answer })));
     }
 
     /// A peer has moved local sockets into or out of rooms: the broker has to know.
-    fn interest(&mut self, local: &dyn Local, rooms: Vec<Room>) {
-        if self.backend.interest.is_none() {
-            return;
-        }
-        for room in rooms {
-            let outgoing = if local.has_room(&room) { Outgoing::Enter(room) } else { Outgoing::Leave(room) };
-            self.queue(outgoing);
+    fn interest(&mut self, rooms: Vec<Room>, were_entered: bool) {
+        if self.backend.interest.is_some() {
+            drop(self.queue(Outgoing::Interest { rooms, were_entered }));
         }
     }
 

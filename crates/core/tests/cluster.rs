@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -14,11 +15,12 @@ use std::{
 
 use tokio::{sync::mpsc, time::timeout};
 use trunkline_core::{
-    Adapter as _, Backend, Capabilities, Cluster, ClusterConfig, Delivered, ErrorKind, Event, Local, LocalAbilities,
-    Message, Namespace, NodeId, Offset, Payload, Replies, Reply, Response, Result, Room, SocketId, SocketInfo, Target,
+    Adapter as _, Backend, Capabilities, Cluster, ClusterConfig, Delivered, Error, ErrorKind, Event, Local,
+    LocalAbilities, Message, Namespace, NodeId, Offset, Payload, Replies, Reply, Response, Result, Room, SocketId,
+    SocketInfo, Target,
     inbox::Inbox,
     memory::{self, HistoryLimits, MemoryConfig},
-    transport::{Health, Seat, Transport},
+    transport::{Health, RoomInterest, Seat, Transport},
 };
 
 /// A server with one socket, `name`, in whatever rooms it was made to join; it acknowledges everything.
@@ -85,7 +87,12 @@ impl Local for Server {
         }
     }
 
-    fn leave(&self, _: &Target, _: &[Room]) {}
+    fn leave(&self, target: &Target, rooms: &[Room]) {
+        let mut own = self.rooms.lock().unwrap();
+        if target.matches(&own) {
+            own.retain(|room| !rooms.contains(room));
+        }
+    }
 
     fn disconnect(&self, _: &Target, _: bool) {}
 
@@ -95,16 +102,19 @@ impl Local for Server {
 struct Node {
     cluster: Cluster,
     packets: mpsc::UnboundedReceiver<String>,
-    _server: Arc<Server>,
+    server: Arc<Server>,
 }
 
 impl Node {
     async fn join(backend: Backend, name: &str) -> Self {
+        Self::join_with(backend, name, ClusterConfig::default()).await
+    }
+
+    async fn join_with(backend: Backend, name: &str, config: ClusterConfig) -> Self {
         let (server, packets) = Server::new(name);
         let local: Arc<dyn Local> = Arc::clone(&server) as _;
-        let config = ClusterConfig::default();
         let cluster = Cluster::join(backend, Namespace::new("/"), Arc::downgrade(&local), config).await.unwrap();
-        Self { cluster, packets, _server: server }
+        Self { cluster, packets, server }
     }
 
     async fn next(&mut self) -> String {
@@ -225,4 +235,143 @@ async fn a_lone_message_leaves_first_and_reaches_the_own_sockets_although_its_ca
     assert!(!is_over && node.packets.is_empty(), "the writer had no turn");
     drop(emit);
     assert_eq!(node.next().await, "given up");
+}
+
+/// A transport whose queue is full, for joins.
+#[derive(Debug)]
+struct Full(Arc<dyn Transport>);
+
+#[async_trait::async_trait]
+impl Transport for Full {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    async fn join(&self, seat: Seat) -> Result<Inbox> {
+        self.0.join(seat).await
+    }
+
+    async fn leave(&self, node: &trunkline_core::Node) -> Result<()> {
+        self.0.leave(node).await
+    }
+
+    async fn publish(&self, from: &trunkline_core::Node, message: Message) -> Result<()> {
+        match message {
+            Message::Join { .. } => Err(Error::new(ErrorKind::QueueFull, "the broker is away")),
+            message => self.0.publish(from, message).await,
+        }
+    }
+
+    async fn send(&self, from: &trunkline_core::Node, to: &NodeId, response: Response) -> Result<()> {
+        self.0.send(from, to, response).await
+    }
+
+    fn health(&self) -> Health {
+        self.0.health()
+    }
+
+    async fn close(&self) {
+        self.0.close().await;
+    }
+}
+
+/// A broker that is told about rooms. While it is told that a room was left, `meanwhile` happens, once.
+#[derive(Default)]
+struct Told {
+    rooms: Mutex<HashSet<Room>>,
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.rooms.fmt(f)
+    }
+}
+
+#[async_trait::async_trait]
+impl RoomInterest for Told {
+    fn buckets(&self) -> Option<u16> {
+        None
+    }
+
+    async fn enter(&self, _: &trunkline_core::Node, room: &Room) -> Result<()> {
+        self.rooms.lock().unwrap().insert(room.clone());
+        Ok(())
+    }
+
+    async fn leave(&self, _: &trunkline_core::Node, room: &Room) -> Result<()> {
+        if let Some(meanwhile) = self.meanwhile.lock().unwrap().take() {
+            meanwhile();
+        }
+        self.rooms.lock().unwrap().remove(room);
+        Ok(())
+    }
+}
+
+impl Told {
+    fn has(&self, room: &str) -> bool {
+        self.rooms.lock().unwrap().contains(&Room::from(room))
+    }
+}
+
+#[tokio::test]
+async fn the_broker_is_told_about_a_room_also_if_the_other_nodes_are_not() {
+    let mut backend = memory::backend("full", MemoryConfig::default()).unwrap();
+    let told = Arc::<Told>::default();
+    backend.transport = Arc::new(Full(backend.transport));
+    backend.interest = Some(Arc::clone(&told) as _);
+    let a = Node::join(backend, "a").await;
+    let error = a.cluster.sockets_join(Target::all(), vec!["r".into()]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::QueueFull);
+    assert!(told.has("r"), "a socket is in the room");
+}
+
+/// What happens while the broker is told that the room was left: somebody joins it, and the broker is told so first.
+fn joined_meanwhile(node: &Node, told: &Arc<Told>) -> Box<dyn FnOnce() + Send> {
+    let (server, told) = (Arc::clone(&node.server), Arc::downgrade(told));
+    Box::new(move || {
+        server.join(&Target::all(), &["r".into()]);
+        told.upgrade().unwrap().rooms.lock().unwrap().insert("r".into());
+    })
+}
+
+#[tokio::test]
+async fn who_joins_a_room_while_another_one_leaves_it_is_not_forgotten() {
+    let mut backend = memory::backend("flapping", MemoryConfig::default()).unwrap();
+    let peer = Node::join(backend.clone(), "peer").await;
+    let told = Arc::<Told>::default();
+    backend.interest = Some(Arc::clone(&told) as _);
+    let a = Node::join(backend, "a").await;
+    for leaving in [&a, &peer] {
+        a.cluster.sockets_join(Target::room("a"), vec!["r".into()]).await.unwrap();
+        *told.meanwhile.lock().unwrap() = Some(joined_meanwhile(&a, &told));
+        leaving.cluster.sockets_leave(Target::all(), vec!["r".into()]).await.unwrap();
+        timeout(Duration::from_secs(10), async {
+            while told.meanwhile.lock().unwrap().is_some() || !told.has("r") {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("the room has a member");
+    }
+}
+
+#[tokio::test]
+async fn a_request_for_which_there_is_no_place_fails_at_once() {
+    let backend = memory::backend("no place", MemoryConfig::default()).unwrap();
+    let peer = Node::join(backend.clone(), "peer").await;
+    let config = ClusterConfig { max_outgoing: 0, ..ClusterConfig::default() };
+    let a = Node::join_with(backend, "a", config).await;
+    peer.cluster.broadcast(Target::all(), event("I am here")).await.unwrap();
+    a.cluster.await_peers(1, Duration::from_secs(10)).await.unwrap();
+    let error = a.cluster.fetch_sockets(Target::all()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::QueueFull);
+}
+
+#[tokio::test]
+async fn whoever_wants_to_wait_for_ever_may() {
+    let [a, b] = pair(false).await;
+    let sockets = a.cluster.fetch_sockets(Target::all().timeout(Duration::MAX)).await.unwrap();
+    assert_eq!(sockets.len(), 2);
+    drop(b);
 }

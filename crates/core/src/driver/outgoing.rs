@@ -1,13 +1,18 @@
 //! What the driver has to hand to the transport.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+};
 
 use crate::{
     error::Result,
     id::{Node, NodeId},
+    local::Local,
     message::{Message, Response},
     room::Room,
-    transport::Backend,
+    transport::{Backend, RoomInterest},
 };
 
 /// Something for the transport.
@@ -15,8 +20,11 @@ use crate::{
 pub(super) enum Outgoing {
     Publish(Message),
     Send(NodeId, Response),
-    Enter(Room),
-    Leave(Room),
+    /// Sockets were moved into these rooms or, if the broker knows them as entered, out of them.
+    Interest {
+        rooms: Vec<Room>,
+        were_entered: bool,
+    },
 }
 
 /// Work that takes time.
@@ -24,9 +32,8 @@ pub(super) type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Outgoing {
     /// Hands it over.
-    pub(super) fn send(&self, backend: &Backend, node: Node) -> Job<Result<()>> {
+    pub(super) fn send(&self, backend: &Backend, node: Node, local: &Weak<dyn Local>) -> Job<Result<()>> {
         let transport = Arc::clone(&backend.transport);
-        let interest = backend.interest.clone();
         match self {
             Self::Publish(message) => {
                 let message = message.clone();
@@ -36,24 +43,36 @@ impl Outgoing {
                 let (to, response) = (to.clone(), response.clone());
                 Box::pin(async move { transport.send(&node, &to, response).await })
             }
-            Self::Enter(room) => {
-                let room = room.clone();
+            Self::Interest { rooms, were_entered } => {
+                let (interest, rooms, local) = (backend.interest.clone(), rooms.clone(), Weak::clone(local));
+                let were_entered = *were_entered;
                 Box::pin(async move {
                     match interest {
-                        Some(interest) => interest.enter(&node, &room).await,
-                        None => Ok(()),
-                    }
-                })
-            }
-            Self::Leave(room) => {
-                let room = room.clone();
-                Box::pin(async move {
-                    match interest {
-                        Some(interest) => interest.leave(&node, &room).await,
+                        Some(interest) => tell_interest(&*interest, &node, &local, &rooms, were_entered).await,
                         None => Ok(()),
                     }
                 })
             }
         }
     }
+}
+
+/// Tells the broker which of the rooms have members here by now, and had none before or the other way round. Callers and the driver may
+/// tell at the same time, so each looks again behind what it has told: whoever looks last is right.
+pub(crate) async fn tell_interest(
+    interest: &dyn RoomInterest,
+    node: &Node,
+    local: &Weak<dyn Local>,
+    rooms: &[Room],
+    were_entered: bool,
+) -> Result<()> {
+    let has_members = |room: &Room| local.upgrade().is_some_and(|local| local.has_room(room));
+    for room in rooms {
+        let mut is_entered = were_entered;
+        while is_entered != has_members(room) {
+            is_entered = !is_entered;
+            if is_entered { interest.enter(node, room).await? } else { interest.leave(node, room).await? }
+        }
+    }
+    Ok(())
 }
