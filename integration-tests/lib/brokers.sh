@@ -3,7 +3,9 @@
 # The tests start private instances themselves and leave services of the machine alone. With a URL in TRUNKLINE_REDIS_URL (POSTGRES,
 # MONGODB, RABBITMQ, NATS likewise), tests that need no control over their broker use that one.
 
+# Another server than redis-server can be named in TRUNKLINE_REDIS_SERVER.
 need_redis() {
+    [ -n "${TRUNKLINE_REDIS_SERVER:-}" ] && { need_packages redis-tools openssl; return; }
     need_packages redis-server redis-tools openssl && need_program redis-server
 }
 

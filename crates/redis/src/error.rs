@@ -1,6 +1,6 @@
 //! Errors of the server and of the way to it.
 
-use std::io;
+use std::{error::Error as _, io};
 
 use redis::RedisError;
 use trunkline_core::{Error, ErrorKind};
@@ -29,6 +29,15 @@ pub(crate) fn is_temporary(error: &[u8]) -> bool {
         b"ERR max number of clients reached",
     ];
     CODES.iter().any(|code| error.starts_with(code))
+}
+
+/// Whether another node of a cluster may do what this one did not.
+pub(crate) fn may_be_elsewhere(error: &Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<RedisError>());
+    let code = source.and_then(RedisError::code).unwrap_or_default();
+    // Of a transaction only the end is seen here, not why.
+    let is_said = matches!(code, "MOVED" | "EXECABORT") || is_temporary(code.as_bytes());
+    error.kind() == ErrorKind::Disconnected || is_said
 }
 
 /// A command was not answered well: the server refuses it, or the connection is gone.

@@ -149,7 +149,7 @@ impl RedisOptions {
     }
 
     pub(crate) async fn start_on(self, port: Port) -> Result<Redis> {
-        let server = find("redis-server", &[], INSTALL)?;
+        let server = server_program()?;
         let folder = folder("redis", port.number())?;
         let certificates = match self.tls {
             Some(_) => Some(Certificates::generate(&folder).await?),
@@ -206,7 +206,13 @@ impl RedisOptions {
     }
 }
 
-/// `redis-cli` with what it needs to reach one server.
+/// `$TRUNKLINE_REDIS_SERVER`, a path or a name in `$PATH`: another version, or Valkey. Otherwise `redis-server`.
+pub(crate) fn server_program() -> Result<PathBuf> {
+    let name = std::env::var("TRUNKLINE_REDIS_SERVER");
+    find(name.as_deref().unwrap_or("redis-server"), &[], INSTALL)
+}
+
+/// `redis-cli` with what it needs to reach one server, of whatever version.
 #[derive(Debug)]
 pub(crate) struct Cli {
     program: PathBuf,

@@ -15,10 +15,7 @@ use trunkline_core::{
 };
 
 use super::entry::{Entry, EntryId};
-use crate::{
-    connection::Control,
-    topology::{Servers, slot_of},
-};
+use crate::{connection::Control, topology::Servers};
 
 /// Entries that are read at a time.
 const PAGE: usize = 1_000;
@@ -36,14 +33,16 @@ pub(super) async fn persist(
     let value = BASE64.encode(encode_session(namespace, session)?);
     let milliseconds = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
     let mut command = redis::cmd("SET");
-    command.arg(key).arg(value).arg("PX").arg(milliseconds);
-    control(servers, key).await?.run::<()>(&command, servers.response_timeout()).await
+    let command = command.arg(key).arg(value).arg("PX").arg(milliseconds);
+    servers.run_at(key, command).await
 }
 
 /// Takes a session, once. One of another namespace stays where it is.
 pub(super) async fn take(servers: &Servers, key: &[u8], namespace: &Namespace) -> Result<Option<Session>> {
-    let control = control(servers, key).await?;
-    let limit = servers.response_timeout();
+    servers.at(key, |control| take_from(control, key, namespace, servers.response_timeout())).await
+}
+
+async fn take_from(control: Control, key: &[u8], namespace: &Namespace, limit: Duration) -> Result<Option<Session>> {
     let found: Option<Vec<u8>> = control.run(redis::cmd("GET").arg(key), limit).await?;
     let Some(found) = found else { return Ok(None) };
     let (of, _) = decode_session(&found)?;
@@ -54,10 +53,6 @@ pub(super) async fn take(servers: &Servers, key: &[u8], namespace: &Namespace) -
     commands.atomic().cmd("GET").arg(key).cmd("DEL").arg(key).ignore();
     let (taken,): (Option<Vec<u8>>,) = control.run_all(&commands, limit).await?;
     taken.map(|taken| decode_session(&taken).map(|(_, session)| session)).transpose()
-}
-
-async fn control(servers: &Servers, key: &[u8]) -> Result<Control> {
-    servers.control_of(&servers.place_of(slot_of(key))).await
 }
 
 /// `{sid, pid, rooms, data}` as Node.js keeps it, and behind it the namespace, which it does not know.
@@ -148,12 +143,11 @@ pub(super) async fn replay(
     since: &Offset,
     rooms: &[Room],
 ) -> Result<Vec<Missed>> {
-    let control = control(servers, stream).await?;
     let since = EntryId::of_offset(since)?;
     let range = async |from: EntryId, to: &str| {
         let mut command = redis::cmd("XRANGE");
         command.arg(stream.as_ref()).arg(from.to_string()).arg(to).arg("COUNT").arg(PAGE);
-        let answer: Value = control.run(&command, servers.response_timeout()).await?;
+        let answer: Value = servers.run_at(stream, &command).await?;
         entries(answer).ok_or_else(|| Error::new(ErrorKind::Broker, "the answer to XRANGE was not understood"))
     };
     let at = range(since, &since.to_string()).await?;

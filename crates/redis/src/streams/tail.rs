@@ -116,20 +116,15 @@ pub(super) struct State {
 
 /// Asks for the state of a stream, which need not exist yet.
 pub(super) async fn state_of(servers: &Servers, stream: &Bytes) -> Result<State> {
-    let control = servers.control_of(&servers.place_of(slot_of(stream))).await?;
     let mut command = redis::cmd("XINFO");
     command.arg("STREAM").arg(stream.as_ref());
-    match control.run::<Value>(&command, servers.response_timeout()).await {
+    match servers.run_at::<Value>(stream, &command).await {
         Ok(answer) => parse_state(&answer)
             .ok_or_else(|| Error::new(ErrorKind::Broker, "the answer to XINFO STREAM was not understood")),
         Err(error) if error.kind() == ErrorKind::Broker && error.to_string().contains("no such key") => {
             Ok(State::default())
         }
-        Err(error) => {
-            // In a cluster another node may have the stream now.
-            servers.refresh().await?;
-            Err(error)
-        }
+        Err(error) => Err(error),
     }
 }
 

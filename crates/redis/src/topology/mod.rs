@@ -9,14 +9,16 @@ use std::{
 };
 
 use redis::{FromRedisValue, Value};
-use tokio::time::Instant;
-use trunkline_core::{Error, ErrorKind, Result};
+use tokio::time::{Instant, sleep};
+use trunkline_core::{Error, ErrorKind, Result, backoff::Backoff};
 
 use self::slots::SlotMap;
 pub(crate) use self::slots::slot_of;
 use crate::{
     config::{Address, Config, Topology},
     connection::{Control, Dialer, Socket},
+    error::may_be_elsewhere,
+    writer::FIRST_PAUSE,
 };
 
 /// Where a message has to go.
@@ -192,6 +194,40 @@ impl Servers {
             }
         }
         Err(last.unwrap_or_else(|| Error::new(ErrorKind::Disconnected, "no server is known")))
+    }
+
+    /// Runs a command as [`Servers::at`].
+    pub(crate) async fn run_at<T: FromRedisValue>(&self, key: &[u8], command: &redis::Cmd) -> Result<T> {
+        self.at(key, |control| async move { control.run(command, self.response_timeout()).await }).await
+    }
+
+    /// Runs commands where a key is served. In a cluster, until `response_timeout` is over, it follows the key: when its slot moves, and
+    /// when its master is replaced. What broke off is run again, so it must bear that.
+    pub(crate) async fn at<T, F>(&self, key: &[u8], run: impl Fn(Control) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let (slot, late) = (slot_of(key), Instant::now() + self.response_timeout());
+        let mut backoff = Backoff::new(FIRST_PAUSE, self.response_timeout());
+        loop {
+            let place = self.place_of(slot);
+            let result = match self.control_of(&place).await {
+                Ok(control) => run(control).await,
+                Err(error) => Err(error),
+            };
+            let error = match result {
+                Err(error) if self.is_cluster() && may_be_elsewhere(&error) => error,
+                result => return result,
+            };
+            tracing::debug!(%error, "the map of the cluster may be out of date");
+            let refreshed = self.refresh().await;
+            if Instant::now() >= late {
+                return Err(error);
+            }
+            if refreshed.is_err() || self.place_of(slot) == place {
+                sleep(backoff.next_pause()).await;
+            }
+        }
     }
 
     fn controls(&self) -> MutexGuard<'_, HashMap<Place, Control>> {

@@ -7,6 +7,7 @@ mod emitter;
 mod faults;
 mod golden;
 mod outages;
+mod sessions;
 mod support;
 mod tap;
 mod topologies;

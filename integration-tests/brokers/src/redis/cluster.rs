@@ -15,7 +15,7 @@ const SLOTS: [u16; 4] = [0, 5_461, 10_923, 16_384];
 pub struct RedisCluster {
     nodes: Vec<Redis>,
     replicas: Vec<Redis>,
-    /// Where they talk to each other.
+    /// Where they talk to each other, kept from others.
     buses: Vec<Port>,
 }
 
@@ -33,10 +33,11 @@ impl RedisCluster {
     /// # Errors
     /// If they cannot be started.
     pub async fn start_with(arguments: &[&str]) -> Result<Self> {
-        let buses = (0..3).map(|_| Port::reserve()).collect::<Result<Vec<_>>>()?;
-        let mut nodes = Vec::new();
-        for bus in &buses {
-            nodes.push(member(bus).arguments(arguments).start().await?);
+        let (mut nodes, mut buses) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let (port, bus) = Port::reserve_with_bus()?;
+            nodes.push(member().arguments(arguments).start_on(port).await?);
+            buses.push(bus);
         }
         let cluster = Self { nodes, replicas: Vec::new(), buses };
         cluster.create().await?;
@@ -49,11 +50,11 @@ impl RedisCluster {
     /// # Errors
     /// If it cannot be started.
     pub async fn add_replica(&mut self, master: usize) -> Result<&Redis> {
-        let bus = Port::reserve()?;
-        let replica = member(&bus).arguments(&["--repl-diskless-sync-delay", "0"]).start().await?;
-        let (port, bus_number) = (replica.port().to_string(), bus.number().to_string());
+        let (port, bus) = Port::reserve_with_bus()?;
+        let replica = member().arguments(&["--repl-diskless-sync-delay", "0"]).start_on(port).await?;
+        let port = replica.port().to_string();
         let (id, me) = (self.nodes[master].cli(&["CLUSTER", "MYID"]).await?, replica.cli(&["CLUSTER", "MYID"]).await?);
-        self.nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus_number]).await?;
+        self.nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &port]).await?;
         // It has to hear of its master first.
         wait_until("the replica", || async { replica.cli(&["CLUSTER", "REPLICATE", &id]).await.map(drop) }).await?;
         let nodes = self.nodes.iter().chain([&replica]);
@@ -81,16 +82,16 @@ impl RedisCluster {
         Ok(&self.replicas[self.replicas.len() - 1])
     }
 
-    /// By hand, because `redis-cli --cluster create` wants bus ports at a fixed distance on older versions.
+    /// By hand, with commands that Redis 6.2 knows too.
     async fn create(&self) -> Result<()> {
         for (index, node) in self.nodes.iter().enumerate() {
-            let (first, last) = (SLOTS[index].to_string(), (SLOTS[index + 1] - 1).to_string());
-            node.cli(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]).await?;
+            let slots: Vec<_> = (SLOTS[index]..SLOTS[index + 1]).map(|slot| slot.to_string()).collect();
+            let command: Vec<_> = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str)).collect();
+            node.cli(&command).await?;
             node.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]).await?;
         }
-        for (node, bus) in self.nodes.iter().zip(&self.buses).skip(1) {
-            let (port, bus) = (node.port().to_string(), bus.number().to_string());
-            self.nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await?;
+        for node in self.nodes.iter().skip(1) {
+            self.nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string()]).await?;
         }
         Ok(())
     }
@@ -183,10 +184,10 @@ impl RedisCluster {
 }
 
 /// How a server of a cluster is set up.
-fn member(bus: &Port) -> RedisOptions {
+fn member() -> RedisOptions {
     Redis::options()
         .arguments(&["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"])
-        .arguments(&["--cluster-port", &bus.number().to_string(), "--cluster-node-timeout", "2000"])
+        .arguments(&["--cluster-node-timeout", "2000"])
         .arguments(&["--cluster-require-full-coverage", "no"])
 }
 

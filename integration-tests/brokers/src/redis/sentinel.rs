@@ -7,8 +7,7 @@ use crate::{
     error::{Error, Result},
     port::Port,
     process::{Process, Recipe, folder},
-    program::find,
-    redis::{Cli, INSTALL, Redis},
+    redis::{Cli, Redis, server_program},
 };
 
 /// The name under which the sentinel knows its master.
@@ -117,7 +116,7 @@ impl RedisSentinel {
 
 impl Sentinel {
     async fn start(master: u16) -> Result<Self> {
-        let server = find("redis-server", &[], INSTALL)?;
+        let server = server_program()?;
         let port = Port::reserve()?;
         let number = port.number();
         let folder = folder("sentinel", number)?;
