@@ -86,24 +86,21 @@ impl Hub {
     }
 
     /// Waits, for a while, until every node of the namespace has room. Nothing is lost as long as nobody is stuck.
-    pub(super) async fn await_room(&self, namespace: &Namespace) {
-        while let Some((node, inbox)) = self.full_inbox(namespace) {
+    pub(super) async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+        loop {
+            let (node, inbox) = {
+                let mut state = self.lock();
+                match state.full_inbox(&from.namespace) {
+                    Some(full) => full,
+                    // Under the same lock, or others who have seen the same room would take it first.
+                    None if state.publish(from, message) => return Ok(()),
+                    None => return Err(self.no_seat(from)),
+                }
+            };
             if timeout(PATIENCE, inbox.room()).await.is_err() {
-                self.set_stuck(namespace, &node);
+                self.set_stuck(&from.namespace, &node);
             }
         }
-    }
-
-    fn full_inbox(&self, namespace: &Namespace) -> Option<(NodeId, Arc<InboxSender>)> {
-        let mut state = self.lock();
-        let places = state.namespaces.get_mut(namespace)?;
-        for (node, place) in places {
-            match (place.inbox.is_full(), place.is_stuck) {
-                (true, false) => return Some((node.clone(), Arc::clone(&place.inbox))),
-                (is_full, _) => place.is_stuck = is_full,
-            }
-        }
-        None
     }
 
     fn set_stuck(&self, namespace: &Namespace, node: &NodeId) {
@@ -113,38 +110,9 @@ impl Hub {
         }
     }
 
-    pub(super) fn publish(&self, from: &Node, mut message: Message) -> Result<()> {
-        let mut state = self.lock();
-        let State { namespaces, ring, .. } = &mut *state;
-        let offset = ring.as_mut().and_then(|ring| ring.keep(&from.namespace, &message));
-        let Some(places) = namespaces.get_mut(&from.namespace) else { return self.no_seat(from) };
-        let is_emitter = from.id.is_emitter();
-        let stamp = match places.get_mut(&from.id) {
-            Some(place) => place.numbering.stamp(&from.id, Channel::ALL, &mut message),
-            None if is_emitter => None,
-            None => return self.no_seat(from),
-        };
-        if let Some(place) = places.get(&from.id)
-            && ring.is_some()
-            && matches!(message, Message::Broadcast { .. })
-        {
-            place.inbox.push([Delivery::Stored { message: message.clone(), offset: offset.clone() }]);
-        }
-        for (node, place) in places.iter().filter(|(node, _)| **node != from.id) {
-            debug_assert_ne!(*node, from.id);
-            place.deliver(&from.id, stamp, offset.as_ref(), &message);
-        }
-        bury(places);
-        Ok(())
-    }
-
-    /// Emitters publish from outside; whoever else does must have joined.
-    fn no_seat(&self, from: &Node) -> Result<()> {
-        if from.id.is_emitter() {
-            return Ok(());
-        }
+    fn no_seat(&self, from: &Node) -> Error {
         let context = format!("node {} is not in namespace {} of hub {:?}", from.id, from.namespace, self.name);
-        Err(Error::new(ErrorKind::Closed, context))
+        Error::new(ErrorKind::Closed, context)
     }
 
     pub(super) fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
@@ -161,12 +129,15 @@ impl Hub {
         let key = (node.namespace.clone(), session.id.clone());
         let mut state = self.lock();
         state.expire_sessions(limits.sessions.saturating_sub(1));
+        state.forget_taken();
         state.expiries.push_back((expiry, key.0.clone(), key.1.clone()));
         state.sessions.insert(key, (expiry, session));
     }
 
     pub(super) fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {
         let mut state = self.lock();
+        // A session is not taken by who cannot say since when.
+        state.ring.as_ref().map(|ring| ring.check(since)).transpose()?;
         state.expire_sessions(usize::MAX);
         let key = (node.namespace.clone(), id.clone());
         let Some((_, session)) = state.sessions.remove(&key) else { return Ok(None) };
@@ -185,11 +156,55 @@ impl Hub {
 }
 
 impl State {
+    fn full_inbox(&mut self, namespace: &Namespace) -> Option<(NodeId, Arc<InboxSender>)> {
+        for (node, place) in self.namespaces.get_mut(namespace)? {
+            match (place.inbox.is_full(), place.is_stuck) {
+                (true, false) => return Some((node.clone(), Arc::clone(&place.inbox))),
+                (is_full, _) => place.is_stuck = is_full,
+            }
+        }
+        None
+    }
+
+    /// `false` if the node has no seat. Emitters publish from outside; whoever else does must have joined.
+    fn publish(&mut self, from: &Node, mut message: Message) -> bool {
+        let mut places = self.namespaces.get_mut(&from.namespace);
+        let place = places.as_deref_mut().and_then(|places| places.get_mut(&from.id));
+        if place.is_none() && !from.id.is_emitter() {
+            return false;
+        }
+        let stamp = place.and_then(|place| place.numbering.stamp(&from.id, Channel::ALL, &mut message));
+        let offset = self.ring.as_mut().and_then(|ring| ring.keep(&from.namespace, &message));
+        let Some(places) = places else { return true };
+        if let Some(place) = places.get(&from.id)
+            && self.ring.is_some()
+            && matches!(message, Message::Broadcast { .. })
+        {
+            place.inbox.push([Delivery::Stored { message: message.clone(), offset: offset.clone() }]);
+        }
+        for (_, place) in places.iter().filter(|(node, _)| **node != from.id) {
+            place.deliver(&from.id, stamp, offset.as_ref(), &message);
+        }
+        bury(places);
+        true
+    }
+
     fn replay(&self, namespace: &Namespace, since: &Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
         match &self.ring {
             Some(ring) => ring.replay(namespace, since, rooms),
             None => Err(Error::new(ErrorKind::Unsupported, "this hub keeps no history")),
         }
+    }
+
+    /// Drops the expiries of sessions that were taken, or persisted again, once they are most of them.
+    fn forget_taken(&mut self) {
+        if self.expiries.len() <= 2 * self.sessions.len() + 16 {
+            return;
+        }
+        let sessions = &self.sessions;
+        self.expiries.retain(|(expiry, namespace, id)| {
+            sessions.get(&(namespace.clone(), id.clone())).is_some_and(|(kept, _)| kept == expiry)
+        });
     }
 
     /// Drops the expired sessions, and the oldest ones beyond `most`.
@@ -234,5 +249,100 @@ fn bury(places: &mut HashMap<NodeId, Place>) {
         for place in places.values() {
             place.deliver(node, None, None, &Message::Leaving);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::{
+        counters::Counters,
+        id::SocketId,
+        memory::HistoryLimits,
+        payload::Payload,
+        target::Target,
+        transport::{InboxLimits, WantsAll},
+    };
+
+    fn hub() -> Arc<Hub> {
+        Arc::new(Hub::new("test", MemoryConfig { history: Some(HistoryLimits::default()) }))
+    }
+
+    fn node(name: &str) -> Node {
+        Node { id: NodeId::new(name).unwrap(), namespace: Namespace::new("/") }
+    }
+
+    fn seat(name: &str, messages: usize) -> Seat {
+        let limits = InboxLimits { messages, ..InboxLimits::default() };
+        Seat { node: node(name), wanted: Arc::new(WantsAll), counters: Arc::default(), limits }
+    }
+
+    fn broadcast() -> Message {
+        Message::Broadcast { request: None, target: Target::all(), payload: Payload::event("e", &()).unwrap() }
+    }
+
+    fn session() -> Session {
+        let (id, socket) = (SessionId::new("secret").unwrap(), SocketId::new("socket").unwrap());
+        Session { id, socket, rooms: Vec::new(), data: None }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn what_several_tasks_publish_at_once_waits_for_room_and_arrives() {
+        const TASKS: usize = 8;
+        const EACH: usize = 2000;
+        let hub = hub();
+        let seat = seat("slow", 1);
+        let counters: Arc<Counters> = Arc::clone(&seat.counters);
+        let mut inbox = hub.join(seat).unwrap();
+        let publish = async |hub: Arc<Hub>| {
+            for _ in 0..EACH {
+                hub.publish(&Node { id: NodeId::EMITTER, ..node("slow") }, broadcast()).await.unwrap();
+            }
+        };
+        let tasks: Vec<_> = (0..TASKS).map(|_| tokio::spawn(publish(Arc::clone(&hub)))).collect();
+        let (mut arrived, mut batch) = (0, VecDeque::new());
+        while arrived < TASKS * EACH && counters.snapshot().inbox_overflow == 0 {
+            assert!(inbox.next_batch(&mut batch).await);
+            arrived += batch.drain(..).filter(|delivery| matches!(delivery, Delivery::Message { .. })).count();
+        }
+        tasks.iter().for_each(tokio::task::JoinHandle::abort);
+        assert_eq!(counters.snapshot().inbox_overflow, 0);
+    }
+
+    #[tokio::test]
+    async fn an_offset_that_is_none_takes_no_session_and_the_largest_one_is_no_harm() {
+        let hub = hub();
+        let _inbox = hub.join(seat("a", 100)).unwrap();
+        hub.persist(&node("a"), session());
+        let restore = |offset: &str| hub.restore(&node("a"), &session().id, &Offset::new(offset).unwrap());
+        assert_eq!(restore("none").unwrap_err().kind(), ErrorKind::Malformed);
+        hub.publish(&node("a"), broadcast()).await.unwrap();
+        let first = hub.lock().ring.as_ref().unwrap().offset(1);
+        let largest = first.as_str().replace("-1", &format!("-{}", u64::MAX));
+        let replayed = hub.replay(&node("a"), &Offset::new(largest).unwrap(), &[]);
+        assert_eq!(replayed.unwrap_err().kind(), ErrorKind::HistoryLost);
+        assert!(restore(first.as_str()).unwrap().is_some(), "it is still there");
+    }
+
+    #[test]
+    fn sessions_that_were_taken_leave_nothing_behind() {
+        let hub = hub();
+        hub.lock().ring.as_mut().unwrap().keep(&node("a").namespace, &broadcast());
+        let first = hub.lock().ring.as_ref().unwrap().offset(1);
+        for _ in 0..1000 {
+            hub.persist(&node("a"), session());
+            hub.persist(&node("a"), session());
+            assert!(hub.restore(&node("a"), &session().id, &first).unwrap().is_some());
+        }
+        assert!(hub.lock().expiries.len() < 100);
+    }
+
+    #[tokio::test]
+    async fn who_has_no_seat_publishes_nothing() {
+        let hub = hub();
+        assert_eq!(hub.publish(&node("stranger"), broadcast()).await.unwrap_err().kind(), ErrorKind::Closed);
+        assert!(hub.lock().ring.as_ref().unwrap().is_empty());
     }
 }

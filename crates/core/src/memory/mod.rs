@@ -155,8 +155,7 @@ impl Transport for MemoryTransport {
     }
 
     async fn publish(&self, from: &Node, message: Message) -> Result<()> {
-        self.hub.await_room(&from.namespace).await;
-        self.hub.publish(from, message)
+        self.hub.publish(from, message).await
     }
 
     async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {

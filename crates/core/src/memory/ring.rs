@@ -55,7 +55,7 @@ impl Ring {
     pub(super) fn replay(&self, namespace: &Namespace, since: &Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
         let since = self.number(since)?;
         let next = self.first + self.entries.len() as u64;
-        if since + 1 < self.first || since >= next {
+        if since >= next || since + 1 < self.first {
             let context = format!("offset {} is not in the history any more", self.offset(since));
             return Err(Error::new(ErrorKind::HistoryLost, context));
         }
@@ -78,7 +78,21 @@ impl Ring {
         }
     }
 
-    fn offset(&self, number: u64) -> Offset {
+    /// # Errors
+    /// `Malformed` for what is no offset.
+    pub(super) fn check(&self, offset: &Offset) -> Result<()> {
+        match self.number(offset) {
+            Err(error) if error.kind() == ErrorKind::Malformed => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn offset(&self, number: u64) -> Offset {
         let text = format!("{:08x}-{number}", self.epoch);
         Offset::new(text).expect("an offset has at most 29 characters")
     }
