@@ -165,19 +165,23 @@ whole_numbers! {
 }
 
 impl Setting for Duration {
-    const EXPECTED: &'static str = "a time such as 500ms, 10s, 2m or 1h";
+    const EXPECTED: &'static str = "a time such as 500ms, 10s, 2m or 1h, up to ten years";
 
     fn parse(text: &str) -> Option<Self> {
         let (number, unit) = number_and_unit(text)?;
-        match unit {
-            "ms" => Some(Self::from_millis(number)),
-            "s" => Some(Self::from_secs(number)),
-            "m" => number.checked_mul(60).map(Self::from_secs),
-            "h" => number.checked_mul(3600).map(Self::from_secs),
-            _ => None,
-        }
+        let time = match unit {
+            "ms" => Self::from_millis(number),
+            "s" => Self::from_secs(number),
+            "m" => Self::from_secs(number.checked_mul(60)?),
+            "h" => Self::from_secs(number.checked_mul(3600)?),
+            _ => return None,
+        };
+        (time <= LONGEST).then_some(time)
     }
 }
+
+/// Ten years: what is longer is a mistake, and would be too much for some clocks and brokers.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,8 +269,9 @@ fn redact_query(query: &str) -> String {
 }
 
 fn is_secret(name: &str) -> bool {
+    const WORDS: [&str; 5] = ["pass", "secret", "token", "credential", "authmechanismproperties"];
     let name = name.to_ascii_lowercase();
-    ["password", "passwd", "secret", "token", "credential"].iter().any(|word| name.contains(word))
+    WORDS.iter().any(|word| name.contains(word))
 }
 
 #[cfg(test)]
@@ -303,6 +308,7 @@ mod tests {
         assert_eq!(Duration::parse("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(Duration::parse("2h"), Some(Duration::from_secs(7200)));
         assert_eq!(Duration::parse("7"), None, "a time needs a unit");
+        assert_eq!(Duration::parse("18446744073709551615s"), None, "no clock goes that far");
         assert_eq!(Bytes::parse("64MiB"), Some(Bytes(64 << 20)));
         assert_eq!(Bytes::parse("99999999999999GiB"), None);
         assert_eq!(Bytes::parse("MiB"), None);
@@ -347,6 +353,10 @@ mod tests {
         assert_eq!(redact("redis://app:s3cret@host:1/0"), "redis://app:***@host:1/0");
         assert_eq!(redact("redis://app:p@ss/w@host?a=b"), "redis://app:***@host?a=b");
         assert_eq!(redact("nats://host?token=abc&x=1"), "nats://host?token=***&x=1");
+        assert_eq!(
+            redact("redis+unix:///s?pass=a&sentinel_password=b&db=1"),
+            "redis+unix:///s?pass=***&sentinel_password=***&db=1"
+        );
         assert_eq!(redact("memory://name"), "memory://name");
         assert_eq!(redact("redis://user@host"), "redis://user@host");
         assert_eq!(redact("nats://token@host"), "nats://***@host");
