@@ -49,7 +49,7 @@ pub trait Adapter: fmt::Debug + Send + Sync {
     async fn broadcast(&self, target: Target, payload: Payload) -> Result<()>;
 
     /// Sends a packet to the matching sockets and gathers their acknowledgements, for as long as `target.flags.timeout` or the
-    /// configured time says.
+    /// configured time says. Errors as [`Adapter::broadcast`], and `QueueFull` if too many requests wait.
     async fn broadcast_with_ack(&self, target: Target, payload: Payload) -> Result<AckStream>;
 
     /// Makes the matching sockets join rooms. With room interest, the rooms are active on this node on return.

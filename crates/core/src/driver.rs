@@ -55,6 +55,8 @@ pub(crate) struct Driver {
     outgoing: VecDeque<Outgoing>,
     wants_census: bool,
     waiters: HashMap<RequestId, Waiting>,
+    /// Acknowledged broadcasts on their way out, which the own clients get in their place among what the caller sends.
+    own: HashMap<RequestId, Own>,
     answers: mpsc::UnboundedSender<LocalAnswer>,
     received_answers: Option<mpsc::UnboundedReceiver<LocalAnswer>>,
 }
@@ -88,6 +90,7 @@ impl Driver {
             outgoing: VecDeque::new(),
             wants_census: false,
             waiters: HashMap::new(),
+            own: HashMap::new(),
             answers,
             received_answers: Some(received_answers),
         }
@@ -205,15 +208,27 @@ impl Driver {
     fn request(&mut self, request: Request, mut waiter: Waiter, entered: oneshot::Sender<Result<()>>) {
         let (id, is_local) = (request.id.clone(), request.message.is_none());
         let own = waiter.take_own().filter(|_| is_local || !self.acknowledged_come_back());
-        let mut waiting = Waiting { waiter, entered: Some(entered) };
-        if is_local {
-            waiting.enter(Ok(()));
-        }
-        self.waiters.insert(id.clone(), waiting);
+        self.own.extend(own.map(|own| (id.clone(), own)));
+        self.waiters.insert(id.clone(), Waiting { waiter, entered: Some(entered) });
         self.input(Input::Request(request));
-        // Also if it is over already, because nobody wants to wait.
-        if let Some(own) = own {
-            self.ask_own_clients(id, own);
+        if is_local {
+            self.entered(&id, Ok(()));
+        }
+    }
+
+    /// The message of a request has its place in the queue, or never will. Own clients get it, also if nobody wants to wait for them, unless
+    /// it is refused as a whole.
+    fn entered(&mut self, id: &RequestId, result: Result<()>) {
+        let is_refused =
+            result.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Closed));
+        if let Some(own) = self.own.remove(id).filter(|_| !is_refused) {
+            self.ask_own_clients(id.clone(), own);
+        }
+        if let Some(waiting) = self.waiters.get_mut(id) {
+            waiting.enter(result.clone());
+        }
+        if let Err(error) = result {
+            self.input(Input::PublishFailed(id.clone(), error));
         }
     }
 
@@ -265,7 +280,7 @@ impl Driver {
     fn publish(&mut self, message: Message) {
         let request = message.request().cloned();
         if let (Err(error), Some(id)) = (self.queue(Outgoing::Publish(message)), request) {
-            self.engine.handle(Instant::now().into_std(), Input::PublishFailed(id, error));
+            self.entered(&id, Err(error));
         }
     }
 
@@ -364,13 +379,10 @@ impl Driver {
                 tracing::debug!(node = %self.node.id, %error, "publishing failed");
             }
         }
-        let Outgoing::Publish(message) = outgoing else { return };
-        let Some(id) = message.request() else { return };
-        if let Some(waiting) = self.waiters.get_mut(id) {
-            waiting.enter(result.clone());
-        }
-        if let Err(error) = result {
-            self.input(Input::PublishFailed(id.clone(), error));
+        if let Outgoing::Publish(message) = outgoing
+            && let Some(id) = message.request()
+        {
+            self.entered(id, result);
         }
     }
 

@@ -42,12 +42,17 @@ macro_rules! text_id {
             }
         }
 
+    };
+}
+
+macro_rules! shown_in_debug {
+    ($($name:ident),*) => {$(
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "{:?}", self.0.as_str())
             }
         }
-    };
+    )*};
 }
 
 text_id! {
@@ -74,8 +79,16 @@ text_id! {
 }
 
 text_id! {
-    /// The secret by which a returning client claims its session (`pid` in Socket.IO's protocol).
+    /// The secret by which a returning client claims its session (`pid` in Socket.IO's protocol). `Debug` does not show it.
     SessionId
+}
+
+shown_in_debug!(NodeId, RequestId, SocketId, Offset);
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionId(***)")
+    }
 }
 
 impl NodeId {
@@ -187,6 +200,11 @@ mod tests {
     fn an_oversized_id_is_refused_with_its_length() {
         let error = NodeId::new("x".repeat(256)).unwrap_err();
         assert!(error.to_string().contains("256"), "{error}");
+    }
+
+    #[test]
+    fn the_secret_of_a_session_is_not_shown() {
+        assert!(!format!("{:?}", SessionId::new("s3cret").unwrap()).contains("s3cret"));
     }
 
     #[test]

@@ -72,6 +72,7 @@ impl Delivery {
     fn weight(&self) -> usize {
         match self {
             Self::Message { message, .. } | Self::Stored { message, .. } => message.weight(),
+            Self::Response { response, .. } => response.weight(),
             _ => 64,
         }
     }
@@ -79,6 +80,10 @@ impl Delivery {
     /// Whether it is a message that a full inbox may drop. Everything else is small and rare, or its loss would go unnoticed.
     fn is_droppable(&self) -> bool {
         matches!(self, Self::Message { .. } | Self::Skipped { .. })
+    }
+
+    fn is_answer(&self) -> bool {
+        matches!(self, Self::Response { .. })
     }
 
     /// Whether it is a heartbeat or a leave: small, and without them nodes that live would seem dead. A full inbox has a reserve for them.
@@ -118,16 +123,20 @@ impl Overflow {
     fn add(&mut self, from: Option<NodeId>, stamp: Option<Stamp>, lost: bool) {
         self.missed += u64::from(lost);
         let (Some(from), Some(stamp)) = (from, stamp) else { return };
-        match self.dropped.iter_mut().find(|dropped| dropped.from == from && dropped.last.channel == stamp.channel) {
-            Some(dropped) => {
-                dropped.count += u64::from(stamp.number > dropped.last.number);
-                dropped.last.number = dropped.last.number.max(stamp.number);
-                dropped.missed += u64::from(lost);
-            }
-            None => self.dropped.push(Dropped { from, last: stamp, count: 1, missed: u64::from(lost) }),
+        let is_known = |dropped: &Dropped| dropped.from == from && dropped.last.channel == stamp.channel;
+        if let Some(index) = self.dropped.iter().position(is_known) {
+            let dropped = &mut self.dropped[index];
+            dropped.count += u64::from(stamp.number > dropped.last.number);
+            dropped.last.number = dropped.last.number.max(stamp.number);
+            dropped.missed += u64::from(lost);
+        } else if self.dropped.len() < MAX_DROPPED {
+            self.dropped.push(Dropped { from, last: stamp, count: 1, missed: u64::from(lost) });
         }
     }
 }
+
+/// Senders and channels whose dropped numbers are kept at most. Those of others are reported a second time, as holes.
+const MAX_DROPPED: usize = 4096;
 
 /// Makes the two ends of an inbox.
 #[must_use]
@@ -319,11 +328,19 @@ impl Queue {
             self.overflow(delivery);
             return false;
         }
+        if delivery.is_answer()
+            && !has_room
+            && self.deliveries.len() >= self.limits.messages.saturating_add(MAX_ANSWERS)
+        {
+            self.counters.inbox_overflow.increment();
+            return false;
+        }
         self.bytes += delivery.weight();
         self.deliveries.push_back(delivery);
         true
     }
 
+    /// For signs of life.
     fn has_reserve(&self) -> bool {
         self.deliveries.len() < self.limits.messages.saturating_mul(2)
     }
@@ -356,10 +373,13 @@ impl Queue {
     }
 }
 
+/// Answers that a full inbox takes all the same: they are few, unless somebody floods us. A request that misses one says whose.
+const MAX_ANSWERS: usize = 1 << 16;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Target;
+    use crate::{id::RequestId, message::Answer, target::Target};
 
     fn skipped(number: u64) -> Delivery {
         Delivery::Skipped { from: NodeId::new("a").unwrap(), stamp: Some(Stamp { channel: Channel::ALL, number }) }
@@ -402,6 +422,30 @@ mod tests {
         let mut batch = VecDeque::new();
         assert!(inbox.next_batch(&mut batch).await);
         assert_eq!(batch, [message(), leave(), Delivery::Overflow(Overflow::default())]);
+    }
+
+    #[test]
+    fn a_flood_is_bounded_whatever_it_consists_of() {
+        let (sender, inbox) = inbox(InboxLimits { messages: 1, bytes: 1 << 20 }, Arc::default());
+        let response = Response { request: RequestId::new("r").unwrap(), answer: Answer::ClientCount(1) };
+        for number in 0..2 * MAX_ANSWERS {
+            sender.push([Delivery::Response { from: None, response: response.clone() }]);
+            if number < 2 * MAX_DROPPED {
+                let from = NodeId::new(number.to_string()).unwrap();
+                sender.push([Delivery::Skipped { from, stamp: Some(Stamp { channel: Channel::ALL, number: 1 }) }]);
+            }
+        }
+        assert!(inbox.len() <= MAX_ANSWERS + 1, "{}", inbox.len());
+    }
+
+    #[test]
+    fn what_is_dropped_of_many_senders_is_bounded() {
+        let mut overflow = Overflow::default();
+        for number in 0..2 * MAX_DROPPED {
+            let stamp = Stamp { channel: Channel::ALL, number: 1 };
+            overflow.add(Some(NodeId::new(number.to_string()).unwrap()), Some(stamp), true);
+        }
+        assert_eq!((overflow.missed, overflow.dropped.len()), (2 * MAX_DROPPED as u64, MAX_DROPPED));
     }
 
     #[tokio::test]

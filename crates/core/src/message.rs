@@ -84,16 +84,31 @@ impl Message {
         !matches!(self, Self::Heartbeat(_) | Self::Leaving)
     }
 
-    /// Bytes of user data in the message, a measure for bounds.
+    /// Bytes of user data in the message, rooms included, a measure for bounds.
     #[must_use]
     pub fn weight(&self) -> usize {
-        const FIXED: usize = 64;
         FIXED
             + match self {
-                Self::Broadcast { payload, .. } | Self::ServerSideEmit { payload, .. } => payload.len(),
-                _ => 0,
+                Self::Broadcast { target, payload, .. } => weight_of_target(target) + payload.len(),
+                Self::ServerSideEmit { payload, .. } => payload.len(),
+                Self::Join { target, rooms } | Self::Leave { target, rooms } => {
+                    weight_of_target(target) + weight_of_rooms(rooms)
+                }
+                Self::Disconnect { target, .. } | Self::FetchSockets { target, .. } => weight_of_target(target),
+                Self::AllRooms { .. } | Self::Heartbeat(_) | Self::Leaving => 0,
             }
     }
+}
+
+/// What anything weighs beyond its data.
+const FIXED: usize = 64;
+
+fn weight_of_target(target: &Target) -> usize {
+    weight_of_rooms(&target.rooms) + weight_of_rooms(&target.except)
+}
+
+fn weight_of_rooms(rooms: &[Room]) -> usize {
+    rooms.iter().map(|room| size_of::<Room>() + room.as_text().map_or(0, str::len)).sum()
 }
 
 /// The content of a heartbeat among our own nodes. Official peers send it empty.
@@ -135,6 +150,21 @@ pub struct Response {
     pub answer: Answer,
 }
 
+impl Response {
+    /// As [`Message::weight`].
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let weight_of_value = |value: &Option<Payload>| value.as_ref().map_or(0, Payload::len);
+        FIXED
+            + match &self.answer {
+                Answer::Sockets(sockets) => sockets.iter().map(SocketInfo::weight).sum(),
+                Answer::Rooms(rooms) => weight_of_rooms(rooms),
+                Answer::ServerSideEmit(value) | Answer::Ack(value) => weight_of_value(value),
+                Answer::ClientCount(_) => 0,
+            }
+    }
+}
+
 /// The content of a [`Response`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
@@ -163,6 +193,13 @@ pub struct SocketInfo {
     pub handshake: Option<Payload>,
     /// What the application attached to the socket.
     pub data: Option<Payload>,
+}
+
+impl SocketInfo {
+    fn weight(&self) -> usize {
+        let details: usize = self.handshake.iter().chain(&self.data).map(Payload::len).sum();
+        size_of::<Self>() + weight_of_rooms(&self.rooms) + details
+    }
 }
 
 /// The state of a client that may come back.

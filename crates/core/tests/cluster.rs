@@ -189,45 +189,59 @@ async fn with_history_own_clients_get_acknowledged_broadcasts_in_their_place() {
     }
 }
 
-/// A transport in whose queue a message waits all the time.
+/// A transport that refuses some messages, and in whose queue so many wait all the time.
 #[derive(Debug)]
-struct Queueing(Arc<dyn Transport>);
+struct Odd {
+    transport: Arc<dyn Transport>,
+    refuses: fn(&Message) -> Option<ErrorKind>,
+    queued: usize,
+}
+
+impl Odd {
+    fn refusing(backend: &mut Backend, refuses: fn(&Message) -> Option<ErrorKind>) {
+        let transport = Arc::clone(&backend.transport);
+        backend.transport = Arc::new(Self { transport, refuses, queued: 0 });
+    }
+}
 
 #[async_trait::async_trait]
-impl Transport for Queueing {
+impl Transport for Odd {
     fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
+        self.transport.capabilities()
     }
 
     async fn join(&self, seat: Seat) -> Result<Inbox> {
-        self.0.join(seat).await
+        self.transport.join(seat).await
     }
 
     async fn leave(&self, node: &trunkline_core::Node) -> Result<()> {
-        self.0.leave(node).await
+        self.transport.leave(node).await
     }
 
     async fn publish(&self, from: &trunkline_core::Node, message: Message) -> Result<()> {
-        self.0.publish(from, message).await
+        match (self.refuses)(&message) {
+            Some(kind) => Err(Error::new(kind, "refused")),
+            None => self.transport.publish(from, message).await,
+        }
     }
 
     async fn send(&self, from: &trunkline_core::Node, to: &NodeId, response: Response) -> Result<()> {
-        self.0.send(from, to, response).await
+        self.transport.send(from, to, response).await
     }
 
     fn health(&self) -> Health {
-        Health { queued_messages: 1, ..self.0.health() }
+        Health { queued_messages: self.queued, ..self.transport.health() }
     }
 
     async fn close(&self) {
-        self.0.close().await;
+        self.transport.close().await;
     }
 }
 
 #[tokio::test]
 async fn a_lone_message_leaves_first_and_reaches_the_own_sockets_although_its_caller_is_gone() {
     let mut backend = memory::backend("queueing", MemoryConfig::default()).unwrap();
-    backend.transport = Arc::new(Queueing(backend.transport));
+    backend.transport = Arc::new(Odd { transport: backend.transport, refuses: |_| None, queued: 1 });
     let mut node = Node::join(backend, "a").await;
     let cluster = node.cluster.clone();
     let mut emit = Box::pin(cluster.broadcast(Target::all(), event("given up")));
@@ -235,44 +249,6 @@ async fn a_lone_message_leaves_first_and_reaches_the_own_sockets_although_its_ca
     assert!(!is_over && node.packets.is_empty(), "the writer had no turn");
     drop(emit);
     assert_eq!(node.next().await, "given up");
-}
-
-/// A transport whose queue is full, for joins.
-#[derive(Debug)]
-struct Full(Arc<dyn Transport>);
-
-#[async_trait::async_trait]
-impl Transport for Full {
-    fn capabilities(&self) -> Capabilities {
-        self.0.capabilities()
-    }
-
-    async fn join(&self, seat: Seat) -> Result<Inbox> {
-        self.0.join(seat).await
-    }
-
-    async fn leave(&self, node: &trunkline_core::Node) -> Result<()> {
-        self.0.leave(node).await
-    }
-
-    async fn publish(&self, from: &trunkline_core::Node, message: Message) -> Result<()> {
-        match message {
-            Message::Join { .. } => Err(Error::new(ErrorKind::QueueFull, "the broker is away")),
-            message => self.0.publish(from, message).await,
-        }
-    }
-
-    async fn send(&self, from: &trunkline_core::Node, to: &NodeId, response: Response) -> Result<()> {
-        self.0.send(from, to, response).await
-    }
-
-    fn health(&self) -> Health {
-        self.0.health()
-    }
-
-    async fn close(&self) {
-        self.0.close().await;
-    }
 }
 
 /// A broker that is told about rooms. While it is told that a room was left, `meanwhile` happens, once.
@@ -318,7 +294,7 @@ impl Told {
 async fn the_broker_is_told_about_a_room_also_if_the_other_nodes_are_not() {
     let mut backend = memory::backend("full", MemoryConfig::default()).unwrap();
     let told = Arc::<Told>::default();
-    backend.transport = Arc::new(Full(backend.transport));
+    Odd::refusing(&mut backend, |message| matches!(message, Message::Join { .. }).then_some(ErrorKind::QueueFull));
     backend.interest = Some(Arc::clone(&told) as _);
     let a = Node::join(backend, "a").await;
     let error = a.cluster.sockets_join(Target::all(), vec!["r".into()]).await.unwrap_err();
@@ -374,4 +350,25 @@ async fn whoever_wants_to_wait_for_ever_may() {
     let sockets = a.cluster.fetch_sockets(Target::all().timeout(Duration::MAX)).await.unwrap();
     assert_eq!(sockets.len(), 2);
     drop(b);
+}
+
+#[tokio::test]
+async fn an_acknowledged_broadcast_that_is_too_large_reaches_nobody() {
+    let mut backend = memory::backend("too large", MemoryConfig::default()).unwrap();
+    Odd::refusing(&mut backend, |message| message.request().map(|_| ErrorKind::TooLarge));
+    let mut node = Node::join(backend, "a").await;
+    let refused = node.cluster.broadcast_with_ack(Target::all(), event("too large")).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::TooLarge);
+    node.cluster.broadcast(Target::all(), event("next")).await.unwrap();
+    assert_eq!(node.next().await, "next");
+}
+
+#[tokio::test]
+async fn while_the_queue_is_full_own_clients_get_acknowledged_broadcasts_as_they_do_plain_ones() {
+    let mut backend = memory::backend("queue full", MemoryConfig::default()).unwrap();
+    Odd::refusing(&mut backend, |message| matches!(message, Message::Broadcast { .. }).then_some(ErrorKind::QueueFull));
+    let mut node = Node::join(backend, "a").await;
+    assert!(node.cluster.broadcast(Target::all(), event("plain")).await.is_err());
+    assert!(node.cluster.broadcast_with_ack(Target::all(), event("acknowledged")).await.is_err());
+    assert_eq!([node.next().await, node.next().await], ["plain", "acknowledged"]);
 }
