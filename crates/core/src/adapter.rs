@@ -33,7 +33,8 @@ use crate::{
 /// While the broker is away, messages are held up to a limit and sent on return; local sockets are served meanwhile (with history on,
 /// they are served in the common order, once the broker is back). Errors say whether trying again helps.
 ///
-/// *Cancel safety*: a dropped call has either been published or not; its pending answers are given up.
+/// *Cancel safety*: a dropped call has either been published or not; its pending answers are given up. What it has changed here stays, and
+/// rooms that own sockets have joined become active all the same.
 #[async_trait]
 pub trait Adapter: fmt::Debug + Send + Sync {
     /// This node.

@@ -17,7 +17,7 @@ use tokio::{
 
 pub use self::config::ClusterConfig;
 pub(crate) use self::guards::Cancel;
-use self::guards::OwnPart;
+use self::guards::{OwnPart, Untold};
 use crate::{
     adapter::{AckStream, Adapter},
     capabilities::{Capabilities, Membership},
@@ -277,17 +277,19 @@ impl Adapter for Cluster {
 
     async fn sockets_join(&self, target: Target, rooms: Vec<Room>) -> Result<()> {
         self.apply(|local| local.join(&target, &rooms))?;
+        let untold = Untold { cluster: self, rooms: &rooms, were_entered: false, is_due: true };
         let message = Message::Join { target: target.clone(), rooms: rooms.clone() };
         let published = self.apply_elsewhere(&target, message).await;
         // Own sockets are in the rooms whether others could be told or not.
-        published.and(self.rooms_changed(&rooms, false).await)
+        published.and(untold.tell().await)
     }
 
     async fn sockets_leave(&self, target: Target, rooms: Vec<Room>) -> Result<()> {
         self.apply(|local| local.leave(&target, &rooms))?;
+        let untold = Untold { cluster: self, rooms: &rooms, were_entered: true, is_due: true };
         let message = Message::Leave { target: target.clone(), rooms: rooms.clone() };
         let published = self.apply_elsewhere(&target, message).await;
-        published.and(self.rooms_changed(&rooms, true).await)
+        published.and(untold.tell().await)
     }
 
     async fn disconnect_sockets(&self, target: Target, close: bool) -> Result<()> {

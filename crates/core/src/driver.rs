@@ -201,6 +201,7 @@ impl Driver {
                 self.waiters.remove(&id);
                 self.input(Input::Cancel(id));
             }
+            Command::RoomsChanged { rooms, were_entered } => self.interest(rooms, were_entered),
             Command::Recount => self.wants_census = true,
         }
     }
@@ -361,7 +362,7 @@ impl Driver {
         drop(self.queue(Outgoing::Send(to, Response { request, answer })));
     }
 
-    /// A peer has moved local sockets into or out of rooms: the broker has to know.
+    /// Local sockets were moved into or out of rooms: the broker has to know.
     fn interest(&mut self, rooms: Vec<Room>, were_entered: bool) {
         if self.backend.interest.is_some() {
             drop(self.queue(Outgoing::Interest { rooms, were_entered }));

@@ -189,16 +189,22 @@ async fn with_history_own_clients_get_acknowledged_broadcasts_in_their_place() {
     }
 }
 
+/// What becomes of a message that is not published.
+enum Fate {
+    Refused(ErrorKind),
+    Waits,
+}
+
 /// A transport that refuses some messages, and in whose queue so many wait all the time.
 #[derive(Debug)]
 struct Odd {
     transport: Arc<dyn Transport>,
-    refuses: fn(&Message) -> Option<ErrorKind>,
+    refuses: fn(&Message) -> Option<Fate>,
     queued: usize,
 }
 
 impl Odd {
-    fn refusing(backend: &mut Backend, refuses: fn(&Message) -> Option<ErrorKind>) {
+    fn refusing(backend: &mut Backend, refuses: fn(&Message) -> Option<Fate>) {
         let transport = Arc::clone(&backend.transport);
         backend.transport = Arc::new(Self { transport, refuses, queued: 0 });
     }
@@ -220,7 +226,8 @@ impl Transport for Odd {
 
     async fn publish(&self, from: &trunkline_core::Node, message: Message) -> Result<()> {
         match (self.refuses)(&message) {
-            Some(kind) => Err(Error::new(kind, "refused")),
+            Some(Fate::Refused(kind)) => Err(Error::new(kind, "refused")),
+            Some(Fate::Waits) => std::future::pending().await,
             None => self.transport.publish(from, message).await,
         }
     }
@@ -288,18 +295,42 @@ impl Told {
     fn has(&self, room: &str) -> bool {
         self.rooms.lock().unwrap().contains(&Room::from(room))
     }
+
+    /// Waits until whatever is to happen meanwhile has happened, and the room is known.
+    async fn wait_for(&self, room: &str) {
+        let known = async {
+            while self.meanwhile.lock().unwrap().is_some() || !self.has(room) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(10), known).await.expect("the room has a member");
+    }
 }
 
 #[tokio::test]
 async fn the_broker_is_told_about_a_room_also_if_the_other_nodes_are_not() {
     let mut backend = memory::backend("full", MemoryConfig::default()).unwrap();
     let told = Arc::<Told>::default();
-    Odd::refusing(&mut backend, |message| matches!(message, Message::Join { .. }).then_some(ErrorKind::QueueFull));
+    Odd::refusing(&mut backend, |message| {
+        matches!(message, Message::Join { .. }).then_some(Fate::Refused(ErrorKind::QueueFull))
+    });
     backend.interest = Some(Arc::clone(&told) as _);
     let a = Node::join(backend, "a").await;
     let error = a.cluster.sockets_join(Target::all(), vec!["r".into()]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::QueueFull);
     assert!(told.has("r"), "a socket is in the room");
+}
+
+#[tokio::test]
+async fn the_broker_is_told_about_a_room_also_if_the_caller_gives_up() {
+    let mut backend = memory::backend("given up", MemoryConfig::default()).unwrap();
+    let told = Arc::<Told>::default();
+    Odd::refusing(&mut backend, |message| matches!(message, Message::Join { .. }).then_some(Fate::Waits));
+    backend.interest = Some(Arc::clone(&told) as _);
+    let a = Node::join(backend, "a").await;
+    let joining = a.cluster.sockets_join(Target::all(), vec!["r".into()]);
+    timeout(Duration::ZERO, joining).await.unwrap_err();
+    told.wait_for("r").await;
 }
 
 /// What happens while the broker is told that the room was left: somebody joins it, and the broker is told so first.
@@ -322,13 +353,7 @@ async fn who_joins_a_room_while_another_one_leaves_it_is_not_forgotten() {
         a.cluster.sockets_join(Target::room("a"), vec!["r".into()]).await.unwrap();
         *told.meanwhile.lock().unwrap() = Some(joined_meanwhile(&a, &told));
         leaving.cluster.sockets_leave(Target::all(), vec!["r".into()]).await.unwrap();
-        timeout(Duration::from_secs(10), async {
-            while told.meanwhile.lock().unwrap().is_some() || !told.has("r") {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await
-        .expect("the room has a member");
+        told.wait_for("r").await;
     }
 }
 
@@ -355,7 +380,7 @@ async fn whoever_wants_to_wait_for_ever_may() {
 #[tokio::test]
 async fn an_acknowledged_broadcast_that_is_too_large_reaches_nobody() {
     let mut backend = memory::backend("too large", MemoryConfig::default()).unwrap();
-    Odd::refusing(&mut backend, |message| message.request().map(|_| ErrorKind::TooLarge));
+    Odd::refusing(&mut backend, |message| message.request().map(|_| Fate::Refused(ErrorKind::TooLarge)));
     let mut node = Node::join(backend, "a").await;
     let refused = node.cluster.broadcast_with_ack(Target::all(), event("too large")).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::TooLarge);
@@ -366,7 +391,9 @@ async fn an_acknowledged_broadcast_that_is_too_large_reaches_nobody() {
 #[tokio::test]
 async fn while_the_queue_is_full_own_clients_get_acknowledged_broadcasts_as_they_do_plain_ones() {
     let mut backend = memory::backend("queue full", MemoryConfig::default()).unwrap();
-    Odd::refusing(&mut backend, |message| matches!(message, Message::Broadcast { .. }).then_some(ErrorKind::QueueFull));
+    Odd::refusing(&mut backend, |message| {
+        matches!(message, Message::Broadcast { .. }).then_some(Fate::Refused(ErrorKind::QueueFull))
+    });
     let mut node = Node::join(backend, "a").await;
     assert!(node.cluster.broadcast(Target::all(), event("plain")).await.is_err());
     assert!(node.cluster.broadcast_with_ack(Target::all(), event("acknowledged")).await.is_err());

@@ -5,7 +5,9 @@ use std::fmt;
 use tokio::sync::mpsc;
 
 use super::Cluster;
-use crate::{driver::Command, id::RequestId, local::Delivered, payload::Payload, target::Target};
+use crate::{
+    driver::Command, error::Result, id::RequestId, local::Delivered, payload::Payload, room::Room, target::Target,
+};
 
 /// What a published broadcast is for the own sockets. They get it also if the caller gives up before it is their turn.
 pub(super) struct OwnPart<'a> {
@@ -26,6 +28,33 @@ impl Drop for OwnPart<'_> {
     fn drop(&mut self) {
         if self.is_due {
             self.deliver();
+        }
+    }
+}
+
+/// Own sockets were moved into or out of rooms, and the broker is still to be told. If the caller gives up before, the driver tells it.
+pub(super) struct Untold<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) rooms: &'a [Room],
+    /// Out of them, if any.
+    pub(super) were_entered: bool,
+    pub(super) is_due: bool,
+}
+
+impl Untold<'_> {
+    pub(super) async fn tell(mut self) -> Result<()> {
+        let told = self.cluster.rooms_changed(self.rooms, self.were_entered).await;
+        self.is_due = false;
+        told
+    }
+}
+
+impl Drop for Untold<'_> {
+    fn drop(&mut self) {
+        if self.is_due {
+            let changed = Command::RoomsChanged { rooms: self.rooms.to_vec(), were_entered: self.were_entered };
+            // Fails only when the driver is gone, or so far behind that whoever gives up now is one of a thousand.
+            let _ = self.cluster.shared.commands.try_send(changed);
         }
     }
 }

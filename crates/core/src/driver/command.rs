@@ -10,6 +10,7 @@ use crate::{
     error::{Answers, Result},
     id::RequestId,
     payload::Payload,
+    room::Room,
     target::Target,
 };
 
@@ -20,6 +21,8 @@ pub(crate) enum Command {
     Request { request: Box<Request>, waiter: Waiter, entered: oneshot::Sender<Result<()>> },
     /// The caller is gone.
     Cancel(RequestId),
+    /// Own sockets were moved into rooms or, if the broker knows them as entered, out of them, and the caller is gone.
+    RoomsChanged { rooms: Vec<Room>, were_entered: bool },
     /// Somebody waits for nodes and the broker counts them.
     Recount,
 }
