@@ -36,7 +36,7 @@ trunkline_conformance::suite! {
         history: true,
         max_message_bytes: None,
     },
-    skipped = 9,
+    skipped = 10,
 }
 
 const FORGETFUL: HistoryLimits =

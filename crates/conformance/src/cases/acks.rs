@@ -39,6 +39,15 @@ pub(crate) async fn every_client_of_every_node_is_heard(t: TestCluster) -> Check
     Ok(())
 }
 
+pub(crate) async fn hundreds_of_clients_are_heard_though_they_answer_alike(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    for _ in 0..300 {
+        b.connect(Visitor::new().answering(Payload::value("yes")?)).await?;
+    }
+    let acks = a.broadcast_with_ack(Target::all(), question()?).await?.collect().await?;
+    check_eq(texts(&acks), vec!["\"yes\""; 300], "acknowledgements")
+}
+
 pub(crate) async fn only_clients_that_match_are_asked(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let inside = [a.socket(["x"]).await?, b.socket(["x", "y"]).await?];
@@ -60,12 +69,14 @@ pub(crate) async fn answers_carry_binary(t: TestCluster) -> Checked {
     check(acks.iter().flatten().any(|ack| ack.same_meaning(&answer)), format!("got {:?}", texts(&acks)))
 }
 
-pub(crate) async fn big_answers_arrive_whole(t: TestCluster) -> Checked {
+pub(crate) async fn big_questions_and_answers_arrive_whole(t: TestCluster) -> Checked {
     let bytes = t.big(500_000).await?;
     let [a, b] = t.nodes().await?;
     let answer = Payload::value(&"x".repeat(bytes))?;
-    b.connect(Visitor::new().answering(answer.clone())).await?;
-    let acks = a.broadcast_with_ack(Target::all(), question()?).await?.collect().await?;
+    let socket = b.connect(Visitor::new().answering(answer.clone())).await?;
+    let question = Payload::event("question", &"?".repeat(bytes))?;
+    let acks = a.broadcast_with_ack(Target::all(), question.clone()).await?.collect().await?;
+    check(socket.only_packet()?.payload.same_meaning(&question), "the question is not what was asked")?;
     check_eq(acks.len(), 1, "number of acknowledgements")?;
     check(acks.iter().flatten().any(|ack| ack.same_meaning(&answer)), "the answer is not what the client sent")
 }

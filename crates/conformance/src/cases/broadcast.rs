@@ -2,6 +2,7 @@
 
 use trunkline_core::{Adapter as _, Payload, Room, Target};
 
+use super::LOOK_ALIKE;
 use crate::kit::{Checked, TestCluster, check_eq};
 
 pub(crate) async fn to_all_reaches_every_socket_of_every_node_once(t: TestCluster) -> Checked {
@@ -34,10 +35,12 @@ pub(crate) async fn to_several_rooms_reaches_a_member_of_several_once(t: TestClu
 }
 
 pub(crate) async fn to_hundreds_of_rooms_reaches_the_members_of_each(t: TestCluster) -> Checked {
+    // 18 KB of names.
+    let room = |number: usize| format!("room-{number:0>55}");
     let [a, b] = t.nodes().await?;
-    let (first, last) = (b.socket(["room-0"]).await?, b.socket(["room-299"]).await?);
-    let outside = b.socket(["room-300"]).await?;
-    a.emit(Target::rooms((0..300).map(|number| format!("room-{number}"))), "news").await?;
+    let (first, last) = (b.socket([room(0)]).await?, b.socket([room(299)]).await?);
+    let outside = b.socket([room(300)]).await?;
+    a.emit(Target::rooms((0..300).map(room)), "news").await?;
     a.settle().await?;
     first.got(&["news"])?;
     last.got(&["news"])?;
@@ -68,6 +71,17 @@ pub(crate) async fn except_leaves_out_the_members_of_a_room(t: TestCluster) -> C
     left_out.iter().try_for_each(|socket| socket.got(&[]))
 }
 
+pub(crate) async fn except_leaves_out_the_members_of_hundreds_of_rooms(t: TestCluster) -> Checked {
+    let room = |number: usize| format!("room-{number:0>55}");
+    let [a, b] = t.nodes().await?;
+    let left_out = [b.socket([room(0)]).await?, b.socket([room(299)]).await?];
+    let reached = b.socket([room(300)]).await?;
+    a.emit((0..300).map(room).fold(Target::all(), Target::except), "news").await?;
+    a.settle().await?;
+    reached.got(&["news"])?;
+    left_out.iter().try_for_each(|socket| socket.got(&[]))
+}
+
 pub(crate) async fn to_a_room_except_another_leaves_out_members_of_both(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let reached = [a.socket(["room"]).await?, b.socket(["room"]).await?];
@@ -95,8 +109,10 @@ pub(crate) async fn volatile_reaches_sockets_that_are_ready(t: TestCluster) -> C
     let sockets = [a.socket(["room"]).await?, b.socket(["room"]).await?];
     a.emit(Target::all().volatile(), "to-all").await?;
     a.emit(Target::room("room").volatile(), "to-room").await?;
+    let big = Payload::event("big", &"x".repeat(t.allowed(50_000).await?))?;
+    a.broadcast(Target::all().volatile(), big).await?;
     a.settle().await?;
-    sockets.iter().try_for_each(|socket| socket.got_in_any_order(&["to-all", "to-room"]))
+    sockets.iter().try_for_each(|socket| socket.got_in_any_order(&["to-all", "to-room", "big"]))
 }
 
 pub(crate) async fn flags_arrive_at_other_nodes_as_they_were_set(t: TestCluster) -> Checked {
@@ -158,21 +174,32 @@ pub(crate) async fn the_empty_room_name_is_a_room_like_any_other(t: TestCluster)
 
 pub(crate) async fn room_names_that_look_alike_are_different_rooms(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
-    let long = "x".repeat(300);
-    let names = [
-        "a", "A", "a ", " a", "a#", "a#b", "a/b", "a.b", "a.*", "*", ">", "#", "?", "[a]", "a:b", "a,b", "{a}", "7",
-        "07", "7.0", "1e3", "1000", "null", "true", "\"a\"", "ä", "a\u{308}", "日本", "🚀", "\u{0}", "\n", "%s", "$1",
-        &long,
-    ];
     let mut sockets = Vec::new();
-    for name in names {
+    for name in LOOK_ALIKE {
         sockets.push(b.socket([name]).await?);
     }
-    for name in names {
+    for name in LOOK_ALIKE {
         a.emit(Target::room(name), name).await?;
     }
     a.settle().await?;
-    sockets.iter().zip(names).try_for_each(|(socket, name)| socket.got(&[name]))
+    sockets.iter().zip(LOOK_ALIKE).try_for_each(|(socket, name)| socket.got(&[name]))
+}
+
+pub(crate) async fn room_names_that_look_alike_differ_in_lists_and_exceptions(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let mut sockets = Vec::new();
+    for name in LOOK_ALIKE {
+        sockets.push(b.socket([name, "all"]).await?);
+    }
+    for name in LOOK_ALIKE {
+        a.emit(Target::rooms([name, "nowhere"]), name).await?;
+        a.emit(Target::rooms(["all", "nowhere"]).except(name), "others").await?;
+    }
+    a.settle().await?;
+    sockets.iter().zip(LOOK_ALIKE).try_for_each(|(socket, name)| {
+        let expected = [vec!["others"; LOOK_ALIKE.len() - 1], vec![name]].concat();
+        socket.got_in_any_order(&expected)
+    })
 }
 
 pub(crate) async fn a_number_room_is_not_the_room_of_its_text(t: TestCluster) -> Checked {

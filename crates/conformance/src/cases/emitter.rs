@@ -1,7 +1,7 @@
 //! A process that is no node sends into the cluster.
 
 use bytes::Bytes;
-use trunkline_core::{Adapter as _, ErrorKind, Payload, Target};
+use trunkline_core::{Adapter as _, Emitter, ErrorKind, Payload, Target};
 
 use crate::kit::{
     Checked, TestCluster, check_eq,
@@ -42,9 +42,40 @@ pub(crate) async fn a_thousand_broadcasts_arrive_complete_and_in_order(t: TestCl
     let socket = b.socket(["x"]).await?;
     let emitter = t.emitter().await?;
     let names: Vec<_> = (0..t.scaled(1000, 100)).map(|number| number.to_string()).collect();
-    for name in &names {
-        emitter.emit(Target::room("x"), name).await?;
+    let big = t.allowed(20_000).await?;
+    for (number, name) in names.iter().enumerate() {
+        let text = "x".repeat(if number % 20 == 19 { big } else { 20 });
+        (*emitter).emit(Target::room("x"), Payload::event(name, &text)?).await?;
     }
+    socket.wait_for(names.len()).await?;
+    check_eq(socket.names(), names, "events in the order of their arrival")
+}
+
+pub(crate) async fn the_same_event_of_two_emitters_arrives_each_time(t: TestCluster) -> Checked {
+    let b = t.node().await?;
+    let socket = b.socket(["x"]).await?;
+    let emitters = [t.emitter().await?, t.emitter().await?];
+    for _ in 0..50 {
+        for emitter in &emitters {
+            emitter.emit(Target::room("x"), "same").await?;
+        }
+    }
+    for emitter in &emitters {
+        emitter.settle().await?;
+    }
+    socket.got(&["same"; 100])
+}
+
+pub(crate) async fn what_was_accepted_before_closing_arrives(t: TestCluster) -> Checked {
+    let b = t.node().await?;
+    let socket = b.socket(["x"]).await?;
+    let backend = t.backend().await?;
+    let emitter = Emitter::new(&backend);
+    let names: Vec<_> = (0..100).map(|number| number.to_string()).collect();
+    for name in &names {
+        emitter.emit(Target::room("x"), Payload::event(name, &())?).await?;
+    }
+    backend.transport.close().await;
     socket.wait_for(names.len()).await?;
     check_eq(socket.names(), names, "events in the order of their arrival")
 }
@@ -53,9 +84,10 @@ pub(crate) async fn sockets_join_and_leave(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let emitter = t.emitter().await?;
     let moved = [a.socket(["x"]).await?, b.socket(["x"]).await?];
-    let stayed = b.socket(["y"]).await?;
-    emitter.sockets_join(Target::room("x"), vec!["new".into(), "newer".into(), "newest".into()]).await?;
-    emitter.sockets_leave(Target::room("new"), vec!["x".into(), "newer".into()]).await?;
+    let (stayed, left_out) = (b.socket(["y"]).await?, b.socket(["x", "safe"]).await?);
+    let x = || Target::room("x").except("safe");
+    emitter.sockets_join(x(), vec!["new".into(), "newer".into(), "newest".into()]).await?;
+    emitter.sockets_leave(x(), vec!["newer".into(), "x".into()]).await?;
     emitter.settle().await?;
     a.fetch_sockets(Target::all()).await?;
     for room in ["x", "new", "newer", "newest"] {
@@ -63,6 +95,7 @@ pub(crate) async fn sockets_join_and_leave(t: TestCluster) -> Checked {
     }
     a.settle().await?;
     moved.iter().try_for_each(|socket| socket.got_in_any_order(&["new", "newest"]))?;
+    left_out.got(&["x"])?;
     stayed.got(&[])
 }
 
@@ -109,10 +142,15 @@ pub(crate) async fn each_namespace_gets_its_own(t: TestCluster) -> Checked {
     emitter.emit(Target::all(), "main").await?;
     emitter.of("/admin").emit(Target::all(), "admin").await?;
     emitter.of("/nobody").emit(Target::all(), "nobody").await?;
+    emitter.of("/admin").server_side_emit(Payload::event("hello", &())?).await?;
+    emitter.of("/admin").disconnect_sockets(Target::room("x"), false).await?;
+    admin.wait_for_disconnect().await?;
     emitter.settle().await?;
     emitter.of("/admin").settle().await?;
     main.got(&["main"])?;
-    admin.got(&["admin"])
+    admin.got(&["admin"])?;
+    check_eq((a.server_side_events().len(), b.server_side_events().len()), (0, 1), "server-side events")?;
+    check_eq(main.disconnected(), None, "whether the client of the other namespace was disconnected")
 }
 
 pub(crate) async fn an_emitter_is_not_counted_and_not_waited_for(t: TestCluster) -> Checked {

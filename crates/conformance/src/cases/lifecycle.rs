@@ -171,6 +171,7 @@ pub(crate) async fn a_closed_node_is_opened_again(t: TestCluster) -> Checked {
 
 pub(crate) async fn a_namespace_is_opened_again_over_the_same_connections(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
+    let emitter = t.emitter().await?.of("/again");
     for _ in 0..3 {
         let again = t.build().namespace("/again").sharing(&b).join().await?;
         let other = t.build().namespace("/again").sharing(&a).join().await?;
@@ -178,7 +179,9 @@ pub(crate) async fn a_namespace_is_opened_again_over_the_same_connections(t: Tes
         let socket = again.socket(["x"]).await?;
         other.emit(Target::room("x"), "news").await?;
         other.settle().await?;
-        socket.got(&["news"])?;
+        emitter.emit(Target::room("x"), "emitted").await?;
+        emitter.settle().await?;
+        socket.got(&["news", "emitted"])?;
         again.leave().await?;
         other.leave().await?;
     }

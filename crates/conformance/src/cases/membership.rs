@@ -48,6 +48,18 @@ pub(crate) async fn a_node_that_joins_is_announced(t: TestCluster) -> Checked {
     a.wait_for_peers(1).await
 }
 
+pub(crate) async fn nodes_that_join_know_each_other_before_the_next_heartbeat(t: TestCluster) -> Checked {
+    let mut config = t.config();
+    config.engine.heartbeat_interval = t.patience() * 10;
+    config.engine.heartbeat_timeout = t.patience() * 30;
+    let nodes = t.build().config(config).join_several::<3>().await?;
+    for node in &nodes {
+        let others = nodes.iter().filter(|other| other.id() != node.id());
+        check_eq(node.peers(), names(others), "names of the other nodes")?;
+    }
+    Ok(())
+}
+
 pub(crate) async fn a_node_gets_everything_from_the_moment_it_has_joined(t: TestCluster) -> Checked {
     let a = t.node().await?;
     let mut joined = Vec::new();
@@ -75,6 +87,9 @@ pub(crate) async fn readiness_says_how_many_nodes_are_missing(t: TestCluster) ->
 pub(crate) async fn a_node_that_leaves_is_known_to_have_left(t: TestCluster) -> Checked {
     let [a, b, c] = t.nodes().await?;
     let events = a.events();
+    for _ in 0..20 {
+        b.emit(Target::all(), "goodbye").await?;
+    }
     b.leave().await?;
     let down = Event::NodeDown(b.id().clone(), DownReason::Left);
     a.wait_for_event(events, |event| *event == down, "that a node has left").await?;

@@ -16,6 +16,18 @@ pub(crate) mod sockets;
 
 use crate::{needs::Need, suite::Case};
 
+/// Names of rooms that somebody may take for each other, or for something else.
+const LOOK_ALIKE: [&str; 34] = [
+    "a", "A", "a ", " a", "a#", "a#b", "a/b", "a.b", "a.*", "*", ">", "#", "?", "[a]", "a:b", "a,b", "{a}", "7", "07",
+    "7.0", "1e3", "1000", "null", "true", "\"a\"", "ä", "a\u{308}", "日本", "🚀", "\u{0}", "\n", "%s", "$1", LONG,
+];
+
+/// 300 bytes: more than some brokers take as a name.
+const LONG: &str = match str::from_utf8(&[b'x'; 300]) {
+    Ok(text) => text,
+    Err(_) => "",
+};
+
 /// Calls a macro with all groups and cases.
 #[doc(hidden)]
 #[macro_export]
@@ -28,6 +40,7 @@ macro_rules! __cases {
                 to_several_rooms_reaches_a_member_of_several_once
                 to_hundreds_of_rooms_reaches_the_members_of_each
                 except_leaves_out_the_members_of_a_room
+                except_leaves_out_the_members_of_hundreds_of_rooms
                 to_a_room_except_another_leaves_out_members_of_both
                 local_stays_on_its_node
                 volatile_reaches_sockets_that_are_ready
@@ -37,6 +50,7 @@ macro_rules! __cases {
                 an_unknown_room_reaches_nobody
                 the_empty_room_name_is_a_room_like_any_other
                 room_names_that_look_alike_are_different_rooms
+                room_names_that_look_alike_differ_in_lists_and_exceptions
                 a_number_room_is_not_the_room_of_its_text [NumberRooms]
                 every_node_can_send
                 a_node_in_hundreds_of_rooms_hears_each_of_them
@@ -51,11 +65,13 @@ macro_rules! __cases {
                 an_event_without_arguments_arrives_without
                 many_arguments_arrive_in_their_places
                 binary_arrives_at_any_depth
+                many_binary_parts_arrive_in_their_places_beside_long_text
                 binary_of_no_bytes_is_binary_all_the_same
                 a_payload_in_messagepack_means_the_same
                 a_mebibyte_of_text_arrives_whole
                 a_mebibyte_of_binary_arrives_whole
                 every_size_around_powers_of_two_arrives_whole
+                every_size_up_to_a_page_or_two_arrives_whole
                 the_same_event_a_thousand_times_arrives_a_thousand_times
                 a_message_just_below_the_limit_arrives_whole [Limit]
                 a_message_at_the_limit_arrives_whole [Limit]
@@ -77,9 +93,10 @@ macro_rules! __cases {
             }
             acks {
                 every_client_of_every_node_is_heard
+                hundreds_of_clients_are_heard_though_they_answer_alike
                 only_clients_that_match_are_asked
                 answers_carry_binary
-                big_answers_arrive_whole
+                big_questions_and_answers_arrive_whole
                 an_acknowledgement_without_argument_counts
                 without_clients_it_ends_at_once_and_empty
                 acknowledgements_arrive_as_they_come
@@ -99,6 +116,8 @@ macro_rules! __cases {
                 a_socket_of_another_node_leaves_by_its_id
                 all_sockets_join_except_those_left_out
                 several_rooms_are_joined_and_left_at_once
+                hundreds_of_rooms_of_any_name_are_joined_left_and_told
+                number_rooms_are_joined_left_and_told_as_numbers [NumberRooms]
                 members_leave_a_room_on_every_node
                 joining_twice_and_leaving_what_one_is_not_in_change_nothing
                 local_moves_only_sockets_of_its_node
@@ -130,6 +149,8 @@ macro_rules! __cases {
                 an_event_names_its_sender
                 every_other_node_answers
                 binary_goes_there_and_back
+                big_events_and_answers_arrive_whole
+                the_same_event_and_the_same_answer_count_each_time
                 a_node_without_a_handler_costs_no_time_out
                 alone_there_are_no_answers_and_no_wait
                 a_node_that_dies_is_not_waited_for
@@ -141,6 +162,7 @@ macro_rules! __cases {
                 a_node_alone_counts_itself
                 every_node_counts_and_names_all_others
                 a_node_that_joins_is_announced
+                nodes_that_join_know_each_other_before_the_next_heartbeat
                 a_node_gets_everything_from_the_moment_it_has_joined
                 readiness_says_how_many_nodes_are_missing
                 a_node_that_leaves_is_known_to_have_left [AnnouncedLeave]
@@ -159,6 +181,7 @@ macro_rules! __cases {
                 requests_and_counts_stay_in_their_namespace
                 a_namespace_that_appears_later_works_like_any_other
                 odd_names_are_namespaces_of_their_own
+                opening_and_closing_a_namespace_disturbs_no_other
                 clusters_of_other_names_do_not_hear_each_other
                 clusters_of_other_names_do_not_answer_each_other
             }
@@ -188,6 +211,8 @@ macro_rules! __cases {
                 broadcasts_reach_whom_they_are_for
                 binary_and_flags_arrive_as_they_are
                 a_thousand_broadcasts_arrive_complete_and_in_order
+                the_same_event_of_two_emitters_arrives_each_time
+                what_was_accepted_before_closing_arrives
                 sockets_join_and_leave
                 sockets_are_disconnected
                 connections_are_closed_if_asked_to [CloseConnections]

@@ -1,5 +1,7 @@
 //! What happens in one namespace, or in one cluster, stays there.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use trunkline_core::{Adapter as _, Payload, Target};
 
 use crate::kit::{
@@ -42,9 +44,10 @@ pub(crate) async fn leaving_one_namespace_leaves_the_others_alone(t: TestCluster
     let [c, d] = [t.build().namespace("/admin").sharing(&a), t.build().namespace("/admin").sharing(&b)];
     let (c, d) = (c.join().await?, d.join().await?);
     c.await_peers(1, t.patience()).await?;
+    let (socket, other) = (b.socket(["x"]).await?, d.socket(["x"]).await?);
+    d.sockets_leave(Target::room(other.room()), vec!["x".into()]).await?;
     d.leave().await?;
     c.leave().await?;
-    let socket = b.socket(["x"]).await?;
     b.answer_server_side(Some(Payload::value("here")?));
     a.emit(Target::room("x"), "to-room").await?;
     a.emit(Target::all(), "to-all").await?;
@@ -69,7 +72,13 @@ pub(crate) async fn moves_and_disconnects_stay_in_their_namespace(t: TestCluster
     b.emit(Target::room("new"), "new").await?;
     b.emit(Target::room("x"), "x").await?;
     b.settle().await?;
-    admin.got(&["x"])
+    admin.got(&["x"])?;
+    let again = a.socket(["x"]).await?;
+    b.disconnect_sockets(Target::all(), false).await?;
+    admin.wait_for_disconnect().await?;
+    b.settle().await?;
+    a.settle().await?;
+    check_eq(again.disconnected(), None, "whether the client of the first namespace was disconnected")
 }
 
 pub(crate) async fn requests_and_counts_stay_in_their_namespace(t: TestCluster) -> Checked {
@@ -82,6 +91,14 @@ pub(crate) async fn requests_and_counts_stay_in_their_namespace(t: TestCluster) 
     check_eq(fetched_ids(&c.fetch_sockets(Target::all()).await?), ids([&admin]), "sockets of the second namespace")?;
     let answers = a.server_side_emit_with_ack(Payload::event("question", &())?, None).await?;
     check_eq(texts(&answers), ["\"main\""], "answers")?;
+    a.broadcast_with_ack(Target::all(), Payload::event("asked", &())?).await?.collect().await?;
+    c.server_side_emit(Payload::event("admin", &())?).await?;
+    for node in [&a, &c] {
+        node.settle().await?;
+    }
+    main.got(&["asked"])?;
+    admin.got(&[])?;
+    check_eq((b.server_side_events().len(), c.server_side_events().len()), (1, 0), "server-side events")?;
     check_eq((a.server_count().await?, c.server_count().await?), (2, 1), "nodes of each namespace")
 }
 
@@ -146,13 +163,51 @@ pub(crate) async fn odd_names_are_namespaces_of_their_own(t: TestCluster) -> Che
         nodes.push(node);
     }
     let elsewhere = t.build().namespace("/first").join().await?;
-    for name in names {
+    let emitter = t.emitter().await?;
+    for (name, socket) in names.into_iter().zip(&sockets) {
         let node = t.build().namespace(name).sharing(&elsewhere).join().await?;
         node.await_peers(1, t.patience()).await?;
         node.emit(Target::all(), name).await?;
+        node.emit(Target::room("x"), name).await?;
         node.settle().await?;
+        check_eq(fetched_ids(&node.fetch_sockets(Target::all()).await?), ids([socket]), "sockets of a namespace")?;
+        emitter.of(name).emit(Target::all(), name).await?;
+        emitter.of(name).settle().await?;
     }
-    sockets.iter().zip(names).try_for_each(|(socket, name)| socket.got(&[name]))
+    sockets.iter().zip(names).try_for_each(|(socket, name)| socket.got(&[name, name, name]))
+}
+
+pub(crate) async fn opening_and_closing_a_namespace_disturbs_no_other(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    let has_ended = AtomicBool::new(false);
+    let come_and_go = async {
+        for _ in 0..t.scaled(10, 5) {
+            for node in [&a, &b] {
+                t.build().namespace("/again").sharing(node).join().await?.leave().await?;
+            }
+            t.node().await?.leave().await?;
+        }
+        Checked::Ok(())
+    };
+    let coming_and_going = async {
+        let result = come_and_go.await;
+        has_ended.store(true, Ordering::Relaxed);
+        result
+    };
+    let sending = async {
+        let mut sent = Vec::new();
+        while !has_ended.load(Ordering::Relaxed) {
+            for _ in 0..20 {
+                sent.push(sent.len().to_string());
+                a.emit(Target::room("x"), &sent[sent.len() - 1]).await?;
+            }
+            socket.wait_for(sent.len()).await?;
+        }
+        check_eq(socket.names(), sent, "events at the client")
+    };
+    let (came, arrived) = tokio::join!(coming_and_going, sending);
+    came.and(arrived)
 }
 
 pub(crate) async fn clusters_of_other_names_do_not_hear_each_other(t: TestCluster) -> Checked {

@@ -40,7 +40,10 @@ pub(crate) async fn a_session_comes_back_on_another_node_with_what_it_missed(t: 
     let [a, b, c] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     let since = last_offset(&a, &socket).await?;
-    let session = session(&socket, &["x"])?;
+    let mut session = session(&socket, &["x", "a,b", ""])?;
+    session.rooms.extend((0..200).map(|number| Room::from(format!("room-{number}"))));
+    session.rooms.push(Room::from(42));
+    session.data = Some(Payload::value(&("user", [Bytes::from_static(b"\0\xff")], 7))?);
     b.persist_session(session.clone()).await?;
     b.leave().await?;
     for name in ["one", "two", "three"] {
@@ -49,6 +52,10 @@ pub(crate) async fn a_session_comes_back_on_another_node_with_what_it_missed(t: 
     a.settle().await?;
     let Restored { session: back, missed } = restored(&c, &session, &since).await?;
     check_eq(names(&missed), ["one", "two", "three"], "missed events")?;
+    check(
+        missed == c.replay(since, &session.rooms).await?,
+        "the session comes back with other packets than are replayed",
+    )?;
     check_eq(back.socket, session.socket, "socket id")?;
     check_eq(rooms(back.rooms), rooms(session.rooms), "rooms")?;
     check_eq(back.data.as_ref().map(text), session.data.as_ref().map(text), "data")
@@ -73,9 +80,14 @@ pub(crate) async fn missed_packets_come_in_order_and_whole(t: TestCluster) -> Ch
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     let since = last_offset(&a, &socket).await?;
+    // More than may come from the broker at once, and as many that others missed.
+    let count = t.scaled(1200, 120);
+    for _ in 0..count {
+        a.emit(Target::room("z"), "other").await?;
+    }
     let mut sent = Vec::new();
-    for number in 0..t.scaled(200, 120) {
-        let bytes = if number % 20 == 0 { most } else { 20 };
+    for number in 0..count {
+        let bytes = if number % 100 == 0 { most } else { 20 };
         let payload = Payload::event("n", &(number, "x".repeat(bytes), Bytes::from_static(b"\0\xff")))?;
         a.broadcast(Target::room("x"), payload.clone()).await?;
         sent.push(payload);
@@ -94,9 +106,9 @@ pub(crate) async fn every_offset_is_a_place_to_go_on_from(t: TestCluster) -> Che
     for name in sent {
         a.emit(Target::room("x"), name).await?;
     }
-    a.settle().await?;
+    // Without a marker behind them, so that the last one is last.
     for socket in &sockets {
-        let packets = socket.packets();
+        let packets = socket.wait_for(sent.len()).await?;
         socket.got(&sent)?;
         for (index, packet) in packets.into_iter().enumerate() {
             let offset = packet.offset.ok_or_else(|| Failure::new("a packet came without an offset"))?;
@@ -170,6 +182,7 @@ pub(crate) async fn what_every_node_and_the_emitter_sent_is_replayed(t: TestClus
     b.settle().await?;
     emitter.emit(Target::room("x"), "by-emitter").await?;
     emitter.settle().await?;
+    check(socket.packets().iter().all(|packet| packet.offset.is_some()), "a packet came without an offset")?;
     for node in [&a, &b] {
         let missed = node.replay(since.clone(), &["x".into()]).await?;
         check_eq(names(&missed), ["by-a", "by-b", "by-emitter"], "missed events")?;
@@ -206,8 +219,14 @@ pub(crate) async fn an_unknown_session_is_unknown(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     let since = last_offset(&a, &socket).await?;
-    let unknown = SessionId::new("nobody's")?;
-    check(a.restore_session(unknown, since).await?.is_none(), "an unknown session came back")
+    let known = session(&socket, &["x"])?;
+    b.persist_session(known.clone()).await?;
+    let id = known.id.as_str();
+    for unknown in ["nobody's", "*", "%", "", &id[1..], &id[..id.len() - 1], &format!("{id}2"), &id.to_uppercase()] {
+        let back = a.restore_session(SessionId::new(unknown)?, since.clone()).await?;
+        check(back.is_none(), format!("{unknown:?} brought the session {id:?} back"))?;
+    }
+    restored(&a, &known, &since).await.map(drop)
 }
 
 pub(crate) async fn what_is_no_offset_is_refused(t: TestCluster) -> Checked {

@@ -63,6 +63,34 @@ pub(crate) async fn binary_goes_there_and_back(t: TestCluster) -> Checked {
     check_eq(texts(&answers), [text(&answer)], "answers")
 }
 
+pub(crate) async fn big_events_and_answers_arrive_whole(t: TestCluster) -> Checked {
+    let bytes = t.big(500_000).await?;
+    let [a, b] = t.nodes().await?;
+    let (sent, answer) = (Payload::event("big", &"x".repeat(bytes))?, Payload::value(&"y".repeat(bytes))?);
+    b.answer_server_side(Some(answer.clone()));
+    let answers = a.server_side_emit_with_ack(sent.clone(), None).await?;
+    let events = b.wait_for_server_side_events(1).await?;
+    check(events[0].payload.same_meaning(&sent), "the event is not what was sent")?;
+    check_eq(answers.len(), 1, "number of answers")?;
+    check(answers.iter().flatten().any(|got| got.same_meaning(&answer)), "the answer is not what was given")
+}
+
+pub(crate) async fn the_same_event_and_the_same_answer_count_each_time(t: TestCluster) -> Checked {
+    let [a, b, c] = t.nodes().await?;
+    for node in [&b, &c] {
+        node.answer_server_side(Some(Payload::value("same")?));
+    }
+    for _ in 0..20 {
+        a.server_side_emit(event("same")?).await?;
+    }
+    for _ in 0..2 {
+        let answers = a.server_side_emit_with_ack(event("question")?, None).await?;
+        check_eq(texts(&answers), ["\"same\"", "\"same\""], "answers")?;
+    }
+    b.wait_for_server_side_events(22).await?;
+    c.wait_for_server_side_events(22).await.map(drop)
+}
+
 pub(crate) async fn a_node_without_a_handler_costs_no_time_out(t: TestCluster) -> Checked {
     let [a, b, c] = t.nodes().await?;
     b.answer_server_side(Some(Payload::value("here")?));

@@ -2,9 +2,10 @@
 
 use trunkline_core::{Adapter as _, Room, Target};
 
+use super::LOOK_ALIKE;
 use crate::kit::{
-    Checked, TestCluster, TestNode, check_eq,
-    values::{fetched_ids, ids},
+    Checked, TestCluster, TestNode, TestSocket, check_eq,
+    values::{self, fetched_ids, ids},
 };
 
 fn rooms(names: &[&str]) -> Vec<Room> {
@@ -69,25 +70,69 @@ pub(crate) async fn all_sockets_join_except_those_left_out(t: TestCluster) -> Ch
 
 pub(crate) async fn several_rooms_are_joined_and_left_at_once(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
-    let socket = b.socket(["x"]).await?;
-    a.sockets_join(Target::room("x"), rooms(&["one", "two", "three", "four"])).await?;
-    a.sockets_leave(Target::room("x"), rooms(&["four", "two"])).await?;
+    let sockets = [b.socket(["x"]).await?, b.socket(["y"]).await?];
+    let either = || Target::rooms(["x", "y"]);
+    a.sockets_join(either(), rooms(&["one", "two", "three", "four"])).await?;
+    a.sockets_leave(either(), rooms(&["four", "two"])).await?;
     done(&a).await?;
     for room in ["one", "two", "three", "four"] {
         probe(&a, room).await?;
     }
-    socket.got_in_any_order(&["one", "three"])
+    sockets.iter().try_for_each(|socket| socket.got_in_any_order(&["one", "three"]))
+}
+
+pub(crate) async fn hundreds_of_rooms_of_any_name_are_joined_left_and_told(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket([""; 0]).await?;
+    let names = (0..300).map(|number| Room::from(format!("room-{number:0>55}")));
+    let all: Vec<_> = names.chain(LOOK_ALIKE.map(Room::from)).chain([Room::from("")]).collect();
+    let (left, kept): (Vec<_>, Vec<_>) = all.iter().cloned().enumerate().partition(|(index, _)| index % 2 == 0);
+    let [left, kept] = [left, kept].map(|half| half.into_iter().map(|(_, room)| room).collect::<Vec<_>>());
+    a.sockets_join(Target::room(socket.room()), all.clone()).await?;
+    check_rooms(&a, &socket, &all).await?;
+    a.sockets_leave(Target::room(socket.room()), left).await?;
+    check_rooms(&a, &socket, &kept).await
+}
+
+pub(crate) async fn number_rooms_are_joined_left_and_told_as_numbers(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let (socket, other) = (b.socket([""; 0]).await?, b.socket(["42"]).await?);
+    a.sockets_join(Target::room(socket.room()), vec![Room::from(42)]).await?;
+    done(&a).await?;
+    check_eq(fetched_ids(&a.fetch_sockets(Target::room(42)).await?), ids([&socket]), "sockets in the number room")?;
+    a.emit(Target::room(42), "number").await?;
+    a.emit(Target::room("42"), "text").await?;
+    a.settle().await?;
+    socket.got(&["number"])?;
+    other.got(&["text"])?;
+    a.disconnect_sockets(Target::room("42"), false).await?;
+    other.wait_for_disconnect().await?;
+    check_rooms(&a, &socket, &[Room::from(42)]).await?;
+    let emitter = t.emitter().await?;
+    emitter.sockets_leave(Target::room(42), vec![Room::from(42)]).await?;
+    emitter.settle().await?;
+    check_rooms(&a, &socket, &[]).await
+}
+
+/// Checks that `socket`, the only one there is, is in these rooms and its own.
+async fn check_rooms(node: &TestNode, socket: &TestSocket, expected: &[Room]) -> Checked {
+    done(node).await?;
+    let expected = values::rooms(expected.iter().cloned().chain([socket.room()]));
+    let fetched = node.fetch_sockets(Target::all()).await?;
+    check_eq(values::rooms(fetched.into_iter().flat_map(|info| info.rooms)), expected.clone(), "rooms of the socket")?;
+    check_eq(values::rooms(node.all_rooms().await?), expected, "all rooms")
 }
 
 pub(crate) async fn members_leave_a_room_on_every_node(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let left = [a.socket(["x", "y"]).await?, b.socket(["x", "y"]).await?];
-    let stayed = b.socket(["x"]).await?;
-    a.sockets_leave(Target::room("y"), rooms(&["x"])).await?;
+    let (stayed, left_out) = (b.socket(["x"]).await?, b.socket(["x", "y", "safe"]).await?);
+    a.sockets_leave(Target::room("y").except("safe"), rooms(&["x"])).await?;
     a.settle().await?;
     probe(&a, "x").await?;
     probe(&a, "y").await?;
     left.iter().try_for_each(|socket| socket.got(&["y"]))?;
+    left_out.got(&["x", "y"])?;
     stayed.got(&["x"])
 }
 

@@ -51,7 +51,7 @@ fn lost() -> Vec<Mutation> {
                 "acks::acknowledgements_arrive_as_they_come",
                 "acks::an_acknowledgement_without_argument_counts",
                 "acks::answers_carry_binary",
-                "acks::big_answers_arrive_whole",
+                "acks::big_questions_and_answers_arrive_whole",
                 "acks::every_client_of_every_node_is_heard",
                 "acks::late_answers_disturb_nobody",
                 "acks::only_clients_that_match_are_asked",
@@ -79,6 +79,8 @@ fn lost() -> Vec<Mutation> {
             "loses answers of servers",
             |answer| matches!(answer, Answer::ServerSideEmit(_)),
             &[
+                "server_side::the_same_event_and_the_same_answer_count_each_time",
+                "server_side::big_events_and_answers_arrive_whole",
                 "namespaces::leaving_one_namespace_leaves_the_others_alone",
                 "namespaces::requests_and_counts_stay_in_their_namespace",
                 "server_side::a_node_that_dies_is_not_waited_for",
@@ -111,7 +113,7 @@ fn lost() -> Vec<Mutation> {
                 }
                 _ => false,
             },
-            &["acks::big_answers_arrive_whole", "fetch::hundreds_of_sockets_are_found_with_their_data"],
+            &["acks::big_questions_and_answers_arrive_whole", "fetch::hundreds_of_sockets_are_found_with_their_data"],
         ),
         mutation(
             "passes one acknowledgement per node and request",
@@ -125,7 +127,10 @@ fn lost() -> Vec<Mutation> {
                 }
                 vec![(Duration::ZERO, delivery)]
             }),
-            &["acks::every_client_of_every_node_is_heard"],
+            &[
+                "acks::hundreds_of_clients_are_heard_though_they_answer_alike",
+                "acks::every_client_of_every_node_is_heard",
+            ],
         ),
         mutation(
             "passes acknowledgements in pairs",
@@ -148,7 +153,7 @@ fn lost() -> Vec<Mutation> {
                 "acks::acknowledgements_arrive_as_they_come",
                 "acks::an_acknowledgement_without_argument_counts",
                 "acks::answers_carry_binary",
-                "acks::big_answers_arrive_whole",
+                "acks::big_questions_and_answers_arrive_whole",
                 "acks::every_client_of_every_node_is_heard",
                 "acks::only_clients_that_match_are_asked",
                 "order::acknowledged_and_plain_broadcasts_keep_their_order",
@@ -168,7 +173,7 @@ fn lost() -> Vec<Mutation> {
                 "acks::acknowledgements_arrive_as_they_come",
                 "acks::an_acknowledgement_without_argument_counts",
                 "acks::answers_carry_binary",
-                "acks::big_answers_arrive_whole",
+                "acks::big_questions_and_answers_arrive_whole",
                 "acks::every_client_of_every_node_is_heard",
                 "acks::late_answers_disturb_nobody",
                 "acks::only_clients_that_match_are_asked",
@@ -387,10 +392,11 @@ fn changed() -> Vec<Mutation> {
                 }
             },
             &[
+                "acks::hundreds_of_clients_are_heard_though_they_answer_alike",
                 "acks::acknowledgements_arrive_as_they_come",
                 "acks::an_acknowledgement_without_argument_counts",
                 "acks::answers_carry_binary",
-                "acks::big_answers_arrive_whole",
+                "acks::big_questions_and_answers_arrive_whole",
                 "acks::every_client_of_every_node_is_heard",
                 "acks::late_answers_disturb_nobody",
                 "acks::only_clients_that_match_are_asked",

@@ -17,6 +17,8 @@ pub(crate) fn all() -> Vec<Mutation> {
                 }
             }),
             &[
+                "broadcast::room_names_that_look_alike_differ_in_lists_and_exceptions",
+                "broadcast::except_leaves_out_the_members_of_hundreds_of_rooms",
                 "acks::only_clients_that_match_are_asked",
                 "broadcast::a_number_room_is_not_the_room_of_its_text",
                 "broadcast::except_leaves_out_the_members_of_a_room",
@@ -32,7 +34,10 @@ pub(crate) fn all() -> Vec<Mutation> {
                     target.except.truncate(1);
                 }
             }),
-            &["broadcast::except_leaves_out_the_members_of_a_room"],
+            &[
+                "broadcast::except_leaves_out_the_members_of_hundreds_of_rooms",
+                "broadcast::except_leaves_out_the_members_of_a_room",
+            ],
         ),
         mutation(
             "sends to everybody",
@@ -119,6 +124,7 @@ pub(crate) fn all() -> Vec<Mutation> {
                 }
             }),
             &[
+                "broadcast::room_names_that_look_alike_differ_in_lists_and_exceptions",
                 "broadcast::a_number_room_is_not_the_room_of_its_text",
                 "broadcast::room_names_that_look_alike_are_different_rooms",
             ],
@@ -131,6 +137,7 @@ pub(crate) fn all() -> Vec<Mutation> {
                 }
             }),
             &[
+                "broadcast::room_names_that_look_alike_differ_in_lists_and_exceptions",
                 "broadcast::a_number_room_is_not_the_room_of_its_text",
                 "broadcast::room_names_that_look_alike_are_different_rooms",
             ],
@@ -145,6 +152,7 @@ pub(crate) fn all() -> Vec<Mutation> {
                 }
             }),
             &[
+                "broadcast::room_names_that_look_alike_differ_in_lists_and_exceptions",
                 "broadcast::a_number_room_is_not_the_room_of_its_text",
                 "broadcast::room_names_that_look_alike_are_different_rooms",
             ],

@@ -52,7 +52,10 @@ pub(crate) fn all() -> Vec<Mutation> {
         confusing(
             "cuts names of namespaces",
             |name| name.chars().take(6).collect(),
-            &["namespaces::a_namespace_that_appears_later_works_like_any_other"],
+            &[
+                "namespaces::odd_names_are_namespaces_of_their_own",
+                "namespaces::a_namespace_that_appears_later_works_like_any_other",
+            ],
         ),
         confusing(
             "does not distinguish capitals in names of namespaces",
@@ -68,6 +71,7 @@ pub(crate) fn all() -> Vec<Mutation> {
             "leaves all namespaces at once",
             leaving_all(),
             &[
+                "namespaces::opening_and_closing_a_namespace_disturbs_no_other",
                 "lifecycle::a_namespace_is_opened_again_over_the_same_connections",
                 "lifecycle::giving_a_seat_back_twice_is_giving_it_back_once",
                 "namespaces::leaving_one_namespace_leaves_the_others_alone",

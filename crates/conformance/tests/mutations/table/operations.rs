@@ -27,6 +27,8 @@ fn sockets() -> Vec<Mutation> {
             "forgets joins",
             Defect::losing(|message| matches!(message, Message::Join { .. })),
             &[
+                "sockets::number_rooms_are_joined_left_and_told_as_numbers",
+                "sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told",
                 "emitter::sockets_join_and_leave",
                 "order::joins_and_broadcasts_apply_in_the_order_of_their_calls",
                 "sockets::a_socket_of_another_node_joins_by_its_id",
@@ -40,6 +42,8 @@ fn sockets() -> Vec<Mutation> {
             "forgets leaves",
             Defect::losing(|message| matches!(message, Message::Leave { .. })),
             &[
+                "sockets::number_rooms_are_joined_left_and_told_as_numbers",
+                "sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told",
                 "emitter::sockets_join_and_leave",
                 "order::joins_and_broadcasts_apply_in_the_order_of_their_calls",
                 "sockets::a_socket_of_another_node_leaves_by_its_id",
@@ -51,6 +55,8 @@ fn sockets() -> Vec<Mutation> {
             "forgets disconnects",
             Defect::losing(|message| matches!(message, Message::Disconnect { .. })),
             &[
+                "sockets::number_rooms_are_joined_left_and_told_as_numbers",
+                "emitter::each_namespace_gets_its_own",
                 "emitter::connections_are_closed_if_asked_to",
                 "emitter::sockets_are_disconnected",
                 "namespaces::clusters_of_other_names_do_not_answer_each_other",
@@ -85,6 +91,7 @@ fn sockets() -> Vec<Mutation> {
                 }
             }),
             &[
+                "sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told",
                 "sockets::several_rooms_are_joined_and_left_at_once",
                 "sockets::joining_twice_and_leaving_what_one_is_not_in_change_nothing",
             ],
@@ -96,7 +103,11 @@ fn sockets() -> Vec<Mutation> {
                     rooms.truncate(1)
                 }
             }),
-            &["emitter::sockets_join_and_leave", "sockets::several_rooms_are_joined_and_left_at_once"],
+            &[
+                "sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told",
+                "emitter::sockets_join_and_leave",
+                "sockets::several_rooms_are_joined_and_left_at_once",
+            ],
         ),
         mutation(
             "moves everybody",
@@ -106,6 +117,7 @@ fn sockets() -> Vec<Mutation> {
                 }
             }),
             &[
+                "sockets::number_rooms_are_joined_left_and_told_as_numbers",
                 "emitter::sockets_join_and_leave",
                 "namespaces::clusters_of_other_names_do_not_answer_each_other",
                 "sockets::a_socket_of_another_node_is_disconnected_by_its_id",
@@ -123,6 +135,8 @@ fn sockets() -> Vec<Mutation> {
                 }
             }),
             &[
+                "emitter::sockets_join_and_leave",
+                "sockets::members_leave_a_room_on_every_node",
                 "emitter::sockets_are_disconnected",
                 "sockets::all_sockets_join_except_those_left_out",
                 "sockets::members_of_a_room_are_disconnected_on_every_node",
@@ -165,6 +179,8 @@ fn servers() -> Vec<Mutation> {
                 }
             }),
             &[
+                "server_side::big_events_and_answers_arrive_whole",
+                "server_side::the_same_event_and_the_same_answer_count_each_time",
                 "namespaces::leaving_one_namespace_leaves_the_others_alone",
                 "namespaces::requests_and_counts_stay_in_their_namespace",
                 "server_side::a_node_that_dies_is_not_waited_for",
@@ -192,6 +208,8 @@ fn servers() -> Vec<Mutation> {
                 })
             }),
             &[
+                "namespaces::requests_and_counts_stay_in_their_namespace",
+                "emitter::each_namespace_gets_its_own",
                 "emitter::server_side_events_reach_every_node",
                 "namespaces::clusters_of_other_names_do_not_answer_each_other",
                 "order::server_side_events_keep_their_order",
@@ -259,6 +277,8 @@ fn emitters() -> Vec<Mutation> {
             "does not emit",
             |_, message| if is_broadcast(&message) { Vec::new() } else { vec![message] },
             &[
+                "emitter::what_was_accepted_before_closing_arrives",
+                "emitter::the_same_event_of_two_emitters_arrives_each_time",
                 "emitter::a_thousand_broadcasts_arrive_complete_and_in_order",
                 "emitter::binary_and_flags_arrive_as_they_are",
                 "emitter::broadcasts_reach_whom_they_are_for",
@@ -271,6 +291,8 @@ fn emitters() -> Vec<Mutation> {
             "emits everything twice",
             |_, message| if is_broadcast(&message) { vec![message.clone(), message] } else { vec![message] },
             &[
+                "emitter::the_same_event_of_two_emitters_arrives_each_time",
+                "emitter::what_was_accepted_before_closing_arrives",
                 "emitter::a_thousand_broadcasts_arrive_complete_and_in_order",
                 "emitter::broadcasts_reach_whom_they_are_for",
                 "emitter::each_namespace_gets_its_own",
@@ -305,12 +327,16 @@ fn emitters() -> Vec<Mutation> {
         emitting(
             "emits no disconnects",
             |_, message| if matches!(message, Message::Disconnect { .. }) { Vec::new() } else { vec![message] },
-            &["emitter::connections_are_closed_if_asked_to", "emitter::sockets_are_disconnected"],
+            &[
+                "emitter::each_namespace_gets_its_own",
+                "emitter::connections_are_closed_if_asked_to",
+                "emitter::sockets_are_disconnected",
+            ],
         ),
         emitting(
             "emits no server-side events",
             |_, message| if is_server_side(&message) { Vec::new() } else { vec![message] },
-            &["emitter::server_side_events_reach_every_node"],
+            &["emitter::each_namespace_gets_its_own", "emitter::server_side_events_reach_every_node"],
         ),
         mutation(
             "emits into one namespace only",

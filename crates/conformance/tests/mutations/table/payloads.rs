@@ -48,6 +48,8 @@ fn texts() -> Vec<Mutation> {
             "loses what is beyond the basic plane",
             |text| text.replace('🚀', "?"),
             &[
+                "payloads::a_mebibyte_of_text_arrives_whole",
+                "broadcast::room_names_that_look_alike_differ_in_lists_and_exceptions",
                 "broadcast::room_names_that_look_alike_are_different_rooms",
                 "namespaces::odd_names_are_namespaces_of_their_own",
                 "payloads::strings_keep_every_character",
@@ -61,7 +63,11 @@ fn texts() -> Vec<Mutation> {
         changing(
             "drops zero bytes",
             |text| text.replace("\\u0000", ""),
-            &["broadcast::room_names_that_look_alike_are_different_rooms", "payloads::strings_keep_every_character"],
+            &[
+                "broadcast::room_names_that_look_alike_differ_in_lists_and_exceptions",
+                "broadcast::room_names_that_look_alike_are_different_rooms",
+                "payloads::strings_keep_every_character",
+            ],
         ),
         changing(
             "writes line separators as line breaks",
@@ -99,6 +105,7 @@ fn texts() -> Vec<Mutation> {
             "takes null for false",
             |text| text.replace("null", "false"),
             &[
+                "broadcast::room_names_that_look_alike_differ_in_lists_and_exceptions",
                 "broadcast::room_names_that_look_alike_are_different_rooms",
                 "emitter::binary_and_flags_arrive_as_they_are",
                 "payloads::a_payload_in_messagepack_means_the_same",
@@ -137,6 +144,7 @@ fn texts() -> Vec<Mutation> {
             "adds an argument where there is none",
             |text| if text.contains(',') { text.to_owned() } else { text.replace(']', ",null]") },
             &[
+                "broadcast::room_names_that_look_alike_differ_in_lists_and_exceptions",
                 "broadcast::room_names_that_look_alike_are_different_rooms",
                 "namespaces::odd_names_are_namespaces_of_their_own",
                 "payloads::an_event_without_arguments_arrives_without",
@@ -157,6 +165,7 @@ fn binary() -> Vec<Mutation> {
             "corrupts binary",
             |part| part.iter().map(|byte| byte & 0x7f).collect(),
             &[
+                "payloads::many_binary_parts_arrive_in_their_places_beside_long_text",
                 "emitter::binary_and_flags_arrive_as_they_are",
                 "payloads::a_mebibyte_of_binary_arrives_whole",
                 "payloads::binary_arrives_at_any_depth",
@@ -167,6 +176,7 @@ fn binary() -> Vec<Mutation> {
             "reads binary as text",
             |part| String::from_utf8_lossy(part).into_owned().into_bytes(),
             &[
+                "payloads::many_binary_parts_arrive_in_their_places_beside_long_text",
                 "emitter::binary_and_flags_arrive_as_they_are",
                 "payloads::a_mebibyte_of_binary_arrives_whole",
                 "payloads::binary_arrives_at_any_depth",
@@ -188,6 +198,7 @@ fn binary() -> Vec<Mutation> {
                 }
             }),
             &[
+                "payloads::many_binary_parts_arrive_in_their_places_beside_long_text",
                 "payloads::binary_arrives_at_any_depth",
                 "payloads::binary_of_no_bytes_is_binary_all_the_same",
                 "server_side::binary_goes_there_and_back",
