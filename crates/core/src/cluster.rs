@@ -16,6 +16,7 @@ use tokio::{
 };
 
 pub use self::config::ClusterConfig;
+use self::config::FAR_FUTURE;
 pub(crate) use self::guards::Cancel;
 use self::guards::{OwnPart, Untold};
 use crate::{
@@ -73,8 +74,9 @@ impl Cluster {
         backend: Backend,
         namespace: Namespace,
         local: Weak<dyn Local>,
-        mut config: ClusterConfig,
+        config: ClusterConfig,
     ) -> Result<Self> {
+        let mut config = config.feasible();
         if let Some(interest) = &backend.interest {
             config.engine.buckets = interest.buckets();
         }
@@ -486,9 +488,6 @@ fn unexpected(answers: &Answers) -> Error {
 
 /// Commands that may wait for the driver. Callers wait while it is full.
 const COMMANDS: usize = 1024;
-
-/// A time-out for those who want none.
-const FAR_FUTURE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// Events a slow listener may lag behind.
 const EVENTS: usize = 256;

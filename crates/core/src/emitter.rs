@@ -15,7 +15,8 @@ use crate::{
 /// Sends to a cluster without taking part in it: it serves no clients, is not counted, and gets no answers. For jobs, cron tasks and
 /// other services.
 ///
-/// Operations return when the message has its place in the queue to the broker; errors are as of [`Adapter`](crate::Adapter).
+/// Operations return when the message has its place in the queue to the broker; errors are as of [`Adapter`](crate::Adapter), and
+/// `Unsupported` for a target with `local`. *Cancel safety*: a dropped call has been published whole or not at all.
 #[derive(Clone, Debug)]
 pub struct Emitter {
     transport: Arc<dyn Transport>,
@@ -55,7 +56,7 @@ impl Emitter {
         self.publish(Message::Leave { target, rooms }).await
     }
 
-    /// Disconnects the matching sockets.
+    /// Disconnects the matching sockets from the namespace; with `close`, closes their connections where the server can.
     pub async fn disconnect_sockets(&self, target: Target, close: bool) -> Result<()> {
         refuse_local(&target)?;
         self.publish(Message::Disconnect { target, close }).await

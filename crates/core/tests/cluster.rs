@@ -18,6 +18,7 @@ use trunkline_core::{
     Adapter as _, Backend, Capabilities, Cluster, ClusterConfig, Delivered, Error, ErrorKind, Event, Local,
     LocalAbilities, Message, Namespace, NodeId, Offset, Payload, Replies, Reply, Response, Result, Room, SocketId,
     SocketInfo, Target,
+    engine::EngineConfig,
     inbox::Inbox,
     memory::{self, HistoryLimits, MemoryConfig},
     transport::{Health, RoomInterest, Seat, Transport},
@@ -371,10 +372,21 @@ async fn a_request_for_which_there_is_no_place_fails_at_once() {
 
 #[tokio::test]
 async fn whoever_wants_to_wait_for_ever_may() {
-    let [a, b] = pair(false).await;
+    let engine = EngineConfig {
+        heartbeat_interval: Duration::MAX,
+        heartbeat_timeout: Duration::MAX,
+        gap_grace: Duration::MAX,
+        census_interval: Duration::MAX,
+        ..EngineConfig::default()
+    };
+    let config = ClusterConfig { engine, leave_timeout: Duration::MAX, ..ClusterConfig::default() };
+    let backend = memory::backend("for ever", MemoryConfig::default()).unwrap();
+    let [a, b] = [Node::join_with(backend.clone(), "a", config).await, Node::join_with(backend, "b", config).await];
+    a.cluster.await_peers(1, Duration::MAX).await.unwrap();
     let sockets = a.cluster.fetch_sockets(Target::all().timeout(Duration::MAX)).await.unwrap();
     assert_eq!(sockets.len(), 2);
-    drop(b);
+    b.cluster.close();
+    b.cluster.closed().await;
 }
 
 #[tokio::test]

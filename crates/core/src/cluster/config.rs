@@ -20,6 +20,26 @@ pub struct ClusterConfig {
     pub leave_timeout: Duration,
 }
 
+/// A time for those who want none: what is longer no clock can reach.
+pub(super) const FAR_FUTURE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// A pause for those who want none: without any, nothing else would be done.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+impl ClusterConfig {
+    /// With times that can be kept.
+    pub(super) fn feasible(mut self) -> Self {
+        let EngineConfig { heartbeat_interval, heartbeat_timeout, gap_grace, census_interval, .. } = &mut self.engine;
+        for time in [heartbeat_timeout, gap_grace] {
+            *time = (*time).min(FAR_FUTURE);
+        }
+        for pause in [heartbeat_interval, census_interval] {
+            *pause = (*pause).clamp(SHORTEST, FAR_FUTURE);
+        }
+        self
+    }
+}
+
 impl Default for ClusterConfig {
     fn default() -> Self {
         Self {
