@@ -144,13 +144,14 @@ pub(crate) async fn joining_and_leaving_many_times_leaves_no_task_behind(t: Test
     tasks_ended(&t, &a, before).await
 }
 
-/// A second node of the same process: it joins, is used, and leaves.
+/// A second node of the same process: it joins, is used, and leaves. It counts the others, which may take connections of its own.
 async fn come_and_go(t: &TestCluster, a: &TestNode) -> Checked {
     let node = t.build().namespace("/again").sharing(a).join().await?;
     let socket = node.socket(["x"]).await?;
     node.emit(Target::room("x"), "news").await?;
     node.settle().await?;
     socket.got(&["news"])?;
+    node.server_count().await?;
     node.leave().await
 }
 

@@ -51,6 +51,20 @@ async fn a_session_follows_its_slot_to_another_node() -> Result<(), Failure> {
     Ok(())
 }
 
+/// In between, the old node says that the key is with the new one, which does not serve it yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_comes_back_while_its_slot_moves() -> Result<(), Failure> {
+    let servers = RedisCluster::start().await.unwrap();
+    let node = cluster(Wire::Streams, &format!("{}?cluster=on", servers.url()), "").node().await?;
+    for _ in 0..20 {
+        let (session, since) = persisted(&node, 1).await?;
+        let slot = slot_of_session(&servers, &session).await;
+        let ((), back) = tokio::join!(move_away(&servers, slot), expect_back(&node, &session, &since, 1));
+        back?;
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_missed_is_read_from_a_stream_that_has_moved() -> Result<(), Failure> {
     let servers = RedisCluster::start().await.unwrap();
