@@ -136,6 +136,10 @@ tables! {
     whoever_miscounts_nodes_is_noticed: table::membership::all;
     whoever_mixes_namespaces_is_noticed: table::namespaces::all;
     whoever_forgets_what_was_missed_is_noticed: table::recovery::all;
+    whoever_fails_at_what_is_many_or_big_or_the_same_again_is_noticed: table::quantity::all;
+    whoever_takes_names_for_others_is_noticed: table::names::all;
+    whoever_lets_one_disturb_another_is_noticed: table::neighbours::all;
+    whoever_nearly_replays_what_was_missed_is_noticed: table::returning::all;
     whoever_does_not_tidy_up_is_noticed: table::lifecycle::all;
     whoever_lends_a_broken_server_is_noticed: table::servers::all;
 }

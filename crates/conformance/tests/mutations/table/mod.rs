@@ -5,11 +5,15 @@ pub(crate) mod audience;
 pub(crate) mod lifecycle;
 pub(crate) mod limit;
 pub(crate) mod membership;
+pub(crate) mod names;
 pub(crate) mod namespaces;
+pub(crate) mod neighbours;
 pub(crate) mod operations;
 pub(crate) mod order;
 pub(crate) mod payloads;
+pub(crate) mod quantity;
 pub(crate) mod recovery;
+pub(crate) mod returning;
 pub(crate) mod servers;
 
 use trunkline_conformance::kit::Marker;

@@ -19,31 +19,34 @@ use super::{broadcast, mutation};
 use crate::{Mutation, broken::Defect, sound};
 
 /// The groups of rooms that are asked for one after the other.
-type Regroup = fn(&[Room]) -> Vec<Vec<Room>>;
+pub(super) type Regroup = fn(&[Room]) -> Vec<Vec<Room>>;
 
 type Kept = Option<(Session, Vec<Missed>)>;
 
 /// What a history does wrong. Whatever is not set is passed on.
 #[derive(Clone, Default)]
-struct Forgetting {
-    persist: Option<fn(&mut Session)>,
-    since: Option<fn(&Offset) -> Offset>,
-    rooms: Option<Regroup>,
-    missed: Option<fn(&mut Vec<Missed>)>,
-    restored: Option<fn(&mut Restored)>,
-    failed: Option<fn(ErrorKind) -> bool>,
+pub(super) struct Forgetting {
+    pub(super) persist: Option<fn(&mut Session)>,
+    pub(super) since: Option<fn(&Offset) -> Offset>,
+    pub(super) rooms: Option<Regroup>,
+    pub(super) missed: Option<fn(&mut Vec<Missed>)>,
+    pub(super) restored: Option<fn(&mut Restored)>,
+    pub(super) failed: Option<fn(ErrorKind) -> bool>,
     /// Sessions come back a second time.
-    forever: bool,
+    pub(super) forever: bool,
     /// Only what a session was at first is kept.
-    first: bool,
+    pub(super) first: bool,
     /// Sessions of the main namespace are those of all.
-    everywhere: bool,
+    pub(super) everywhere: bool,
+    /// The ids under which sessions lie.
+    pub(super) id: Option<fn(&SessionId) -> SessionId>,
 }
 
 struct Broken {
     history: Arc<dyn History>,
     how: Forgetting,
-    seen: Mutex<HashMap<SessionId, Kept>>,
+    /// Of all nodes.
+    seen: Arc<Mutex<HashMap<SessionId, Kept>>>,
 }
 
 impl fmt::Debug for Broken {
@@ -53,6 +56,10 @@ impl fmt::Debug for Broken {
 }
 
 impl Broken {
+    fn key(&self, id: &SessionId) -> SessionId {
+        self.how.id.map_or_else(|| id.clone(), |change| change(id))
+    }
+
     fn forgive<T: Default>(&self, result: Result<T>) -> Result<T> {
         match result {
             Err(error) if self.how.failed.is_some_and(|forgives| forgives(error.kind())) => Ok(T::default()),
@@ -67,11 +74,13 @@ impl History for Broken {
         if let Some(persist) = self.how.persist {
             persist(&mut session);
         }
+        session.id = self.key(&session.id);
         let known = self.seen.lock().unwrap().insert(session.id.clone(), None).is_some();
         if known && self.how.first { Ok(()) } else { self.history.persist(node, session).await }
     }
 
     async fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {
+        let id = &self.key(id);
         let mut restored = self.forgive(self.history.restore(node, id, since).await)?;
         if restored.is_none() && self.how.everywhere {
             let main = Node { namespace: Namespace::new("/"), ..node.clone() };
@@ -110,10 +119,11 @@ impl History for Broken {
     }
 }
 
-fn forgetting(name: &'static str, how: Forgetting, fails: &[&'static str]) -> Mutation {
+pub(super) fn forgetting(name: &'static str, how: Forgetting, fails: &[&'static str]) -> Mutation {
+    let seen = Arc::default();
     let setup = sound().map(move |backend| {
         let history = backend.history.clone().map(|history| -> Arc<dyn History> {
-            Arc::new(Broken { history, how: how.clone(), seen: Mutex::default() })
+            Arc::new(Broken { history, how: how.clone(), seen: Arc::clone(&seen) })
         });
         Backend { history, ..backend }
     });
@@ -138,7 +148,7 @@ fn sessions() -> Vec<Mutation> {
         forgetting(
             "keeps the first state of a session",
             Forgetting { first: true, ..it() },
-            &["recovery::what_is_no_offset_is_refused"],
+            &["recovery::a_session_that_is_persisted_again_comes_back_as_it_was_last"],
         ),
         forgetting(
             "restores sessions in other namespaces",

@@ -1,0 +1,154 @@
+//! Transports that take names for other names, but not everywhere.
+
+use trunkline_core::{Answer, Message, Node, Room, Target};
+
+use super::{broadcast, change_text, mutation, payload};
+use crate::{Mutation, broken::Defect};
+
+pub(crate) fn all() -> Vec<Mutation> {
+    let mut all = rooms();
+    all.extend(numbers());
+    all.extend(namespaces());
+    all
+}
+
+fn split_at_commas(rooms: &mut Vec<Room>) {
+    let split = rooms.iter().flat_map(|room| match room {
+        Room::Text(name) => name.split(',').map(Room::from).collect(),
+        number => vec![number.clone()],
+    });
+    *rooms = split.collect();
+}
+
+fn make_texts(rooms: &mut [Room]) {
+    rooms.iter_mut().for_each(|room| *room = Room::new(room.to_text()));
+}
+
+/// A transport that changes the rooms that are joined and left.
+fn moving(name: &'static str, change: fn(&mut Vec<Room>), fails: &[&'static str]) -> Mutation {
+    let defect = Defect::rewriting(move |message| {
+        if let Message::Join { rooms, .. } | Message::Leave { rooms, .. } = message {
+            change(rooms);
+        }
+    });
+    mutation(name, defect, fails)
+}
+
+/// A transport that changes whom broadcasts are for.
+fn targeting(name: &'static str, change: fn(&mut Target), fails: &[&'static str]) -> Mutation {
+    let defect = Defect::rewriting(move |message| {
+        if let Some((target, _)) = broadcast(message) {
+            change(target);
+        }
+    });
+    mutation(name, defect, fails)
+}
+
+fn rooms() -> Vec<Mutation> {
+    vec![
+        targeting(
+            "splits exceptions at commas",
+            |target| split_at_commas(&mut target.except),
+            &["broadcast::room_names_that_look_alike_differ_in_lists_and_exceptions"],
+        ),
+        targeting(
+            "splits lists of rooms at commas",
+            |target| {
+                if target.rooms.len() > 1 {
+                    split_at_commas(&mut target.rooms);
+                }
+            },
+            &["broadcast::room_names_that_look_alike_differ_in_lists_and_exceptions"],
+        ),
+        moving(
+            "splits rooms to join at commas",
+            split_at_commas,
+            &["sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told"],
+        ),
+        moving(
+            "forgets to join the empty room",
+            |rooms| rooms.retain(|room| room.to_text() != ""),
+            &["sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told"],
+        ),
+        mutation(
+            "moves members of the first of several rooms",
+            Defect::rewriting(|message| {
+                if let Message::Join { target, .. } | Message::Leave { target, .. } = message {
+                    target.rooms.truncate(1);
+                }
+            }),
+            &["sockets::several_rooms_are_joined_and_left_at_once"],
+        ),
+        mutation(
+            "takes what looks like binary for binary",
+            Defect::rewriting(|message| {
+                if let Some(payload) = payload(message).filter(|payload| !payload.has_binary()) {
+                    change_text(payload, |text| text.replace(r#"{"_placeholder":true,"num":0}"#, "null"));
+                }
+            }),
+            &["payloads::nested_objects_keep_keys_and_their_order"],
+        ),
+    ]
+}
+
+fn numbers() -> Vec<Mutation> {
+    vec![
+        moving(
+            "joins number rooms as texts",
+            |rooms| make_texts(rooms),
+            &["sockets::number_rooms_are_joined_left_and_told_as_numbers"],
+        ),
+        mutation(
+            "finds members of number rooms as of texts",
+            Defect::rewriting(|message| {
+                if let Message::FetchSockets { target, .. } | Message::Leave { target, .. } = message {
+                    make_texts(&mut target.rooms);
+                }
+            }),
+            &["sockets::number_rooms_are_joined_left_and_told_as_numbers"],
+        ),
+        mutation(
+            "tells number rooms as texts",
+            Defect::answering(|mut response| {
+                match &mut response.answer {
+                    Answer::Sockets(sockets) => sockets.iter_mut().for_each(|socket| make_texts(&mut socket.rooms)),
+                    Answer::Rooms(rooms) => make_texts(rooms),
+                    _ => {}
+                }
+                vec![response]
+            }),
+            &["sockets::number_rooms_are_joined_left_and_told_as_numbers"],
+        ),
+    ]
+}
+
+fn is_odd(node: &Node) -> bool {
+    node.namespace.as_str().contains(['#', '*', '%', ' ', ':', '"'])
+}
+
+fn namespaces() -> Vec<Mutation> {
+    vec![
+        mutation(
+            "loses answers in namespaces of odd names",
+            Defect::sending(|from, to, response| if is_odd(&from) { Vec::new() } else { vec![(to, response)] }),
+            &["namespaces::odd_names_are_namespaces_of_their_own"],
+        ),
+        mutation(
+            "loses what is for one room in namespaces of odd names",
+            Defect::publishing(|from, mut message| {
+                let is_to_room = broadcast(&mut message).is_some_and(|(target, _)| target.single_room().is_some());
+                if is_to_room && is_odd(from) { Vec::new() } else { vec![message] }
+            }),
+            &["namespaces::odd_names_are_namespaces_of_their_own"],
+        ),
+        mutation(
+            "does not emit into namespaces of odd names",
+            Defect::publishing(
+                |from, message| {
+                    if from.id.is_emitter() && is_odd(from) { Vec::new() } else { vec![message] }
+                },
+            ),
+            &["namespaces::odd_names_are_namespaces_of_their_own"],
+        ),
+    ]
+}
