@@ -27,6 +27,12 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// One more event, so old.
+    pub(crate) fn add(&mut self, nanoseconds: u64) {
+        self.received += 1;
+        self.latencies.push(nanoseconds);
+    }
+
     pub(crate) fn lost(&self) -> u64 {
         self.expected - (self.received - self.repeated)
     }
@@ -54,7 +60,7 @@ impl Client {
     }
 
     /// Listens until all `expected` events and the end are there; after the end, or when the server hangs up, until nothing comes any more.
-    pub(crate) async fn listen(&mut self, expected: u64) -> Result<Seen, Failure> {
+    pub(crate) async fn listen(mut self, expected: u64) -> Result<Seen, Failure> {
         let mut seen = Seen { expected, ..Seen::default() };
         let mut numbers = vec![false; usize::try_from(expected)?];
         let (mut next, mut ended) = (0, false);
@@ -64,12 +70,11 @@ impl Client {
                     let Some(known) = numbers.get_mut(usize::try_from(number)?) else {
                         return Err(format!("event {number} was never emitted").into());
                     };
-                    seen.received += 1;
+                    seen.last = now();
+                    seen.add(seen.last.saturating_sub(emitted));
                     seen.repeated += u64::from(std::mem::replace(known, true));
                     seen.out_of_order += u64::from(number < next);
                     next = next.max(number + 1);
-                    seen.last = now();
-                    seen.latencies.push(seen.last.saturating_sub(emitted));
                 }
                 Heard::End => ended = true,
                 Heard::Silence | Heard::HungUp => break,

@@ -66,16 +66,21 @@ impl Cluster {
         Err(format!("{}: the two servers do not hear each other", subject.name).into())
     }
 
-    pub(crate) async fn measure(&mut self, load: Load, broker: Option<u32>) -> Result<Outcome, Failure> {
+    /// Measures once, and ends both servers, which end with their standard input.
+    pub(crate) async fn measure(mut self, load: Load, broker: Option<u32>) -> Result<Outcome, Failure> {
         let used = |servers: &[Server; 2]| {
             let both = servers.iter().filter_map(|server| server.child.id()).map(cpu::used).sum::<Duration>();
             (both, broker.map(cpu::used).unwrap_or_default())
         };
         let before = used(&self.servers);
-        let ([near, far], [first, _]) = (&mut self.clients, &mut self.servers);
-        let (emitted, own, seen) =
-            tokio::join!(first.emit(load), near.listen(load.messages), far.listen(load.messages));
+        // Tasks of their own: one client does not wait until the other has been looked after.
+        let [near, far] = self.clients.map(|client| tokio::spawn(client.listen(load.messages)));
+        let emitted = self.servers[0].emit(load).await;
+        let (own, seen) = (near.await?, far.await?);
         let after = used(&self.servers);
+        for server in self.servers {
+            server.stop().await;
+        }
         let (emitted, seen) = (emitted?, seen?);
         own?;
         let per_message = |time: Duration| time.as_secs_f64() * 1e6 / seen.received.max(1) as f64;
@@ -86,13 +91,6 @@ impl Cluster {
             broker_cpu: per_message(after.1 - before.1),
             seen,
         })
-    }
-
-    /// Ends both servers, which end with their standard input.
-    pub(crate) async fn stop(self) {
-        for server in self.servers {
-            server.stop().await;
-        }
     }
 }
 

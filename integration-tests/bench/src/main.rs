@@ -122,29 +122,40 @@ async fn measure(
         .collect();
     let mut rows: Vec<_> =
         subjects.iter().map(|subject| Row { name: subject.name.into(), outcomes: Vec::new() }).collect();
-    let names = if arguments.ours || workload == Workload::W4 { &[][..] } else { ceiling::names(kind) };
-    let mut ceilings: Vec<_> = names.iter().map(|name| (*name, Vec::new())).collect();
+    let is_latency = workload == Workload::W4;
+    let (rates, latencies) =
+        if is_latency { (&[][..], ceiling::latency_names(kind)) } else { (ceiling::names(kind), &[][..]) };
+    let mut rates = bare(arguments, rates);
+    let mut latencies = bare(arguments, latencies);
     for turn in 1..=arguments.runs {
         for (subject, row) in subjects.iter().zip(&mut rows) {
             eprintln!("{kind:?}, {workload:?}, {turn} of {}: {}", arguments.runs, subject.name);
             row.outcomes.push(once(subject, broker, load, programs).await?);
         }
-        for (name, rates) in &mut ceilings {
+        for (name, rates) in &mut rates {
             eprintln!("{kind:?}, {workload:?}, {turn} of {}: {name}", arguments.runs);
             rates.push(ceiling::rate(name, broker.url(), load).await?);
         }
+        for (name, seen) in &mut latencies {
+            eprintln!("{kind:?}, {workload:?}, {turn} of {}: {name}", arguments.runs);
+            seen.push(ceiling::latency(name, broker.url(), load).await?);
+        }
     }
     println!("### {kind:?}: {}\n", workload.title(load));
-    let table = if workload == Workload::W4 { report::latency(&rows) } else { report::throughput(&rows, &ceilings) };
+    let table = if is_latency { report::latency(&rows, &latencies) } else { report::throughput(&rows, &rates) };
     println!("{table}");
     Ok(subjects.iter().zip(&rows).all(|(subject, row)| !subject.is_ours() || row.outcomes.iter().all(kept_promises)))
 }
 
+/// The bare brokers among `names` that are to be measured, with their runs.
+fn bare<T>(arguments: &Arguments, names: &[&'static str]) -> Vec<(&'static str, Vec<T>)> {
+    let wanted = arguments.only.to_lowercase();
+    let is_wanted = |name: &&str| !arguments.ours && name.to_lowercase().contains(&wanted);
+    names.iter().copied().filter(is_wanted).map(|name| (name, Vec::new())).collect()
+}
+
 async fn once(subject: &Subject, broker: &Running, load: Load, programs: &Programs) -> Result<Outcome, Failure> {
-    let mut cluster = Cluster::start(subject, broker.url(), programs).await?;
-    let outcome = cluster.measure(load, broker.pid()).await;
-    cluster.stop().await;
-    outcome
+    Cluster::start(subject, broker.url(), programs).await?.measure(load, broker.pid()).await
 }
 
 fn kept_promises(outcome: &Outcome) -> bool {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::cluster::Outcome;
+use crate::{client::Seen, cluster::Outcome};
 
 /// All runs of one subject, or of the bare broker.
 #[derive(Debug)]
@@ -45,18 +45,25 @@ pub(crate) fn throughput(rows: &[Row], ceilings: &[(&'static str, Vec<f64>)]) ->
 }
 
 /// A table of latencies, in microseconds from the emit call to the client.
-pub(crate) fn latency(rows: &[Row]) -> String {
+pub(crate) fn latency(rows: &[Row], ceilings: &[(&'static str, Vec<Seen>)]) -> String {
     let mut table = String::from("| | p50 µs | p90 µs | p99 µs | lost |\n|---|---:|---:|---:|---:|\n");
     for Row { name, outcomes } in rows {
-        let at = |share: f64| median(&outcomes.iter().map(|outcome| percentile(outcome, share)).collect::<Vec<_>>());
-        let lost = outcomes.iter().map(|outcome| outcome.seen.lost()).max().unwrap_or_default();
-        let _ = writeln!(table, "| {name} | {:.0} | {:.0} | {:.0} | {lost} |", at(0.5), at(0.9), at(0.99));
+        add_latency(&mut table, name, &outcomes.iter().map(|outcome| &outcome.seen).collect::<Vec<_>>());
+    }
+    for (name, seen) in ceilings {
+        add_latency(&mut table, &format!("*{name}*"), &seen.iter().collect::<Vec<_>>());
     }
     table
 }
 
-fn percentile(outcome: &Outcome, share: f64) -> f64 {
-    let mut sorted = outcome.seen.latencies.clone();
+fn add_latency(table: &mut String, name: &str, runs: &[&Seen]) {
+    let at = |share: f64| median(&runs.iter().map(|seen| percentile(seen, share)).collect::<Vec<_>>());
+    let lost = runs.iter().map(|seen| seen.lost()).max().unwrap_or_default();
+    let _ = writeln!(table, "| {name} | {:.0} | {:.0} | {:.0} | {lost} |", at(0.5), at(0.9), at(0.99));
+}
+
+fn percentile(seen: &Seen, share: f64) -> f64 {
+    let mut sorted = seen.latencies.clone();
     sorted.sort_unstable();
     let index = (sorted.len().saturating_sub(1) as f64 * share).round() as usize;
     sorted.get(index).map_or(f64::NAN, |nanoseconds| *nanoseconds as f64 / 1000.0)

@@ -12,9 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::timeout;
+use tokio::time::{Interval, interval, timeout};
 
-use crate::{Failure, cluster::Load, subject::BrokerKind};
+use crate::{Failure, client::Seen, cluster::Load, now, subject::BrokerKind};
 
 /// The ways to carry messages over a broker.
 pub(crate) fn names(kind: BrokerKind) -> &'static [&'static str] {
@@ -38,6 +38,64 @@ pub(crate) async fn rate(name: &str, url: &str, load: Load) -> Result<f64, Failu
         nats::PUBLISH => nats::publish(url, load).await,
         other => Err(format!("there is no ceiling '{other}'").into()),
     }
+}
+
+/// The ways of which it is known how long a single message takes.
+pub(crate) fn latency_names(kind: BrokerKind) -> &'static [&'static str] {
+    match kind {
+        BrokerKind::Redis => &[redis::ONE_PUBLISH, redis::ONE_XADD],
+        _ => &[],
+    }
+}
+
+/// How long messages take that are sent one at a time, at the load's rate.
+pub(crate) async fn latency(name: &str, url: &str, load: Load) -> Result<Seen, Failure> {
+    let measuring = async {
+        match name {
+            redis::ONE_PUBLISH => redis::publish_latency(url, load).await,
+            redis::ONE_XADD => redis::xadd_latency(url, load).await,
+            other => Err(format!("there is no ceiling '{other}'").into()),
+        }
+    };
+    timeout(PATIENCE, measuring).await.map_err(|_| "the bare broker lost messages")?
+}
+
+/// When to send the next message of a load.
+struct Pace {
+    left: u64,
+    tick: Interval,
+}
+
+impl Pace {
+    fn new(load: Load) -> Self {
+        Self {
+            left: load.messages,
+            tick: interval(Duration::from_secs(1) / u32::try_from(load.rate).unwrap_or(1).max(1)),
+        }
+    }
+
+    /// False after the last one.
+    async fn next(&mut self) -> bool {
+        let has_next = self.left > 0;
+        if has_next {
+            self.left -= 1;
+            self.tick.tick().await;
+        }
+        has_next
+    }
+}
+
+/// A message of the load's length that begins with the time.
+fn stamped(load: Load) -> Vec<u8> {
+    let mut message = now().to_be_bytes().to_vec();
+    message.resize(load.bytes.max(message.len()), b'x');
+    message
+}
+
+/// Nanoseconds since such a message was made.
+fn age_of(message: &[u8]) -> Result<u64, Failure> {
+    let time = message.first_chunk().ok_or("a message without its time")?;
+    Ok(now().saturating_sub(u64::from_be_bytes(*time)))
 }
 
 /// Runs both sides at once; `receive` ends with the last message.

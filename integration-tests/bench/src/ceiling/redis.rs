@@ -1,11 +1,16 @@
 use futures_util::StreamExt;
-use redis::{AsyncCommands, Client, pipe, streams::StreamReadOptions, streams::StreamReadReply};
+use redis::{
+    AsyncCommands, Client, pipe,
+    streams::{StreamReadOptions, StreamReadReply},
+};
 
-use super::{BATCH, race};
-use crate::{Failure, cluster::Load};
+use super::{BATCH, Pace, age_of, race, stamped};
+use crate::{Failure, client::Seen, cluster::Load};
 
 pub(super) const PUBLISH: &str = "bare PUBLISH, pipelined";
 pub(super) const XADD: &str = "bare XADD, pipelined";
+pub(super) const ONE_PUBLISH: &str = "bare PUBLISH";
+pub(super) const ONE_XADD: &str = "bare XADD";
 
 pub(super) async fn publish(url: &str, load: Load) -> Result<f64, Failure> {
     let client = Client::open(url)?;
@@ -50,7 +55,7 @@ pub(super) async fn xadd(url: &str, load: Load) -> Result<f64, Failure> {
         Ok(())
     };
     let receive = async {
-        let options = StreamReadOptions::default().block(500).count(1000);
+        let options = read_options();
         let (mut read, mut position) = (0, "0".to_owned());
         while read < load.messages {
             let reply: StreamReadReply = reader.xread_options(&[KEY], &[&position], &options).await?;
@@ -64,6 +69,57 @@ pub(super) async fn xadd(url: &str, load: Load) -> Result<f64, Failure> {
     let rate = race(load, send, receive).await;
     let _: () = writer.del(KEY).await?;
     rate
+}
+
+/// How long each message takes, one at a time.
+pub(super) async fn publish_latency(url: &str, load: Load) -> Result<Seen, Failure> {
+    let client = Client::open(url)?;
+    let mut publisher = client.get_multiplexed_async_connection().await?;
+    let mut subscriber = client.get_async_pubsub().await?;
+    subscriber.subscribe(KEY).await?;
+    let receiving = tokio::spawn(async move {
+        let mut messages = subscriber.into_on_message();
+        let mut seen = Seen { expected: load.messages, ..Seen::default() };
+        while seen.received < load.messages {
+            seen.add(age_of(messages.next().await.ok_or("the subscriber was cut off")?.get_payload_bytes())?);
+        }
+        Ok::<_, Failure>(seen)
+    });
+    let mut pace = Pace::new(load);
+    while pace.next().await {
+        let _: () = publisher.publish(KEY, stamped(load)).await?;
+    }
+    receiving.await?
+}
+
+/// As [`publish_latency`], through a stream.
+pub(super) async fn xadd_latency(url: &str, load: Load) -> Result<Seen, Failure> {
+    let client = Client::open(url)?;
+    let mut writer = client.get_multiplexed_async_connection().await?;
+    let mut reader = client.get_multiplexed_async_connection().await?;
+    let _: () = writer.del(KEY).await?;
+    let receiving = tokio::spawn(async move {
+        let (mut seen, mut position) = (Seen { expected: load.messages, ..Seen::default() }, "0".to_owned());
+        while seen.received < load.messages {
+            let reply: StreamReadReply = reader.xread_options(&[KEY], &[&position], &read_options()).await?;
+            for entry in reply.keys.into_iter().flat_map(|stream| stream.ids) {
+                seen.add(age_of(&entry.get::<Vec<u8>>("data").unwrap_or_default())?);
+                position = entry.id;
+            }
+        }
+        Ok::<_, Failure>(seen)
+    });
+    let mut pace = Pace::new(load);
+    while pace.next().await {
+        let _: () = writer.xadd(KEY, "*", &[("data", stamped(load))]).await?;
+    }
+    let seen = receiving.await?;
+    let _: () = writer.del(KEY).await?;
+    seen
+}
+
+fn read_options() -> StreamReadOptions {
+    StreamReadOptions::default().block(500).count(1000)
 }
 
 fn batches(load: Load) -> impl Iterator<Item = u64> {
