@@ -197,7 +197,7 @@ macro_rules! __cases {
                 a_session_comes_back_once [History]
                 a_session_that_is_persisted_again_comes_back_as_it_was_last [History]
                 an_unknown_session_is_unknown [History]
-                what_is_no_offset_is_refused [History]
+                what_is_no_offset_is_refused_and_the_session_stays [History]
                 a_session_expires [History]
                 a_trimmed_history_says_so [History]
                 namespaces_keep_their_own_sessions_and_packets [History]

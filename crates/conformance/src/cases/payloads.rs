@@ -323,6 +323,7 @@ pub(crate) async fn a_message_above_the_limit_is_refused_and_nothing_of_it_arriv
 pub(crate) async fn a_request_above_the_limit_is_refused_too(t: TestCluster) -> Checked {
     let limit = limit(&t).await?;
     let [a, b] = t.nodes().await?;
+    let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?];
     b.answer_server_side(None);
     let emitted = a.server_side_emit_with_ack(sized(limit + 1)?, None).await;
     check_eq(emitted.err().map(|error| error.kind()), Some(ErrorKind::TooLarge), "server-side emit")?;
@@ -331,5 +332,9 @@ pub(crate) async fn a_request_above_the_limit_is_refused_too(t: TestCluster) -> 
     let emitter = t.emitter().await?;
     let emitted = (*emitter).emit(Target::all(), sized(limit + 1)?).await;
     check_eq(emitted.err().map(|error| error.kind()), Some(ErrorKind::TooLarge), "broadcast of an emitter")?;
-    check_eq(a.server_side_emit_with_ack(event(&())?, None).await?.len(), 1, "answers to the next request")
+    check_eq(a.server_side_emit_with_ack(event(&())?, None).await?.len(), 1, "answers to the next request")?;
+    a.settle().await?;
+    emitter.settle().await?;
+    check_eq(b.server_side_events().len(), 1, "server-side events")?;
+    sockets.iter().try_for_each(|socket| socket.got(&[]))
 }

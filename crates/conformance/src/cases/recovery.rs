@@ -229,19 +229,21 @@ pub(crate) async fn an_unknown_session_is_unknown(t: TestCluster) -> Checked {
     restored(&a, &known, &since).await.map(drop)
 }
 
-pub(crate) async fn what_is_no_offset_is_refused(t: TestCluster) -> Checked {
+pub(crate) async fn what_is_no_offset_is_refused_and_the_session_stays(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
+    let since = last_offset(&a, &socket).await?;
     for text in ["", "nonsense", "-", "1-2-3-4", "ä", "\u{0}", "*", "$", "+", "'; --"] {
         let session = session(&socket, &["x"])?;
         a.persist_session(session.clone()).await?;
         let bad = Offset::new(text)?;
-        for error in [a.restore_session(session.id, bad.clone()).await.err(), a.replay(bad, &["x".into()]).await.err()]
-        {
+        let restored_since_bad = a.restore_session(session.id.clone(), bad.clone()).await.err();
+        for error in [restored_since_bad, a.replay(bad, &["x".into()]).await.err()] {
             let kind = error.map(|error| error.kind());
             let is_refused = matches!(kind, Some(ErrorKind::Malformed | ErrorKind::HistoryLost));
             check(is_refused, format!("the offset {text:?} led to {kind:?}"))?;
         }
+        restored(&a, &session, &since).await?;
     }
     Ok(())
 }

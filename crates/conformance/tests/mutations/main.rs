@@ -80,7 +80,8 @@ async fn goes_as_it_should(mutation: Arc<Mutation>, case: &'static Case) -> Opti
     let mut last = None;
     for patience in PATIENCE {
         match (case.run(&mutation.setup.clone().patience(patience)).await, is_to_fail) {
-            (Outcome::Skipped(_), _) | (Outcome::Passed, false) | (Outcome::Failed(_), true) => return None,
+            (Outcome::Skipped(_) | Outcome::Passed, false) | (Outcome::Failed(_), true) => return None,
+            (Outcome::Skipped(why), true) => return Some(format!("{}: {case} is skipped: {why}", mutation.name)),
             (Outcome::Passed, true) => last = Some(format!("{}: {case} does not notice", mutation.name)),
             (Outcome::Failed(failure), false) => {
                 last = Some(format!("{}: {case} fails as well: {failure}", mutation.name));

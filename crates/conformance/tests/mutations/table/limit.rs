@@ -64,6 +64,7 @@ pub(crate) fn all() -> Vec<Mutation> {
             }),
             &[
                 "payloads::a_message_above_the_limit_is_refused_and_nothing_of_it_arrives",
+                "payloads::a_request_above_the_limit_is_refused_too",
                 "payloads::a_message_at_the_limit_arrives_whole",
             ],
         ),

@@ -148,7 +148,10 @@ fn sessions() -> Vec<Mutation> {
         forgetting(
             "keeps the first state of a session",
             Forgetting { first: true, ..it() },
-            &["recovery::a_session_that_is_persisted_again_comes_back_as_it_was_last"],
+            &[
+                "recovery::a_session_that_is_persisted_again_comes_back_as_it_was_last",
+                "recovery::what_is_no_offset_is_refused_and_the_session_stays",
+            ],
         ),
         forgetting(
             "restores sessions in other namespaces",
@@ -373,7 +376,7 @@ fn offsets() -> Vec<Mutation> {
         forgetting(
             "takes anything for an offset",
             Forgetting { failed: Some(|kind| kind == ErrorKind::Malformed), ..it() },
-            &["recovery::what_is_no_offset_is_refused"],
+            &["recovery::what_is_no_offset_is_refused_and_the_session_stays"],
         ),
         forgetting(
             "gives missed packets another's offset",
