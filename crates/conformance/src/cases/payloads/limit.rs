@@ -1,0 +1,118 @@
+//! Messages as big as they may be, and bigger ones.
+
+use bytes::Bytes;
+use trunkline_core::{Adapter as _, ErrorKind, Payload, Target};
+
+use super::{check_arrive, event};
+use crate::kit::{Checked, Failure, TestCluster, TestNode, check, check_eq};
+
+/// An event whose text has `bytes` bytes.
+fn sized(bytes: usize) -> Checked<Payload> {
+    event(&("x".repeat(bytes - r#"["event",""]"#.len()),))
+}
+
+/// Broadcasts an event of so many bytes, and tells whether it was accepted. Any other refusal than for its size is a failure.
+async fn is_accepted(node: &TestNode, room: &'static str, bytes: usize) -> Checked<bool> {
+    match node.broadcast(Target::room(room), sized(bytes)?).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::TooLarge => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What is added to a payload takes at most so many bytes.
+const ENVELOPE: usize = 4096;
+
+/// The largest payload that is accepted, up to a few bytes that the growing numbers of messages take.
+async fn largest_accepted(node: &TestNode, limit: usize) -> Checked<usize> {
+    let (mut accepted, mut refused) = (limit - ENVELOPE, limit + 1);
+    check(is_accepted(node, "probe", accepted).await?, format!("{accepted} bytes are refused; the limit is {limit}"))?;
+    check(!is_accepted(node, "probe", refused).await?, format!("{refused} bytes are accepted; the limit is {limit}"))?;
+    while refused - accepted > 1 {
+        let middle = accepted.midpoint(refused);
+        if is_accepted(node, "probe", middle).await? {
+            accepted = middle;
+        } else {
+            refused = middle;
+        }
+    }
+    Ok(accepted)
+}
+
+async fn limit(t: &TestCluster) -> Checked<usize> {
+    let limit = t.capabilities().await?.max_message_bytes;
+    limit.ok_or_else(|| Failure::new("there is no limit"))
+}
+
+pub(crate) async fn a_message_just_below_the_limit_arrives_whole(t: TestCluster) -> Checked {
+    let bytes = limit(&t).await? - ENVELOPE;
+    check_arrive(&t, vec![sized(bytes)?, event(&("next",))?]).await?;
+    check_no_binary_is_lost_near(&t, bytes).await
+}
+
+/// Checks that binary up to so many bytes arrives whole or is refused. Some wires write it as text, which takes a third more.
+async fn check_no_binary_is_lost_near(t: &TestCluster, bytes: usize) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    let mut accepted = Vec::new();
+    for eighths in 4..=8 {
+        let payload = event(&(Bytes::from(vec![0xff; bytes / 8 * eighths]),))?;
+        match a.broadcast(Target::room("x"), payload.clone()).await {
+            Ok(()) => accepted.push(payload),
+            Err(error) => check_eq(error.kind(), ErrorKind::TooLarge, "kind of the error")?,
+        }
+    }
+    a.settle().await?;
+    let arrived: Vec<_> = socket.packets().into_iter().map(|packet| packet.payload).collect();
+    let is_same =
+        arrived.len() == accepted.len() && arrived.iter().zip(&accepted).all(|(one, other)| one.same_meaning(other));
+    check(is_same, format!("{} binary events were accepted, {} arrived", accepted.len(), arrived.len()))
+}
+
+pub(crate) async fn a_message_at_the_limit_arrives_whole(t: TestCluster) -> Checked {
+    let limit = limit(&t).await?;
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["limit"]).await?;
+    let mut bytes = largest_accepted(&a, limit).await? + 8;
+    while !is_accepted(&a, "limit", bytes).await? {
+        bytes -= 1;
+    }
+    a.settle().await?;
+    check_eq(socket.only_packet()?.payload.len(), bytes, "bytes that arrived")
+}
+
+pub(crate) async fn a_message_above_the_limit_is_refused_and_nothing_of_it_arrives(t: TestCluster) -> Checked {
+    let limit = limit(&t).await?;
+    let [a, b] = t.nodes().await?;
+    let sockets = [a.socket(["limit"]).await?, b.socket(["limit"]).await?];
+    for bytes in [limit + 1, limit * 2] {
+        let refused = a.broadcast(Target::room("limit"), sized(bytes)?).await;
+        let error = refused.err().ok_or_else(|| Failure::new(format!("{bytes} bytes are accepted")))?;
+        check_eq(error.kind(), ErrorKind::TooLarge, "kind of the error")?;
+        check(!error.is_retryable(), "trying again is no use")?;
+        let tells_limit = error.to_string().contains(&limit.to_string());
+        check(tells_limit, format!("the error does not tell the limit of {limit} bytes: {error}"))?;
+    }
+    a.emit(Target::room("limit"), "next").await?;
+    a.settle().await?;
+    sockets.iter().try_for_each(|socket| socket.got(&["next"]))
+}
+
+pub(crate) async fn a_request_above_the_limit_is_refused_too(t: TestCluster) -> Checked {
+    let limit = limit(&t).await?;
+    let [a, b] = t.nodes().await?;
+    let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?];
+    b.answer_server_side(None);
+    let emitted = a.server_side_emit_with_ack(sized(limit + 1)?, None).await;
+    check_eq(emitted.err().map(|error| error.kind()), Some(ErrorKind::TooLarge), "server-side emit")?;
+    let asked = a.broadcast_with_ack(Target::all(), sized(limit + 1)?).await;
+    check_eq(asked.err().map(|error| error.kind()), Some(ErrorKind::TooLarge), "acknowledged broadcast")?;
+    let emitter = t.emitter().await?;
+    let emitted = (*emitter).emit(Target::all(), sized(limit + 1)?).await;
+    check_eq(emitted.err().map(|error| error.kind()), Some(ErrorKind::TooLarge), "broadcast of an emitter")?;
+    check_eq(a.server_side_emit_with_ack(event(&())?, None).await?.len(), 1, "answers to the next request")?;
+    a.settle().await?;
+    emitter.settle().await?;
+    check_eq(b.server_side_events().len(), 1, "server-side events")?;
+    sockets.iter().try_for_each(|socket| socket.got(&[]))
+}
