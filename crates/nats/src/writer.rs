@@ -70,6 +70,8 @@ type Mark = BoxFuture<'static, Result<()>>;
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     line: watch::Receiver<Option<Arc<Connection>>>,
+    /// The connection that failed last. It may not know of its end yet, and is not tried again.
+    failed: u64,
     unconfirmed: VecDeque<Sent>,
     next_number: u64,
     /// Where there is a history, the way there.
@@ -87,7 +89,7 @@ enum End {
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, log: Option<mpsc::UnboundedSender<Post>>) -> Self {
         let line = shared.outgoing.subscribe();
-        Self { shared, line, unconfirmed: VecDeque::new(), next_number: 1, log }
+        Self { shared, line, failed: 0, unconfirmed: VecDeque::new(), next_number: 1, log }
     }
 
     /// Runs until the queue is closed and empty, or for a moment longer if the server takes nothing any more.
@@ -115,20 +117,19 @@ impl Writer {
 
     async fn write_until_closed(&mut self) {
         while let Some(connection) = self.next_connection().await {
-            if self.send_again(&connection).await.is_err() {
-                continue;
-            }
-            if matches!(self.serve(&connection).await, End::Queue) {
+            if self.send_again(&connection).await.is_ok() && matches!(self.serve(&connection).await, End::Queue) {
                 return;
             }
+            self.failed = connection.number;
         }
     }
 
     /// `None` if there will be none, or not soon enough to wait for it while closing.
     async fn next_connection(&mut self) -> Option<Arc<Connection>> {
+        let is_over = |connection: &Connection| connection.has_ended() || connection.number <= self.failed;
         tokio::select! {
             biased;
-            connection = latest(&mut self.line, Connection::has_ended) => connection,
+            connection = latest(&mut self.line, is_over) => connection,
             () = self.shared.closing.cancelled() => None,
         }
     }

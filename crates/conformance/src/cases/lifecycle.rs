@@ -1,8 +1,8 @@
 //! Nodes come and go without leaving anything behind.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread};
 
-use tokio::time::timeout;
+use tokio::{runtime::Builder, sync::oneshot, time::timeout};
 use trunkline_core::{Adapter as _, Cluster, ErrorKind, Local, Namespace, Payload, Room, Target, transport::Health};
 
 use crate::kit::{
@@ -206,6 +206,44 @@ pub(crate) async fn a_node_without_handles_leaves(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     drop(b);
     a.wait_for_peers(0).await
+}
+
+pub(crate) async fn a_runtime_ends_in_the_middle_of_the_traffic_of_its_node(t: TestCluster) -> Checked {
+    let b = t.node().await?;
+    let socket = b.socket(["x"]).await?;
+    let (ended, has_ended) = oneshot::channel();
+    let apart = t.clone();
+    thread::spawn(move || ended.send(flood_until(&apart, async move || socket.wait_for(100).await.map(drop))));
+    let ended = timeout(t.patience() * 2, has_ended).await;
+    ended.map_err(|_| Failure::new("the runtime goes on"))?.map_err(|error| Failure::new(error.to_string()))?
+}
+
+/// Floods the room `x` from a node in a runtime of its own, which is dropped in the middle of that, once `enough` has returned.
+fn flood_until(t: &TestCluster, enough: impl AsyncFnOnce() -> Checked) -> Checked {
+    // Dropped after the runtime: otherwise the node would leave first.
+    let server = RoomServer::default();
+    let local: Arc<dyn Local> = server.local();
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(error.to_string()))?;
+    runtime.block_on(async {
+        let backend = t.backend().await?;
+        let node = Cluster::join(backend, Namespace::new("/"), Arc::downgrade(&local), t.config()).await?;
+        node.await_peers(1, t.patience()).await?;
+        for _ in 0..2 {
+            tokio::spawn(flood(node.clone()));
+        }
+        enough().await
+    })
+}
+
+async fn flood(node: Cluster) -> Checked {
+    let payload = Payload::event("flood", &"x".repeat(10_000))?;
+    loop {
+        for _ in 0..1000 {
+            node.broadcast(Target::room("x"), payload.clone()).await?;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 pub(crate) async fn a_frozen_peer_does_not_keep_others_from_closing(t: TestCluster) -> Checked {

@@ -242,6 +242,7 @@ macro_rules! __cases {
                 a_namespace_is_opened_again_over_the_same_connections
                 a_dropped_server_ends_its_node
                 a_node_without_handles_leaves
+                a_runtime_ends_in_the_middle_of_the_traffic_of_its_node
                 a_frozen_peer_does_not_keep_others_from_closing
             }
         }
