@@ -175,7 +175,7 @@ impl FrameIntake {
                 return ControlFlow::Continue(());
             }
         };
-        let has_room = Some(!self.inbox.is_full());
+        let mut had_room = None;
         let mut deliveries = Vec::new();
         for message in frame {
             match message {
@@ -184,10 +184,11 @@ impl FrameIntake {
             }
             // The inbox must know of a join before the next message is judged.
             if deliveries.last().is_some_and(Delivery::is_join) {
-                while_open(self.inbox.push_part(deliveries.drain(..), has_room))?;
+                let had_room = *had_room.get_or_insert_with(|| !self.inbox.is_full());
+                while_open(self.inbox.push_part(deliveries.drain(..), Some(had_room)))?;
             }
         }
-        while_open(self.inbox.push_part(deliveries, has_room))
+        while_open(self.inbox.push_part(deliveries, had_room))
     }
 
     /// Hands over what did not come in a frame. Breaks once the inbox is gone.
