@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod adapter;
+pub mod assist;
 pub mod backoff;
 pub mod capabilities;
 pub mod cluster;

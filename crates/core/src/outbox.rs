@@ -165,6 +165,12 @@ impl<T> Outbox<T> {
         (state.connected, state.items.len(), state.bytes)
     }
 
+    /// Whether nothing waits, and nothing is on its way unconfirmed.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.lock().bytes == 0
+    }
+
     /// Forgets the numbers of a node that left. Not for ids that come back: their numbers go on.
     pub fn forget(&self, node: &NodeId) {
         self.lock().numbering.forget(node);

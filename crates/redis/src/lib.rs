@@ -20,6 +20,7 @@ mod task;
 mod tls;
 mod topology;
 mod url;
+mod watch;
 mod writer;
 
 pub use crate::{

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 use trunkline_core::{
     Error, ErrorKind, Node, Result,
+    assist::{Assistant, assisted},
     message::{Channel, Message, Stamp},
     outbox::{Numbering, Outbox},
     transport::Health,
@@ -36,6 +37,7 @@ pub(crate) struct Plumbing {
     pub(crate) outbox: Arc<Outbox<Post>>,
     pub(crate) max_message_bytes: usize,
     writing: Task,
+    assistant: Assistant,
 }
 
 impl Plumbing {
@@ -56,8 +58,9 @@ impl Plumbing {
             clerk,
             max_backoff: config.max_backoff,
         };
-        let writing = Task::spawn(writer.run());
-        Self { servers, status, outbox, max_message_bytes: config.max_message_bytes, writing }
+        let (writing, assistant) = assisted(writer.run());
+        let writing = Task::spawn(writing);
+        Self { servers, status, outbox, max_message_bytes: config.max_message_bytes, writing, assistant }
     }
 
     /// Queues a message for subscribers. `make` gets its number and, for a heartbeat, the counters.
@@ -72,13 +75,12 @@ impl Plumbing {
         self.check_size(bytes)?;
         let bytes = bytes + OVERHEAD;
         let from = from.clone();
-        self.outbox
-            .push(bytes, move |numbering| {
-                let stamp = route.numbered.and_then(|channel| numbering.stamp(&from.id, channel, &mut message));
-                let payload = make(stamp, &counters(numbering, &from, &message));
-                route.post(from, bytes, payload)
-            })
-            .await
+        let make = move |numbering: &mut Numbering| {
+            let stamp = route.numbered.and_then(|channel| numbering.stamp(&from.id, channel, &mut message));
+            let payload = make(stamp, &counters(numbering, &from, &message));
+            route.post(from, bytes, payload)
+        };
+        self.queue(bytes, make).await
     }
 
     /// Queues something that has no number, such as an answer.
@@ -86,7 +88,16 @@ impl Plumbing {
         self.check_size(payload.len())?;
         let bytes = payload.len() + OVERHEAD;
         let from = from.clone();
-        self.outbox.push(bytes, move |_| route.post(from, bytes, payload)).await
+        self.queue(bytes, move |_| route.post(from, bytes, payload)).await
+    }
+
+    /// Queues a message. One that finds nothing before it is written at once; others form a batch while that is on its way.
+    pub(crate) async fn queue(&self, bytes: usize, make: impl FnOnce(&mut Numbering) -> Post) -> Result<()> {
+        let push = self.outbox.push(bytes, make);
+        match self.outbox.is_idle() {
+            true => self.assistant.hand_in(push).await,
+            false => push.await,
+        }
     }
 
     /// # Errors

@@ -9,12 +9,13 @@ mod lane;
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use trunkline_core::{backoff::Backoff, outbox::Outbox};
 
 use self::lane::{Lane, Sent};
@@ -55,13 +56,8 @@ type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
 impl Writer {
     /// Runs until the outbox is closed and everything is written.
     pub(crate) async fn run(self) {
-        let mut dispatch = Dispatch {
-            writer: &self,
-            lanes: HashMap::new(),
-            sending: FuturesUnordered::new(),
-            busy: HashMap::new(),
-            stale: false,
-        };
+        let mut dispatch =
+            Dispatch { writer: &self, lanes: HashMap::new(), sending: Vec::new(), busy: HashMap::new(), stale: false };
         let mut batch = Vec::new();
         let mut open = true;
         while open || !dispatch.sending.is_empty() {
@@ -71,7 +67,7 @@ impl Writer {
                     true => dispatch.route(batch.drain(..)),
                     false => open = false,
                 },
-                Some(sent) = dispatch.sending.next(), if !dispatch.sending.is_empty() => dispatch.sent(sent),
+                sent = next_sent(&mut dispatch.sending), if !dispatch.sending.is_empty() => dispatch.sent(sent),
             }
             dispatch.start().await;
         }
@@ -88,7 +84,8 @@ impl Writer {
 struct Dispatch<'a> {
     writer: &'a Writer,
     lanes: HashMap<Place, Waiting>,
-    sending: FuturesUnordered<Sending>,
+    /// One per lane at most: so few that all are polled. (`FuturesUnordered` would wake this task once more each time.)
+    sending: Vec<Sending>,
     /// In a cluster, the slots of what waits or is on its way: where, and how many messages. What follows them goes the same way, or it
     /// might overtake them when the slot moves.
     busy: HashMap<u16, (Place, usize)>,
@@ -207,6 +204,21 @@ impl Dispatch<'_> {
         self.writer.outbox.set_connected(connected);
         self.writer.status.set_writing(connected);
     }
+}
+
+/// Waits for the first batch that is through. *Cancel safe.*
+async fn next_sent(sending: &mut Vec<Sending>) -> Sent {
+    poll_fn(|context| {
+        let through = sending.iter_mut().enumerate().find_map(|(index, batch)| match batch.as_mut().poll(context) {
+            Poll::Ready(sent) => Some((index, sent)),
+            Poll::Pending => None,
+        });
+        through.map_or(Poll::Pending, |(index, sent)| {
+            drop(sending.swap_remove(index));
+            Poll::Ready(sent)
+        })
+    })
+    .await
 }
 
 impl Waiting {

@@ -136,19 +136,21 @@ pub(crate) async fn closing_ends_all_tasks(t: TestCluster) -> Checked {
 pub(crate) async fn joining_and_leaving_many_times_leaves_no_task_behind(t: TestCluster) -> Checked {
     let a = t.build().own_process().join().await?;
     // The first time may open connections that are kept.
-    come_and_go(&t, &a).await?;
+    come_and_go(&t, &a, 0).await?;
     let before = a.tasks()?;
-    for _ in 0..t.scaled(20, 5) {
-        come_and_go(&t, &a).await?;
+    for turn in 1..=t.scaled(20, 5) {
+        come_and_go(&t, &a, turn).await?;
     }
     tasks_ended(&t, &a, before).await
 }
 
 /// A second node of the same process: it joins, is used, and leaves. It counts the others, which may take connections of its own.
-async fn come_and_go(t: &TestCluster, a: &TestNode) -> Checked {
+/// A room of its own: what the node of the turn before it emitted may still be on its way, and is news to this one.
+async fn come_and_go(t: &TestCluster, a: &TestNode, turn: usize) -> Checked {
     let node = t.build().namespace("/again").sharing(a).join().await?;
-    let socket = node.socket(["x"]).await?;
-    node.emit(Target::room("x"), "news").await?;
+    let room = format!("x{turn}");
+    let socket = node.socket([room.as_str()]).await?;
+    node.emit(Target::room(room), "news").await?;
     node.settle().await?;
     socket.got(&["news"])?;
     node.server_count().await?;

@@ -19,6 +19,7 @@ use crate::{
     status::Status,
     task::Task,
     topology::{Place, Servers, slot_of},
+    watch::Watch,
     writer::FIRST_PAUSE,
 };
 
@@ -205,11 +206,12 @@ impl<R: Reading> Work<R> {
         self.restore();
         let failed = |error: io::Error| crate::error::lost(&address, error);
         let mut frames = Frames::default();
+        let mut watch = Watch::default();
         let mut claims = Vec::new();
         loop {
             claims.extend(self.reading.claims(self.index));
             self.ask(&mut socket).await.map_err(failed)?;
-            let answer = self.answer(&mut socket, &mut frames).await.map_err(failed)?;
+            let answer = self.answer(&mut socket, &mut frames, &mut watch).await.map_err(failed)?;
             if self.take(answer, &place).await? == Progress::AtEnd {
                 self.reading.confirm(std::mem::take(&mut claims));
                 // Whoever has got something takes it in first: to ask for more takes as long as that.
@@ -265,7 +267,7 @@ impl<R: Reading> Work<R> {
         timeout(self.limits.response_timeout, write).await.unwrap_or_else(|_| Err(no_answer()))
     }
 
-    async fn answer(&self, socket: &mut Socket, frames: &mut Frames) -> io::Result<Bytes> {
+    async fn answer(&self, socket: &mut Socket, frames: &mut Frames, watch: &mut Watch) -> io::Result<Bytes> {
         let limit = self.limits.block + self.limits.response_timeout;
         let read = async {
             loop {
@@ -275,7 +277,7 @@ impl<R: Reading> Work<R> {
                 frames.fill(socket).await?;
             }
         };
-        timeout(limit, read).await.unwrap_or_else(|_| Err(no_answer()))
+        watch.within(limit, read).await
     }
 
     async fn take(&mut self, answer: Bytes, place: &Place) -> Result<Progress> {

@@ -136,7 +136,7 @@ impl StreamsTransport {
             let slot = Some(slot_of(&stream));
             Post { from, slot, bytes, verb: Verb::Append { stream, max_len, fields, number } }
         };
-        self.plumbing.outbox.push(bytes, push).await
+        self.plumbing.queue(bytes, push).await
     }
 
     fn route(&self, channel: Bytes, numbered: Option<Channel>) -> Route {

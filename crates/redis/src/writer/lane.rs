@@ -2,10 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::{
-    io::AsyncWriteExt,
-    time::{sleep, timeout},
-};
+use tokio::{io::AsyncWriteExt, time::sleep};
 use trunkline_core::{Error, ErrorKind, Result, backoff::Backoff};
 
 use crate::{
@@ -16,6 +13,7 @@ use crate::{
     resp::{Frames, Reader, Reply},
     status::Status,
     topology::{Place, Servers},
+    watch::Watch,
 };
 
 /// The way to one place.
@@ -35,6 +33,7 @@ struct Open {
     address: Address,
     socket: Socket,
     frames: Frames,
+    watch: Watch,
 }
 
 /// What became of a batch.
@@ -106,7 +105,7 @@ impl Lane {
         if std::mem::replace(&mut self.was_open, true) {
             status.reconnected();
         }
-        self.open = Some(Open { address, socket, frames: Frames::default() });
+        self.open = Some(Open { address, socket, frames: Frames::default(), watch: Watch::default() });
         Ok(())
     }
 
@@ -144,7 +143,7 @@ impl Open {
             self.socket.write_all(bytes).await?;
             self.socket.flush().await
         };
-        in_time(limit, write).await
+        self.watch.within(limit, write).await
     }
 
     /// One answer per command, in their order.
@@ -156,7 +155,7 @@ impl Open {
     ) -> io::Result<()> {
         while posts.len() > 0 {
             let Some(frame) = self.frames.next()? else {
-                in_time(limit, self.frames.fill(&mut self.socket)).await?;
+                self.watch.within(limit, self.frames.fill(&mut self.socket)).await?;
                 continue;
             };
             let reply = Reader::new(frame).next().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
@@ -184,10 +183,6 @@ impl Open {
             }
         }
     }
-}
-
-async fn in_time<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(limit, work).await.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
 }
 
 #[cfg(test)]
