@@ -28,7 +28,10 @@ pub(crate) struct Load {
 /// One measurement.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
+    /// By the client of the other server.
     pub(crate) seen: Seen,
+    /// By the client of the server that emits.
+    pub(crate) near: Seen,
     /// Delivered at the other server's client, per second since the first emit call.
     pub(crate) rate: f64,
     pub(crate) refused: u64,
@@ -76,13 +79,12 @@ impl Cluster {
         // Tasks of their own: one client does not wait until the other has been looked after.
         let [near, far] = self.clients.map(|client| tokio::spawn(client.listen(load.messages)));
         let emitted = self.servers[0].emit(load).await;
-        let (own, seen) = (near.await?, far.await?);
+        let (near, seen) = (near.await?, far.await?);
         let after = used(&self.servers);
         for server in self.servers {
             server.stop().await;
         }
-        let (emitted, seen) = (emitted?, seen?);
-        own?;
+        let (emitted, near, seen) = (emitted?, near?, seen?);
         let per_message = |time: Duration| time.as_secs_f64() * 1e6 / seen.received.max(1) as f64;
         Ok(Outcome {
             rate: seen.received as f64 * 1e9 / seen.last.saturating_sub(emitted.began).max(1) as f64,
@@ -90,6 +92,7 @@ impl Cluster {
             servers_cpu: per_message(after.0 - before.0),
             broker_cpu: per_message(after.1 - before.1),
             seen,
+            near,
         })
     }
 }

@@ -44,22 +44,30 @@ pub(crate) fn throughput(rows: &[Row], ceilings: &[(&'static str, Vec<f64>)]) ->
     table
 }
 
-/// A table of latencies, in microseconds from the emit call to the client.
+/// A table of latencies, in microseconds from the emit call to the client: the other server's, and in the last column the own one's.
 pub(crate) fn latency(rows: &[Row], ceilings: &[(&'static str, Vec<Seen>)]) -> String {
-    let mut table = String::from("| | p50 µs | p90 µs | p99 µs | lost |\n|---|---:|---:|---:|---:|\n");
+    let mut table =
+        String::from("| | p50 µs | p90 µs | p99 µs | lost | p50 µs, own client |\n|---|---:|---:|---:|---:|---:|\n");
     for Row { name, outcomes } in rows {
-        add_latency(&mut table, name, &outcomes.iter().map(|outcome| &outcome.seen).collect::<Vec<_>>());
+        let seen = outcomes.iter().map(|outcome| &outcome.seen).collect::<Vec<_>>();
+        let near = outcomes.iter().map(|outcome| &outcome.near).collect::<Vec<_>>();
+        let _ = writeln!(table, "| {name} {} {:.0} |", latencies(&seen), middle(&near, 0.5));
     }
     for (name, seen) in ceilings {
-        add_latency(&mut table, &format!("*{name}*"), &seen.iter().collect::<Vec<_>>());
+        let _ = writeln!(table, "| *{name}* {} |", latencies(&seen.iter().collect::<Vec<_>>()));
     }
     table
 }
 
-fn add_latency(table: &mut String, name: &str, runs: &[&Seen]) {
-    let at = |share: f64| median(&runs.iter().map(|seen| percentile(seen, share)).collect::<Vec<_>>());
+fn latencies(runs: &[&Seen]) -> String {
     let lost = runs.iter().map(|seen| seen.lost()).max().unwrap_or_default();
-    let _ = writeln!(table, "| {name} | {:.0} | {:.0} | {:.0} | {lost} |", at(0.5), at(0.9), at(0.99));
+    let [half, most, nearly_all] = [0.5, 0.9, 0.99].map(|share| middle(runs, share));
+    format!("| {half:.0} | {most:.0} | {nearly_all:.0} | {lost} |")
+}
+
+/// The median of the runs' percentiles.
+fn middle(runs: &[&Seen], share: f64) -> f64 {
+    median(&runs.iter().map(|seen| percentile(seen, share)).collect::<Vec<_>>())
 }
 
 fn percentile(seen: &Seen, share: f64) -> f64 {
