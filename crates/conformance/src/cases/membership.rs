@@ -158,7 +158,10 @@ pub(crate) async fn a_silent_node_is_down_until_it_is_heard_again(t: TestCluster
 
 pub(crate) async fn fifty_nodes_are_one_cluster(t: TestCluster) -> Checked {
     let count = t.scaled(50, 8);
-    let nodes = t.build().join_many(count).await?;
+    // Each hears all the others' heartbeats: as often as in the small cases, they would be most of what fifty debug builds do.
+    let mut config = t.config();
+    config.engine.heartbeat_interval = Duration::from_secs(2);
+    let nodes = t.build().config(config).join_many(count).await?;
     let mut sockets = Vec::new();
     for node in &nodes {
         node.wait_for_peers(count - 1).await?;

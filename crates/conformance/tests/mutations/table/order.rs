@@ -119,7 +119,7 @@ fn delaying(
     mutation(name, defect, fails)
 }
 
-const A_LITTLE: Duration = Duration::from_millis(5);
+const A_LITTLE: Duration = Duration::from_millis(20);
 
 fn reordering() -> Vec<Mutation> {
     vec![
