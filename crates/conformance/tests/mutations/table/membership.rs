@@ -67,7 +67,6 @@ pub(crate) fn all() -> Vec<Mutation> {
                 "namespaces::clusters_of_other_names_do_not_answer_each_other",
                 "order::acknowledged_and_plain_broadcasts_keep_their_order",
                 "recovery::only_plain_broadcasts_are_replayed",
-                "server_side::a_node_that_dies_is_not_waited_for",
                 "sockets::a_socket_of_another_node_joins_by_its_id",
                 "...",
             ],
