@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use trunkline_core::{Adapter as _, Answers, Error, ErrorKind, Payload, Target};
 
+use super::anything;
 use crate::kit::{
     Checked, Failure, TestCluster, Visitor, check, check_eq,
     values::{ids_as_answers, text, texts},
@@ -57,6 +58,16 @@ pub(crate) async fn only_clients_that_match_are_asked(t: TestCluster) -> Checked
     check_eq(texts(&acks), ids_as_answers(&inside), "acknowledgements")?;
     a.settle().await?;
     outside.iter().try_for_each(|socket| socket.got(&[]))
+}
+
+pub(crate) async fn answers_mean_what_the_clients_said(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let answer = Payload::value(&anything())?;
+    a.connect(Visitor::new().answering(answer.clone())).await?;
+    b.connect(Visitor::new().answering(answer.clone())).await?;
+    let acks = a.broadcast_with_ack(Target::all(), question()?).await?.collect().await?;
+    check_eq(acks.len(), 2, "number of acknowledgements")?;
+    check(acks.iter().flatten().all(|ack| ack.same_meaning(&answer)), format!("got {:?}", texts(&acks)))
 }
 
 pub(crate) async fn answers_carry_binary(t: TestCluster) -> Checked {

@@ -205,15 +205,18 @@ pub(crate) async fn room_names_that_look_alike_differ_in_lists_and_exceptions(t:
 pub(crate) async fn a_number_room_is_not_the_room_of_its_text(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let (number, text) = (b.socket([42]).await?, b.socket(["42"]).await?);
-    let fraction = b.socket(Room::number(-1.5)).await?;
+    let (fraction, zero) = (b.socket(Room::number(-1.5)).await?, b.socket([0]).await?);
     a.emit(Target::room(42), "to-number").await?;
     a.emit(Target::room("42"), "to-text").await?;
     a.emit(Target { rooms: Room::number(-1.5).into_iter().collect(), ..Target::all() }, "to-fraction").await?;
+    a.emit(Target::room(0), "to-zero").await?;
     a.emit(Target::all().except(42), "except-number").await?;
+    a.emit(Target::all().except(0), "except-zero").await?;
     a.settle().await?;
-    number.got(&["to-number"])?;
-    text.got_in_any_order(&["to-text", "except-number"])?;
-    fraction.got_in_any_order(&["to-fraction", "except-number"])
+    number.got_in_any_order(&["to-number", "except-zero"])?;
+    text.got_in_any_order(&["to-text", "except-number", "except-zero"])?;
+    fraction.got_in_any_order(&["to-fraction", "except-number", "except-zero"])?;
+    zero.got_in_any_order(&["to-zero", "except-number"])
 }
 
 pub(crate) async fn every_node_can_send(t: TestCluster) -> Checked {

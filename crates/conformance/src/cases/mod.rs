@@ -14,6 +14,8 @@ pub(crate) mod recovery;
 pub(crate) mod server_side;
 pub(crate) mod sockets;
 
+use serde::Serialize;
+
 use crate::{needs::Need, suite::Case};
 
 /// Names of rooms that somebody may take for each other, or for something else.
@@ -27,6 +29,11 @@ const LONG: &str = match str::from_utf8(&[b'x'; 300]) {
     Ok(text) => text,
     Err(_) => "",
 };
+
+/// A value with much that gets lost between encodings: characters, digits, nulls, what is empty.
+fn anything() -> impl Serialize {
+    ((" ä 日本 🚀 e\u{301}", ""), (9_007_199_254_740_993_u64, -0.1, 1e300), (None::<()>, true), [[(); 0]; 1])
+}
 
 /// Calls a macro with all groups and cases.
 #[doc(hidden)]
@@ -95,6 +102,7 @@ macro_rules! __cases {
                 every_client_of_every_node_is_heard
                 hundreds_of_clients_are_heard_though_they_answer_alike
                 only_clients_that_match_are_asked
+                answers_mean_what_the_clients_said
                 answers_carry_binary
                 big_questions_and_answers_arrive_whole
                 an_acknowledgement_without_argument_counts
@@ -148,6 +156,7 @@ macro_rules! __cases {
                 reaches_every_other_node_and_not_its_own
                 an_event_names_its_sender
                 every_other_node_answers
+                answers_mean_what_the_nodes_said
                 binary_goes_there_and_back
                 big_events_and_answers_arrive_whole
                 the_same_event_and_the_same_answer_count_each_time

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use trunkline_core::{Adapter as _, Answers, ErrorKind, Payload, Target};
 
+use super::anything;
 use crate::kit::{
     Checked, Failure, TestCluster, check, check_eq,
     values::{event_names, text, texts},
@@ -50,6 +51,17 @@ pub(crate) async fn every_other_node_answers(t: TestCluster) -> Checked {
     c.answer_server_side(Some(Payload::value(&2.5)?));
     let answers = a.server_side_emit_with_ack(event("question")?, None).await?;
     check_eq(texts(&answers), ["2.5", r#"[1,"ä"]"#], "answers")
+}
+
+pub(crate) async fn answers_mean_what_the_nodes_said(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let (asked, said) = (Payload::event("question", &anything())?, Payload::value(&anything())?);
+    b.answer_server_side(Some(said.clone()));
+    let answers = a.server_side_emit_with_ack(asked.clone(), None).await?;
+    let events = b.wait_for_server_side_events(1).await?;
+    check(events[0].payload.same_meaning(&asked), format!("event: {}", text(&events[0].payload)))?;
+    check_eq(answers.len(), 1, "number of answers")?;
+    check(answers.iter().flatten().all(|answer| answer.same_meaning(&said)), format!("got {:?}", texts(&answers)))
 }
 
 pub(crate) async fn binary_goes_there_and_back(t: TestCluster) -> Checked {

@@ -8,7 +8,7 @@ use super::{
     cluster::Roster,
     failure::{Checked, Failure},
     marker::Marker,
-    node::{Path, paths, wait_everywhere},
+    node::{Path, Seat, common_paths, room_paths, wait_everywhere},
 };
 
 /// An emitter whose effects can be waited for. Derefs to the [`Emitter`].
@@ -41,14 +41,20 @@ impl TestEmitter {
     pub fn settle(&self) -> impl Future<Output = Checked> {
         let at = Location::caller();
         async move {
+            let capabilities = self.backend.transport.capabilities();
             let seats = self.roster.seats(&self.namespace);
-            for path in paths(self.backend.transport.capabilities(), &seats) {
-                let marker = Marker::unique();
-                self.send_marker(&path, marker).await.map_err(|error| Failure::at(at, error.to_string()))?;
-                wait_everywhere(at, &path, marker, seats.iter()).await?;
-            }
-            Ok(())
+            self.settle_over(at, common_paths(capabilities), &seats).await?;
+            self.settle_over(at, room_paths(capabilities, &seats), &seats).await
         }
+    }
+
+    async fn settle_over(&self, at: &'static Location<'static>, paths: Vec<Path>, seats: &[Arc<Seat>]) -> Checked {
+        for path in paths {
+            let marker = Marker::unique();
+            self.send_marker(&path, marker).await.map_err(|error| Failure::at(at, error.to_string()))?;
+            wait_everywhere(at, &path, marker, seats.iter()).await?;
+        }
+        Ok(())
     }
 
     async fn send_marker(&self, path: &Path, marker: Marker) -> trunkline_core::Result<()> {

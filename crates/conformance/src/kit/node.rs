@@ -156,22 +156,30 @@ impl TestNode {
     pub fn settle(&self) -> impl Future<Output = Checked> {
         let at = Location::caller();
         async move {
+            self.settle_over(at, common_paths(self.cluster.capabilities())).await?;
+            // Not before: which rooms there are at other nodes may be what has just arrived.
             let seats = self.roster.seats(&self.seat.namespace);
-            let capabilities = self.cluster.capabilities();
-            for path in paths(capabilities, &seats) {
-                let marker = Marker::unique();
-                self.send_marker(&path, marker).await.map_err(|error| Failure::at(at, error.to_string()))?;
-                let is_sender = |seat: &Arc<Seat>| Arc::ptr_eq(seat, &self.seat);
-                wait_everywhere(
-                    at,
-                    &path,
-                    marker,
-                    seats.iter().filter(|seat| path.reaches_sender() || !is_sender(seat)),
-                )
-                .await?;
-            }
-            Ok(())
+            self.settle_over(at, room_paths(self.cluster.capabilities(), &seats)).await
         }
+    }
+
+    /// As [`settle`](Self::settle), but without what is for one room, which may take ways of its own. A room that a node is still telling
+    /// its broker about has none yet.
+    #[track_caller]
+    pub(crate) fn settle_operations(&self) -> impl Future<Output = Checked> {
+        self.settle_over(Location::caller(), common_paths(self.cluster.capabilities()))
+    }
+
+    async fn settle_over(&self, at: &'static Location<'static>, paths: Vec<Path>) -> Checked {
+        let seats = self.roster.seats(&self.seat.namespace);
+        for path in paths {
+            let marker = Marker::unique();
+            self.send_marker(&path, marker).await.map_err(|error| Failure::at(at, error.to_string()))?;
+            let is_sender = |seat: &Arc<Seat>| Arc::ptr_eq(seat, &self.seat);
+            wait_everywhere(at, &path, marker, seats.iter().filter(|seat| path.reaches_sender() || !is_sender(seat)))
+                .await?;
+        }
+        Ok(())
     }
 
     async fn send_marker(&self, path: &Path, marker: Marker) -> trunkline_core::Result<()> {
@@ -375,20 +383,24 @@ impl Path {
     }
 }
 
-/// The ways that messages of one sender may take: one, if the transport keeps a total order.
-pub(super) fn paths(capabilities: Capabilities, seats: &[Arc<Seat>]) -> Vec<Path> {
-    let mut paths = Vec::new();
-    if !capabilities.total_order {
-        let mut rooms: Vec<_> = seats.iter().flat_map(|seat| seat.rooms()).collect();
-        rooms.sort_unstable();
-        rooms.dedup();
-        paths.extend(rooms.into_iter().map(|room| Path::Broadcast(Target::room(room))));
-    }
+/// The ways that messages of one sender to all nodes may take.
+pub(super) fn common_paths(capabilities: Capabilities) -> Vec<Path> {
+    let mut paths = vec![Path::Broadcast(Target::all())];
     if !capabilities.acknowledged_in_order {
         paths.push(Path::ServerSide);
     }
-    paths.push(Path::Broadcast(Target::all()));
     paths
+}
+
+/// The ways that messages of one sender to one room each may take besides: none, if the transport keeps a total order.
+pub(super) fn room_paths(capabilities: Capabilities, seats: &[Arc<Seat>]) -> Vec<Path> {
+    if capabilities.total_order {
+        return Vec::new();
+    }
+    let mut rooms: Vec<_> = seats.iter().flat_map(|seat| seat.rooms()).collect();
+    rooms.sort_unstable();
+    rooms.dedup();
+    rooms.into_iter().map(|room| Path::Broadcast(Target::room(room))).collect()
 }
 
 /// Waits until a marker has arrived at all nodes that this path leads to.

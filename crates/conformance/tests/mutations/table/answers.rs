@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use trunkline_core::{Answer, Message, NodeId, Payload, RequestId, Response, inbox::Delivery};
 
-use super::{change_binary, mutation};
+use super::{change_binary, change_text, mutation};
 use crate::{Mutation, broken::Defect};
 
 /// A transport that changes answers.
@@ -91,6 +91,7 @@ fn lost() -> Vec<Mutation> {
                 "server_side::clients_do_not_see_server_side_events",
                 "server_side::every_other_node_answers",
                 "server_side::questions_of_several_nodes_at_once_get_their_own_answers",
+                "server_side::answers_mean_what_the_nodes_said",
             ],
         ),
         losing(
@@ -158,6 +159,7 @@ fn lost() -> Vec<Mutation> {
                 "acks::only_clients_that_match_are_asked",
                 "order::acknowledged_and_plain_broadcasts_keep_their_order",
                 "recovery::only_plain_broadcasts_are_replayed",
+                "acks::answers_mean_what_the_clients_said",
             ],
         ),
         mutation(
@@ -324,6 +326,18 @@ fn misdirected() -> Vec<Mutation> {
     ]
 }
 
+fn ascii(text: &str) -> String {
+    text.replace(|character: char| !character.is_ascii(), "?")
+}
+
+fn rounded(text: &str) -> String {
+    text.replace("9007199254740993", "9007199254740992")
+}
+
+fn tight(text: &str) -> String {
+    text.replace(' ', "")
+}
+
 fn changed() -> Vec<Mutation> {
     vec![
         changing(
@@ -336,6 +350,75 @@ fn changed() -> Vec<Mutation> {
                 }
             },
             &["acks::answers_carry_binary", "server_side::binary_goes_there_and_back"],
+        ),
+        changing(
+            "answers in ASCII of clients",
+            |answer| {
+                if let Answer::Ack(Some(value)) = answer {
+                    change_text(value, ascii);
+                }
+            },
+            &["acks::answers_mean_what_the_clients_said"],
+        ),
+        changing(
+            "answers in ASCII of servers",
+            |answer| {
+                if let Answer::ServerSideEmit(Some(value)) = answer {
+                    change_text(value, ascii);
+                }
+            },
+            &["server_side::answers_mean_what_the_nodes_said", "server_side::every_other_node_answers"],
+        ),
+        changing(
+            "answers in ASCII about sockets",
+            |answer| each_socket(answer, |socket| socket.data.iter_mut().for_each(|data| change_text(data, ascii))),
+            &["fetch::rooms_handshake_and_data_arrive_as_they_are"],
+        ),
+        changing(
+            "rounds integers in answers of clients",
+            |answer| {
+                if let Answer::Ack(Some(value)) = answer {
+                    change_text(value, rounded);
+                }
+            },
+            &["acks::answers_mean_what_the_clients_said"],
+        ),
+        changing(
+            "rounds integers in answers of servers",
+            |answer| {
+                if let Answer::ServerSideEmit(Some(value)) = answer {
+                    change_text(value, rounded);
+                }
+            },
+            &["server_side::answers_mean_what_the_nodes_said"],
+        ),
+        changing(
+            "rounds integers in answers about sockets",
+            |answer| each_socket(answer, |socket| socket.data.iter_mut().for_each(|data| change_text(data, rounded))),
+            &["fetch::rooms_handshake_and_data_arrive_as_they_are"],
+        ),
+        changing(
+            "drops blanks in answers of clients",
+            |answer| {
+                if let Answer::Ack(Some(value)) = answer {
+                    change_text(value, tight);
+                }
+            },
+            &["acks::answers_mean_what_the_clients_said"],
+        ),
+        changing(
+            "drops blanks in answers of servers",
+            |answer| {
+                if let Answer::ServerSideEmit(Some(value)) = answer {
+                    change_text(value, tight);
+                }
+            },
+            &["server_side::answers_mean_what_the_nodes_said"],
+        ),
+        changing(
+            "drops blanks in answers about sockets",
+            |answer| each_socket(answer, |socket| socket.data.iter_mut().for_each(|data| change_text(data, tight))),
+            &["fetch::rooms_handshake_and_data_arrive_as_they_are"],
         ),
         changing(
             "makes undefined null",
@@ -402,6 +485,7 @@ fn changed() -> Vec<Mutation> {
                 "acks::without_clients_it_ends_at_once_and_empty",
                 "order::acknowledged_and_plain_broadcasts_keep_their_order",
                 "recovery::only_plain_broadcasts_are_replayed",
+                "acks::answers_mean_what_the_clients_said",
             ],
         ),
         changing(

@@ -44,6 +44,18 @@ fn targeting(name: &'static str, change: fn(&mut Target), fails: &[&'static str]
     mutation(name, defect, fails)
 }
 
+/// A transport that changes whom operations and requests are for.
+fn asking(name: &'static str, change: fn(&mut Target), fails: &[&'static str]) -> Mutation {
+    let defect = Defect::rewriting(move |message| match message {
+        Message::Join { target, .. }
+        | Message::Leave { target, .. }
+        | Message::Disconnect { target, .. }
+        | Message::FetchSockets { target, .. } => change(target),
+        _ => {}
+    });
+    mutation(name, defect, fails)
+}
+
 fn rooms() -> Vec<Mutation> {
     vec![
         targeting(
@@ -79,6 +91,27 @@ fn rooms() -> Vec<Mutation> {
             }),
             &["sockets::several_rooms_are_joined_and_left_at_once"],
         ),
+        asking(
+            "trims the rooms of operations",
+            |target| {
+                for room in &mut target.rooms {
+                    if let Room::Text(name) = room {
+                        *room = Room::new(name.trim());
+                    }
+                }
+            },
+            &["sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told"],
+        ),
+        asking(
+            "leaves out members of the first room at most",
+            |target| target.except.truncate(1),
+            &[
+                "fetch::sockets_are_found_by_room_and_exception",
+                "sockets::all_sockets_join_except_those_left_out",
+                "sockets::members_leave_a_room_on_every_node",
+                "sockets::members_of_a_room_are_disconnected_on_every_node",
+            ],
+        ),
         mutation(
             "takes what looks like binary for binary",
             Defect::rewriting(|message| {
@@ -91,8 +124,27 @@ fn rooms() -> Vec<Mutation> {
     ]
 }
 
+fn is_zero(room: &Room) -> bool {
+    *room == Room::from(0)
+}
+
 fn numbers() -> Vec<Mutation> {
     vec![
+        targeting(
+            "takes room 0 for no room",
+            |target| target.rooms.retain(|room| !is_zero(room)),
+            &["broadcast::a_number_room_is_not_the_room_of_its_text"],
+        ),
+        targeting(
+            "leaves out nobody for room 0",
+            |target| target.except.retain(|room| !is_zero(room)),
+            &["broadcast::a_number_room_is_not_the_room_of_its_text"],
+        ),
+        asking(
+            "takes number rooms for texts where operations leave them out",
+            |target| make_texts(&mut target.except),
+            &["sockets::number_rooms_are_joined_left_and_told_as_numbers"],
+        ),
         moving(
             "joins number rooms as texts",
             |rooms| make_texts(rooms),

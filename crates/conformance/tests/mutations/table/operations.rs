@@ -191,6 +191,7 @@ fn servers() -> Vec<Mutation> {
                 "server_side::clients_do_not_see_server_side_events",
                 "server_side::every_other_node_answers",
                 "server_side::questions_of_several_nodes_at_once_get_their_own_answers",
+                "server_side::answers_mean_what_the_nodes_said",
             ],
         ),
         mutation(
