@@ -28,6 +28,7 @@ fn losing(name: &'static str, is_lost: fn(&Answer) -> bool, fails: &[&'static st
 pub(crate) fn all() -> Vec<Mutation> {
     let mut all = lost();
     all.extend(misdirected());
+    all.extend(garbled());
     all.extend(changed());
     all
 }
@@ -326,16 +327,53 @@ fn misdirected() -> Vec<Mutation> {
     ]
 }
 
-fn ascii(text: &str) -> String {
-    text.replace(|character: char| !character.is_ascii(), "?")
+/// Transports that change the text of what clients answer, of what servers answer, of what is attached to sockets.
+fn garbling(names: [&'static str; 3], change: fn(&str) -> String) -> [Mutation; 3] {
+    let answering = |name, part: fn(&mut Answer) -> Vec<&mut Payload>, fails| {
+        let defect = Defect::answering(move |mut response| {
+            part(&mut response.answer).into_iter().for_each(|value| change_text(value, change));
+            vec![response]
+        });
+        mutation(name, defect, fails)
+    };
+    let [of_clients, of_servers, about_sockets] = names;
+    [
+        answering(
+            of_clients,
+            |answer| if let Answer::Ack(value) = answer { value.iter_mut().collect() } else { Vec::new() },
+            &["acks::answers_mean_what_the_clients_said"],
+        ),
+        answering(
+            of_servers,
+            |answer| if let Answer::ServerSideEmit(value) = answer { value.iter_mut().collect() } else { Vec::new() },
+            &["server_side::answers_mean_what_the_nodes_said"],
+        ),
+        answering(
+            about_sockets,
+            |answer| match answer {
+                Answer::Sockets(sockets) => sockets.iter_mut().filter_map(|socket| socket.data.as_mut()).collect(),
+                _ => Vec::new(),
+            },
+            &["fetch::rooms_handshake_and_data_arrive_as_they_are"],
+        ),
+    ]
 }
 
-fn rounded(text: &str) -> String {
-    text.replace("9007199254740993", "9007199254740992")
-}
-
-fn tight(text: &str) -> String {
-    text.replace(' ', "")
+fn garbled() -> Vec<Mutation> {
+    let mut all = Vec::new();
+    all.extend(garbling(
+        ["rounds integers that clients answer", "rounds integers that servers answer", "rounds integers of sockets"],
+        |text| text.replace("9007199254740993", "9007199254740992"),
+    ));
+    all.extend(garbling(
+        ["drops blanks that clients answer", "drops blanks that servers answer", "drops blanks of sockets"],
+        |text| text.replace(' ', ""),
+    ));
+    all.extend(garbling(
+        ["loses characters that clients answer", "loses characters that servers answer", "loses characters of sockets"],
+        |text| text.replace('日', "?"),
+    ));
+    all
 }
 
 fn changed() -> Vec<Mutation> {
@@ -350,75 +388,6 @@ fn changed() -> Vec<Mutation> {
                 }
             },
             &["acks::answers_carry_binary", "server_side::binary_goes_there_and_back"],
-        ),
-        changing(
-            "answers in ASCII of clients",
-            |answer| {
-                if let Answer::Ack(Some(value)) = answer {
-                    change_text(value, ascii);
-                }
-            },
-            &["acks::answers_mean_what_the_clients_said"],
-        ),
-        changing(
-            "answers in ASCII of servers",
-            |answer| {
-                if let Answer::ServerSideEmit(Some(value)) = answer {
-                    change_text(value, ascii);
-                }
-            },
-            &["server_side::answers_mean_what_the_nodes_said", "server_side::every_other_node_answers"],
-        ),
-        changing(
-            "answers in ASCII about sockets",
-            |answer| each_socket(answer, |socket| socket.data.iter_mut().for_each(|data| change_text(data, ascii))),
-            &["fetch::rooms_handshake_and_data_arrive_as_they_are"],
-        ),
-        changing(
-            "rounds integers in answers of clients",
-            |answer| {
-                if let Answer::Ack(Some(value)) = answer {
-                    change_text(value, rounded);
-                }
-            },
-            &["acks::answers_mean_what_the_clients_said"],
-        ),
-        changing(
-            "rounds integers in answers of servers",
-            |answer| {
-                if let Answer::ServerSideEmit(Some(value)) = answer {
-                    change_text(value, rounded);
-                }
-            },
-            &["server_side::answers_mean_what_the_nodes_said"],
-        ),
-        changing(
-            "rounds integers in answers about sockets",
-            |answer| each_socket(answer, |socket| socket.data.iter_mut().for_each(|data| change_text(data, rounded))),
-            &["fetch::rooms_handshake_and_data_arrive_as_they_are"],
-        ),
-        changing(
-            "drops blanks in answers of clients",
-            |answer| {
-                if let Answer::Ack(Some(value)) = answer {
-                    change_text(value, tight);
-                }
-            },
-            &["acks::answers_mean_what_the_clients_said"],
-        ),
-        changing(
-            "drops blanks in answers of servers",
-            |answer| {
-                if let Answer::ServerSideEmit(Some(value)) = answer {
-                    change_text(value, tight);
-                }
-            },
-            &["server_side::answers_mean_what_the_nodes_said"],
-        ),
-        changing(
-            "drops blanks in answers about sockets",
-            |answer| each_socket(answer, |socket| socket.data.iter_mut().for_each(|data| change_text(data, tight))),
-            &["fetch::rooms_handshake_and_data_arrive_as_they_are"],
         ),
         changing(
             "makes undefined null",
