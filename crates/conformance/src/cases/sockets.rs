@@ -15,7 +15,7 @@ fn rooms(names: &[&str]) -> Vec<Room> {
 /// Waits until other nodes have done what this one asked for, and have told the broker about rooms where it has to know: their
 /// answers come behind that.
 async fn done(node: &TestNode) -> Checked {
-    node.settle_operations().await?;
+    node.settle().await?;
     node.fetch_sockets(Target::all()).await?;
     Ok(())
 }

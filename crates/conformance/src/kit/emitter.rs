@@ -6,9 +6,9 @@ use trunkline_core::{Backend, Emitter, Namespace, Payload, Target};
 
 use super::{
     cluster::Roster,
-    failure::{Checked, Failure},
+    failure::Checked,
     marker::Marker,
-    node::{Path, Seat, common_paths, room_paths, wait_everywhere},
+    node::{Path, Seat, common_paths, room_paths, settle_path},
 };
 
 /// An emitter whose effects can be waited for. Derefs to the [`Emitter`].
@@ -43,18 +43,19 @@ impl TestEmitter {
         async move {
             let capabilities = self.backend.transport.capabilities();
             let seats = self.roster.seats(&self.namespace);
-            self.settle_over(at, common_paths(capabilities), &seats).await?;
-            self.settle_over(at, room_paths(capabilities, &seats), &seats).await
+            for path in common_paths(capabilities) {
+                self.settle_path(at, &path, &seats).await?;
+            }
+            for path in room_paths(capabilities, &seats) {
+                self.settle_path(at, &path, &seats).await?;
+            }
+            Ok(())
         }
     }
 
-    async fn settle_over(&self, at: &'static Location<'static>, paths: Vec<Path>, seats: &[Arc<Seat>]) -> Checked {
-        for path in paths {
-            let marker = Marker::unique();
-            self.send_marker(&path, marker).await.map_err(|error| Failure::at(at, error.to_string()))?;
-            wait_everywhere(at, &path, marker, seats.iter()).await?;
-        }
-        Ok(())
+    async fn settle_path(&self, at: &'static Location<'static>, path: &Path, seats: &[Arc<Seat>]) -> Checked {
+        let seats: Vec<_> = seats.iter().collect();
+        settle_path(at, path, &seats, |marker| self.send_marker(path, marker)).await
     }
 
     async fn send_marker(&self, path: &Path, marker: Marker) -> trunkline_core::Result<()> {

@@ -156,30 +156,23 @@ impl TestNode {
     pub fn settle(&self) -> impl Future<Output = Checked> {
         let at = Location::caller();
         async move {
-            self.settle_over(at, common_paths(self.cluster.capabilities())).await?;
-            // Not before: which rooms there are at other nodes may be what has just arrived.
             let seats = self.roster.seats(&self.seat.namespace);
-            self.settle_over(at, room_paths(self.cluster.capabilities(), &seats)).await
+            let capabilities = self.cluster.capabilities();
+            for path in common_paths(capabilities) {
+                self.settle_path(at, &path, &seats).await?;
+            }
+            // Not before: which rooms there are at other nodes may be what has just arrived.
+            for path in room_paths(capabilities, &seats) {
+                self.settle_path(at, &path, &seats).await?;
+            }
+            Ok(())
         }
     }
 
-    /// As [`settle`](Self::settle), but without what is for one room, which may take ways of its own. A room that a node is still telling
-    /// its broker about has none yet.
-    #[track_caller]
-    pub(crate) fn settle_operations(&self) -> impl Future<Output = Checked> {
-        self.settle_over(Location::caller(), common_paths(self.cluster.capabilities()))
-    }
-
-    async fn settle_over(&self, at: &'static Location<'static>, paths: Vec<Path>) -> Checked {
-        let seats = self.roster.seats(&self.seat.namespace);
-        for path in paths {
-            let marker = Marker::unique();
-            self.send_marker(&path, marker).await.map_err(|error| Failure::at(at, error.to_string()))?;
-            let is_sender = |seat: &Arc<Seat>| Arc::ptr_eq(seat, &self.seat);
-            wait_everywhere(at, &path, marker, seats.iter().filter(|seat| path.reaches_sender() || !is_sender(seat)))
-                .await?;
-        }
-        Ok(())
+    async fn settle_path(&self, at: &'static Location<'static>, path: &Path, seats: &[Arc<Seat>]) -> Checked {
+        let is_reached = |seat: &&Arc<Seat>| path.reaches_sender() || !Arc::ptr_eq(seat, &self.seat);
+        let seats: Vec<_> = seats.iter().filter(is_reached).collect();
+        settle_path(at, path, &seats, |marker| self.send_marker(path, marker)).await
     }
 
     async fn send_marker(&self, path: &Path, marker: Marker) -> trunkline_core::Result<()> {
@@ -381,6 +374,10 @@ impl Path {
     fn reaches_sender(&self) -> bool {
         matches!(self, Self::Broadcast(_))
     }
+
+    fn is_to_room(&self) -> bool {
+        matches!(self, Self::Broadcast(target) if target.single_room().is_some())
+    }
 }
 
 /// The ways that messages of one sender to all nodes may take.
@@ -403,13 +400,34 @@ pub(super) fn room_paths(capabilities: Capabilities, seats: &[Arc<Seat>]) -> Vec
     rooms.into_iter().map(|room| Path::Broadcast(Target::room(room))).collect()
 }
 
-/// Waits until a marker has arrived at all nodes that this path leads to.
-pub(super) async fn wait_everywhere(
+/// How often a marker for one room is sent again, and after how long: it is lost while a node is still telling its broker about the room.
+const REPEATS: usize = 20;
+const REPEATED_AFTER: Duration = Duration::from_millis(500);
+
+/// Sends markers on their way until one has arrived at all of these nodes that it leads to.
+pub(super) async fn settle_path<S: Future<Output = trunkline_core::Result<()>>>(
     at: &'static Location<'static>,
     path: &Path,
-    marker: Marker,
-    seats: impl Iterator<Item = &Arc<Seat>>,
+    seats: &[&Arc<Seat>],
+    send: impl Fn(Marker) -> S,
 ) -> Checked {
+    let mut repeats = if path.is_to_room() { REPEATS } else { 0 };
+    loop {
+        let marker = Marker::unique();
+        send(marker).await.map_err(|error| Failure::at(at, error.to_string()))?;
+        let arriving = wait_everywhere(at, path, marker, seats);
+        if repeats == 0 {
+            return arriving.await;
+        }
+        if let Ok(arrived) = timeout(REPEATED_AFTER, arriving).await {
+            return arrived;
+        }
+        repeats -= 1;
+    }
+}
+
+/// Waits until a marker has arrived at all nodes that this path leads to.
+async fn wait_everywhere(at: &'static Location<'static>, path: &Path, marker: Marker, seats: &[&Arc<Seat>]) -> Checked {
     for seat in seats {
         let leads_there = match path {
             Path::Broadcast(target) => target.single_room().is_none_or(|room| seat.has_room(room)),

@@ -2,7 +2,7 @@
 
 use trunkline_core::{Answer, Message, Node, Room, Target};
 
-use super::{broadcast, change_text, mutation, payload};
+use super::{broadcast, change_text, mutation, operations::target_of_operation, payload};
 use crate::{Mutation, broken::Defect};
 
 pub(crate) fn all() -> Vec<Mutation> {
@@ -46,12 +46,14 @@ fn targeting(name: &'static str, change: fn(&mut Target), fails: &[&'static str]
 
 /// A transport that changes whom operations and requests are for.
 fn asking(name: &'static str, change: fn(&mut Target), fails: &[&'static str]) -> Mutation {
-    let defect = Defect::rewriting(move |message| match message {
-        Message::Join { target, .. }
-        | Message::Leave { target, .. }
-        | Message::Disconnect { target, .. }
-        | Message::FetchSockets { target, .. } => change(target),
-        _ => {}
+    let defect = Defect::rewriting(move |message| {
+        let target = match message {
+            Message::FetchSockets { target, .. } => Some(target),
+            operation => target_of_operation(operation),
+        };
+        if let Some(target) = target {
+            change(target);
+        }
     });
     mutation(name, defect, fails)
 }

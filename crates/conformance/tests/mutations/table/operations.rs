@@ -12,7 +12,7 @@ pub(crate) fn all() -> Vec<Mutation> {
     all
 }
 
-fn target_of_operation(message: &mut Message) -> Option<&mut Target> {
+pub(super) fn target_of_operation(message: &mut Message) -> Option<&mut Target> {
     match message {
         Message::Join { target, .. } | Message::Leave { target, .. } | Message::Disconnect { target, .. } => {
             Some(target)
