@@ -52,7 +52,10 @@ impl Case {
             Err(_) => Outcome::Failed(Failure::new(format!("the case did not end within {overall:?}"))),
         };
         cluster.close().await;
-        outcome
+        match outcome {
+            Outcome::Failed(failure) => Outcome::Failed(failure.noticed(cluster.troubles())),
+            outcome => outcome,
+        }
     }
 
     async fn judge(&self, cluster: &TestCluster) -> Outcome {

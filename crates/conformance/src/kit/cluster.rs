@@ -8,7 +8,8 @@ use std::{
 use futures_util::future::join_all;
 use tokio::time::timeout;
 use trunkline_core::{
-    Backend, Capabilities, Cluster, ClusterConfig, Emitter, LocalAbilities, Namespace, Transport, engine::EngineConfig,
+    Backend, Capabilities, Cluster, ClusterConfig, Emitter, LocalAbilities, Namespace, NodeId, Snapshot, Transport,
+    engine::EngineConfig,
 };
 
 use super::{
@@ -59,7 +60,13 @@ struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
     seats: Mutex<Vec<Arc<Seat>>>,
+    /// What went wrong at nodes that are gone, a text each.
+    troubles: Mutex<Vec<String>>,
 }
+
+/// Counters of what happens when all is well.
+const ORDINARY: [&str; 7] =
+    ["published", "delivered", "sent_to_sockets", "own_echoes", "unwanted", "foreign_namespace", "requests"];
 
 impl Roster {
     pub(crate) fn seats(&self, namespace: &Namespace) -> Vec<Arc<Seat>> {
@@ -71,6 +78,14 @@ impl Roster {
         let mut seats = lock(&self.seats);
         seats.retain(|seat| !seat.is_gone());
         seats.push(seat);
+    }
+
+    pub(crate) fn keep_counters(&self, node: &NodeId, counters: &Snapshot) {
+        let unusual = counters.iter().filter(|(name, value)| *value > 0 && !ORDINARY.contains(name));
+        let unusual: Vec<_> = unusual.map(|(name, value)| format!("{name} {value}")).collect();
+        if !unusual.is_empty() {
+            lock(&self.troubles).push(format!("node {node} counted {}", unusual.join(", ")));
+        }
     }
 }
 
@@ -222,6 +237,11 @@ impl TestCluster {
     pub async fn emitter(&self) -> Checked<TestEmitter> {
         let backend = self.connect().await?;
         Ok(TestEmitter::new(Emitter::new(&backend), backend, Arc::clone(&self.shared.roster)))
+    }
+
+    /// What went wrong at its nodes that are gone, in their own counters; empty if nothing did.
+    pub(crate) fn troubles(&self) -> String {
+        lock(&self.shared.roster.troubles).join("; ")
     }
 
     /// Closes all transports that are still there, and waits for them for a while.

@@ -7,11 +7,12 @@ use std::{
 
 use trunkline_core::Error;
 
-/// Why a case failed, and on which line of it.
+/// Why a case failed, on which line of it, and what its nodes had noticed by then.
 #[derive(Clone)]
 pub struct Failure {
     text: String,
     at: &'static Location<'static>,
+    noticed: String,
 }
 
 /// What a step of a case returns.
@@ -22,24 +23,30 @@ impl Failure {
     #[track_caller]
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), at: Location::caller() }
+        Self::at(Location::caller(), text)
     }
 
     pub(crate) fn at(at: &'static Location<'static>, text: impl Into<String>) -> Self {
-        Self { text: text.into(), at }
+        Self { text: text.into(), at, noticed: String::new() }
+    }
+
+    /// With what the nodes noticed, in whatever words; nothing if that is empty.
+    pub(crate) fn noticed(self, noticed: String) -> Self {
+        Self { noticed, ..self }
     }
 }
 
 impl From<Error> for Failure {
     #[track_caller]
     fn from(error: Error) -> Self {
-        Self { text: format!("an operation failed: {error}"), at: Location::caller() }
+        Self::at(Location::caller(), format!("an operation failed: {error}"))
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}:{})", self.text, self.at.file(), self.at.line())
+        write!(f, "{} ({}:{})", self.text, self.at.file(), self.at.line())?;
+        if self.noticed.is_empty() { Ok(()) } else { write!(f, "; {}", self.noticed) }
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use trunkline_conformance::{CASES, Case, Outcome, Setup};
+use trunkline_conformance::{CASES, Case, Outcome, Setup, faults};
 use trunkline_core::{
     Backend,
     memory::{self, HistoryLimits, MemoryConfig},
@@ -114,6 +114,15 @@ fn check(mutations: Vec<Mutation>) {
 #[test]
 fn a_sound_transport_fails_nothing() {
     check(vec![Mutation { name: "sound", setup: sound(), fails: Vec::new() }]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_tells_what_its_nodes_counted() {
+    let lossy = sound().map(|backend| faults::lossy(backend, 42, 50)).patience(Duration::from_secs(2));
+    let case = CASES.iter().find(|case| case.name.starts_with("the_same_event_a_thousand_times")).unwrap();
+    let Outcome::Failed(failure) = case.run(&lossy).await else { panic!("half of the messages are lost") };
+    let text = failure.to_string();
+    assert!(text.contains("counted") && text.contains("missed"), "{text}");
 }
 
 macro_rules! tables {
