@@ -19,6 +19,8 @@ pub(crate) enum Outcome {
     Repeated(usize),
     /// The server will never take this document; those before it are there.
     Refused(usize, String),
+    /// The server had no room in its cache to insert this document; those before it are there. While others insert a lot, that passes.
+    NoRoom(usize, String),
     /// The server will never take one of the documents, and none is there.
     AllRefused(String),
     /// May succeed later.
@@ -85,6 +87,7 @@ fn judge_write(error: &Answer) -> Outcome {
     let index = error.get_i32("index").ok().and_then(|index| usize::try_from(index).ok());
     match (index, error.get_i32("code")) {
         (Some(index), Ok(DUPLICATE_KEY)) => Outcome::Repeated(index),
+        (Some(index), Ok(TOO_LARGE_FOR_CACHE)) => Outcome::NoRoom(index, reason(error)),
         (Some(index), Ok(code)) if !PASSING.contains(&code) => Outcome::Refused(index, reason(error)),
         _ => Outcome::MayPass(reason(error)),
     }
@@ -97,10 +100,13 @@ fn reason(error: &Answer) -> String {
 
 const DUPLICATE_KEY: i32 = 11000;
 
+/// What was changed and is not yet written out filled most of the cache, and the insert was rolled back.
+const TOO_LARGE_FOR_CACHE: i32 = 388;
+
 /// The server is short of something, locked, in recovery or read-only: not the document's fault.
-const PASSING: [i32; 22] = [
-    7, 24, 46, 50, 64, 89, 91, 100, 112, 189, 262, 371, 8000, 9001, 10058, 10107, 11600, 11601, 11602, 13435, 13436,
-    14031,
+const PASSING: [i32; 23] = [
+    7, 24, 46, 50, 64, 89, 91, 100, 112, 189, 262, 365, 371, 8000, 9001, 10058, 10107, 11600, 11601, 11602, 13435,
+    13436, 14031,
 ];
 
 #[cfg(test)]
@@ -121,6 +127,7 @@ mod tests {
         };
         assert_eq!(of(DUPLICATE_KEY), Outcome::Repeated(2));
         assert_eq!(of(121), Outcome::Refused(2, "no (code 121)".into()));
+        assert_eq!(of(388), Outcome::NoRoom(2, "no (code 388)".into()));
         assert_eq!(of(14031), Outcome::MayPass("no (code 14031)".into()));
     }
 

@@ -17,6 +17,10 @@ use crate::{
 /// Bytes that go into one insert, unless a single message has more.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
+/// How often the server may have no room for a document before it is taken to be too large for it: with the pauses in between, that
+/// takes about forty seconds.
+const MOST_WITHOUT_ROOM: u32 = 16;
+
 /// Inserts what is queued, batch by batch, one after the other.
 #[derive(Debug)]
 pub(crate) struct Writer {
@@ -31,6 +35,8 @@ pub(crate) struct Writer {
     bytes: usize,
     /// So many documents go one by one, because one of them was refused.
     one_by_one: usize,
+    /// How often in a row the server had no room for the first document.
+    without_room: u32,
     backoff: Backoff,
 }
 
@@ -44,6 +50,7 @@ impl Writer {
             batch_ids: Vec::new(),
             bytes: 0,
             one_by_one: 0,
+            without_room: 0,
             backoff: Backoff::default(),
         }
     }
@@ -125,6 +132,14 @@ impl Writer {
                 self.done(index);
                 self.give_up(&reason);
             }
+            Outcome::NoRoom(index, reason) => {
+                self.done(index);
+                self.without_room += 1;
+                if self.without_room < MOST_WITHOUT_ROOM {
+                    return Err(reason);
+                }
+                self.give_up(&reason);
+            }
             Outcome::AllRefused(reason) if count == 1 => self.give_up(&reason),
             Outcome::AllRefused(_) => self.one_by_one = count,
         }
@@ -153,6 +168,9 @@ impl Writer {
         self.batch.drain(..count);
         self.batch_ids.drain(..count);
         self.one_by_one = self.one_by_one.saturating_sub(count);
+        if count > 0 {
+            self.without_room = 0;
+        }
         if self.batch.is_empty() {
             self.shared.outbox.release(std::mem::take(&mut self.bytes));
         }

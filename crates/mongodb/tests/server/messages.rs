@@ -1,12 +1,13 @@
 //! What is written, and that it arrives whole and in order.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use mongodb::bson::doc;
+use tokio::task::JoinSet;
 use trunkline_brokers::MongoDb as Server;
-use trunkline_core::{Emitter, ErrorKind, Payload, Target, inbox::Delivery};
+use trunkline_core::{Emitter, ErrorKind, Message, Payload, Target, inbox::Delivery};
 
-use crate::support::{Member, admin, config, documents, fresh, id};
+use crate::support::{Member, admin, config, documents, fresh, id, is_lost};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_messages_of_all_sizes_arrive_complete_and_in_order() {
@@ -110,6 +111,57 @@ async fn a_document_that_the_server_refuses_is_counted_and_delivered_here_alone(
     }
     assert_eq!(arrived, (10..20).collect());
     assert_eq!(a.counters.snapshot().publish_errors, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_for_which_the_server_has_no_room_now_are_tried_again() {
+    let arguments = ["--setParameter", "transactionTooLargeForCacheThreshold=0"];
+    let server = Arc::new(Server::options().arguments(&arguments).start().await.unwrap());
+    let patient = format!("{}&ttl=1h&operation_timeout=30s&stream_timeout=20s", server.url());
+    let patient = trunkline_mongodb::Config::from_url(&patient).unwrap();
+    let mut members = Vec::new();
+    for _ in 0..6 {
+        members.push(Member::join(patient.clone()).await);
+    }
+    // Each document fits, but not all at once.
+    set_cache(&server, "24MB").await;
+    let mut nodes = JoinSet::new();
+    for mut node in members {
+        let server = Arc::clone(&server);
+        nodes.spawn(async move {
+            for number in 1..=3 {
+                emit_big(&node, number).await;
+            }
+            let (mut refusals, mut stored) = (0, 0);
+            while stored < 3 {
+                match node.find(|it| is_lost(it) || matches!(it, Delivery::Stored { .. })).await {
+                    Delivery::Lost(reason) => {
+                        refusals += usize::from(reason.contains("cache (code 388)"));
+                        set_cache(&server, "256MB").await;
+                    }
+                    Delivery::Stored { offset: Some(_), .. } => stored += 1,
+                    _ => panic!("a message was given up"),
+                }
+            }
+            assert_eq!(node.counters.snapshot().publish_errors, 0);
+            refusals
+        });
+    }
+    let refusals: usize = nodes.join_all().await.into_iter().sum();
+    assert!(refusals > 0, "the server never lacked room");
+}
+
+async fn set_cache(server: &Server, size: &str) {
+    let size = format!("cache_size={size}");
+    admin(server, doc! { "setParameter": 1, "wiredTigerEngineRuntimeConfig": size }).await;
+}
+
+/// Emits as much as fits into one document. It is not serialized: without optimization that takes longer than all the rest.
+async fn emit_big(member: &Member, number: usize) {
+    let text = "x".repeat(trunkline_mongodb::MAX_DOCUMENT_BYTES - 4096);
+    let payload = Payload::from_json(format!(r#"["n",{number},"{text}"]"#)).unwrap();
+    let message = Message::Broadcast { request: None, target: Target::all(), payload };
+    member.backend.transport.publish(&member.node, message).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
