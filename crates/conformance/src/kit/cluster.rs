@@ -60,13 +60,9 @@ struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
     seats: Mutex<Vec<Arc<Seat>>>,
-    /// What went wrong at nodes that are gone, a text each.
-    troubles: Mutex<Vec<String>>,
+    /// What went wrong at nodes that are gone, a text each; also of other clusters of the same test.
+    troubles: Arc<Mutex<Vec<String>>>,
 }
-
-/// Counters of what happens when all is well.
-const ORDINARY: [&str; 7] =
-    ["published", "delivered", "sent_to_sockets", "own_echoes", "unwanted", "foreign_namespace", "requests"];
 
 impl Roster {
     pub(crate) fn seats(&self, namespace: &Namespace) -> Vec<Arc<Seat>> {
@@ -80,8 +76,9 @@ impl Roster {
         seats.push(seat);
     }
 
-    pub(crate) fn keep_counters(&self, node: &NodeId, counters: &Snapshot) {
-        let unusual = counters.iter().filter(|(name, value)| *value > 0 && !ORDINARY.contains(name));
+    pub(crate) fn keep_counters(&self, node: &NodeId, counters: Snapshot) {
+        let unusual = unusual(counters);
+        let unusual = unusual.iter().filter(|(_, value)| *value > 0);
         let unusual: Vec<_> = unusual.map(|(name, value)| format!("{name} {value}")).collect();
         if !unusual.is_empty() {
             lock(&self.troubles).push(format!("node {node} counted {}", unusual.join(", ")));
@@ -89,23 +86,44 @@ impl Roster {
     }
 }
 
+/// Without what is counted when all is well.
+fn unusual(mut counters: Snapshot) -> Snapshot {
+    for ordinary in [
+        &mut counters.published,
+        &mut counters.delivered,
+        &mut counters.sent_to_sockets,
+        &mut counters.own_echoes,
+        &mut counters.unwanted,
+        &mut counters.foreign_namespace,
+        &mut counters.requests,
+    ] {
+        *ordinary = 0;
+    }
+    counters
+}
+
 impl TestCluster {
     /// A cluster with a random name.
     #[must_use]
     pub fn new(setup: &Setup) -> Self {
-        Self::named(setup.clone(), format!("t{:010x}", fastrand::u64(..1 << 40)))
+        Self::named(setup.clone(), format!("t{:010x}", fastrand::u64(..1 << 40)), Arc::default())
     }
 
-    fn named(setup: Setup, name: String) -> Self {
-        let shared =
-            Shared { setup, name, spare: Mutex::default(), roster: Arc::default(), transports: Mutex::default() };
+    fn named(setup: Setup, name: String, troubles: Arc<Mutex<Vec<String>>>) -> Self {
+        let roster = Arc::new(Roster { seats: Mutex::default(), troubles });
+        let shared = Shared { setup, name, spare: Mutex::default(), roster, transports: Mutex::default() };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Another cluster of the same test.
+    fn beside(&self, setup: Setup, mark: char) -> Self {
+        Self::named(setup, format!("{}{mark}", self.shared.name), Arc::clone(&self.shared.roster.troubles))
     }
 
     /// Another cluster on the same broker. Its name begins with the name of this one.
     #[must_use]
     pub fn sibling(&self) -> Self {
-        Self::named(self.shared.setup.clone(), format!("{}2", self.shared.name))
+        self.beside(self.shared.setup.clone(), '2')
     }
 
     /// A cluster whose history forgets soon, see [`Setup::limited_history`].
@@ -115,7 +133,7 @@ impl TestCluster {
     pub fn forgetful(&self) -> Checked<Self> {
         let limited = self.shared.setup.limited();
         let setup = limited.ok_or_else(|| Failure::new("the setup has no limited_history; this backend needs one"))?;
-        Ok(Self::named(setup, format!("{}3", self.shared.name)))
+        Ok(self.beside(setup, '3'))
     }
 
     /// How long to wait for what has to come.
@@ -239,7 +257,7 @@ impl TestCluster {
         Ok(TestEmitter::new(Emitter::new(&backend), backend, Arc::clone(&self.shared.roster)))
     }
 
-    /// What went wrong at its nodes that are gone, in their own counters; empty if nothing did.
+    /// What went wrong at its nodes that are gone, and at those of clusters beside it, in their own counters; empty if nothing did.
     pub(crate) fn troubles(&self) -> String {
         lock(&self.shared.roster.troubles).join("; ")
     }

@@ -344,7 +344,7 @@ impl Drop for TestNode {
     /// Nobody waits for it any more; what it counted is kept, in case the test fails.
     fn drop(&mut self) {
         self.seat.set_presence(GONE);
-        self.roster.keep_counters(self.id(), &self.cluster.counters());
+        self.roster.keep_counters(self.id(), self.cluster.counters());
     }
 }
 

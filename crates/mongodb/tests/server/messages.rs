@@ -7,14 +7,13 @@ use tokio::task::JoinSet;
 use trunkline_brokers::MongoDb as Server;
 use trunkline_core::{Emitter, ErrorKind, Message, Payload, Target, inbox::Delivery};
 
-use crate::support::{Member, admin, config, documents, fresh, id, is_lost};
+use crate::support::{Member, admin, config, documents, fresh, id, is_lost, patient};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_messages_of_all_sizes_arrive_complete_and_in_order() {
     const COUNT: usize = 10_000;
     let url = Server::shared().await.unwrap();
-    let parameters = format!("collection={}&operation_timeout=30s&stream_timeout=20s", fresh());
-    let config = trunkline_mongodb::Config::from_url(&format!("{url}&{parameters}")).unwrap();
+    let config = patient(&url, &format!("collection={}", fresh()));
     let (a, mut b) = (Member::join(config.clone()).await, Member::join(config).await);
     let sender = tokio::spawn(async move {
         for number in 0..COUNT {
@@ -117,11 +116,9 @@ async fn a_document_that_the_server_refuses_is_counted_and_delivered_here_alone(
 async fn messages_for_which_the_server_has_no_room_now_are_tried_again() {
     let arguments = ["--setParameter", "transactionTooLargeForCacheThreshold=0"];
     let server = Arc::new(Server::options().arguments(&arguments).start().await.unwrap());
-    let patient = format!("{}&ttl=1h&operation_timeout=30s&stream_timeout=20s", server.url());
-    let patient = trunkline_mongodb::Config::from_url(&patient).unwrap();
     let mut members = Vec::new();
     for _ in 0..6 {
-        members.push(Member::join(patient.clone()).await);
+        members.push(Member::join(patient(server.url(), "ttl=1h")).await);
     }
     // Each document fits, but not all at once.
     set_cache(&server, "24MB").await;

@@ -32,6 +32,11 @@ pub(crate) fn config(url: &str, parameters: &str) -> Config {
     Config::from_url(&format!("{url}&{quick}&{parameters}")).unwrap()
 }
 
+/// A configuration that waits for a server with much to do.
+pub(crate) fn patient(url: &str, parameters: &str) -> Config {
+    Config::from_url(&format!("{url}&operation_timeout=30s&stream_timeout=20s&{parameters}")).unwrap()
+}
+
 /// A name that no other collection has.
 pub(crate) fn fresh() -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
