@@ -91,10 +91,10 @@ impl Plumbing {
         self.queue(bytes, move |_| route.post(from, bytes, payload)).await
     }
 
-    /// Queues a message. One that finds nothing before it is written at once; others form a batch while that is on its way.
+    /// Queues a message. One that need not wait is written at once; others form a batch while what is before them is on its way.
     pub(crate) async fn queue(&self, bytes: usize, make: impl FnOnce(&mut Numbering) -> Post) -> Result<()> {
         let push = self.outbox.push(bytes, make);
-        match self.outbox.is_idle() {
+        match self.outbox.is_idle() || self.status.is_prompt() {
             true => self.assistant.hand_in(push).await,
             false => push.await,
         }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 #[derive(Debug, Default)]
 pub(crate) struct Status {
     writing: AtomicBool,
+    /// Something is on its way, and what is queued now is written at once behind it.
+    prompt: AtomicBool,
     /// Reading connections that are down although something is wanted from them.
     deaf: AtomicU64,
     reconnects: AtomicU64,
@@ -14,6 +16,10 @@ pub(crate) struct Status {
 impl Status {
     pub(crate) fn set_writing(&self, connected: bool) {
         self.writing.store(connected, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_prompt(&self, prompt: bool) {
+        self.prompt.store(prompt, Ordering::Relaxed);
     }
 
     pub(crate) fn set_deaf(&self, deaf: bool) {
@@ -26,6 +32,10 @@ impl Status {
 
     pub(crate) fn reconnected(&self) {
         self.reconnects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_prompt(&self) -> bool {
+        self.prompt.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_connected(&self) -> bool {

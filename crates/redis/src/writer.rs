@@ -1,8 +1,9 @@
 //! Writing what is published.
 //!
-//! One task takes everything that is queued at once and writes it in one go; while the answers are on their way, the next batch forms. In a
-//! cluster each node that is written to has a lane of its own, so that a node that is down holds up only what is for it. What was on its way
-//! when a connection broke is written again: nobody can know whether it arrived, and our own nodes drop repeats by their numbers.
+//! One task takes everything that is queued at once and writes it in one go; while the answers are on their way, the next batch forms. Only
+//! what follows lone messages does not wait for their answers: where there is little to write, that would cost it a round trip. In a cluster
+//! each node that is written to has a lane of its own, so that a node that is down holds up only what is for it. What was on its way when a
+//! connection broke is written again: nobody can know whether it arrived, and our own nodes drop repeats by their numbers.
 
 mod lane;
 
@@ -16,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::oneshot;
 use trunkline_core::{backoff::Backoff, outbox::Outbox};
 
 use self::lane::{Lane, Sent};
@@ -61,6 +63,7 @@ impl Writer {
         let mut batch = Vec::new();
         let mut open = true;
         while open || !dispatch.sending.is_empty() {
+            self.status.set_prompt(!dispatch.sending.is_empty() && !dispatch.is_busy());
             let takes = open && !dispatch.is_congested();
             tokio::select! {
                 taken = self.take(&mut batch), if takes => match taken {
@@ -93,10 +96,14 @@ struct Dispatch<'a> {
     stale: bool,
 }
 
-/// What waits for a lane, and the lane unless it is busy.
+/// What waits for a lane, and the lane unless it is on its way.
 struct Waiting {
     posts: VecDeque<Post>,
     lane: Option<Lane>,
+    /// Takes a second batch, which may follow what is on its way.
+    second: Option<oneshot::Sender<Vec<Post>>>,
+    /// The last batch was a lone message, and nothing has failed since.
+    calm: bool,
     failing: bool,
 }
 
@@ -104,12 +111,17 @@ impl Dispatch<'_> {
     /// Nothing more is taken while it would only wait here: the batch grows where it is.
     fn is_congested(&self) -> bool {
         if !self.writer.servers.is_cluster() {
-            return !self.sending.is_empty();
+            return self.is_busy();
         }
         // What waits for a node that is down does not hold up the others; the outbox bounds it.
         let working = self.lanes.values().filter(|lane| !lane.failing);
         let waiting: usize = working.flat_map(|lane| &lane.posts).map(|post| post.bytes).sum();
         waiting >= MAX_BATCH
+    }
+
+    /// A lane takes nothing until it is answered.
+    fn is_busy(&self) -> bool {
+        self.lanes.values().any(|waiting| waiting.lane.is_none() && waiting.second.is_none())
     }
 
     fn route(&mut self, posts: impl Iterator<Item = Post>) {
@@ -133,11 +145,17 @@ impl Dispatch<'_> {
         let max_backoff = self.writer.max_backoff;
         self.lanes.entry(place.clone()).or_insert_with(|| {
             let backoff = Backoff::new(FIRST_PAUSE, max_backoff);
-            Waiting { posts: VecDeque::new(), lane: Some(Lane::new(place, backoff)), failing: false }
+            Waiting {
+                posts: VecDeque::new(),
+                lane: Some(Lane::new(place, backoff)),
+                second: None,
+                calm: false,
+                failing: false,
+            }
         })
     }
 
-    /// Sets every idle lane to work that has something to do.
+    /// Sets every lane to work that can take something and has something to do.
     async fn start(&mut self) {
         if std::mem::take(&mut self.stale) {
             self.reroute().await;
@@ -146,10 +164,21 @@ impl Dispatch<'_> {
             if waiting.posts.is_empty() {
                 continue;
             }
-            let Some(lane) = waiting.lane.take() else { continue };
-            let posts = waiting.take_batch();
-            let (servers, status) = (Arc::clone(&self.writer.servers), Arc::clone(&self.writer.status));
-            self.sending.push(Box::pin(lane.send(posts, servers, status)));
+            if let Some(lane) = waiting.lane.take() {
+                let posts = waiting.take_batch();
+                let is_lone = posts.len() == 1;
+                let was_calm = std::mem::replace(&mut waiting.calm, is_lone);
+                let (sender, second) = (was_calm && is_lone).then(oneshot::channel).unzip();
+                waiting.second = sender;
+                let (servers, status) = (Arc::clone(&self.writer.servers), Arc::clone(&self.writer.status));
+                self.sending.push(Box::pin(lane.send(posts, second, servers, status)));
+            } else if let Some(second) = waiting.second.take() {
+                let posts = waiting.take_batch();
+                waiting.calm = posts.len() == 1;
+                if let Err(posts) = second.send(posts) {
+                    waiting.put_back(posts);
+                }
+            }
         }
     }
 
@@ -188,10 +217,10 @@ impl Dispatch<'_> {
         }
         self.stale |= moved;
         let waiting = self.lane(place);
-        for post in unsent.into_iter().rev() {
-            waiting.posts.push_front(post);
-        }
+        waiting.put_back(unsent);
+        waiting.second = None;
         waiting.failing = failure.is_some();
+        waiting.calm &= !waiting.failing;
         waiting.lane = Some(lane);
         if let Some(error) = failure {
             tracing::debug!(%error, "writing failed");
@@ -231,6 +260,10 @@ impl Waiting {
         });
         let count = count.count();
         self.posts.drain(..count).collect()
+    }
+
+    fn put_back(&mut self, posts: Vec<Post>) {
+        posts.into_iter().rev().for_each(|post| self.posts.push_front(post));
     }
 }
 

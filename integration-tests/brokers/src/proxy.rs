@@ -47,6 +47,8 @@ struct Faults {
     refusing: bool,
     /// Nothing is forwarded.
     stalled: bool,
+    /// Nothing is forwarded to clients.
+    muted: bool,
     delay: Duration,
     /// Each cut makes a new generation; connections of older ones end.
     generation: u64,
@@ -99,6 +101,11 @@ impl Proxy {
     /// where it stopped with [`Proxy::resume`]; together with [`Proxy::cut`] before that it is a peer that vanished.
     pub fn stall(&self) {
         self.faults.send_modify(|faults| faults.stalled = true);
+    }
+
+    /// Forwards nothing to clients any more, what they write arrives. Goes on where it stopped with [`Proxy::resume`].
+    pub fn mute(&self) {
+        self.faults.send_modify(|faults| faults.muted = true);
     }
 
     /// Everything arrives this much later from now on, in both directions.
@@ -208,8 +215,8 @@ impl Link {
         let (from_server, to_server) = server.split();
         let mut cut = self.faults.clone();
         let forward = async {
-            let up = Direction::new(from_client, to_server, self.faults.clone());
-            let down = Direction::new(from_server, to_client, self.faults.clone());
+            let up = Direction::new(from_client, to_server, self.faults.clone(), false);
+            let down = Direction::new(from_server, to_client, self.faults.clone(), true);
             tokio::try_join!(up.run(), down.run())
         };
         tokio::select! {
@@ -229,6 +236,7 @@ struct Direction<'a> {
     from: ReadHalf<'a>,
     to: WriteHalf<'a>,
     faults: watch::Receiver<Faults>,
+    to_client: bool,
     /// What has been read, and when it arrives.
     under_way: VecDeque<(Instant, Vec<u8>)>,
     bytes: usize,
@@ -236,15 +244,16 @@ struct Direction<'a> {
 }
 
 impl<'a> Direction<'a> {
-    fn new(from: ReadHalf<'a>, to: WriteHalf<'a>, faults: watch::Receiver<Faults>) -> Self {
-        Self { from, to, faults, under_way: VecDeque::new(), bytes: 0, ended: false }
+    fn new(from: ReadHalf<'a>, to: WriteHalf<'a>, faults: watch::Receiver<Faults>, to_client: bool) -> Self {
+        Self { from, to, faults, to_client, under_way: VecDeque::new(), bytes: 0, ended: false }
     }
 
     /// Moves bytes until the sender closes, and then closes the other side.
     async fn run(mut self) -> io::Result<()> {
         let mut buffer = vec![0; 64 << 10];
         while !self.ended || !self.under_way.is_empty() {
-            let Faults { stalled, delay, .. } = *self.faults.borrow_and_update();
+            let Faults { stalled, muted, delay, .. } = *self.faults.borrow_and_update();
+            let stalled = stalled || (muted && self.to_client);
             let due = self.under_way.front().map(|(due, _)| *due);
             tokio::select! {
                 changed = self.faults.changed() => changed.map_err(io::Error::other)?,

@@ -1,8 +1,8 @@
-//! The connection to one place, and one batch on its way over it.
+//! The connection to one place, and what is on its way over it: one batch, or a second one behind a lone message.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::pending, io, sync::Arc, time::Duration};
 
-use tokio::{io::AsyncWriteExt, time::sleep};
+use tokio::{io::AsyncWriteExt, sync::oneshot, time::sleep};
 use trunkline_core::{Error, ErrorKind, Result, backoff::Backoff};
 
 use crate::{
@@ -24,8 +24,6 @@ pub(super) struct Lane {
     /// The last attempt failed.
     pauses: bool,
     was_open: bool,
-    /// Kept from batch to batch.
-    buffer: Vec<u8>,
 }
 
 /// An open connection.
@@ -34,9 +32,14 @@ struct Open {
     socket: Socket,
     frames: Frames,
     watch: Watch,
+    /// Kept from batch to batch.
+    buffer: Vec<u8>,
 }
 
-/// What became of a batch.
+/// Where a second batch comes from, if one may come.
+pub(super) type Second = Option<oneshot::Receiver<Vec<Post>>>;
+
+/// What became of a batch and of the second one.
 pub(super) struct Sent {
     pub(super) lane: Lane,
     /// What was answered: with a reply, or with a refusal.
@@ -77,93 +80,107 @@ const KEPT_BUFFER: usize = 4 << 20;
 
 impl Lane {
     pub(super) fn new(place: Place, backoff: Backoff) -> Self {
-        Self { place, open: None, backoff, pauses: false, was_open: false, buffer: Vec::new() }
+        Self { place, open: None, backoff, pauses: false, was_open: false }
     }
 
     pub(super) fn place(&self) -> &Place {
         &self.place
     }
 
-    /// Connects if need be, writes the batch in one go and waits for the answers.
-    pub(super) async fn send(mut self, posts: Vec<Post>, servers: Arc<Servers>, status: Arc<Status>) -> Sent {
-        if let Err(error) = self.connect(&servers, &status).await {
-            // In a cluster the node may be gone for good.
-            let moved = servers.is_cluster();
-            return Sent { lane: self, outcomes: Vec::new(), unsent: posts, failure: Some(error), moved };
+    /// Connects if need be, writes the batch in one go and waits for the answers. A second batch that comes meanwhile is written at once.
+    pub(super) async fn send(
+        mut self,
+        posts: Vec<Post>,
+        mut second: Second,
+        servers: Arc<Servers>,
+        status: Arc<Status>,
+    ) -> Sent {
+        let connected = self.connect(&servers, &status).await;
+        let mut sent = Sent { lane: self, outcomes: Vec::new(), unsent: Vec::new(), failure: None, moved: false };
+        let mut on_way = VecDeque::from(posts);
+        match connected {
+            Ok(mut open) => {
+                let limit = servers.response_timeout();
+                if let Err(error) = open.exchange(&mut on_way, &mut second, &mut sent, limit).await {
+                    sent.failure = Some(lost(&open.address, error));
+                }
+                if sent.failure.is_none() {
+                    sent.lane.backoff.reset();
+                    sent.lane.open = Some(open);
+                }
+            }
+            Err(error) => {
+                sent.failure = Some(error);
+                // In a cluster the node may be gone for good.
+                sent.moved = servers.is_cluster();
+            }
         }
-        self.exchange(posts, servers.response_timeout()).await
+        sent.lane.pauses = sent.failure.is_some();
+        sent.unsent.extend(on_way);
+        // It may have come together with the last answer.
+        let unread = second.and_then(|mut second| second.try_recv().ok());
+        sent.unsent.extend(unread.into_iter().flatten());
+        sent
     }
 
-    async fn connect(&mut self, servers: &Servers, status: &Status) -> Result<()> {
-        if self.open.is_some() {
-            return Ok(());
+    async fn connect(&mut self, servers: &Servers, status: &Status) -> Result<Open> {
+        if let Some(open) = self.open.take() {
+            return Ok(open);
         }
-        if std::mem::replace(&mut self.pauses, true) {
+        if self.pauses {
             sleep(self.backoff.next_pause()).await;
         }
         let (address, socket) = servers.open(&self.place, "publish").await?;
         if std::mem::replace(&mut self.was_open, true) {
             status.reconnected();
         }
-        self.open = Some(Open { address, socket, frames: Frames::default(), watch: Watch::default() });
-        Ok(())
-    }
-
-    async fn exchange(self, posts: Vec<Post>, limit: Duration) -> Sent {
-        let mut sent = Sent { lane: self, outcomes: Vec::new(), unsent: Vec::new(), failure: None, moved: false };
-        let mut open = sent.lane.open.take();
-        let mut buffer = std::mem::take(&mut sent.lane.buffer);
-        buffer.clear();
-        posts.iter().for_each(|post| post.write(&mut buffer));
-        let mut posts = posts.into_iter();
-        if let Some(open) = &mut open {
-            let answered = open.write(&buffer, limit).await;
-            let answered = match answered {
-                Ok(()) => open.read_answers(&mut posts, &mut sent, limit).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = answered {
-                sent.failure = Some(lost(&open.address, error));
-            }
-        }
-        sent.unsent.extend(posts);
-        if sent.failure.is_none() {
-            sent.lane.backoff.reset();
-            sent.lane.open = open;
-        }
-        sent.lane.pauses = sent.failure.is_some();
-        sent.lane.buffer = if buffer.capacity() <= KEPT_BUFFER { buffer } else { Vec::new() };
-        sent
+        Ok(Open { address, socket, frames: Frames::default(), watch: Watch::default(), buffer: Vec::new() })
     }
 }
 
 impl Open {
-    async fn write(&mut self, bytes: &[u8], limit: Duration) -> io::Result<()> {
-        let write = async {
-            self.socket.write_all(bytes).await?;
-            self.socket.flush().await
-        };
-        self.watch.within(limit, write).await
-    }
-
-    /// One answer per command, in their order.
-    async fn read_answers(
+    /// Writes what is on its way, then reads one answer per command, in their order.
+    async fn exchange(
         &mut self,
-        posts: &mut std::vec::IntoIter<Post>,
+        on_way: &mut VecDeque<Post>,
+        second: &mut Second,
         sent: &mut Sent,
         limit: Duration,
     ) -> io::Result<()> {
-        while posts.len() > 0 {
+        self.write(on_way.iter(), limit).await?;
+        while !on_way.is_empty() {
             let Some(frame) = self.frames.next()? else {
-                self.watch.within(limit, self.frames.fill(&mut self.socket)).await?;
+                tokio::select! {
+                    biased;
+                    filled = self.watch.within(limit, self.frames.fill(&mut self.socket)) => filled?,
+                    posts = follower(second) => {
+                        let written = on_way.len();
+                        on_way.extend(posts);
+                        self.write(on_way.range(written..), limit).await?;
+                    }
+                }
                 continue;
             };
             let reply = Reader::new(frame).next().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-            let Some(post) = posts.next() else { break };
+            let Some(post) = on_way.pop_front() else { break };
             match reply {
                 Reply::Error(error) => self.judge(&error, post, sent),
                 reply => sent.outcomes.push((post, Ok(reply))),
             }
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, posts: impl Iterator<Item = &Post>, limit: Duration) -> io::Result<()> {
+        self.buffer.clear();
+        posts.for_each(|post| post.write(&mut self.buffer));
+        let write = async {
+            self.socket.write_all(&self.buffer).await?;
+            self.socket.flush().await
+        };
+        self.watch.within(limit, write).await?;
+        if self.buffer.capacity() > KEPT_BUFFER {
+            self.buffer = Vec::new();
         }
         Ok(())
     }
@@ -183,6 +200,14 @@ impl Open {
             }
         }
     }
+}
+
+/// The second batch, once. *Cancel safe.*
+async fn follower(second: &mut Second) -> Vec<Post> {
+    let Some(coming) = second else { return pending().await };
+    let posts = coming.await;
+    *second = None;
+    posts.unwrap_or_default()
 }
 
 #[cfg(test)]
