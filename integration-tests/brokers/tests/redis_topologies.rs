@@ -19,6 +19,19 @@ async fn a_cluster_serves_moves_slots_and_survives_a_crash() {
 }
 
 #[tokio::test]
+async fn a_node_that_knows_nobody_gets_to_know_the_cluster() {
+    let cluster = RedisCluster::start().await.unwrap();
+    let [.., stranger] = cluster.nodes() else { panic!("no nodes") };
+    for node in cluster.nodes().iter().filter(|node| node.port() != stranger.port()) {
+        let id = node.cli(&["CLUSTER", "MYID"]).await.unwrap();
+        stranger.cli(&["CLUSTER", "FORGET", &id]).await.unwrap();
+    }
+    assert!(stranger.cli(&["CLUSTER", "INFO"]).await.unwrap().contains("cluster_known_nodes:1"));
+    cluster.ready().await.unwrap();
+    assert!(stranger.cli(&["CLUSTER", "INFO"]).await.unwrap().contains("cluster_known_nodes:3"));
+}
+
+#[tokio::test]
 async fn a_sentinel_names_a_new_master() {
     let redis = RedisSentinel::start().await.unwrap();
     let [first, second] = redis.servers();

@@ -52,14 +52,17 @@ impl RedisCluster {
     pub async fn add_replica(&mut self, master: usize) -> Result<&Redis> {
         let (port, bus) = Port::reserve_with_bus()?;
         let replica = member().arguments(&["--repl-diskless-sync-delay", "0"]).start_on(port).await?;
-        let port = replica.port().to_string();
         let (id, me) = (self.nodes[master].cli(&["CLUSTER", "MYID"]).await?, replica.cli(&["CLUSTER", "MYID"]).await?);
-        self.nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &port]).await?;
         // It has to hear of its master first.
-        wait_until("the replica", || async { replica.cli(&["CLUSTER", "REPLICATE", &id]).await.map(drop) }).await?;
+        wait_until("the replica", || async {
+            introduce(&replica, &self.nodes).await?;
+            replica.cli(&["CLUSTER", "REPLICATE", &id]).await.map(drop)
+        })
+        .await?;
         let nodes = self.nodes.iter().chain([&replica]);
         for node in nodes {
             wait_until("the replica", || async {
+                introduce(node, [&replica]).await?;
                 let peers = node.cli(&["CLUSTER", "NODES"]).await?;
                 let line = peers.lines().find(|line| line.starts_with(&me)).unwrap_or_default().to_owned();
                 if line.contains("slave") && line.contains("connected") && !line.contains("disconnected") {
@@ -90,19 +93,17 @@ impl RedisCluster {
             node.cli(&command).await?;
             node.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]).await?;
         }
-        for node in self.nodes.iter().skip(1) {
-            self.nodes[0].cli(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string()]).await?;
-        }
         Ok(())
     }
 
-    /// Returns when every node runs, sees the others alive, and all slots are served.
+    /// Returns when every node runs, sees the others alive, and all slots are served. Nodes that do not know each other get to.
     ///
     /// # Errors
     /// If that takes too long.
     pub async fn ready(&self) -> Result<()> {
         for node in &self.nodes {
             wait_until("the Redis cluster", || async {
+                introduce(node, &self.nodes).await?;
                 let info = node.cli(&["CLUSTER", "INFO"]).await?;
                 let wanted = ["cluster_state:ok", "cluster_known_nodes:3", "cluster_slots_ok:16384"];
                 let healthy = wanted.iter().all(|line| info.contains(line));
@@ -181,6 +182,20 @@ impl RedisCluster {
         }
         Ok(())
     }
+}
+
+/// Lets a node meet those of the others that it does not know. When a handshake takes too long, one side may forget the other while that takes
+/// the two for acquainted; then neither tries again.
+async fn introduce(node: &Redis, others: impl IntoIterator<Item = &Redis>) -> Result<()> {
+    let known = node.cli(&["CLUSTER", "NODES"]).await?;
+    for other in others {
+        let port = other.port().to_string();
+        let address = format!(":{port}@");
+        if !known.lines().any(|line| line.contains(&address) && !line.contains("handshake")) {
+            node.cli(&["CLUSTER", "MEET", "127.0.0.1", &port]).await?;
+        }
+    }
+    Ok(())
 }
 
 /// How a server of a cluster is set up.
