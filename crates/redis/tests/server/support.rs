@@ -152,7 +152,9 @@ pub(crate) async fn all_is_well(
         until("the connections stand", async || node.health().connected).await;
         node.wait_for_peers(1).await?;
     }
+    // Both ways: a node that was given up meanwhile is not asked before it is heard again.
     a.settle().await?;
+    b.settle().await?;
     let arrived = numbers(there);
     assert!(arrived.is_sorted_by(|a, b| a < b), "{arrived:?}");
     let missing = (count - arrived.len()) as u64;
