@@ -40,7 +40,7 @@ impl RedisCluster {
             buses.push(bus);
         }
         let cluster = Self { nodes, replicas: Vec::new(), buses };
-        cluster.create().await?;
+        cluster.share_slots().await?;
         cluster.ready().await?;
         Ok(cluster)
     }
@@ -85,8 +85,8 @@ impl RedisCluster {
         Ok(&self.replicas[self.replicas.len() - 1])
     }
 
-    /// By hand, with commands that Redis 6.2 knows too.
-    async fn create(&self) -> Result<()> {
+    /// Each gets its slots, by commands that Redis 6.2 knows too. They have yet to meet, see [`RedisCluster::ready`].
+    async fn share_slots(&self) -> Result<()> {
         for (index, node) in self.nodes.iter().enumerate() {
             let slots: Vec<_> = (SLOTS[index]..SLOTS[index + 1]).map(|slot| slot.to_string()).collect();
             let command: Vec<_> = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str)).collect();
