@@ -40,6 +40,13 @@ pub(crate) struct Outcome {
     pub(crate) broker_cpu: f64,
 }
 
+impl Outcome {
+    /// Of both clients, in nanoseconds.
+    pub(crate) fn latencies(&self) -> Vec<u64> {
+        [&self.seen, &self.near].into_iter().flat_map(|seen| &seen.latencies).copied().collect()
+    }
+}
+
 pub(crate) struct Cluster {
     servers: [Server; 2],
     clients: [Client; 2],

@@ -44,34 +44,38 @@ pub(crate) fn throughput(rows: &[Row], ceilings: &[(&'static str, Vec<f64>)]) ->
     table
 }
 
-/// A table of latencies, in microseconds from the emit call to the client: the other server's, and in the last column the own one's.
+/// A table of latencies, in microseconds from the emit call to the client: the other server's; in the last columns the own server's, and
+/// both together.
 pub(crate) fn latency(rows: &[Row], ceilings: &[(&'static str, Vec<Seen>)]) -> String {
-    let mut table =
-        String::from("| | p50 µs | p90 µs | p99 µs | lost | p50 µs, own client |\n|---|---:|---:|---:|---:|---:|\n");
+    let mut table = String::from(
+        "| | p50 µs | p90 µs | p99 µs | lost | p50 µs, own client | p50 µs, both clients |\n\
+         |---|---:|---:|---:|---:|---:|---:|\n",
+    );
     for Row { name, outcomes } in rows {
-        let seen = outcomes.iter().map(|outcome| &outcome.seen).collect::<Vec<_>>();
-        let near = outcomes.iter().map(|outcome| &outcome.near).collect::<Vec<_>>();
-        let _ = writeln!(table, "| {name} {} {:.0} |", latencies(&seen), middle(&near, 0.5));
+        let far = latencies(&outcomes.iter().map(|outcome| &outcome.seen).collect::<Vec<_>>());
+        let near = middle(outcomes.iter().map(|outcome| outcome.near.latencies.clone()), 0.5);
+        let both = middle(outcomes.iter().map(Outcome::latencies), 0.5);
+        let _ = writeln!(table, "| {name} {far} {near:.0} | {both:.0} |");
     }
     for (name, seen) in ceilings {
-        let _ = writeln!(table, "| *{name}* {} |", latencies(&seen.iter().collect::<Vec<_>>()));
+        let _ = writeln!(table, "| *{name}* {} | |", latencies(&seen.iter().collect::<Vec<_>>()));
     }
     table
 }
 
 fn latencies(runs: &[&Seen]) -> String {
     let lost = runs.iter().map(|seen| seen.lost()).max().unwrap_or_default();
-    let [half, most, nearly_all] = [0.5, 0.9, 0.99].map(|share| middle(runs, share));
+    let [half, most, nearly_all] =
+        [0.5, 0.9, 0.99].map(|share| middle(runs.iter().map(|seen| seen.latencies.clone()), share));
     format!("| {half:.0} | {most:.0} | {nearly_all:.0} | {lost} |")
 }
 
 /// The median of the runs' percentiles.
-fn middle(runs: &[&Seen], share: f64) -> f64 {
-    median(&runs.iter().map(|seen| percentile(seen, share)).collect::<Vec<_>>())
+fn middle(runs: impl Iterator<Item = Vec<u64>>, share: f64) -> f64 {
+    median(&runs.map(|latencies| percentile(latencies, share)).collect::<Vec<_>>())
 }
 
-fn percentile(seen: &Seen, share: f64) -> f64 {
-    let mut sorted = seen.latencies.clone();
+fn percentile(mut sorted: Vec<u64>, share: f64) -> f64 {
     sorted.sort_unstable();
     let index = (sorted.len().saturating_sub(1) as f64 * share).round() as usize;
     sorted.get(index).map_or(f64::NAN, |nanoseconds| *nanoseconds as f64 / 1000.0)
@@ -116,6 +120,14 @@ mod tests {
             [grouped(0.4), grouped(999.0), grouped(1000.0), grouped(1_234_567.0)],
             ["0", "999", "1,000", "1,234,567"]
         );
+    }
+
+    #[test]
+    fn a_percentile_counts_the_deliveries_to_all_clients() {
+        let far = Seen { latencies: vec![9_000, 8_000], ..Seen::default() };
+        let near = Seen { latencies: vec![1_000, 3_000, 2_000], ..Seen::default() };
+        let outcome = Outcome { seen: far, near, rate: 0.0, refused: 0, servers_cpu: 0.0, broker_cpu: 0.0 };
+        assert_eq!(middle([outcome.latencies()].into_iter(), 0.5), 3.0);
     }
 
     #[test]
