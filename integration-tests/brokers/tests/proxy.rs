@@ -92,3 +92,22 @@ async fn a_delay_shifts_everything_and_slows_nothing_down() {
     let took = began.elapsed();
     assert!((Duration::from_millis(100)..Duration::from_millis(1_500)).contains(&took), "{took:?}");
 }
+
+#[tokio::test]
+async fn a_muted_connection_carries_what_clients_write_and_holds_the_answers_back() {
+    let server = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let proxy = Proxy::start(server.local_addr().expect("an address").port()).await.unwrap();
+    let mut client = connect(&proxy).await.unwrap();
+    let (mut server, _) = server.accept().await.unwrap();
+    proxy.mute();
+    client.write_all(b"question").await.unwrap();
+    let mut question = [0; 8];
+    server.read_exact(&mut question).await.unwrap();
+    assert_eq!(&question, b"question");
+    server.write_all(b"answer").await.unwrap();
+    assert!(timeout(Duration::from_millis(100), client.read_u8()).await.is_err());
+    proxy.resume();
+    let mut answer = [0; 6];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"answer");
+}
