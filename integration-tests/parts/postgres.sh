@@ -4,7 +4,9 @@ crates="trunkline-postgres"
 . "$here/lib/brokers.sh"
 
 prepare() {
-    need_rust && need_postgres
+    # Not in the path of ordinary users.
+    PATH="$PATH:/usr/sbin"
+    need_rust && need_postgres && need_packages pgbouncer && need_program pgbouncer
 }
 
 run() {
