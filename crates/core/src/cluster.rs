@@ -171,10 +171,15 @@ impl Cluster {
         delivered
     }
 
-    /// Lets a lone message leave: otherwise the own sockets' tasks, woken by its delivery here, run before the transport's writer does.
+    /// Lets a lone message leave: otherwise the own sockets' tasks, woken by its delivery here, run before the transport's writer does, or
+    /// before the broker.
     async fn let_it_leave(&self) {
-        if self.shared.backend.transport.health().queued_messages == 1 {
+        let transport = &self.shared.backend.transport;
+        if transport.health().queued_messages == 1 {
             tokio::task::yield_now().await;
+        }
+        if let Some(stepping_aside) = transport.step_aside() {
+            stepping_aside.await;
         }
     }
 

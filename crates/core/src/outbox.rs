@@ -171,6 +171,17 @@ impl<T> Outbox<T> {
         self.lock().bytes == 0
     }
 
+    /// Waits until [`Outbox::is_idle`] holds. *Cancel safe.*
+    pub async fn idle(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.is_idle() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
     /// Forgets the numbers of a node that left. Not for ids that come back: their numbers go on.
     pub fn forget(&self, node: &NodeId) {
         self.lock().numbering.forget(node);
@@ -292,6 +303,27 @@ mod tests {
         let mut batch = Vec::new();
         assert_eq!(outbox.take(&mut batch, usize::MAX).await, Some(3));
         assert_eq!(batch, [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn it_is_idle_once_everything_is_released() {
+        let outbox = outbox(10);
+        outbox.idle().await;
+        outbox.push(2, |_| 1).await.unwrap();
+        outbox.push(3, |_| 2).await.unwrap();
+        let idle = tokio::spawn({
+            let outbox = Arc::clone(&outbox);
+            async move { outbox.idle().await }
+        });
+        let mut batch = Vec::new();
+        tokio::task::yield_now().await;
+        assert_eq!(outbox.take(&mut batch, usize::MAX).await, Some(5));
+        for bytes in [2, 3] {
+            assert!(!idle.is_finished());
+            outbox.release(bytes);
+            tokio::task::yield_now().await;
+        }
+        timeout(Duration::from_secs(10), idle).await.expect("it is idle").unwrap();
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a broker must implement: one required trait, and small optional ones for what not every broker can do.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -40,6 +40,14 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// `TooLarge` (nothing is sent), `QueueFull`, `Disconnected`, `Closed`.
     async fn publish(&self, from: &Node, message: Message) -> Result<()>;
 
+    /// What own sockets wait for once a plain broadcast has its place in the queue, if for anything: moments, in which a broker that shares
+    /// the processors with this node passes it on to the others. By default they wait for nothing.
+    ///
+    /// *Cancel safe*: own sockets are served whether it is awaited to its end or not.
+    fn step_aside(&self) -> Option<SteppingAside<'_>> {
+        None
+    }
+
     /// Queues an answer for one node; as [`Transport::publish`].
     async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()>;
 
@@ -52,6 +60,9 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Ends all tasks and connections. Returns when they have ended. Idempotent.
     async fn close(&self);
 }
+
+/// See [`Transport::step_aside`].
+pub type SteppingAside<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// What a node brings along when it joins.
 #[derive(Clone, Debug)]

@@ -21,7 +21,7 @@ use trunkline_core::{
     engine::EngineConfig,
     inbox::Inbox,
     memory::{self, HistoryLimits, MemoryConfig},
-    transport::{Health, RoomInterest, Seat, Transport},
+    transport::{Health, RoomInterest, Seat, SteppingAside, Transport},
 };
 
 /// A server with one socket, `name`, in whatever rooms it was made to join; it acknowledges everything.
@@ -196,18 +196,19 @@ enum Fate {
     Waits,
 }
 
-/// A transport that refuses some messages, and in whose queue so many wait all the time.
+/// A transport that refuses some messages, in whose queue so many wait all the time, and whose broker may take for ever.
 #[derive(Debug)]
 struct Odd {
     transport: Arc<dyn Transport>,
     refuses: fn(&Message) -> Option<Fate>,
     queued: usize,
+    steps_aside: bool,
 }
 
 impl Odd {
     fn refusing(backend: &mut Backend, refuses: fn(&Message) -> Option<Fate>) {
         let transport = Arc::clone(&backend.transport);
-        backend.transport = Arc::new(Self { transport, refuses, queued: 0 });
+        backend.transport = Arc::new(Self { transport, refuses, queued: 0, steps_aside: false });
     }
 }
 
@@ -233,6 +234,10 @@ impl Transport for Odd {
         }
     }
 
+    fn step_aside(&self) -> Option<SteppingAside<'_>> {
+        self.steps_aside.then(|| Box::pin(std::future::pending()) as _)
+    }
+
     async fn send(&self, from: &trunkline_core::Node, to: &NodeId, response: Response) -> Result<()> {
         self.transport.send(from, to, response).await
     }
@@ -248,15 +253,17 @@ impl Transport for Odd {
 
 #[tokio::test]
 async fn a_lone_message_leaves_first_and_reaches_the_own_sockets_although_its_caller_is_gone() {
-    let mut backend = memory::backend("queueing", MemoryConfig::default()).unwrap();
-    backend.transport = Arc::new(Odd { transport: backend.transport, refuses: |_| None, queued: 1 });
-    let mut node = Node::join(backend, "a").await;
-    let cluster = node.cluster.clone();
-    let mut emit = Box::pin(cluster.broadcast(Target::all(), event("given up")));
-    let is_over = std::future::poll_fn(|context| Poll::Ready(emit.as_mut().poll(context).is_ready())).await;
-    assert!(!is_over && node.packets.is_empty(), "the writer had no turn");
-    drop(emit);
-    assert_eq!(node.next().await, "given up");
+    for (prefix, queued, steps_aside) in [("queueing", 1, false), ("stepping aside", 0, true)] {
+        let mut backend = memory::backend(prefix, MemoryConfig::default()).unwrap();
+        backend.transport = Arc::new(Odd { transport: backend.transport, refuses: |_| None, queued, steps_aside });
+        let mut node = Node::join(backend, "a").await;
+        let cluster = node.cluster.clone();
+        let mut emit = Box::pin(cluster.broadcast(Target::all(), event("given up")));
+        let is_over = std::future::poll_fn(|context| Poll::Ready(emit.as_mut().poll(context).is_ready())).await;
+        assert!(!is_over && node.packets.is_empty(), "{prefix}: own sockets were served first");
+        drop(emit);
+        assert_eq!(node.next().await, "given up");
+    }
 }
 
 /// A broker that is told about rooms. While it is told that a room was left, `meanwhile` happens, once.

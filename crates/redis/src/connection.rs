@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::Future,
     io,
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -17,6 +18,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
+use tokio_rustls::client::TlsStream;
 use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::{
@@ -26,9 +28,35 @@ use crate::{
 };
 
 /// Both directions of a connection.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Whether its other end is on this machine.
+    fn is_near(&self) -> bool;
+}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+impl Stream for TcpStream {
+    fn is_near(&self) -> bool {
+        let addresses = (self.local_addr(), self.peer_addr());
+        matches!(addresses, (Ok(here), Ok(there)) if is_near(here.ip(), there.ip()))
+    }
+}
+
+impl Stream for UnixStream {
+    fn is_near(&self) -> bool {
+        true
+    }
+}
+
+impl<S: Stream> Stream for TlsStream<S> {
+    fn is_near(&self) -> bool {
+        self.get_ref().0.is_near()
+    }
+}
+
+/// What goes to an own address does not leave the machine.
+fn is_near(here: IpAddr, there: IpAddr) -> bool {
+    let (here, there) = (here.to_canonical(), there.to_canonical());
+    there.is_loopback() || here == there
+}
 
 /// A connection that has been greeted, whatever it is made of.
 pub(crate) type Socket = Box<dyn Stream>;
@@ -261,5 +289,38 @@ impl AsyncWrite for Loan {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll(|socket| socket.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn near_is_what_has_an_address_of_this_machine() {
+        for (here, there, near) in [
+            ("127.0.0.1", "127.0.0.1", true),
+            ("127.0.0.1", "127.0.0.2", true),
+            ("::1", "::1", true),
+            ("::ffff:127.0.0.1", "::ffff:127.0.0.1", true),
+            ("10.1.2.3", "10.1.2.3", true),
+            ("fd00::1", "fd00::1", true),
+            ("10.1.2.3", "10.1.2.4", false),
+            ("172.17.0.1", "172.17.0.2", false),
+            ("fd00::1", "fd00::2", false),
+        ] {
+            assert_eq!(is_near(here.parse().unwrap(), there.parse().unwrap()), near, "{here} {there}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_knows_that_its_other_end_is_near() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        assert!(stream.is_near());
+        let (stream, _other) = UnixStream::pair().unwrap();
+        assert!((Box::new(stream) as Socket).is_near());
     }
 }

@@ -5,6 +5,8 @@ mod classic;
 mod config;
 mod connect;
 mod connection;
+mod courtesy;
+mod crew;
 mod envelope;
 mod error;
 mod feed;

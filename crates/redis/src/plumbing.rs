@@ -1,19 +1,28 @@
 //! What the three transports have in common: servers, the queue, and the task that writes it.
 
-use std::{fmt, hash::Hash, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    hash::Hash,
+    pin::Pin,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 use trunkline_core::{
     Error, ErrorKind, Node, Result,
     assist::{Assistant, assisted},
     message::{Channel, Message, Stamp},
     outbox::{Numbering, Outbox},
-    transport::Health,
+    transport::{Health, SteppingAside},
 };
 
 use crate::{
     config::Config,
+    courtesy::{Courtesy, PATIENCE},
+    crew::Crew,
     post::{Post, Verb},
     resp::Reply,
     seats::{Member, Seats},
@@ -36,8 +45,12 @@ pub(crate) struct Plumbing {
     pub(crate) status: Arc<Status>,
     pub(crate) outbox: Arc<Outbox<Post>>,
     pub(crate) max_message_bytes: usize,
+    pub(crate) crew: Crew,
     writing: Task,
     assistant: Assistant,
+    courtesy: Courtesy,
+    /// Where the tasks run.
+    runtime: Handle,
 }
 
 impl Plumbing {
@@ -59,8 +72,12 @@ impl Plumbing {
             max_backoff: config.max_backoff,
         };
         let (writing, assistant) = assisted(writer.run());
-        let writing = Task::spawn(writing);
-        Self { servers, status, outbox, max_message_bytes: config.max_message_bytes, writing, assistant }
+        let crew = Crew::new();
+        let writing = crew.take_on(writing);
+        let max_message_bytes = config.max_message_bytes;
+        let courtesy = Courtesy::default();
+        let runtime = Handle::current();
+        Self { servers, status, outbox, max_message_bytes, crew, writing, assistant, courtesy, runtime }
     }
 
     /// Queues a message for subscribers. `make` gets its number and, for a heartbeat, the counters.
@@ -100,6 +117,25 @@ impl Plumbing {
         }
     }
 
+    /// Lets a broker on this machine pass on what was published: see [`courtesy`](crate::courtesy). Other runtimes may have no timers.
+    pub(crate) fn step_aside(&self) -> Option<SteppingAside<'_>> {
+        let is_possible = self.status.is_near() && self.status.is_connected() && self.is_at_home();
+        let is_due = is_possible && self.courtesy.is_due();
+        is_due.then(|| {
+            Box::pin(async {
+                let begun = Instant::now();
+                let _ = timeout(PATIENCE, self.outbox.idle()).await;
+                // The answer came first, and those to whom the message went want this processor now.
+                thread::yield_now();
+                self.courtesy.taken(begun.elapsed());
+            }) as _
+        })
+    }
+
+    fn is_at_home(&self) -> bool {
+        Handle::try_current().is_ok_and(|current| current.id() == self.runtime.id())
+    }
+
     /// # Errors
     /// `TooLarge`.
     pub(crate) fn check_size(&self, bytes: usize) -> Result<()> {
@@ -120,7 +156,7 @@ impl Plumbing {
     pub(crate) async fn close(&self) {
         self.outbox.close();
         let _ = timeout(LAST_WORDS, self.writing.ended()).await;
-        self.writing.stop().await;
+        self.crew.dismiss().await;
         self.servers.close();
     }
 }

@@ -8,6 +8,8 @@ pub(crate) struct Status {
     writing: AtomicBool,
     /// Something is on its way, and what is queued now is written at once behind it.
     prompt: AtomicBool,
+    /// The server runs on this machine.
+    near: AtomicBool,
     /// Reading connections that are down although something is wanted from them.
     deaf: AtomicU64,
     reconnects: AtomicU64,
@@ -20,6 +22,10 @@ impl Status {
 
     pub(crate) fn set_prompt(&self, prompt: bool) {
         self.prompt.store(prompt, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_near(&self, near: bool) {
+        self.near.store(near, Ordering::Relaxed);
     }
 
     pub(crate) fn set_deaf(&self, deaf: bool) {
@@ -36,6 +42,10 @@ impl Status {
 
     pub(crate) fn is_prompt(&self) -> bool {
         self.prompt.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_near(&self) -> bool {
+        self.near.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_connected(&self) -> bool {

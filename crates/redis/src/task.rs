@@ -2,51 +2,67 @@
 
 use std::{
     future::Future,
+    pin::Pin,
     sync::{Mutex, PoisonError},
 };
 
-use tokio::task::JoinHandle;
+use futures_util::future::{AbortHandle, abortable};
+use tokio::sync::oneshot;
 
-/// A task that ends with its owner, at the latest.
+/// What a task does.
+pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A task, or a job of a [crew](crate::crew), that ends with its owner, at the latest.
 #[derive(Debug)]
-pub(crate) struct Task(Mutex<Option<JoinHandle<()>>>);
+pub(crate) struct Task {
+    abort: AbortHandle,
+    /// Comes to nothing when it has ended.
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
 
 impl Task {
     pub(crate) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(Mutex::new(Some(tokio::spawn(work))))
+        let (task, work) = Self::new(work);
+        tokio::spawn(work);
+        task
+    }
+
+    /// For somebody else to do the work.
+    pub(crate) fn new(work: impl Future<Output = ()> + Send + 'static) -> (Self, Work) {
+        let (end, ended) = oneshot::channel();
+        let (work, abort) = abortable(work);
+        let work = Box::pin(async move {
+            // Dropped after the work, however that ends.
+            let _end: oneshot::Sender<()> = end;
+            let _ = work.await;
+        });
+        (Self { abort, ended: Mutex::new(Some(ended)) }, work)
     }
 
     /// Ends it, and returns when it has ended.
     pub(crate) async fn stop(&self) {
-        if let Some(handle) = self.take() {
-            handle.abort();
-            let _ = handle.await;
-        }
+        self.abort.abort();
+        self.ended().await;
     }
 
     /// Returns when it has ended by itself. *Cancel safety*: dropped before, it is ended.
     pub(crate) async fn ended(&self) {
-        let Some(handle) = self.take() else { return };
-        let mut handle = AbortOnDrop(handle);
-        let _ = (&mut handle.0).await;
-    }
-
-    fn take(&self) -> Option<JoinHandle<()>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let Some(ended) = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let abort = AbortOnDrop(&self.abort);
+        let _ = ended.await;
+        drop(abort);
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if let Some(handle) = self.take() {
-            handle.abort();
-        }
+        self.abort.abort();
     }
 }
 
-struct AbortOnDrop(JoinHandle<()>);
+struct AbortOnDrop<'a>(&'a AbortHandle);
 
-impl Drop for AbortOnDrop {
+impl Drop for AbortOnDrop<'_> {
     fn drop(&mut self) {
         self.0.abort();
     }

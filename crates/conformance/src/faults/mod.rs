@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use trunkline_core::{
     Backend, Capabilities, Message, Node, NodeId, Response, Result, Transport,
     inbox::{Delivery, Inbox, inbox},
-    transport::{Health, Seat, WantsAll},
+    transport::{Health, Seat, SteppingAside, WantsAll},
 };
 
 /// What goes wrong on the way to a node. Every node gets a clone.
@@ -189,6 +189,10 @@ impl<F: Fault> Transport for Faulty<F> {
 
     async fn publish(&self, from: &Node, message: Message) -> Result<()> {
         self.transport.publish(from, message).await
+    }
+
+    fn step_aside(&self) -> Option<SteppingAside<'_>> {
+        self.transport.step_aside()
     }
 
     async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {

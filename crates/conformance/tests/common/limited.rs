@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use trunkline_core::{
     Backend, Capabilities, Error, ErrorKind, Message, Node, NodeId, Response, Result, Transport,
     inbox::Inbox,
-    transport::{Health, Seat},
+    transport::{Health, Seat, SteppingAside},
 };
 
 /// Refuses messages of more than [`LIMIT`] bytes.
@@ -51,6 +51,10 @@ impl Transport for Limited {
     async fn publish(&self, from: &Node, message: Message) -> Result<()> {
         check(size(&message))?;
         self.0.publish(from, message).await
+    }
+
+    fn step_aside(&self) -> Option<SteppingAside<'_>> {
+        self.0.step_aside()
     }
 
     async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {

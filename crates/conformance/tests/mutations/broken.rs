@@ -14,7 +14,7 @@ use trunkline_conformance::faults::{Fault, Faulty};
 use trunkline_core::{
     Backend, Capabilities, Message, Node, NodeId, Response, Result, Transport,
     inbox::{Delivery, Inbox},
-    transport::{Health, Seat},
+    transport::{Health, Seat, SteppingAside},
 };
 
 type Publish = dyn Fn(Arc<dyn Transport>, Node, Message) -> BoxFuture<'static, Result<()>> + Send + Sync;
@@ -204,6 +204,10 @@ impl Transport for Broken {
             Some(publish) => publish(Arc::clone(&self.transport), from.clone(), message).await,
             None => self.transport.publish(from, message).await,
         }
+    }
+
+    fn step_aside(&self) -> Option<SteppingAside<'_>> {
+        self.transport.step_aside()
     }
 
     async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {

@@ -9,7 +9,7 @@ use trunkline_core::{
     inbox::{Delivery, Inbox},
     message::{Answer, Channel, Message, Response},
     outbox::Outbox,
-    transport::{Census, Headcount, Health, Seat as CoreSeat},
+    transport::{Census, Headcount, Health, Seat as CoreSeat, SteppingAside},
 };
 
 use super::{
@@ -58,7 +58,8 @@ impl ClassicTransport {
         let (servers, status) = (Arc::clone(&plumbing.servers), Arc::clone(&plumbing.status));
         let (feed, reading) = Feed::new(Place::Anywhere, servers, status, listener, FeedLimits::of(config));
         let names = Names::new(&config.prefix);
-        Self { names, options, plumbing, seats, feed, reading: Task::spawn(reading) }
+        let reading = plumbing.crew.take_on(reading);
+        Self { names, options, plumbing, seats, feed, reading }
     }
 
     /// In the order in which they are subscribed to: a node is never seen by its own channel without being counted.
@@ -140,6 +141,10 @@ impl Transport for ClassicTransport {
             false => self.names.response(&from.namespace),
         };
         self.plumbing.send(from, Route { sharded: false, channel, numbered: None }, payload).await
+    }
+
+    fn step_aside(&self) -> Option<SteppingAside<'_>> {
+        self.plumbing.step_aside()
     }
 
     async fn leave(&self, node: &Node) -> Result<()> {

@@ -12,7 +12,7 @@ use trunkline_core::{
     message::{Channel, Message, Response, Stamp},
     outbox::Outbox,
     payload::Rules,
-    transport::{Census, Headcount, Health, RoomInterest, Seat as CoreSeat},
+    transport::{Census, Headcount, Health, RoomInterest, Seat as CoreSeat, SteppingAside},
 };
 
 use super::{
@@ -65,7 +65,7 @@ impl ShardedTransport {
         let plumbing = Plumbing::new(config, servers, Arc::new(Outbox::new(config.outbox)), clerk);
         let (servers, status) = (Arc::clone(&plumbing.servers), Arc::clone(&plumbing.status));
         let fresh = Fresh::new(options.join_grace, servers.is_cluster());
-        let shards = Shards::new(servers, status, Arc::clone(&shared) as _, FeedLimits::of(config));
+        let shards = Shards::new(&plumbing.crew, servers, status, Arc::clone(&shared) as _, FeedLimits::of(config));
         let sweeping = Task::spawn(sweep(Arc::clone(&shared), shards.clone()));
         let names = Names::new(&config.prefix, options.subscription);
         Self { names, options, plumbing, shared, shards, fresh, sweeping }
@@ -199,6 +199,10 @@ impl Transport for ShardedTransport {
         let payload = codec::encode(format_of(&response), &from.id, &from.namespace, &response)?.finish(None, &[]);
         let channel = self.names.private(&from.namespace, to);
         self.plumbing.send(from, Route { sharded: true, channel, numbered: None }, payload).await
+    }
+
+    fn step_aside(&self) -> Option<SteppingAside<'_>> {
+        self.plumbing.step_aside()
     }
 
     async fn leave(&self, node: &Node) -> Result<()> {

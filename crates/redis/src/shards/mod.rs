@@ -18,6 +18,7 @@ use trunkline_core::{Error, ErrorKind, Result};
 
 use self::{ear::Common, switch::Switch};
 use crate::{
+    crew::Crew,
     feed::{Arrival, Done, FeedLimits, Topic},
     status::Status,
     task::Task,
@@ -68,13 +69,14 @@ pub(crate) struct Shards {
 
 impl Shards {
     pub(crate) fn new(
+        crew: &Crew,
         servers: Arc<Servers>,
         status: Arc<Status>,
         audience: Arc<dyn Audience>,
         limits: FeedLimits,
     ) -> Self {
         let (requests, received) = mpsc::channel(REQUESTS);
-        let switch = Switch::new(servers, status, Arc::new(Common::new(audience)), limits);
+        let switch = Switch::new(crew.clone(), servers, status, Arc::new(Common::new(audience)), limits);
         let task = Arc::new(Task::spawn(switch.run(received)));
         Self { requests, task, patience: limits.patience }
     }

@@ -20,6 +20,7 @@ use super::{
     entry::{Entry, State, Unsettled},
 };
 use crate::{
+    crew::Crew,
     feed::{Done, Feed, FeedLimits, Topic, Waiter},
     status::Status,
     task::Task,
@@ -34,6 +35,7 @@ const CHECK: Duration = Duration::from_secs(5);
 
 /// Sends subscriptions to their places, and after them when they move.
 pub(super) struct Switch {
+    crew: Crew,
     servers: Arc<Servers>,
     status: Arc<Status>,
     common: Arc<Common>,
@@ -66,9 +68,16 @@ enum Ended {
 }
 
 impl Switch {
-    pub(super) fn new(servers: Arc<Servers>, status: Arc<Status>, common: Arc<Common>, limits: FeedLimits) -> Self {
+    pub(super) fn new(
+        crew: Crew,
+        servers: Arc<Servers>,
+        status: Arc<Status>,
+        common: Arc<Common>,
+        limits: FeedLimits,
+    ) -> Self {
         let next_check = servers.is_cluster().then(|| Instant::now() + CHECK);
         Self {
+            crew,
             servers,
             status,
             common,
@@ -174,7 +183,7 @@ impl Switch {
             let (servers, status) = (Arc::clone(&self.servers), Arc::clone(&self.status));
             let listener = Arc::clone(&ear) as _;
             let (feed, task) = Feed::new(place.clone(), servers, status, listener, self.limits);
-            Line { feed, ear, task: Task::spawn(task), topics: 0 }
+            Line { feed, ear, task: self.crew.take_on(task), topics: 0 }
         })
     }
 

@@ -6,6 +6,7 @@ use trunkline_core::Result;
 
 use super::transport::Shared;
 use crate::{
+    crew::Crew,
     feed::{Arrival, Feed, FeedLimits, Listener, Topic},
     shards::{Audience, Shards},
     status::Status,
@@ -24,6 +25,7 @@ pub(super) enum PubSub {
 
 impl PubSub {
     pub(super) fn new(
+        crew: &Crew,
         servers: Arc<Servers>,
         status: Arc<Status>,
         ears: Ears,
@@ -31,10 +33,10 @@ impl PubSub {
         sharded: bool,
     ) -> Self {
         if sharded {
-            return Self::Sharded(Shards::new(servers, status, Arc::new(ears), limits));
+            return Self::Sharded(Shards::new(crew, servers, status, Arc::new(ears), limits));
         }
         let (feed, receiving) = Feed::new(Place::Anywhere, servers, status, Arc::new(ears), limits);
-        Self::Plain(feed, Task::spawn(receiving))
+        Self::Plain(feed, crew.take_on(receiving))
     }
 
     /// Subscribes. On return, what is published afterwards arrives.

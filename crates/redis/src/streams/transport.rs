@@ -93,14 +93,14 @@ impl StreamsTransport {
             Arc::new(Shared { seats: Seats::default(), outbox: Arc::clone(&outbox), gate, down: AtomicUsize::new(0) });
         let plumbing = Plumbing::new(config, servers, outbox, Arc::clone(&shared) as Arc<dyn Clerk>);
         let names = Names::new(&config.prefix, options);
-        let (servers, status) = (&plumbing.servers, &plumbing.status);
+        let Plumbing { servers, status, crew, .. } = &plumbing;
         let tail = |(index, name): (usize, &Bytes)| {
             Tail::new(index, name.clone(), Arc::clone(servers), Arc::clone(status), config, options)
         };
         let tails = names.streams().iter().enumerate().map(tail).collect();
         let ears = Ears(Arc::clone(&shared));
         let (limits, sharded) = (FeedLimits::of(config), options.sharded_pubsub);
-        let pubsub = PubSub::new(Arc::clone(servers), Arc::clone(status), ears, limits, sharded);
+        let pubsub = PubSub::new(crew, Arc::clone(servers), Arc::clone(status), ears, limits, sharded);
         Self { names, options: options.clone(), plumbing, shared, tails, pubsub }
     }
 

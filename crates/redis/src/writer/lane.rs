@@ -134,6 +134,7 @@ impl Lane {
         if std::mem::replace(&mut self.was_open, true) {
             status.reconnected();
         }
+        status.set_near(socket.is_near());
         Ok(Open { address, socket, frames: Frames::default(), watch: Watch::default(), buffer: Vec::new() })
     }
 }

@@ -1,10 +1,14 @@
 //! What is on its way to the server, and what waits for its answer.
 
+use std::{sync::Arc, thread};
+
+use futures_util::FutureExt;
+use tokio::time::timeout;
 use trunkline_brokers::{Proxy, Redis};
 use trunkline_core::{Backend, Emitter, Payload, Target};
 
 use crate::{
-    support::{Wire, backend, server, until},
+    support::{PATIENCE, Wire, backend, server, until},
     tap::Tap,
 };
 
@@ -82,4 +86,22 @@ async fn what_was_not_answered_when_the_connection_broke_is_written_again_in_ord
     scene.proxy.resume();
     scene.expect(&["lone", "second", "third", "fourth"]).await;
     scene.expect_no_more().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn own_sockets_wait_for_the_answer_of_a_server_on_this_machine_but_not_for_long() {
+    let mut scene = Scene::new().await;
+    let transport = Arc::clone(&scene.backend.transport);
+    scene.proxy.mute();
+    scene.emit("lone").await;
+    scene.expect(&["lone"]).await;
+    // Other runtimes may have no timers, and this thread has none at all.
+    let abroad = Arc::clone(&transport);
+    assert!(thread::spawn(move || abroad.step_aside().is_none()).join().unwrap());
+    let mut stepping_aside = transport.step_aside().expect("the server is near, and it is the first time");
+    assert!((&mut stepping_aside).now_or_never().is_none(), "nothing was answered");
+    timeout(PATIENCE, stepping_aside).await.expect("it takes too long");
+    assert!(transport.health().queued_bytes > 0, "it was answered");
+    scene.proxy.resume();
+    until("it is answered", async || transport.health().queued_bytes == 0).await;
 }

@@ -8,7 +8,7 @@ use trunkline_core::{
     Backend, Capabilities, Error, ErrorKind, Message, NodeId, Response, Result, Room, Transport,
     id::Node,
     inbox::Inbox,
-    transport::{Health, RoomInterest, Seat},
+    transport::{Health, RoomInterest, Seat, SteppingAside},
 };
 
 /// Lets nodes join only when it is opened, as a broker that takes its time.
@@ -66,6 +66,10 @@ impl Transport for Gate {
 
     async fn publish(&self, from: &Node, message: Message) -> Result<()> {
         self.inner.publish(from, message).await
+    }
+
+    fn step_aside(&self) -> Option<SteppingAside<'_>> {
+        self.inner.step_aside()
     }
 
     async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
