@@ -1,4 +1,4 @@
-//! One task for all connections of a transport.
+//! One task for the writer of a transport and its pub/sub connections.
 //!
 //! The answer to a publication and the publication itself come back at the same time, over two connections. Were these read by two tasks,
 //! the runtime would wake a second thread to share the work of a few microseconds with, on a processor that somebody else has use for.
