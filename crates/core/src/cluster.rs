@@ -1,5 +1,6 @@
 //! A node's membership: the handle that servers call, over one driver task.
 
+mod asking;
 mod config;
 mod guards;
 
@@ -11,23 +12,25 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{
-    sync::{broadcast, mpsc, oneshot, watch},
-    time::{Instant, timeout},
+    sync::{broadcast, mpsc, watch},
+    time::timeout,
 };
 
 pub use self::config::ClusterConfig;
-use self::config::FAR_FUTURE;
 pub(crate) use self::guards::Cancel;
-use self::guards::{OwnPart, Untold};
+use self::{
+    asking::{amend, unexpected},
+    guards::{OwnPart, Untold},
+};
 use crate::{
     adapter::{AckStream, Adapter},
     capabilities::{Capabilities, Membership},
     counters::{Counters, Snapshot},
     driver::{Command, Driver, Waiter, tell_interest},
     engine::{Gather, Request},
-    error::{Answers, Error, ErrorKind, Partial, Result},
+    error::{Answers, Error, ErrorKind, Result},
     event::Event,
-    id::{Namespace, Node, NodeId, Offset, RequestId, SessionId},
+    id::{Namespace, Node, NodeId, Offset, SessionId},
     local::{Delivered, Local},
     message::{Message, Session, SocketInfo},
     payload::Payload,
@@ -183,54 +186,12 @@ impl Cluster {
         }
     }
 
-    fn deadline(&self, timeout: Option<Duration>) -> std::time::Instant {
-        let timeout = timeout.unwrap_or(self.shared.config.request_timeout);
-        let now = Instant::now();
-        now.checked_add(timeout).unwrap_or_else(|| now + FAR_FUTURE).into_std()
-    }
-
-    fn new_request(&self) -> RequestId {
-        self.shared.backend.ids.request_id()
-    }
-
-    /// Hands a request to the driver and waits until it is published.
-    async fn start(&self, request: Request, waiter: Waiter) -> Result<Cancel> {
-        self.check_open()?;
-        let cancel = Cancel { request: request.id.clone(), commands: self.shared.commands.clone() };
-        let (entered, has_entered) = oneshot::channel();
-        let command = Command::Request { request: Box::new(request), waiter, entered };
-        self.shared.commands.send(command).await.map_err(|_| self.closed_error())?;
-        has_entered.await.map_err(|_| self.closed_error())??;
-        Ok(cancel)
-    }
-
-    /// Asks all other nodes and waits for their answers.
-    async fn ask(&self, id: RequestId, gather: Gather, message: Message, timeout: Option<Duration>) -> Result<Answers> {
-        let (answers, answered) = oneshot::channel();
-        let request = Request { id, gather, message: Some(message), deadline: self.deadline(timeout) };
-        let _cancel = self.start(request, Waiter::Answers(answers)).await?;
-        answered.await.map_err(|_| self.closed_error())?
-    }
-
     fn own_sockets(&self, target: &Target) -> Result<Vec<SocketInfo>> {
         let mut sockets = self.local()?.sockets(target);
         for socket in &mut sockets {
             socket.node = Some(self.shared.node.id.clone());
         }
         Ok(sockets)
-    }
-
-    async fn other_rooms(&self) -> Result<Vec<Room>> {
-        let request = self.new_request();
-        let message = if self.shared.capabilities.all_rooms_request {
-            Message::AllRooms { request: request.clone() }
-        } else {
-            Message::FetchSockets { request: request.clone(), target: Target::all() }
-        };
-        match self.ask(request, Gather::Rooms, message, None).await? {
-            Answers::Rooms(rooms) => Ok(rooms),
-            other => Err(unexpected(&other)),
-        }
     }
 }
 
@@ -468,27 +429,11 @@ impl Wanted for LocalWants {
     }
 }
 
-/// Changes the partial answers of an error.
-fn amend(error: Error, change: impl FnOnce(&mut Answers)) -> Error {
-    match error.partial().cloned() {
-        Some(Partial { mut answers, missing, missing_unnamed }) => {
-            change(&mut answers);
-            error.with_partial(Partial { answers, missing, missing_unnamed })
-        }
-        None => error,
-    }
-}
-
 fn union(mut rooms: Vec<Room>, more: Vec<Room>) -> Vec<Room> {
     rooms.extend(more);
     rooms.sort_unstable();
     rooms.dedup();
     rooms
-}
-
-/// The engine answers each kind of request with its kind of answers.
-fn unexpected(answers: &Answers) -> Error {
-    Error::malformed(format!("answers of another kind: {answers:?}"))
 }
 
 /// Commands that may wait for the driver. Callers wait while it is full.

@@ -1,8 +1,8 @@
 //! Stepping aside for a broker that runs on this machine.
 //!
 //! Whoever has published a message goes on to serve the sockets of its own node. A broker that shares the processors with it, and the nodes
-//! behind that broker, would wait for them meanwhile: all other sockets get the message later, for no gain to the own ones but to be first.
-//! So a lone message is passed on before. Nobody waits for that behind a batch, or longer than moments.
+//! behind that broker, would wait for them meanwhile, longer than the own sockets wait if it is the other way round. So a lone message is
+//! passed on before. Nobody waits for that behind a batch, or longer than moments.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},

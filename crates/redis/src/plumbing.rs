@@ -10,7 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::{Handle, Id},
+    time::timeout,
+};
 use trunkline_core::{
     Error, ErrorKind, Node, Result,
     assist::{Assistant, assisted},
@@ -50,7 +53,7 @@ pub(crate) struct Plumbing {
     assistant: Assistant,
     courtesy: Courtesy,
     /// Where the tasks run.
-    runtime: Handle,
+    runtime: Id,
 }
 
 impl Plumbing {
@@ -76,7 +79,7 @@ impl Plumbing {
         let writing = crew.take_on(writing);
         let max_message_bytes = config.max_message_bytes;
         let courtesy = Courtesy::default();
-        let runtime = Handle::current();
+        let runtime = Handle::current().id();
         Self { servers, status, outbox, max_message_bytes, crew, writing, assistant, courtesy, runtime }
     }
 
@@ -119,9 +122,8 @@ impl Plumbing {
 
     /// Lets a broker on this machine pass on what was published: see [`courtesy`](crate::courtesy). Other runtimes may have no timers.
     pub(crate) fn step_aside(&self) -> Option<SteppingAside<'_>> {
-        let is_possible = self.status.is_near() && self.status.is_connected() && self.is_at_home();
-        let is_due = is_possible && self.courtesy.is_due();
-        is_due.then(|| {
+        let is_possible = self.status.is_near() && self.status.is_connected();
+        (is_possible && self.courtesy.is_due() && self.is_at_home()).then(|| {
             Box::pin(async {
                 let begun = Instant::now();
                 let _ = timeout(PATIENCE, self.outbox.idle()).await;
@@ -133,7 +135,7 @@ impl Plumbing {
     }
 
     fn is_at_home(&self) -> bool {
-        Handle::try_current().is_ok_and(|current| current.id() == self.runtime.id())
+        Handle::try_current().is_ok_and(|current| current.id() == self.runtime)
     }
 
     /// # Errors
