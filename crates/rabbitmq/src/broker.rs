@@ -44,7 +44,7 @@ pub(crate) struct RabbitMq {
 }
 
 impl RabbitMq {
-    fn new(config: Config) -> Result<Self> {
+    pub(crate) fn new(config: Config) -> Result<Self> {
         let client = config.tls.client.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
         let tls = config.tls.required.then(|| tls::client_config(config.tls.ca.as_deref(), client)).transpose()?;
         Ok(Self {

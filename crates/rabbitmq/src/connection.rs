@@ -232,7 +232,7 @@ fn uri(broker: &RabbitMq, server: &str) -> AMQPUri {
         vhost: config.vhost.clone(),
         query: AMQPQueryString {
             frame_max: Some(AMQP_FRAME),
-            heartbeat: Some(config.heartbeat.as_secs().try_into().unwrap_or(u16::MAX)),
+            heartbeat: Some(config.ping_interval.as_secs().try_into().unwrap_or(u16::MAX)),
             ..AMQPQueryString::default()
         },
     }
@@ -288,5 +288,48 @@ pub(crate) fn begin<T: Send + 'static>(operation: impl Future<Output = T> + Send
     match operation.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => std::future::ready(output).boxed(),
         Poll::Pending => operation,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
+
+    use super::*;
+    use crate::config::Config;
+
+    const OPERATIONS: u32 = 200;
+
+    /// What [`begin`] assumes of the client: without its first poll the broker would get these the other way round.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn operations_have_the_order_in_which_they_were_begun() {
+        let server = trunkline_brokers::RabbitMq::start().await.unwrap();
+        let broker = RabbitMq::new(Config::from_url(server.url()).unwrap()).unwrap();
+        let connection = Connection::open(&broker, &broker.settings.servers[0], 1, &TaskTracker::new()).await.unwrap();
+        let mut consumer = consume(&connection, "order").await.unwrap();
+        let publish = |number: u32| {
+            let bytes = number.to_be_bytes().to_vec().into();
+            connection.publish_batch(OutgoingBatch { address: "order".into(), bytes, is_probe: false })
+        };
+        let begun: Vec<_> = (0..OPERATIONS).map(publish).collect();
+        for operation in begun.into_iter().rev() {
+            assert!(operation.await.unwrap().is_ack());
+        }
+        for number in 0..OPERATIONS {
+            let delivery = timeout(Duration::from_secs(40), consumer.next()).await.unwrap().unwrap().unwrap();
+            assert_eq!(delivery.data, number.to_be_bytes());
+        }
+        connection.close().await;
+    }
+
+    /// Everything with this routing key.
+    async fn consume(connection: &Connection, key: &str) -> lapin::Result<lapin::Consumer> {
+        let channel = connection.inbound.create_channel().await?;
+        let queue = channel.queue_declare("".into(), QueueDeclareOptions::exclusive(), FieldTable::default()).await?;
+        let (queue, exchange) = (queue.name().clone(), connection.exchange.clone());
+        let (bind, arguments) = (QueueBindOptions::default(), FieldTable::default());
+        channel.queue_bind(queue.clone(), exchange, key.into(), bind, arguments).await?;
+        let no_ack = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        channel.basic_consume(queue, "".into(), no_ack, FieldTable::default()).await
     }
 }
