@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use trunkline_core::{
-    Error, ErrorKind, Heartbeat, Message, NodeId, NodeKey, Response, Result, codec::EncodedMessage, model::SeqChannel,
-    transport::Sequencer,
+    Error, ErrorKind, Heartbeat, Message, NodeId, NodeKey, Response, Result,
+    codec::EncodedMessage,
+    model::{SeqChannel, SeqNo},
 };
 
 use super::{
@@ -28,32 +29,53 @@ pub enum Outgoing<B: BatchBroker> {
 /// What a probe counts in the outbox.
 const PROBE: usize = 64;
 
+/// A message that waits for nothing but its number.
+struct Prepared<B: BatchBroker> {
+    address: B::Address,
+    /// Where it is numbered; `None` for what takes no number.
+    channel: Option<SeqChannel>,
+    encoded: EncodedMessage,
+    weight: usize,
+    is_stored: bool,
+}
+
+impl<B: BatchBroker> Prepared<B> {
+    fn finish(self, seq_no: Option<SeqNo>, marks: &[SeqNo]) -> Outgoing<B> {
+        let message = self.encoded.finish(seq_no, marks);
+        let outgoing = OutgoingMessage { address: self.address, message, weight: self.weight };
+        if self.is_stored { Outgoing::Stored(outgoing) } else { Outgoing::Live(outgoing) }
+    }
+}
+
 impl<B: BatchBroker> TransportState<B> {
+    /// Queues a message of a node or of an emitter without waiting, or hands it back.
+    pub(super) fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        if matches!(message, Message::Heartbeat(_)) {
+            return Ok(Some(message));
+        }
+        let prepared = self.prepare(from, &message)?;
+        let (channel, weight) = (prepared.channel, prepared.weight);
+        let make = |seq_no, marks: &[SeqNo]| prepared.finish(seq_no, marks);
+        if !self.outbox.try_push_message(&from.id, channel, weight, make)? {
+            return Ok(Some(message));
+        }
+        self.probe_peers(from, &message);
+        Ok(None)
+    }
+
     /// Queues a message of a node or of an emitter.
     pub(super) async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        let namespace = self.namespace_of(from)?;
         if let Message::Heartbeat(heartbeat) = &message
             && self.has_history()
             && let Some(node) = self.node(from)
         {
             return self.publish_heartbeat(&node, heartbeat).await;
         }
-        let encoded = batch::encode(&from.id, &from.namespace, &message)?;
-        let weight = self.check_size(&encoded)?;
-        let (address, channel) = self.route(&namespace, &message);
-        let is_numbered = message.is_numbered() && !from.id.is_emitter();
-        let make = |sequencer: &mut Sequencer| {
-            let message = match is_numbered {
-                true => encoded.finish(Some(sequencer.next(&from.id, channel)), &[]),
-                false => encoded.finish(None, sequencer.high_water_marks(&from.id)),
-            };
-            let outgoing = OutgoingMessage { address, message, weight };
-            if self.has_history() { Outgoing::Stored(outgoing) } else { Outgoing::Live(outgoing) }
-        };
-        self.outbox.push(weight, make).await?;
-        if B::RETURNS_UNROUTABLE && message.request().is_some() {
-            self.probe_peers(from).await;
-        }
+        let prepared = self.prepare(from, &message)?;
+        let (channel, weight) = (prepared.channel, prepared.weight);
+        let make = |seq_no, marks: &[SeqNo]| prepared.finish(seq_no, marks);
+        self.outbox.push_message(&from.id, channel, weight, make).await?;
+        self.probe_peers(from, &message);
         Ok(())
     }
 
@@ -62,9 +84,17 @@ impl<B: BatchBroker> TransportState<B> {
         let address = self.namespace_of(from)?.node(to);
         let encoded = batch::encode(&from.id, &from.namespace, &response)?;
         let weight = self.check_size(&encoded)?;
-        let make =
-            |_: &mut Sequencer| Outgoing::Live(OutgoingMessage { address, message: encoded.finish(None, &[]), weight });
-        self.outbox.push(weight, make).await
+        let prepared = Prepared { address, channel: None, encoded, weight, is_stored: false };
+        self.outbox.push_message(&from.id, None, weight, |_, _| prepared.finish(None, &[])).await
+    }
+
+    fn prepare(&self, from: &NodeKey, message: &Message) -> Result<Prepared<B>> {
+        let namespace = self.namespace_of(from)?;
+        let encoded = batch::encode(&from.id, &from.namespace, message)?;
+        let weight = self.check_size(&encoded)?;
+        let (address, channel) = self.route(&namespace, message);
+        let channel = (message.is_numbered() && !from.id.is_emitter()).then_some(channel);
+        Ok(Prepared { address, channel, encoded, weight, is_stored: self.has_history() })
     }
 
     /// With a history, what a heartbeat counts may still be on its way through the log: the numbers go the same way, when they have changed
@@ -73,10 +103,11 @@ impl<B: BatchBroker> TransportState<B> {
         let NodeKey { id, namespace } = &node.key;
         let encode = |heartbeat: Heartbeat| batch::encode(id, namespace, &Message::Heartbeat(heartbeat));
         let live = encode(heartbeat.clone())?;
-        let stored = encode(Heartbeat { initial: false, ..heartbeat.clone() })?;
+        let mut stored = heartbeat.clone();
+        stored.initial = false;
+        let stored = encode(stored)?;
         let (weight, stored_weight) = (live.len() + stored.len(), stored.len());
-        let make = |sequencer: &mut Sequencer| {
-            let marks = sequencer.high_water_marks(id);
+        let make = |_: Option<SeqNo>, marks: &[SeqNo]| {
             let is_news = node.is_news(marks.first().map_or(0, |mark| mark.number));
             let (all, log) = (node.namespace.all.clone(), node.namespace.log.clone());
             let live = |weight| OutgoingMessage { address: all, message: live.finish(None, &[]), weight };
@@ -86,21 +117,23 @@ impl<B: BatchBroker> TransportState<B> {
             let stored = OutgoingMessage { address: log, message: stored.finish(None, marks), weight: stored_weight };
             Outgoing::LiveAndStored(live(weight - stored_weight), stored)
         };
-        self.outbox.push(weight, make).await
+        self.outbox.push_message(id, None, weight, make).await
     }
 
-    /// Sends an empty batch to every node that is expected to answer. The broker returns it if the node's queue is gone, and then no answer
-    /// is waited for.
-    async fn probe_peers(&self, from: &NodeKey) {
+    /// With a request, sends an empty batch to every node that is expected to answer. The broker returns it if the node's queue is gone, and
+    /// then no answer is waited for.
+    fn probe_peers(&self, from: &NodeKey, message: &Message) {
+        if !B::RETURNS_UNROUTABLE || message.request().is_none() {
+            return;
+        }
         let Some(node) = self.node(from) else { return };
         for peer in node.peers_to_probe() {
             let address = node.namespace.node(&peer);
-            let probe =
-                |_: &mut Sequencer| Outgoing::Live(OutgoingMessage { address, message: Vec::new(), weight: PROBE });
+            let probe = |_: Option<SeqNo>, _: &[SeqNo]| {
+                Outgoing::Live(OutgoingMessage { address, message: Vec::new(), weight: PROBE })
+            };
             // With the outbox full this is the least that can be left out: silence tells the same, later.
-            if self.outbox.push(PROBE, probe).await.is_err() {
-                return;
-            }
+            let _ = self.outbox.try_push_message(&from.id, None, PROBE, probe);
         }
     }
 

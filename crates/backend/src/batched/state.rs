@@ -133,6 +133,10 @@ impl<B: BatchBroker> TransportState<B> {
 
     pub(super) fn health(&self) -> Health {
         let (connected, queued_messages, queued_bytes) = self.outbox.status();
-        Health { connected, queued_messages, queued_bytes, reconnects: self.reconnects.load(Ordering::Relaxed) }
+        Health::default()
+            .with_connected(connected)
+            .with_queued_messages(queued_messages)
+            .with_queued_bytes(queued_bytes)
+            .with_reconnects(self.reconnects.load(Ordering::Relaxed))
     }
 }

@@ -256,12 +256,8 @@ async fn joined() -> (Arc<Server>, Backend, NodeKey, Inbox) {
     };
     let backend = BatchedTransport::connect(Fake { settings, server: Arc::clone(&server) }).await.unwrap();
     let node = NodeKey { id: IdScheme::Hex16.node_id(), namespace: Namespace::new("/") };
-    let request = JoinRequest {
-        node: node.clone(),
-        room_filter: Arc::new(Unfiltered),
-        metrics: Arc::<NodeMetrics>::default(),
-        limits: InboxLimits::default(),
-    };
+    let metrics = Arc::<NodeMetrics>::default();
+    let request = JoinRequest::new(node.clone(), Arc::new(Unfiltered), metrics, InboxLimits::default());
     let inbox = backend.transport.join(request).await.unwrap();
     (server, backend, node, inbox)
 }

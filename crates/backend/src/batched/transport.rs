@@ -52,13 +52,11 @@ impl<B: BatchBroker> BatchedTransport<B> {
     fn backend(state: Arc<TransportState<B>>) -> Backend {
         let history = B::history(&state);
         let transport = Arc::new(Self { state });
-        Backend {
-            // With a history every node reads all of it: rooms need not be made known.
-            interest: history.is_none().then(|| Arc::clone(&transport) as Arc<dyn RoomInterest>),
-            history,
-            transport,
-            node_counter: None,
-            ids: IdScheme::Hex16,
+        let backend = Backend::new(Arc::clone(&transport) as Arc<dyn Transport>, IdScheme::Hex16);
+        match history {
+            // Every node reads the whole history: rooms need not be made known.
+            Some(history) => backend.with_history(history),
+            None => backend.with_interest(transport),
         }
     }
 
@@ -118,18 +116,13 @@ async fn read<B: BatchBroker>(
 #[async_trait]
 impl<B: BatchBroker> Transport for BatchedTransport<B> {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            membership: Membership::Heartbeats,
-            total_order: true,
-            acknowledged_in_order: true,
-            numbered: true,
-            announced_leave: true,
-            named_answers: true,
-            all_rooms_request: false,
-            room_interest: !self.state.has_history(),
-            history: self.state.has_history(),
-            max_message_bytes: Some(self.state.max_message_bytes()),
-        }
+        Capabilities::new(Membership::Heartbeats)
+            .with_total_order(true)
+            .with_acknowledged_in_order(true)
+            .with_numbered(true)
+            .with_announced_leave(true)
+            .with_named_answers(true)
+            .with_max_message_bytes(Some(self.state.max_message_bytes()))
     }
 
     async fn join(&self, request: JoinRequest) -> Result<Inbox> {
@@ -143,6 +136,10 @@ impl<B: BatchBroker> Transport for BatchedTransport<B> {
         }
         leave_if_dropped.disarm();
         Ok(inbox)
+    }
+
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        self.state.try_publish(from, message)
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
