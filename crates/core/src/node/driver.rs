@@ -10,6 +10,7 @@ use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     NodeConfig,
@@ -34,6 +35,13 @@ use crate::{
 pub(super) struct Peers {
     pub(super) names: Vec<NodeId>,
     pub(super) count: usize,
+}
+
+/// Where a driver reports what happens.
+pub(super) struct Observers {
+    pub(super) metrics: Arc<NodeMetrics>,
+    pub(super) events: broadcast::Sender<Event>,
+    pub(super) peers: watch::Sender<Peers>,
 }
 
 /// Task of one node: feeds its engine with deliveries, commands, answers and time, and does what the engine says. What takes time waits in
@@ -71,9 +79,7 @@ impl Driver {
         capabilities: Capabilities,
         local: Weak<dyn Local>,
         config: NodeConfig,
-        metrics: Arc<NodeMetrics>,
-        events: broadcast::Sender<Event>,
-        peers: watch::Sender<Peers>,
+        Observers { metrics, events, peers }: Observers,
     ) -> Self {
         let engine = Engine::new(node.clone(), capabilities, config.engine, Arc::clone(&metrics));
         let (answers, received_answers) = mpsc::unbounded_channel();
@@ -103,23 +109,18 @@ impl Driver {
         mut self,
         mut inbox: Inbox,
         mut commands: mpsc::Receiver<Command>,
-        mut closing: watch::Receiver<bool>,
-        ended: watch::Sender<bool>,
+        closing: CancellationToken,
     ) {
-        let mut ended = Ended(Some(ended));
         self.input(Input::Start);
-        self.serve_until_closed(&mut inbox, &mut commands, &mut closing).await;
+        self.serve_until_closed(&mut inbox, &mut commands, &closing).await;
         self.leave().await;
-        drop(inbox);
-        drop(self);
-        ended.tell();
     }
 
     async fn serve_until_closed(
         &mut self,
         inbox: &mut Inbox,
         commands: &mut mpsc::Receiver<Command>,
-        closing: &mut watch::Receiver<bool>,
+        closing: &CancellationToken,
     ) {
         let Some(mut answers) = self.received_answers.take() else { return };
         let mut sending: Option<Job<Result<()>>> = None;
@@ -135,7 +136,7 @@ impl Driver {
             counting = counting.or_else(|| self.count());
             let deadline = self.engine.deadline();
             tokio::select! {
-                () = closed(closing) => return,
+                () = closing.cancelled() => return,
                 open = inbox.next_batch(&mut batch) => {
                     if !open {
                         return;
@@ -411,31 +412,9 @@ async fn poll<T>(job: &mut Option<Job<T>>) -> T {
     }
 }
 
-/// Waits until the node is closed, or all its handles are gone.
-async fn closed(closing: &mut watch::Receiver<bool>) {
-    let _ = closing.wait_for(|closing| *closing).await;
-}
-
 async fn sleep(deadline: Option<std::time::Instant>) {
     match deadline {
         Some(deadline) => sleep_until(Instant::from_std(deadline)).await,
         None => future::pending().await,
-    }
-}
-
-/// Tells that the driver is gone, also when it panics.
-struct Ended(Option<watch::Sender<bool>>);
-
-impl Ended {
-    fn tell(&mut self) {
-        if let Some(ended) = self.0.take() {
-            ended.send_replace(true);
-        }
-    }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.tell();
     }
 }

@@ -10,11 +10,15 @@ use tokio::{
     sync::{broadcast, mpsc, watch},
     time::timeout,
 };
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use super::{
     AckStream, NodeConfig,
     command::Command,
-    driver::{Driver, Peers},
+    driver::{Driver, Observers, Peers},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -54,8 +58,10 @@ pub(super) struct Shared {
     metrics: Arc<NodeMetrics>,
     events: broadcast::Sender<Event>,
     peers: watch::Receiver<Peers>,
-    closing: watch::Sender<bool>,
-    ended: watch::Receiver<bool>,
+    /// Holds the driver, the one task of the node.
+    tasks: TaskTracker,
+    /// Dropped with the last handle, it makes the node leave.
+    closing: DropGuard,
 }
 
 impl ClusterNode {
@@ -84,21 +90,14 @@ impl ClusterNode {
         let (commands, received_commands) = mpsc::channel(COMMANDS);
         let (events, _) = broadcast::channel(EVENTS);
         let (peers_sender, peers) = watch::channel(Peers::default());
-        let (closing, close_requested) = watch::channel(false);
-        let (ended_sender, ended) = watch::channel(false);
-        let driver = Driver::new(
-            node.clone(),
-            backend.clone(),
-            capabilities,
-            Weak::clone(&local),
-            config,
-            Arc::clone(&metrics),
-            events.clone(),
-            peers_sender,
-        );
-        tokio::spawn(driver.run(inbox, received_commands, close_requested, ended_sender));
+        let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
+        let observers = Observers { metrics: Arc::clone(&metrics), events: events.clone(), peers: peers_sender };
+        let driver = Driver::new(node.clone(), backend.clone(), capabilities, Weak::clone(&local), config, observers);
+        tasks.spawn(driver.run(inbox, received_commands, closing.clone()));
+        tasks.close();
+        let closing = closing.drop_guard();
         let shared =
-            Shared { node, backend, capabilities, local, config, metrics, events, commands, peers, closing, ended };
+            Shared { node, backend, capabilities, local, config, metrics, events, commands, peers, tasks, closing };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -297,20 +296,19 @@ impl ClusterNode {
 
     /// Begins to leave, at once and from any thread. Idempotent.
     pub fn close(&self) {
-        self.shared.closing.send_replace(true);
+        self.shared.closing.token().cancel();
     }
 
     /// Waits until the node has left and all its tasks have ended. *Cancel safe.*
     pub async fn closed(&self) {
-        let mut ended = self.shared.ended.clone();
-        // An error means that the driver is gone, which is what is waited for.
-        let _ = ended.wait_for(|ended| *ended).await;
+        self.shared.tasks.wait().await;
     }
 
     // --- what the operations share ---
 
     pub(super) fn check_open(&self) -> Result<()> {
-        if *self.shared.closing.borrow() || *self.shared.ended.borrow() { Err(self.closed_error()) } else { Ok(()) }
+        let is_closed = self.shared.closing.token().is_cancelled() || self.shared.tasks.is_empty();
+        if is_closed { Err(self.closed_error()) } else { Ok(()) }
     }
 
     pub(super) fn closed_error(&self) -> Error {
