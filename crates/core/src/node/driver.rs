@@ -1,4 +1,4 @@
-//! The task that drives one engine over one backend.
+//! The task of a node: it drives the engine over the backend.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -44,8 +44,8 @@ pub(super) struct Observers {
     pub(super) peers: watch::Sender<Peers>,
 }
 
-/// Task of one node: feeds its engine with deliveries, commands, answers and time, and does what the engine says. What takes time waits in
-/// `outgoing`, in order.
+/// Task of one node: feeds its engine with deliveries, commands, answers and time, and does what the engine says. What
+/// takes time waits in `outgoing`, in order.
 #[derive(Debug)]
 pub(crate) struct Driver {
     node: NodeKey,
@@ -57,7 +57,7 @@ pub(crate) struct Driver {
     events: broadcast::Sender<Event>,
     peers: watch::Sender<Peers>,
     peers_version: Option<u64>,
-    /// What the last delivery asked for.
+    /// Report of the last delivery, with the pause it asked for.
     last_report: DeliveryReport,
     engine: Engine,
     outgoing: VecDeque<Outgoing>,
@@ -69,7 +69,8 @@ pub(crate) struct Driver {
     received_answers: Option<mpsc::UnboundedReceiver<LocalAnswer>>,
 }
 
-/// Deliveries after which the sockets get their turn to flush, well below the default buffer of a socketioxide socket (128 packets).
+/// Deliveries after which the sockets get their turn to flush, well below the default buffer of a socketioxide socket
+/// (128 packets).
 const PACE: usize = 32;
 
 impl Driver {
@@ -161,7 +162,7 @@ impl Driver {
         }
     }
 
-    /// Announces the leave and gives the seat back, both bounded in time.
+    /// Announces the leave and ends the membership, both bounded in time.
     async fn leave(&mut self) {
         self.input(Input::Leave);
         let transport = Arc::clone(&self.backend.transport);
@@ -220,8 +221,8 @@ impl Driver {
         }
     }
 
-    /// The message of a request has its place in the queue, or never will. Own clients get it, also if nobody wants to wait for them, unless
-    /// it is refused as a whole.
+    /// Notes that the message of a request has its place in the queue, or never will. Own clients get it, also if the
+    /// caller is gone, unless it is refused as a whole.
     fn published(&mut self, id: &RequestId, result: Result<()>) {
         let is_refused =
             result.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Closed));
@@ -236,7 +237,8 @@ impl Driver {
         }
     }
 
-    /// With history, the own clients get acknowledged broadcasts in the common order, as they do plain ones, if that is promised.
+    /// With history, the own clients get acknowledged broadcasts in the common order, as they do plain ones, if that is
+    /// promised.
     fn acknowledged_come_back(&self) -> bool {
         self.capabilities.history && self.capabilities.acknowledged_in_order
     }
@@ -256,7 +258,7 @@ impl Driver {
     // --- output ---
 
     fn perform(&mut self) {
-        // First, so that whoever hears of a node finds it counted.
+        // First, so that a listener that hears of a node finds it counted.
         self.publish_peers();
         while let Some(output) = self.engine.poll_output() {
             match output {
@@ -290,7 +292,7 @@ impl Driver {
 
     fn queue(&mut self, outgoing: Outgoing) -> Result<()> {
         let waiting = self.outgoing.len();
-        // What the broker is not told about rooms, nobody would tell it later.
+        // Rooms of which the broker is not told now would never be told.
         if waiting >= self.config.max_outgoing && !matches!(outgoing, Outgoing::Interest { .. }) {
             self.metrics.outgoing_overflow.increment();
             let context = format!("{waiting} answers and requests wait for the transport, more are not allowed");
@@ -362,7 +364,7 @@ impl Driver {
         drop(self.queue(Outgoing::Send(to, Response { request, answer })));
     }
 
-    /// Local sockets were moved into or out of rooms: the broker has to know.
+    /// Tells the broker about rooms into or out of which local sockets were moved.
     fn interest(&mut self, rooms: Vec<Room>, had_members: bool) {
         if self.backend.interest.is_some() {
             drop(self.queue(Outgoing::Interest { rooms, had_members }));
