@@ -56,7 +56,7 @@ pub enum Format {
 /// The counters of a heartbeat are left out: the queue knows better.
 ///
 /// # Errors
-/// `Unsupported` for what these wires have no message for ([`Message::AllRooms`](crate::message::Message::AllRooms) and its answer);
+/// `Unsupported` for what these wires have no message for ([`Message::AllRooms`](crate::Message::AllRooms) and its answer);
 /// `Malformed` for a payload whose JSON was never valid.
 pub fn encode<'a>(
     format: Format,
