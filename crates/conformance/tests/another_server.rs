@@ -1,4 +1,4 @@
-//! The suite over another server than its own: a plain table of sockets, which knows neither number rooms nor connections.
+//! The suite over another server than its own: a plain table of sockets, without number rooms and without closing connections.
 //!
 //! This is what an author of a [`Local`] writes: the server behind it as a [`Server`], and the macro line.
 
@@ -21,7 +21,7 @@ use trunkline_core::{
 trunkline_conformance::suite! {
     table,
     Setup::new(|cluster| async move { with_history(&cluster, HistoryLimits::default()) })
-        .limited_history(|cluster| async move { with_history(&cluster, FORGETFUL) })
+        .limited_history(|cluster| async move { with_history(&cluster, LIMITED_HISTORY) })
         .server(TableServer::default)
         .scaled_down_by(10),
     capabilities = Capabilities {
@@ -39,14 +39,14 @@ trunkline_conformance::suite! {
     skipped = 10,
 }
 
-const FORGETFUL: HistoryLimits =
+const LIMITED_HISTORY: HistoryLimits =
     HistoryLimits { messages: 1000, bytes: 1 << 20, session_ttl: Duration::from_millis(500), sessions: 1000 };
 
 fn with_history(cluster: &str, limits: HistoryLimits) -> trunkline_core::Result<trunkline_core::Backend> {
     memory::backend(cluster, MemoryConfig { history: Some(limits) })
 }
 
-/// The server: who is connected, and in which rooms.
+/// A server that is a table of its sockets and their rooms.
 #[derive(Debug, Default)]
 struct TableServer(Arc<Table>);
 
@@ -56,7 +56,7 @@ struct Table(Mutex<BTreeMap<SocketId, Entry>>);
 #[derive(Debug)]
 struct Entry {
     client: Arc<Client>,
-    /// By their texts.
+    /// Rooms by their texts.
     rooms: BTreeSet<String>,
 }
 
@@ -154,6 +154,6 @@ impl Local for Table {
         }
     }
 
-    /// Without a handler there is no answer.
+    /// Without a handler, the dropped reply answers `undefined`.
     fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<Reply>) {}
 }

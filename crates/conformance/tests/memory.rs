@@ -1,4 +1,4 @@
-//! The suite over the embedded transport.
+//! The suite over the memory transport.
 
 use std::time::Duration;
 
@@ -31,12 +31,12 @@ trunkline_conformance::suite! {
 trunkline_conformance::suite! {
     with_history,
     Setup::new(|cluster| async move { with_history(&cluster, HistoryLimits::default()) })
-        .limited_history(|cluster| async move { with_history(&cluster, FORGETFUL) }),
+        .limited_history(|cluster| async move { with_history(&cluster, LIMITED_HISTORY) }),
     capabilities = Capabilities { history: true, ..CAPABILITIES },
     skipped = 5,
 }
 
-const FORGETFUL: HistoryLimits =
+const LIMITED_HISTORY: HistoryLimits =
     HistoryLimits { messages: 1000, bytes: 1 << 20, session_ttl: Duration::from_millis(500), sessions: 1000 };
 
 fn with_history(cluster: &str, limits: HistoryLimits) -> Result<Backend> {

@@ -1,4 +1,4 @@
-//! The suite over transports with faults that nobody may notice: a slow network, repeats, a limit.
+//! The suite over transports with faults that must not show: delays, repeats, a size limit.
 
 mod common;
 
@@ -23,7 +23,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     max_message_bytes: None,
 };
 
-const FORGETFUL: HistoryLimits =
+const LIMITED_HISTORY: HistoryLimits =
     HistoryLimits { messages: 1000, bytes: 1 << 20, session_ttl: Duration::from_millis(500), sessions: 1000 };
 
 fn with_history(cluster: &str, limits: HistoryLimits) -> Result<Backend> {
@@ -32,7 +32,7 @@ fn with_history(cluster: &str, limits: HistoryLimits) -> Result<Backend> {
 
 fn memory() -> Setup {
     Setup::new(|cluster| async move { with_history(&cluster, HistoryLimits::default()) })
-        .limited_history(|cluster| async move { with_history(&cluster, FORGETFUL) })
+        .limited_history(|cluster| async move { with_history(&cluster, LIMITED_HISTORY) })
 }
 
 trunkline_conformance::suite! {

@@ -1,4 +1,4 @@
-//! A server, as the suite needs one: sockets that remember what they get.
+//! The server under a test node.
 
 use std::{
     collections::HashMap,
@@ -12,22 +12,19 @@ use trunkline_core::{
     Target,
 };
 
-use super::{recorder::Packet, socket::Client};
+use super::{client::Client, recorder::Packet};
 
-/// A server whose [`Local`] the suite exercises. [`RoomServer`] is one; bring your own to run the suite over another `Local`.
+/// A server whose [`Local`] is under test. Implement it to run the suite over another `Local` than that of [`RoomServer`].
 pub trait Server: fmt::Debug + Send + Sync + 'static {
-    /// What the server lends to the cluster. It lives as long as the server.
+    /// The server's `Local`, which lives as long as the server.
     fn local(&self) -> Arc<dyn Local>;
 
-    /// A client connects, and becomes a member of the room named by its id and of `rooms`. From here on `client` is told everything that
+    /// Connects a client and adds it to `rooms` and to the room named by its id. From then on the server hands `client` every packet that
     /// the client would be sent.
     fn connect(&self, client: Arc<Client>, rooms: &[Room]);
 }
 
-/// Passes one client's acknowledgement on; without a value if it has none.
-pub type Acknowledge = Box<dyn FnOnce(Option<Payload>) + Send>;
-
-/// A server that is nothing but rooms and clients, over [`RoomIndex`].
+/// A minimal [`Server`] of rooms and clients, over [`RoomIndex`].
 #[derive(Clone, Debug, Default)]
 pub struct RoomServer {
     rooms: Arc<Rooms>,
@@ -145,6 +142,6 @@ impl Local for Rooms {
         }
     }
 
-    /// Without a handler there is no answer.
+    /// Without a handler, the dropped reply answers `undefined`.
     fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<Reply>) {}
 }

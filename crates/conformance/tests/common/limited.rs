@@ -1,4 +1,4 @@
-//! A transport with a largest message, around any other.
+//! A wrapper that limits the size of messages.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use trunkline_core::{
     transport::{Health, Seat, SteppingAside},
 };
 
-/// Refuses messages of more than [`LIMIT`] bytes.
+/// A transport that refuses messages of more than [`LIMIT`] bytes.
 #[derive(Debug)]
 struct Limited(Arc<dyn Transport>);
 
-/// Small, so that cases that look for it are quick.
+/// Message size limit, small so that the cases reach it quickly.
 pub(crate) const LIMIT: usize = 256 << 10;
 
-/// The same backend with a limit.
+/// Wraps a backend so that it refuses messages above the limit.
 pub(crate) fn limited(backend: Backend) -> Backend {
     Backend { transport: Arc::new(Limited(backend.transport)), ..backend }
 }
 
-/// What a message would take on a wire.
+/// Approximate size of an encoded message.
 pub(crate) fn size(message: &Message) -> usize {
     let target = match message {
         Message::Broadcast { target, .. } => target.rooms.iter().map(|room| room.to_text().len() + 3).sum(),
