@@ -1,4 +1,4 @@
-//! What happened, step by step, for people who look for a mistake.
+//! The trace of a run, step by step, for debugging.
 
 use trunkline_core::{
     Answer, Answers, Heartbeat, Message,
@@ -7,7 +7,7 @@ use trunkline_core::{
     message::Stamp,
 };
 
-use crate::scenario::{Act, Micros, seconds};
+use crate::scenario::{Action, Micros, seconds};
 
 /// Lines of a trace; none are written while it is off.
 #[derive(Debug, Default)]
@@ -25,9 +25,9 @@ impl Trace {
         Self { is_on: true, lines: Vec::new() }
     }
 
-    pub(crate) fn act(&mut self, now: Micros, act: Act) {
+    pub(crate) fn action(&mut self, now: Micros, action: Action) {
         if self.is_on {
-            self.lines.push(format!("{} {act:?}", seconds(now)));
+            self.lines.push(format!("{} {action:?}", seconds(now)));
         }
     }
 

@@ -1,4 +1,4 @@
-//! One engine and a clock. What comes out is shown as text, so that a scenario reads like a transcript.
+//! An engine with a simulated clock. Its outputs are formatted as text, so that a test reads like a transcript.
 
 use std::{
     sync::Arc,
@@ -14,15 +14,15 @@ use trunkline_core::{
     transport::Headcount,
 };
 
-pub(crate) struct Rig {
-    pub(crate) engine: Engine,
+pub(crate) struct TestEngine {
+    pub(crate) inner: Engine,
     pub(crate) now: Instant,
     counters: Arc<Counters>,
 }
 
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// All nodes send heartbeats, numbered.
+/// Capabilities of a backend on which all nodes send numbered heartbeats.
 pub(crate) const HEARTBEATS: Capabilities = Capabilities {
     membership: Membership::Heartbeats,
     total_order: true,
@@ -36,11 +36,11 @@ pub(crate) const HEARTBEATS: Capabilities = Capabilities {
     max_message_bytes: None,
 };
 
-/// The broker counts the nodes.
-pub(crate) const CENSUS: Capabilities = Capabilities { membership: Membership::Census, ..HEARTBEATS };
+/// Capabilities of a backend whose broker counts the nodes.
+pub(crate) const BROKER_COUNT: Capabilities = Capabilities { membership: Membership::Census, ..HEARTBEATS };
 
-impl Rig {
-    /// A node that has just said hello, over a backend of these abilities.
+impl TestEngine {
+    /// A node that has just sent its first heartbeat, over a backend with these capabilities.
     pub(crate) fn new(capabilities: Capabilities) -> Self {
         Self::with(capabilities, EngineConfig::default())
     }
@@ -48,29 +48,29 @@ impl Rig {
     pub(crate) fn with(capabilities: Capabilities, config: EngineConfig) -> Self {
         let counters = Arc::<Counters>::default();
         let me = Node { id: id("me"), namespace: Namespace::new("/") };
-        let engine = Engine::new(me, capabilities, config, Arc::clone(&counters));
-        let mut rig = Self { engine, now: Instant::now(), counters };
-        rig.handle(Input::Start);
-        rig
+        let inner = Engine::new(me, capabilities, config, Arc::clone(&counters));
+        let mut engine = Self { inner, now: Instant::now(), counters };
+        engine.handle(Input::Start);
+        engine
     }
 
-    /// A node that knows these others, over a backend on which all send heartbeats.
-    pub(crate) fn among(names: &[&str]) -> Self {
-        let mut rig = Self::new(HEARTBEATS);
-        names.iter().for_each(|name| drop(rig.meet(name)));
-        rig
+    /// A node that knows these peers, over a backend on which all send heartbeats.
+    pub(crate) fn with_peers(names: &[&str]) -> Self {
+        let mut engine = Self::new(HEARTBEATS);
+        names.iter().for_each(|name| drop(engine.first_heartbeat(name)));
+        engine
     }
 
     pub(crate) fn handle(&mut self, input: Input) -> Vec<String> {
-        self.engine.handle(self.now, input);
-        std::iter::from_fn(|| self.engine.poll_output()).map(|output| show(&output)).collect()
+        self.inner.handle(self.now, input);
+        std::iter::from_fn(|| self.inner.poll_output()).map(|output| show(&output)).collect()
     }
 
-    /// Lets time pass, ticking when the engine asks for it.
-    pub(crate) fn pass(&mut self, time: Duration) -> Vec<String> {
+    /// Advances the clock, ticking when the engine asks for it.
+    pub(crate) fn advance(&mut self, time: Duration) -> Vec<String> {
         let end = self.now + time;
         let mut shown = Vec::new();
-        while let Some(deadline) = self.engine.deadline().filter(|deadline| *deadline <= end) {
+        while let Some(deadline) = self.inner.deadline().filter(|deadline| *deadline <= end) {
             self.now = self.now.max(deadline);
             shown.extend(self.handle(Input::Tick));
         }
@@ -82,28 +82,28 @@ impl Rig {
         self.handle(Input::Delivery(delivery))
     }
 
-    /// A message without a number.
-    pub(crate) fn hear(&mut self, from: &str, message: Message) -> Vec<String> {
+    /// Delivers a message without a number.
+    pub(crate) fn receive(&mut self, from: &str, message: Message) -> Vec<String> {
         self.deliver(Delivery::Message { from: Some(id(from)), stamp: None, offset: None, message })
     }
 
-    /// A broadcast with a number on the channel to all.
-    pub(crate) fn hear_numbered(&mut self, from: &str, number: u64) -> Vec<String> {
-        self.hear_on(Channel::ALL, from, number)
+    /// Delivers a broadcast with a number on the channel to all.
+    pub(crate) fn receive_numbered(&mut self, from: &str, number: u64) -> Vec<String> {
+        self.receive_on(Channel::ALL, from, number)
     }
 
-    pub(crate) fn hear_on(&mut self, channel: Channel, from: &str, number: u64) -> Vec<String> {
+    pub(crate) fn receive_on(&mut self, channel: Channel, from: &str, number: u64) -> Vec<String> {
         let stamp = Some(Stamp { channel, number });
         let message = broadcast(&format!("{from}{number}"));
         self.deliver(Delivery::Message { from: Some(id(from)), stamp, offset: None, message })
     }
 
-    /// The first heartbeat of a node that has published nothing yet.
-    pub(crate) fn meet(&mut self, name: &str) -> Vec<String> {
-        self.hear(name, heartbeat(true, &[(0, 0)]))
+    /// Delivers the first heartbeat of a node that has published nothing yet.
+    pub(crate) fn first_heartbeat(&mut self, name: &str) -> Vec<String> {
+        self.receive(name, heartbeat(true, &[(0, 0)]))
     }
 
-    pub(crate) fn ask(&mut self, name: &str, gather: Gather) -> Vec<String> {
+    pub(crate) fn send_request(&mut self, name: &str, gather: Gather) -> Vec<String> {
         let request = RequestId::new(name).unwrap();
         let message = match gather {
             Gather::Sockets => Message::FetchSockets { request: request.clone(), target: Target::all() },
@@ -125,7 +125,7 @@ impl Rig {
         self.respond(Some(id(from)), request, answer)
     }
 
-    /// An answer that names nobody.
+    /// Delivers an answer without a node id.
     pub(crate) fn anonymous_answer(&mut self, request: &str, answer: Answer) -> Vec<String> {
         self.respond(None, request, answer)
     }
@@ -135,14 +135,14 @@ impl Rig {
         self.deliver(Delivery::Response { from, response })
     }
 
-    /// An answer of this node's own clients to an own request.
+    /// Gives the engine an answer of this node's own clients to an own request.
     pub(crate) fn own_answer(&mut self, request: &str, answer: Answer) -> Vec<String> {
         self.handle(Input::LocalAnswer { to: None, request: RequestId::new(request).unwrap(), answer })
     }
 
-    /// The broker counts these nodes by name, this one, and some foreign ones.
+    /// Has the broker count these nodes known by id, this one, and some foreign ones.
     pub(crate) fn count(&mut self, named: &[&str], foreign: usize) -> Vec<String> {
-        let asked = self.engine.begin_count(self.now);
+        let asked = self.inner.begin_count(self.now);
         let (known, absent): (Vec<_>, Vec<_>) = asked.into_iter().partition(|node| named.contains(&node.as_str()));
         let headcount = Headcount { nodes: 1 + named.len() + foreign, known: known.len(), absent };
         self.handle(Input::Census(Some(headcount)))
@@ -153,7 +153,7 @@ impl Rig {
     }
 
     pub(crate) fn members(&self) -> Vec<&str> {
-        self.engine.members().map(NodeId::as_str).collect()
+        self.inner.members().map(NodeId::as_str).collect()
     }
 }
 
@@ -250,7 +250,7 @@ fn show_answers(answers: &Answers) -> String {
     }
 }
 
-/// The name of the event in a payload.
+/// Formats a payload as its event name.
 fn show_payload(payload: Option<&Payload>) -> String {
     payload.map_or_else(|| "nothing".to_owned(), |payload| payload.event_name().unwrap().into_owned())
 }
