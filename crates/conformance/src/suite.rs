@@ -77,7 +77,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     output
 }
 
-/// Expands to the conformance tests of a backend: one per case, one of its capabilities, one of the number of skipped cases.
+/// Expands to the conformance tests of a backend: one per case, one of its capabilities, one of the number of skipped
+/// cases.
 ///
 /// ```
 /// use trunkline_conformance::Setup;

@@ -1,4 +1,5 @@
-//! The suite over another server than its own: a plain table of sockets, without number rooms and without closing connections.
+//! The suite over another server than its own: a plain table of sockets, without number rooms and without closing
+//! connections.
 //!
 //! This is what an author of a [`Local`] writes: the server behind it as a [`Server`], and the macro line.
 

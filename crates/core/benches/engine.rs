@@ -108,7 +108,7 @@ impl Bench {
                 ended = self.answer(peer, &id, Answer::Ack(None));
             }
         }
-        assert!(ended, "everybody has acknowledged");
+        assert!(ended, "every client has acknowledged");
     }
 
     /// Each peer describes ten sockets.
@@ -120,7 +120,7 @@ impl Bench {
             let sockets = self.sockets.clone();
             ended = self.answer(peer, &id, Answer::Sockets(sockets));
         }
-        assert!(ended, "everybody has answered");
+        assert!(ended, "every node has answered");
     }
 }
 

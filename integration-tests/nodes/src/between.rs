@@ -1,4 +1,4 @@
-//! What goes on between the nodes, and what socketioxide has no call for: by the handle of the namespace.
+//! Operations between nodes, and those that socketioxide has no call for: they use the handle of the namespace.
 
 use rmpv::Value;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::{
     values::Arguments,
 };
 
-/// A socket of the cluster with all that its node tells of it.
+/// A socket of any node with its details.
 #[derive(Debug, Serialize)]
 pub(crate) struct Described {
     id: String,
@@ -22,7 +22,7 @@ pub(crate) struct Described {
     data: Option<Value>,
 }
 
-/// The session of a client that may come back, by the names that Node.js servers use.
+/// A session for connection state recovery, with the field names of Node.js servers.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Session {
     pid: String,
@@ -31,7 +31,7 @@ pub(crate) struct Session {
     data: Option<Value>,
 }
 
-/// Returns whether the operation is one of these.
+/// Performs the operation if it is one of these; returns whether it is.
 pub(crate) async fn perform(
     socket: &Socket,
     cluster: &Cluster,
@@ -72,7 +72,8 @@ pub(crate) async fn perform(
     Ok(true)
 }
 
-/// A timeout is no failure here: the outcome holds what arrived, and who is missing.
+/// Emits to the other servers with acknowledgements. A timeout is no error here: the outcome holds the answers so far
+/// and the missing nodes.
 async fn ask_servers(
     handle: &Handle,
     event: &str,

@@ -144,8 +144,9 @@ pub(crate) async fn joining_and_leaving_many_times_leaves_no_task_running(t: Tes
     tasks_ended(&t, &a, before).await
 }
 
-/// Joins a second node of the same process, uses it, and leaves. It counts the nodes, which may take connections of its own, and uses a
-/// room of its own: broadcasts of the turn before may still be on their way, and would be delivered to this node.
+/// Joins a second node of the same process, uses it, and leaves. It counts the nodes, which may take connections of its
+/// own, and uses a room of its own: broadcasts of the turn before may still be on their way, and would be delivered to
+/// this node.
 async fn join_and_leave(t: &TestCluster, a: &TestNode, turn: usize) -> Checked {
     let node = t.build().namespace("/again").sharing(a).join().await?;
     let room = format!("x{turn}");
@@ -220,7 +221,8 @@ pub(crate) async fn a_runtime_can_end_during_the_traffic_of_its_node(t: TestClus
     ended.map_err(|_| Failure::new("the runtime goes on"))?.map_err(|error| Failure::new(error.to_string()))?
 }
 
-/// Floods the room `x` from a node in a runtime of its own, and drops that runtime meanwhile, once `enough` has returned.
+/// Floods the room `x` from a node in a runtime of its own, and drops that runtime meanwhile, once `enough` has
+/// returned.
 fn flood_until(t: &TestCluster, enough: impl AsyncFnOnce() -> Checked) -> Checked {
     // Dropped after the runtime: otherwise the node would leave first.
     let server = RoomServer::default();

@@ -158,7 +158,8 @@ pub(crate) async fn a_silent_node_is_down_until_it_sends_again(t: TestCluster) -
 
 pub(crate) async fn fifty_nodes_are_one_cluster(t: TestCluster) -> Checked {
     let count = t.scaled(50, 8);
-    // Each node receives the heartbeats of all others: at the interval of the small cases they would be most of the work of fifty nodes.
+    // Each node receives the heartbeats of all others: at the interval of the small cases they would be most of the
+    // work of fifty nodes.
     let mut config = t.config();
     config.engine.heartbeat_interval = Duration::from_secs(2);
     let nodes = t.build().config(config).join_many(count).await?;

@@ -1,4 +1,5 @@
-//! The cases by group. `__cases!` is the table of contents: every promise with the needs that backend and server have to meet.
+//! The cases by group. `__cases!` is the table of contents: every promise with the needs that backend and server have
+//! to meet.
 
 pub(crate) mod acks;
 pub(crate) mod broadcast;

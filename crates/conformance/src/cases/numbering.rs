@@ -1,5 +1,5 @@
-//! Numbered messages: repeats are dropped, missing messages are noticed. The faults are those of [`faults`](crate::faults), on the way to
-//! one node.
+//! Numbered messages: repeats are dropped, missing messages are noticed. The faults are those of
+//! [`faults`](crate::faults), on the way to one node.
 
 use std::time::Duration;
 

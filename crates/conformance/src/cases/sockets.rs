@@ -12,8 +12,8 @@ fn rooms(names: &[&str]) -> Vec<Room> {
     names.iter().copied().map(Room::from).collect()
 }
 
-/// Waits until all nodes have applied the joins and leaves of `node`, and have told the broker about rooms where it has to know: answers
-/// to the request come behind that.
+/// Waits until all nodes have applied the joins and leaves of `node`, and have told the broker about rooms where it has
+/// to know: answers to the request come behind that.
 async fn applied(node: &TestNode) -> Checked {
     node.settle().await?;
     node.fetch_sockets(Target::all()).await?;

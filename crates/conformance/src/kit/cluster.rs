@@ -78,8 +78,8 @@ impl TestCluster {
         self.context.setup.wait_timeout()
     }
 
-    /// Configuration of test nodes: short intervals, so that nothing takes long, and generous timeouts, so that a busy machine does not fail
-    /// a test.
+    /// Configuration of test nodes: short intervals, so that nothing takes long, and generous timeouts, so that a busy
+    /// machine does not fail a test.
     #[must_use]
     pub fn config(&self) -> ClusterConfig {
         ClusterConfig {
@@ -96,8 +96,9 @@ impl TestCluster {
         }
     }
 
-    /// Runs an attempt that passes only if everything else arrives before its timeout expires. A short timeout is enough most of the time; an
-    /// attempt that fails is repeated with a longer one, so that a busy machine does not fail a test, and the output says so.
+    /// Runs an attempt that passes only if everything else arrives before its timeout expires. A short timeout is
+    /// enough most of the time; an attempt that fails is repeated with a longer one, so that a busy machine does not
+    /// fail a test, and the output says so.
     pub async fn with_growing_time_outs<A>(&self, attempt: impl Fn(Duration) -> A) -> Checked
     where
         A: Future<Output = Checked>,
@@ -167,7 +168,8 @@ impl TestCluster {
         Ok(TestEmitter::new(Emitter::new(&backend), backend, Arc::clone(&self.context.nodes)))
     }
 
-    /// What the nodes that are gone, also those of sibling clusters, counted that is not counted when all is well; empty without any.
+    /// What the nodes that are gone, also those of sibling clusters, counted that is not counted when all is well;
+    /// empty without any.
     pub(crate) fn anomalies(&self) -> String {
         self.context.nodes.anomalies()
     }

@@ -35,7 +35,8 @@ impl TestEmitter {
         Ok(self.emitter.emit(target, Payload::event(name, &())?).await?)
     }
 
-    /// Waits until everything that this emitter has sent so far has arrived, see [`TestNode::settle`](super::TestNode::settle).
+    /// Waits until everything that this emitter has sent so far has arrived, see
+    /// [`TestNode::settle`](super::TestNode::settle).
     #[track_caller]
     pub fn settle(&self) -> impl Future<Output = Checked> {
         let at = Location::caller();

@@ -9,8 +9,8 @@ use super::failure::{Checked, Failure};
 /// Interval at which the condition is checked.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Polls `condition` until it holds. For state without a notification: a broker's own count, a metric, tasks that end. Where a marker or an
-/// event tells, wait for that instead.
+/// Polls `condition` until it holds. For state without a notification: a broker's own count, a metric, tasks that end.
+/// Where a marker or an event tells, wait for that instead.
 ///
 /// # Errors
 /// If it does not hold within `limit`; the text is that of `what`.

@@ -1,9 +1,10 @@
-//! Building blocks of the cases, and of tests of your own clusters: [`TestCluster`], [`TestNode`], [`TestSocket`], [`TestEmitter`],
-//! [`Recorder`] and [`Marker`].
+//! Building blocks of the cases, and of tests of your own clusters: [`TestCluster`], [`TestNode`], [`TestSocket`],
+//! [`TestEmitter`], [`Recorder`] and [`Marker`].
 //!
-//! Imports go one way, from the bottom of this list up: values that are compared and waited for (`failure`, `watched`, `marker`), clients
-//! and servers (`recorder`, `client`, `server`, `observer`), the nodes of a cluster and waiting for their deliveries (`node_list`,
-//! `settle`), one node and one emitter (`node`, `emitter`), a cluster (`context`, `builder`, `cluster`).
+//! Imports go one way, from the bottom of this list up: values that are compared and waited for (`failure`, `watched`,
+//! `marker`), clients and servers (`recorder`, `client`, `server`, `observer`), the nodes of a cluster and waiting for
+//! their deliveries (`node_list`, `settle`), one node and one emitter (`node`, `emitter`), a cluster (`context`,
+//! `builder`, `cluster`).
 
 mod abilities;
 mod builder;

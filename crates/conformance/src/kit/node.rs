@@ -16,7 +16,8 @@ use super::{
     settle::{Sender, settle},
 };
 
-/// A node with a server of its own, which lives as long as this value. Derefs to the [`Cluster`], for the methods of its [`Adapter`].
+/// A node with a server of its own, which lives as long as this value. Derefs to the [`Cluster`], for the methods of
+/// its [`Adapter`].
 #[derive(Debug)]
 pub struct TestNode {
     cluster: Cluster,
@@ -86,8 +87,9 @@ impl TestNode {
         }
     }
 
-    /// Waits until everything that this node has sent so far has arrived wherever it must: at every running node of its namespace, this one
-    /// included, and at their clients. Anything that has not arrived then never will, so that a test can check what was *not* delivered.
+    /// Waits until everything that this node has sent so far has arrived wherever it must: at every running node of its
+    /// namespace, this one included, and at their clients. Anything that has not arrived then never will, so that a
+    /// test can check what was *not* delivered.
     #[track_caller]
     pub fn settle(&self) -> impl Future<Output = Checked> {
         let at = Location::caller();
@@ -122,7 +124,8 @@ impl TestNode {
 
     // --- peers ---
 
-    /// Waits for an event of this node that `matches`. `events` must have been subscribed before the cause of the event.
+    /// Waits for an event of this node that `matches`. `events` must have been subscribed before the cause of the
+    /// event.
     #[track_caller]
     pub fn wait_for_event(
         &self,
@@ -147,7 +150,8 @@ impl TestNode {
         }
     }
 
-    /// Waits as [`Adapter::await_peers`] does, and then until those nodes are known by id: where the broker counts nodes, ids follow later.
+    /// Waits as [`Adapter::await_peers`] does, and then until those nodes are known by id: where the broker counts
+    /// nodes, ids follow later.
     ///
     /// # Errors
     /// As [`Adapter::await_peers`].
@@ -224,8 +228,8 @@ impl TestNode {
         Ok(())
     }
 
-    /// Stops the node without closing its connections, as SIGSTOP does, until [`TestNode::thaw`]. It must have been built with
-    /// [`own_process`](super::NodeBuilder::own_process).
+    /// Stops the node without closing its connections, as SIGSTOP does, until [`TestNode::thaw`]. It must have been
+    /// built with [`own_process`](super::NodeBuilder::own_process).
     pub async fn freeze(&self) -> Checked {
         self.probe.set_state(NodeState::Frozen);
         self.process.as_ref().ok_or_else(no_process)?.freeze().await

@@ -90,7 +90,8 @@ impl Observer {
         self.record.until(at, timeout, arrived, |_| "a marker did not reach a node".to_owned()).await
     }
 
-    /// Sends a marker to all clients, whatever its target was, behind the packets they were sent before; then records it.
+    /// Sends a marker to all clients, whatever its target was, behind the packets they were sent before; then records
+    /// it.
     fn mark(&self, marker: Marker, payload: &Payload) {
         self.server.deliver(&Target::all(), payload, None);
         self.record.update(|record| record.markers.insert(marker));

@@ -13,8 +13,8 @@ use tokio::{
 
 use super::failure::{Checked, Failure};
 
-/// A Tokio runtime on a thread of its own, which simulates a process. All tasks of a node run in it, so that the node can be killed or
-/// stopped as a whole, without its cooperation.
+/// A Tokio runtime on a thread of its own, which simulates a process. All tasks of a node run in it, so that the node
+/// can be killed or stopped as a whole, without its cooperation.
 pub(super) struct Process {
     handle: Handle,
     /// Dropping it kills the process.

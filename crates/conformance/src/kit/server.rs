@@ -14,13 +14,14 @@ use trunkline_core::{
 
 use super::{client::Client, recorder::Packet};
 
-/// A server whose [`Local`] is under test. Implement it to run the suite over another `Local` than that of [`RoomServer`].
+/// A server whose [`Local`] is under test. Implement it to run the suite over another `Local` than that of
+/// [`RoomServer`].
 pub trait Server: fmt::Debug + Send + Sync + 'static {
     /// The server's `Local`, which lives as long as the server.
     fn local(&self) -> Arc<dyn Local>;
 
-    /// Connects a client and adds it to `rooms` and to the room named by its id. From then on the server hands `client` every packet that
-    /// the client would be sent.
+    /// Connects a client and adds it to `rooms` and to the room named by its id. From then on the server hands `client`
+    /// every packet that the client would be sent.
     fn connect(&self, client: Arc<Client>, rooms: &[Room]);
 }
 

@@ -1,11 +1,12 @@
 //! Waiting until everything sent so far has arrived, without sleeping.
 //!
-//! A test must often show that a packet was *not* delivered, and no amount of waiting shows that. A later message does. Messages of one
-//! sender on one path arrive in the order in which they were sent; that is one of the promises under test, and the cases of the group
-//! `order` prove it without `settle`. So once a [`Marker`] that was sent last has arrived at a node and at each of its clients, whatever was
-//! sent before it on the same path has either arrived there as well or never will: what a client has not recorded by then is absent. A
-//! marker takes each path separately. Where the transport keeps a total order there is one path; otherwise acknowledged messages, and
-//! messages to one room, may travel apart from broadcasts to all, and each of those paths needs a marker of its own.
+//! A test must often show that a packet was *not* delivered, and no amount of waiting shows that. A later message does.
+//! Messages of one sender on one path arrive in the order in which they were sent; that is one of the promises under
+//! test, and the cases of the group `order` prove it without `settle`. So once a [`Marker`] that was sent last has
+//! arrived at a node and at each of its clients, whatever was sent before it on the same path has either arrived there
+//! as well or never will: what a client has not recorded by then is absent. A marker takes each path separately. Where
+//! the transport keeps a total order there is one path; otherwise acknowledged messages, and messages to one room, may
+//! travel apart from broadcasts to all, and each of those paths needs a marker of its own.
 
 use std::{panic::Location, sync::Arc, time::Duration};
 
@@ -68,8 +69,8 @@ impl Path {
     }
 }
 
-/// Sends a marker on each path, and waits until all have arrived at the running nodes of the namespace. A marker that does not arrive is a
-/// failure at `at`.
+/// Sends a marker on each path, and waits until all have arrived at the running nodes of the namespace. A marker that
+/// does not arrive is a failure at `at`.
 pub(super) async fn settle(
     at: &'static Location<'static>,
     sender: Sender<'_>,
@@ -115,7 +116,8 @@ async fn settle_path(
     }
 }
 
-/// How often a marker to one room is sent again, and after how long: it is lost while a node is still telling its broker about the room.
+/// How often a marker to one room is sent again, and after how long: it is lost while a node is still telling its
+/// broker about the room.
 const REPEATS: usize = 20;
 const REPEAT_AFTER: Duration = Duration::from_millis(500);
 
@@ -128,7 +130,8 @@ fn common_paths(capabilities: Capabilities) -> Vec<Path> {
     paths
 }
 
-/// The paths of messages to one room: one for each room, none besides the common ones if the transport keeps a total order.
+/// The paths of messages to one room: one for each room, none besides the common ones if the transport keeps a total
+/// order.
 fn room_paths(capabilities: Capabilities, probes: &[Arc<NodeProbe>]) -> Vec<Path> {
     if capabilities.total_order {
         return Vec::new();

@@ -30,11 +30,13 @@ pub struct Setup {
 impl Setup {
     /// Creates a setup from a function that connects a backend.
     ///
-    /// `connect` returns a new backend with connections of its own, as one process of the cluster with the given name has them. Backends
-    /// of one name form one cluster. Clusters of different names must not receive each other's messages, even if one name is a prefix of
-    /// the other. A name is a letter followed by at most 15 lower-case letters and digits, and is never used twice.
+    /// `connect` returns a new backend with connections of its own, as one process of the cluster with the given name
+    /// has them. Backends of one name form one cluster. Clusters of different names must not receive each other's
+    /// messages, even if one name is a prefix of the other. A name is a letter followed by at most 15 lower-case
+    /// letters and digits, and is never used twice.
     ///
-    /// `connect` is called within the Tokio runtime of the node, which is not the same for all nodes: connections must not be shared.
+    /// `connect` is called within the Tokio runtime of the node, which is not the same for all nodes: connections must
+    /// not be shared.
     #[must_use]
     pub fn new<F, C>(connect: F) -> Self
     where
@@ -50,8 +52,8 @@ impl Setup {
         }
     }
 
-    /// Adds a second way to connect, to a history that is short: sessions expire after at most one second, and messages are trimmed when a
-    /// few thousand small ones have followed. A backend with history does not pass without it.
+    /// Adds a second way to connect, to a history that is short: sessions expire after at most one second, and messages
+    /// are trimmed when a few thousand small ones have followed. A backend with history does not pass without it.
     #[must_use]
     pub fn limited_history<F, C>(mut self, connect: F) -> Self
     where

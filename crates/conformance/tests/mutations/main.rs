@@ -1,4 +1,5 @@
-//! Tests of the suite itself: transports that break one promise each must fail the cases of that promise, and no others.
+//! Tests of the suite itself: transports that break one promise each must fail the cases of that promise, and no
+//! others.
 
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]
@@ -25,8 +26,9 @@ pub(crate) struct Mutation {
     /// What the transport does wrong.
     name: &'static str,
     setup: Setup,
-    /// Cases that must fail, as `group::case`. All others of the same groups must pass. Where a defect breaks nearly everything, or only now
-    /// and then, the list ends in `...` and no others are run. With an empty list every case must pass.
+    /// Cases that must fail, as `group::case`. All others of the same groups must pass. Where a defect breaks nearly
+    /// everything, or only now and then, the list ends in `...` and no others are run. With an empty list every case
+    /// must pass.
     fails: Vec<&'static str>,
 }
 
@@ -44,7 +46,8 @@ fn with_history(cluster: &str, limits: HistoryLimits) -> trunkline_core::Result<
 const LIMITED_HISTORY: HistoryLimits =
     HistoryLimits { messages: 1000, bytes: 1 << 20, session_ttl: Duration::from_millis(500), sessions: 1000 };
 
-/// Timeouts of a case: a short one at first, and longer ones if it should have passed, so that a busy machine does not fail it.
+/// Timeouts of a case: a short one at first, and longer ones if it should have passed, so that a busy machine does not
+/// fail it.
 const TIMEOUTS: [Duration; 4] =
     [Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(20)];
 
@@ -73,7 +76,8 @@ impl Mutation {
     }
 }
 
-/// Runs a case, and again with a longer timeout if it fails though it should pass. Returns what went otherwise than expected.
+/// Runs a case, and again with a longer timeout if it fails though it should pass. Returns what went otherwise than
+/// expected.
 async fn surprise(mutation: Arc<Mutation>, case: &'static Case) -> Option<String> {
     let is_to_fail = mutation.is_to_fail(case);
     let mut last = None;

@@ -1,4 +1,4 @@
-//! A transport as a broker has it, without the broker: what is published is encoded into a queue, what arrives is decoded.
+//! A transport without a broker: it encodes what is published into an outbox, and decodes what arrives into an inbox.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,17 +16,17 @@ use trunkline_core::{
 };
 
 #[derive(Debug)]
-pub(crate) struct Wire {
+pub(crate) struct EncodingTransport {
     format: Format,
     outbox: Outbox<Vec<u8>>,
-    door: Mutex<Option<(Intake, Arc<InboxSender>)>>,
+    joined: Mutex<Option<(Intake, Arc<InboxSender>)>>,
 }
 
-impl Wire {
+impl EncodingTransport {
     pub(crate) fn new(format: Format) -> Arc<Self> {
         let outbox = Outbox::new(OutboxLimits::default());
         outbox.set_connected(true);
-        Arc::new(Self { format, outbox, door: Mutex::new(None) })
+        Arc::new(Self { format, outbox, joined: Mutex::new(None) })
     }
 
     pub(crate) fn backend(self: &Arc<Self>) -> Backend {
@@ -34,7 +34,7 @@ impl Wire {
         Backend { transport, history: None, interest: None, census: None, ids: IdScheme::Hex16 }
     }
 
-    /// Everything that was published, as it arrives elsewhere: slices of one buffer.
+    /// Takes everything that was published, as another node receives it: slices of one buffer.
     pub(crate) async fn written(&self) -> Vec<Bytes> {
         let mut batch = Vec::new();
         if self.outbox.status().1 > 0 {
@@ -45,16 +45,16 @@ impl Wire {
         batch.iter().map(|message| buffer.split_to(message.len()).freeze()).collect()
     }
 
-    /// What was written elsewhere arrives.
+    /// Delivers encoded messages.
     pub(crate) fn arrive(&self, messages: &[Bytes]) {
-        let door = self.door.lock().unwrap();
-        let (intake, inbox) = door.as_ref().unwrap();
+        let joined = self.joined.lock().unwrap();
+        let (intake, inbox) = joined.as_ref().unwrap();
         assert!(inbox.push(messages.iter().filter_map(|message| intake.take(message))));
     }
 }
 
 #[async_trait]
-impl Transport for Wire {
+impl Transport for EncodingTransport {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             membership: Membership::Heartbeats,
@@ -72,7 +72,7 @@ impl Transport for Wire {
 
     async fn join(&self, seat: Seat) -> Result<Inbox> {
         let (sender, inbox) = inbox(seat.limits, Arc::clone(&seat.counters));
-        *self.door.lock().unwrap() = Some((Intake::new(&seat), Arc::new(sender)));
+        *self.joined.lock().unwrap() = Some((Intake::new(&seat), Arc::new(sender)));
         Ok(inbox)
     }
 
@@ -92,7 +92,7 @@ impl Transport for Wire {
     }
 
     async fn leave(&self, _: &Node) -> Result<()> {
-        *self.door.lock().unwrap() = None;
+        *self.joined.lock().unwrap() = None;
         Ok(())
     }
 

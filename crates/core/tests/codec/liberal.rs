@@ -1,4 +1,4 @@
-//! What is not as the official adapters write it, but understood.
+//! Messages that differ from those of the official adapters, and are understood.
 
 use std::time::Duration;
 
@@ -46,14 +46,14 @@ fn missing_parts_of_opts_mean_nothing_special() {
 }
 
 #[test]
-fn what_is_no_room_has_no_sockets() {
+fn an_invalid_room_has_no_sockets() {
     for none in ["null", "true", "{}", r#"["a"]"#, r#"{"a":["b"]}"#] {
         assert_eq!(target(&format!(r#"{{"rooms":[{none},"a",{none}]}}"#)), Target::room("a"));
         assert_eq!(target(&format!(r#"{{"except":[{none},"a"]}}"#)), Target::all().except("a"));
         assert_eq!(target(&format!(r#"{{"except":[{none}]}}"#)), Target::all());
-        let nobody = target(&format!(r#"{{"rooms":[{none}],"except":["b"]}}"#));
+        let no_socket = target(&format!(r#"{{"rooms":[{none}],"except":["b"]}}"#));
         for rooms in [&[][..], &["".into()], &["a".into(), "".into()]] {
-            assert!(!nobody.matches(rooms), "{none}: {rooms:?}");
+            assert!(!no_socket.matches(rooms), "{none}: {rooms:?}");
         }
     }
 }
@@ -163,7 +163,7 @@ fn undefined_is_no_key_or_null_as_the_official_encoders_have_it() {
 }
 
 #[test]
-fn binary_has_its_place_in_the_kinds_that_the_wires_say() {
+fn binary_is_found_only_in_the_kinds_that_may_contain_it() {
     let binary = trunkline_core::Payload::from_msgpack(&b"\x92\xa1a\xc4\x01\x00"[..]).unwrap();
     let broadcast = Message::Broadcast { request: None, target: Target::all(), payload: binary.clone() };
     assert!(codec::contains_binary(&broadcast, &codec::BINARY_KINDS));

@@ -1,4 +1,4 @@
-//! Our own fields at the end of a message.
+//! Trunkline's own fields at the end of a message: sequence numbers, high-water marks, number of buckets.
 
 use bytes::Bytes;
 use trunkline_core::{
@@ -66,7 +66,7 @@ fn the_head_of_a_msgpack_message_counts_the_added_fields() {
 }
 
 #[test]
-fn numbers_of_another_shape_are_not_ours() {
+fn sequence_numbers_of_another_shape_are_ignored() {
     for foreign in ["1", "\"x\"", "{}", "[]", "[1]", "[1,2,3]", "[70000,1]", "[-1,1]", "[1,1.5]", "null", "[[1,2]]"] {
         let text =
             format!(r#"{{"type":2,"uid":"n","nsp":"/","stamp":{foreign},"counters":{foreign},"buckets":{foreign}}}"#);

@@ -1,4 +1,4 @@
-//! What peeking tells.
+//! Peeking at the header of a message.
 
 use bytes::Bytes;
 use trunkline_core::{
@@ -53,7 +53,7 @@ fn the_payload_is_not_touched() {
 }
 
 #[test]
-fn another_layout_takes_decoding() {
+fn another_layout_cannot_be_peeked_at() {
     for text in [
         r#"{"uid":"n","nsp":"/","type":3,"data":{}}"#,
         r#"{ "type":3,"data":{},"uid":"n","nsp":"/"}"#,

@@ -1,4 +1,4 @@
-//! What holds for every message.
+//! Properties of every message.
 
 use bytes::Bytes;
 use proptest::{option, prelude::*};
@@ -15,7 +15,7 @@ use crate::{
 
 proptest! {
     #[test]
-    fn what_was_encoded_is_decoded(
+    fn every_encoded_message_is_decoded(
         body in body(), from in node(), namespace in namespace(), stamp in option::of(stamp()),
     ) {
         for format in FORMATS {
@@ -68,7 +68,8 @@ fn counters(body: &Body) -> &[Stamp] {
     }
 }
 
-/// JSON turns binary into Node's Buffer objects, @msgpack/msgpack turns an undefined answer into null, sockets live on the sender.
+/// JSON turns binary into Node's Buffer objects, @msgpack/msgpack turns an undefined answer into null, sockets live on
+/// the sender.
 fn as_received(mut body: Body, format: Format, from: &trunkline_core::NodeId) -> Body {
     let convert = |payload: &mut Payload| {
         if format == Format::Json {

@@ -118,7 +118,7 @@ fn messages_dropped_by_the_inbox_are_reported_once_as_overflow() {
     assert_eq!(engine.deliver(overflow(3, 4, 3)), ["gap Overflow Some(3)"]);
     assert_eq!(engine.receive_numbered("a", 5), ["serve a: a5"]);
     assert_eq!(engine.deliver(overflow(2, 9, 2)), ["gap Overflow Some(2)", "gap Hole Some(2)"]);
-    assert!(engine.deliver(overflow(0, 10, 1)).is_empty(), "nobody wanted it");
+    assert!(engine.deliver(overflow(0, 10, 1)).is_empty(), "it had no matching sockets");
     assert_eq!(engine.receive_numbered("a", 11), ["serve a: a11"]);
     assert_eq!(engine.counters().missed, 7);
 }

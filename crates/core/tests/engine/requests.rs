@@ -156,7 +156,7 @@ fn a_node_that_joins_later_may_answer_but_is_not_waited_for() {
     let mut engine = TestEngine::with_peers(&["a"]);
     engine.send_request("r", Gather::Sockets);
     engine.first_heartbeat("b");
-    assert!(engine.answer("b", "r", sockets(&["b1"])).is_empty(), "it stands for nobody else");
+    assert!(engine.answer("b", "r", sockets(&["b1"])).is_empty(), "it does not count for another node");
     assert_eq!(engine.answer("a", "r", sockets(&["a1"])), ["r: [b1 a1]"]);
 }
 

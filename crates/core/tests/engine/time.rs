@@ -32,7 +32,8 @@ fn script() -> Vec<(u64, Step)> {
     ]
 }
 
-/// Plays the scenario; `ticks` decides whether to tick at a moment, given the engine's deadline. Returns the outputs with their times.
+/// Plays the scenario; `ticks` decides whether to tick at a moment, given the engine's deadline. Returns the outputs
+/// with their times.
 fn play(capabilities: trunkline_core::Capabilities, ticks: impl Fn(Instant, Option<Instant>) -> bool) -> Vec<String> {
     let mut engine = TestEngine::new(capabilities);
     let mut script = script().into_iter().peekable();

@@ -1,5 +1,5 @@
-//! Random draws that depend on the seed and on their occasion, not on the number of draws before: a scenario with fewer actions meets
-//! much the same faults as the whole.
+//! Random draws that depend on the seed and on their occasion, not on the number of draws before: a scenario with fewer
+//! actions meets much the same faults as the whole.
 
 /// Random draws for one occasion.
 #[derive(Clone, Copy, Debug)]

@@ -1,9 +1,10 @@
-//! The simulated network: N engines with latency, loss, duplication, reorder, partitions, crashes, pauses, lost connections and clock skew.
-//! Everything follows from a seed; the promises ([`checks::Check`]) are checked at every step.
+//! The simulated network: N engines with latency, loss, duplication, reorder, partitions, crashes, pauses, lost
+//! connections and clock skew. Everything follows from a seed; the promises ([`checks::Check`]) are checked at every
+//! step.
 //!
-//! `just simulate` runs many seeds. A seed that fails is shrunk to a short trace, and printed with the command that repeats it.
-//! Environment: `TRUNKLINE_SEED` selects one seed, `TRUNKLINE_SEEDS` the number of seeds, `TRUNKLINE_FIRST_SEED` the first one,
-//! `TRUNKLINE_LINES` the number of lines of a trace that are printed.
+//! `just simulate` runs many seeds. A seed that fails is shrunk to a short trace, and printed with the command that
+//! repeats it. Environment: `TRUNKLINE_SEED` selects one seed, `TRUNKLINE_SEEDS` the number of seeds,
+//! `TRUNKLINE_FIRST_SEED` the first one, `TRUNKLINE_LINES` the number of lines of a trace that are printed.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
@@ -79,7 +80,7 @@ fn every_broken_promise_is_noticed() {
 
 /// Every kind of fault occurs among the seeds of the ordinary suite.
 #[test]
-fn the_ordinary_seeds_meet_every_fault() {
+fn the_ordinary_seeds_contain_every_kind_of_fault() {
     let has_fault = |what: fn(&Scenario) -> bool| (0..SEEDS).filter(|seed| what(&Scenario::from_seed(*seed))).count();
     let has_action = |what: fn(&Action) -> bool| {
         (0..SEEDS).filter(|seed| Scenario::from_seed(*seed).actions.iter().any(|(_, action)| what(action))).count()
@@ -111,7 +112,7 @@ fn outputs_are_deterministic() {
 
 /// The trace of a failing seed is short.
 #[test]
-fn a_failing_seed_shrinks_to_a_few_acts() {
+fn a_failing_seed_shrinks_to_a_few_actions() {
     let fault = Some(Defect::ServesTwice);
     let (scenario, check) = (0..100)
         .map(Scenario::from_seed)

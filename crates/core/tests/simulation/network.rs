@@ -174,7 +174,8 @@ impl World<'_> {
 
     // --- foreign peers ---
 
-    /// Delivers to a peer like those of Node.js: it answers requests, and sends heartbeats without numbers where peers send heartbeats.
+    /// Delivers to a peer like those of Node.js: it answers requests, and sends heartbeats without numbers where peers
+    /// send heartbeats.
     pub(crate) fn foreign_arrival(&mut self, to: usize, from: usize, delivery: Delivery) {
         let Delivery::Message { message, .. } = delivery else { return };
         if from == to {

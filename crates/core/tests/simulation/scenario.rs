@@ -53,8 +53,8 @@ pub(crate) struct Faults {
     pub(crate) drift: bool,
 }
 
-/// One action. Peers are identified by their index in the order of joining. An action on a peer that is not present has no effect, so
-/// that any subset of a scenario is a scenario.
+/// One action. Peers are identified by their index in the order of joining. An action on a peer that is not present has
+/// no effect, so that any subset of a scenario is a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Join,

@@ -51,10 +51,10 @@ fn show_input(input: &Input) -> String {
             format!("{from}: {}{}", show_message(message), show_stamp(*stamp))
         }
         Input::Delivery(Delivery::Skipped { from, stamp }) => {
-            format!("{from}: a message for nobody here{}", show_stamp(*stamp))
+            format!("{from}: a skipped message{}", show_stamp(*stamp))
         }
         Input::Delivery(Delivery::Response { from, response }) => {
-            let from = from.as_ref().map_or("somebody", |from| from.as_str());
+            let from = from.as_ref().map_or("a node without id", |from| from.as_str());
             format!("{from} answers {}: {}", response.request, show_answer(&response.answer))
         }
         Input::LocalAnswer { to, request, answer } => {

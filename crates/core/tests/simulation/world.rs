@@ -69,8 +69,8 @@ pub(crate) struct Report {
     pub(crate) steps: u64,
 }
 
-/// Time until all nodes know each other: a silent node is detected after 11 s, its clock may be slow, and the loss of its last messages
-/// may be noticed 6 s later.
+/// Time until all nodes know each other: a silent node is detected after 11 s, its clock may be slow, and the loss of
+/// its last messages may be noticed 6 s later.
 const SETTLING: Micros = 26 * SECOND;
 
 /// Maximum number of events; a run with more does not end.

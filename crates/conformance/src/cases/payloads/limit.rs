@@ -12,7 +12,8 @@ fn sized(bytes: usize) -> Checked<Payload> {
     Ok(Payload::from_json(format!(r#"["event","{text}"]"#))?)
 }
 
-/// Broadcasts an event of `bytes` bytes, and returns whether it was accepted. Fails if it is refused for anything but its size.
+/// Broadcasts an event of `bytes` bytes, and returns whether it was accepted. Fails if it is refused for anything but
+/// its size.
 async fn is_accepted(node: &TestNode, room: &'static str, bytes: usize) -> Checked<bool> {
     match node.broadcast(Target::room(room), sized(bytes)?).await {
         Ok(()) => Ok(true),
@@ -51,7 +52,8 @@ pub(crate) async fn a_message_just_below_the_limit_arrives_whole(t: TestCluster)
     check_no_binary_is_lost_near(&t, bytes).await
 }
 
-/// Checks that binary up to `bytes` bytes arrives whole or is refused. Some wire formats encode it as text, which takes a third more.
+/// Checks that binary up to `bytes` bytes arrives whole or is refused. Some wire formats encode it as text, which takes
+/// a third more.
 async fn check_no_binary_is_lost_near(t: &TestCluster, bytes: usize) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;

@@ -164,7 +164,8 @@ fn emitters() -> Vec<Mutation> {
     ]
 }
 
-/// Each connection of an emitter counts from 1, and all are taken for one sender: the second one's messages seem to be repeats.
+/// Each connection of an emitter counts from 1, and all are taken for one sender: the second one's messages seem to be
+/// repeats.
 fn one_for_all_emitters() -> Mutation {
     type Seen = Arc<Mutex<HashSet<u64>>>;
     let clusters: Arc<Mutex<HashMap<String, Seen>>> = Arc::default();
@@ -252,7 +253,8 @@ fn losing_while_opening() -> Defect {
     })
 }
 
-/// Every time a namespace is opened adds one more subscription. Repeats of numbered messages are dropped, but emitters do not number.
+/// Every time a namespace is opened adds one more subscription. Repeats of numbered messages are dropped, but emitters
+/// do not number.
 fn hearing_again() -> Defect {
     let opened: PerConnection<HashMap<Namespace, usize>> = Arc::default();
     relaying(move |transport, seat| {

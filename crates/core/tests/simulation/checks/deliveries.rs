@@ -10,8 +10,8 @@ use crate::{
 
 /// Account of the messages of each sender.
 ///
-/// Missing are the numbers that the node knows of, from served messages or from the numbers in heartbeats, without those from before it
-/// knew of the channel, and without those served. The engine must have reported just as many.
+/// Missing are the numbers that the node knows of, from served messages or from the numbers in heartbeats, without
+/// those from before it knew of the channel, and without those served. The engine must have reported just as many.
 #[derive(Debug)]
 pub(super) struct Deliveries {
     numbered: bool,

@@ -1,4 +1,5 @@
-//! Checks of the promises at every step. Each node has a checker that sees what reaches its engine and what comes out of it.
+//! Checks of the promises at every step. Each node has a checker that sees what reaches its engine and what comes out
+//! of it.
 
 mod deliveries;
 mod presence;
@@ -51,7 +52,8 @@ pub(crate) type Checked<T = ()> = Result<T, Violation>;
 pub(crate) enum Check {
     /// No message of a numbering sender is served twice.
     AtMostOnce,
-    /// Messages of one sender are served in the order of sending: per channel always, across channels where the network keeps it.
+    /// Messages of one sender are served in the order of sending: per channel always, across channels where the network
+    /// keeps it.
     Order,
     /// Every gap in the numbers is reported with its size, and nothing else is.
     Gaps,
@@ -209,7 +211,8 @@ impl NodeChecker {
         }
     }
 
-    /// Checks the state after a step: the number of pending requests, the wake-up, and the number of messages reported as missed.
+    /// Checks the state after a step: the number of pending requests, the wake-up, and the number of messages reported
+    /// as missed.
     pub(crate) fn stepped(&mut self, local: Micros, pending: usize, wake: Option<Micros>, missed: u64) -> Checked {
         self.deliveries.check(missed)?;
         self.presence.stepped(local, wake)?;

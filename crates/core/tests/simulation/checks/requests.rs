@@ -185,7 +185,8 @@ impl Requests {
         ensure(unreached == Set::EMPTY, Check::Convergence, || format!("{} did not reach {unreached:?}", request.id))
     }
 
-    /// Foreign peers are known only by their number. A new node that the count did not include may answer in the place of one.
+    /// Foreign peers are known only by their number. A new node that the count did not include may answer in the place
+    /// of one.
     fn check_foreign(&self, request: &PendingRequest) -> Checked {
         if self.kind.membership == Membership::Heartbeats || !request.published {
             return Ok(());
@@ -216,7 +217,8 @@ impl Requests {
         self.check_stuck()
     }
 
-    /// Checks for a complete request that has not ended. Where all nodes are known by id, it is plain when a request is complete.
+    /// Checks for a complete request that has not ended. Where all nodes are known by id, it is plain when a request is
+    /// complete.
     fn check_stuck(&self) -> Checked {
         if self.kind.membership == Membership::Census {
             return Ok(());
