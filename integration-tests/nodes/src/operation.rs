@@ -86,7 +86,8 @@ pub(crate) enum Kind {
     SetData,
     PersistSession,
     RestoreSession,
-    Counters,
+    #[serde(rename = "counters")]
+    Metrics,
 }
 
 /// The outcome of an operation; fields without a meaning for the operation are empty.
@@ -111,7 +112,9 @@ pub(crate) struct Outcome {
     pub(crate) session: Option<Session>,
     /// Packets that a restored session has missed: event, arguments, offset.
     pub(crate) missed: Vec<Value>,
-    pub(crate) counters: std::collections::BTreeMap<&'static str, u64>,
+    /// Metrics of the node, by the name that the test programs have for them.
+    #[serde(rename = "counters")]
+    pub(crate) metrics: std::collections::BTreeMap<&'static str, u64>,
 }
 
 /// A socket of the cluster.

@@ -8,7 +8,10 @@ use std::{
 
 use fastrand::Rng;
 use tokio::time::{Instant, sleep_until};
-use trunkline_core::inbox::{Delivery, Inbox, InboxSender};
+use trunkline_core::{
+    model::Delivery,
+    transport::{Inbox, InboxSender},
+};
 
 use super::Fault;
 
@@ -49,7 +52,7 @@ pub(super) async fn forward<F: Fault>(mut from: Inbox, to: InboxSender, fault: F
             }
             () = sleep(queue.next_due()) => {
                 let deliveries = queue.pop_due();
-                if !to.push_when_room(deliveries).await {
+                if !to.push_when_ready(deliveries).await {
                     return;
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use trunkline_core::{Backend, Cluster, ClusterConfig, Local, Namespace};
+use trunkline_core::{Backend, ClusterNode, Local, Namespace, NodeConfig};
 
 use super::{
     context::ClusterContext,
@@ -18,7 +18,7 @@ use super::{
 pub struct NodeBuilder {
     context: Arc<ClusterContext>,
     namespace: Namespace,
-    config: ClusterConfig,
+    config: NodeConfig,
     backend: Option<Backend>,
     placement: Placement,
 }
@@ -35,7 +35,7 @@ enum Placement {
 }
 
 impl NodeBuilder {
-    pub(super) fn new(context: Arc<ClusterContext>, config: ClusterConfig) -> Self {
+    pub(super) fn new(context: Arc<ClusterContext>, config: NodeConfig) -> Self {
         let namespace = Namespace::new("/");
         Self { context, namespace, config, backend: None, placement: Placement::TestRuntime }
     }
@@ -49,7 +49,7 @@ impl NodeBuilder {
 
     /// Sets time limits and bounds, by default [`TestCluster::config`](super::TestCluster::config).
     #[must_use]
-    pub fn config(mut self, config: ClusterConfig) -> Self {
+    pub fn config(mut self, config: NodeConfig) -> Self {
         self.config = config;
         self
     }
@@ -106,14 +106,14 @@ impl NodeBuilder {
         Ok(TestNode::new(cluster, backend, server, process, probe, nodes))
     }
 
-    async fn connect_and_join(self, observer: Arc<Observer>) -> Checked<(Cluster, Backend)> {
+    async fn connect_and_join(self, observer: Arc<Observer>) -> Checked<(ClusterNode, Backend)> {
         let backend = match (self.backend, &self.placement) {
             (Some(backend), _) => backend,
             (None, Placement::TestRuntime) => self.context.backend().await?,
             (None, _) => self.context.connect_untracked().await?,
         };
         let local: Arc<dyn Local> = observer;
-        let cluster = Cluster::join(backend.clone(), self.namespace, Arc::downgrade(&local), self.config).await?;
+        let cluster = ClusterNode::join(backend.clone(), self.namespace, Arc::downgrade(&local), self.config).await?;
         Ok((cluster, backend))
     }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use trunkline_core::{Backend, Capabilities, ClusterConfig, Emitter, engine::EngineConfig};
+use trunkline_core::{Backend, Capabilities, Emitter, NodeConfig, engine::EngineConfig};
 
 use super::{
     abilities::Abilities,
@@ -81,18 +81,18 @@ impl TestCluster {
     /// Configuration of test nodes: short intervals, so that nothing takes long, and generous timeouts, so that a busy
     /// machine does not fail a test.
     #[must_use]
-    pub fn config(&self) -> ClusterConfig {
-        ClusterConfig {
+    pub fn config(&self) -> NodeConfig {
+        NodeConfig {
             engine: EngineConfig {
                 heartbeat_interval: Duration::from_millis(300),
                 heartbeat_timeout: Duration::from_secs(10),
                 gap_grace: Duration::from_millis(500),
-                census_interval: Duration::from_millis(50),
+                count_interval: Duration::from_millis(50),
                 ..EngineConfig::default()
             },
             request_timeout: self.timeout() * 3 / 4,
-            leave_timeout: (self.timeout() / 4).min(ClusterConfig::default().leave_timeout),
-            ..ClusterConfig::default()
+            leave_timeout: (self.timeout() / 4).min(NodeConfig::default().leave_timeout),
+            ..NodeConfig::default()
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{ops::Deref, panic::Location, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
-use trunkline_core::{Adapter, Backend, Cluster, Error, ErrorKind, Event, NodeId, Payload, Room, Target};
+use trunkline_core::{Adapter, Backend, ClusterNode, Error, ErrorKind, Event, NodeId, Payload, Room, Target};
 
 use super::{
     client::{Client, ClientSpec, TestSocket},
@@ -16,11 +16,11 @@ use super::{
     settle::{Sender, settle},
 };
 
-/// A node with a server of its own, which lives as long as this value. Derefs to the [`Cluster`], for the methods of
+/// A node with a server of its own, which lives as long as this value. Derefs to the [`ClusterNode`], for the methods of
 /// its [`Adapter`].
 #[derive(Debug)]
 pub struct TestNode {
-    cluster: Cluster,
+    cluster: ClusterNode,
     backend: Backend,
     server: Arc<dyn Server>,
     process: Option<Arc<Process>>,
@@ -30,7 +30,7 @@ pub struct TestNode {
 
 impl TestNode {
     pub(super) fn new(
-        cluster: Cluster,
+        cluster: ClusterNode,
         backend: Backend,
         server: Arc<dyn Server>,
         process: Option<Arc<Process>>,
@@ -70,7 +70,7 @@ impl TestNode {
         let socket = TestSocket::new(Arc::clone(&client));
         self.server.connect(client, &rooms);
         self.probe.add_socket(socket.clone());
-        self.cluster.rooms_entered(&[rooms, vec![socket.room()]].concat()).await?;
+        self.cluster.rooms_created(&[rooms, vec![socket.room()]].concat()).await?;
         Ok(socket)
     }
 
@@ -264,14 +264,14 @@ impl Drop for TestNode {
     /// Takes the node off the list, and keeps its counts in case the test fails.
     fn drop(&mut self) {
         self.probe.set_state(NodeState::Gone);
-        self.nodes.keep_anomalies(self.id(), self.cluster.counters());
+        self.nodes.keep_anomalies(self.id(), self.cluster.metrics());
     }
 }
 
 impl Deref for TestNode {
-    type Target = Cluster;
+    type Target = ClusterNode;
 
-    fn deref(&self) -> &Cluster {
+    fn deref(&self) -> &ClusterNode {
         &self.cluster
     }
 }

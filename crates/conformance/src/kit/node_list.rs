@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use trunkline_core::{Local, Namespace, NodeId, Room, Snapshot};
+use trunkline_core::{Local, MetricsSnapshot, Namespace, NodeId, Room};
 
 use super::{client::TestSocket, failure::Checked, marker::Marker, observer::Observer};
 
@@ -94,8 +94,8 @@ impl NodeList {
     }
 
     /// Keeps what a node counted that is not counted when all is well.
-    pub(super) fn keep_anomalies(&self, node: &NodeId, counters: Snapshot) {
-        let anomalies = without_ordinary(counters);
+    pub(super) fn keep_anomalies(&self, node: &NodeId, metrics: MetricsSnapshot) {
+        let anomalies = without_ordinary(metrics);
         let texts: Vec<_> =
             anomalies.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}")).collect();
         if !texts.is_empty() {
@@ -109,19 +109,19 @@ impl NodeList {
     }
 }
 
-fn without_ordinary(mut counters: Snapshot) -> Snapshot {
+fn without_ordinary(mut metrics: MetricsSnapshot) -> MetricsSnapshot {
     for ordinary in [
-        &mut counters.published,
-        &mut counters.delivered,
-        &mut counters.sent_to_sockets,
-        &mut counters.own_echoes,
-        &mut counters.unwanted,
-        &mut counters.foreign_namespace,
-        &mut counters.requests,
+        &mut metrics.published,
+        &mut metrics.delivered,
+        &mut metrics.sent_to_sockets,
+        &mut metrics.own_echoes,
+        &mut metrics.unwanted,
+        &mut metrics.foreign_namespace,
+        &mut metrics.requests,
     ] {
         *ordinary = 0;
     }
-    counters
+    metrics
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

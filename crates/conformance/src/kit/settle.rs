@@ -11,7 +11,7 @@
 use std::{panic::Location, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
-use trunkline_core::{Adapter as _, Capabilities, Cluster, Emitter, Namespace, Result, Room, Target};
+use trunkline_core::{Adapter as _, Capabilities, ClusterNode, Emitter, Namespace, Result, Room, Target};
 
 use super::{
     failure::{Checked, Failure},
@@ -22,7 +22,7 @@ use super::{
 /// A sender of markers: a node of the cluster or an emitter.
 #[derive(Debug)]
 pub(super) enum Sender<'a> {
-    Node(&'a Cluster, &'a Arc<NodeProbe>),
+    Node(&'a ClusterNode, &'a Arc<NodeProbe>),
     Emitter(&'a Emitter),
 }
 

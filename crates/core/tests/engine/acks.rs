@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Answer, Message, engine::Gather, inbox::Delivery};
+use trunkline_core::{Answer, Message, engine::Gather, model::Delivery};
 
 use crate::{
     presence::without_heartbeats,
@@ -64,8 +64,8 @@ fn a_client_that_does_not_acknowledge_costs_the_timeout_and_is_counted() {
     engine.answer("a", "r", ack("a1"));
     let outputs = without_heartbeats(engine.advance(TIMEOUT));
     assert_eq!(outputs, ["r: timed out: 1 of 2 clients acknowledged; 1 of 2"]);
-    let counters = engine.counters();
-    assert_eq!((counters.requests_timed_out, counters.requests_partial), (1, 0));
+    let metrics = engine.metrics();
+    assert_eq!((metrics.requests_timed_out, metrics.requests_partial), (1, 0));
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_late_acknowledgement_is_not_returned() {
     engine.advance(TIMEOUT);
     assert!(engine.answer("a", "r", ack("late")).is_empty());
     assert!(engine.own_answer("r", ack("late")).is_empty());
-    assert_eq!(engine.counters().late_answers, 1);
+    assert_eq!(engine.metrics().late_answers, 1);
 }
 
 #[test]

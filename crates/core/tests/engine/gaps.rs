@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Capabilities, Gap, GapCause, Message, inbox::Delivery};
+use trunkline_core::{Capabilities, Gap, GapCause, Message, model::Delivery};
 
 use crate::{
     presence::without_heartbeats,
@@ -33,7 +33,7 @@ fn a_gap_of_known_size_is_reported() {
     let mut engine = TestEngine::with_peers(&["a"]);
     let trimmed = Gap { cause: GapCause::Trimmed, missed: Some(7) };
     assert_eq!(engine.deliver(Delivery::Gap(trimmed)), ["gap Trimmed Some(7)"]);
-    assert_eq!(engine.counters().missed, 7);
+    assert_eq!(engine.metrics().missed, 7);
 }
 
 #[test]
@@ -48,8 +48,8 @@ fn the_high_water_marks_of_all_peers_make_the_size_known() {
     engine.receive("a", heartbeat(false, &[(0, 5)]));
     engine.receive("b", heartbeat(false, &[(0, 8)]));
     assert_eq!(engine.advance(SECOND * 2), ["gap ConnectionLost Some(3)"]);
-    let counters = engine.counters();
-    assert_eq!((counters.gaps, counters.missed), (1, 3));
+    let metrics = engine.metrics();
+    assert_eq!((metrics.gaps, metrics.missed), (1, 3));
 }
 
 #[test]
@@ -71,9 +71,9 @@ fn messages_after_the_gap_show_part_of_its_size() {
 fn a_peer_that_does_not_send_its_high_water_marks_leaves_the_size_unknown() {
     let mut engine = reconnected(&["a", "b"]);
     engine.receive("a", heartbeat(false, &[(0, 8)]));
-    engine.receive("b", broadcast("no counters"));
+    engine.receive("b", broadcast("no marks"));
     assert_eq!(engine.advance(SECOND * 2), ["gap ConnectionLost None"]);
-    assert_eq!(engine.counters().missed, 3, "that many at least");
+    assert_eq!(engine.metrics().missed, 3, "that many at least");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_second_gap_is_merged_with_the_first() {
     let mut engine = reconnected(&["a"]);
     engine.receive("a", heartbeat(false, &[(0, 7)]));
     engine.advance(Duration::from_millis(1500));
-    assert_eq!(engine.deliver(connection_lost()), ["publish hello"], "what was told before does not count");
+    assert_eq!(engine.deliver(connection_lost()), ["publish hello"], "marks received before do not count");
     assert!(engine.advance(Duration::from_millis(900)).is_empty());
     engine.receive("a", heartbeat(false, &[(0, 9)]));
     assert_eq!(engine.advance(SECOND * 2), ["gap ConnectionLost Some(4)"]);

@@ -3,8 +3,7 @@
 use trunkline_core::{
     Message, Offset, Target,
     engine::Input,
-    inbox::Delivery,
-    message::{Channel, Stamp},
+    model::{Delivery, SeqChannel, SeqNo},
 };
 
 use crate::test_engine::{HEARTBEATS, TestEngine, broadcast, heartbeat, id, payload, sockets};
@@ -23,7 +22,7 @@ fn messages_of_other_nodes_are_served() {
         engine.receive("a", Message::ServerSideEmit { request: None, payload: payload("x") }),
         ["serve a: tell"]
     );
-    assert_eq!(engine.counters().delivered, 6, "the first heartbeat included");
+    assert_eq!(engine.metrics().delivered, 6, "the first heartbeat included");
 }
 
 #[test]
@@ -43,7 +42,7 @@ fn an_own_message_that_comes_back_has_no_effect() {
     assert!(engine.receive("me", heartbeat(true, &[(0, 0)])).is_empty());
     assert!(engine.receive("me", Message::Leaving).is_empty());
     assert!(engine.answer("me", "r", sockets(&[])).is_empty());
-    assert_eq!(engine.counters().own_echoes, 4);
+    assert_eq!(engine.metrics().own_echoes, 4);
     assert!(engine.members().is_empty());
 }
 
@@ -51,7 +50,7 @@ fn an_own_message_that_comes_back_has_no_effect() {
 fn an_emitter_is_served_but_is_no_node() {
     let mut engine = TestEngine::new(HEARTBEATS);
     assert_eq!(engine.receive("emitter", broadcast("news")), ["serve emitter: news"]);
-    let nameless = Delivery::Message { from: None, stamp: None, offset: None, message: broadcast("old news") };
+    let nameless = Delivery::Message { from: None, seq_no: None, offset: None, message: broadcast("old news") };
     assert_eq!(engine.deliver(nameless), ["serve emitter: old news"]);
     assert!(engine.members().is_empty());
 }
@@ -63,7 +62,7 @@ fn requests_heartbeats_and_leaves_of_an_emitter_are_malformed() {
     assert!(engine.receive("emitter", Message::AllRooms { request }).is_empty());
     assert!(engine.receive("emitter", heartbeat(true, &[])).is_empty());
     assert!(engine.receive("emitter", Message::Leaving).is_empty());
-    assert_eq!(engine.counters().malformed, 3);
+    assert_eq!(engine.metrics().malformed, 3);
     assert!(engine.members().is_empty());
 }
 
@@ -72,7 +71,7 @@ fn offsets_are_passed_on() {
     let mut engine = TestEngine::with_peers(&["a"]);
     let offset = Some(Offset::new("7-1").unwrap());
     let message = broadcast("news");
-    let theirs = Delivery::Message { from: Some(id("a")), stamp: None, offset: offset.clone(), message };
+    let theirs = Delivery::Message { from: Some(id("a")), seq_no: None, offset: offset.clone(), message };
     assert_eq!(engine.deliver(theirs), ["serve a: news at 7-1"]);
     let mine = Delivery::Stored { message: broadcast("mine"), offset };
     assert_eq!(engine.deliver(mine), ["serve me: mine at 7-1"]);
@@ -81,13 +80,14 @@ fn offsets_are_passed_on() {
 #[test]
 fn a_skipped_message_is_counted_and_shows_that_its_sender_is_alive() {
     let mut engine = TestEngine::new(HEARTBEATS);
-    let skipped = |number| Delivery::Skipped { from: id("a"), stamp: Some(Stamp { channel: Channel::ALL, number }) };
+    let skipped =
+        |number| Delivery::Skipped { from: id("a"), seq_no: Some(SeqNo { channel: SeqChannel::ALL, number }) };
     assert_eq!(engine.deliver(skipped(1)), ["up a"]);
     assert!(engine.deliver(skipped(1)).is_empty());
     assert_eq!(engine.deliver(skipped(3)), ["gap Hole Some(1)"]);
-    assert!(engine.deliver(Delivery::Skipped { from: id("me"), stamp: None }).is_empty());
-    let counters = engine.counters();
-    assert_eq!((counters.unwanted, counters.repeats, counters.delivered), (2, 1, 0));
+    assert!(engine.deliver(Delivery::Skipped { from: id("me"), seq_no: None }).is_empty());
+    let metrics = engine.metrics();
+    assert_eq!((metrics.unwanted, metrics.repeats, metrics.delivered), (2, 1, 0));
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn the_broker_counts_again_while_a_request_waits() {
     let mut engine = with_peers(&["a"]);
     engine.send_request("r", Gather::Sockets);
     assert_eq!(engine.advance(Duration::from_millis(500)), ["count"]);
-    assert!(engine.handle(Input::Census(None)).is_empty(), "it could not");
+    assert!(engine.handle(Input::NodeCount(None)).is_empty(), "it could not");
     assert_eq!(engine.advance(Duration::from_millis(500)), ["count"]);
     engine.answer("a", "r", sockets(&[]));
     assert_eq!(engine.count(&["a"], 0), ["r: []"]);
@@ -80,7 +80,7 @@ fn a_foreign_peer_that_does_not_answer_is_missing_without_an_id() {
     engine.answer("a", "r", value("a"));
     let outputs = engine.advance(TIMEOUT);
     assert!(outputs.contains(&"r: timed out: 1 of 2 nodes did not answer; [a]".to_owned()), "{outputs:?}");
-    assert_eq!(engine.counters().requests_partial, 1);
+    assert_eq!(engine.metrics().requests_partial, 1);
 }
 
 #[test]
@@ -134,8 +134,8 @@ fn a_node_that_sent_after_the_count_began_is_not_gone() {
     let asked = engine.inner.begin_count(engine.now);
     engine.advance(Duration::from_millis(1));
     engine.receive("a", heartbeat(false, &[]));
-    let headcount = trunkline_core::transport::Headcount { nodes: 1, known: 0, absent: asked };
-    assert!(engine.handle(Input::Census(Some(headcount))).is_empty());
+    let node_count = trunkline_core::transport::NodeCount { nodes: 1, known: 0, absent: asked };
+    assert!(engine.handle(Input::NodeCount(Some(node_count))).is_empty());
     assert_eq!(engine.members(), ["a"]);
 }
 
@@ -225,8 +225,8 @@ fn a_count_that_began_before_the_request_does_not_apply_to_it() {
     let before = engine.inner.begin_count(engine.now).len();
     engine.send_request("r", Gather::Values);
     engine.answer("a", "r", value("a"));
-    let headcount = trunkline_core::transport::Headcount { nodes: 2, known: before, absent: vec![] };
-    assert!(engine.handle(Input::Census(Some(headcount))).is_empty());
+    let node_count = trunkline_core::transport::NodeCount { nodes: 2, known: before, absent: vec![] };
+    assert!(engine.handle(Input::NodeCount(Some(node_count))).is_empty());
     assert!(engine.count(&["a"], 1).is_empty());
     assert_eq!(engine.anonymous_answer("r", value("x")), ["r: [a x]"]);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use trunkline_core::{
     Heartbeat, Message,
     engine::{EngineConfig, Gather, Input},
-    inbox::Delivery,
+    model::Delivery,
 };
 
 use crate::test_engine::{HEARTBEATS, TestEngine, broadcast, heartbeat};
@@ -177,7 +177,7 @@ fn no_node_goes_down_while_the_connection_is_lost() {
     assert_eq!(without_heartbeats(engine.advance(Duration::from_millis(10_999))), [""; 0]);
     assert_eq!(engine.members(), ["a"]);
     assert_eq!(engine.advance(Duration::from_millis(1)), ["down a Silent"]);
-    assert_eq!(engine.counters().connections_lost, 1);
+    assert_eq!(engine.metrics().connections_lost, 1);
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn fetched_sockets_of_all_nodes_are_merged() {
     assert!(engine.answer("a", "r", sockets(&["a1", "a2"])).is_empty());
     assert_eq!(engine.answer("b", "r", sockets(&["b1"])), ["r: [a1 a2 b1]"]);
     assert_eq!(engine.inner.pending_requests(), 0);
-    assert_eq!(engine.counters().requests, 1);
+    assert_eq!(engine.metrics().requests, 1);
 }
 
 #[test]
@@ -58,8 +58,8 @@ fn a_timeout_names_the_missing_nodes_and_returns_the_answers_so_far() {
     assert!(without_heartbeats(engine.advance(TIMEOUT - Duration::from_millis(1))).is_empty());
     let outputs = without_heartbeats(engine.advance(Duration::from_millis(1)));
     assert_eq!(outputs, ["r: timed out: 2 of 3 nodes did not answer, among them a, c; [b1]"]);
-    let counters = engine.counters();
-    assert_eq!((counters.requests_timed_out, counters.requests_partial), (1, 1));
+    let metrics = engine.metrics();
+    assert_eq!((metrics.requests_timed_out, metrics.requests_partial), (1, 1));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_late_answer_is_counted_and_without_effect() {
     engine.send_request("r", Gather::Values);
     engine.advance(TIMEOUT);
     assert!(engine.answer("a", "r", value("late")).is_empty());
-    assert_eq!(engine.counters().late_answers, 1);
+    assert_eq!(engine.metrics().late_answers, 1);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn answers_to_requests_of_other_nodes_are_ignored() {
     let mut engine = TestEngine::with_peers(&["a"]);
     assert!(engine.answer("a", "foreign", value("x")).is_empty());
     assert!(engine.anonymous_answer("foreign", value("x")).is_empty());
-    assert_eq!(engine.counters().late_answers, 0);
+    assert_eq!(engine.metrics().late_answers, 0);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_repeated_answer_does_not_count_for_another_node() {
     engine.send_request("r", Gather::Sockets);
     engine.answer("a", "r", sockets(&["a1"]));
     assert!(engine.answer("a", "r", sockets(&["a1"])).is_empty());
-    assert_eq!(engine.counters().late_answers, 1);
+    assert_eq!(engine.metrics().late_answers, 1);
     assert_eq!(engine.answer("b", "r", sockets(&[])), ["r: [a1]"]);
 }
 
@@ -132,7 +132,7 @@ fn a_node_that_falls_silent_is_not_waited_for() {
     engine.advance(Duration::from_secs(8));
     engine.send_request("r", Gather::Sockets);
     assert_eq!(without_heartbeats(engine.advance(Duration::from_secs(3))), ["down a Silent", "r: []"]);
-    assert_eq!(engine.counters().requests_timed_out, 0);
+    assert_eq!(engine.metrics().requests_timed_out, 0);
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_cancelled_request_is_forgotten() {
     assert_eq!(engine.inner.pending_requests(), 0);
     assert!(engine.answer("a", "r", value("late")).is_empty());
     assert!(without_heartbeats(engine.advance(TIMEOUT)).is_empty());
-    assert_eq!(engine.counters().late_answers, 1);
+    assert_eq!(engine.metrics().late_answers, 1);
 }
 
 #[test]

@@ -3,11 +3,10 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use trunkline_core::{
-    Capabilities, Counters, Membership, Message, Namespace, Node, NodeId,
+    Capabilities, Membership, Message, Namespace, NodeId, NodeKey, NodeMetrics,
     engine::{Engine, EngineConfig, Input},
-    inbox::{Inbox, InboxSender},
-    message::Stamp,
-    outbox::Numbering,
+    model::SeqNo,
+    transport::{Inbox, InboxSender, Sequencer},
 };
 
 use crate::{
@@ -29,7 +28,7 @@ pub(crate) struct Peer {
     pub(crate) connection: u32,
     /// Published while the connection was lost.
     pub(crate) unsent: Vec<PublishedMessage>,
-    pub(crate) numbering: Numbering,
+    pub(crate) sequencer: Sequencer,
     pub(crate) numbers: [u64; CHANNELS],
     pub(crate) serial: u64,
     pub(crate) subscribed: [bool; CHANNELS],
@@ -53,7 +52,7 @@ pub(crate) enum State {
 #[derive(Clone, Debug)]
 pub(crate) struct PublishedMessage {
     pub(crate) message: Message,
-    pub(crate) stamp: Option<Stamp>,
+    pub(crate) seq_no: Option<SeqNo>,
     pub(crate) tag: Tag,
 }
 
@@ -62,7 +61,7 @@ pub(crate) struct PublishedMessage {
 pub(crate) struct EngineNode {
     pub(crate) engine: Engine,
     pub(crate) clock: Clock,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) metrics: Arc<NodeMetrics>,
     pub(crate) checker: NodeChecker,
     /// The next wake-up in the queue.
     pub(crate) wake: Option<Micros>,
@@ -95,7 +94,7 @@ impl Peer {
             connected: true,
             connection: 0,
             unsent: Vec::new(),
-            numbering: Numbering::default(),
+            sequencer: Sequencer::default(),
             numbers: [0; CHANNELS],
             serial: 0,
             subscribed: [true; CHANNELS],
@@ -107,12 +106,12 @@ impl Peer {
     pub(crate) fn engine_node(index: usize, kind: BackendKind, faults: Faults, clock: Clock) -> Self {
         let id = names::node(index, false);
         let config = EngineConfig { max_pending_requests: kind.max_pending, ..EngineConfig::default() };
-        let counters = Arc::<Counters>::default();
-        let node = Node { id: id.clone(), namespace: Namespace::new("/") };
+        let metrics = Arc::<NodeMetrics>::default();
+        let node = NodeKey { id: id.clone(), namespace: Namespace::new("/") };
         let engine_node = EngineNode {
-            engine: Engine::new(node, capabilities(kind), config, Arc::clone(&counters)),
+            engine: Engine::new(node, capabilities(kind), config, Arc::clone(&metrics)),
             clock,
-            counters,
+            metrics,
             checker: NodeChecker::new(index, kind, faults, config),
             wake: None,
             backlog: None,

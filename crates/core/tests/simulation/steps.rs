@@ -10,8 +10,8 @@ use std::{
 use trunkline_core::{
     Answer, Error, ErrorKind, Message, NodeId, RequestId,
     engine::{Input, Output},
-    inbox::{Delivery, Inbox},
-    transport::Headcount,
+    model::Delivery,
+    transport::{Inbox, NodeCount},
 };
 
 use crate::{
@@ -38,7 +38,7 @@ impl World<'_> {
         }
         let is_tick = matches!(input, Input::Tick);
         let skipped = skipped(from, &input);
-        let unwanted = engine_node.counters.unwanted.value();
+        let unwanted = engine_node.metrics.unwanted.value();
         self.trace.input(now, node, &input);
         self.steps += 1;
         if let Some((at, input)) = self.defects.input(local, input) {
@@ -48,7 +48,7 @@ impl World<'_> {
         self.defects.outputs(&mut engine_node.engine, &mut outputs);
         self.trace.outputs(&outputs);
         if let Some((from, channel, number)) = skipped
-            && engine_node.counters.unwanted.value() > unwanted
+            && engine_node.metrics.unwanted.value() > unwanted
         {
             engine_node.checker.skipped(local, from, channel, number);
         }
@@ -58,7 +58,7 @@ impl World<'_> {
             local,
             engine_node.engine.pending_requests(),
             wake,
-            engine_node.counters.missed.value(),
+            engine_node.metrics.missed.value(),
         )?;
         if is_tick {
             engine_node.checker.ticked(local, &engine_node.engine)?;
@@ -168,14 +168,14 @@ impl World<'_> {
     }
 
     /// Delivers the broker's count to a node.
-    pub(crate) fn counted(&mut self, node: usize, headcount: Option<Headcount>, count: BrokerCount) -> Checked {
+    pub(crate) fn counted(&mut self, node: usize, node_count: Option<NodeCount>, count: BrokerCount) -> Checked {
         let Some(engine_node) = &mut self.peers[node].engine_node else { return Ok(()) };
         engine_node.counting = false;
         let again = std::mem::take(&mut engine_node.count_again);
-        if headcount.is_some() {
+        if node_count.is_some() {
             engine_node.checker.counted(count);
         }
-        self.feed(node, Input::Census(headcount))?;
+        self.feed(node, Input::NodeCount(node_count))?;
         if again && self.peers[node].is_present() {
             self.ask_count(node);
         }
@@ -227,8 +227,8 @@ impl World<'_> {
 /// Sender, channel and number of a message without matching sockets.
 fn skipped(from: Option<usize>, input: &Input) -> Option<(usize, usize, u64)> {
     match input {
-        Input::Delivery(Delivery::Skipped { stamp: Some(stamp), .. }) => {
-            Some((from?, usize::from(stamp.channel.0), stamp.number))
+        Input::Delivery(Delivery::Skipped { seq_no: Some(seq_no), .. }) => {
+            Some((from?, usize::from(seq_no.channel.0), seq_no.number))
         }
         _ => None,
     }

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use trunkline_core::{
     Answer, Membership, NodeId, Payload, RequestId, Response,
     engine::{Gather, Input, Output},
-    inbox::Delivery,
-    transport::Headcount,
+    model::Delivery,
+    transport::NodeCount,
 };
 
 use crate::{
@@ -52,7 +52,7 @@ pub(crate) enum Event {
     Thaw(usize),
     Reconnect(usize),
     BrokerCount { node: usize, candidates: Vec<NodeId> },
-    Counted { node: usize, headcount: Option<Headcount>, count: BrokerCount },
+    Counted { node: usize, node_count: Option<NodeCount>, count: BrokerCount },
     ClientAnswer { node: usize, to: Option<NodeId>, request: RequestId, answer: Answer },
     ForeignAnswer { node: usize, to: usize, response: Response },
     ForeignHeartbeat(usize),
@@ -140,7 +140,7 @@ impl<'a> World<'a> {
             Event::Thaw(node) => return self.thaw(node),
             Event::Reconnect(node) => return self.reconnect(node),
             Event::BrokerCount { node, candidates } => self.count(node, candidates),
-            Event::Counted { node, headcount, count } => return self.counted(node, headcount, count),
+            Event::Counted { node, node_count, count } => return self.counted(node, node_count, count),
             Event::ClientAnswer { node, to, request, answer } => self.client_answer(node, to, request, answer),
             Event::ForeignAnswer { node, to, response } if self.peers[node].is_present() => {
                 self.respond(node, to, &response);
@@ -224,12 +224,12 @@ impl<'a> World<'a> {
     fn check_settled(&mut self) -> Checked {
         let present = self.present();
         let foreign: Set = present.iter().filter(|peer| self.peers[*peer].is_foreign()).collect();
-        let by_census = self.scenario.kind.membership == Membership::Census;
-        let (named, unnamed) = if by_census { (present.without(foreign), foreign.len()) } else { (present, 0) };
+        let by_count = self.scenario.kind.membership == Membership::BrokerCount;
+        let (named, unnamed) = if by_count { (present.without(foreign), foreign.len()) } else { (present, 0) };
         for node in self.own_nodes() {
             let Some(engine_node) = &self.peers[node].engine_node else { continue };
             let others = named.without(Set::EMPTY.with(node));
-            engine_node.checker.settled(&engine_node.engine, others, unnamed, engine_node.counters.missed.value())?;
+            engine_node.checker.settled(&engine_node.engine, others, unnamed, engine_node.metrics.missed.value())?;
         }
         Ok(())
     }

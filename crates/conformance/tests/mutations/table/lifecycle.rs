@@ -25,10 +25,10 @@ pub(crate) fn all() -> Vec<Mutation> {
         ),
         mutation(
             "leaves a task behind for every join",
-            Defect::joining(|transport, seat| {
+            Defect::joining(|transport, request| {
                 Box::pin(async move {
                     tokio::spawn(std::future::pending::<()>());
-                    transport.join(seat).await
+                    transport.join(request).await
                 })
             }),
             &["lifecycle::closing_ends_all_tasks", "lifecycle::joining_and_leaving_many_times_leaves_no_task_running"],

@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use trunkline_core::{
-    Message, NodeId,
-    inbox::{Delivery, inbox},
-};
+use trunkline_core::{Message, NodeId, model::Delivery, transport::inbox};
 
 use super::mutation;
 use crate::{
@@ -32,12 +29,12 @@ pub(crate) fn all() -> Vec<Mutation> {
         ),
         mutation(
             "returns before it is subscribed",
-            Defect::joining(|transport, seat| {
+            Defect::joining(|transport, request| {
                 Box::pin(async move {
-                    let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.counters));
+                    let (sender, receiver) = inbox(request.limits, Arc::clone(&request.metrics));
                     tokio::spawn(async move {
                         tokio::time::sleep(Duration::from_millis(20)).await;
-                        let Ok(mut arriving) = transport.join(seat).await else { return };
+                        let Ok(mut arriving) = transport.join(request).await else { return };
                         let mut batch = std::collections::VecDeque::new();
                         while arriving.next_batch(&mut batch).await && sender.push(batch.drain(..)) {}
                     });

@@ -5,18 +5,18 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use trunkline_core::{Namespace, Node};
+use trunkline_core::{Namespace, NodeKey};
 
 use super::mutation;
 use crate::{LIMITED_HISTORY, Mutation, broken::Defect, with_history};
 
 /// A transport that mixes up some namespaces.
 fn confusing(name: &'static str, confuse: fn(&str) -> String, fails: &[&'static str]) -> Mutation {
-    let node = move |node: Node| Node { namespace: Namespace::new(&confuse(node.namespace.as_str())), ..node };
+    let node = move |node: NodeKey| NodeKey { namespace: Namespace::new(&confuse(node.namespace.as_str())), ..node };
     let defect = Defect {
-        join: Some(Arc::new(move |transport, mut seat| {
-            seat.node = node(seat.node);
-            Box::pin(async move { transport.join(seat).await })
+        join: Some(Arc::new(move |transport, mut request| {
+            request.node = node(request.node);
+            Box::pin(async move { transport.join(request).await })
         })),
         publish: Some(Arc::new(move |transport, from, message| {
             let from = node(from);
@@ -96,13 +96,13 @@ pub(crate) fn all() -> Vec<Mutation> {
 
 /// When one node leaves, all that joined over the same connections leave.
 fn leaving_all() -> Defect {
-    let by_connection: Arc<Mutex<HashMap<usize, Vec<Node>>>> = Arc::default();
+    let by_connection: Arc<Mutex<HashMap<usize, Vec<NodeKey>>>> = Arc::default();
     let joining = Arc::clone(&by_connection);
     Defect {
-        join: Some(Arc::new(move |transport, seat| {
+        join: Some(Arc::new(move |transport, request| {
             let connection = Arc::as_ptr(&transport).cast::<()>() as usize;
-            joining.lock().unwrap().entry(connection).or_default().push(seat.node.clone());
-            Box::pin(async move { transport.join(seat).await })
+            joining.lock().unwrap().entry(connection).or_default().push(request.node.clone());
+            Box::pin(async move { transport.join(request).await })
         })),
         leave: Some(Arc::new(move |transport, _| {
             let connection = Arc::as_ptr(&transport).cast::<()>() as usize;

@@ -1,6 +1,6 @@
 //! Checks of deliveries: at most once, in order, with gaps of the right size.
 
-use trunkline_core::{inbox::Overflow, message::Stamp};
+use trunkline_core::model::{Overflow, SeqNo};
 
 use super::{Check, Checked, ensure};
 use crate::{
@@ -108,13 +108,13 @@ impl Deliveries {
     }
 
     /// Counts the high-water marks of a heartbeat.
-    pub(super) fn counters(&mut self, from: usize, counters: &[Stamp]) {
-        if counters.is_empty() {
+    pub(super) fn high_water_marks(&mut self, from: usize, marks: &[SeqNo]) {
+        if marks.is_empty() {
             return;
         }
         for channel in (0..CHANNELS).filter(|channel| self.subscribed[*channel]).collect::<Vec<_>>() {
-            let counter = counters.iter().find(|stamp| usize::from(stamp.channel.0) == channel);
-            let number = counter.map_or(0, |stamp| stamp.number);
+            let mark = marks.iter().find(|seq_no| usize::from(seq_no.channel.0) == channel);
+            let number = mark.map_or(0, |seq_no| seq_no.number);
             self.account(from, channel, |account| {
                 if account.base.is_none() {
                     account.base = Some(number.max(account.last));

@@ -8,7 +8,7 @@ mod requests;
 use trunkline_core::{
     Event, Heartbeat, Message,
     engine::{Engine, EngineConfig, Output},
-    inbox::Delivery,
+    model::Delivery,
 };
 
 pub(crate) use self::requests::{BrokerCount, PendingRequest};
@@ -135,7 +135,9 @@ impl NodeChecker {
             Delivery::Message { message, .. } => {
                 self.presence.heard(local, from, matches!(message, Message::Heartbeat(_)));
                 match message {
-                    Message::Heartbeat(Heartbeat { counters, .. }) => self.deliveries.counters(from, counters),
+                    Message::Heartbeat(Heartbeat { high_water_marks, .. }) => {
+                        self.deliveries.high_water_marks(from, high_water_marks)
+                    }
                     Message::Leaving => self.presence.announced_leave(from),
                     _ => {}
                 }

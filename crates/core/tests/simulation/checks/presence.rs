@@ -173,7 +173,7 @@ impl Presence {
     /// Checks that no peer is up whose time has expired.
     pub(super) fn ticked(&self, local: Micros, members: Set) -> Checked {
         ensure(members == self.members, Check::Presence, || {
-            format!("members are {members:?}, told was {:?}", self.members)
+            format!("members are {members:?}, reported were {:?}", self.members)
         })?;
         for node in members.iter().filter(|_| !self.is_disconnected) {
             let suspected = (self.heard[node].unwrap_or(0) + self.timeout).max(self.thawed);

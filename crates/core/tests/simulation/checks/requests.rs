@@ -112,9 +112,9 @@ impl Requests {
 
     pub(super) fn answered(&mut self, from: usize, is_named: bool, response: &Response) {
         let Some(request) = self.find(&response.request) else { return };
-        let place = if is_named { from } else { UNNAMED };
+        let index = if is_named { from } else { UNNAMED };
         if let Answer::Ack(_) = response.answer {
-            request.clients[place].1 += 1;
+            request.clients[index].1 += 1;
             return;
         }
         if request.gone.contains(from) || request.answered.contains(from) {
@@ -122,7 +122,7 @@ impl Requests {
         }
         request.answered = request.answered.with(from);
         if let Answer::ClientCount(count) = response.answer {
-            request.clients[place].0 += count;
+            request.clients[index].0 += count;
         }
     }
 
@@ -220,7 +220,7 @@ impl Requests {
     /// Checks for a complete request that has not ended. Where all nodes are known by id, it is plain when a request is
     /// complete.
     fn check_stuck(&self) -> Checked {
-        if self.kind.membership == Membership::Census {
+        if self.kind.membership == Membership::BrokerCount {
             return Ok(());
         }
         let stuck = self.pending.iter().find(|request| request.missing() == Set::EMPTY && request.clients_done());
