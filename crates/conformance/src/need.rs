@@ -47,9 +47,9 @@ needs! {
     /// Broadcasts to a room arrive without the broker having been told of the room first.
     NoInterest: |it| !it.interest, "rooms are made known to the broker, which takes a moment";
     /// The server keeps number rooms apart from text rooms.
-    NumberRooms: |it| it.local.number_rooms, "the server has no number rooms";
+    NumberRooms: |it| it.server.number_rooms, "the server has no number rooms";
     /// The server can close the connection of a client.
-    CloseConnections: |it| it.local.close_connections, "the server cannot close connections";
+    CloseConnections: |it| it.server.close_connections, "the server cannot close connections";
 }
 
 /// Largest message size limit that the cases try to reach, in bytes.

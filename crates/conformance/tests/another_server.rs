@@ -11,11 +11,11 @@ use std::{
 
 use trunkline_conformance::{
     Setup,
-    kit::{Client, Packet, Server},
+    kit::{Client, Packet, Server, ServerAbilities},
 };
 use trunkline_core::{
-    AckSink, Capabilities, DeliveryReport, EventReply, Local, LocalAbilities, Membership, NodeId, Offset, Payload,
-    Room, SocketId, SocketInfo, Target,
+    AckSink, Capabilities, DeliveryReport, EventReply, Local, Membership, NodeId, Offset, Payload, Room, SocketId,
+    SocketInfo, Target,
     memory::{self, HistoryLimits, MemoryConfig},
 };
 
@@ -25,18 +25,7 @@ trunkline_conformance::suite! {
         .limited_history(|cluster| async move { with_history(&cluster, LIMITED_HISTORY) })
         .server(TableServer::default)
         .scaled_down_by(10),
-    capabilities = Capabilities {
-        membership: Membership::Heartbeats,
-        total_order: true,
-        acknowledged_in_order: true,
-        numbered: true,
-        announced_leave: true,
-        named_answers: true,
-        all_rooms_request: true,
-        room_interest: true,
-        history: true,
-        max_message_bytes: None,
-    },
+    capabilities = Capabilities::new(Membership::Heartbeats).with_total_order(true).with_acknowledged_in_order(true).with_numbered(true).with_announced_leave(true).with_named_answers(true).with_all_rooms_request(true).with_room_interest(true).with_history(true),
     skipped = 10,
 }
 
@@ -71,6 +60,10 @@ impl Server for TableServer {
         let rooms = rooms.iter().map(|room| room.to_text().to_string()).chain([own]).collect();
         self.0.lock().insert(client.id().clone(), Entry { client, rooms });
     }
+
+    fn abilities(&self) -> ServerAbilities {
+        ServerAbilities::default()
+    }
 }
 
 impl Entry {
@@ -102,14 +95,10 @@ fn packet(target: &Target, payload: &Payload, offset: Option<&Offset>, wants_ack
 }
 
 impl Local for Table {
-    fn abilities(&self) -> LocalAbilities {
-        LocalAbilities { close_connections: false, number_rooms: false }
-    }
-
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         let clients = self.clients(target);
         clients.iter().for_each(|client| client.packet(packet(target, payload, offset, false)));
-        DeliveryReport { sent: clients.len() as u64, ..DeliveryReport::default() }
+        DeliveryReport::default().with_sent(clients.len() as u64)
     }
 
     fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: AckSink) -> u32 {
@@ -125,7 +114,7 @@ impl Local for Table {
         let describe = |(id, entry): (&SocketId, &Entry)| {
             let (handshake, data) = entry.client.details();
             let rooms = entry.rooms.iter().map(|room| Room::from(room.as_str())).collect();
-            SocketInfo { id: id.clone(), node: None, rooms, handshake, data }
+            SocketInfo::new(id.clone(), rooms).with_handshake(handshake).with_data(data)
         };
         self.lock().iter().filter(|(_, entry)| entry.matches(target)).map(describe).collect()
     }

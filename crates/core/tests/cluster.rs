@@ -14,9 +14,8 @@ use std::{
 
 use tokio::{sync::mpsc, time::timeout};
 use trunkline_core::{
-    AckSink, Adapter as _, Backend, Capabilities, ClusterNode, DeliveryReport, Error, ErrorKind, Event, EventReply,
-    Local, LocalAbilities, Message, Namespace, NodeConfig, NodeId, Offset, Payload, Response, Result, Room, SocketId,
-    SocketInfo, Target,
+    AckSink, Backend, Capabilities, ClusterNode, DeliveryReport, Error, ErrorKind, Event, EventReply, Local, Message,
+    Namespace, NodeConfig, NodeId, Offset, Payload, Response, Result, Room, SocketId, SocketInfo, Target,
     engine::EngineConfig,
     memory::{self, HistoryLimits, MemoryConfig},
     transport::{Health, Inbox, JoinRequest, RoomInterest, Transport},
@@ -47,10 +46,6 @@ impl Server {
 }
 
 impl Local for Server {
-    fn abilities(&self) -> LocalAbilities {
-        LocalAbilities { close_connections: false, number_rooms: true }
-    }
-
     fn deliver(&self, target: &Target, payload: &Payload, _: Option<&Offset>) -> DeliveryReport {
         self.take(target, payload);
         DeliveryReport::default()
@@ -67,7 +62,7 @@ impl Local for Server {
     fn sockets(&self, target: &Target) -> Vec<SocketInfo> {
         let rooms = self.rooms.lock().unwrap().clone();
         let id = SocketId::new(self.name.as_str()).unwrap();
-        let info = SocketInfo { id, node: None, rooms, handshake: None, data: None };
+        let info = SocketInfo::new(id, rooms);
         if target.matches(&info.rooms) { vec![info] } else { Vec::new() }
     }
 
@@ -223,6 +218,14 @@ impl Transport for RefusingTransport {
         self.transport.leave(node).await
     }
 
+    fn try_publish(&self, from: &trunkline_core::NodeKey, message: Message) -> Result<Option<Message>> {
+        match (self.refuses)(&message) {
+            Some(Refusal::Refused(kind)) => Err(Error::new(kind, "refused")),
+            Some(Refusal::Waits) => Ok(Some(message)),
+            None => self.transport.try_publish(from, message),
+        }
+    }
+
     async fn publish(&self, from: &trunkline_core::NodeKey, message: Message) -> Result<()> {
         match (self.refuses)(&message) {
             Some(Refusal::Refused(kind)) => Err(Error::new(kind, "refused")),
@@ -349,7 +352,7 @@ async fn joining_a_room_while_another_socket_leaves_it_keeps_the_room_interest()
 async fn a_request_fails_at_once_when_the_outgoing_queue_is_full() {
     let backend = memory::backend("full queue", MemoryConfig::default()).unwrap();
     let peer = Node::join(backend.clone(), "peer").await;
-    let config = NodeConfig { max_outgoing: 0, ..NodeConfig::default() };
+    let config = NodeConfig::default().with_max_outgoing(0);
     let a = Node::join_with(backend, "a", config).await;
     peer.cluster.broadcast(Target::all(), event("I am here")).await.unwrap();
     a.cluster.await_peers(1, Duration::from_secs(10)).await.unwrap();
@@ -359,14 +362,12 @@ async fn a_request_fails_at_once_when_the_outgoing_queue_is_full() {
 
 #[tokio::test]
 async fn durations_may_be_infinite() {
-    let engine = EngineConfig {
-        heartbeat_interval: Duration::MAX,
-        heartbeat_timeout: Duration::MAX,
-        gap_grace: Duration::MAX,
-        count_interval: Duration::MAX,
-        ..EngineConfig::default()
-    };
-    let config = NodeConfig { engine, leave_timeout: Duration::MAX, ..NodeConfig::default() };
+    let engine = EngineConfig::default()
+        .with_heartbeat_interval(Duration::MAX)
+        .with_heartbeat_timeout(Duration::MAX)
+        .with_gap_grace(Duration::MAX)
+        .with_count_interval(Duration::MAX);
+    let config = NodeConfig::default().with_engine(engine).with_leave_timeout(Duration::MAX);
     let backend = memory::backend("for ever", MemoryConfig::default()).unwrap();
     let [a, b] = [Node::join_with(backend.clone(), "a", config).await, Node::join_with(backend, "b", config).await];
     a.cluster.await_peers(1, Duration::MAX).await.unwrap();

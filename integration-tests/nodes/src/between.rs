@@ -110,12 +110,7 @@ async fn restore(handle: &Handle, id: &str, since: &str, outcome: &mut Outcome) 
 
 impl Session {
     fn decoded(&self) -> Result<core::Session, String> {
-        Ok(core::Session {
-            id: SessionId::new(self.pid.as_str()).map_err(text)?,
-            socket: SocketId::new(self.sid.as_str()).map_err(text)?,
-            rooms: self.rooms.iter().map(|room| room.as_str().into()).collect(),
-            data: self.data.as_ref().map(Payload::value).transpose().map_err(text)?,
-        })
+        Ok(core::Session::new(SessionId::new(self.pid.as_str()).map_err(text)?, SocketId::new(self.sid.as_str()).map_err(text)?, self.rooms.iter().map(|room| room.as_str().into()).collect()).with_data(self.data.as_ref().map(Payload::value).transpose().map_err(text)?))
     }
 
     fn encoded(session: core::Session) -> Result<Self, String> {

@@ -4,29 +4,16 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use trunkline_core::{Adapter as _, Answers, Error, ErrorKind, Payload, Target};
+use trunkline_core::{Payload, Target};
 
-use super::anything;
+use super::{anything, timed_out};
 use crate::kit::{
-    Checked, ClientSpec, Failure, TestCluster, check, check_eq,
+    Checked, ClientSpec, TestCluster, check, check_eq,
     values::{ids_as_answers, text, texts},
 };
 
 fn question() -> Checked<Payload> {
     Ok(Payload::event("question", &())?)
-}
-
-/// The acknowledgements and missing nodes of a request that must time out.
-#[track_caller]
-fn timed_out(result: Result<Vec<Option<Payload>>, Error>) -> Checked<(Vec<String>, Vec<String>)> {
-    let error = result.err().ok_or_else(|| Failure::new("the request did not time out"))?;
-    check_eq(error.kind(), ErrorKind::Timeout, "kind of the error")?;
-    let partial = error.into_partial().ok_or_else(|| Failure::new("the error does not tell what arrived"))?;
-    let missing = partial.missing.iter().map(ToString::to_string).collect();
-    match partial.answers {
-        Answers::Values(values) => Ok((texts(&values), missing)),
-        other => Err(Failure::new(format!("answers of another kind: {other:?}"))),
-    }
 }
 
 pub(crate) async fn every_client_of_every_node_acknowledges(t: TestCluster) -> Checked {
@@ -132,9 +119,9 @@ pub(crate) async fn a_client_that_does_not_acknowledge_costs_the_timeout_and_no_
     let (a, sockets) = (&a, &sockets);
     t.with_growing_time_outs(|limit| async move {
         let acks = a.broadcast_with_ack(Target::all().timeout(limit), question()?).await?;
-        let (heard, missing) = timed_out(acks.collect().await)?;
-        check_eq(heard, ids_as_answers(sockets), "acknowledgements that came")?;
-        check_eq(missing, [""; 0], "nodes that are missing, though each has answered")
+        let incomplete = timed_out(acks.collect().await)?;
+        check_eq(texts(&incomplete.received), ids_as_answers(sockets), "acknowledgements that came")?;
+        check_eq(incomplete.missing, [], "nodes that are missing, though each has answered")
     })
     .await
 }
@@ -171,9 +158,9 @@ pub(crate) async fn a_frozen_node_is_named_as_missing(t: TestCluster) -> Checked
     let (a, b, sockets) = (&a, &b, &sockets);
     t.with_growing_time_outs(|limit| async move {
         let acks = a.broadcast_with_ack(Target::room("x").timeout(limit), question()?).await?;
-        let (heard, missing) = timed_out(acks.collect().await)?;
-        check_eq(heard, ids_as_answers(sockets), "acknowledgements that came")?;
-        check_eq(missing, [b.id().to_string()], "nodes that are missing")
+        let incomplete = timed_out(acks.collect().await)?;
+        check_eq(texts(&incomplete.received), ids_as_answers(sockets), "acknowledgements that came")?;
+        check_eq(incomplete.missing.as_slice(), [b.id().clone()], "nodes that are missing")
     })
     .await
 }
@@ -192,8 +179,7 @@ pub(crate) async fn a_zero_timeout_delivers_and_ends_at_once(t: TestCluster) -> 
     let sockets = [a.connect(ClientSpec::new().silent()).await?, b.connect(ClientSpec::new().silent()).await?];
     let started = Instant::now();
     let acks = a.broadcast_with_ack(Target::all().timeout(Duration::ZERO), question()?).await?;
-    let (heard, _) = timed_out(acks.collect().await)?;
-    check_eq(heard, [""; 0], "acknowledgements")?;
+    check_eq(texts(&timed_out(acks.collect().await)?.received), [""; 0], "acknowledgements")?;
     check(started.elapsed() < t.config().request_timeout, format!("it took {:?}", started.elapsed()))?;
     for socket in &sockets {
         socket.wait_for(1).await?;

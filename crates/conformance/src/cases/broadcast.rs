@@ -1,6 +1,6 @@
 //! Which sockets receive a broadcast.
 
-use trunkline_core::{Adapter as _, Payload, Room, Target};
+use trunkline_core::{Payload, Room, Target};
 
 use super::LOOK_ALIKE;
 use crate::kit::{Checked, TestCluster, check_eq};

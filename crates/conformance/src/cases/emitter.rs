@@ -1,7 +1,7 @@
 //! The emitter: sending into the cluster from a process that is no node.
 
 use bytes::Bytes;
-use trunkline_core::{Adapter as _, Emitter, ErrorKind, Payload, Target};
+use trunkline_core::{Emitter, ErrorKind, Payload, Target};
 
 use crate::kit::{
     Checked, TestCluster, check_eq,

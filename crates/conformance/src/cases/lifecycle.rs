@@ -3,9 +3,7 @@
 use std::{sync::Arc, thread};
 
 use tokio::{runtime::Builder, sync::oneshot, time::timeout};
-use trunkline_core::{
-    Adapter as _, ClusterNode, ErrorKind, Local, Namespace, Payload, Room, Target, transport::Health,
-};
+use trunkline_core::{ClusterNode, Error, ErrorKind, Local, Namespace, Payload, Room, Target, transport::Health};
 
 use crate::kit::{
     Checked, ClientSpec, Failure, RoomServer, Server as _, TestCluster, TestNode, check, check_eq, eventually,
@@ -25,7 +23,7 @@ pub(crate) async fn a_working_node_is_healthy(t: TestCluster) -> Checked {
         node.settle().await?;
         let transport = &node.backend().transport;
         check(transport.health().connected, "the broker is said to be away")?;
-        let idle = Health { connected: true, ..Health::default() };
+        let idle = Health::default().with_connected(true);
         let what = || format!("everything has arrived, but the health is {:?}", transport.health());
         eventually(t.timeout(), what, async || transport.health() == idle).await?;
     }
@@ -65,7 +63,7 @@ pub(crate) async fn closing_during_traffic_delivers_what_was_accepted(t: TestClu
         for number in 0.. {
             let payload = Payload::event(&number.to_string(), &"x".repeat(1000))?;
             if let Err(error) = sender.broadcast(Target::room("x"), payload).await {
-                return Ok::<_, trunkline_core::Error>((number, error.kind()));
+                return Ok::<_, Error>((number, error.kind()));
             }
             tokio::task::yield_now().await;
         }
@@ -94,10 +92,10 @@ pub(crate) async fn after_closing_every_operation_fails_with_closed(t: TestClust
         a.sockets_join(Target::all(), rooms()).await.err(),
         a.sockets_leave(Target::all(), rooms()).await.err(),
         a.disconnect_sockets(Target::all(), false).await.err(),
-        a.fetch_sockets(Target::all()).await.err(),
-        a.all_rooms().await.err(),
+        a.fetch_sockets(Target::all()).await.err().map(Error::from),
+        a.all_rooms().await.err().map(Error::from),
         a.server_side_emit(payload()?).await.err(),
-        a.server_side_emit_with_ack(payload()?, None).await.err(),
+        a.server_side_emit_with_ack(payload()?, None).await.err().map(Error::from),
         a.server_count().await.err(),
     ]
     .map(|error| error.map(|error| error.kind()));

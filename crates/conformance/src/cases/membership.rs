@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Adapter as _, DownReason, ErrorKind, Event, NodeId, Target};
+use trunkline_core::{DownReason, ErrorKind, Event, NodeId, Target};
 
 use crate::kit::{
     Checked, Failure, TestCluster, TestNode, check, check_eq,

@@ -16,8 +16,13 @@ pub(crate) mod server_side;
 pub(crate) mod sockets;
 
 use serde::Serialize;
+use trunkline_core::{ErrorKind, Incomplete, RequestError};
 
-use crate::{case::Case, need::Need};
+use crate::{
+    case::Case,
+    kit::{Checked, Failure, check_eq},
+    need::Need,
+};
 
 /// Room names that a transport may confuse with each other or with parts of its own syntax.
 const LOOK_ALIKE: [&str; 34] = [
@@ -34,6 +39,14 @@ const LONG: &str = match str::from_utf8(&[b'x'; 300]) {
 /// A value of which encodings often lose something: characters, digits, nulls, empty parts.
 fn anything() -> impl Serialize {
     ((" ä 日本 🚀 e\u{301}", ""), (9_007_199_254_740_993_u64, -0.1, 1e300), (None::<()>, true), [[(); 0]; 1])
+}
+
+/// The answers so far and the missing nodes of a request that must time out.
+#[track_caller]
+fn timed_out<T>(result: Result<T, RequestError<T>>) -> Checked<Incomplete<T>> {
+    let error = result.err().ok_or_else(|| Failure::new("the request did not time out"))?;
+    check_eq(error.kind(), ErrorKind::Timeout, "kind of the error")?;
+    error.into_incomplete().ok_or_else(|| Failure::new("the error is without the answers so far"))
 }
 
 /// Expands a macro with all groups and cases.

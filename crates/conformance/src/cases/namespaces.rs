@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use trunkline_core::{Adapter as _, Payload, Target};
+use trunkline_core::{Payload, Target};
 
 use crate::kit::{
     Checked, TestCluster, check_eq,

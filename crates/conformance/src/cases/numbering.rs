@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use trunkline_core::{
-    Adapter as _, Event, Message, Payload, Target,
+    Event, Message, Payload, Target,
     model::{Delivery, Gap, GapCause},
 };
 

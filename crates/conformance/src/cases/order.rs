@@ -1,7 +1,7 @@
 //! Completeness and order of the messages of one sender.
 
 use futures_util::{FutureExt as _, future::try_join_all};
-use trunkline_core::{Adapter as _, Payload, Target};
+use trunkline_core::{Payload, Target};
 
 use crate::kit::{Checked, Packet, TestCluster, TestNode, check, check_eq};
 

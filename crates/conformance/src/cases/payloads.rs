@@ -4,7 +4,7 @@ mod limit;
 
 use bytes::Bytes;
 use serde::Serialize;
-use trunkline_core::{Adapter as _, Payload, Target};
+use trunkline_core::{Payload, Target};
 
 pub(crate) use self::limit::*;
 use crate::kit::{Checked, TestCluster, check, check_eq, values::text};

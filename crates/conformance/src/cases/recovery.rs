@@ -5,7 +5,7 @@ mod sessions;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use trunkline_core::{
-    Adapter as _, ErrorKind, Offset, Payload, Room, Session, SessionId, Target,
+    ErrorKind, Offset, Payload, Room, Session, SessionId, Target,
     transport::{MissedBroadcast, RestoredSession},
 };
 
@@ -16,7 +16,7 @@ use crate::kit::{Checked, Failure, TestCluster, TestNode, TestSocket, check, che
 fn session(socket: &TestSocket, in_rooms: &[&str]) -> Checked<Session> {
     let rooms = in_rooms.iter().copied().map(Room::from).chain([socket.room()]).collect();
     let id = SessionId::new(format!("session-of-{}", socket.id()))?;
-    Ok(Session { id, socket: socket.id().clone(), rooms, data: Some(Payload::value(&("user", 7))?) })
+    Ok(Session::new(id, socket.id().clone(), rooms).with_data(Some(Payload::value(&("user", 7))?)))
 }
 
 /// Broadcasts to a client, and returns the offset of the packet.

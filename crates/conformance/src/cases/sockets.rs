@@ -1,6 +1,6 @@
 //! Joining, leaving and disconnecting sockets of any node.
 
-use trunkline_core::{Adapter as _, Room, Target};
+use trunkline_core::{Room, Target};
 
 use super::LOOK_ALIKE;
 use crate::kit::{

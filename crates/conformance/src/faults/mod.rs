@@ -157,8 +157,9 @@ impl<F: Fault> Faulty<F> {
 
     /// Wraps the transport of a backend.
     #[must_use]
-    pub fn wrap(backend: Backend, seed: u64, fault: F) -> Backend {
-        Backend { transport: Arc::new(Self::new(backend.transport, seed, fault)), ..backend }
+    pub fn wrap(mut backend: Backend, seed: u64, fault: F) -> Backend {
+        backend.transport = Arc::new(Self::new(backend.transport, seed, fault));
+        backend
     }
 
     fn forwarders(&self) -> MutexGuard<'_, HashMap<NodeKey, JoinHandle<()>>> {
@@ -177,13 +178,17 @@ impl<F: Fault> Transport for Faulty<F> {
         let node = request.node.clone();
         let (sender, receiver) = inbox(request.limits, Arc::clone(&request.metrics));
         // Unfiltered: a join may still be delayed when a broadcast to its room arrives.
-        let request = JoinRequest { room_filter: Arc::new(Unfiltered), ..request };
+        let request = request.with_room_filter(Arc::new(Unfiltered));
         let arriving = self.transport.join(request).await?;
         let forwarding = delay_queue::forward(arriving, sender, self.fault.clone(), Rng::with_seed(self.seed));
         if let Some(old) = self.forwarders().insert(node, tokio::spawn(forwarding)) {
             old.abort();
         }
         Ok(receiver)
+    }
+
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        self.transport.try_publish(from, message)
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {

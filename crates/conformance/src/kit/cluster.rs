@@ -82,18 +82,16 @@ impl TestCluster {
     /// machine does not fail a test.
     #[must_use]
     pub fn config(&self) -> NodeConfig {
-        NodeConfig {
-            engine: EngineConfig {
-                heartbeat_interval: Duration::from_millis(300),
-                heartbeat_timeout: Duration::from_secs(10),
-                gap_grace: Duration::from_millis(500),
-                count_interval: Duration::from_millis(50),
-                ..EngineConfig::default()
-            },
-            request_timeout: self.timeout() * 3 / 4,
-            leave_timeout: (self.timeout() / 4).min(NodeConfig::default().leave_timeout),
-            ..NodeConfig::default()
-        }
+        NodeConfig::default()
+            .with_engine(
+                EngineConfig::default()
+                    .with_heartbeat_interval(Duration::from_millis(300))
+                    .with_heartbeat_timeout(Duration::from_secs(10))
+                    .with_gap_grace(Duration::from_millis(500))
+                    .with_count_interval(Duration::from_millis(50)),
+            )
+            .with_request_timeout(self.timeout() * 3 / 4)
+            .with_leave_timeout((self.timeout() / 4).min(NodeConfig::default().leave_timeout))
     }
 
     /// Runs an attempt that passes only if everything else arrives before its timeout expires. A short timeout is

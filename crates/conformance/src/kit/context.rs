@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
-use trunkline_core::{Backend, LocalAbilities, Transport};
+use trunkline_core::{Backend, Transport};
 
 use super::{abilities::Abilities, failure::Checked, node_list::NodeList, setup::Setup};
 
@@ -52,8 +52,7 @@ impl ClusterContext {
 
     pub(super) async fn abilities(&self) -> Checked<Abilities> {
         let backend = self.backend().await?;
-        let local: LocalAbilities = self.setup.make_server().local().abilities();
-        let abilities = Abilities::of(&backend, local);
+        let abilities = Abilities::of(&backend, self.setup.make_server().abilities())?;
         *lock(&self.unused) = Some(backend);
         Ok(abilities)
     }

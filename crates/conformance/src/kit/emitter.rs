@@ -40,8 +40,10 @@ impl TestEmitter {
     #[track_caller]
     pub fn settle(&self) -> impl Future<Output = Checked> {
         let at = Location::caller();
-        let capabilities = self.backend.transport.capabilities();
-        settle(at, Sender::Emitter(&self.emitter), &self.nodes, &self.namespace, capabilities)
+        async move {
+            let capabilities = self.backend.capabilities()?;
+            settle(at, Sender::Emitter(&self.emitter), &self.nodes, &self.namespace, capabilities).await
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     panic::Location,
 };
 
-use trunkline_core::Error;
+use trunkline_core::{Error, RequestError};
 
 /// Failure of a check: the reason, the line of the case, and the anomalies that its nodes counted.
 #[derive(Clone)]
@@ -40,6 +40,13 @@ impl From<Error> for Failure {
     #[track_caller]
     fn from(error: Error) -> Self {
         Self::at(Location::caller(), format!("an operation failed: {error}"))
+    }
+}
+
+impl<T> From<RequestError<T>> for Failure {
+    #[track_caller]
+    fn from(error: RequestError<T>) -> Self {
+        Self::from(Error::from(error))
     }
 }
 

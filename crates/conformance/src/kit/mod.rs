@@ -38,6 +38,6 @@ pub use self::{
     node::TestNode,
     observer::ServerSideEvent,
     recorder::{Packet, Recorder},
-    server::{RoomServer, Server},
+    server::{RoomServer, Server, ServerAbilities},
     setup::Setup,
 };

@@ -3,7 +3,7 @@
 use std::{ops::Deref, panic::Location, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
-use trunkline_core::{Adapter, Backend, ClusterNode, Error, ErrorKind, Event, NodeId, Payload, Room, Target};
+use trunkline_core::{Backend, ClusterNode, Error, ErrorKind, Event, NodeId, Payload, Room, Target};
 
 use super::{
     client::{Client, ClientSpec, TestSocket},
@@ -16,8 +16,8 @@ use super::{
     settle::{Sender, settle},
 };
 
-/// A node with a server of its own, which lives as long as this value. Derefs to the [`ClusterNode`], for the methods of
-/// its [`Adapter`].
+/// A node with a server of its own, which lives as long as this value. Derefs to the [`ClusterNode`], for the methods
+/// of its [`Adapter`].
 #[derive(Debug)]
 pub struct TestNode {
     cluster: ClusterNode,
@@ -150,11 +150,11 @@ impl TestNode {
         }
     }
 
-    /// Waits as [`Adapter::await_peers`] does, and then until those nodes are known by id: where the broker counts
+    /// Waits as [`ClusterNode::await_peers`] does, and then until those nodes are known by id: where the broker counts
     /// nodes, ids follow later.
     ///
     /// # Errors
-    /// As [`Adapter::await_peers`].
+    /// As [`ClusterNode::await_peers`].
     pub async fn await_peers(&self, count: usize, limit: Duration) -> trunkline_core::Result<()> {
         self.cluster.await_peers(count, limit).await?;
         let named = async {

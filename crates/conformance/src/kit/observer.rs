@@ -8,9 +8,7 @@ use std::{
     time::Duration,
 };
 
-use trunkline_core::{
-    AckSink, DeliveryReport, EventReply, Local, LocalAbilities, NodeId, Offset, Payload, Room, SocketInfo, Target,
-};
+use trunkline_core::{AckSink, DeliveryReport, EventReply, Local, NodeId, Offset, Payload, Room, SocketInfo, Target};
 
 use super::{
     failure::{Checked, brief},
@@ -99,10 +97,6 @@ impl Observer {
 }
 
 impl Local for Observer {
-    fn abilities(&self) -> LocalAbilities {
-        self.server.abilities()
-    }
-
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         let Some(marker) = Marker::of(payload) else { return self.server.deliver(target, payload, offset) };
         self.mark(marker, payload);

@@ -8,8 +8,7 @@ use std::{
 };
 
 use trunkline_core::{
-    AckSink, DeliveryReport, EventReply, Local, LocalAbilities, NodeId, Offset, Payload, Room, RoomIndex, SocketId,
-    SocketInfo, Target,
+    AckSink, DeliveryReport, EventReply, Local, NodeId, Offset, Payload, Room, RoomIndex, SocketId, SocketInfo, Target,
 };
 
 use super::{client::Client, recorder::Packet};
@@ -23,6 +22,18 @@ pub trait Server: fmt::Debug + Send + Sync + 'static {
     /// Connects a client and adds it to `rooms` and to the room named by its id. From then on the server hands `client`
     /// every packet that the client would be sent.
     fn connect(&self, client: Arc<Client>, rooms: &[Room]);
+
+    /// Abilities of the server, which decide which cases apply.
+    fn abilities(&self) -> ServerAbilities;
+}
+
+/// Abilities that not every server has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerAbilities {
+    /// Closes a client's connection, not only its membership of the namespace.
+    pub close_connections: bool,
+    /// Keeps number rooms apart from text rooms.
+    pub number_rooms: bool,
 }
 
 /// A minimal [`Server`] of rooms and clients, over [`RoomIndex`].
@@ -45,6 +56,10 @@ impl Server for RoomServer {
             state.index.join(&id, room);
         }
         state.clients.insert(id, client);
+    }
+
+    fn abilities(&self) -> ServerAbilities {
+        ServerAbilities { close_connections: true, number_rooms: true }
     }
 }
 
@@ -74,15 +89,11 @@ impl Rooms {
     fn describe(&self, client: &Client) -> SocketInfo {
         let rooms = self.lock().index.rooms_of(client.id()).into_iter().flatten().cloned().collect();
         let (handshake, data) = client.details();
-        SocketInfo { id: client.id().clone(), node: None, rooms, handshake, data }
+        SocketInfo::new(client.id().clone(), rooms).with_handshake(handshake).with_data(data)
     }
 }
 
 impl Local for Rooms {
-    fn abilities(&self) -> LocalAbilities {
-        LocalAbilities { close_connections: true, number_rooms: true }
-    }
-
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         let clients = self.matching(target);
         for client in &clients {
@@ -90,7 +101,7 @@ impl Local for Rooms {
                 Packet { payload: payload.clone(), offset: offset.cloned(), flags: target.flags, wants_ack: false };
             client.packet(packet);
         }
-        DeliveryReport { sent: clients.len() as u64, ..DeliveryReport::default() }
+        DeliveryReport::default().with_sent(clients.len() as u64)
     }
 
     fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: AckSink) -> u32 {

@@ -11,7 +11,7 @@
 use std::{panic::Location, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
-use trunkline_core::{Adapter as _, Capabilities, ClusterNode, Emitter, Namespace, Result, Room, Target};
+use trunkline_core::{Capabilities, ClusterNode, Emitter, Namespace, Result, Room, Target};
 
 use super::{
     failure::{Checked, Failure},

@@ -16,8 +16,9 @@ struct Limited(Arc<dyn Transport>);
 pub(crate) const LIMIT: usize = 256 << 10;
 
 /// Wraps a backend so that it refuses messages above the limit.
-pub(crate) fn limited(backend: Backend) -> Backend {
-    Backend { transport: Arc::new(Limited(backend.transport)), ..backend }
+pub(crate) fn limited(mut backend: Backend) -> Backend {
+    backend.transport = Arc::new(Limited(backend.transport));
+    backend
 }
 
 /// Approximate size of an encoded message.
@@ -40,11 +41,16 @@ pub(crate) fn check(bytes: usize) -> Result<()> {
 #[async_trait]
 impl Transport for Limited {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { max_message_bytes: Some(LIMIT), ..self.0.capabilities() }
+        self.0.capabilities().with_max_message_bytes(Some(LIMIT))
     }
 
     async fn join(&self, request: JoinRequest) -> Result<Inbox> {
         self.0.join(request).await
+    }
+
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        check(size(&message))?;
+        self.0.try_publish(from, message)
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {

@@ -118,12 +118,13 @@ impl Defect {
     }
 
     /// Puts the defect into a backend.
-    pub(crate) fn into(self, backend: Backend) -> Backend {
+    pub(crate) fn into(self, mut backend: Backend) -> Backend {
         let transport = match self.arrive.clone() {
             Some(arrive) => Arc::new(Faulty::new(backend.transport, 0, arrive)),
             None => backend.transport,
         };
-        Backend { transport: Arc::new(Broken { transport, defect: self }), ..backend }
+        backend.transport = Arc::new(Broken { transport, defect: self });
+        backend
     }
 }
 
@@ -196,6 +197,13 @@ impl Transport for Broken {
         match &self.defect.join {
             Some(join) => join(Arc::clone(&self.transport), request).await,
             None => self.transport.join(request).await,
+        }
+    }
+
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        match self.defect.publish {
+            Some(_) => Ok(Some(message)),
+            None => self.transport.try_publish(from, message),
         }
     }
 

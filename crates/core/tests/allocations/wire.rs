@@ -8,7 +8,7 @@ use trunkline_backend::{Outbox, OutboxLimits, decoder::InboundDecoder};
 use trunkline_core::{
     Backend, Capabilities, Membership, Message, NodeId, NodeKey, Response, Result, Transport,
     codec::{self, Format},
-    model::{IdScheme, SeqChannel},
+    model::{IdScheme, SeqChannel, SeqNo},
     transport::{Health, Inbox, InboxSender, JoinRequest, inbox},
 };
 
@@ -28,7 +28,7 @@ impl EncodingTransport {
 
     pub(crate) fn backend(self: &Arc<Self>) -> Backend {
         let transport = Arc::clone(self) as Arc<dyn Transport>;
-        Backend { transport, history: None, interest: None, node_counter: None, ids: IdScheme::Hex16 }
+        Backend::new(transport, IdScheme::Hex16)
     }
 
     /// Takes everything that was published, as another node receives it: slices of one buffer.
@@ -53,18 +53,12 @@ impl EncodingTransport {
 #[async_trait]
 impl Transport for EncodingTransport {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            membership: Membership::Heartbeats,
-            total_order: true,
-            acknowledged_in_order: true,
-            numbered: true,
-            announced_leave: true,
-            named_answers: true,
-            all_rooms_request: false,
-            room_interest: false,
-            history: false,
-            max_message_bytes: None,
-        }
+        Capabilities::new(Membership::Heartbeats)
+            .with_total_order(true)
+            .with_acknowledged_in_order(true)
+            .with_numbered(true)
+            .with_announced_leave(true)
+            .with_named_answers(true)
     }
 
     async fn join(&self, request: JoinRequest) -> Result<Inbox> {
@@ -73,15 +67,18 @@ impl Transport for EncodingTransport {
         Ok(inbox)
     }
 
-    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
         let encoded = codec::encode(self.format, &from.id, &from.namespace, &message)?;
-        let is_numbered = message.is_numbered();
-        self.outbox
-            .push(encoded.len(), |sequencer| match is_numbered {
-                true => encoded.finish(Some(sequencer.next(&from.id, SeqChannel::ALL)), &[]),
-                false => encoded.finish(None, sequencer.high_water_marks(&from.id)),
-            })
-            .await
+        let channel = message.is_numbered().then_some(SeqChannel::ALL);
+        let bytes = encoded.len();
+        let finish = |seq_no, marks: &[SeqNo]| encoded.finish(seq_no, marks);
+        let is_queued = self.outbox.try_push_message(&from.id, channel, bytes, finish)?;
+        Ok((!is_queued).then_some(message))
+    }
+
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
+        assert_eq!(self.try_publish(from, message)?, None, "the outbox is never full");
+        Ok(())
     }
 
     async fn send(&self, _: &NodeKey, _: &NodeId, _: Response) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Capabilities, Gap, GapCause, Message, model::Delivery};
+use trunkline_core::{Gap, GapCause, Message, model::Delivery};
 
 use crate::{
     presence::without_heartbeats,
@@ -38,7 +38,7 @@ fn a_gap_of_known_size_is_reported() {
 
 #[test]
 fn without_numbers_the_size_of_a_gap_is_unknown() {
-    let mut engine = TestEngine::new(Capabilities { numbered: false, ..HEARTBEATS });
+    let mut engine = TestEngine::new(HEARTBEATS.with_numbered(false));
     assert_eq!(engine.deliver(connection_lost()), ["gap ConnectionLost None"]);
 }
 

@@ -134,7 +134,7 @@ fn a_node_that_sent_after_the_count_began_is_not_gone() {
     let asked = engine.inner.begin_count(engine.now);
     engine.advance(Duration::from_millis(1));
     engine.receive("a", heartbeat(false, &[]));
-    let node_count = trunkline_core::transport::NodeCount { nodes: 1, known: 0, absent: asked };
+    let node_count = trunkline_core::transport::NodeCount::new(1, 0, asked);
     assert!(engine.handle(Input::NodeCount(Some(node_count))).is_empty());
     assert_eq!(engine.members(), ["a"]);
 }
@@ -225,7 +225,7 @@ fn a_count_that_began_before_the_request_does_not_apply_to_it() {
     let before = engine.inner.begin_count(engine.now).len();
     engine.send_request("r", Gather::Values);
     engine.answer("a", "r", value("a"));
-    let node_count = trunkline_core::transport::NodeCount { nodes: 2, known: before, absent: vec![] };
+    let node_count = trunkline_core::transport::NodeCount::new(2, before, vec![]);
     assert!(engine.handle(Input::NodeCount(Some(node_count))).is_empty());
     assert!(engine.count(&["a"], 1).is_empty());
     assert_eq!(engine.anonymous_answer("r", value("x")), ["r: [a x]"]);

@@ -192,8 +192,8 @@ fn leaving_sends_the_last_high_water_marks_and_ends_all_requests() {
 
 #[test]
 fn nodes_with_another_number_of_buckets_are_reported_once() {
-    let mut engine = TestEngine::with(HEARTBEATS, EngineConfig { buckets: Some(256), ..EngineConfig::default() });
-    let beat = |buckets| Message::Heartbeat(Heartbeat { buckets, ..Heartbeat::default() });
+    let mut engine = TestEngine::with(HEARTBEATS, EngineConfig::default().with_buckets(Some(256)));
+    let beat = |buckets| Message::Heartbeat(Heartbeat::new(false).with_buckets(buckets));
     let expected = r#"Misconfigured("room buckets: 256 here, 64 on node a")"#;
     assert_eq!(engine.receive("a", beat(Some(64))), ["up a", expected]);
     assert!(engine.receive("a", beat(Some(64))).is_empty());

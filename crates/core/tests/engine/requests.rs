@@ -200,7 +200,7 @@ fn a_request_that_cannot_be_published_fails_with_the_reason() {
 
 #[test]
 fn more_requests_than_allowed_are_refused_at_once() {
-    let mut engine = TestEngine::with(HEARTBEATS, EngineConfig { max_pending_requests: 2, ..EngineConfig::default() });
+    let mut engine = TestEngine::with(HEARTBEATS, EngineConfig::default().with_max_pending_requests(2));
     engine.first_heartbeat("a");
     engine.send_request("r1", Gather::Values);
     engine.send_request("r2", Gather::Values);

@@ -1,14 +1,15 @@
 //! An engine with a simulated clock. Its outputs are formatted as text, so that a test reads like a transcript.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use trunkline_core::{
-    Answer, Answers, Capabilities, Error, Event, Heartbeat, Membership, Message, MetricsSnapshot, Namespace, NodeId,
-    NodeKey, NodeMetrics, Payload, RequestId, Response, Result, SocketId, SocketInfo, Target,
-    engine::{Engine, EngineConfig, Gather, Input, Output, Request},
+    Answer, Capabilities, Event, Heartbeat, Membership, Message, MetricsSnapshot, Namespace, NodeId, NodeKey,
+    NodeMetrics, Payload, RequestError, RequestId, Response, SocketId, SocketInfo, Target,
+    engine::{Engine, EngineConfig, Gather, Gathered, Input, Output, Request},
     model::{Delivery, SeqChannel, SeqNo},
     transport::NodeCount,
 };
@@ -17,26 +18,23 @@ pub(crate) struct TestEngine {
     pub(crate) inner: Engine,
     pub(crate) now: Instant,
     metrics: Arc<NodeMetrics>,
+    /// What each request gathers, to format its result.
+    gathers: HashMap<RequestId, Gather>,
 }
 
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Capabilities of a backend on which all nodes send numbered heartbeats.
-pub(crate) const HEARTBEATS: Capabilities = Capabilities {
-    membership: Membership::Heartbeats,
-    total_order: true,
-    acknowledged_in_order: true,
-    numbered: true,
-    announced_leave: true,
-    named_answers: true,
-    all_rooms_request: true,
-    room_interest: false,
-    history: false,
-    max_message_bytes: None,
-};
+pub(crate) const HEARTBEATS: Capabilities = Capabilities::new(Membership::Heartbeats)
+    .with_total_order(true)
+    .with_acknowledged_in_order(true)
+    .with_numbered(true)
+    .with_announced_leave(true)
+    .with_named_answers(true)
+    .with_all_rooms_request(true);
 
 /// Capabilities of a backend whose broker counts the nodes.
-pub(crate) const BROKER_COUNT: Capabilities = Capabilities { membership: Membership::BrokerCount, ..HEARTBEATS };
+pub(crate) const BROKER_COUNT: Capabilities = HEARTBEATS.with_membership(Membership::BrokerCount);
 
 impl TestEngine {
     /// A node that has just sent its first heartbeat, over a backend with these capabilities.
@@ -48,7 +46,7 @@ impl TestEngine {
         let metrics = Arc::<NodeMetrics>::default();
         let me = NodeKey { id: id("me"), namespace: Namespace::new("/") };
         let inner = Engine::new(me, capabilities, config, Arc::clone(&metrics));
-        let mut engine = Self { inner, now: Instant::now(), metrics };
+        let mut engine = Self { inner, now: Instant::now(), metrics, gathers: HashMap::new() };
         engine.handle(Input::Start);
         engine
     }
@@ -61,8 +59,12 @@ impl TestEngine {
     }
 
     pub(crate) fn handle(&mut self, input: Input) -> Vec<String> {
+        if let Input::Request(request) = &input {
+            self.gathers.insert(request.id.clone(), request.gather);
+        }
         self.inner.handle(self.now, input);
-        std::iter::from_fn(|| self.inner.poll_output()).map(|output| show(&output)).collect()
+        let outputs: Vec<_> = std::iter::from_fn(|| self.inner.poll_output()).collect();
+        outputs.iter().map(|output| self.show(output)).collect()
     }
 
     /// Advances the clock, ticking when the engine asks for it.
@@ -143,7 +145,7 @@ impl TestEngine {
     pub(crate) fn count(&mut self, named: &[&str], foreign: usize) -> Vec<String> {
         let asked = self.inner.begin_count(self.now);
         let (known, absent): (Vec<_>, Vec<_>) = asked.into_iter().partition(|node| named.contains(&node.as_str()));
-        let node_count = NodeCount { nodes: 1 + named.len() + foreign, known: known.len(), absent };
+        let node_count = NodeCount::new(1 + named.len() + foreign, known.len(), absent);
         self.handle(Input::NodeCount(Some(node_count)))
     }
 
@@ -153,6 +155,34 @@ impl TestEngine {
 
     pub(crate) fn members(&self) -> Vec<&str> {
         self.inner.members().map(NodeId::as_str).collect()
+    }
+
+    fn show(&self, output: &Output) -> String {
+        match output {
+            Output::Publish(message) => format!("publish {}", show_message(message)),
+            Output::Send(to, Response { request, answer }) => {
+                format!("send {to} for {request}: {}", show_answer(answer))
+            }
+            Output::Serve { from, message, offset: None } => format!("serve {from}: {}", show_message(message)),
+            Output::Serve { from, message, offset: Some(offset) } => {
+                format!("serve {from}: {} at {offset}", show_message(message))
+            }
+            Output::Acknowledged(request, value) => format!("{request}: ack {}", show_payload(value.as_ref())),
+            Output::Finished(request, result) => format!("{request}: {}", self.show_result(request, result)),
+            Output::CountNodes => "count".to_owned(),
+            Output::Event(event) => show_event(event),
+        }
+    }
+
+    fn show_result(&self, request: &RequestId, result: &Result<Gathered, RequestError<Gathered>>) -> String {
+        let gather = self.gathers[request];
+        match result {
+            Ok(gathered) => show_gathered(gather, gathered),
+            Err(error) => {
+                let received = error.incomplete().map(|incomplete| show_gathered(gather, &incomplete.received));
+                format!("{error}{}", received.map(|received| format!("; {received}")).unwrap_or_default())
+            }
+        }
     }
 }
 
@@ -170,37 +200,16 @@ pub(crate) fn broadcast(event: &str) -> Message {
 
 pub(crate) fn heartbeat(initial: bool, marks: &[(u16, u64)]) -> Message {
     let seq_no = |&(channel, number)| SeqNo { channel: SeqChannel(channel), number };
-    Message::Heartbeat(Heartbeat { initial, high_water_marks: marks.iter().map(seq_no).collect(), buckets: None })
+    Message::Heartbeat(Heartbeat::new(initial).with_high_water_marks(marks.iter().map(seq_no).collect()))
 }
 
 pub(crate) fn sockets(names: &[&str]) -> Answer {
-    let socket = |name: &&str| SocketInfo {
-        id: SocketId::new(*name).unwrap(),
-        node: None,
-        rooms: vec![(*name).into()],
-        handshake: None,
-        data: None,
-    };
+    let socket = |name: &&str| SocketInfo::new(SocketId::new(*name).unwrap(), vec![(*name).into()]);
     Answer::Sockets(names.iter().map(socket).collect())
 }
 
 pub(crate) fn value(text: &str) -> Answer {
     Answer::ServerSideEmit(Some(payload(text)))
-}
-
-fn show(output: &Output) -> String {
-    match output {
-        Output::Publish(message) => format!("publish {}", show_message(message)),
-        Output::Send(to, Response { request, answer }) => format!("send {to} for {request}: {}", show_answer(answer)),
-        Output::Serve { from, message, offset: None } => format!("serve {from}: {}", show_message(message)),
-        Output::Serve { from, message, offset: Some(offset) } => {
-            format!("serve {from}: {} at {offset}", show_message(message))
-        }
-        Output::Acknowledged(request, value) => format!("{request}: ack {}", show_payload(value.as_ref())),
-        Output::Finished(request, result) => format!("{request}: {}", show_result(result)),
-        Output::AskCensus => "count".to_owned(),
-        Output::Event(event) => show_event(event),
-    }
 }
 
 fn show_message(message: &Message) -> String {
@@ -227,25 +236,14 @@ fn show_answer(answer: &Answer) -> String {
     }
 }
 
-fn show_result(result: &Result<Answers>) -> String {
-    match result {
-        Ok(answers) => show_answers(answers),
-        Err(error) => show_error(error),
-    }
-}
-
-fn show_error(error: &Error) -> String {
-    let answers = error.partial().map(|partial| format!("; {}", show_answers(&partial.answers)));
-    format!("{error}{}", answers.unwrap_or_default())
-}
-
-fn show_answers(answers: &Answers) -> String {
+fn show_gathered(gather: Gather, gathered: &Gathered) -> String {
     let list = |texts: Vec<String>| format!("[{}]", texts.join(" "));
-    match answers {
-        Answers::Sockets(sockets) => list(sockets.iter().map(|socket| socket.id.to_string()).collect()),
-        Answers::Rooms(rooms) => list(rooms.iter().map(|room| room.to_text().to_string()).collect()),
-        Answers::Values(values) => list(values.iter().map(|value| show_payload(value.as_ref())).collect()),
-        Answers::Acks { expected, received } => format!("{received} of {expected}"),
+    let Gathered { sockets, rooms, values, acks } = gathered;
+    match gather {
+        Gather::Sockets => list(sockets.iter().map(|socket| socket.id.to_string()).collect()),
+        Gather::Rooms => list(rooms.iter().map(|room| room.to_text().to_string()).collect()),
+        Gather::Values => list(values.iter().map(|value| show_payload(value.as_ref())).collect()),
+        Gather::Acks => format!("{} of {}", acks.received, acks.expected),
     }
 }
 

@@ -134,7 +134,7 @@ impl World<'_> {
         let peer = &mut self.peers[node];
         let Some(engine_node) = &mut peer.engine_node else { return Ok(()) };
         engine_node.checker.froze(engine_node.clock.local(now));
-        let limits = InboxLimits { messages, bytes: usize::MAX };
+        let limits = InboxLimits::default().with_messages(messages).with_bytes(usize::MAX);
         let (sender, inbox) = inbox(limits, Arc::clone(&engine_node.metrics));
         let responders = std::collections::VecDeque::new();
         engine_node.backlog = Some(Backlog { sender, inbox, responders, inputs: Vec::new(), ticks_first });

@@ -164,11 +164,7 @@ impl World<'_> {
         let absent: Set = candidates.iter().filter_map(names::index).filter(|peer| !counted.contains(*peer)).collect();
         let is_absent = |node: &NodeId| names::index(node).is_some_and(|peer| absent.contains(peer));
         let (absent_names, known): (Vec<_>, Vec<_>) = candidates.into_iter().partition(is_absent);
-        let node_count = self.peers[node].connected.then(|| NodeCount {
-            nodes: counted.len(),
-            known: known.len(),
-            absent: absent_names,
-        });
+        let node_count = self.peers[node].connected.then(|| NodeCount::new(counted.len(), known.len(), absent_names));
         let delay = LATENCY + self.chance([node as u64, self.now, 3, 3]).below(self.faults.jitter);
         self.queue.push(self.now + delay, Event::Counted { node, node_count, count: BrokerCount { counted, absent } });
     }
@@ -200,7 +196,7 @@ impl World<'_> {
 
     pub(crate) fn foreign_heartbeat(&mut self, node: usize, initial: bool) {
         if self.scenario.kind.membership == Membership::Heartbeats {
-            self.publish(node, Message::Heartbeat(Heartbeat { initial, ..Heartbeat::default() }), 0);
+            self.publish(node, Message::Heartbeat(Heartbeat::new(initial)), 0);
         }
     }
 
@@ -231,5 +227,5 @@ impl World<'_> {
 }
 
 fn socket(name: &str) -> SocketInfo {
-    SocketInfo { id: SocketId::new(name).unwrap(), node: None, rooms: vec![name.into()], handshake: None, data: None }
+    SocketInfo::new(SocketId::new(name).unwrap(), vec![name.into()])
 }

@@ -105,7 +105,7 @@ impl Peer {
 
     pub(crate) fn engine_node(index: usize, kind: BackendKind, faults: Faults, clock: Clock) -> Self {
         let id = names::node(index, false);
-        let config = EngineConfig { max_pending_requests: kind.max_pending, ..EngineConfig::default() };
+        let config = EngineConfig::default().with_max_pending_requests(kind.max_pending);
         let metrics = Arc::<NodeMetrics>::default();
         let node = NodeKey { id: id.clone(), namespace: Namespace::new("/") };
         let engine_node = EngineNode {
@@ -137,16 +137,12 @@ impl Peer {
 }
 
 fn capabilities(kind: BackendKind) -> Capabilities {
-    Capabilities {
-        membership: kind.membership,
-        total_order: !kind.split,
-        acknowledged_in_order: !kind.split,
-        numbered: kind.numbered,
-        announced_leave: true,
-        named_answers: kind.membership == Membership::Heartbeats || kind.named,
-        all_rooms_request: true,
-        room_interest: true,
-        history: false,
-        max_message_bytes: None,
-    }
+    Capabilities::new(kind.membership)
+        .with_total_order(!kind.split)
+        .with_acknowledged_in_order(!kind.split)
+        .with_numbered(kind.numbered)
+        .with_announced_leave(true)
+        .with_named_answers(kind.membership == Membership::Heartbeats || kind.named)
+        .with_all_rooms_request(true)
+        .with_room_interest(true)
 }

@@ -140,7 +140,7 @@ impl World<'_> {
                 }
             }
             Output::Serve { from, message, .. } => self.serve(node, Some(&from), &message),
-            Output::AskCensus => self.ask_count(node),
+            Output::CountNodes => self.ask_count(node),
             Output::Acknowledged(..) | Output::Finished(..) | Output::Event(_) => {}
         }
     }

@@ -1,8 +1,8 @@
 //! The trace of a run, step by step, for debugging.
 
 use trunkline_core::{
-    Answer, Answers, Heartbeat, Message,
-    engine::{Input, Output},
+    Answer, Heartbeat, Message,
+    engine::{Gathered, Input, Output},
     model::{Delivery, SeqNo},
 };
 
@@ -74,8 +74,8 @@ fn show_output(output: &Output) -> String {
         Output::Publish(message) => format!("publish {}", show_message(message)),
         Output::Send(to, response) => format!("answer {to} {}: {}", response.request, show_answer(&response.answer)),
         Output::Serve { from, message, .. } => format!("serve {from}: {}", show_message(message)),
-        Output::Finished(id, Ok(answers)) => format!("{id} ends well: {}", show_answers(answers)),
-        Output::Finished(id, Err(error)) => format!("{id} ends: {error}"),
+        Output::Finished(id, Ok(gathered)) => format!("{id} succeeds: {}", show_gathered(gathered)),
+        Output::Finished(id, Err(error)) => format!("{id} fails: {error}"),
         output => format!("{output:?}"),
     }
 }
@@ -94,11 +94,10 @@ fn show_message(message: &Message) -> String {
     }
 }
 
-fn show_answers(answers: &Answers) -> String {
-    match answers {
-        Answers::Sockets(sockets) => format!("sockets {:?}", sockets.iter().map(|s| s.id.as_str()).collect::<Vec<_>>()),
-        answers => format!("{answers:?}"),
-    }
+fn show_gathered(gathered: &Gathered) -> String {
+    let Gathered { sockets, rooms, values, acks } = gathered;
+    let sockets: Vec<_> = sockets.iter().map(|socket| socket.id.as_str()).collect();
+    format!("sockets {sockets:?}, rooms {rooms:?}, {} values, {acks:?}", values.len())
 }
 
 fn show_answer(answer: &Answer) -> String {

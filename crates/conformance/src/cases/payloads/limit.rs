@@ -1,7 +1,7 @@
 //! Messages at the limit of the transport, below and above it.
 
 use bytes::Bytes;
-use trunkline_core::{Adapter as _, ErrorKind, Payload, Target};
+use trunkline_core::{ErrorKind, Payload, Target};
 
 use super::{check_arrive, event};
 use crate::kit::{Checked, Failure, TestCluster, TestNode, check, check_eq};

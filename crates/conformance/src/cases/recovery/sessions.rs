@@ -3,9 +3,7 @@
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use tokio::time::{MissedTickBehavior, interval};
-use trunkline_core::{
-    Adapter as _, ErrorKind, Offset, Payload, Room, Session, SessionId, Target, transport::RestoredSession,
-};
+use trunkline_core::{ErrorKind, Offset, Payload, Room, SessionId, Target, transport::RestoredSession};
 
 use super::{last_offset, names, restored, session};
 use crate::kit::{
@@ -119,7 +117,8 @@ pub(crate) async fn a_session_expires(t: TestCluster) -> Checked {
     let mut sessions = Vec::new();
     for number in 0..200 {
         let id = SessionId::new(format!("{}-{number}", socket.id()))?;
-        let session = Session { id, ..session(&socket, &["x"])? };
+        let mut session = session(&socket, &["x"])?;
+        session.id = id;
         a.persist_session(session.clone()).await?;
         sessions.push(session);
     }

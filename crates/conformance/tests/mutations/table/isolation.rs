@@ -230,7 +230,7 @@ where
         let mut relay = start(&transport, &request);
         Box::pin(async move {
             let (sender, receiver) = inbox(request.limits, Arc::clone(&request.metrics));
-            let mut arriving = transport.join(JoinRequest { room_filter: Arc::new(Unfiltered), ..request }).await?;
+            let mut arriving = transport.join(request.with_room_filter(Arc::new(Unfiltered))).await?;
             tokio::spawn(async move {
                 let mut batch = VecDeque::new();
                 while arriving.next_batch(&mut batch).await && sender.push(batch.drain(..).flat_map(&mut relay)) {}

@@ -224,7 +224,7 @@ fn sequencer() -> Vec<Mutation> {
             "removes the numbers from heartbeats",
             Defect::rewriting(|message| {
                 if let Message::Heartbeat(heartbeat) = message {
-                    *heartbeat = Heartbeat { high_water_marks: Vec::new(), ..heartbeat.clone() };
+                    *heartbeat = Heartbeat::new(false);
                 }
             }),
             &[

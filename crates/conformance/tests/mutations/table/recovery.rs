@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use trunkline_core::{
-    Backend, ErrorKind, Message, Namespace, NodeKey, Offset, Result, Room, Session, SessionId, memory,
+    ErrorKind, Message, Namespace, NodeKey, Offset, Result, Room, Session, SessionId, memory,
     model::Delivery,
     transport::{History, MissedBroadcast, RestoredSession, inbox},
 };
@@ -120,11 +120,11 @@ impl History for Broken {
 
 pub(super) fn forgetting(name: &'static str, how: Forgetting, fails: &[&'static str]) -> Mutation {
     let seen = Arc::default();
-    let setup = sound().map(move |backend| {
-        let history = backend.history.clone().map(|history| -> Arc<dyn History> {
+    let setup = sound().map(move |mut backend| {
+        backend.history = backend.history.take().map(|history| -> Arc<dyn History> {
             Arc::new(Broken { history, how: how.clone(), seen: Arc::clone(&seen) })
         });
-        Backend { history, ..backend }
+        backend
     });
     Mutation { name, setup, fails: fails.to_vec() }
 }

@@ -2,10 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use trunkline_conformance::kit::{Client, RoomServer, Server};
-use trunkline_core::{
-    AckSink, DeliveryReport, EventReply, Local, LocalAbilities, NodeId, Offset, Payload, Room, SocketInfo, Target,
-};
+use trunkline_conformance::kit::{Client, RoomServer, Server, ServerAbilities};
+use trunkline_core::{AckSink, DeliveryReport, EventReply, Local, NodeId, Offset, Payload, Room, SocketInfo, Target};
 
 use crate::{Mutation, sound};
 
@@ -45,6 +43,10 @@ impl Server for BrokenServer {
     fn connect(&self, client: Arc<Client>, rooms: &[Room]) {
         self.server.connect(client, rooms);
     }
+
+    fn abilities(&self) -> ServerAbilities {
+        self.server.abilities()
+    }
 }
 
 #[derive(Debug)]
@@ -65,10 +67,6 @@ impl Broken {
 }
 
 impl Local for Broken {
-    fn abilities(&self) -> LocalAbilities {
-        self.local.abilities()
-    }
-
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         if trunkline_conformance::kit::Marker::of(payload).is_some() {
             return self.local.deliver(target, payload, offset);

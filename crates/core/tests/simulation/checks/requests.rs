@@ -1,6 +1,9 @@
 //! Checks of requests: when they end, and with which answers.
 
-use trunkline_core::{Answer, Answers, Error, ErrorKind, Membership, RequestId, Response, Result, engine::Gather};
+use trunkline_core::{
+    Answer, ErrorKind, Membership, RequestError, RequestId, Response,
+    engine::{Gather, Gathered},
+};
 
 use super::{Check, Checked, broken, ensure, shown};
 use crate::{
@@ -157,15 +160,20 @@ impl Requests {
         }
     }
 
-    pub(super) fn finished(&mut self, local: Micros, id: &RequestId, result: &Result<Answers>) -> Checked {
+    pub(super) fn finished(
+        &mut self,
+        local: Micros,
+        id: &RequestId,
+        result: &Result<Gathered, RequestError<Gathered>>,
+    ) -> Checked {
         let Some(position) = self.pending.iter().position(|request| request.id == *id) else {
             return broken(Check::Bounds, || format!("{id} ends, but was not pending"));
         };
         let request = self.pending.remove(position);
         match result {
-            Ok(answers) => {
+            Ok(gathered) => {
                 self.check_complete(&request)?;
-                check_answers(&request, answers)
+                check_answers(&request, gathered)
             }
             Err(error) if error.kind() == ErrorKind::Timeout => check_timeout(local, &request, error),
             Err(error) => {
@@ -229,30 +237,31 @@ impl Requests {
 }
 
 /// Checks that a timeout comes in time and names exactly the missing nodes.
-fn check_timeout(local: Micros, request: &PendingRequest, error: &Error) -> Checked {
+fn check_timeout(local: Micros, request: &PendingRequest, error: &RequestError<Gathered>) -> Checked {
     ensure(request.must_reach.is_none(), Check::Convergence, || format!("{}: {error}", request.id))?;
     ensure(local >= request.deadline, Check::Deadline, || format!("{} was given up too early", request.id))?;
-    let Some(partial) = error.partial() else {
-        return broken(Check::Answers, || format!("{} timed out without what there is", request.id));
+    let Some(incomplete) = error.incomplete() else {
+        return broken(Check::Answers, || format!("{} timed out without the answers so far", request.id));
     };
-    let missing: Set = partial.missing.iter().filter_map(names::index).collect();
+    let missing: Set = incomplete.missing.iter().filter_map(names::index).collect();
     ensure(missing == request.missing(), Check::Answers, || {
         format!("{} misses {:?}, said is {missing:?}", request.id, request.missing())
     })?;
-    check_answers(request, &partial.answers)
+    check_answers(request, &incomplete.received)
 }
 
 /// Checks that the returned answers are those that were sent, once each.
-fn check_answers(request: &PendingRequest, answers: &Answers) -> Checked {
-    let returned: Vec<_> = match answers {
-        Answers::Sockets(sockets) => sockets.iter().map(|socket| socket.id.as_str().to_owned()).collect(),
-        Answers::Rooms(rooms) => rooms.iter().map(|room| room.to_text().to_string()).collect(),
-        Answers::Values(values) => {
+fn check_answers(request: &PendingRequest, gathered: &Gathered) -> Checked {
+    let returned: Vec<_> = match request.gather {
+        Gather::Sockets => gathered.sockets.iter().map(|socket| socket.id.as_str().to_owned()).collect(),
+        Gather::Rooms => gathered.rooms.iter().map(|room| room.to_text().to_string()).collect(),
+        Gather::Values => {
             let name = |value: &Option<trunkline_core::Payload>| Some(value.as_ref()?.event_name()?.into_owned());
-            values.iter().filter_map(name).collect()
+            gathered.values.iter().filter_map(name).collect()
         }
-        Answers::Acks { received, .. } => {
-            return ensure(*received == request.returned_acks, Check::Answers, || {
+        Gather::Acks => {
+            let received = gathered.acks.received;
+            return ensure(received == request.returned_acks, Check::Answers, || {
                 format!("{}: {received} acknowledgements, handed on were {}", request.id, request.returned_acks)
             });
         }
