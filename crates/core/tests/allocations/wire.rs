@@ -1,4 +1,4 @@
-//! A transport as a broker has it, without the broker: what is published is encoded into a queue, what arrives is decoded.
+//! A transport without a broker: it encodes what is published into an outbox, and decodes what arrives into an inbox.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,30 +8,30 @@ use trunkline_backend::{Outbox, OutboxLimits, decoder::InboundDecoder};
 use trunkline_core::{
     Backend, Capabilities, Membership, Message, NodeId, NodeKey, Response, Result, Transport,
     codec::{self, Format},
-    model::{IdScheme, SeqChannel},
+    model::{IdScheme, SeqChannel, SeqNo},
     transport::{Health, Inbox, InboxSender, JoinRequest, inbox},
 };
 
 #[derive(Debug)]
-pub(crate) struct Wire {
+pub(crate) struct EncodingTransport {
     format: Format,
     outbox: Outbox<Vec<u8>>,
-    door: Mutex<Option<(InboundDecoder, Arc<InboxSender>)>>,
+    joined: Mutex<Option<(InboundDecoder, Arc<InboxSender>)>>,
 }
 
-impl Wire {
+impl EncodingTransport {
     pub(crate) fn new(format: Format) -> Arc<Self> {
         let outbox = Outbox::new(OutboxLimits::default());
         outbox.set_connected(true);
-        Arc::new(Self { format, outbox, door: Mutex::new(None) })
+        Arc::new(Self { format, outbox, joined: Mutex::new(None) })
     }
 
     pub(crate) fn backend(self: &Arc<Self>) -> Backend {
         let transport = Arc::clone(self) as Arc<dyn Transport>;
-        Backend { transport, history: None, interest: None, node_counter: None, ids: IdScheme::Hex16 }
+        Backend::new(transport, IdScheme::Hex16)
     }
 
-    /// Everything that was published, as it arrives elsewhere: slices of one buffer.
+    /// Takes everything that was published, as another node receives it: slices of one buffer.
     pub(crate) async fn written(&self) -> Vec<Bytes> {
         let mut batch = Vec::new();
         if self.outbox.status().1 > 0 {
@@ -42,46 +42,43 @@ impl Wire {
         batch.iter().map(|message| buffer.split_to(message.len()).freeze()).collect()
     }
 
-    /// What was written elsewhere arrives.
+    /// Delivers encoded messages.
     pub(crate) fn arrive(&self, messages: &[Bytes]) {
-        let door = self.door.lock().unwrap();
-        let (decoder, inbox) = door.as_ref().unwrap();
+        let joined = self.joined.lock().unwrap();
+        let (decoder, inbox) = joined.as_ref().unwrap();
         assert!(inbox.push(messages.iter().filter_map(|message| decoder.decode(message))));
     }
 }
 
 #[async_trait]
-impl Transport for Wire {
+impl Transport for EncodingTransport {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            membership: Membership::Heartbeats,
-            total_order: true,
-            acknowledged_in_order: true,
-            numbered: true,
-            announced_leave: true,
-            named_answers: true,
-            all_rooms_request: false,
-            room_interest: false,
-            history: false,
-            max_message_bytes: None,
-        }
+        Capabilities::new(Membership::Heartbeats)
+            .with_total_order(true)
+            .with_acknowledged_in_order(true)
+            .with_numbered(true)
+            .with_announced_leave(true)
+            .with_named_answers(true)
     }
 
-    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
-        let (sender, inbox) = inbox(seat.limits, Arc::clone(&seat.metrics));
-        *self.door.lock().unwrap() = Some((InboundDecoder::new(&seat), Arc::new(sender)));
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
+        let (sender, inbox) = inbox(request.limits, Arc::clone(&request.metrics));
+        *self.joined.lock().unwrap() = Some((InboundDecoder::new(&request), Arc::new(sender)));
         Ok(inbox)
     }
 
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        let encoded = codec::encode(self.format, &from.id, &from.namespace, &message)?;
+        let channel = message.is_numbered().then_some(SeqChannel::ALL);
+        let bytes = encoded.len();
+        let finish = |seq_no, marks: &[SeqNo]| encoded.finish(seq_no, marks);
+        let is_queued = self.outbox.try_push_message(&from.id, channel, bytes, finish)?;
+        Ok((!is_queued).then_some(message))
+    }
+
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        let frame = codec::encode(self.format, &from.id, &from.namespace, &message)?;
-        let seq_nos = message.is_numbered();
-        self.outbox
-            .push(frame.len(), |sequencer| match seq_nos {
-                true => frame.finish(Some(sequencer.next(&from.id, SeqChannel::ALL)), &[]),
-                false => frame.finish(None, sequencer.high_water_marks(&from.id)),
-            })
-            .await
+        assert_eq!(self.try_publish(from, message)?, None, "the outbox is never full");
+        Ok(())
     }
 
     async fn send(&self, _: &NodeKey, _: &NodeId, _: Response) -> Result<()> {
@@ -89,7 +86,7 @@ impl Transport for Wire {
     }
 
     async fn leave(&self, _: &NodeKey) -> Result<()> {
-        *self.door.lock().unwrap() = None;
+        *self.joined.lock().unwrap() = None;
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Our own fields at the end of a message.
+//! Trunkline's own fields at the end of a message: sequence numbers, high-water marks, number of buckets.
 
 use bytes::Bytes;
 use trunkline_core::{
@@ -10,43 +10,43 @@ use trunkline_core::{
 use crate::{FORMATS, hello, node, seq_no};
 
 fn text(message: &Message, numbers: impl FnOnce(codec::EncodedMessage) -> Vec<u8>) -> String {
-    let frame = codec::encode(Format::Json, &node("n1"), &Namespace::new("/"), message).unwrap();
-    let len = frame.len();
-    let bytes = numbers(frame);
+    let encoded = codec::encode(Format::Json, &node("n1"), &Namespace::new("/"), message).unwrap();
+    let len = encoded.len();
+    let bytes = numbers(encoded);
     assert!(len <= bytes.len());
     String::from_utf8(bytes).unwrap()
 }
 
 #[test]
-fn a_stamp_stands_at_the_end() {
-    let text = text(&Message::Leaving, |frame| frame.finish(Some(seq_no(7, 123)), &[]));
+fn a_sequence_number_stands_at_the_end() {
+    let text = text(&Message::Leaving, |encoded| encoded.finish(Some(seq_no(7, 123)), &[]));
     assert_eq!(text, r#"{"type":13,"uid":"n1","nsp":"/","stamp":[7,123]}"#);
 }
 
 #[test]
-fn a_heartbeat_carries_counters_and_buckets() {
-    let heartbeat = Heartbeat { initial: true, high_water_marks: vec![seq_no(9, 9)], buckets: Some(256) };
+fn a_heartbeat_carries_high_water_marks_and_buckets() {
+    let heartbeat = Heartbeat::new(true).with_high_water_marks(vec![seq_no(9, 9)]).with_buckets(Some(256));
     let message = Message::Heartbeat(heartbeat);
-    let written = text(&message, |frame| frame.finish(Some(seq_no(0, 5)), &[seq_no(0, 4), seq_no(3, 1)]));
+    let written = text(&message, |encoded| encoded.finish(Some(seq_no(0, 5)), &[seq_no(0, 4), seq_no(3, 1)]));
     assert_eq!(written, r#"{"type":1,"uid":"n1","nsp":"/","stamp":[0,5],"buckets":256,"counters":[[0,4],[3,1]]}"#);
     let decoded = codec::decode(&written.into_bytes().into()).unwrap();
     let high_water_marks = vec![seq_no(0, 4), seq_no(3, 1)];
-    let expected = Heartbeat { initial: true, high_water_marks, buckets: Some(256) };
+    let expected = Heartbeat::new(true).with_high_water_marks(high_water_marks).with_buckets(Some(256));
     assert_eq!(decoded.body, Body::Message(Message::Heartbeat(expected)));
 }
 
 #[test]
-fn counters_belong_to_heartbeats_only() {
-    let written = text(&Message::Leaving, |frame| frame.finish(None, &[seq_no(0, 4)]));
+fn high_water_marks_belong_to_heartbeats_only() {
+    let written = text(&Message::Leaving, |encoded| encoded.finish(None, &[seq_no(0, 4)]));
     assert_eq!(written, r#"{"type":13,"uid":"n1","nsp":"/"}"#);
 }
 
 #[test]
 fn without_numbers_the_length_is_known_in_advance() {
     for format in FORMATS {
-        let frame = codec::encode(format, &node("n1"), &Namespace::new("/"), &hello(Target::all())).unwrap();
-        let len = frame.len();
-        assert_eq!(frame.finish(None, &[]).len(), len);
+        let encoded = codec::encode(format, &node("n1"), &Namespace::new("/"), &hello(Target::all())).unwrap();
+        let len = encoded.len();
+        assert_eq!(encoded.finish(None, &[]).len(), len);
     }
 }
 
@@ -64,7 +64,7 @@ fn the_head_of_a_msgpack_message_counts_the_added_fields() {
 }
 
 #[test]
-fn numbers_of_another_shape_are_not_ours() {
+fn sequence_numbers_of_another_shape_are_ignored() {
     for foreign in ["1", "\"x\"", "{}", "[]", "[1]", "[1,2,3]", "[70000,1]", "[-1,1]", "[1,1.5]", "null", "[[1,2]]"] {
         let text =
             format!(r#"{{"type":2,"uid":"n","nsp":"/","stamp":{foreign},"counters":{foreign},"buckets":{foreign}}}"#);

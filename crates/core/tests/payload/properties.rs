@@ -1,4 +1,4 @@
-//! What holds for every payload.
+//! Properties of every payload.
 
 use proptest::prelude::*;
 use trunkline_core::payload::{Attachments, Payload, Rules, msgpack};
@@ -71,9 +71,9 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(text) = String::from_utf8(bytes.clone()) {
-            use_everything(Payload::from_json(text));
+            call_every_method(Payload::from_json(text));
         }
-        use_everything(Payload::from_msgpack(bytes));
+        call_every_method(Payload::from_msgpack(bytes));
     }
 
     #[test]
@@ -82,29 +82,29 @@ proptest! {
         for (at, byte) in &damage {
             *at.get_mut(&mut bytes) = *byte;
         }
-        use_everything(Payload::from_msgpack(bytes));
+        call_every_method(Payload::from_msgpack(bytes));
         let json = tree.to_json().to_json();
         let mut bytes = json.text.as_bytes().to_vec();
         for (at, byte) in damage {
             *at.get_mut(&mut bytes) = byte % 128;
         }
         if let Ok(text) = String::from_utf8(bytes) {
-            use_everything(Payload::from_json_with(text.clone(), json.attachments.clone()));
-            use_everything(Ok(Payload::from_trusted_json(text, json.attachments)));
+            call_every_method(Payload::from_json_with(text.clone(), json.attachments.clone()));
+            call_every_method(Ok(Payload::from_trusted_json(text, json.attachments)));
         }
     }
 
     #[test]
     fn text_that_was_trusted_wrongly_never_panics(text in any::<String>(), nearly in "[\\[\\]{}\",:0\\\\ua-f]{0,30}") {
         for text in [text, nearly] {
-            use_everything(Ok(Payload::from_trusted_json(text.clone(), Attachments::NONE)));
-            use_everything(Ok(Payload::from_trusted_json(text, vec![vec![1, 2].into()])));
+            call_every_method(Ok(Payload::from_trusted_json(text.clone(), Attachments::NONE)));
+            call_every_method(Ok(Payload::from_trusted_json(text, vec![vec![1, 2].into()])));
         }
     }
 }
 
-/// Calls everything that a payload can do.
-fn use_everything(payload: trunkline_core::Result<Payload>) {
+/// Calls every method of a payload.
+fn call_every_method(payload: trunkline_core::Result<Payload>) {
     let Ok(payload) = payload else { return };
     for rules in RULES {
         if let Ok(packed) = payload.to_msgpack(rules) {

@@ -1,4 +1,4 @@
-//! What peers do and what befalls them.
+//! Applying the actions of a scenario: joins, crashes, lost connections, broadcasts, requests.
 
 use std::sync::Arc;
 
@@ -10,40 +10,40 @@ use trunkline_core::{
 };
 
 use crate::{
-    checks::{Asked, Checked},
+    checks::{Checked, PendingRequest},
     clock::Clock,
     names::{self, MAX_PEERS, Set},
     network::Partition,
     peer::{Backlog, Peer, State},
-    scenario::{Act, Micros, SECOND},
+    scenario::{Action, Micros, SECOND},
     world::{Event, World},
 };
 
 impl World<'_> {
-    pub(crate) fn act(&mut self, act: Act) -> Checked {
-        self.trace.act(self.now, act);
-        match act {
-            Act::Join => self.join(),
-            Act::ForeignJoin => self.foreign_join(),
-            Act::Emitter => self.emitter(),
-            Act::Partition { group, time } => {
+    pub(crate) fn action(&mut self, action: Action) -> Checked {
+        self.trace.action(self.now, action);
+        match action {
+            Action::Join => self.join(),
+            Action::ForeignJoin => self.foreign_join(),
+            Action::Emitter => self.emitter(),
+            Action::Partition { group, time } => {
                 self.partitions.push(Partition { group, end: self.now + time });
                 Ok(())
             }
-            Act::Leave(node) if self.runs(node) => self.leave(node),
-            Act::Crash { node, lingers } if self.lives(node) => self.crash(node, lingers),
-            Act::Freeze { node, time, inbox, ticks_first } if self.runs(node) => {
+            Action::Leave(node) if self.runs(node) => self.leave(node),
+            Action::Crash { node, lingers } if self.lives(node) => self.crash(node, lingers),
+            Action::Freeze { node, time, inbox, ticks_first } if self.runs(node) => {
                 self.freeze(node, time, inbox, ticks_first)
             }
-            Act::Cut { node, time } if self.lives(node) => self.cut(node, time),
-            Act::Emit { node, channel, count } if self.is_running(node) => self.emit(node, channel, count),
-            Act::Ask { node, gather, timeout, refused } if self.runs(node) => {
+            Action::Cut { node, time } if self.lives(node) => self.cut(node, time),
+            Action::Emit { node, channel, count } if self.is_running(node) => self.emit(node, channel, count),
+            Action::Ask { node, gather, timeout, refused } if self.runs(node) => {
                 self.ask(node, gather, timeout, refused, None)
             }
-            Act::Cancel(node) if self.runs(node) => self.cancel(node),
-            Act::Subscribe(node, channel) if self.runs(node) => self.subscribe(node, channel, true),
-            Act::Unsubscribe(node, channel) if self.runs(node) => self.subscribe(node, channel, false),
-            Act::ForeignLeave(node) => self.foreign_leave(node),
+            Action::Cancel(node) if self.runs(node) => self.cancel(node),
+            Action::Subscribe(node, channel) if self.runs(node) => self.subscribe(node, channel, true),
+            Action::Unsubscribe(node, channel) if self.runs(node) => self.subscribe(node, channel, false),
+            Action::ForeignLeave(node) => self.foreign_leave(node),
             _ => Ok(()),
         }
     }
@@ -52,16 +52,16 @@ impl World<'_> {
         self.peers.get(node).is_some_and(Peer::is_running)
     }
 
-    /// Whether it is a node of ours that is not standing still.
+    /// Whether it is a running node with an engine.
     fn runs(&self, node: usize) -> bool {
         self.is_running(node) && !self.peers[node].is_foreign()
     }
 
     fn lives(&self, node: usize) -> bool {
-        self.peers.get(node).is_some_and(|peer| peer.is_there() && !peer.is_foreign())
+        self.peers.get(node).is_some_and(|peer| peer.is_present() && !peer.is_foreign())
     }
 
-    // --- coming and going ---
+    // --- membership ---
 
     fn join(&mut self) -> Checked {
         let index = self.peers.len();
@@ -71,7 +71,7 @@ impl World<'_> {
         let mut chance = self.chance([index as u64, 6, 6, 6]);
         let (skew, rate) = (chance.below(20 * SECOND), 980 + chance.below(41));
         let clock = if self.scenario.faults.drift { Clock::new(skew, rate) } else { Clock::new(0, 1000) };
-        self.peers.push(Peer::own(index, self.scenario.kind, self.scenario.faults, clock));
+        self.peers.push(Peer::engine_node(index, self.scenario.kind, self.scenario.faults, clock));
         self.add_value(index);
         self.step(index, None, Input::Start)
     }
@@ -82,7 +82,7 @@ impl World<'_> {
             self.peers.push(Peer::foreign(index));
             self.add_value(index);
             self.foreign_heartbeat(index, true);
-            self.queue.push(self.now + 5 * SECOND, Event::ForeignBeat(index));
+            self.queue.push(self.now + 5 * SECOND, Event::ForeignHeartbeat(index));
         }
         Ok(())
     }
@@ -92,10 +92,10 @@ impl World<'_> {
         self.values.push(trunkline_core::Payload::event(name, &()).unwrap());
     }
 
-    pub(crate) fn foreign_beat(&mut self, node: usize) {
-        if self.peers[node].is_there() && self.scenario.kind.membership == Membership::Heartbeats {
+    pub(crate) fn foreign_heartbeat_due(&mut self, node: usize) {
+        if self.peers[node].is_present() && self.scenario.kind.membership == Membership::Heartbeats {
             self.foreign_heartbeat(node, false);
-            self.queue.push(self.now + 5 * SECOND, Event::ForeignBeat(node));
+            self.queue.push(self.now + 5 * SECOND, Event::ForeignHeartbeat(node));
         }
     }
 
@@ -117,33 +117,33 @@ impl World<'_> {
         Ok(())
     }
 
-    /// The process dies without a word.
+    /// Ends the process without a leave announcement.
     fn crash(&mut self, node: usize, lingers: Micros) -> Checked {
         self.peers[node].state = State::Gone;
         if lingers == 0 {
             self.peers[node].counted = false;
         } else {
-            self.queue.push(self.now + lingers, Event::Uncount(node));
+            self.queue.push(self.now + lingers, Event::StopCounting(node));
         }
         Ok(())
     }
 
-    /// The process stands still. What arrives waits in a real inbox.
+    /// Stops the process. What arrives meanwhile waits in a real inbox.
     fn freeze(&mut self, node: usize, time: Micros, messages: usize, ticks_first: bool) -> Checked {
         let now = self.now;
         let peer = &mut self.peers[node];
-        let Some(own) = &mut peer.own else { return Ok(()) };
-        own.witness.froze(own.clock.local(now));
-        let limits = InboxLimits { messages, bytes: usize::MAX };
-        let (sender, inbox) = inbox(limits, Arc::clone(&own.metrics));
+        let Some(engine_node) = &mut peer.engine_node else { return Ok(()) };
+        engine_node.checker.froze(engine_node.clock.local(now));
+        let limits = InboxLimits::default().with_messages(messages).with_bytes(usize::MAX);
+        let (sender, inbox) = inbox(limits, Arc::clone(&engine_node.metrics));
         let responders = std::collections::VecDeque::new();
-        own.backlog = Some(Backlog { sender, inbox, responders, inputs: Vec::new(), ticks_first });
+        engine_node.backlog = Some(Backlog { sender, inbox, responders, inputs: Vec::new(), ticks_first });
         peer.state = State::Frozen;
         self.queue.push(self.now + time, Event::Thaw(node));
         Ok(())
     }
 
-    // --- the connection ---
+    // --- the broker connection ---
 
     fn cut(&mut self, node: usize, time: Micros) -> Checked {
         let peer = &mut self.peers[node];
@@ -157,26 +157,26 @@ impl World<'_> {
         self.arrive(node, None, Delivery::Lost("cut".to_owned()))
     }
 
-    /// The connection is back: what was held is sent, and what was missed is a gap.
+    /// Restores the connection: unsent messages are published, and a gap is reported for the missed ones.
     pub(crate) fn reconnect(&mut self, node: usize) -> Checked {
         let peer = &mut self.peers[node];
-        if peer.connected || !peer.is_there() {
+        if peer.connected || !peer.is_present() {
             return Ok(());
         }
         peer.connected = true;
         peer.counted = true;
-        for parcel in std::mem::take(&mut peer.held) {
-            self.fan_out(node, &parcel);
+        for published in std::mem::take(&mut peer.unsent) {
+            self.fan_out(node, &published);
         }
         let gap = Delivery::Gap(Gap { cause: GapCause::ConnectionLost, missed: None });
-        let both = if self.chance([node as u64, self.now, 7, 7]).hits(500) {
+        let both = if self.chance([node as u64, self.now, 7, 7]).happens(500) {
             [gap, Delivery::Connected]
         } else {
             [Delivery::Connected, gap]
         };
         for delivery in both {
             self.arrive(node, None, delivery)?;
-            self.follow_up()?;
+            self.handle_follow_ups()?;
         }
         Ok(())
     }
@@ -190,9 +190,9 @@ impl World<'_> {
         self.arrive(node, None, delivery)
     }
 
-    // --- traffic ---
+    // --- messages ---
 
-    /// Plain broadcasts do not pass through the engine.
+    /// Publishes plain broadcasts, which do not pass through the engine.
     fn emit(&mut self, node: usize, channel: usize, count: usize) -> Checked {
         let channel = if self.scenario.kind.numbered && !self.peers[node].is_foreign() { channel } else { 0 };
         for _ in 0..count {
@@ -211,7 +211,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// A node asks the cluster. `must_reach` are those whose answer it has to get.
+    /// Sends a request to all nodes. It must be answered by each peer in `must_reach`.
     pub(crate) fn ask(
         &mut self,
         node: usize,
@@ -222,38 +222,41 @@ impl World<'_> {
     ) -> Checked {
         let foreign = self.foreign_peers();
         let (now, origin, payload) = (self.now, self.origin, self.payload.clone());
-        let Some(own) = &mut self.peers[node].own else { return Ok(()) };
-        own.requests += 1;
-        own.refuses = refused;
-        let id = names::request(node, own.requests);
-        let deadline = own.clock.local(now) + timeout;
+        let Some(engine_node) = &mut self.peers[node].engine_node else { return Ok(()) };
+        engine_node.requests += 1;
+        engine_node.refuses = refused;
+        let id = names::request(node, engine_node.requests);
+        let deadline = engine_node.clock.local(now) + timeout;
         let message = match gather {
             Gather::Sockets => Message::FetchSockets { request: id.clone(), target: Target::all() },
             Gather::Rooms => Message::AllRooms { request: id.clone() },
             Gather::Values => Message::ServerSideEmit { request: Some(id.clone()), payload },
             Gather::Acks => Message::Broadcast { request: Some(id.clone()), target: Target::all(), payload },
         };
-        own.witness.asks(Asked { must_reach, ..Asked::new(id.clone(), gather, deadline, foreign) });
+        engine_node.checker.request_begins(PendingRequest {
+            must_reach,
+            ..PendingRequest::new(id.clone(), gather, deadline, foreign)
+        });
         if gather == Gather::Acks {
             self.serve(node, None, &message);
         }
         let request = Request { id, gather, message: Some(message), deadline: origin.instant(deadline) };
-        let own_answers = std::mem::take(&mut self.todo);
+        let own_answers = std::mem::take(&mut self.follow_ups);
         self.step(node, None, Input::Request(request))?;
-        self.todo.extend(own_answers);
+        self.follow_ups.extend(own_answers);
         Ok(())
     }
 
     fn foreign_peers(&self) -> Set {
-        let is_foreign = |peer: &usize| self.peers[*peer].is_foreign() && self.peers[*peer].is_there();
+        let is_foreign = |peer: &usize| self.peers[*peer].is_foreign() && self.peers[*peer].is_present();
         (0..self.peers.len()).filter(is_foreign).collect()
     }
 
-    /// The caller of the latest request is gone.
+    /// Cancels the latest request.
     fn cancel(&mut self, node: usize) -> Checked {
-        let Some(own) = &mut self.peers[node].own else { return Ok(()) };
-        let Some(id) = own.witness.requests.latest() else { return Ok(()) };
-        own.witness.requests.cancelled(&id);
+        let Some(engine_node) = &mut self.peers[node].engine_node else { return Ok(()) };
+        let Some(id) = engine_node.checker.requests.latest() else { return Ok(()) };
+        engine_node.checker.requests.cancelled(&id);
         self.step(node, None, Input::Cancel(id))
     }
 }

@@ -1,4 +1,4 @@
-//! Transports on which one disturbs another: other namespaces, other emitters, what is sent at the same time.
+//! Transports on which namespaces, emitters or concurrent messages affect each other.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -18,7 +18,7 @@ use trunkline_core::{
 
 use super::{is_broadcast, mutation};
 use crate::{
-    FORGETFUL, HistoryLimits, Mutation,
+    HistoryLimits, LIMITED_HISTORY, Mutation,
     broken::{Defect, PerNode},
     with_history,
 };
@@ -30,12 +30,12 @@ pub(crate) fn all() -> Vec<Mutation> {
     all.push(mutation(
         "loses what arrives while a namespace is opened",
         losing_while_opening(),
-        &["namespaces::opening_and_closing_a_namespace_disturbs_no_other", "..."],
+        &["namespaces::opening_and_closing_a_namespace_does_not_affect_the_others", "..."],
     ));
     all.push(mutation(
-        "hears emitters once per time that a namespace was opened",
+        "receives from emitters once per time that a namespace was opened",
         hearing_again(),
-        &["lifecycle::a_namespace_is_opened_again_over_the_same_connections"],
+        &["lifecycle::a_namespace_can_be_opened_again_over_the_same_connections"],
     ));
     all.push(mutation(
         "does not introduce nodes to each other",
@@ -77,7 +77,7 @@ fn leaking() -> Vec<Mutation> {
             "shows server-side events to the main namespace",
             is_server_side,
             ["/admin", "/"],
-            &[stay, "emitter::each_namespace_gets_its_own", "..."],
+            &[stay, "emitter::each_namespace_receives_its_own_broadcasts", "..."],
         ),
         leaking_into(
             "asks clients of other namespaces",
@@ -89,12 +89,15 @@ fn leaking() -> Vec<Mutation> {
             "disconnects clients of the main namespace",
             |message| matches!(message, Message::Disconnect { .. }),
             ["/admin", "/"],
-            &["emitter::each_namespace_gets_its_own", "namespaces::moves_and_disconnects_stay_in_their_namespace"],
+            &[
+                "emitter::each_namespace_receives_its_own_broadcasts",
+                "namespaces::joins_leaves_and_disconnects_stay_in_their_namespace",
+            ],
         ),
     ]
 }
 
-/// A transport that numbers nothing, and delivers some messages late.
+/// A transport that does not number, and delivers some messages late.
 fn delaying(name: &'static str, is_late: fn(Option<&NodeId>, &Message) -> bool, fails: &[&'static str]) -> Mutation {
     let defect = Defect::arriving(move |(): &mut (), delivery| match delivery {
         Delivery::Message { from, offset, message, .. } => {
@@ -109,7 +112,7 @@ fn delaying(name: &'static str, is_late: fn(Option<&NodeId>, &Message) -> bool, 
 fn overtaking() -> Vec<Mutation> {
     vec![
         delaying(
-            "lets disconnects overtake goodbyes",
+            "lets disconnects overtake broadcasts",
             |_, message| !matches!(message, Message::Disconnect { .. }),
             &["order::messages_keep_their_order_whatever_their_rooms", "..."],
         ),
@@ -139,10 +142,10 @@ fn emitters() -> Vec<Mutation> {
                     transport.publish(&from, message).await
                 })
             }),
-            &["emitter::each_namespace_gets_its_own"],
+            &["emitter::each_namespace_receives_its_own_broadcasts"],
         ),
         mutation(
-            "emits moves of those too that are to be left out",
+            "ignores the exceptions of an emitter's joins",
             Defect::publishing(|from, mut message| {
                 if let Message::Join { target, .. } | Message::Leave { target, .. } = &mut message
                     && from.id.is_emitter()
@@ -154,14 +157,15 @@ fn emitters() -> Vec<Mutation> {
             &["emitter::sockets_join_and_leave"],
         ),
         mutation(
-            "forgets what is queued when it closes",
+            "drops what is queued when it closes",
             forgetting_queue(),
-            &["emitter::what_was_accepted_before_closing_arrives", "..."],
+            &["emitter::broadcasts_accepted_before_closing_arrive", "..."],
         ),
     ]
 }
 
-/// Each connection of an emitter counts from 1, and all are taken for one sender: the second one's messages seem to be repeats.
+/// Each connection of an emitter counts from 1, and all are taken for one sender: the second one's messages seem to be
+/// repeats.
 fn one_for_all_emitters() -> Mutation {
     type Seen = Arc<Mutex<HashSet<u64>>>;
     let clusters: Arc<Mutex<HashMap<String, Seen>>> = Arc::default();
@@ -177,8 +181,10 @@ fn one_for_all_emitters() -> Mutation {
     });
     Mutation {
         name: "takes all emitters for one",
-        setup: setup.limited_history(|cluster| async move { with_history(&cluster, FORGETFUL) }).scaled_down_by(10),
-        fails: vec!["emitter::the_same_event_of_two_emitters_arrives_each_time"],
+        setup: setup
+            .limited_history(|cluster| async move { with_history(&cluster, LIMITED_HISTORY) })
+            .scaled_down_by(10),
+        fails: vec!["emitter::equal_events_of_two_emitters_arrive_each_time"],
     }
 }
 
@@ -191,7 +197,7 @@ fn forgetting_queue() -> Defect {
             if is_held {
                 held.push(message.clone())
             }
-            // The marker behind them sends them on.
+            // A marker of `settle` sends them on.
             if is_held { Vec::new() } else { std::mem::take(held) }
         });
         Box::pin(async move {
@@ -220,11 +226,11 @@ fn relaying<F>(start: impl Fn(&Arc<dyn Transport>, &JoinRequest) -> F + Send + S
 where
     F: FnMut(Delivery) -> Vec<Delivery> + Send + 'static,
 {
-    Defect::joining(move |transport, seat| {
-        let mut relay = start(&transport, &seat);
+    Defect::joining(move |transport, request| {
+        let mut relay = start(&transport, &request);
         Box::pin(async move {
-            let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.metrics));
-            let mut arriving = transport.join(JoinRequest { room_filter: Arc::new(Unfiltered), ..seat }).await?;
+            let (sender, receiver) = inbox(request.limits, Arc::clone(&request.metrics));
+            let mut arriving = transport.join(request.with_room_filter(Arc::new(Unfiltered))).await?;
             tokio::spawn(async move {
                 let mut batch = VecDeque::new();
                 while arriving.next_batch(&mut batch).await && sender.push(batch.drain(..).flat_map(&mut relay)) {}
@@ -234,7 +240,7 @@ where
     })
 }
 
-/// When a namespace is opened, the next broadcast over the same connection is lost, whoever it is for.
+/// When a namespace is opened, the next broadcast over the same connection is lost, whatever its target is.
 fn losing_while_opening() -> Defect {
     let opened: PerConnection<Arc<AtomicBool>> = Arc::default();
     relaying(move |transport, _| {
@@ -247,12 +253,13 @@ fn losing_while_opening() -> Defect {
     })
 }
 
-/// Every time a namespace is opened adds one more subscription. Repeats of what is numbered are dropped, but emitters number nothing.
+/// Every time a namespace is opened adds one more subscription. Repeats of numbered messages are dropped, but emitters
+/// do not number.
 fn hearing_again() -> Defect {
     let opened: PerConnection<HashMap<Namespace, usize>> = Arc::default();
-    relaying(move |transport, seat| {
+    relaying(move |transport, request| {
         let times = with_connection(&opened, transport, |opened| {
-            let times = opened.entry(seat.node.namespace.clone()).or_default();
+            let times = opened.entry(request.node.namespace.clone()).or_default();
             *times += 1;
             *times
         });

@@ -1,4 +1,4 @@
-//! Transports that get wrong who gets a broadcast.
+//! Transports that deliver broadcasts to the wrong sockets.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{Mutation, broken::Defect};
 pub(crate) fn all() -> Vec<Mutation> {
     vec![
         mutation(
-            "forgets whom to leave out",
+            "ignores exceptions",
             Defect::rewriting(|message| {
                 if let Some((target, _)) = broadcast(message) {
                     target.except.clear();
@@ -19,16 +19,16 @@ pub(crate) fn all() -> Vec<Mutation> {
             &[
                 "broadcast::room_names_that_look_alike_differ_in_lists_and_exceptions",
                 "broadcast::except_leaves_out_the_members_of_hundreds_of_rooms",
-                "acks::only_clients_that_match_are_asked",
+                "acks::only_clients_of_the_target_are_asked",
                 "broadcast::a_number_room_is_not_the_room_of_its_text",
                 "broadcast::except_leaves_out_the_members_of_a_room",
                 "broadcast::the_empty_room_name_is_a_room_like_any_other",
                 "broadcast::to_a_room_except_another_leaves_out_members_of_both",
-                "emitter::broadcasts_reach_whom_they_are_for",
+                "emitter::broadcasts_reach_the_sockets_of_their_target",
             ],
         ),
         mutation(
-            "leaves out members of one room at most",
+            "excepts members of one room at most",
             Defect::rewriting(|message| {
                 if let Some((target, _)) = broadcast(message) {
                     target.except.truncate(1);
@@ -40,23 +40,23 @@ pub(crate) fn all() -> Vec<Mutation> {
             ],
         ),
         mutation(
-            "sends to everybody",
+            "ignores rooms",
             Defect::rewriting(|message| {
                 if let Some((target, _)) = broadcast(message) {
                     target.rooms.clear();
                 }
             }),
             &[
-                "acks::requests_at_the_same_time_get_their_own_answers",
-                "acks::without_clients_it_ends_at_once_and_empty",
+                "acks::concurrent_requests_get_their_own_acknowledgements",
+                "acks::without_clients_there_are_no_acknowledgements_and_no_wait",
                 "broadcast::a_number_room_is_not_the_room_of_its_text",
-                "broadcast::an_unknown_room_reaches_nobody",
+                "broadcast::a_broadcast_to_an_unknown_room_reaches_no_socket",
                 "broadcast::room_names_that_look_alike_are_different_rooms",
                 "broadcast::the_empty_room_name_is_a_room_like_any_other",
                 "broadcast::to_a_room_reaches_only_its_members",
                 "broadcast::to_hundreds_of_rooms_reaches_the_members_of_each",
                 "broadcast::to_several_rooms_reaches_a_member_of_several_once",
-                "emitter::broadcasts_reach_whom_they_are_for",
+                "emitter::broadcasts_reach_the_sockets_of_their_target",
                 "emitter::sockets_join_and_leave",
                 "order::joins_and_broadcasts_apply_in_the_order_of_their_calls",
                 "...",
@@ -88,9 +88,9 @@ pub(crate) fn all() -> Vec<Mutation> {
             "sends one message per room",
             Defect::publishing(|_, message| one_per_room(message)),
             &[
-                "acks::only_clients_that_match_are_asked",
+                "acks::only_clients_of_the_target_are_asked",
                 "broadcast::to_several_rooms_reaches_a_member_of_several_once",
-                "emitter::broadcasts_reach_whom_they_are_for",
+                "emitter::broadcasts_reach_the_sockets_of_their_target",
                 "order::messages_keep_their_order_whatever_their_rooms",
             ],
         ),
@@ -158,14 +158,14 @@ pub(crate) fn all() -> Vec<Mutation> {
             ],
         ),
         mutation(
-            "loses what is volatile",
+            "loses volatile broadcasts",
             Defect::losing(
                 |message| matches!(message, Message::Broadcast { target, .. } if target.flags.is_volatile()),
             ),
             &[
-                "broadcast::flags_arrive_at_other_nodes_as_they_were_set",
-                "broadcast::volatile_reaches_sockets_that_are_ready",
-                "emitter::binary_and_flags_arrive_as_they_are",
+                "broadcast::flags_reach_other_nodes_unchanged",
+                "broadcast::volatile_broadcasts_reach_sockets_that_are_ready",
+                "emitter::binary_and_flags_arrive_unchanged",
                 "recovery::volatile_packets_are_not_replayed",
             ],
         ),
@@ -177,10 +177,7 @@ pub(crate) fn all() -> Vec<Mutation> {
                     target.flags.compress = None;
                 }
             }),
-            &[
-                "broadcast::flags_arrive_at_other_nodes_as_they_were_set",
-                "emitter::binary_and_flags_arrive_as_they_are",
-            ],
+            &["broadcast::flags_reach_other_nodes_unchanged", "emitter::binary_and_flags_arrive_unchanged"],
         ),
         mutation(
             "makes a missing flag an explicit one",
@@ -189,23 +186,23 @@ pub(crate) fn all() -> Vec<Mutation> {
                     target.flags.volatile = Some(target.flags.is_volatile());
                 }
             }),
-            &["broadcast::flags_arrive_at_other_nodes_as_they_were_set"],
+            &["broadcast::flags_reach_other_nodes_unchanged"],
         ),
         mutation(
-            "delivers what is for one room to all nodes but to no room",
+            "turns a broadcast to one room into one to all nodes and no room",
             Defect::losing(is_to_one_room),
             &[
                 "acks::a_frozen_node_is_named_as_missing",
                 "broadcast::a_number_room_is_not_the_room_of_its_text",
                 "emitter::a_thousand_broadcasts_arrive_complete_and_in_order",
-                "lifecycle::a_closed_node_is_opened_again",
-                "membership::a_node_that_has_left_gets_nothing_more",
+                "lifecycle::a_node_can_join_again_after_closing",
+                "membership::a_node_that_has_left_receives_nothing_more",
                 "namespaces::a_broadcast_stays_in_its_namespace",
-                "numbering::a_lost_last_message_is_noticed_by_a_heartbeat",
+                "numbering::a_lost_last_message_is_noticed_at_a_heartbeat",
                 "order::a_small_message_never_overtakes_a_big_one",
                 "payloads::a_mebibyte_of_binary_arrives_whole",
-                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
-                "sockets::a_broadcast_after_the_last_member_left_reaches_nobody",
+                "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
+                "sockets::a_broadcast_after_the_last_member_left_reaches_no_socket",
                 "...",
             ],
         ),
@@ -222,20 +219,20 @@ pub(crate) fn all() -> Vec<Mutation> {
             &[
                 "broadcast::a_number_room_is_not_the_room_of_its_text",
                 "emitter::a_thousand_broadcasts_arrive_complete_and_in_order",
-                "lifecycle::a_closed_node_is_opened_again",
-                "membership::a_node_that_has_left_gets_nothing_more",
+                "lifecycle::a_node_can_join_again_after_closing",
+                "membership::a_node_that_has_left_receives_nothing_more",
                 "namespaces::a_broadcast_stays_in_its_namespace",
-                "numbering::a_lost_message_is_noticed_by_the_next_one",
+                "numbering::a_lost_message_is_noticed_at_the_next_one",
                 "order::a_small_message_never_overtakes_a_big_one",
                 "payloads::a_mebibyte_of_binary_arrives_whole",
-                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
+                "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
                 "server_side::clients_do_not_see_server_side_events",
-                "sockets::a_broadcast_after_the_last_member_left_reaches_nobody",
+                "sockets::a_broadcast_after_the_last_member_left_reaches_no_socket",
                 "...",
             ],
         ),
         mutation(
-            "delivers twice what is not numbered twice",
+            "delivers each message twice, the second time without a number",
             Defect::arriving(|(): &mut (), delivery| match delivery {
                 Delivery::Message { from, offset, message, .. } if is_broadcast(&message) => {
                     let delivery = Delivery::Message { from, seq_no: None, offset, message };
@@ -244,18 +241,18 @@ pub(crate) fn all() -> Vec<Mutation> {
                 delivery => vec![(Duration::ZERO, delivery)],
             }),
             &[
-                "acks::a_silent_client_costs_the_time_out_and_no_answer_of_others",
+                "acks::a_client_that_does_not_acknowledge_costs_the_timeout_and_no_other_acknowledgement",
                 "broadcast::a_number_room_is_not_the_room_of_its_text",
                 "emitter::a_thousand_broadcasts_arrive_complete_and_in_order",
-                "lifecycle::a_closed_node_is_opened_again",
-                "membership::a_node_that_has_left_gets_nothing_more",
+                "lifecycle::a_node_can_join_again_after_closing",
+                "membership::a_node_that_has_left_receives_nothing_more",
                 "namespaces::a_broadcast_stays_in_its_namespace",
-                "numbering::a_lost_last_message_is_noticed_by_a_heartbeat",
+                "numbering::a_lost_last_message_is_noticed_at_a_heartbeat",
                 "order::a_small_message_never_overtakes_a_big_one",
                 "payloads::a_mebibyte_of_binary_arrives_whole",
-                "recovery::all_clients_see_one_order",
+                "recovery::all_clients_receive_the_same_order",
                 "server_side::clients_do_not_see_server_side_events",
-                "sockets::a_broadcast_after_the_last_member_left_reaches_nobody",
+                "sockets::a_broadcast_after_the_last_member_left_reaches_no_socket",
                 "...",
             ],
         ),
@@ -271,17 +268,17 @@ pub(crate) fn all() -> Vec<Mutation> {
                 vec![(Duration::ZERO, delivery)]
             }),
             &[
-                "acks::acknowledgements_arrive_as_they_come",
-                "acks::every_client_of_every_node_is_heard",
-                "acks::requests_at_the_same_time_get_their_own_answers",
-                "broadcast::every_node_can_send",
+                "acks::acknowledgements_are_returned_as_they_arrive",
+                "acks::every_client_of_every_node_acknowledges",
+                "acks::concurrent_requests_get_their_own_acknowledgements",
+                "broadcast::every_node_can_broadcast",
                 "broadcast::to_all_reaches_every_socket_of_every_node_once",
-                "lifecycle::a_closed_node_is_opened_again",
-                "membership::a_node_that_has_left_gets_nothing_more",
+                "lifecycle::a_node_can_join_again_after_closing",
+                "membership::a_node_that_has_left_receives_nothing_more",
                 "membership::fifty_nodes_are_one_cluster",
-                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
-                "recovery::all_clients_see_one_order",
-                "order::several_senders_keep_their_own_order",
+                "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
+                "recovery::all_clients_receive_the_same_order",
+                "order::each_sender_keeps_its_own_order",
             ],
         ),
     ]

@@ -10,44 +10,44 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::failure::{Checked, Failure};
 
-/// State that grows while a test waits for it to become what it should be.
+/// State behind a mutex that notifies waiting tests of each change.
 #[derive(Debug, Default)]
-pub(crate) struct Watchable<S> {
+pub(super) struct Watched<S> {
     state: Mutex<S>,
     changed: Notify,
 }
 
-impl<S> Watchable<S> {
-    pub(crate) fn read<R>(&self, look: impl FnOnce(&S) -> R) -> R {
-        look(&self.lock())
+impl<S> Watched<S> {
+    pub(super) fn read<R>(&self, read: impl FnOnce(&S) -> R) -> R {
+        read(&self.lock())
     }
 
-    pub(crate) fn update<R>(&self, change: impl FnOnce(&mut S) -> R) -> R {
+    pub(super) fn update<R>(&self, change: impl FnOnce(&mut S) -> R) -> R {
         let result = change(&mut self.lock());
         self.changed.notify_waiters();
         result
     }
 
-    /// Waits until `look` finds what it looks for. When `patience` is over, `describe` says what is there instead.
-    pub(crate) async fn until<R>(
+    /// Waits until `find` returns something. After `limit` fails at `at` with what `describe` says of the state.
+    pub(super) async fn until<R>(
         &self,
         at: &'static Location<'static>,
-        patience: Duration,
-        mut look: impl FnMut(&S) -> Option<R>,
+        limit: Duration,
+        mut find: impl FnMut(&S) -> Option<R>,
         describe: impl FnOnce(&S) -> String,
     ) -> Checked<R> {
         let found = async {
             loop {
                 let changed = self.changed.notified();
-                if let Some(found) = self.read(&mut look) {
+                if let Some(found) = self.read(&mut find) {
                     return found;
                 }
                 changed.await;
             }
         };
-        match timeout(patience, found).await {
+        match timeout(limit, found).await {
             Ok(found) => Ok(found),
-            Err(_) => Err(Failure::at(at, format!("{} after {patience:?}", self.read(describe)))),
+            Err(_) => Err(Failure::at(at, format!("{} after {limit:?}", self.read(describe)))),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Histories that are nearly right for clients that come back.
+//! Histories that restore sessions nearly right.
 
 use trunkline_core::{Room, SessionId};
 
@@ -7,12 +7,12 @@ use crate::Mutation;
 
 pub(crate) fn all() -> Vec<Mutation> {
     let it = Forgetting::default;
-    let comes_back = "recovery::a_session_comes_back_on_another_node_with_what_it_missed";
+    let comes_back = "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed";
     vec![
         forgetting(
             "replays all but the last",
             Forgetting { missed: Some(|missed| drop(missed.pop())), ..it() },
-            &["recovery::every_offset_is_a_place_to_go_on_from"],
+            &["recovery::replay_continues_after_any_offset"],
         ),
         paging(),
         forgetting(
@@ -53,7 +53,7 @@ pub(crate) fn all() -> Vec<Mutation> {
         forgetting(
             "does not distinguish capitals in ids of sessions",
             Forgetting { id: Some(|id| SessionId::new(id.as_str().to_lowercase()).unwrap()), ..it() },
-            &["recovery::an_unknown_session_is_unknown"],
+            &["recovery::an_unknown_session_is_not_restored"],
         ),
         forgetting(
             "cuts ids of sessions",
@@ -61,14 +61,15 @@ pub(crate) fn all() -> Vec<Mutation> {
                 id: Some(|id| SessionId::new(id.as_str().chars().take(30).collect::<String>()).unwrap()),
                 ..it()
             },
-            &["recovery::an_unknown_session_is_unknown"],
+            &["recovery::an_unknown_session_is_not_restored"],
         ),
     ]
 }
 
-/// The broker gives at most a thousand messages at once, and nobody asks for more.
+/// The broker returns at most a thousand messages at once, and the history does not read on.
 fn paging() -> Mutation {
     let how = Forgetting { missed: Some(|missed| missed.truncate(1000)), ..Forgetting::default() };
-    let mutation = forgetting("replays a thousand at most", how, &["recovery::missed_packets_come_in_order_and_whole"]);
+    let mutation =
+        forgetting("replays a thousand at most", how, &["recovery::missed_packets_are_replayed_whole_and_in_order"]);
     Mutation { setup: mutation.setup.scaled_down_by(1), ..mutation }
 }

@@ -1,4 +1,4 @@
-//! Engines that break their promises, to prove that the checks notice.
+//! Defects of the engine, to prove that the checks notice broken promises.
 
 use std::time::{Duration, Instant};
 
@@ -13,54 +13,54 @@ use crate::{
     scenario::{Micros, SECOND},
 };
 
-/// What is wrong with the engines of a run.
+/// Adds a defect to the engines of a run, by changing what goes in and comes out.
 #[derive(Debug, Default)]
-pub(crate) struct Tamper {
-    fault: Option<Fault>,
-    held: Option<Output>,
+pub(crate) struct DefectInjector {
+    fault: Option<Defect>,
+    delayed: Option<Output>,
     count: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum Defect {
     /// Serves some messages twice.
     ServesTwice,
     /// Serves some messages after the next one.
     ServesLate,
-    /// Does not notice holes.
-    IgnoresNumbers,
-    /// Reports more holes than there are.
-    SeesHoles,
-    /// Gives requests up before their deadline.
-    GivesUp,
+    /// Does not notice gaps.
+    IgnoresSequenceNumbers,
+    /// Reports larger gaps than there are.
+    ReportsTooManyGaps,
+    /// Ends requests before their deadline.
+    EndsRequestsEarly,
     /// Asks to be woken too late.
-    Oversleeps,
-    /// Does something before its deadline.
+    AsksToWakeLate,
+    /// Acts before its deadline.
     ActsEarly,
     /// Takes silence for an answer.
-    GuessesAnswers,
-    /// Does not take answers in.
+    TakesSilenceForAnswers,
+    /// Ignores some answers.
     IgnoresAnswers,
-    /// Returns answers that were not given.
+    /// Returns answers that no peer sent.
     InventsAnswers,
-    /// Keeps requests whose caller is gone.
+    /// Keeps cancelled requests.
     KeepsRequests,
     /// Ends requests twice.
-    EndsTwice,
-    /// Does not hear goodbyes.
+    EndsRequestsTwice,
+    /// Ignores leave announcements.
     IgnoresLeaves,
-    /// Gives nodes up too early.
-    Impatient,
-    /// Gives nobody up, because it believes its connection to be away.
-    Patient,
+    /// Detects silent nodes too early.
+    DetectsSilenceEarly,
+    /// Never detects silent nodes, because it takes its connection for lost.
+    NeverDetectsSilence,
     /// Sends no heartbeats.
-    Mute,
-    /// Does not hear what one of its peers says.
-    IgnoresOne,
+    SendsNoHeartbeats,
+    /// Ignores the messages of one peer.
+    IgnoresOnePeer,
 }
 
-impl Tamper {
-    pub(crate) fn of(fault: Option<Fault>) -> Self {
+impl DefectInjector {
+    pub(crate) fn of(fault: Option<Defect>) -> Self {
         Self { fault, ..Self::default() }
     }
 
@@ -69,11 +69,11 @@ impl Tamper {
         self.count.is_multiple_of(often)
     }
 
-    /// What the engine gets to see, and when it believes that it is.
+    /// Returns the input that the engine gets instead, and its local time.
     pub(crate) fn input(&mut self, local: Micros, input: Input) -> Option<(Micros, Input)> {
         let Some(fault) = self.fault else { return Some((local, input)) };
         match (fault, input) {
-            (Fault::IgnoresNumbers, Input::Delivery(Delivery::Message { from, offset, message, .. })) => {
+            (Defect::IgnoresSequenceNumbers, Input::Delivery(Delivery::Message { from, offset, message, .. })) => {
                 let message = match message {
                     Message::Heartbeat(mut heartbeat) => {
                         heartbeat.high_water_marks.clear();
@@ -83,36 +83,36 @@ impl Tamper {
                 };
                 Some((local, Input::Delivery(Delivery::Message { from, seq_no: None, offset, message })))
             }
-            (Fault::SeesHoles, Input::Delivery(Delivery::Message { from, mut seq_no, offset, message })) => {
+            (Defect::ReportsTooManyGaps, Input::Delivery(Delivery::Message { from, mut seq_no, offset, message })) => {
                 let shift = self.count;
                 seq_no.iter_mut().for_each(|seq_no| seq_no.number += shift);
                 self.count += u64::from(seq_no.is_some());
                 Some((local, Input::Delivery(Delivery::Message { from, seq_no, offset, message })))
             }
-            (Fault::GivesUp, Input::Request(mut request)) => {
+            (Defect::EndsRequestsEarly, Input::Request(mut request)) => {
                 request.deadline -= Duration::from_millis(5);
                 Some((local, Input::Request(request)))
             }
-            (Fault::IgnoresOne, Input::Delivery(Delivery::Message { from: Some(from), .. }))
+            (Defect::IgnoresOnePeer, Input::Delivery(Delivery::Message { from: Some(from), .. }))
                 if names::index(&from) == Some(0) =>
             {
                 None
             }
-            (Fault::IgnoresAnswers, Input::Delivery(Delivery::Response { .. })) if self.every(7) => None,
-            (Fault::InventsAnswers, Input::Delivery(Delivery::Response { from, mut response })) => {
+            (Defect::IgnoresAnswers, Input::Delivery(Delivery::Response { .. })) if self.every(7) => None,
+            (Defect::InventsAnswers, Input::Delivery(Delivery::Response { from, mut response })) => {
                 if let Answer::ServerSideEmit(value) = &mut response.answer {
                     *value = Payload::event("n63", &()).ok();
                 }
                 Some((local, Input::Delivery(Delivery::Response { from, response })))
             }
-            (Fault::KeepsRequests, Input::Cancel(_)) => None,
-            (Fault::IgnoresLeaves, Input::Delivery(Delivery::Message { message: Message::Leaving, .. })) => None,
-            (Fault::Impatient, Input::Tick) => Some((local + 8 * SECOND, Input::Tick)),
+            (Defect::KeepsRequests, Input::Cancel(_)) => None,
+            (Defect::IgnoresLeaves, Input::Delivery(Delivery::Message { message: Message::Leaving, .. })) => None,
+            (Defect::DetectsSilenceEarly, Input::Tick) => Some((local + 8 * SECOND, Input::Tick)),
             (_, input) => Some((local, input)),
         }
     }
 
-    /// What comes out of the engine, and what is made of it.
+    /// Collects the outputs of the engine, changed by the defect.
     pub(crate) fn outputs(&mut self, engine: &mut Engine, outputs: &mut Vec<Output>) {
         while let Some(output) = engine.poll_output() {
             match self.fault {
@@ -122,29 +122,29 @@ impl Tamper {
         }
     }
 
-    fn output(&mut self, fault: Fault, engine: &mut Engine, output: Output, outputs: &mut Vec<Output>) {
+    fn output(&mut self, fault: Defect, engine: &mut Engine, output: Output, outputs: &mut Vec<Output>) {
         match (fault, output) {
-            (Fault::ServesTwice, Output::Serve { from, message, offset }) if self.every(5) => {
+            (Defect::ServesTwice, Output::Serve { from, message, offset }) if self.every(5) => {
                 for _ in 0..2 {
                     let (from, message, offset) = (from.clone(), message.clone(), offset.clone());
                     outputs.push(Output::Serve { from, message, offset });
                 }
             }
-            (Fault::ServesLate, output @ Output::Serve { .. }) => match self.held.take() {
-                Some(held) => outputs.extend([output, held]),
-                None => self.held = Some(output),
+            (Defect::ServesLate, output @ Output::Serve { .. }) => match self.delayed.take() {
+                Some(delayed) => outputs.extend([output, delayed]),
+                None => self.delayed = Some(output),
             },
-            (Fault::GuessesAnswers, Output::Publish(message)) => {
+            (Defect::TakesSilenceForAnswers, Output::Publish(message)) => {
                 if let Message::ServerSideEmit { request: Some(request), .. } = &message {
                     guess_answers(engine, request);
                 }
                 outputs.push(Output::Publish(message));
             }
-            (Fault::EndsTwice, Output::Finished(id, result)) => {
+            (Defect::EndsRequestsTwice, Output::Finished(id, result)) => {
                 outputs.extend([Output::Finished(id.clone(), result.clone()), Output::Finished(id, result)]);
             }
-            (Fault::Mute, Output::Publish(Message::Heartbeat(_))) => {}
-            (Fault::Patient, output @ Output::Publish(Message::Heartbeat(_))) => {
+            (Defect::SendsNoHeartbeats, Output::Publish(Message::Heartbeat(_))) => {}
+            (Defect::NeverDetectsSilence, output @ Output::Publish(Message::Heartbeat(_))) => {
                 engine.handle(Instant::now(), Input::Delivery(Delivery::Lost(String::new())));
                 outputs.push(output);
             }
@@ -152,18 +152,18 @@ impl Tamper {
         }
     }
 
-    /// When the engine is woken.
+    /// The time at which the engine is woken.
     pub(crate) fn wake(&self, wake: Micros) -> Micros {
-        if self.fault == Some(Fault::Oversleeps) { wake + SECOND } else { wake }
+        if self.fault == Some(Defect::AsksToWakeLate) { wake + SECOND } else { wake }
     }
 
-    /// When an engine that is ticked too early believes that it is.
+    /// The local time that an engine is told when it is ticked before its deadline.
     pub(crate) fn early_tick(&self, local: Micros) -> Micros {
-        if self.fault == Some(Fault::ActsEarly) { local + 3 * SECOND } else { local }
+        if self.fault == Some(Defect::ActsEarly) { local + 3 * SECOND } else { local }
     }
 }
 
-/// Answers in the name of every node that is waited for.
+/// Answers in the name of every node that the request waits for.
 fn guess_answers(engine: &mut Engine, request: &RequestId) {
     let nodes: Vec<_> = engine.members().cloned().collect();
     for node in nodes {

@@ -1,45 +1,43 @@
-//! One engine and a clock. What comes out is shown as text, so that a scenario reads like a transcript.
+//! An engine with a simulated clock. Its outputs are formatted as text, so that a test reads like a transcript.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use trunkline_core::{
-    Answer, Answers, Capabilities, Error, Event, Heartbeat, Membership, Message, MetricsSnapshot, Namespace, NodeId,
-    NodeKey, NodeMetrics, Payload, RequestId, Response, Result, SocketId, SocketInfo, Target,
-    engine::{Engine, EngineConfig, Gather, Input, Output, Request},
+    Answer, Capabilities, Event, Heartbeat, Membership, Message, MetricsSnapshot, Namespace, NodeId, NodeKey,
+    NodeMetrics, Payload, RequestError, RequestId, Response, SocketId, SocketInfo, Target,
+    engine::{Engine, EngineConfig, Gather, Gathered, Input, Output, Request},
     model::{Delivery, SeqChannel, SeqNo},
     transport::NodeCount,
 };
 
-pub(crate) struct Rig {
-    pub(crate) engine: Engine,
+pub(crate) struct TestEngine {
+    pub(crate) inner: Engine,
     pub(crate) now: Instant,
     metrics: Arc<NodeMetrics>,
+    /// What each request gathers, to format its result.
+    gathers: HashMap<RequestId, Gather>,
 }
 
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// All nodes send heartbeats, numbered.
-pub(crate) const HEARTBEATS: Capabilities = Capabilities {
-    membership: Membership::Heartbeats,
-    total_order: true,
-    acknowledged_in_order: true,
-    numbered: true,
-    announced_leave: true,
-    named_answers: true,
-    all_rooms_request: true,
-    room_interest: false,
-    history: false,
-    max_message_bytes: None,
-};
+/// Capabilities of a backend on which all nodes send numbered heartbeats.
+pub(crate) const HEARTBEATS: Capabilities = Capabilities::new(Membership::Heartbeats)
+    .with_total_order(true)
+    .with_acknowledged_in_order(true)
+    .with_numbered(true)
+    .with_announced_leave(true)
+    .with_named_answers(true)
+    .with_all_rooms_request(true);
 
-/// The broker counts the nodes.
-pub(crate) const CENSUS: Capabilities = Capabilities { membership: Membership::BrokerCount, ..HEARTBEATS };
+/// Capabilities of a backend whose broker counts the nodes.
+pub(crate) const BROKER_COUNT: Capabilities = HEARTBEATS.with_membership(Membership::BrokerCount);
 
-impl Rig {
-    /// A node that has just said hello, over a backend of these abilities.
+impl TestEngine {
+    /// A node that has just sent its first heartbeat, over a backend with these capabilities.
     pub(crate) fn new(capabilities: Capabilities) -> Self {
         Self::with(capabilities, EngineConfig::default())
     }
@@ -47,29 +45,33 @@ impl Rig {
     pub(crate) fn with(capabilities: Capabilities, config: EngineConfig) -> Self {
         let metrics = Arc::<NodeMetrics>::default();
         let me = NodeKey { id: id("me"), namespace: Namespace::new("/") };
-        let engine = Engine::new(me, capabilities, config, Arc::clone(&metrics));
-        let mut rig = Self { engine, now: Instant::now(), metrics };
-        rig.handle(Input::Start);
-        rig
+        let inner = Engine::new(me, capabilities, config, Arc::clone(&metrics));
+        let mut engine = Self { inner, now: Instant::now(), metrics, gathers: HashMap::new() };
+        engine.handle(Input::Start);
+        engine
     }
 
-    /// A node that knows these others, over a backend on which all send heartbeats.
-    pub(crate) fn among(names: &[&str]) -> Self {
-        let mut rig = Self::new(HEARTBEATS);
-        names.iter().for_each(|name| drop(rig.meet(name)));
-        rig
+    /// A node that knows these peers, over a backend on which all send heartbeats.
+    pub(crate) fn with_peers(names: &[&str]) -> Self {
+        let mut engine = Self::new(HEARTBEATS);
+        names.iter().for_each(|name| drop(engine.first_heartbeat(name)));
+        engine
     }
 
     pub(crate) fn handle(&mut self, input: Input) -> Vec<String> {
-        self.engine.handle(self.now, input);
-        std::iter::from_fn(|| self.engine.poll_output()).map(|output| show(&output)).collect()
+        if let Input::Request(request) = &input {
+            self.gathers.insert(request.id.clone(), request.gather);
+        }
+        self.inner.handle(self.now, input);
+        let outputs: Vec<_> = std::iter::from_fn(|| self.inner.poll_output()).collect();
+        outputs.iter().map(|output| self.show(output)).collect()
     }
 
-    /// Lets time pass, ticking when the engine asks for it.
-    pub(crate) fn pass(&mut self, time: Duration) -> Vec<String> {
+    /// Advances the clock, ticking when the engine asks for it.
+    pub(crate) fn advance(&mut self, time: Duration) -> Vec<String> {
         let end = self.now + time;
         let mut shown = Vec::new();
-        while let Some(deadline) = self.engine.deadline().filter(|deadline| *deadline <= end) {
+        while let Some(deadline) = self.inner.deadline().filter(|deadline| *deadline <= end) {
             self.now = self.now.max(deadline);
             shown.extend(self.handle(Input::Tick));
         }
@@ -81,28 +83,28 @@ impl Rig {
         self.handle(Input::Delivery(delivery))
     }
 
-    /// A message without a number.
-    pub(crate) fn hear(&mut self, from: &str, message: Message) -> Vec<String> {
+    /// Delivers a message without a number.
+    pub(crate) fn receive(&mut self, from: &str, message: Message) -> Vec<String> {
         self.deliver(Delivery::Message { from: Some(id(from)), seq_no: None, offset: None, message })
     }
 
-    /// A broadcast with a number on the channel to all.
-    pub(crate) fn hear_numbered(&mut self, from: &str, number: u64) -> Vec<String> {
-        self.hear_on(SeqChannel::ALL, from, number)
+    /// Delivers a broadcast with a number on the channel to all.
+    pub(crate) fn receive_numbered(&mut self, from: &str, number: u64) -> Vec<String> {
+        self.receive_on(SeqChannel::ALL, from, number)
     }
 
-    pub(crate) fn hear_on(&mut self, channel: SeqChannel, from: &str, number: u64) -> Vec<String> {
+    pub(crate) fn receive_on(&mut self, channel: SeqChannel, from: &str, number: u64) -> Vec<String> {
         let seq_no = Some(SeqNo { channel, number });
         let message = broadcast(&format!("{from}{number}"));
         self.deliver(Delivery::Message { from: Some(id(from)), seq_no, offset: None, message })
     }
 
-    /// The first heartbeat of a node that has published nothing yet.
-    pub(crate) fn meet(&mut self, name: &str) -> Vec<String> {
-        self.hear(name, heartbeat(true, &[(0, 0)]))
+    /// Delivers the first heartbeat of a node that has published nothing yet.
+    pub(crate) fn first_heartbeat(&mut self, name: &str) -> Vec<String> {
+        self.receive(name, heartbeat(true, &[(0, 0)]))
     }
 
-    pub(crate) fn ask(&mut self, name: &str, gather: Gather) -> Vec<String> {
+    pub(crate) fn send_request(&mut self, name: &str, gather: Gather) -> Vec<String> {
         let request = RequestId::new(name).unwrap();
         let message = match gather {
             Gather::Sockets => Message::FetchSockets { request: request.clone(), target: Target::all() },
@@ -124,7 +126,7 @@ impl Rig {
         self.respond(Some(id(from)), request, answer)
     }
 
-    /// An answer that names nobody.
+    /// Delivers an answer without a node id.
     pub(crate) fn anonymous_answer(&mut self, request: &str, answer: Answer) -> Vec<String> {
         self.respond(None, request, answer)
     }
@@ -134,16 +136,16 @@ impl Rig {
         self.deliver(Delivery::Response { from, response })
     }
 
-    /// An answer of this node's own clients to an own request.
+    /// Gives the engine an answer of this node's own clients to an own request.
     pub(crate) fn own_answer(&mut self, request: &str, answer: Answer) -> Vec<String> {
         self.handle(Input::LocalAnswer { to: None, request: RequestId::new(request).unwrap(), answer })
     }
 
-    /// The broker counts these nodes by name, this one, and some foreign ones.
+    /// Has the broker count these nodes known by id, this one, and some foreign ones.
     pub(crate) fn count(&mut self, named: &[&str], foreign: usize) -> Vec<String> {
-        let asked = self.engine.begin_count(self.now);
+        let asked = self.inner.begin_count(self.now);
         let (known, absent): (Vec<_>, Vec<_>) = asked.into_iter().partition(|node| named.contains(&node.as_str()));
-        let node_count = NodeCount { nodes: 1 + named.len() + foreign, known: known.len(), absent };
+        let node_count = NodeCount::new(1 + named.len() + foreign, known.len(), absent);
         self.handle(Input::NodeCount(Some(node_count)))
     }
 
@@ -152,7 +154,35 @@ impl Rig {
     }
 
     pub(crate) fn members(&self) -> Vec<&str> {
-        self.engine.members().map(NodeId::as_str).collect()
+        self.inner.members().map(NodeId::as_str).collect()
+    }
+
+    fn show(&self, output: &Output) -> String {
+        match output {
+            Output::Publish(message) => format!("publish {}", show_message(message)),
+            Output::Send(to, Response { request, answer }) => {
+                format!("send {to} for {request}: {}", show_answer(answer))
+            }
+            Output::Serve { from, message, offset: None } => format!("serve {from}: {}", show_message(message)),
+            Output::Serve { from, message, offset: Some(offset) } => {
+                format!("serve {from}: {} at {offset}", show_message(message))
+            }
+            Output::Acknowledged(request, value) => format!("{request}: ack {}", show_payload(value.as_ref())),
+            Output::Finished(request, result) => format!("{request}: {}", self.show_result(request, result)),
+            Output::CountNodes => "count".to_owned(),
+            Output::Event(event) => show_event(event),
+        }
+    }
+
+    fn show_result(&self, request: &RequestId, result: &Result<Gathered, RequestError<Gathered>>) -> String {
+        let gather = self.gathers[request];
+        match result {
+            Ok(gathered) => show_gathered(gather, gathered),
+            Err(error) => {
+                let received = error.incomplete().map(|incomplete| show_gathered(gather, &incomplete.received));
+                format!("{error}{}", received.map(|received| format!("; {received}")).unwrap_or_default())
+            }
+        }
     }
 }
 
@@ -168,39 +198,18 @@ pub(crate) fn broadcast(event: &str) -> Message {
     Message::Broadcast { request: None, target: Target::all(), payload: payload(event) }
 }
 
-pub(crate) fn heartbeat(initial: bool, metrics: &[(u16, u64)]) -> Message {
+pub(crate) fn heartbeat(initial: bool, marks: &[(u16, u64)]) -> Message {
     let seq_no = |&(channel, number)| SeqNo { channel: SeqChannel(channel), number };
-    Message::Heartbeat(Heartbeat { initial, high_water_marks: metrics.iter().map(seq_no).collect(), buckets: None })
+    Message::Heartbeat(Heartbeat::new(initial).with_high_water_marks(marks.iter().map(seq_no).collect()))
 }
 
 pub(crate) fn sockets(names: &[&str]) -> Answer {
-    let socket = |name: &&str| SocketInfo {
-        id: SocketId::new(*name).unwrap(),
-        node: None,
-        rooms: vec![(*name).into()],
-        handshake: None,
-        data: None,
-    };
+    let socket = |name: &&str| SocketInfo::new(SocketId::new(*name).unwrap(), vec![(*name).into()]);
     Answer::Sockets(names.iter().map(socket).collect())
 }
 
 pub(crate) fn value(text: &str) -> Answer {
     Answer::ServerSideEmit(Some(payload(text)))
-}
-
-fn show(output: &Output) -> String {
-    match output {
-        Output::Publish(message) => format!("publish {}", show_message(message)),
-        Output::Send(to, Response { request, answer }) => format!("send {to} for {request}: {}", show_answer(answer)),
-        Output::Serve { from, message, offset: None } => format!("serve {from}: {}", show_message(message)),
-        Output::Serve { from, message, offset: Some(offset) } => {
-            format!("serve {from}: {} at {offset}", show_message(message))
-        }
-        Output::Acknowledged(request, value) => format!("{request}: ack {}", show_payload(value.as_ref())),
-        Output::Finished(request, result) => format!("{request}: {}", show_result(result)),
-        Output::AskCensus => "count".to_owned(),
-        Output::Event(event) => show_event(event),
-    }
 }
 
 fn show_message(message: &Message) -> String {
@@ -227,29 +236,18 @@ fn show_answer(answer: &Answer) -> String {
     }
 }
 
-fn show_result(result: &Result<Answers>) -> String {
-    match result {
-        Ok(answers) => show_answers(answers),
-        Err(error) => show_error(error),
-    }
-}
-
-fn show_error(error: &Error) -> String {
-    let answers = error.partial().map(|partial| format!("; {}", show_answers(&partial.answers)));
-    format!("{error}{}", answers.unwrap_or_default())
-}
-
-fn show_answers(answers: &Answers) -> String {
+fn show_gathered(gather: Gather, gathered: &Gathered) -> String {
     let list = |texts: Vec<String>| format!("[{}]", texts.join(" "));
-    match answers {
-        Answers::Sockets(sockets) => list(sockets.iter().map(|socket| socket.id.to_string()).collect()),
-        Answers::Rooms(rooms) => list(rooms.iter().map(|room| room.to_text().to_string()).collect()),
-        Answers::Values(values) => list(values.iter().map(|value| show_payload(value.as_ref())).collect()),
-        Answers::Acks { expected, received } => format!("{received} of {expected}"),
+    let Gathered { sockets, rooms, values, acks } = gathered;
+    match gather {
+        Gather::Sockets => list(sockets.iter().map(|socket| socket.id.to_string()).collect()),
+        Gather::Rooms => list(rooms.iter().map(|room| room.to_text().to_string()).collect()),
+        Gather::Values => list(values.iter().map(|value| show_payload(value.as_ref())).collect()),
+        Gather::Acks => format!("{} of {}", acks.received, acks.expected),
     }
 }
 
-/// The name of the event in a payload.
+/// Formats a payload as its event name.
 fn show_payload(payload: Option<&Payload>) -> String {
     payload.map_or_else(|| "nothing".to_owned(), |payload| payload.event_name().unwrap().into_owned())
 }

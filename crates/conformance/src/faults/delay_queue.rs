@@ -1,4 +1,4 @@
-//! The way from a transport to a node, on which things go wrong.
+//! Deliveries that a fault delays on their way from a transport to a node.
 
 use std::{
     cmp::Reverse,
@@ -15,26 +15,28 @@ use trunkline_core::{
 
 use super::Fault;
 
-/// Deliveries under way at most. Beyond it the transport has to wait.
-const MOST: usize = 10_000;
+/// Maximum number of delayed deliveries. Beyond it the transport has to wait.
+const MAX_DELAYED: usize = 10_000;
 
-/// What is under way, by the time of its arrival.
-struct Line<F> {
+/// Deliveries in the order of the time at which they are due.
+struct DelayQueue<F> {
     fault: F,
     random: Rng,
-    under_way: BinaryHeap<Reverse<(Instant, u64)>>,
-    /// What has the number `first` and following; taken ones leave a gap.
+    /// Due time and number of each delivery.
+    due: BinaryHeap<Reverse<(Instant, u64)>>,
+    /// The deliveries with the number `first` and following; `None` for those already handed over.
     deliveries: VecDeque<Option<Delivery>>,
     first: u64,
+    /// Due time of the last delivery that keeps its order.
     latest: Instant,
 }
 
-/// Passes deliveries on until either end is gone.
-pub(super) async fn run<F: Fault>(mut arriving: Inbox, node: InboxSender, fault: F, random: Rng) {
-    let mut line = Line {
+/// Passes deliveries from the transport's inbox to the node's until either end is dropped.
+pub(super) async fn forward<F: Fault>(mut from: Inbox, to: InboxSender, fault: F, random: Rng) {
+    let mut queue = DelayQueue {
         fault,
         random,
-        under_way: BinaryHeap::new(),
+        due: BinaryHeap::new(),
         deliveries: VecDeque::new(),
         first: 0,
         latest: Instant::now(),
@@ -42,15 +44,15 @@ pub(super) async fn run<F: Fault>(mut arriving: Inbox, node: InboxSender, fault:
     let mut batch = VecDeque::new();
     loop {
         tokio::select! {
-            open = arriving.next_batch(&mut batch), if line.under_way.len() < MOST => {
+            open = from.next_batch(&mut batch), if queue.due.len() < MAX_DELAYED => {
                 if !open {
                     return;
                 }
-                batch.drain(..).for_each(|delivery| line.enter(delivery));
+                batch.drain(..).for_each(|delivery| queue.push(delivery));
             }
-            () = sleep(line.next()) => {
-                let due = line.take_due();
-                if !node.push_when_ready(due).await {
+            () = sleep(queue.next_due()) => {
+                let deliveries = queue.pop_due();
+                if !to.push_when_ready(deliveries).await {
                     return;
                 }
             }
@@ -58,19 +60,19 @@ pub(super) async fn run<F: Fault>(mut arriving: Inbox, node: InboxSender, fault:
     }
 }
 
-impl<F: Fault> Line<F> {
-    fn enter(&mut self, delivery: Delivery) {
+impl<F: Fault> DelayQueue<F> {
+    fn push(&mut self, delivery: Delivery) {
         let now = Instant::now();
         if !is_traffic(&delivery) {
             // What the transport itself reports keeps its place behind everything else.
             self.latest = self.latest.max(now);
             return self.schedule(self.latest, delivery);
         }
-        // Further copies hold nothing up.
-        let mut first = true;
+        // Further copies delay nothing else.
+        let mut is_first_copy = true;
         for (delay, delivery) in self.fault.pass(&mut self.random, delivery) {
             let due = if F::IN_ORDER { self.latest.max(now + delay) } else { now + delay };
-            if std::mem::take(&mut first) {
+            if std::mem::take(&mut is_first_copy) {
                 self.latest = self.latest.max(due);
             }
             self.schedule(due, delivery);
@@ -78,31 +80,31 @@ impl<F: Fault> Line<F> {
     }
 
     fn schedule(&mut self, due: Instant, delivery: Delivery) {
-        self.under_way.push(Reverse((due, self.first + self.deliveries.len() as u64)));
+        self.due.push(Reverse((due, self.first + self.deliveries.len() as u64)));
         self.deliveries.push_back(Some(delivery));
     }
 
-    fn next(&self) -> Option<Instant> {
-        self.under_way.peek().map(|Reverse((due, _))| *due)
+    fn next_due(&self) -> Option<Instant> {
+        self.due.peek().map(|Reverse((due, _))| *due)
     }
 
-    fn take_due(&mut self) -> Vec<Delivery> {
+    fn pop_due(&mut self) -> Vec<Delivery> {
         let now = Instant::now();
-        let mut taken = Vec::new();
-        while self.next().is_some_and(|due| due <= now) {
-            let Some(Reverse((_, number))) = self.under_way.pop() else { break };
+        let mut popped = Vec::new();
+        while self.next_due().is_some_and(|due| due <= now) {
+            let Some(Reverse((_, number))) = self.due.pop() else { break };
             let index = usize::try_from(number - self.first).unwrap_or(usize::MAX);
-            taken.extend(self.deliveries.get_mut(index).and_then(Option::take));
+            popped.extend(self.deliveries.get_mut(index).and_then(Option::take));
         }
         while self.deliveries.front().is_some_and(Option::is_none) {
             self.deliveries.pop_front();
             self.first += 1;
         }
-        taken
+        popped
     }
 }
 
-/// Whether it came over the network.
+/// Whether a delivery came over the network, and is no report of the transport itself.
 fn is_traffic(delivery: &Delivery) -> bool {
     matches!(delivery, Delivery::Message { .. } | Delivery::Skipped { .. } | Delivery::Response { .. })
 }
