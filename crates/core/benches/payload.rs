@@ -9,6 +9,14 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use trunkline_core::payload::{Payload, Rules};
 
+/// What [`objects`] are made of.
+#[derive(Debug, serde::Deserialize)]
+struct Entry {
+    id: u32,
+    name: String,
+    on: bool,
+}
+
 /// An argument list with one text of `size` bytes.
 fn text(size: usize) -> Payload {
     Payload::from_json(format!(r#"["message","{}"]"#, "x".repeat(size))).unwrap()
@@ -37,7 +45,17 @@ fn conversions(c: &mut Criterion) {
             b.iter(|| black_box(&json).to_msgpack(Rules::Notepack).unwrap());
         });
         group.bench_function(format!("to json {name}"), |b| b.iter(|| black_box(&packed).to_json()));
+        group.bench_function(format!("msgpack to Rust values {name}"), |b| {
+            b.iter(|| black_box(&packed).deserialize::<Vec<serde_json::Value>>().unwrap());
+        });
     }
+    let entries = Payload::from_msgpack(objects(10_240).to_msgpack(Rules::Notepack).unwrap()).unwrap();
+    group.bench_function("msgpack to structs objects 10240", |b| {
+        b.iter(|| {
+            let entries = black_box(&entries).arguments::<Vec<Entry>>().unwrap();
+            entries.iter().map(|entry| entry.id as usize + entry.name.len() + usize::from(entry.on)).sum::<usize>()
+        });
+    });
     group.finish();
     c.bench_function("payload/event from a tuple", |b| {
         b.iter(|| Payload::event("message", black_box(&("someone", "x".repeat(100), 1))).unwrap());
