@@ -7,7 +7,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use trunkline_core::payload::{Payload, Rules};
+use trunkline_core::payload::{Payload, Rules, json};
 
 /// What [`objects`] are made of.
 #[derive(Debug, serde::Deserialize)]
@@ -62,6 +62,39 @@ fn conversions(c: &mut Criterion) {
     });
 }
 
+/// What rmp-serde alone takes, without JavaScript's numbers, dates, keys and invalid UTF-8.
+fn rmp_serde_alone(c: &mut Criterion) {
+    let payload = objects(10_240);
+    let packed = payload.to_msgpack(Rules::Notepack).unwrap();
+    let entries = rmp_serde::to_vec(&payload.arguments::<Vec<serde_json::Value>>().unwrap()).unwrap();
+    c.bench_function("payload/rmp-serde alone to Rust values, objects 10240", |b| {
+        b.iter(|| rmp_serde::from_slice::<Vec<serde_json::Value>>(black_box(&packed)).unwrap());
+    });
+    c.bench_function("payload/rmp-serde alone to structs, objects 10240", |b| {
+        b.iter(|| rmp_serde::from_slice::<Vec<Entry>>(black_box(&entries)).unwrap().len());
+    });
+}
+
+/// Escaping of JSON text, here and by serde_json.
+fn escaping(c: &mut Criterion) {
+    for size in [16, 128, 10_240] {
+        let text = "x".repeat(size);
+        let mut out = Vec::with_capacity(size + 2);
+        c.bench_function(&format!("payload/escape {size}"), |b| {
+            b.iter(|| {
+                out.clear();
+                json::escape(&mut out, black_box(&text));
+            });
+        });
+        c.bench_function(&format!("payload/escape {size} by serde_json"), |b| {
+            b.iter(|| {
+                out.clear();
+                serde_json::to_writer(&mut out, black_box(&text)).unwrap();
+            });
+        });
+    }
+}
+
 /// What conversion through a tree of values would cost.
 fn tree(c: &mut Criterion) {
     let json = objects(10_240);
@@ -71,5 +104,5 @@ fn tree(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, conversions, tree);
+criterion_group!(benches, conversions, rmp_serde_alone, escaping, tree);
 criterion_main!(benches);

@@ -63,6 +63,17 @@ proptest! {
     }
 
     #[test]
+    fn rmp_serde_reads_the_messagepack_we_write_and_we_read_its(tree in tree()) {
+        let packed = tree.to_msgpack(Rules::Notepack);
+        if !packed.has_binary() {
+            let theirs: serde_json::Value = rmp_serde::from_slice(packed.as_msgpack().unwrap()).unwrap();
+            prop_assert_eq!(packed.deserialize::<serde_json::Value>().unwrap(), theirs.clone());
+            let written = Payload::from_msgpack(rmp_serde::to_vec(&theirs).unwrap()).unwrap();
+            prop_assert_eq!(written.deserialize::<serde_json::Value>().unwrap(), theirs);
+        }
+    }
+
+    #[test]
     fn we_accept_the_json_that_serde_json_accepts(text in "[\\[\\]{}\",:0-9.eE+\\-a-f\\\\nultrue ]{0,24}") {
         let ours = Payload::from_json(text.clone()).is_ok();
         prop_assert_eq!(ours, serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok());

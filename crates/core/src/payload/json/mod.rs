@@ -1,4 +1,8 @@
-//! JSON text: scanning, streaming and writing it without a value tree.
+//! JSON text, read and written token by token, without a value tree.
+//!
+//! `serde_json` serves between Rust values and JSON. Between encodings it cannot: it gives no positions, by which
+//! payloads stay slices of the text; it refuses the lone surrogates that `JSON.stringify` writes; and it reads the
+//! length of nothing but whole values.
 
 mod scanner;
 mod stream;
