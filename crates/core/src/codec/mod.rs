@@ -14,12 +14,14 @@
 
 mod body;
 mod data;
+mod encoded_message;
 mod envelope;
-mod frame;
+
 mod kind;
 pub mod opts;
 mod peek;
 mod reader;
+pub mod session;
 pub mod sockets;
 mod writer;
 
@@ -28,8 +30,8 @@ use bytes::Bytes;
 pub use self::{
     body::{Body, BodyRef},
     data::{read as read_data, write as write_data},
-    envelope::{Decoded, decode, read_counters, read_stamp},
-    frame::Frame,
+    encoded_message::EncodedMessage,
+    envelope::{Decoded, decode, read_high_water_marks, read_seq_no},
     kind::{BINARY_KINDS, BINARY_KINDS_POSTGRES, Kind},
     peek::{Header, peek, peek_room},
     reader::{Container, JsonReader, MsgPackReader, Reader, Shape, set},
@@ -37,7 +39,7 @@ pub use self::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    id::{Namespace, NodeId},
+    model::{Namespace, NodeId},
     payload::{ByteString, Rules, json, msgpack},
 };
 use reader::whole;
@@ -53,14 +55,19 @@ pub enum Format {
 }
 
 /// Encodes a message or a response, but for its sequence number, which the transport's outbox assigns
-/// ([`Frame::finish`]).
+/// ([`EncodedMessage::finish`]).
 ///
 /// The high-water marks of a heartbeat are left out: the outbox adds those of the moment of sending.
 ///
 /// # Errors
 /// `Unsupported` for what these wires have no message for ([`Message::AllRooms`](crate::message::Message::AllRooms) and
 /// its answer); `Malformed` for a payload whose JSON was never valid.
-pub fn encode<'a>(format: Format, from: &NodeId, namespace: &Namespace, body: impl Into<BodyRef<'a>>) -> Result<Frame> {
+pub fn encode<'a>(
+    format: Format,
+    from: &NodeId,
+    namespace: &Namespace,
+    body: impl Into<BodyRef<'a>>,
+) -> Result<EncodedMessage> {
     let body = body.into();
     let kind = kind_of(body)?;
     let mut out = Vec::with_capacity(body.encoded_size_hint());
@@ -74,7 +81,7 @@ pub fn encode<'a>(format: Format, from: &NodeId, namespace: &Namespace, body: im
             envelope::write(&mut writer, kind, from, namespace, body)?;
         }
     }
-    Ok(Frame::new(format, out, kind, body.buckets()))
+    Ok(EncodedMessage::new(format, out, kind, body.buckets()))
 }
 
 /// Encodes only the `data` object of a message; `None` for heartbeats and leaves, which have none. The type is

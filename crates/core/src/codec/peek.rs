@@ -4,16 +4,14 @@ use bytes::Bytes;
 
 use super::{
     Body, BodyRef, Decoded, Kind,
-    envelope::{read_kind, read_namespace, read_node, read_stamp},
+    envelope::{read_kind, read_namespace, read_node, read_seq_no},
     opts,
     reader::{Container, JsonReader, MsgPackReader, Reader, Shape, set},
 };
 use crate::{
     error::{Error, Result},
-    id::{Namespace, NodeId},
-    message::{Message, Stamp},
+    model::{Message, Namespace, NodeId, Room, SeqNo},
     payload::{ByteString, Scan},
-    room::Room,
 };
 
 /// Description of a message, without its content.
@@ -26,7 +24,7 @@ pub struct Header {
     /// Namespace of the message.
     pub namespace: Option<Namespace>,
     /// Sequence number, if a Trunkline node sent the message.
-    pub stamp: Option<Stamp>,
+    pub seq_no: Option<SeqNo>,
     /// Room of a broadcast without acknowledgement to exactly one room. Where the room has no members the message need
     /// not be decoded. (A broadcast with acknowledgement must be answered even then.)
     pub room: Option<Room>,
@@ -49,7 +47,7 @@ impl Header {
     pub(super) fn check(&self, decoded: &Decoded) -> Result<()> {
         let agree = self.from == decoded.from
             && self.namespace == decoded.namespace
-            && self.stamp == decoded.stamp
+            && self.seq_no == decoded.seq_no
             && Some(self.kind) == BodyRef::from(&decoded.body).kind();
         if agree { check_room(self.room.as_ref(), &decoded.body) } else { Err(contradiction()) }
     }
@@ -189,7 +187,7 @@ fn read_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
 struct Fields {
     from: Option<Option<NodeId>>,
     namespace: Option<Option<Namespace>>,
-    stamp: Option<Option<Stamp>>,
+    seq_no: Option<Option<SeqNo>>,
 }
 
 impl Fields {
@@ -213,7 +211,7 @@ impl Fields {
         match key {
             "uid" => reader.optional(read_node).and_then(|from| set(&mut self.from, from)),
             "nsp" => reader.optional(read_namespace).and_then(|namespace| set(&mut self.namespace, namespace)),
-            "stamp" => reader.lenient(read_stamp).and_then(|stamp| set(&mut self.stamp, stamp)),
+            "stamp" => reader.lenient(read_seq_no).and_then(|seq_no| set(&mut self.seq_no, seq_no)),
             _ => reader.skip(),
         }
     }
@@ -223,7 +221,7 @@ impl Fields {
             kind,
             from: self.from.flatten(),
             namespace: self.namespace.flatten(),
-            stamp: self.stamp.flatten(),
+            seq_no: self.seq_no.flatten(),
             room,
         }
     }

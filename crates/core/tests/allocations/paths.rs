@@ -16,14 +16,14 @@ use tokio::{
     time::timeout,
 };
 use trunkline_core::{
-    Adapter as _, Backend, Cluster, ClusterConfig, Delivered, Local, LocalAbilities, Namespace, NodeId, Offset,
-    Payload, Replies, Reply, Room, SocketInfo, Target,
+    AckSink, Adapter as _, Backend, ClusterNode, DeliveryReport, EventReply, Local, LocalAbilities, Namespace,
+    NodeConfig, NodeId, Offset, Payload, Room, SocketInfo, Target,
     codec::Format,
     memory::{self, MemoryConfig},
     payload::Rules,
 };
 
-use crate::{SIZES, objects, packed, text, wire::Wire};
+use crate::{SIZES, objects, packed, text, transport::RecordingTransport};
 
 /// Messages that are measured at a time.
 const MESSAGES: usize = 1000;
@@ -34,7 +34,7 @@ const EMIT: f64 = 4.0;
 /// The list of rooms.
 const RECEIVE: f64 = 1.0;
 
-/// The room is read, and nobody is in it.
+/// The room is read and has no members.
 const DROP: f64 = 0.0;
 
 /// The call, the transport's, the target for the own sockets and that for the other node's.
@@ -51,12 +51,12 @@ impl Local for Server {
         LocalAbilities { close_connections: false, number_rooms: true }
     }
 
-    fn deliver(&self, _: &Target, _: &Payload, _: Option<&Offset>) -> Delivered {
+    fn deliver(&self, _: &Target, _: &Payload, _: Option<&Offset>) -> DeliveryReport {
         self.delivered.fetch_add(1, Ordering::Relaxed);
-        Delivered::default()
+        DeliveryReport::default()
     }
 
-    fn deliver_with_ack(&self, _: &Target, _: &Payload, _: Duration, _: Replies) -> u32 {
+    fn deliver_with_ack(&self, _: &Target, _: &Payload, _: Duration, _: AckSink) -> u32 {
         0
     }
 
@@ -78,21 +78,21 @@ impl Local for Server {
 
     fn disconnect(&self, _: &Target, _: bool) {}
 
-    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<Reply>) {}
+    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<EventReply>) {}
 }
 
 /// A node and its server.
-struct Place {
-    cluster: Cluster,
+struct TestNode {
+    cluster: ClusterNode,
     server: Arc<Server>,
 }
 
-impl Place {
+impl TestNode {
     async fn join(backend: Backend) -> Self {
         let server = Arc::<Server>::default();
         let local: Arc<dyn Local> = Arc::clone(&server) as _;
-        let config = ClusterConfig::default();
-        let cluster = Cluster::join(backend, Namespace::new("/"), Arc::downgrade(&local), config).await.unwrap();
+        let config = NodeConfig::default();
+        let cluster = ClusterNode::join(backend, Namespace::new("/"), Arc::downgrade(&local), config).await.unwrap();
         Self { cluster, server }
     }
 
@@ -141,9 +141,9 @@ fn a_broadcast_costs_four_allocations_here_and_one_there() {
     for payload in SIZES.into_iter().flat_map(|size| [text(size), objects(size)]) {
         for (format, payload) in [(Format::Json, payload.clone()), (Format::MsgPack(Rules::Notepack), packed(&payload))]
         {
-            let (here, there) = (Wire::new(format), Wire::new(format));
-            let sender = runtime.block_on(Place::join(here.backend()));
-            let receiver = runtime.block_on(Place::join(there.backend()));
+            let (here, there) = (RecordingTransport::new(format), RecordingTransport::new(format));
+            let sender = runtime.block_on(TestNode::join(here.backend()));
+            let receiver = runtime.block_on(TestNode::join(there.backend()));
             let what = |what: &str| format!("{what} {payload:?} as {format:?}");
             let emit = |room: &str| {
                 let targets = targets(room);
@@ -173,8 +173,8 @@ fn a_broadcast_costs_four_allocations_here_and_one_there() {
 fn in_memory_a_broadcast_costs_four_allocations_to_the_sockets_of_another_node() {
     let runtime = runtime();
     let backend = memory::backend("allocations", MemoryConfig::default()).unwrap();
-    let sender = runtime.block_on(Place::join(backend.clone()));
-    let receiver = runtime.block_on(Place::join(backend));
+    let sender = runtime.block_on(TestNode::join(backend.clone()));
+    let receiver = runtime.block_on(TestNode::join(backend));
     for payload in SIZES.into_iter().flat_map(|size| [text(size), packed(&objects(size))]) {
         let all = |targets| async {
             sender.broadcast(targets, &payload).await;

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use trunkline_core::{
     codec::{self, Body, Format, Kind},
-    message::{Answer, Heartbeat, Message, Response, SocketInfo},
+    model::{Answer, Flags, Heartbeat, Message, Response, Room, SocketInfo, Target},
     payload::Rules,
-    room::Room,
-    target::{Flags, Target},
 };
 
 use crate::{FORMATS, decode, encode, hello, node, packed, payload, request};
@@ -46,14 +44,14 @@ fn missing_parts_of_opts_mean_nothing_special() {
 }
 
 #[test]
-fn what_is_no_room_has_no_sockets() {
+fn an_entry_that_is_no_room_addresses_no_socket() {
     for none in ["null", "true", "{}", r#"["a"]"#, r#"{"a":["b"]}"#] {
         assert_eq!(target(&format!(r#"{{"rooms":[{none},"a",{none}]}}"#)), Target::room("a"));
         assert_eq!(target(&format!(r#"{{"except":[{none},"a"]}}"#)), Target::all().except("a"));
         assert_eq!(target(&format!(r#"{{"except":[{none}]}}"#)), Target::all());
-        let nobody = target(&format!(r#"{{"rooms":[{none}],"except":["b"]}}"#));
+        let addressed = target(&format!(r#"{{"rooms":[{none}],"except":["b"]}}"#));
         for rooms in [&[][..], &["".into()], &["a".into(), "".into()]] {
-            assert!(!nobody.matches(rooms), "{none}: {rooms:?}");
+            assert!(!addressed.matches(rooms), "{none}: {rooms:?}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! JSON text, read and written token by token, without a value tree.
 //!
-//! `serde_json` serves between Rust values and JSON. Between encodings it cannot: it gives no positions, by which
-//! payloads stay slices of the text; it refuses the lone surrogates that `JSON.stringify` writes; and it reads the
-//! length of nothing but whole values.
+//! `serde_json` serves between Rust values and JSON. Between encodings it cannot: its strings must not have lone
+//! surrogates, which `JSON.stringify` writes and receivers accept; its depth limit is another one; and it reads no
+//! message from both ends.
 
 mod scanner;
 mod stream;
