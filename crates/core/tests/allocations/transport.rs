@@ -9,7 +9,7 @@ use trunkline_backend::{Outbox, OutboxLimits, decoder::InboundDecoder};
 use trunkline_core::{
     Backend, Capabilities, Membership, Message, NodeId, NodeKey, Response, Result, Transport,
     codec::{self, Format},
-    model::{IdScheme, SeqChannel},
+    model::{IdScheme, SeqChannel, SeqNo},
     transport::{Health, Inbox, InboxSender, JoinRequest, inbox},
 };
 
@@ -29,7 +29,7 @@ impl RecordingTransport {
 
     pub(crate) fn backend(self: &Arc<Self>) -> Backend {
         let transport = Arc::clone(self) as Arc<dyn Transport>;
-        Backend { transport, history: None, interest: None, node_counter: None, ids: IdScheme::Hex16 }
+        Backend::new(transport, IdScheme::Hex16)
     }
 
     /// Everything that was published, as it arrives elsewhere: slices of one buffer.
@@ -54,18 +54,12 @@ impl RecordingTransport {
 #[async_trait]
 impl Transport for RecordingTransport {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            membership: Membership::Heartbeats,
-            total_order: true,
-            acknowledged_in_order: true,
-            numbered: true,
-            announced_leave: true,
-            named_answers: true,
-            all_rooms_request: false,
-            room_interest: false,
-            history: false,
-            max_message_bytes: None,
-        }
+        Capabilities::new(Membership::Heartbeats)
+            .with_total_order(true)
+            .with_acknowledged_in_order(true)
+            .with_numbered(true)
+            .with_announced_leave(true)
+            .with_named_answers(true)
     }
 
     async fn join(&self, request: JoinRequest) -> Result<Inbox> {
@@ -74,15 +68,19 @@ impl Transport for RecordingTransport {
         Ok(inbox)
     }
 
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        let encoded = codec::encode(self.format, &from.id, &from.namespace, &message)?;
+        let pushed = self.outbox.try_push_message(&from.id, channel(&message), encoded.len(), |seq_no, marks| {
+            encoded.finish(seq_no, marks)
+        })?;
+        Ok((!pushed).then_some(message))
+    }
+
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         let encoded = codec::encode(self.format, &from.id, &from.namespace, &message)?;
-        let numbered = message.is_numbered();
-        self.outbox
-            .push(encoded.len(), |sequencer| match numbered {
-                true => encoded.finish(Some(sequencer.next(&from.id, SeqChannel::ALL)), &[]),
-                false => encoded.finish(None, sequencer.high_water_marks(&from.id)),
-            })
-            .await
+        let bytes = encoded.len();
+        let finish = |seq_no, marks: &[SeqNo]| encoded.finish(seq_no, marks);
+        self.outbox.push_message(&from.id, channel(&message), bytes, finish).await
     }
 
     async fn send(&self, _: &NodeKey, _: &NodeId, _: Response) -> Result<()> {
@@ -101,4 +99,8 @@ impl Transport for RecordingTransport {
     async fn close(&self) {
         self.outbox.close();
     }
+}
+
+fn channel(message: &Message) -> Option<SeqChannel> {
+    message.is_numbered().then_some(SeqChannel::ALL)
 }

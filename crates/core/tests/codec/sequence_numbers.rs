@@ -25,13 +25,13 @@ fn a_sequence_number_is_added_at_the_end() {
 
 #[test]
 fn a_heartbeat_carries_buckets_and_high_water_marks() {
-    let heartbeat = Heartbeat { initial: true, high_water_marks: vec![seq_no(9, 9)], buckets: Some(256) };
+    let heartbeat = Heartbeat::new(true).with_high_water_marks(vec![seq_no(9, 9)]).with_buckets(Some(256));
     let message = Message::Heartbeat(heartbeat);
     let written = text(&message, |encoded| encoded.finish(Some(seq_no(0, 5)), &[seq_no(0, 4), seq_no(3, 1)]));
     assert_eq!(written, r#"{"type":1,"uid":"n1","nsp":"/","stamp":[0,5],"buckets":256,"counters":[[0,4],[3,1]]}"#);
     let decoded = codec::decode(&written.into_bytes().into()).unwrap();
     let high_water_marks = vec![seq_no(0, 4), seq_no(3, 1)];
-    let expected = Heartbeat { initial: true, high_water_marks, buckets: Some(256) };
+    let expected = Heartbeat::new(true).with_high_water_marks(high_water_marks).with_buckets(Some(256));
     assert_eq!(decoded.body, Body::Message(Message::Heartbeat(expected)));
 }
 
