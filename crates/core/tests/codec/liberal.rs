@@ -1,10 +1,10 @@
-//! Messages that differ from those of the official adapters, and are understood.
+//! What is not as the official adapters write it, but understood.
 
 use std::time::Duration;
 
 use trunkline_core::{
     codec::{self, Body, Format, Kind},
-    model::{Answer, Flags, Heartbeat, Message, Response, Room, SocketInfo, Target},
+    model::{Answer, Flags, Heartbeat, Message, Response, Room, SocketId, SocketInfo, Target},
     payload::Rules,
 };
 
@@ -44,14 +44,14 @@ fn missing_parts_of_opts_mean_nothing_special() {
 }
 
 #[test]
-fn an_invalid_room_has_no_sockets() {
+fn an_entry_that_is_no_room_addresses_no_socket() {
     for none in ["null", "true", "{}", r#"["a"]"#, r#"{"a":["b"]}"#] {
         assert_eq!(target(&format!(r#"{{"rooms":[{none},"a",{none}]}}"#)), Target::room("a"));
         assert_eq!(target(&format!(r#"{{"except":[{none},"a"]}}"#)), Target::all().except("a"));
         assert_eq!(target(&format!(r#"{{"except":[{none}]}}"#)), Target::all());
-        let no_socket = target(&format!(r#"{{"rooms":[{none}],"except":["b"]}}"#));
+        let addressed = target(&format!(r#"{{"rooms":[{none}],"except":["b"]}}"#));
         for rooms in [&[][..], &["".into()], &["a".into(), "".into()]] {
-            assert!(!no_socket.matches(rooms), "{none}: {rooms:?}");
+            assert!(!addressed.matches(rooms), "{none}: {rooms:?}");
         }
     }
 }
@@ -115,8 +115,7 @@ fn messages_without_sender_or_namespace_are_read() {
 #[test]
 fn a_fetched_socket_needs_only_an_id_and_lives_on_the_answering_node() {
     let text = r#"{"type":8,"data":{"requestId":"r","sockets":[{"id":"x"},{"id":"y","rooms":["y",7],"data":null,"z":1}]},"uid":"n","nsp":"/"}"#;
-    let socket =
-        |id: &str, rooms| SocketInfo::new(trunkline_core::SocketId::new(id).unwrap(), rooms).with_node(Some(node("n")));
+    let socket = |id: &str, rooms| SocketInfo::new(SocketId::new(id).unwrap(), rooms).with_node(Some(node("n")));
     let sockets = vec![socket("x", vec![]), socket("y", vec!["y".into(), 7.into()])];
     let answer = Answer::Sockets(sockets);
     let expected = Body::Response(Response { request: request("r").unwrap(), answer });
@@ -153,12 +152,12 @@ fn undefined_is_no_key_or_null_as_the_official_encoders_have_it() {
 }
 
 #[test]
-fn binary_is_found_only_in_the_kinds_that_may_contain_it() {
+fn binary_has_its_place_in_the_kinds_that_the_wires_say() {
     let binary = trunkline_core::Payload::from_msgpack(&b"\x92\xa1a\xc4\x01\x00"[..]).unwrap();
     let broadcast = Message::Broadcast { request: None, target: Target::all(), payload: binary.clone() };
     assert!(codec::contains_binary(&broadcast, &codec::BINARY_KINDS));
     assert!(!codec::contains_binary(&hello(Target::all()), &codec::BINARY_KINDS));
-    let socket = SocketInfo::new(trunkline_core::SocketId::new("x").unwrap(), vec![]).with_data(Some(binary));
+    let socket = SocketInfo::new(SocketId::new("x").unwrap(), vec![]).with_data(Some(binary));
     let sockets = Response { request: request("r").unwrap(), answer: Answer::Sockets(vec![socket]) };
     assert!(codec::contains_binary(&sockets, &codec::BINARY_KINDS));
     assert!(!codec::contains_binary(&sockets, &codec::BINARY_KINDS_POSTGRES));

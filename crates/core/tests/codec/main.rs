@@ -10,10 +10,10 @@ mod tree;
 mod arbitrary;
 mod hostile;
 mod liberal;
-mod numbers;
 mod peeking;
 mod properties;
 mod refused;
+mod sequence_numbers;
 
 use bytes::Bytes;
 use trunkline_core::{

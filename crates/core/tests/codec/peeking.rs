@@ -13,7 +13,7 @@ fn peeked(text: &str) -> Option<Header> {
 }
 
 #[test]
-fn the_header_of_our_own_messages_is_always_found() {
+fn every_encoded_message_has_a_header_to_peek_at() {
     let message = hello(Target::room("a\"b").except("é"));
     for format in FORMATS {
         let encoded = codec::encode(format, &node("n\"1"), &Namespace::new("/é\\"), &message).unwrap();

@@ -42,7 +42,7 @@ proptest! {
     }
 
     #[test]
-    fn peeking_at_our_own_messages_tells_what_decoding_tells(
+    fn peeking_and_decoding_agree_on_every_encoded_message(
         body in body(), from in node(), namespace in namespace(), seq_no in option::of(seq_no()),
     ) {
         for format in FORMATS {

@@ -14,8 +14,8 @@ use trunkline_core::{
 
 use crate::{captured, decode, messages};
 
-/// Identifies a captured payload: the call, the type of the message, and its position among those, starting at 0.
-type PayloadKey = (String, u8, usize);
+/// What a captured payload belongs to: the call, the type of the message, and the position among these.
+type MessageKey = (String, u8, usize);
 
 /// Arguments that differ between the wires already when they leave Node.js, and why.
 const EXCEPTIONS: [(&str, &str); 5] = [
@@ -37,7 +37,7 @@ fn json_becomes_what_the_official_encoders_make_of_the_same_arguments() {
 }
 
 /// Compares in both directions all arguments that occur in both, with binary as attachments.
-fn compare(json: &HashMap<PayloadKey, Payload>, msgpack: &HashMap<PayloadKey, Payload>, rules: Rules, count: usize) {
+fn compare(json: &HashMap<MessageKey, Payload>, msgpack: &HashMap<MessageKey, Payload>, rules: Rules, count: usize) {
     let mut compared = 0;
     for (key, packed) in msgpack {
         let Some(bytes) = packed.as_msgpack() else { continue };
@@ -54,7 +54,7 @@ fn compare(json: &HashMap<PayloadKey, Payload>, msgpack: &HashMap<PayloadKey, Pa
 }
 
 /// The arguments and answers of all messages of an adapter.
-fn payloads(adapter: &str) -> HashMap<PayloadKey, Payload> {
+fn payloads(adapter: &str) -> HashMap<MessageKey, Payload> {
     let mut payloads = HashMap::new();
     let mut counts: HashMap<_, usize> = HashMap::new();
     for message in messages(adapter) {
@@ -71,7 +71,7 @@ fn payloads(adapter: &str) -> HashMap<PayloadKey, Payload> {
 }
 
 /// The arguments of the broadcasts of classic Redis, `[uid, {type, data, nsp}, opts]`.
-fn classic_broadcasts() -> HashMap<PayloadKey, Payload> {
+fn classic_broadcasts() -> HashMap<MessageKey, Payload> {
     captured::read("redis-classic")
         .into_iter()
         .filter(|message| message.bytes[0] == 0x93)

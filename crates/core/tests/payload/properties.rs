@@ -53,7 +53,7 @@ proptest! {
     }
 
     #[test]
-    fn serde_json_reads_what_we_write(tree in tree()) {
+    fn serde_json_reads_the_written_json(tree in tree()) {
         let payload = tree.to_json();
         if !payload.has_binary() {
             let theirs: serde_json::Value = serde_json::from_str(payload.as_json_text().unwrap()).unwrap();
@@ -63,9 +63,20 @@ proptest! {
     }
 
     #[test]
-    fn we_accept_the_json_that_serde_json_accepts(text in "[\\[\\]{}\",:0-9.eE+\\-a-f\\\\nultrue ]{0,24}") {
-        let ours = Payload::from_json(text.clone()).is_ok();
-        prop_assert_eq!(ours, serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok());
+    fn rmp_serde_and_payloads_read_the_messagepack_of_each_other(tree in tree()) {
+        let packed = tree.to_msgpack(Rules::Notepack);
+        if !packed.has_binary() {
+            let theirs: serde_json::Value = rmp_serde::from_slice(packed.as_msgpack().unwrap()).unwrap();
+            prop_assert_eq!(packed.deserialize::<serde_json::Value>().unwrap(), theirs.clone());
+            let written = Payload::from_msgpack(rmp_serde::to_vec(&theirs).unwrap()).unwrap();
+            prop_assert_eq!(written.deserialize::<serde_json::Value>().unwrap(), theirs);
+        }
+    }
+
+    #[test]
+    fn json_is_accepted_exactly_if_serde_json_accepts_it(text in "[\\[\\]{}\",:0-9.eE+\\-a-f\\\\nultrue ]{0,24}") {
+        let accepted = Payload::from_json(text.clone()).is_ok();
+        prop_assert_eq!(accepted, serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok());
     }
 
     #[test]

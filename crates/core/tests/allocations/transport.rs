@@ -1,4 +1,5 @@
-//! A transport without a broker: it encodes what is published into an outbox, and decodes what arrives into an inbox.
+//! A transport as a broker has it, without the broker: what is published is encoded into a queue, what arrives is
+//! decoded.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,13 +14,13 @@ use trunkline_core::{
 };
 
 #[derive(Debug)]
-pub(crate) struct EncodingTransport {
+pub(crate) struct RecordingTransport {
     format: Format,
     outbox: Outbox<Vec<u8>>,
     joined: Mutex<Option<(InboundDecoder, Arc<InboxSender>)>>,
 }
 
-impl EncodingTransport {
+impl RecordingTransport {
     pub(crate) fn new(format: Format) -> Arc<Self> {
         let outbox = Outbox::new(OutboxLimits::default());
         outbox.set_connected(true);
@@ -31,7 +32,7 @@ impl EncodingTransport {
         Backend::new(transport, IdScheme::Hex16)
     }
 
-    /// Takes everything that was published, as another node receives it: slices of one buffer.
+    /// Everything that was published, as it arrives elsewhere: slices of one buffer.
     pub(crate) async fn written(&self) -> Vec<Bytes> {
         let mut batch = Vec::new();
         if self.outbox.status().1 > 0 {
@@ -42,7 +43,7 @@ impl EncodingTransport {
         batch.iter().map(|message| buffer.split_to(message.len()).freeze()).collect()
     }
 
-    /// Delivers encoded messages.
+    /// What was written elsewhere arrives.
     pub(crate) fn arrive(&self, messages: &[Bytes]) {
         let joined = self.joined.lock().unwrap();
         let (decoder, inbox) = joined.as_ref().unwrap();
@@ -51,7 +52,7 @@ impl EncodingTransport {
 }
 
 #[async_trait]
-impl Transport for EncodingTransport {
+impl Transport for RecordingTransport {
     fn capabilities(&self) -> Capabilities {
         Capabilities::new(Membership::Heartbeats)
             .with_total_order(true)
@@ -69,16 +70,17 @@ impl Transport for EncodingTransport {
 
     fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
         let encoded = codec::encode(self.format, &from.id, &from.namespace, &message)?;
-        let channel = message.is_numbered().then_some(SeqChannel::ALL);
-        let bytes = encoded.len();
-        let finish = |seq_no, marks: &[SeqNo]| encoded.finish(seq_no, marks);
-        let is_queued = self.outbox.try_push_message(&from.id, channel, bytes, finish)?;
-        Ok((!is_queued).then_some(message))
+        let pushed = self.outbox.try_push_message(&from.id, channel(&message), encoded.len(), |seq_no, marks| {
+            encoded.finish(seq_no, marks)
+        })?;
+        Ok((!pushed).then_some(message))
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        assert_eq!(self.try_publish(from, message)?, None, "the outbox is never full");
-        Ok(())
+        let encoded = codec::encode(self.format, &from.id, &from.namespace, &message)?;
+        let bytes = encoded.len();
+        let finish = |seq_no, marks: &[SeqNo]| encoded.finish(seq_no, marks);
+        self.outbox.push_message(&from.id, channel(&message), bytes, finish).await
     }
 
     async fn send(&self, _: &NodeKey, _: &NodeId, _: Response) -> Result<()> {
@@ -97,4 +99,8 @@ impl Transport for EncodingTransport {
     async fn close(&self) {
         self.outbox.close();
     }
+}
+
+fn channel(message: &Message) -> Option<SeqChannel> {
+    message.is_numbered().then_some(SeqChannel::ALL)
 }

@@ -1,4 +1,4 @@
-//! Trunkline's own fields at the end of a message: sequence numbers, high-water marks, number of buckets.
+//! Fields that Trunkline adds at the end of a message: sequence number, room buckets, high-water marks.
 
 use bytes::Bytes;
 use trunkline_core::{
@@ -18,13 +18,13 @@ fn text(message: &Message, numbers: impl FnOnce(codec::EncodedMessage) -> Vec<u8
 }
 
 #[test]
-fn a_sequence_number_stands_at_the_end() {
+fn a_sequence_number_is_added_at_the_end() {
     let text = text(&Message::Leaving, |encoded| encoded.finish(Some(seq_no(7, 123)), &[]));
     assert_eq!(text, r#"{"type":13,"uid":"n1","nsp":"/","stamp":[7,123]}"#);
 }
 
 #[test]
-fn a_heartbeat_carries_high_water_marks_and_buckets() {
+fn a_heartbeat_carries_buckets_and_high_water_marks() {
     let heartbeat = Heartbeat::new(true).with_high_water_marks(vec![seq_no(9, 9)]).with_buckets(Some(256));
     let message = Message::Heartbeat(heartbeat);
     let written = text(&message, |encoded| encoded.finish(Some(seq_no(0, 5)), &[seq_no(0, 4), seq_no(3, 1)]));
@@ -36,13 +36,13 @@ fn a_heartbeat_carries_high_water_marks_and_buckets() {
 }
 
 #[test]
-fn high_water_marks_belong_to_heartbeats_only() {
+fn only_heartbeats_carry_high_water_marks() {
     let written = text(&Message::Leaving, |encoded| encoded.finish(None, &[seq_no(0, 4)]));
     assert_eq!(written, r#"{"type":13,"uid":"n1","nsp":"/"}"#);
 }
 
 #[test]
-fn without_numbers_the_length_is_known_in_advance() {
+fn without_a_sequence_number_the_length_is_known_in_advance() {
     for format in FORMATS {
         let encoded = codec::encode(format, &node("n1"), &Namespace::new("/"), &hello(Target::all())).unwrap();
         let len = encoded.len();
@@ -51,7 +51,7 @@ fn without_numbers_the_length_is_known_in_advance() {
 }
 
 #[test]
-fn the_head_of_a_msgpack_message_counts_the_added_fields() {
+fn the_length_of_a_msgpack_map_includes_the_added_fields() {
     let encode = |seq_no| {
         let format = Format::MsgPack(Rules::Notepack);
         codec::encode(format, &node("n1"), &Namespace::new("/"), &hello(Target::all())).unwrap().finish(seq_no, &[])
@@ -64,7 +64,7 @@ fn the_head_of_a_msgpack_message_counts_the_added_fields() {
 }
 
 #[test]
-fn sequence_numbers_of_another_shape_are_ignored() {
+fn added_fields_of_another_type_are_ignored() {
     for foreign in ["1", "\"x\"", "{}", "[]", "[1]", "[1,2,3]", "[70000,1]", "[-1,1]", "[1,1.5]", "null", "[[1,2]]"] {
         let text =
             format!(r#"{{"type":2,"uid":"n","nsp":"/","stamp":{foreign},"counters":{foreign},"buckets":{foreign}}}"#);

@@ -1,4 +1,6 @@
-//! An encoded message, to which the transport's queue adds our own numbers.
+//! [`EncodedMessage`]: an encoded message, to which the outbox adds its sequence number.
+
+use rmp::Marker;
 
 use super::{Format, Kind, Writer, envelope::field_count};
 use crate::{
@@ -7,14 +9,15 @@ use crate::{
     payload::{Number, Rules, json, msgpack},
 };
 
-/// An encoded message that waits for its number.
+/// An encoded message that lacks its sequence number.
 ///
-/// The number of a message is handed out under the queue's lock, in the order of sending; the expensive part is done before, outside.
-/// Without numbers the bytes are exactly those of the official adapters, which ignore the fields added here.
+/// The outbox assigns the number under its lock, in the order of sending; the expensive part, encoding, is done before,
+/// outside of it. Without a number the bytes are exactly those of the official adapters, which ignore the fields added
+/// here.
 #[derive(Clone, Debug)]
 pub struct EncodedMessage {
     format: Format,
-    /// Everything but the end of the outermost map.
+    /// The message but for the end of the outermost map.
     bytes: Vec<u8>,
     fields: usize,
     heartbeat: bool,
@@ -27,27 +30,27 @@ impl EncodedMessage {
         Self { format, bytes, fields: field_count(kind), heartbeat, buckets }
     }
 
-    /// A message of a wire with maps of its own: written but for the end of its map, which has so many fields, at most eight. Heartbeats
-    /// get counters.
+    /// Takes a message of another wire format that is a map, too: encoded but for the end of the map, which has
+    /// `fields` fields, at most eight. A heartbeat gets high-water marks.
     #[must_use]
     pub fn of_map(format: Format, bytes: Vec<u8>, fields: usize, heartbeat: bool) -> Self {
         Self { format, bytes, fields, heartbeat, buckets: None }
     }
 
-    /// Bytes of the message without our own numbers.
+    /// Size in bytes without the fields that are added at the end.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len() + usize::from(self.format == Format::Json)
     }
 
-    /// Never.
+    /// Always false: every message has a type.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         false
     }
 
-    /// Adds the number of the message, and to a heartbeat how far the sender has numbered its channels; `None` and nothing for messages
-    /// as the official adapters send them.
+    /// Adds the sequence number of the message, and to a heartbeat the high-water marks of its sender. With `None` and
+    /// no marks the message is as the official adapters send it.
     #[must_use]
     pub fn finish(mut self, seq_no: Option<SeqNo>, high_water_marks: &[SeqNo]) -> Vec<u8> {
         let high_water_marks = if self.heartbeat { high_water_marks } else { &[] };
@@ -61,18 +64,18 @@ impl EncodedMessage {
                 let mut writer = msgpack::Writer::new(&mut self.bytes, Rules::Notepack);
                 let added = add(&mut writer, seq_no, self.buckets, high_water_marks);
                 // At most eleven fields: the head of the map is this one byte.
-                self.bytes[0] = 0x80 | (self.fields + added) as u8;
+                self.bytes[0] = Marker::FixMap((self.fields + added) as u8).to_u8();
             }
         }
         self.bytes
     }
 }
 
-/// Writes our own fields and counts them.
+/// Writes the added fields; returns how many there are.
 fn add(writer: &mut impl Writer, seq_no: Option<SeqNo>, buckets: Option<u16>, high_water_marks: &[SeqNo]) -> usize {
     if let Some(seq_no) = seq_no {
         writer.field(field!("stamp"));
-        write_stamp(writer, seq_no);
+        write_seq_no(writer, seq_no);
     }
     if let Some(buckets) = buckets {
         writer.field(field!("buckets"));
@@ -82,14 +85,14 @@ fn add(writer: &mut impl Writer, seq_no: Option<SeqNo>, buckets: Option<u16>, hi
         writer.field(field!("counters"));
         writer.begin_array(Some(high_water_marks.len()));
         for &counter in high_water_marks {
-            write_stamp(writer, counter);
+            write_seq_no(writer, counter);
         }
         writer.end_array(Some(high_water_marks.len()));
     }
     usize::from(seq_no.is_some()) + usize::from(buckets.is_some()) + usize::from(!high_water_marks.is_empty())
 }
 
-fn write_stamp(writer: &mut impl Writer, seq_no: SeqNo) {
+fn write_seq_no(writer: &mut impl Writer, seq_no: SeqNo) {
     writer.begin_array(Some(2));
     writer.number(Number::Unsigned(seq_no.channel.0.into()));
     writer.number(Number::Unsigned(seq_no.number));
