@@ -156,7 +156,7 @@ async fn what_a_stuck_node_lost_in_the_broker_is_counted() -> Result<(), Failure
     let proxy = Proxy::start(broker.port()).await.unwrap();
     let near = cluster(config(broker.url(), "stuck"));
     let mut stuck = config(&proxy.url(broker.url()), "stuck");
-    (stuck.queue_frames, stuck.prefetch, stuck.heartbeat) = (5, 1, Duration::from_secs(30));
+    (stuck.queue_frames, stuck.prefetch, stuck.ping_interval) = (5, 1, Duration::from_secs(30));
     let a = near.node().await?;
     let b = near.build().over(connect(stuck).await?).join().await?;
     a.await_peers(1, PATIENCE).await?;

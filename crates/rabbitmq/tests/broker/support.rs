@@ -32,7 +32,7 @@ pub(crate) async fn private(options: RabbitMqOptions) -> (RabbitMq, MutexGuard<'
 pub(crate) fn config(url: &str, prefix: &str) -> Config {
     let mut config = Config::from_url(url).unwrap();
     config.prefix = prefix.to_owned();
-    config.heartbeat = Duration::from_secs(1);
+    config.ping_interval = Duration::from_secs(1);
     config.connect_timeout = Duration::from_secs(10);
     config
 }

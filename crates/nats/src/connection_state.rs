@@ -11,79 +11,79 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 use trunkline_core::{Error, ErrorKind, Result};
 
-/// What is known of a connection's state, kept by the task that reads its marks.
+/// The state of a connection, kept by the task that reads its marks.
 #[derive(Debug)]
-pub(crate) struct Life {
-    waiting: Mutex<Waiting>,
+pub(crate) struct ConnectionState {
+    echoes: Mutex<Echoes>,
     closing: CancellationToken,
     ended: CancellationToken,
     error: watch::Receiver<Option<String>>,
     overflows: watch::Receiver<u64>,
-    lame_duck: watch::Receiver<bool>,
+    lame_duck_mode: watch::Receiver<bool>,
 }
 
+/// Marks that the server has not echoed yet.
 #[derive(Debug, Default)]
-struct Waiting {
-    echoes: HashMap<u64, oneshot::Sender<()>>,
+struct Echoes {
+    expected: HashMap<u64, oneshot::Sender<()>>,
     ended: bool,
 }
 
-impl Life {
-    /// `alive` is let go when the client's tasks have ended.
-    pub(crate) fn new(alive: TaskTrackerToken) -> (Events, Self) {
+impl ConnectionState {
+    /// `alive` is dropped when the client's tasks have ended.
+    pub(crate) fn new(alive: TaskTrackerToken) -> (EventSink, Self) {
         let (error, last_error) = watch::channel(None);
         let (overflowed, overflows) = watch::channel(0);
-        let (is_lame_duck, lame_duck) = watch::channel(false);
-        let life = Self {
-            waiting: Mutex::default(),
+        let (is_lame_duck, lame_duck_mode) = watch::channel(false);
+        let state = Self {
+            echoes: Mutex::default(),
             closing: CancellationToken::new(),
             ended: CancellationToken::new(),
             error: last_error,
             overflows,
-            lame_duck,
+            lame_duck_mode,
         };
-        (Events { error, overflowed, is_lame_duck, _alive: alive }, life)
+        (EventSink { error, overflowed, is_lame_duck, _alive: alive }, state)
     }
 
-    /// Reads the echoed marks. They end when the connection does, after everything else that arrived has been handed over.
+    /// Reads the echoed marks. They end when the connection does, after everything else that arrived was handed over.
     pub(crate) async fn listen(self: Arc<Self>, mut echoes: Subscriber) {
-        loop {
-            tokio::select! {
-                () = self.closing.cancelled() => break,
-                message = echoes.next() => match message {
-                    Some(message) => self.echoed(&message.payload),
-                    None => break,
-                },
-            }
-        }
-        let mut waiting = self.lock();
-        waiting.ended = true;
-        waiting.echoes.clear();
-        drop(waiting);
+        let closing = self.closing.clone();
+        closing
+            .run_until_cancelled(async {
+                while let Some(mark) = echoes.next().await {
+                    self.echoed(&mark.payload)
+                }
+            })
+            .await;
+        let mut echoes = self.echoes();
+        echoes.ended = true;
+        echoes.expected.clear();
+        drop(echoes);
         self.ended.cancel();
     }
 
     fn echoed(&self, mark: &[u8]) {
         let number = std::str::from_utf8(mark).ok().and_then(|mark| mark.parse().ok());
-        if let Some(echo) = number.and_then(|number: u64| self.lock().echoes.remove(&number)) {
-            // Fails only if nobody waits any more.
+        if let Some(echo) = number.and_then(|number: u64| self.echoes().expected.remove(&number)) {
+            // Fails only if the caller no longer waits.
             let _ = echo.send(());
         }
     }
 
+    /// Resolves when the server has echoed the mark of this number, or never will.
+    ///
+    /// # Errors
+    /// `Disconnected` once the connection has ended.
     pub(crate) fn expect(&self, mark: u64) -> Result<oneshot::Receiver<()>> {
         let (echo, echoed) = oneshot::channel();
-        let mut waiting = self.lock();
-        if waiting.ended {
-            drop(waiting);
-            return Err(self.gone());
+        let mut echoes = self.echoes();
+        if echoes.ended {
+            drop(echoes);
+            return Err(self.ended_error());
         }
-        waiting.echoes.insert(mark, echo);
+        echoes.expected.insert(mark, echo);
         Ok(echoed)
-    }
-
-    pub(crate) fn gone(&self) -> Error {
-        Error::new(ErrorKind::Disconnected, self.reason())
     }
 
     pub(crate) fn close(&self) {
@@ -95,17 +95,20 @@ impl Life {
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.ended.is_cancelled()
+        self.ended.is_cancelled() || self.closing.is_cancelled()
     }
 
-    /// Why the connection has ended.
-    pub(crate) fn reason(&self) -> String {
-        self.last_words()
-            .map_or_else(|| "the connection was closed".into(), |words| format!("the server said {words:?}"))
+    pub(crate) fn ended_error(&self) -> Error {
+        Error::new(ErrorKind::Disconnected, self.end_reason())
+    }
+
+    pub(crate) fn end_reason(&self) -> String {
+        let said = self.last_error().map(|error| format!("the server said {error:?}"));
+        said.unwrap_or_else(|| "the connection was closed".into())
     }
 
     /// The last error that the server reported.
-    pub(crate) fn last_words(&self) -> Option<String> {
+    pub(crate) fn last_error(&self) -> Option<String> {
         self.error.borrow().clone()
     }
 
@@ -115,28 +118,27 @@ impl Life {
     }
 
     /// Returns when the server is about to shut down.
-    pub(crate) async fn lame_duck(&self) {
-        let mut lame_duck = self.lame_duck.clone();
-        if lame_duck.wait_for(|lame| *lame).await.is_err() {
+    pub(crate) async fn lame_duck_mode(&self) {
+        if self.lame_duck_mode.clone().wait_for(|is_on| *is_on).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn echoes(&self) -> MutexGuard<'_, Echoes> {
+        self.echoes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The client's end of what it has to tell. It lives as long as the client's tasks.
+/// Takes the client's events. It lives as long as the client's tasks.
 #[derive(Debug)]
-pub(crate) struct Events {
+pub(crate) struct EventSink {
     error: watch::Sender<Option<String>>,
     overflowed: watch::Sender<u64>,
     is_lame_duck: watch::Sender<bool>,
     _alive: TaskTrackerToken,
 }
 
-impl Events {
+impl EventSink {
     pub(crate) fn take(&self, event: Event) {
         match event {
             Event::SlowConsumer(_) | Event::ServerError(ServerError::SlowConsumer(_)) => {
