@@ -1,4 +1,4 @@
-//! The conformance suite on a real replica set: with a capped collection, with a TTL index, and over TLS with a password.
+//! The conformance suite on a real replica set: with a capped collection; with a TTL index, over TLS and with a password.
 
 use trunkline_brokers::MongoDb as Server;
 use trunkline_conformance::Setup;
@@ -18,7 +18,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     max_message_bytes: Some(MAX_DOCUMENT_BYTES),
 };
 
-/// A backend of a cluster with a collection of its own.
+/// Connects a backend to the collection of a cluster.
 async fn cluster(url: &str, name: &str, parameters: &str) -> Result<Backend> {
     let mark = if url.contains('?') { '&' } else { '?' };
     connect(Config::from_url(&format!("{url}{mark}collection={name}&{parameters}"))?).await
@@ -38,7 +38,7 @@ trunkline_conformance::suite! {
 }
 
 mod over_tls {
-    //! With a password, the server's certificate checked, and a TTL index.
+    //! With a TTL index, a password, and a check of the server's certificate.
 
     use tokio::sync::OnceCell;
     use trunkline_brokers::ClientCertificate;
