@@ -1,8 +1,9 @@
 //! BSON in one pass, by the rules of the Node.js driver.
 //!
-//! The `bson` crate builds a tree of values, one allocation per string and container, and its raw types cannot write a field behind others
-//! whose number is known only later. Here a payload goes from JSON to BSON and back without a tree: arguments of any size cost the buffer
-//! they end in. Numbers become the type that the Node.js driver would choose, so that official adapters see no difference.
+//! The `bson` crate builds a tree of values, one allocation per string and container; its raw types build every nested
+//! document in a buffer of its own and copy it into the one around it. Here a payload goes from JSON to BSON and back
+//! without either: arguments of any size cost the buffer they end in. Numbers get the type that the Node.js driver would
+//! choose, so that official adapters see no difference.
 
 mod reader;
 mod writer;

@@ -69,8 +69,8 @@ pub(crate) async fn prepare(database: &Database, config: &Config) -> Result<Coll
     Err(Error::new(ErrorKind::Broker, format!("create collection {}: {reason}", name(config))))
 }
 
-/// Creates a collection again that was dropped or renamed. If a document was inserted meanwhile, which creates an ordinary collection, it is
-/// converted.
+/// Creates a collection again that was dropped or renamed. If a document was inserted meanwhile, which creates an
+/// ordinary collection, it is converted.
 pub(crate) async fn restore(database: &Database, config: &Config, kind: CollectionKind) -> Result<()> {
     // Other nodes do the same at the same time, and publishers insert.
     const ATTEMPTS: usize = 10;

@@ -30,12 +30,13 @@ pub struct Config {
     pub session_ttl: Duration,
     /// Limits of the queue of messages that wait to be inserted.
     pub outbox: OutboxLimits,
-    /// Size limit of a message, in bytes of its document. Default, and at most, [`MAX_DOCUMENT_BYTES`]; a capped collection also limits it
-    /// to its own size.
+    /// Size limit of a message, in bytes of its document. Default, and at most, [`MAX_DOCUMENT_BYTES`]; a capped
+    /// collection also limits it to its own size.
     pub max_message_bytes: usize,
     /// How long the server may take to answer. Then the operation fails; an insert is tried again. Default 10 s.
     pub response_timeout: Duration,
-    /// How long the change stream may be silent before it is opened again; the server ends the silence every second. Default 5 s.
+    /// How long the change stream may be silent before it is opened again; the server ends the silence every second.
+    /// Default 5 s.
     pub stream_timeout: Duration,
 }
 
@@ -78,8 +79,8 @@ const OWN_PARAMETERS: [&str; 10] = [
 ];
 
 impl Config {
-    /// Reads a URL: `mongodb://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE?PARAMETERS` or `mongodb+srv://…`, with the parameters of the
-    /// table in the [README](crate#options) and those of the driver.
+    /// Reads a URL: `mongodb://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE?PARAMETERS` or `mongodb+srv://…`, with the
+    /// parameters of the table in the [README](crate#options) and those of the driver.
     ///
     /// # Errors
     /// `Config`, naming what is wrong and what is allowed. No message contains the password.

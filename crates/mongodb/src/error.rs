@@ -47,7 +47,8 @@ pub(crate) fn is_refusal(error: &DriverError) -> bool {
     }
 }
 
-/// Whether the connection is gone, or the server no longer the primary or about to end: the next attempt may succeed at once.
+/// Whether the connection is gone, or the server no longer the primary or about to end: the next attempt may succeed at
+/// once.
 pub(crate) fn is_transient(error: &DriverError) -> bool {
     const CODES: [i32; 12] = [6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436];
     match &*error.kind {
@@ -60,7 +61,8 @@ pub(crate) fn is_transient(error: &DriverError) -> bool {
 /// Codes for bad values, documents too large or invalid, missing permission.
 const REFUSED: [i32; 8] = [2, 9, 13, 14, 22, 73, 121, 10334];
 
-/// Whether a change stream cannot go on at its resume point: that part of the oplog is gone, or has an event too large to be sent.
+/// Whether a change stream cannot go on at its resume point: that part of the oplog is gone, or has an event too large
+/// to be sent.
 pub(crate) fn is_history_lost(error: &DriverError) -> bool {
     const CODES: [i32; 6] = [260, 280, 286, 10334, 40585, 40615];
     matches!(&*error.kind, Kind::Command(command) if CODES.contains(&command.code))

@@ -23,7 +23,8 @@ use crate::{
     wire::{self, ObjectIdGenerator, OutgoingDocument, ReceivedDocument, SESSION, StoredSession},
 };
 
-/// Upper bound of how far the clocks of two processes differ, plus the time between generating an id and inserting the document.
+/// Upper bound of how far the clocks of two processes differ, plus the time between generating an id and inserting the
+/// document.
 const MAX_CLOCK_SKEW_SECONDS: u32 = 60;
 
 /// The history in a collection: broadcasts, sessions and tombstones.

@@ -19,8 +19,8 @@ pub(crate) enum InsertOutcome {
     Duplicate(usize),
     /// The server will never take the document at this index; those before it are inserted.
     Rejected(usize, String),
-    /// The server's cache was too full for the document at this index; those before it are inserted. It passes when the server has
-    /// written to disk what others insert.
+    /// The server's cache was too full for the document at this index; those before it are inserted. It passes when the
+    /// server has written to disk what others insert.
     CacheFull(usize, String),
     /// The server will never carry out the command; no document is inserted.
     CommandRejected(String),
@@ -30,12 +30,13 @@ pub(crate) enum InsertOutcome {
 
 /// Inserts documents one after the other, up to the first that fails.
 ///
-/// This is not the driver's `insert_many`, which makes a *retryable write* of it: before the change stream reports the insert, the server
-/// then also writes down in a collection of its own that it was done. Here that would save nothing, because an id is inserted once however
-/// often it is tried, and a lone message would wait for it.
+/// This is not the driver's `insert_many`, which makes a *retryable write* of it: before the change stream reports the
+/// insert, the server then also writes down in a collection of its own that it was done. Here that would save nothing,
+/// because an id is inserted once however often it is tried, and a lone message would wait for it.
 pub(crate) async fn insert(server: &Server, messages: &[QueuedMessage]) -> InsertOutcome {
     let mut answer = attempt(server, messages).await;
-    // That a connection is gone, or a server no longer the primary, often shows only now; the driver has drawn its conclusions.
+    // That a connection is gone, or a server no longer the primary, often shows only now; the driver has drawn its
+    // conclusions.
     if answer.as_ref().is_err_and(error::is_transient) {
         answer = attempt(server, messages).await;
     }

@@ -31,7 +31,8 @@ pub(crate) struct JoinedNode {
     is_stalled: AtomicBool,
 }
 
-/// How long a full inbox holds up the change stream, and with it all other namespaces. A node that takes nothing for longer loses messages.
+/// How long a full inbox holds up the change stream, and with it all other namespaces. A node that takes nothing for
+/// longer loses messages.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl JoinedNode {

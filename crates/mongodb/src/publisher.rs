@@ -18,26 +18,28 @@ use crate::{
 /// Bytes in one insert, unless a single message has more.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
-/// How often the server's cache may be too full for a document until the document counts as too large for it: with the pauses in
-/// between, about forty seconds.
+/// How often the server's cache may be too full for a document until the document counts as too large for it: with the
+/// pauses in between, about forty seconds.
 const MAX_CACHE_FULL: u32 = 16;
 
-/// Inserts queued messages, in order, batch by batch. While an insert is unconfirmed the next batch gathers in the outbox.
+/// Inserts queued messages, in order, batch by batch. While an insert is unconfirmed the next batch gathers in the
+/// outbox.
 ///
-/// The window is one unconfirmed insert. A second one would change the order: the driver has one command at a time on a connection, so
-/// it would take another connection, and the server commits what comes over two connections in either order. And where the first one
-/// fails and is tried again, the second one is in the collection already.
+/// The window is one unconfirmed insert. A second one would change the order: the driver has one command at a time on a
+/// connection, so it would take another connection, and the server commits what comes over two connections in either
+/// order. And where the first one fails and is tried again, the second one is in the collection already.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     core: Arc<TransportCore>,
     server: Server,
     ids: ObjectIdGenerator,
-    /// Messages taken from the outbox and not known to be in the collection. Each keeps its id, so that it is inserted once however often
-    /// it is tried.
+    /// Messages taken from the outbox and not known to be in the collection. Each keeps its id, so that it is inserted
+    /// once however often it is tried.
     batch: Vec<QueuedMessage>,
     /// Bytes to release in the outbox once the batch is empty.
     bytes: usize,
-    /// So many messages are inserted singly, because the server refused an insert without saying which document is to blame.
+    /// So many messages are inserted singly, because the server refused an insert without saying which document is to
+    /// blame.
     singly: usize,
     /// How often in a row the server's cache was too full for the first message.
     cache_full: u32,
@@ -127,7 +129,8 @@ impl Publisher {
         Ok(())
     }
 
-    /// Removes what an earlier attempt has inserted beyond what was known: as inserts are ordered, the first messages of the batch.
+    /// Removes what an earlier attempt has inserted beyond what was known: as inserts are ordered, the first messages
+    /// of the batch.
     async fn remove_inserted(&mut self) -> Result<(), String> {
         let ids: Vec<Bson> =
             self.batch.iter().map(|message| ObjectId::from_bytes(message.document.id()).into()).collect();

@@ -125,14 +125,14 @@ impl Subscriber {
         let events = change_stream::open(&self.server, &self.core.config, &self.resume_point).await?;
         if std::mem::take(&mut self.is_invalidated) || self.resume_point.is_none() {
             // With the collection its history is gone; without the resume point, what was inserted since.
-            self.core.tell(&Delivery::Gap(Gap { cause: GapCause::Trimmed, missed: None }));
+            self.core.push_to_all(&Delivery::Gap(Gap { cause: GapCause::Trimmed, missed: None }));
         }
         self.resume_point = events.resume_point().or_else(|| self.resume_point.take());
         Ok(events)
     }
 
-    /// Creates a collection that was dropped or renamed. If that fails the stream goes on all the same: inserting creates one, of
-    /// either kind.
+    /// Creates a collection that was dropped or renamed. If that fails the stream goes on all the same: inserting
+    /// creates one, of either kind.
     async fn recreate_collection(&self) {
         let TransportCore { config, kind, .. } = &*self.core;
         if let Err(error) = collection::restore(&self.server.database, config, *kind).await {

@@ -49,12 +49,12 @@ struct Inner {
 }
 
 impl MongoDb {
-    /// Connects, creates the collection if it is missing and [`Config::create`] allows it, opens the change stream, and spawns the
-    /// tasks that publish and subscribe on the current Tokio runtime.
+    /// Connects, creates the collection if it is missing and [`Config::create`] allows it, opens the change stream, and
+    /// spawns the tasks that publish and subscribe on the current Tokio runtime.
     ///
     /// # Errors
-    /// `Config` for a wrong setting or a collection of the wrong kind, `Unsupported` for a server without change streams,
-    /// `Disconnected` or `Broker` if the server cannot be reached or refuses.
+    /// `Config` for a wrong setting or a collection of the wrong kind, `Unsupported` for a server without change
+    /// streams, `Disconnected` or `Broker` if the server cannot be reached or refuses.
     pub async fn connect(config: Config) -> Result<Self> {
         config.check()?;
         let server = server::open(&config).await?;

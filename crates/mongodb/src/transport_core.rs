@@ -52,30 +52,30 @@ impl TransportCore {
         self.config.max_message_bytes.min(collection)
     }
 
-    /// A direction works (again). The nodes are told once both do.
+    /// Marks a direction as connected. Nodes get [`Delivery::Connected`] when both are connected again.
     pub(crate) fn restored(&self, direction: Direction) {
         self.link.restored(direction, |is_return| {
             self.outbox.set_connected(true);
             if is_return {
                 self.nodes.all().iter().for_each(|node| node.metrics.reconnects.increment());
-                self.tell(&Delivery::Connected);
+                self.push_to_all(&Delivery::Connected);
             }
         });
     }
 
-    /// A direction failed. The nodes are told unless the other one had failed already.
+    /// Marks a direction as lost. Nodes get [`Delivery::Lost`] unless the other one was lost before.
     pub(crate) fn lost(&self, direction: Direction, reason: &str) {
         self.link.lost(direction, |was_up| {
             self.outbox.set_connected(false);
             if was_up {
                 tracing::debug!(reason, "lost the {direction} connection");
-                self.tell(&Delivery::Lost(format!("{direction}: {reason}")));
+                self.push_to_all(&Delivery::Lost(format!("{direction}: {reason}")));
             }
         });
     }
 
     /// Pushes a delivery into every inbox.
-    pub(crate) fn tell(&self, delivery: &Delivery) {
+    pub(crate) fn push_to_all(&self, delivery: &Delivery) {
         for node in self.nodes.all() {
             node.inbox.push([delivery.clone()]);
         }

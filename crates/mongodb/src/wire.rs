@@ -1,4 +1,5 @@
-//! Messages as documents: `{_id, type, data, uid, nsp}` and, for TTL indexes, `createdAt`. Fields of Trunkline nodes follow.
+//! Messages as documents: `{_id, type, data, uid, nsp}` and, for TTL indexes, `createdAt`. Fields of Trunkline nodes
+//! follow.
 
 #[cfg(test)]
 mod golden;
@@ -12,7 +13,8 @@ pub(crate) use object_id::ObjectIdGenerator;
 pub(crate) use outgoing::{EncodedMessage, OutgoingDocument, QueuedMessage, session, tombstone};
 pub(crate) use received::{ChangeEvent, ReceivedDocument, StoredSession};
 
-/// The type of a session. Other wires have this number for a leave; in collections a leave is a heartbeat with a field `leaving`.
+/// The type of a session. Other wires have this number for a leave; in collections a leave is a heartbeat with a field
+/// `leaving`.
 pub(crate) const SESSION: u8 = 13;
 
 /// Milliseconds since 1970.

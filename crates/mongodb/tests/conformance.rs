@@ -1,4 +1,5 @@
-//! The conformance suite on a real replica set: with a capped collection; with a TTL index, over TLS and with a password.
+//! The conformance suite on a real replica set: with a capped collection; with a TTL index, over TLS and with a
+//! password.
 
 use trunkline_brokers::MongoDb as Server;
 use trunkline_conformance::Setup;

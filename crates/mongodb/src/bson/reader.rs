@@ -11,7 +11,8 @@ use trunkline_core::{
 
 use super::kind;
 
-/// A [`Reader`] of one BSON document. It converts payloads to JSON, the format of clients; binary in them stays a slice of the document.
+/// A [`Reader`] of one BSON document. It converts payloads to JSON, the format of clients; binary in them stays a slice
+/// of the document.
 ///
 /// In BSON the type of a value precedes its key, so the reader keeps the type until the value is read.
 #[derive(Clone, Debug)]
@@ -118,8 +119,8 @@ impl<'a> BsonReader<'a> {
         })
     }
 
-    /// Streams any value, as `JSON.stringify` prints what the Node.js driver makes of it. Types that Socket.IO servers do not send become
-    /// null.
+    /// Streams any value, as `JSON.stringify` prints what the Node.js driver makes of it. Types that Socket.IO servers
+    /// do not send become null.
     fn stream(&mut self, sink: &mut impl Sink, depth: usize) -> Scan<()> {
         match self.kind {
             kind::DOUBLE | kind::INT32 | kind::INT64 => sink.number(self.read_number()?),

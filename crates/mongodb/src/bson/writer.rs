@@ -11,8 +11,8 @@ use super::kind;
 
 /// A [`Writer`] of one BSON document.
 ///
-/// As in the Node.js driver, integers of 32 bits become int32 and all others double. Integers that a double would round become int64:
-/// JavaScript has none, so no official adapter sends or expects them.
+/// As in the Node.js driver, integers of 32 bits become int32 and all others double. Integers that a double would round
+/// become int64: JavaScript has none, so no official adapter sends or expects them.
 #[derive(Debug)]
 pub(crate) struct BsonWriter {
     out: Vec<u8>,

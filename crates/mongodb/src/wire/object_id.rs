@@ -13,7 +13,8 @@ pub(crate) struct ObjectIdGenerator {
 impl ObjectIdGenerator {
     pub(crate) fn new() -> Self {
         let random = ObjectId::new().bytes();
-        // The driver's five bytes are those of the process; its counter, which starts at random, sets this generator apart.
+        // The driver's five bytes are those of the process; its counter, which starts at random, sets this generator
+        // apart.
         let mut process = [0; 5];
         process.copy_from_slice(&random[4..9]);
         let salt = u32::from_be_bytes([0, random[9], random[10], random[11]]).to_be_bytes();

@@ -44,7 +44,8 @@ pub(crate) struct EncodedMessage {
 const SEQ_NO_BYTES: usize = 64;
 
 impl EncodedMessage {
-    /// Encodes a message, or an answer to a node. The expensive part: done by the caller, without the lock of the outbox.
+    /// Encodes a message, or an answer to a node. The expensive part: done by the caller, without the lock of the
+    /// outbox.
     ///
     /// # Errors
     /// `Unsupported` for a request for all rooms; `Malformed` for what BSON cannot express.
@@ -115,8 +116,8 @@ fn write_sender(writer: &mut BsonWriter, from: &NodeKey, is_expiring: bool) -> O
     })
 }
 
-/// Writes the fields that only Trunkline nodes read: to which node an answer goes, that its null is `undefined`, that a heartbeat is the
-/// last one, and the sender's number of room buckets.
+/// Writes the fields that only Trunkline nodes read: to which node an answer goes, that its null is `undefined`, that a
+/// heartbeat is the last one, and the sender's number of room buckets.
 fn write_own_fields(writer: &mut BsonWriter, to: Option<&NodeId>, body: BodyRef<'_>) {
     if let Some(to) = to {
         writer.field(field!("to"));

@@ -61,7 +61,8 @@ async fn a_session_of_a_node_js_server_is_restored_once() {
     }
 }
 
-/// The document that the official adapter finds for a `pid`: the one with the largest id, or any one that it can delete.
+/// The document that the official adapter finds for a `pid`: the one with the largest id, or any one that it can
+/// delete.
 async fn official_session(url: &str, name: &str, pid: &str, kind: &str) -> Option<Document> {
     let wanted = doc! { "type": 13, "data.pid": pid };
     let official = documents(url, name).await;

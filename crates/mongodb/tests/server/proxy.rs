@@ -34,7 +34,8 @@ pub(crate) struct InsertProxy {
 impl InsertProxy {
     pub(crate) async fn start(server: &Server) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        // The members of a replica set name their own addresses: without `directConnection` the driver would bypass the proxy.
+        // The members of a replica set name their own addresses: without `directConnection` the driver would bypass the
+        // proxy.
         let url = format!("mongodb://{}/?directConnection=true", listener.local_addr().unwrap());
         let target = server.url().strip_prefix("mongodb://").unwrap().split('/').next().unwrap().to_owned();
         let (mode, current_mode) = watch::channel(Inserts::Pass);
@@ -134,7 +135,8 @@ async fn read_message(from: &mut OwnedReadHalf) -> io::Result<Vec<u8>> {
     Ok(message)
 }
 
-/// Whether the first field of the command is `insert`. It stands behind flags, the kind of the section and the length of the document.
+/// Whether the first field of the command is `insert`. It stands behind flags, the kind of the section and the length
+/// of the document.
 fn is_insert(message: &[u8]) -> bool {
     message.get(HEADER + 9..).is_some_and(|fields| fields.starts_with(b"\x02insert\0"))
 }
