@@ -10,7 +10,7 @@ use tokio::{sync::Notify, time::timeout};
 
 use trunkline_core::{
     error::{Error, ErrorKind, Result},
-    model::{Message, NodeId, SeqChannel, SeqNo},
+    model::NodeId,
     transport::Sequencer,
 };
 
@@ -89,26 +89,6 @@ impl<T> Outbox<T> {
             }
         };
         timeout(self.limits.push_timeout, room).await.unwrap_or_else(|_| Err(self.full()))
-    }
-
-    /// As [`Outbox::push`], for a message of the node `from`. It is numbered on `channel`; without one it has no number. `finish` gets it as
-    /// it is to be written, a heartbeat with the high-water marks of its sender, and the number.
-    ///
-    /// # Errors
-    /// As [`Outbox::push`].
-    pub async fn push_message(
-        &self,
-        bytes: usize,
-        from: &NodeId,
-        channel: Option<SeqChannel>,
-        mut message: Message,
-        finish: impl FnOnce(Message, Option<SeqNo>) -> T,
-    ) -> Result<()> {
-        let make = |sequencer: &mut Sequencer| {
-            let seq_no = channel.and_then(|channel| sequencer.assign(from, channel, &mut message));
-            finish(message, seq_no)
-        };
-        self.push(bytes, make).await
     }
 
     /// Queues the item if there is room for it.
@@ -233,7 +213,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use trunkline_core::{model::Heartbeat, payload::Payload};
+    use trunkline_core::{
+        model::{Heartbeat, Message, SeqChannel, SeqNo},
+        payload::Payload,
+    };
 
     fn outbox(bytes: usize) -> Arc<Outbox<u64>> {
         let outbox = Outbox::new(OutboxLimits { bytes, push_timeout: Duration::from_secs(1) });
@@ -289,21 +272,6 @@ mod tests {
         assert_eq!(sequencer.assign(&node, SeqChannel::ALL, &mut Message::Leaving), None);
         assert_eq!(sequencer.assign(&node, SeqChannel::ALL, &mut heartbeat), None);
         assert_eq!(heartbeat, high_water_marks(&[(7, 1)]));
-    }
-
-    #[tokio::test]
-    async fn a_message_is_numbered_in_its_place_and_a_heartbeat_carries_the_marks() {
-        let outbox = Outbox::new(OutboxLimits::default());
-        let node = NodeId::new("a").unwrap();
-        let emit = Message::ServerSideEmit { request: None, payload: Payload::event("x", &()).unwrap() };
-        let heartbeat = Message::Heartbeat(Heartbeat::default());
-        for (channel, message) in [(Some(SeqChannel(7)), &emit), (None, &emit), (Some(SeqChannel(7)), &heartbeat)] {
-            outbox.push_message(1, &node, channel, message.clone(), |message, seq_no| (message, seq_no)).await.unwrap();
-        }
-        let mut batch = Vec::new();
-        outbox.take(&mut batch, usize::MAX).await;
-        let first = SeqNo { channel: SeqChannel(7), number: 1 };
-        assert_eq!(batch, [(emit.clone(), Some(first)), (emit, None), (high_water_marks(&[(7, 1)]), None)]);
     }
 
     #[tokio::test]
