@@ -22,7 +22,7 @@ use crate::{
     server,
     subscriber::Subscriber,
     transport_core::{TransportCore, closed},
-    wire::{EncodedMessage, QueuedMessage},
+    wire::EncodedMessage,
 };
 
 /// Connects to MongoDB and returns the backend for a [`ClusterNode`](trunkline_core::ClusterNode) or an
@@ -73,13 +73,8 @@ impl MongoDb {
     /// The backend of this transport, for nodes and emitters.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        Backend {
-            transport: Arc::new(self.clone()),
-            history: Some(Arc::new(MongoHistory::new(Arc::clone(&self.inner.core)))),
-            interest: None,
-            node_counter: None,
-            ids: IdScheme::Shared(self.inner.id.clone()),
-        }
+        let history = MongoHistory::new(Arc::clone(&self.inner.core));
+        Backend::new(Arc::new(self.clone()), IdScheme::Shared(self.inner.id.clone())).with_history(Arc::new(history))
     }
 
     fn encode(&self, from: &NodeKey, to: Option<&NodeId>, body: BodyRef<'_>) -> Result<EncodedMessage> {
@@ -91,9 +86,15 @@ impl MongoDb {
         Ok(encoded)
     }
 
-    /// The node of this process that publishes; `None` for emitters, which share one id and number nothing.
-    fn sender(&self, from: &NodeKey) -> Result<Option<Arc<JoinedNode>>> {
-        if from.id.is_emitter() { Ok(None) } else { self.inner.core.nodes.of(from).map(Some) }
+    /// The id under which messages of a node or an emitter are numbered.
+    ///
+    /// # Errors
+    /// `Closed` for a node that has not joined.
+    fn sequence_id(&self, from: &NodeKey) -> Result<NodeId> {
+        if from.id.is_emitter() {
+            return Ok(from.id.clone());
+        }
+        Ok(self.inner.core.nodes.of(from)?.sequence_id.clone())
     }
 }
 
@@ -105,29 +106,21 @@ fn check_size(bytes: usize, limit: usize) -> Result<()> {
     Ok(())
 }
 
-/// What a heartbeat carries once the outbox has queued it.
-fn high_water_marks(message: &Message) -> &[SeqNo] {
-    match message {
-        Message::Heartbeat(heartbeat) => &heartbeat.high_water_marks,
-        _ => &[],
-    }
+/// The channel on which a message is numbered. All emitters have one id, so they number nothing.
+fn channel(from: &NodeKey, message: &Message) -> Option<SeqChannel> {
+    (message.is_numbered() && !from.id.is_emitter()).then_some(SeqChannel::ALL)
 }
 
 #[async_trait]
 impl Transport for MongoDb {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            membership: Membership::Heartbeats,
-            total_order: true,
-            acknowledged_in_order: true,
-            numbered: true,
-            announced_leave: true,
-            named_answers: true,
-            all_rooms_request: false,
-            room_interest: false,
-            history: true,
-            max_message_bytes: Some(self.inner.core.max_message_bytes()),
-        }
+        Capabilities::new(Membership::Heartbeats)
+            .with_total_order(true)
+            .with_acknowledged_in_order(true)
+            .with_numbered(true)
+            .with_announced_leave(true)
+            .with_named_answers(true)
+            .with_max_message_bytes(Some(self.inner.core.max_message_bytes()))
     }
 
     async fn join(&self, request: JoinRequest) -> Result<Inbox> {
@@ -147,28 +140,29 @@ impl Transport for MongoDb {
         Ok(inbox)
     }
 
-    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        let sender = self.sender(from)?;
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        let id = self.sequence_id(from)?;
         let encoded = self.encode(from, None, (&message).into())?;
-        let is_node = sender.is_some();
-        let bytes = encoded.bytes();
-        let finish = |message, seq_no| QueuedMessage {
-            from: from.clone(),
-            document: encoded.finish(seq_no, high_water_marks(&message)),
-            own_broadcast: Some(message).filter(|it| is_node && matches!(it, Message::Broadcast { .. })),
-        };
-        let sequence_id = sender.as_ref().map_or(&from.id, |node| &node.sequence_id);
-        let channel = is_node.then_some(SeqChannel::ALL);
-        self.inner.core.outbox.push_message(bytes, sequence_id, channel, message, finish).await
+        let (channel, bytes, mut message) = (channel(from, &message), encoded.bytes(), Some(message));
+        let make = |seq_no, marks: &[SeqNo]| encoded.finish(from, seq_no, marks).with_own_broadcast(message.take());
+        self.inner.core.outbox.try_push_message(&id, channel, bytes, make)?;
+        Ok(message)
+    }
+
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
+        let id = self.sequence_id(from)?;
+        let encoded = self.encode(from, None, (&message).into())?;
+        let (channel, bytes) = (channel(from, &message), encoded.bytes());
+        let make = |seq_no, marks: &[SeqNo]| encoded.finish(from, seq_no, marks).with_own_broadcast(Some(message));
+        self.inner.core.outbox.push_message(&id, channel, bytes, make).await
     }
 
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
-        self.sender(from)?;
+        let id = self.sequence_id(from)?;
         let encoded = self.encode(from, Some(to), (&response).into())?;
         let bytes = encoded.bytes();
-        let finish =
-            |_: &mut _| QueuedMessage { from: from.clone(), document: encoded.finish(None, &[]), own_broadcast: None };
-        self.inner.core.outbox.push(bytes, finish).await
+        let make = |seq_no, marks: &[SeqNo]| encoded.finish(from, seq_no, marks);
+        self.inner.core.outbox.push_message(&id, None, bytes, make).await
     }
 
     async fn leave(&self, node: &NodeKey) -> Result<()> {

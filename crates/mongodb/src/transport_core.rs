@@ -92,8 +92,11 @@ impl TransportCore {
 
     pub(crate) fn health(&self) -> Health {
         let (_, queued_messages, queued_bytes) = self.outbox.status();
-        let (connected, reconnects) = (self.link.is_up(), self.link.reconnects());
-        Health { connected, queued_messages, queued_bytes, reconnects }
+        Health::default()
+            .with_connected(self.link.is_up())
+            .with_queued_messages(queued_messages)
+            .with_queued_bytes(queued_bytes)
+            .with_reconnects(self.link.reconnects())
     }
 
     /// The driver's handles, not to be held longer than an operation takes.

@@ -6,18 +6,14 @@ use trunkline_conformance::Setup;
 use trunkline_core::{Backend, Capabilities, Membership, Result};
 use trunkline_mongodb::{Config, MAX_DOCUMENT_BYTES, connect};
 
-const CAPABILITIES: Capabilities = Capabilities {
-    membership: Membership::Heartbeats,
-    total_order: true,
-    acknowledged_in_order: true,
-    numbered: true,
-    announced_leave: true,
-    named_answers: true,
-    all_rooms_request: false,
-    room_interest: false,
-    history: true,
-    max_message_bytes: Some(MAX_DOCUMENT_BYTES),
-};
+const CAPABILITIES: Capabilities = Capabilities::new(Membership::Heartbeats)
+    .with_total_order(true)
+    .with_acknowledged_in_order(true)
+    .with_numbered(true)
+    .with_announced_leave(true)
+    .with_named_answers(true)
+    .with_history(true)
+    .with_max_message_bytes(Some(MAX_DOCUMENT_BYTES));
 
 /// Connects a backend to the collection of a cluster.
 async fn cluster(url: &str, name: &str, parameters: &str) -> Result<Backend> {

@@ -59,7 +59,7 @@ fn messages(adapter: &str) -> impl Iterator<Item = Captured> {
 fn encode(received: &ReceivedDocument<'_>, body: &Body) -> Bytes {
     let from = NodeKey { id: received.from.clone().unwrap(), namespace: received.namespace.clone().unwrap() };
     let encoded = EncodedMessage::new(&from, None, body.into(), false).unwrap();
-    let mut document = encoded.finish(None, &[]);
+    let mut document = encoded.finish(&from, None, &[]).document;
     document.identify(&mut ObjectIdGenerator::new());
     let mut bytes = document.into_raw().unwrap().into_bytes();
     crate::bson::object_id(&mut bytes, 9, received.id.unwrap());

@@ -32,12 +32,22 @@ pub(crate) struct QueuedMessage {
     pub(crate) own_broadcast: Option<Message>,
 }
 
+impl QueuedMessage {
+    /// The same with the message that it encodes, kept if it is a broadcast of a node.
+    pub(crate) fn with_own_broadcast(self, message: Option<Message>) -> Self {
+        let is_emitter = self.from.id.is_emitter();
+        let own_broadcast = message.filter(|it| !is_emitter && matches!(it, Message::Broadcast { .. }));
+        Self { own_broadcast, ..self }
+    }
+}
+
 /// An encoded message without its sequence number.
 #[derive(Debug)]
 pub(crate) struct EncodedMessage {
     /// The document, still open at its end.
     writer: BsonWriter,
     created_at: Option<usize>,
+    is_heartbeat: bool,
 }
 
 /// An upper bound of what the sequence number adds to a message.
@@ -54,7 +64,8 @@ impl EncodedMessage {
         let created_at = write_message(&mut writer, from, body, is_expiring)?;
         write_own_fields(&mut writer, to, body);
         writer.check().map_err(unwritable)?;
-        Ok(Self { writer, created_at })
+        let is_heartbeat = matches!(body, BodyRef::Message(Message::Heartbeat(_)));
+        Ok(Self { writer, created_at, is_heartbeat })
     }
 
     /// An upper bound of the size of its document.
@@ -62,20 +73,21 @@ impl EncodedMessage {
         self.writer.len() + SEQ_NO_BYTES
     }
 
-    /// Completes the document with its sequence number, or a heartbeat with the high water marks of its sender.
-    pub(crate) fn finish(mut self, seq_no: Option<SeqNo>, high_water_marks: &[SeqNo]) -> OutgoingDocument {
+    /// Completes the document with its sequence number, or a heartbeat with the high-water marks of its sender.
+    pub(crate) fn finish(mut self, from: &NodeKey, seq_no: Option<SeqNo>, high_water_marks: &[SeqNo]) -> QueuedMessage {
         if let Some(seq_no) = seq_no {
             self.writer.field(field!("stamp"));
             write_seq_no(&mut self.writer, seq_no);
         }
-        if !high_water_marks.is_empty() {
+        if self.is_heartbeat && !high_water_marks.is_empty() {
             self.writer.field(field!("counters"));
             self.writer.begin_array(None);
             high_water_marks.iter().for_each(|&mark| write_seq_no(&mut self.writer, mark));
             self.writer.end_array(None);
         }
         self.writer.end_map(None);
-        OutgoingDocument { bytes: self.writer.into_bytes(), created_at: self.created_at }
+        let document = OutgoingDocument { bytes: self.writer.into_bytes(), created_at: self.created_at };
+        QueuedMessage { from: from.clone(), document, own_broadcast: None }
     }
 }
 
@@ -252,7 +264,7 @@ mod tests {
         let encoded = EncodedMessage::new(&node(), None, message.into(), is_expiring).unwrap();
         let bound = encoded.bytes();
         let (seq_no, marks): (_, &[_]) = if message.is_numbered() { (Some(FIRST), &[]) } else { (None, &[FIRST]) };
-        let mut document = encoded.finish(seq_no, marks);
+        let mut document = encoded.finish(&node(), seq_no, marks).document;
         assert!(document.len() <= bound);
         document.identify(&mut ObjectIdGenerator::new());
         Document::try_from(document.into_raw().unwrap()).unwrap()

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use mongodb::bson::oid::ObjectId;
 use trunkline_core::{
-    Answer, Error, ErrorKind, Heartbeat, Message, Namespace, NodeId, Offset, Payload, Response, Result, Room, Session,
+    Answer, Error, ErrorKind, Heartbeat, Message, Namespace, NodeId, Offset, Response, Result, Room, Session,
     SessionId, SocketId,
     codec::{self, Body, Decoded, Header, Kind, Reader, Shape, opts, set},
     model::SeqNo,
@@ -159,8 +159,8 @@ impl<'a> ReceivedDocument<'a> {
     /// Reads the data of a message of known type.
     pub(crate) fn body(&self, kind: Kind) -> Result<Body> {
         let heartbeat = |initial| {
-            let high_water_marks = self.high_water_marks.clone();
-            Body::Message(Message::Heartbeat(Heartbeat { initial, high_water_marks, buckets: self.buckets }))
+            let heartbeat = Heartbeat::new(initial).with_high_water_marks(self.high_water_marks.clone());
+            Body::Message(Message::Heartbeat(heartbeat.with_buckets(self.buckets)))
         };
         match kind {
             Kind::InitialHeartbeat => Ok(heartbeat(true)),
@@ -228,12 +228,8 @@ impl StoredSession {
             }
         }
         let Some(socket) = socket.flatten() else { return Ok(Self::Tombstone) };
-        let data: Option<Payload> = data.flatten();
-        Ok(Self::Session(Session {
-            id: SessionId::new(id.ok_or(Fault::Missing)?).map_err(|_| Fault::TooLong)?,
-            socket: SocketId::new(socket).map_err(|_| Fault::TooLong)?,
-            rooms: rooms.unwrap_or_default(),
-            data,
-        }))
+        let id = SessionId::new(id.ok_or(Fault::Missing)?).map_err(|_| Fault::TooLong)?;
+        let socket = SocketId::new(socket).map_err(|_| Fault::TooLong)?;
+        Ok(Self::Session(Session::new(id, socket, rooms.unwrap_or_default()).with_data(data.flatten())))
     }
 }

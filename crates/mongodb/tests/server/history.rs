@@ -80,12 +80,9 @@ async fn a_session_is_stored_as_a_node_js_server_stores_it() {
     for kind in KINDS {
         let name = unique_name();
         let mut a = TestNode::join(config(&url, &format!("collection={name}&{kind}"))).await;
-        let session = Session {
-            id: SessionId::new("pid").unwrap(),
-            socket: SocketId::new("sid").unwrap(),
-            rooms: vec!["sid".into(), Room::from(7)],
-            data: Some(Payload::value(&("x", 1.5)).unwrap()),
-        };
+        let (id, socket) = (SessionId::new("pid").unwrap(), SocketId::new("sid").unwrap());
+        let data = Payload::value(&("x", 1.5)).unwrap();
+        let session = Session::new(id, socket, vec!["sid".into(), Room::from(7)]).with_data(Some(data));
         a.history().persist(&a.node, session).await.unwrap();
         let found = official_session(&url, &name, "pid", kind).await.unwrap();
         assert_eq!(found, doc! { "sid": "sid", "pid": "pid", "rooms": ["sid", 7], "data": ["x", 1.5] }, "{kind}");
@@ -110,7 +107,7 @@ async fn of_two_nodes_that_restore_a_session_at_once_one_wins() {
         for round in 0..20 {
             let id = SessionId::new(format!("p{round}")).unwrap();
             let socket = SocketId::new("s").unwrap();
-            a.history().persist(&a.node, Session { id: id.clone(), socket, rooms: vec![], data: None }).await.unwrap();
+            a.history().persist(&a.node, Session::new(id.clone(), socket, vec![])).await.unwrap();
             let (one, two) =
                 tokio::join!(a.history().restore(&a.node, &id, &since), b.history().restore(&b.node, &id, &since));
             let won = [one, two].into_iter().filter(|restored| restored.as_ref().unwrap().is_some()).count();

@@ -60,12 +60,8 @@ impl TestNode {
     pub(crate) async fn of(backend: Backend, namespace: &str) -> Self {
         let node = NodeKey { id: backend.ids.node_id(), namespace: Namespace::new(namespace) };
         let metrics = Arc::<NodeMetrics>::default();
-        let request = JoinRequest {
-            node: node.clone(),
-            room_filter: Arc::new(Unfiltered),
-            metrics: Arc::clone(&metrics),
-            limits: InboxLimits::default(),
-        };
+        let limits = InboxLimits::default();
+        let request = JoinRequest::new(node.clone(), Arc::new(Unfiltered), Arc::clone(&metrics), limits);
         let inbox = backend.transport.join(request).await.unwrap();
         Self { backend, node, metrics, inbox, batch: VecDeque::new() }
     }
