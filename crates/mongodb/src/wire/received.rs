@@ -1,111 +1,98 @@
-//! Documents that arrive.
+//! Decoding change events, messages and sessions.
 
 use bytes::Bytes;
 use mongodb::bson::oid::ObjectId;
 use trunkline_core::{
-    Namespace, NodeId, Offset, Result, Room, SessionId, SocketId,
-    codec::{self, Body, Kind, Reader, Shape, opts, set},
-    model::{Answer, Heartbeat, Message, Response, SeqNo, Session},
-    payload::{Fault, Payload, Scan},
+    Answer, Error, ErrorKind, Heartbeat, Message, Namespace, NodeId, Offset, Response, Result, Room, Session,
+    SessionId, SocketId,
+    codec::{self, Body, Decoded, Header, Kind, Reader, Shape, opts, set},
+    model::SeqNo,
+    payload::{Fault, Number, Scan},
 };
 
-use super::{SESSION, document::milliseconds};
+use super::{SESSION, now_millis};
 use crate::bson::BsonReader;
 
-/// A change that the stream reports.
-#[derive(Debug, Default)]
-pub(crate) struct Event {
-    /// From where the stream can go on.
-    pub(crate) token: Option<Bytes>,
-    /// What was inserted.
-    pub(crate) inserted: Option<Bytes>,
-    /// The collection is gone, and with it the stream.
-    pub(crate) is_invalidation: bool,
+/// An event of the change stream.
+#[derive(Debug)]
+pub(crate) enum ChangeEvent {
+    /// This document was inserted.
+    Insert(Bytes),
+    /// The collection was dropped or renamed, and the stream ends.
+    Invalidate,
+    Other,
 }
 
-impl Event {
+impl ChangeEvent {
     pub(crate) fn read(bytes: &Bytes) -> Scan<Self> {
-        let mut event = Self::default();
-        let mut is_insert = false;
+        let (mut is_insert, mut is_invalidation, mut inserted) = (false, false, None);
         let mut reader = BsonReader::new(bytes);
         let mut map = reader.begin_map()?;
         while let Some(key) = reader.next_key(&mut map)? {
             match &*key {
-                "_id" => event.token = Some(reader.document()?),
                 "operationType" => {
                     let operation = reader.text()?;
                     is_insert = operation == "insert";
-                    event.is_invalidation = operation == "invalidate";
+                    is_invalidation = operation == "invalidate";
                 }
-                "fullDocument" if reader.shape()? == Shape::Map => event.inserted = Some(reader.document()?),
+                "fullDocument" if reader.shape()? == Shape::Map => inserted = Some(reader.document()?),
                 _ => reader.skip()?,
             }
         }
-        if !is_insert {
-            event.inserted = None;
-        }
-        Ok(event)
+        Ok(match inserted {
+            Some(document) if is_insert => Self::Insert(document),
+            _ if is_invalidation => Self::Invalidate,
+            _ => Self::Other,
+        })
     }
 }
 
-/// A document of the collection, as far as it says for whom it is.
-#[derive(Debug)]
-pub(crate) struct Arrived<'a> {
+/// A document of the collection with all fields read but `data`.
+#[derive(Debug, Default)]
+pub(crate) struct ReceivedDocument<'a> {
     pub(crate) id: Option<[u8; 12]>,
-    /// The number of its type.
-    number: Option<u64>,
+    kind: Option<u64>,
     pub(crate) from: Option<NodeId>,
     pub(crate) namespace: Option<Namespace>,
-    pub(crate) seq_no: Option<SeqNo>,
+    seq_no: Option<SeqNo>,
     /// The only node that needs it.
     pub(crate) to: Option<NodeId>,
+    /// Whether the heartbeat is the last one of a node that leaves.
     is_leave: bool,
-    /// The answer is null because there is none.
+    /// Whether the null of the answer stands for `undefined`.
     is_undefined: bool,
-    metrics: Vec<SeqNo>,
+    high_water_marks: Vec<SeqNo>,
     buckets: Option<u16>,
     data: Option<BsonReader<'a>>,
     created_at: Option<i64>,
 }
 
-impl<'a> Arrived<'a> {
-    /// Reads everything but the data.
+impl<'a> ReceivedDocument<'a> {
     pub(crate) fn read(bytes: &'a Bytes) -> Scan<Self> {
-        let mut arrived = Self {
-            id: None,
-            number: None,
-            from: None,
-            namespace: None,
-            seq_no: None,
-            to: None,
-            is_leave: false,
-            is_undefined: false,
-            metrics: Vec::new(),
-            buckets: None,
-            data: None,
-            created_at: None,
-        };
+        let mut document = Self::default();
         let mut reader = BsonReader::new(bytes);
         let mut map = reader.begin_map()?;
         while let Some(key) = reader.next_key(&mut map)? {
-            arrived.field(&mut reader, &key)?;
+            document.read_field(&mut reader, &key)?;
         }
-        Ok(arrived)
+        Ok(document)
     }
 
-    fn field(&mut self, reader: &mut BsonReader<'a>, key: &str) -> Scan<()> {
+    fn read_field(&mut self, reader: &mut BsonReader<'a>, key: &str) -> Scan<()> {
         match key {
             "_id" => self.id = reader.lenient(BsonReader::object_id)?,
-            "type" => self.number = reader.lenient(Reader::number)?.and_then(trunkline_core::payload::Number::as_u64),
+            "type" => self.kind = reader.lenient(Reader::number)?.and_then(Number::as_u64),
             "uid" => self.from = reader.optional(read_node)?,
             "nsp" => self.namespace = reader.optional(|reader| Ok(Namespace::new(&reader.text()?)))?,
             "stamp" => self.seq_no = reader.lenient(codec::read_seq_no)?,
             "to" => self.to = reader.lenient(read_node)?,
             "leaving" => self.is_leave = reader.lenient(Reader::boolean)? == Some(true),
             "undefined" => self.is_undefined = reader.lenient(Reader::boolean)? == Some(true),
-            "counters" => self.metrics = reader.lenient(codec::read_high_water_marks)?.unwrap_or_default(),
+            "counters" => {
+                self.high_water_marks = reader.lenient(codec::read_high_water_marks)?.unwrap_or_default();
+            }
             "buckets" => {
-                let buckets = reader.lenient(Reader::number)?.and_then(trunkline_core::payload::Number::as_u64);
+                let buckets = reader.lenient(Reader::number)?.and_then(Number::as_u64);
                 self.buckets = buckets.and_then(|buckets| u16::try_from(buckets).ok());
             }
             "createdAt" => self.created_at = reader.lenient(BsonReader::date)?,
@@ -118,24 +105,35 @@ impl<'a> Arrived<'a> {
         Ok(())
     }
 
-    /// The type of message; `None` for types that we do not know.
+    /// Its type; `None` for sessions and for types that this version does not know.
     pub(crate) fn kind(&self) -> Option<Kind> {
-        match Kind::from_number(self.number.filter(|number| *number != SESSION)?)? {
+        match Kind::from_number(self.kind.filter(|_| !self.is_session())?)? {
             Kind::Heartbeat if self.is_leave => Some(Kind::Leaving),
             kind => Some(kind),
         }
     }
 
     pub(crate) fn is_session(&self) -> bool {
-        self.number == Some(SESSION)
+        self.kind == Some(SESSION.into())
     }
 
-    /// Where it lies.
+    /// Its offset in the history.
     pub(crate) fn offset(&self) -> Option<Offset> {
         Offset::new(ObjectId::from_bytes(self.id?).to_hex()).ok()
     }
 
-    /// The room of a broadcast without acknowledgement to exactly one room. The payload is not looked at.
+    /// What decides whether a node needs the message; `None` for types that this version does not know.
+    pub(crate) fn header(&self) -> Option<Header> {
+        Some(Header {
+            kind: self.kind()?,
+            from: self.from.clone(),
+            namespace: self.namespace.clone(),
+            seq_no: self.seq_no,
+            room: self.room(),
+        })
+    }
+
+    /// The room of a broadcast without acknowledgement to exactly one room. Its payload is skipped.
     pub(crate) fn room(&self) -> Option<Room> {
         let mut reader = self.data.clone().filter(|_| self.kind() == Some(Kind::Broadcast))?;
         let mut target = None;
@@ -150,11 +148,19 @@ impl<'a> Arrived<'a> {
         target?.single_room().cloned()
     }
 
-    /// Reads the data of a message of known kind.
+    /// The whole message, with its offset.
+    pub(crate) fn decode(&self) -> Result<(Decoded, Option<Offset>)> {
+        let unknown = || Error::new(ErrorKind::Unsupported, "message: unknown type");
+        let body = self.body(self.kind().ok_or_else(unknown)?)?;
+        let (from, namespace) = (self.from.clone(), self.namespace.clone());
+        Ok((Decoded { from, namespace, seq_no: self.seq_no, body }, self.offset()))
+    }
+
+    /// Reads the data of a message of known type.
     pub(crate) fn body(&self, kind: Kind) -> Result<Body> {
         let heartbeat = |initial| {
-            let heartbeat = Heartbeat { initial, metrics: self.metrics.clone(), buckets: self.buckets };
-            Body::Message(Message::Heartbeat(heartbeat))
+            let heartbeat = Heartbeat::new(initial).with_high_water_marks(self.high_water_marks.clone());
+            Body::Message(Message::Heartbeat(heartbeat.with_buckets(self.buckets)))
         };
         match kind {
             Kind::InitialHeartbeat => Ok(heartbeat(true)),
@@ -174,7 +180,7 @@ impl<'a> Arrived<'a> {
             let id = self.id?;
             Some(i64::from(u32::from_be_bytes([id[0], id[1], id[2], id[3]])) * 1000)
         });
-        milliseconds().saturating_sub(written.unwrap_or_default().unsigned_abs())
+        now_millis().saturating_sub(written.unwrap_or_default().unsigned_abs())
     }
 
     /// Reads the data of a session.
@@ -204,7 +210,7 @@ fn read_node(reader: &mut BsonReader<'_>) -> Scan<NodeId> {
 #[derive(Debug)]
 pub(crate) enum StoredSession {
     Session(Session),
-    /// It was taken.
+    /// The session was restored before.
     Tombstone,
 }
 
@@ -222,12 +228,8 @@ impl StoredSession {
             }
         }
         let Some(socket) = socket.flatten() else { return Ok(Self::Tombstone) };
-        let data: Option<Payload> = data.flatten();
-        Ok(Self::Session(Session {
-            id: SessionId::new(id.ok_or(Fault::Missing)?).map_err(|_| Fault::TooLong)?,
-            socket: SocketId::new(socket).map_err(|_| Fault::TooLong)?,
-            rooms: rooms.unwrap_or_default(),
-            data,
-        }))
+        let id = SessionId::new(id.ok_or(Fault::Missing)?).map_err(|_| Fault::TooLong)?;
+        let socket = SocketId::new(socket).map_err(|_| Fault::TooLong)?;
+        Ok(Self::Session(Session::new(id, socket, rooms.unwrap_or_default()).with_data(data.flatten())))
     }
 }
