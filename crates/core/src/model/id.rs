@@ -79,7 +79,8 @@ text_id! {
 }
 
 text_id! {
-    /// The secret by which a returning client claims its session (`pid` in Socket.IO's protocol). `Debug` does not show it.
+    /// The secret by which a returning client claims its session (`pid` in Socket.IO's protocol). `Debug` does not show
+    /// it.
     SessionId
 }
 
@@ -132,12 +133,12 @@ impl fmt::Debug for Namespace {
     }
 }
 
-/// A node and the namespace in which it takes part.
+/// Id of a node together with the namespace in which it takes part.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeKey {
-    /// Who.
+    /// Id of the node.
     pub id: NodeId,
-    /// Where.
+    /// Namespace it joined.
     pub namespace: Namespace,
 }
 

@@ -1,4 +1,4 @@
-//! What the driver has to hand to the transport.
+//! Work of the driver that takes time: messages, answers and room interest for the transport.
 
 use std::{
     future::Future,
@@ -13,15 +13,15 @@ use crate::{
     transport::{Backend, RoomInterest},
 };
 
-/// Something for the transport.
+/// Something for the transport, in the order of the driver's queue.
 #[derive(Debug)]
 pub(super) enum Outgoing {
     Publish(Message),
     Send(NodeId, Response),
-    /// Sockets were moved into these rooms or, if the broker knows them as entered, out of them.
+    /// Tells the broker about rooms into which sockets were moved or, if it knows them as having members, out of which.
     Interest {
         rooms: Vec<Room>,
-        were_entered: bool,
+        had_members: bool,
     },
 }
 
@@ -29,7 +29,7 @@ pub(super) enum Outgoing {
 pub(super) type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Outgoing {
-    /// Hands it over.
+    /// Starts handing it to the transport.
     pub(super) fn send(&self, backend: &Backend, node: NodeKey, local: &Weak<dyn Local>) -> Job<Result<()>> {
         let transport = Arc::clone(&backend.transport);
         match self {
@@ -41,12 +41,12 @@ impl Outgoing {
                 let (to, response) = (to.clone(), response.clone());
                 Box::pin(async move { transport.send(&node, &to, response).await })
             }
-            Self::Interest { rooms, were_entered } => {
+            Self::Interest { rooms, had_members } => {
                 let (interest, rooms, local) = (backend.interest.clone(), rooms.clone(), Weak::clone(local));
-                let were_entered = *were_entered;
+                let had_members = *had_members;
                 Box::pin(async move {
                     match interest {
-                        Some(interest) => tell_interest(&*interest, &node, &local, &rooms, were_entered).await,
+                        Some(interest) => sync_interest(&*interest, &node, &local, &rooms, had_members).await,
                         None => Ok(()),
                     }
                 })
@@ -55,25 +55,21 @@ impl Outgoing {
     }
 }
 
-/// Tells the broker which of the rooms have members here by now, and had none before or the other way round. Callers and the driver may
-/// tell at the same time, so each looks again behind what it has told: whoever looks last is right.
-pub(crate) async fn tell_interest(
+/// Tells the broker which of the rooms have got their first member here, or lost their last. Callers and the driver may
+/// do so at the same time, so each looks again after it has told: the last look is right.
+pub(crate) async fn sync_interest(
     interest: &dyn RoomInterest,
     node: &NodeKey,
     local: &Weak<dyn Local>,
     rooms: &[Room],
-    were_entered: bool,
+    had_members: bool,
 ) -> Result<()> {
     let has_members = |room: &Room| local.upgrade().is_some_and(|local| local.has_room(room));
     for room in rooms {
-        let mut is_entered = were_entered;
-        while is_entered != has_members(room) {
-            is_entered = !is_entered;
-            if is_entered {
-                interest.room_created(node, room).await?
-            } else {
-                interest.room_deleted(node, room).await?
-            }
+        let mut is_known = had_members;
+        while is_known != has_members(room) {
+            is_known = !is_known;
+            if is_known { interest.room_created(node, room).await? } else { interest.room_deleted(node, room).await? }
         }
     }
     Ok(())
