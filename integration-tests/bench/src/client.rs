@@ -76,13 +76,13 @@ enum Incoming {
 }
 
 impl Client {
-    /// A client in no room but its own.
+    /// A client in no room but its own. Returns when the server listens to its events, which is after it has accepted the connection.
     pub(crate) async fn connect(port: u16) -> Result<Self, Failure> {
         let url = format!("ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket");
         let (mut stream, _) = connect_async(url).await?;
         stream.send(Message::text("40")).await?;
         while let Some(message) = timeout(TIMEOUT, stream.next()).await? {
-            if message?.to_text()?.starts_with("40") {
+            if message?.to_text()?.starts_with(r#"42["connected""#) {
                 return Ok(Self { stream });
             }
         }

@@ -30,6 +30,7 @@ async fn main() -> Result<(), Failure> {
             Ok(()) => drop(socket.emit("ready", &())),
             Err(error) => eprintln!("cannot join: {error}"),
         });
+        let _ = socket.emit("connected", &());
     })
     .await?;
     serve(axum::Router::new().layer(layer)).await

@@ -71,6 +71,7 @@ io.on("connection", (socket) => {
     io.to(ROOM).emit("end", count);
     socket.emit("emitted", Number(began), 0);
   });
+  socket.emit("connected");
 });
 http.listen(0, "127.0.0.1", () => console.log(`ready ${http.address().port}`));
 

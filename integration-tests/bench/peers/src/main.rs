@@ -46,4 +46,5 @@ async fn connected<A: Adapter>(socket: SocketRef<A>) {
         socket.join(ROOM);
         let _ = socket.emit("ready", &());
     });
+    let _ = socket.emit("connected", &());
 }
