@@ -1,8 +1,9 @@
 //! What every measured Socket.IO server in Rust does, whatever its adapter. It prints `ready PORT`, serves the default namespace, and ends
 //! when its standard input is closed.
 //!
-//! A client is told `connected` when it may send events. One that sends `join` is put into the room `bench` and told `ready`. One that sends `go COUNT BYTES RATE` makes the handler of that
-//! event emit so many events `m` and then one event `end COUNT` to the room; it is told `emitted BEGAN REFUSED`.
+//! A client is told `connected` when it may send events. One that sends `join` is put into the room `bench` and told `ready`. One that sends
+//! `go COUNT BYTES RATE` makes the handler of that event emit so many events `m` and then one event `end COUNT` to the room; it is told
+//! `emitted BEGAN REFUSED`.
 //!
 //! `BYTES` is the length of the event's argument list as JSON, `["m",NUMBER,TIME,"xxx…"]`. `RATE` is in events per second; 0 is as fast as
 //! the server's own call lets one caller. Times are nanoseconds of the monotonic clock, which all processes of a machine share.
