@@ -19,12 +19,13 @@ use tokio::{
     },
     sync::watch,
     task::{JoinHandle, JoinSet},
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 
 use crate::{
     error::{Error, Result},
     port::Port,
+    timer::PreciseTimer,
 };
 
 /// Maximum number of delayed bytes in one direction of a connection.
@@ -215,8 +216,8 @@ impl Link {
         let (from_server, to_server) = server.split();
         let mut cut = self.faults.clone();
         let forward = async {
-            let up = Direction::new(from_client, to_server, self.faults.clone(), false);
-            let down = Direction::new(from_server, to_client, self.faults.clone(), true);
+            let up = Direction::new(from_client, to_server, self.faults.clone(), false)?;
+            let down = Direction::new(from_server, to_client, self.faults.clone(), true)?;
             tokio::try_join!(up.run(), down.run())
         };
         tokio::select! {
@@ -240,12 +241,19 @@ struct Direction<'a> {
     /// Chunks that were read, each with the time at which it is written.
     under_way: VecDeque<(Instant, Vec<u8>)>,
     bytes: usize,
+    timer: PreciseTimer,
     ended: bool,
 }
 
 impl<'a> Direction<'a> {
-    fn new(from: ReadHalf<'a>, to: WriteHalf<'a>, faults: watch::Receiver<Faults>, to_client: bool) -> Self {
-        Self { from, to, faults, to_client, under_way: VecDeque::new(), bytes: 0, ended: false }
+    fn new(
+        from: ReadHalf<'a>,
+        to: WriteHalf<'a>,
+        faults: watch::Receiver<Faults>,
+        to_client: bool,
+    ) -> io::Result<Self> {
+        let timer = PreciseTimer::new()?;
+        Ok(Self { from, to, faults, to_client, under_way: VecDeque::new(), bytes: 0, timer, ended: false })
     }
 
     /// Moves bytes until the sender closes, and then closes the other side.
@@ -260,7 +268,8 @@ impl<'a> Direction<'a> {
                 read = self.from.read(&mut buffer), if !stalled && !self.ended && self.bytes < UNDER_WAY => {
                     self.take(&buffer[..read?], delay);
                 }
-                () = arrives(due), if !stalled => {
+                arrived = arrives(&self.timer, due), if !stalled => {
+                    arrived?;
                     let Some((_, chunk)) = self.under_way.pop_front() else { continue };
                     self.bytes -= chunk.len();
                     self.to.write_all(&chunk).await?;
@@ -279,9 +288,9 @@ impl<'a> Direction<'a> {
     }
 }
 
-async fn arrives(due: Option<Instant>) {
+async fn arrives(timer: &PreciseTimer, due: Option<Instant>) -> io::Result<()> {
     match due {
-        Some(due) => sleep_until(due).await,
+        Some(due) => timer.until(due).await,
         None => pending().await,
     }
 }

@@ -111,3 +111,22 @@ async fn a_muted_connection_forwards_requests_and_holds_answers_back() {
     client.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"answer");
 }
+
+#[tokio::test]
+#[cfg(target_os = "linux")]
+async fn a_delay_below_a_millisecond_is_not_rounded_up() {
+    let proxy = Proxy::start(echo().await).await.unwrap();
+    let mut stream = connect(&proxy).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let delay = Duration::from_micros(300);
+    proxy.delay(delay);
+    let mut round_trips = Vec::new();
+    for _ in 0..200 {
+        let began = Instant::now();
+        exchange(&mut stream, b"x").await.unwrap();
+        round_trips.push(began.elapsed());
+    }
+    // The fastest: of the others, some have waited for a processor.
+    let fastest = round_trips.into_iter().min().unwrap();
+    assert!((2 * delay..Duration::from_millis(1)).contains(&fastest), "{fastest:?}");
+}
