@@ -1,4 +1,4 @@
-//! What arrives from the transport.
+//! Handling of what arrives from the transport.
 
 use std::time::Instant;
 
@@ -41,7 +41,7 @@ impl Engine {
         }
     }
 
-    /// An emitter is no node: it can neither be answered nor be there.
+    /// Handles a message of an emitter, which is no node: it can neither be answered nor be a peer.
     fn emitted(&mut self, message: Message, offset: Option<Offset>) {
         let is_nodes_only = matches!(message, Message::Heartbeat(_) | Message::Leaving);
         if is_nodes_only || message.request().is_some() {
@@ -52,7 +52,7 @@ impl Engine {
         }
     }
 
-    /// A node says something for the first time.
+    /// Handles a message of another node that is no repeat.
     fn said(&mut self, now: Instant, from: NodeId, numbered: bool, message: Message, offset: Option<Offset>) {
         match message {
             Message::Leaving => return self.left(now, &from),
@@ -80,7 +80,8 @@ impl Engine {
         }
     }
 
-    /// Judges the number. A repeat may come long after its sender has gone: it is no sign of life.
+    /// Whether the message is no repeat, by its number. A repeat may come long after its sender has gone: it is no sign
+    /// of life.
     fn is_fresh(&mut self, now: Instant, from: &NodeId, seq_no: Option<SeqNo>) -> bool {
         let Some(seq_no) = seq_no else { return true };
         self.gap_number(from, seq_no);

@@ -1,4 +1,4 @@
-//! Who is in the cluster.
+//! The nodes of the cluster, as one of them knows them.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -7,10 +7,11 @@ use std::{
 
 use crate::{model::NodeId, transport::NodeCount};
 
-/// How many nodes are known at most, whatever the network says. Others are served, but neither waited for nor reported.
+/// Most nodes known by name, whatever arrives. Requests of further ones are answered, but they are neither waited for
+/// nor reported.
 const MAX_MEMBERS: usize = 4096;
 
-/// Nodes that are gone and remembered.
+/// Most departed nodes that are remembered.
 const MAX_DEPARTED: usize = 256;
 
 /// The other nodes that are known by name, and what the broker says about the rest.
@@ -19,18 +20,18 @@ pub(super) struct Members {
     nodes: BTreeMap<NodeId, Member>,
     departed: VecDeque<Departed>,
     broker_count: Option<BrokerCount>,
-    /// How many of those that the last count saw have still not told their name.
+    /// Nodes that the last count saw and that are still not known by name.
     unnamed: usize,
-    /// Changes whenever names or counts do.
+    /// Incremented whenever names or counts change.
     version: u64,
 }
 
 #[derive(Debug)]
 struct Member {
     heard: Instant,
-    /// Silent for the whole time-out when looked at, at this moment.
+    /// Since when the node is suspected: it had been silent for the whole time-out then.
     suspected: Option<Instant>,
-    /// Whether its configuration was complained about.
+    /// Whether a misconfiguration of the node was reported.
     warned: bool,
 }
 
@@ -38,25 +39,25 @@ struct Member {
 #[derive(Debug)]
 struct Departed {
     node: NodeId,
-    /// It said so. What arrives from it afterwards is late, unless it says hello again.
+    /// Whether it announced the leave. What arrives from it afterwards is late, unless it says hello again.
     left: bool,
-    /// The broker may still see its connection: a process that hangs keeps it.
+    /// Whether the broker may still see its connection: a process that hangs keeps it.
     counted: bool,
 }
 
-/// What the last count says, less the departed nodes that it includes.
+/// The broker's last count, less the departed nodes that it includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct BrokerCount {
     others: usize,
     foreign: usize,
 }
 
-/// Evidence that a node is there.
+/// Evidence that a node is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Liveness {
-    /// It has just joined, and asks who else is there.
+    /// An initial heartbeat: the node has just joined and asks the others for theirs.
     Hello,
-    /// Some other message.
+    /// Any other message.
     Sign,
 }
 
@@ -73,7 +74,7 @@ impl Members {
         true
     }
 
-    /// As [`Members::heard`], but strangers stay strangers. Returns whether the node is known.
+    /// As [`Members::heard`], but only for nodes that are known. Returns whether this one is.
     pub(super) fn refresh(&mut self, now: Instant, node: &NodeId) -> bool {
         let Some(member) = self.nodes.get_mut(node) else { return false };
         member.heard = now;
@@ -81,7 +82,7 @@ impl Members {
         true
     }
 
-    /// Nobody could be heard until now: everybody gets the full time to give a sign of life.
+    /// Gives every node the full time-out again, because none could be heard until now.
     pub(super) fn refresh_all(&mut self, now: Instant) {
         for member in self.nodes.values_mut() {
             member.heard = now;
@@ -93,7 +94,7 @@ impl Members {
         liveness == Liveness::Hello || !self.departed.iter().any(|departed| departed.left && departed.node == *node)
     }
 
-    /// Forgets a node that said it leaves. Returns whether it was known.
+    /// Removes a node that announced its leave. Returns whether it was known.
     pub(super) fn left(&mut self, node: &NodeId) -> bool {
         self.depart(node, true)
     }
@@ -113,7 +114,8 @@ impl Members {
         true
     }
 
-    /// Suspects the nodes that were silent for `timeout`; forgets and returns those that were suspected for `suspicion`.
+    /// Suspects the nodes that were silent for `timeout`; forgets and returns those that were suspected for
+    /// `suspicion`.
     pub(super) fn take_silent(&mut self, now: Instant, timeout: Duration, suspicion: Duration) -> Vec<NodeId> {
         let mut silent = Vec::new();
         for (node, member) in &mut self.nodes {
@@ -129,20 +131,20 @@ impl Members {
         silent
     }
 
-    /// When [`Members::take_silent`] is next to be called.
+    /// Next time at which [`Members::take_silent`] has something to do.
     pub(super) fn next_silence(&self, timeout: Duration, suspicion: Duration) -> Option<Instant> {
         let due = |member: &Member| member.suspected.map_or(member.heard + timeout, |since| since + suspicion);
         self.nodes.values().map(due).min()
     }
 
-    /// Whom to ask the broker about along with its count: whoever it may see and that is no stranger.
+    /// Nodes to ask the broker about along with its count: those known by name that it may see.
     pub(super) fn to_count(&self) -> Vec<NodeId> {
         let departed = self.departed.iter().filter(|departed| departed.counted).map(|departed| &departed.node);
         self.nodes.keys().chain(departed).cloned().collect()
     }
 
-    /// Takes over a count that was begun at `asked`. Forgets and returns the nodes that the broker does not see and that were not heard
-    /// since.
+    /// Takes over a count that was begun at `asked`. Removes and returns the nodes that the broker does not see and
+    /// that were not heard since.
     pub(super) fn counted(&mut self, asked: Instant, node_count: &NodeCount) -> Vec<NodeId> {
         let others = node_count.nodes.saturating_sub(1);
         let mut ghosts = 0;
@@ -164,17 +166,17 @@ impl Members {
         gone
     }
 
-    /// How many nodes the broker has seen that have not told their name since: some are foreign and never will.
+    /// Number of nodes that the broker has seen and that are not known by name; official peers never will be.
     pub(super) fn unnamed(&self) -> usize {
         self.unnamed
     }
 
-    /// How many nodes there are that only the broker's count knows of; `None` before the first count.
+    /// Number of nodes known from the broker's count only; `None` before the first count.
     pub(super) fn foreign(&self) -> Option<usize> {
         self.broker_count.map(|broker_count| broker_count.foreign)
     }
 
-    /// How many other nodes there are, by name or by count.
+    /// Number of other nodes, by name or by count.
     pub(super) fn count(&self) -> usize {
         self.nodes.len().max(self.broker_count.map_or(0, |broker_count| broker_count.others))
     }
@@ -188,7 +190,7 @@ impl Members {
         self.nodes.keys()
     }
 
-    /// Whether it was known and fell silent: then it is one of our kind, and whatever it says brings it back.
+    /// Whether the node was known and fell silent: then it is one of our own, and any message of it brings it back.
     pub(super) fn is_lost(&self, node: &NodeId) -> bool {
         self.departed.iter().any(|departed| !departed.left && departed.node == *node)
     }

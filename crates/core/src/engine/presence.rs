@@ -1,4 +1,4 @@
-//! Being there, and knowing who else is.
+//! Membership: own heartbeats, liveness of the peers, the broker's node count.
 
 use std::time::Instant;
 
@@ -40,7 +40,8 @@ impl Engine {
         self.wake_by(due);
     }
 
-    /// Everybody who hears a request knows that this node is alive. But the counters in heartbeats must come at times.
+    /// Postpones the next heartbeat after a request, from which the other nodes know that this one is alive. Not for
+    /// ever: the high-water marks in heartbeats must arrive now and then.
     pub(super) fn postpone_heartbeat(&mut self, now: Instant) {
         let interval = self.config.heartbeat_interval;
         if let (Some(_), Some(last)) = (self.next_heartbeat, self.last_heartbeat) {
@@ -48,14 +49,14 @@ impl Engine {
         }
     }
 
-    /// Takes back what was postponed.
+    /// Brings a postponed heartbeat forward.
     pub(super) fn heartbeat_soon(&mut self, now: Instant) {
         if let (Some(next), Some(last)) = (self.next_heartbeat, self.last_heartbeat) {
             self.heartbeat_by(next.min((last + self.config.heartbeat_interval).max(now)));
         }
     }
 
-    /// A newcomer asks who is there. The first one is answered at once; those who come close after it share an answer.
+    /// Answers a newcomer with a heartbeat: the first one at once; those that come close after it share an answer.
     fn answer_heartbeat(&mut self, now: Instant) {
         let (Some(_), Some(last)) = (self.next_heartbeat, self.last_heartbeat) else { return };
         let earliest = last + self.config.heartbeat_spacing();
@@ -92,8 +93,8 @@ impl Engine {
         }
     }
 
-    /// Notes a message of a node. Where the broker counts, a peer without heartbeats would never be seen to leave: only nodes of our kind
-    /// are known by name, told by heartbeats and numbers.
+    /// Notes a message of a node. Where the broker counts, a peer without heartbeats would never be seen to leave: only
+    /// nodes of our kind are known by name, told by heartbeats and numbers.
     pub(super) fn sign_of_life(&mut self, now: Instant, from: &NodeId, ours: bool) {
         if ours || !self.broker_counts() || self.members.is_lost(from) {
             self.heard(now, from, Liveness::Sign);
@@ -131,7 +132,8 @@ impl Engine {
         self.event(Event::NodeDown(node.clone(), reason));
     }
 
-    /// Nobody is given up while this node's connection is away: it could not hear them.
+    /// Gives up the nodes that were silent for too long; none while this node's connection is away, because it could
+    /// not hear them.
     pub(super) fn give_up_silent(&mut self, now: Instant) {
         if self.is_disconnected {
             return;
@@ -172,7 +174,7 @@ impl Engine {
         self.capabilities.membership == Membership::BrokerCount
     }
 
-    /// Names have changed: the broker's count says something else now.
+    /// Asks for a new count, because the known names have changed.
     fn recount(&mut self, now: Instant) {
         if self.broker_counts() && self.next_heartbeat.is_some() {
             self.ask_for_count(now);
@@ -186,7 +188,7 @@ impl Engine {
         self.outputs.push_back(Output::CountNodes);
     }
 
-    /// Asks again while something depends on it.
+    /// Asks for the next count while a request depends on it.
     pub(super) fn ask_for_count_again(&mut self, now: Instant) {
         if self.next_count.is_none_or(|due| due > now) {
             return;

@@ -1,4 +1,4 @@
-//! Repeats and holes in what each sender has numbered.
+//! Sequence numbers of each sender: repeats and holes.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -7,23 +7,23 @@ use std::{
 
 use crate::model::{NodeId, SeqChannel, SeqNo};
 
-/// How many senders are remembered at most. Beyond it the longest-silent one is forgotten.
+/// Most senders that are remembered. Beyond it the longest-silent one is forgotten.
 const MAX_SENDERS: usize = 4096;
 
-/// How many channels of one sender are remembered at most; what comes on others is neither checked nor counted.
+/// Most channels of one sender that are remembered; messages on others are neither checked nor counted.
 const MAX_CHANNELS: usize = 1024;
 
-/// How many counters are remembered for the grace period. More are ignored: the next heartbeat repeats them.
+/// Most high-water marks that are remembered for the grace period. More are ignored: the next heartbeat repeats them.
 const MAX_ANNOUNCED: usize = 1 << 16;
 
 /// Remembers the last number of every sender and channel.
 ///
-/// A number is judged when its message arrives. A counter in a heartbeat is judged only after a grace period, because it may travel on
-/// another channel than the messages it counts, and overtake them.
+/// A number is judged when its message arrives. A high-water mark in a heartbeat is judged only after a grace period,
+/// because it may travel on another channel than the messages it counts, and overtake them.
 ///
 /// # Invariant
-/// A message is delivered, or counted as missing, or neither (if it is older than anything known of its channel); never both, and
-/// never twice.
+/// A message is delivered, or counted as missing, or neither (if it is older than anything known of its channel); never
+/// both, and never twice.
 #[derive(Debug)]
 pub(super) struct SequenceTracker {
     senders: BTreeMap<NodeId, Sender>,
@@ -35,22 +35,23 @@ pub(super) struct SequenceTracker {
 #[derive(Debug)]
 struct Sender {
     heard: Instant,
-    /// Sorted by channel; few: one, or one per room bucket.
+    /// Sorted by channel: one, or one per room bucket.
     channels: Vec<ChannelState>,
 }
 
-/// What is known of one channel of one sender.
+/// Numbers seen on one channel of one sender.
 #[derive(Clone, Copy, Debug)]
 struct ChannelState {
     channel: SeqChannel,
-    /// Up to here, everything was delivered or counted as missing, or is older than what is known.
+    /// Number up to which all messages were delivered, counted as missing, or are older than what is known.
     settled: u64,
-    /// The number that comes next; `None` if it cannot be known, after a subscription. May lie beyond `settled + 1`, if a counter came
-    /// before the first message did: the messages in between may still be on their way, but are not missed.
+    /// Number expected next; `None` if it cannot be known, after a subscription. May lie beyond `settled + 1`, if a
+    /// high-water mark came before the first message did: the messages in between may still be on their way, but are
+    /// not missed.
     next: Option<u64>,
 }
 
-/// A counter from a heartbeat, to be judged later.
+/// A high-water mark from a heartbeat, to be judged later.
 #[derive(Debug)]
 struct Announced {
     due: Instant,
@@ -58,14 +59,14 @@ struct Announced {
     seq_no: SeqNo,
 }
 
-/// What a number says about its message.
+/// Judgement on a message by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The next one, or the first one seen.
+    /// The message is the next one, or the first one seen.
     Fresh,
-    /// It was here before, or was counted as missing.
+    /// The message was here before, or was counted as missing.
     Repeat,
-    /// This many are missing before it.
+    /// So many messages are missing before it.
     Hole(u64),
 }
 
@@ -94,21 +95,23 @@ impl SequenceTracker {
         }
     }
 
-    /// Skips `count` numbers up to `last`, whose loss was reported by other means. Returns how many more are missing before it.
+    /// Skips `count` numbers up to `last`, whose loss was reported by other means. Returns how many more are missing
+    /// before it.
     pub(super) fn skip(&mut self, now: Instant, from: &NodeId, last: SeqNo, count: u64) -> u64 {
         let missing = self.advance(now, from, last).unwrap_or(0);
         missing.saturating_sub(count.saturating_sub(1))
     }
 
-    /// How many numbers are missing before this one; `None` if it is a repeat.
+    /// Number of messages missing before this one; `None` if it is a repeat.
     fn advance(&mut self, now: Instant, from: &NodeId, seq_no: SeqNo) -> Option<u64> {
         let is_subscribed = self.subscribed.contains(&seq_no.channel);
         let Some(state) = self.sender(now, from).line_mut(seq_no.channel) else { return Some(0) };
         state.advance(seq_no.number, is_subscribed)
     }
 
-    /// Takes over the counters of a heartbeat. The first ones of a channel are its baseline; those that are ahead of what arrived are
-    /// judged by [`SequenceTracker::take_missing`] after the grace period. A channel that is not mentioned has carried nothing.
+    /// Takes over the high-water marks of a heartbeat. The first one of a channel is its baseline; those that are ahead
+    /// of what arrived are judged by [`SequenceTracker::take_missing`] after the grace period. A channel that is not
+    /// mentioned has carried nothing.
     pub(super) fn announced(&mut self, now: Instant, from: &NodeId, marks: &[SeqNo]) {
         if marks.is_empty() {
             return;
@@ -138,19 +141,20 @@ impl SequenceTracker {
         missing
     }
 
-    /// When announced counters are next to be judged.
+    /// Next time at which high-water marks are judged.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.announced.front().map(|announced| announced.due)
     }
 
-    /// From here on, all messages of the channel arrive.
+    /// Notes that all messages of the channel arrive from here on.
     pub(super) fn subscribe(&mut self, channel: SeqChannel) {
         if self.subscribed.insert(channel) {
             self.lose_track(channel);
         }
     }
 
-    /// From here on, messages of the channel may stay away: their absence says nothing any more. Repeats are still noticed.
+    /// Notes that messages of the channel may stay away from here on: a hole is no loss any more. Repeats are still
+    /// noticed.
     pub(super) fn unsubscribe(&mut self, channel: SeqChannel) {
         self.subscribed.remove(&channel);
         self.announced.retain(|announced| announced.seq_no.channel != channel);
@@ -191,7 +195,7 @@ impl Sender {
         self.position(channel).ok().map(|index| &self.channels[index])
     }
 
-    /// The line of a channel, made if need be; `None` if there are too many.
+    /// State of a channel, made if need be; `None` if there are too many.
     fn line_mut(&mut self, channel: SeqChannel) -> Option<&mut ChannelState> {
         let index = match self.position(channel) {
             Ok(index) => index,
@@ -206,7 +210,7 @@ impl Sender {
 }
 
 impl ChannelState {
-    /// Message `number` is here. Returns how many are missing before it; `None` if it is a repeat.
+    /// Notes the arrival of message `number`. Returns how many are missing before it; `None` if it is a repeat.
     fn advance(&mut self, number: u64, is_subscribed: bool) -> Option<u64> {
         if number <= self.settled {
             return None;
@@ -217,7 +221,7 @@ impl ChannelState {
         Some(missing)
     }
 
-    /// The sender says that `number` is the last one. Returns whether that remains to be judged.
+    /// Notes that the sender's last number is `number`. Returns whether that remains to be judged.
     fn announced(&mut self, number: u64) -> bool {
         match self.next {
             None => self.next = Some(number.saturating_add(1).max(self.settled.saturating_add(1))),
@@ -227,7 +231,7 @@ impl ChannelState {
         number > self.settled
     }
 
-    /// What has not arrived up to `number` will not. Returns how many that are.
+    /// Counts as missing what has not arrived up to `number`. Returns how many messages that are.
     fn settle(&mut self, number: u64) -> u64 {
         let Some(next) = self.next else { return 0 };
         let missing = number.saturating_add(1).saturating_sub(next);

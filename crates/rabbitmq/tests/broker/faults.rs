@@ -186,7 +186,7 @@ async fn a_killed_node_leaves_nothing_behind_and_is_not_waited_for() -> Result<(
     let broker = shared().await;
     let cluster = cluster(config(broker.url(), "dying"));
     let a = cluster.node().await?;
-    let b = cluster.build().own_process().mortal().join().await?;
+    let b = cluster.build().own_process().fast_failure_detection().join().await?;
     let id = b.id().to_string();
     a.await_peers(1, PATIENCE).await?;
     b.socket((0..1000).map(|room| Room::new(format!("room {room}")))).await?;

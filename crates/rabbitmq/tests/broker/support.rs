@@ -39,7 +39,7 @@ pub(crate) fn config(url: &str, prefix: &str) -> Config {
 
 /// Nodes with this configuration.
 pub(crate) fn cluster(config: Config) -> TestCluster {
-    TestCluster::new(&Setup::new(move |_| connect(config.clone())).patience(PATIENCE))
+    TestCluster::new(&Setup::new(move |_| connect(config.clone())).timeout(PATIENCE))
 }
 
 /// What the broker lists, as `name value` lines.
