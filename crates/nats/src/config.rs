@@ -312,7 +312,8 @@ mod tests {
 
     #[test]
     fn former_names_of_parameters_are_accepted() {
-        let config = Config::from_url("nats://a?outbox_patience=3s&pending_frames=7&history=on&history_frames=9").unwrap();
+        let config =
+            Config::from_url("nats://a?outbox_patience=3s&pending_frames=7&history=on&history_frames=9").unwrap();
         assert_eq!((config.outbox.push_timeout, config.pending_batches), (Duration::from_secs(3), 7));
         assert_eq!(config.history.unwrap().batches, 9);
     }
