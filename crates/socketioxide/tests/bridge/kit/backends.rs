@@ -1,4 +1,4 @@
-//! Backends around the embedded one, for what it does not have.
+//! Wrappers of the memory backend: joins that wait or fail, and room interest.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use trunkline_core::{
     transport::{Health, RoomInterest, Seat, SteppingAside},
 };
 
-/// Lets nodes join only when it is opened, as a broker that takes its time.
+/// A transport whose joins wait until the test lets them through, as with a slow broker.
 #[derive(Debug)]
 pub(crate) struct Gate {
     inner: Arc<dyn Transport>,
@@ -36,12 +36,12 @@ impl Gate {
         self.open.add_permits(nodes);
     }
 
-    /// Waits until this many nodes want in.
+    /// Waits until this many joins are waiting.
     pub(crate) async fn await_queue(&self, nodes: usize) {
         self.queue.subscribe().wait_for(|queue| *queue >= nodes).await.unwrap();
     }
 
-    /// From now on nobody may join, for this reason.
+    /// Refuses all joins from now on with this reason.
     pub(crate) fn refuse(&self, reason: &'static str) {
         *self.refusal.lock().unwrap() = Some(reason);
     }
@@ -89,7 +89,7 @@ impl Transport for Gate {
     }
 }
 
-/// Remembers what it is told about rooms.
+/// Records which rooms are reported to the broker.
 #[derive(Debug, Default)]
 pub(crate) struct Interests(Mutex<Vec<(bool, Room)>>);
 
@@ -99,7 +99,7 @@ impl Interests {
         (Backend { interest: Some(Arc::clone(&interests) as Arc<dyn RoomInterest>), ..backend }, interests)
     }
 
-    /// The rooms that were entered and not left since.
+    /// The rooms that were reported as created and not as deleted since.
     pub(crate) fn present(&self) -> Vec<Room> {
         let mut present = Vec::new();
         for (entered, room) in self.0.lock().unwrap().iter() {
