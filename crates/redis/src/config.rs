@@ -2,7 +2,8 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use trunkline_core::{Error, ErrorKind, Result, outbox::OutboxLimits};
+use trunkline_backend::OutboxLimits;
+use trunkline_core::{Error, ErrorKind, Result};
 
 /// Where Redis is and how this node uses it. Made from a URL ([`Config::from_url`]) or a [`Server`], and changed field by field.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use trunkline_core::{
     Error, ErrorKind,
     codec::{self, Body, Decoded, Header},
-    inbox::Delivery,
+    model::Delivery,
 };
 
 use crate::seats::{Member, Wants};
@@ -46,12 +46,12 @@ pub(crate) fn take(member: &Member, bytes: &Bytes, door: Door, wants: &Wants<'_>
 /// What to make of a message as far as its header tells; `None` if it has to be decoded.
 fn drop_early(member: &Member, header: &Header, wants: &Wants<'_>) -> Option<Option<Delivery>> {
     if header.namespace.as_ref() != Some(&member.node.namespace) {
-        member.counters.foreign_namespace.increment();
+        member.metrics.foreign_namespace.increment();
         return Some(None);
     }
     let from = header.from.as_ref()?;
     if *from == member.node.id {
-        member.counters.own_echoes.increment();
+        member.metrics.own_echoes.increment();
         return Some(None);
     }
     let room = header.room.as_ref()?;
@@ -59,31 +59,31 @@ fn drop_early(member: &Member, header: &Header, wants: &Wants<'_>) -> Option<Opt
 }
 
 fn skip(member: &Member, from: &trunkline_core::NodeId, header: &Header) -> Option<Delivery> {
-    if header.stamp.is_none() {
-        member.counters.unwanted.increment();
+    if header.seq_no.is_none() {
+        member.metrics.unwanted.increment();
         return None;
     }
-    Some(Delivery::Skipped { from: from.clone(), stamp: header.stamp })
+    Some(Delivery::Skipped { from: from.clone(), seq_no: header.seq_no })
 }
 
 fn admit(member: &Member, decoded: Decoded, door: Door) -> Option<Delivery> {
-    let Decoded { from, namespace, stamp, body } = decoded;
+    let Decoded { from, namespace, seq_no, body } = decoded;
     let is_foreign = namespace.is_none_or(|namespace| namespace != member.node.namespace);
     if door == Door::Public && is_foreign {
-        member.counters.foreign_namespace.increment();
+        member.metrics.foreign_namespace.increment();
         return None;
     }
     if from.as_ref() == Some(&member.node.id) {
-        member.counters.own_echoes.increment();
+        member.metrics.own_echoes.increment();
         return None;
     }
     match body {
         Body::Response(response) => Some(Delivery::Response { from, response }),
         Body::Message(message) if door == Door::Public => {
-            Some(Delivery::Message { from, stamp, offset: None, message })
+            Some(Delivery::Message { from, seq_no, offset: None, message })
         }
         Body::Message(_) => {
-            member.counters.malformed.increment();
+            member.metrics.malformed.increment();
             None
         }
     }
@@ -92,8 +92,8 @@ fn admit(member: &Member, decoded: Decoded, door: Door) -> Option<Delivery> {
 /// Counts what could not be understood.
 pub(crate) fn refuse(member: &Member, error: &Error) {
     let counter = match error.kind() {
-        ErrorKind::Unsupported => &member.counters.unknown_type,
-        _ => &member.counters.malformed,
+        ErrorKind::Unsupported => &member.metrics.unknown_type,
+        _ => &member.metrics.malformed,
     };
     counter.increment();
     tracing::debug!(node = %member.node.id, %error, "a message was dropped");

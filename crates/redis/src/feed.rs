@@ -16,7 +16,8 @@ use std::{
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
-use trunkline_core::{Error, ErrorKind, Result, backoff::Backoff};
+use trunkline_backend::Backoff;
+use trunkline_core::{Error, ErrorKind, Result};
 
 use self::session::Session;
 use crate::{

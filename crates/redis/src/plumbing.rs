@@ -14,12 +14,12 @@ use tokio::{
     runtime::{Handle, Id},
     time::timeout,
 };
+use trunkline_backend::Outbox;
 use trunkline_core::{
-    Error, ErrorKind, Node, Result,
+    Error, ErrorKind, NodeKey, Result,
     assist::{Assistant, assisted},
-    message::{Channel, Message, Stamp},
-    outbox::{Numbering, Outbox},
-    transport::{Health, SteppingAside},
+    model::{Message, SeqChannel, SeqNo},
+    transport::{Health, Sequencer},
 };
 
 use crate::{
@@ -86,25 +86,25 @@ impl Plumbing {
     /// Queues a message for subscribers. `make` gets its number and, for a heartbeat, the counters.
     pub(crate) async fn publish(
         &self,
-        from: &Node,
+        from: &NodeKey,
         route: Route,
         mut message: Message,
         bytes: usize,
-        make: impl FnOnce(Option<Stamp>, &[Stamp]) -> Vec<u8>,
+        make: impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Vec<u8>,
     ) -> Result<()> {
         self.check_size(bytes)?;
         let bytes = bytes + OVERHEAD;
         let from = from.clone();
-        let make = move |numbering: &mut Numbering| {
-            let stamp = route.numbered.and_then(|channel| numbering.stamp(&from.id, channel, &mut message));
-            let payload = make(stamp, &counters(numbering, &from, &message));
+        let make = move |sequencer: &mut Sequencer| {
+            let seq_no = route.numbered.and_then(|channel| sequencer.assign(&from.id, channel, &mut message));
+            let payload = make(seq_no, &metrics(sequencer, &from, &message));
             route.post(from, bytes, payload)
         };
         self.queue(bytes, make).await
     }
 
     /// Queues something that has no number, such as an answer.
-    pub(crate) async fn send(&self, from: &Node, route: Route, payload: Vec<u8>) -> Result<()> {
+    pub(crate) async fn send(&self, from: &NodeKey, route: Route, payload: Vec<u8>) -> Result<()> {
         self.check_size(payload.len())?;
         let bytes = payload.len() + OVERHEAD;
         let from = from.clone();
@@ -112,7 +112,7 @@ impl Plumbing {
     }
 
     /// Queues a message. One that need not wait is written at once; others form a batch while what is before them is on its way.
-    pub(crate) async fn queue(&self, bytes: usize, make: impl FnOnce(&mut Numbering) -> Post) -> Result<()> {
+    pub(crate) async fn queue(&self, bytes: usize, make: impl FnOnce(&mut Sequencer) -> Post) -> Result<()> {
         let push = self.outbox.push(bytes, make);
         match self.outbox.is_idle() || self.status.is_prompt() {
             true => self.assistant.hand_in(push).await,
@@ -164,10 +164,12 @@ impl Plumbing {
 }
 
 /// The counters that a heartbeat tells.
-fn counters(numbering: &Numbering, from: &Node, message: &Message) -> Vec<Stamp> {
+fn metrics(sequencer: &Sequencer, from: &NodeKey, message: &Message) -> Vec<SeqNo> {
     match message {
-        Message::Heartbeat(heartbeat) if heartbeat.counters.is_empty() => numbering.counters(&from.id).to_vec(),
-        Message::Heartbeat(heartbeat) => heartbeat.counters.clone(),
+        Message::Heartbeat(heartbeat) if heartbeat.high_water_marks.is_empty() => {
+            sequencer.high_water_marks(&from.id).to_vec()
+        }
+        Message::Heartbeat(heartbeat) => heartbeat.high_water_marks.clone(),
         _ => Vec::new(),
     }
 }
@@ -177,11 +179,11 @@ fn counters(numbering: &Numbering, from: &Node, message: &Message) -> Vec<Stamp>
 pub(crate) struct Route {
     pub(crate) sharded: bool,
     pub(crate) channel: Bytes,
-    pub(crate) numbered: Option<Channel>,
+    pub(crate) numbered: Option<SeqChannel>,
 }
 
 impl Route {
-    fn post(self, from: Node, bytes: usize, payload: Vec<u8>) -> Post {
+    fn post(self, from: NodeKey, bytes: usize, payload: Vec<u8>) -> Post {
         let slot = self.sharded.then(|| slot_of(&self.channel));
         Post { from, slot, bytes, verb: Verb::Publish { sharded: self.sharded, channel: self.channel, payload } }
     }
@@ -214,6 +216,6 @@ where
 pub(crate) fn count_refused<S: AsRef<Member>, K: Copy + Eq + Hash>(seats: &Seats<S, K>, post: &Post, reason: &str) {
     tracing::warn!(node = %post.from.id, error = reason, "the server refuses a message");
     if let Some(seat) = seats.get(&post.from) {
-        seat.as_ref().as_ref().counters.publish_errors.increment();
+        seat.as_ref().as_ref().metrics.publish_errors.increment();
     }
 }

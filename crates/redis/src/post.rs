@@ -1,7 +1,7 @@
 //! What waits to be written.
 
 use bytes::Bytes;
-use trunkline_core::Node;
+use trunkline_core::NodeKey;
 
 use crate::resp::command;
 
@@ -9,7 +9,7 @@ use crate::resp::command;
 #[derive(Debug)]
 pub(crate) struct Post {
     /// Who publishes, for whoever counts what was refused.
-    pub(crate) from: Node,
+    pub(crate) from: NodeKey,
     /// Which node of a cluster takes it; `None` for any.
     pub(crate) slot: Option<u16>,
     /// As accounted for in the outbox.

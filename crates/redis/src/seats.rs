@@ -10,10 +10,9 @@ use std::{
 };
 
 use trunkline_core::{
-    Counters, Error, ErrorKind, Gap, GapCause, Node, Result, Room,
-    inbox::{Delivery, Inbox, InboxSender, inbox},
-    message::Message,
-    transport::{Seat, Wanted},
+    Error, ErrorKind, Gap, GapCause, NodeKey, NodeMetrics, Result, Room,
+    model::{Delivery, Message},
+    transport::{Inbox, InboxSender, JoinRequest, RoomFilter, inbox},
 };
 
 use crate::feed::Topic;
@@ -21,19 +20,19 @@ use crate::feed::Topic;
 /// A node that has joined.
 #[derive(Debug)]
 pub(crate) struct Member {
-    pub(crate) node: Node,
-    pub(crate) counters: Arc<Counters>,
-    wanted: Arc<dyn Wanted>,
+    pub(crate) node: NodeKey,
+    pub(crate) metrics: Arc<NodeMetrics>,
+    wanted: Arc<dyn RoomFilter>,
     inbox: InboxSender,
     /// The connection was lost, and that has not been reported as a gap yet.
     gap_due: AtomicBool,
 }
 
 impl Member {
-    pub(crate) fn new(seat: Seat) -> (Self, Inbox) {
-        let Seat { node, wanted, counters, limits } = seat;
-        let (sender, receiver) = inbox(limits, Arc::clone(&counters));
-        let member = Self { node, counters, wanted, inbox: sender, gap_due: AtomicBool::new(false) };
+    pub(crate) fn new(seat: JoinRequest) -> (Self, Inbox) {
+        let JoinRequest { node, room_filter: wanted, metrics, limits } = seat;
+        let (sender, receiver) = inbox(limits, Arc::clone(&metrics));
+        let member = Self { node, metrics, wanted, inbox: sender, gap_due: AtomicBool::new(false) };
         (member, receiver)
     }
 
@@ -62,7 +61,7 @@ impl Member {
 
     /// Waits until the inbox has room, or is gone.
     pub(crate) async fn room(&self) {
-        self.inbox.room().await;
+        self.inbox.ready().await;
     }
 
     /// Whether what is handed over now would be dropped.
@@ -83,7 +82,7 @@ impl Member {
 
     pub(crate) fn restored(&self) {
         self.report_gap();
-        self.counters.reconnects.increment();
+        self.metrics.reconnects.increment();
         self.tell(Delivery::Connected);
     }
 
@@ -105,7 +104,7 @@ pub(crate) struct Wants<'a> {
 
 impl Wants<'_> {
     pub(crate) fn room(&self, room: &Room) -> bool {
-        self.all || self.member.inbox.wants(&*self.member.wanted, room)
+        self.all || self.member.inbox.may_have_members(&*self.member.wanted, room)
     }
 }
 
@@ -118,7 +117,7 @@ pub(crate) struct Seats<S, K> {
 
 #[derive(Debug)]
 struct State<S, K> {
-    by_node: HashMap<Node, Arc<S>>,
+    by_node: HashMap<NodeKey, Arc<S>>,
     by_topic: HashMap<Topic, Vec<(Arc<S>, K)>>,
 }
 
@@ -145,12 +144,12 @@ impl<S: AsRef<Member>, K: Copy + Eq + Hash> Seats<S, K> {
     }
 
     /// Gives a seat back.
-    pub(crate) fn remove(&self, node: &Node) -> Option<Arc<S>> {
+    pub(crate) fn remove(&self, node: &NodeKey) -> Option<Arc<S>> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let seat = state.by_node.remove(node)?;
-        state.by_topic.retain(|_, routes| {
-            routes.retain(|(other, _)| !Arc::ptr_eq(other, &seat));
-            !routes.is_empty()
+        state.by_topic.retain(|_, router| {
+            router.retain(|(other, _)| !Arc::ptr_eq(other, &seat));
+            !router.is_empty()
         });
         Some(seat)
     }
@@ -166,21 +165,21 @@ impl<S: AsRef<Member>, K: Copy + Eq + Hash> Seats<S, K> {
     /// From here on it does not.
     pub(crate) fn disconnect(&self, seat: &Arc<S>, topic: &Topic, kind: K) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(routes) = state.by_topic.get_mut(topic) else { return };
-        routes.retain(|(other, as_kind)| !(Arc::ptr_eq(other, seat) && *as_kind == kind));
-        if routes.is_empty() {
+        let Some(router) = state.by_topic.get_mut(topic) else { return };
+        router.retain(|(other, as_kind)| !(Arc::ptr_eq(other, seat) && *as_kind == kind));
+        if router.is_empty() {
             state.by_topic.remove(topic);
         }
     }
 
     /// Whose topics these are.
-    pub(crate) fn of_topics(&self, topics: &[Topic]) -> HashMap<Node, Arc<S>> {
+    pub(crate) fn of_topics(&self, topics: &[Topic]) -> HashMap<NodeKey, Arc<S>> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let seats = topics.iter().filter_map(|topic| state.by_topic.get(topic)).flatten();
         seats.map(|(seat, _)| (seat.as_ref().as_ref().node.clone(), Arc::clone(seat))).collect()
     }
 
-    pub(crate) fn get(&self, node: &Node) -> Option<Arc<S>> {
+    pub(crate) fn get(&self, node: &NodeKey) -> Option<Arc<S>> {
         self.state.read().unwrap_or_else(PoisonError::into_inner).by_node.get(node).cloned()
     }
 
@@ -188,7 +187,7 @@ impl<S: AsRef<Member>, K: Copy + Eq + Hash> Seats<S, K> {
     ///
     /// # Errors
     /// `Closed` for a node that has not joined.
-    pub(crate) fn publishing(&self, node: &Node) -> Result<Option<Arc<S>>> {
+    pub(crate) fn publishing(&self, node: &NodeKey) -> Result<Option<Arc<S>>> {
         match self.get(node) {
             None if !node.id.is_emitter() => {
                 let context = format!("node {} is not in namespace {}", node.id, node.namespace);

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use trunkline_core::{
-    Error, ErrorKind, Result,
-    settings::{Bytes, Query, redact},
-};
+use trunkline_backend::url::{ByteSize, Params, redact};
+use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::config::{Address, Config, Mode, PubSub, Server, Sharded, Streams, SubscriptionMode, Tls, Topology};
 
@@ -56,7 +54,7 @@ impl Config {
         let kind = SCHEMES.iter().find(|(name, _)| *name == scheme).map(|(_, kind)| *kind);
         let kind =
             kind.ok_or_else(|| refuse(url, "the scheme is none of redis, rediss, redis+unix, valkey, valkeys"))?;
-        let mut query = Query::parse(query);
+        let mut query = Params::parse(query);
         let mut server = match kind {
             Kind::Socket => socket(rest, &mut query).map_err(|why| refuse(url, &why))?,
             Kind::Plain | Kind::Tls => network(rest, &mut query).map_err(|why| refuse(url, &why))?,
@@ -70,10 +68,10 @@ impl Config {
         Ok(config)
     }
 
-    fn take(&mut self, query: &mut Query) -> Result<()> {
+    fn take(&mut self, query: &mut Params) -> Result<()> {
         set(&mut self.prefix, query.take("prefix")?);
-        set(&mut self.outbox.bytes, query.take("buffer")?.map(|Bytes(bytes)| bytes));
-        set(&mut self.max_message_bytes, query.take("max_message")?.map(|Bytes(bytes)| bytes));
+        set(&mut self.outbox.bytes, query.take("buffer")?.map(|ByteSize(bytes)| bytes));
+        set(&mut self.max_message_bytes, query.take("max_message")?.map(|ByteSize(bytes)| bytes));
         set(&mut self.connect_timeout, query.take("connect_timeout")?);
         set(&mut self.response_timeout, query.take("response_timeout")?);
         set(&mut self.keepalive, query.take("keepalive")?);
@@ -92,7 +90,7 @@ fn refuse(url: &str, why: &str) -> Error {
     Error::new(ErrorKind::Config, format!("{:?}: {why}", redact(url)))
 }
 
-fn mode(query: &mut Query) -> Result<Mode> {
+fn mode(query: &mut Params) -> Result<Mode> {
     Ok(match query.take_word("mode", MODES)?.unwrap_or(ModeName::PubSub) {
         ModeName::PubSub => {
             let specific = query.take("specific_response_channel")?;
@@ -109,7 +107,7 @@ fn mode(query: &mut Query) -> Result<Mode> {
     })
 }
 
-fn streams(query: &mut Query) -> Result<Streams> {
+fn streams(query: &mut Params) -> Result<Streams> {
     let mut streams = Streams::default();
     set(&mut streams.stream, query.take("stream")?);
     set(&mut streams.count, query.take("streams")?);
@@ -123,7 +121,7 @@ fn streams(query: &mut Query) -> Result<Streams> {
     Ok(streams)
 }
 
-fn tls(kind: Kind, query: &mut Query) -> Result<Option<Tls>> {
+fn tls(kind: Kind, query: &mut Params) -> Result<Option<Tls>> {
     if kind != Kind::Tls {
         return Ok(None);
     }
@@ -137,7 +135,7 @@ fn tls(kind: Kind, query: &mut Query) -> Result<Option<Tls>> {
 }
 
 /// `/path?user=…&password=…&db=…`, also under the names of the `redis` crate.
-fn socket(path: &str, query: &mut Query) -> Result<Server, String> {
+fn socket(path: &str, query: &mut Params) -> Result<Server, String> {
     if path.is_empty() {
         return Err("there is no path of a socket".into());
     }
@@ -152,7 +150,7 @@ fn socket(path: &str, query: &mut Query) -> Result<Server, String> {
 }
 
 /// `user:password@host:port,host:port/database?cluster=…&sentinel=…`.
-fn network(rest: &str, query: &mut Query) -> Result<Server, String> {
+fn network(rest: &str, query: &mut Params) -> Result<Server, String> {
     let (credentials, hosts) = rest.rsplit_once('@').map_or((None, rest), |(before, hosts)| (Some(before), hosts));
     let (hosts, database) = hosts.split_once('/').unwrap_or((hosts, ""));
     let topology = topology(query)?;
@@ -171,7 +169,7 @@ fn network(rest: &str, query: &mut Query) -> Result<Server, String> {
     Ok(server)
 }
 
-fn topology(query: &mut Query) -> Result<Topology, String> {
+fn topology(query: &mut Params) -> Result<Topology, String> {
     let mut text = |name| query.take::<String>(name).map_err(|error| error.to_string());
     let sentinel = text("sentinel")?;
     let (user, password) = (text("sentinel_user")?, text("sentinel_password")?);

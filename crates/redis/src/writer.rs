@@ -18,7 +18,7 @@ use std::{
 };
 
 use tokio::sync::oneshot;
-use trunkline_core::{backoff::Backoff, outbox::Outbox};
+use trunkline_backend::{Backoff, Outbox};
 
 use self::lane::{Lane, Sent};
 use crate::{

@@ -9,8 +9,8 @@ use std::{
 
 use socketioxide_core::{
     adapter::{
-        BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, RemoteSocketData, Room,
-        RoomParam, SocketEmitter, errors::BroadcastError,
+        BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, RemoteSocketData, Room, RoomParam,
+        SocketEmitter, errors::BroadcastError,
     },
     packet::Packet,
     parser::Parse,
@@ -55,7 +55,8 @@ impl<E: SocketEmitter> Trunkline<E> {
         let settings = self.cluster.settings();
         let backend = self.cluster.backend();
         let has_interest = backend.interest.is_some();
-        let node = core::Cluster::join(backend, self.namespace.clone(), Weak::clone(&this), settings.cluster).await?;
+        let node =
+            core::ClusterNode::join(backend, self.namespace.clone(), Weak::clone(&this), settings.cluster).await?;
         let open = Arc::new(self.open(node, settings));
         // Only `init` joins, and socketioxide calls it once.
         let _ = self.open.set(Arc::clone(&open));
@@ -67,7 +68,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         Ok(())
     }
 
-    fn open(self: &Arc<Self>, node: core::Cluster, settings: Settings) -> OpenNamespace {
+    fn open(self: &Arc<Self>, node: core::ClusterNode, settings: Settings) -> OpenNamespace {
         let sockets: Weak<dyn Sockets> = Arc::<Self>::downgrade(self);
         OpenNamespace {
             sockets,
@@ -88,7 +89,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         open.ok_or_else(|| core::Error::new(ErrorKind::Closed, format!("namespace {} is not open yet", self.namespace)))
     }
 
-    fn node(&self) -> core::Result<&core::Cluster> {
+    fn node(&self) -> core::Result<&core::ClusterNode> {
         Ok(&self.namespace()?.node)
     }
 }

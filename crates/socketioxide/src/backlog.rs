@@ -22,7 +22,7 @@ use tokio::{
     sync::{Notify, futures::Notified},
     time::Instant,
 };
-use trunkline_core::{Offset, Replies};
+use trunkline_core::{AckSink, Offset};
 
 pub(crate) use self::socket::HOLD;
 use self::socket::{SocketBacklog, weight};
@@ -54,7 +54,7 @@ pub(crate) enum Queued {
     /// An event, and its offset in the history.
     Event(Packet, Option<Offset>),
     /// An event that the client acknowledges within a time.
-    WithAck(Packet, Duration, Replies),
+    WithAck(Packet, Duration, AckSink),
     /// Disconnects the socket from the namespace.
     Disconnect,
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use trunkline_core::{Backend, ClusterConfig, Error, ErrorKind, Namespace, Result, transport::Health};
+use trunkline_core::{Backend, Error, ErrorKind, Namespace, NodeConfig, Result, transport::Health};
 
 use crate::{
     backlog::BacklogLimits,
@@ -32,7 +32,7 @@ struct Shared {
 /// What a [`ClusterBuilder`] sets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    pub(crate) cluster: ClusterConfig,
+    pub(crate) cluster: NodeConfig,
     pub(crate) backlog: BacklogLimits,
     pub(crate) paced_sockets: usize,
     pub(crate) append_offsets: bool,
@@ -42,7 +42,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            cluster: ClusterConfig::default(),
+            cluster: NodeConfig::default(),
             backlog: BacklogLimits::default(),
             paced_sockets: 64,
             append_offsets: true,
@@ -169,7 +169,7 @@ pub struct ClusterBuilder {
 
 impl ClusterBuilder {
     /// Times and bounds of the cluster protocol: heartbeats, time-outs, pending requests.
-    pub fn config(mut self, config: ClusterConfig) -> Self {
+    pub fn config(mut self, config: NodeConfig) -> Self {
         self.settings.cluster = config;
         self
     }

@@ -9,7 +9,7 @@ use socketioxide_core::{
     adapter::{BroadcastOptions, SocketEmitter, errors::SocketError},
     packet::Packet,
 };
-use trunkline_core::{Delivered, Offset, Payload, Replies, Target};
+use trunkline_core::{AckSink, DeliveryReport, Offset, Payload, Target};
 
 use crate::{
     adapter::Trunkline,
@@ -26,8 +26,8 @@ impl<E: SocketEmitter> Trunkline<E> {
         sockets: &[Sid],
         packet: &Packet,
         offset: Option<&Offset>,
-    ) -> Delivered {
-        let mut delivered = Delivered::default();
+    ) -> DeliveryReport {
+        let mut delivered = DeliveryReport::default();
         for socket in sockets {
             let packet = Queued::Event(packet.clone(), offset.cloned());
             match namespace.backlogs.offer(*socket, packet, self) {
@@ -52,7 +52,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         sockets: &[Sid],
         packet: &Packet,
         offset: Option<&Offset>,
-    ) -> Delivered {
+    ) -> DeliveryReport {
         let behind = namespace.backlogs.among(sockets);
         let mut delivered = self.deliver_each(namespace, &behind, packet, offset);
         let result = self.local.broadcast(packet.clone(), self.options_without(target, &behind));
@@ -71,7 +71,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         sockets: &[Sid],
         packet: &Packet,
         timeout: Duration,
-        acks: &Replies,
+        acks: &AckSink,
     ) -> u32 {
         let queued = || Queued::WithAck(packet.clone(), timeout, acks.clone());
         let behind = namespace.backlogs.among(sockets);
@@ -96,7 +96,7 @@ impl<E: SocketEmitter> Trunkline<E> {
     }
 
     /// Passes acknowledgements on as they arrive. A client that does not answer in time is noticed by the node that asked.
-    fn forward(&self, stream: Pin<Box<E::AckStream>>, acks: &Replies) {
+    fn forward(&self, stream: Pin<Box<E::AckStream>>, acks: &AckSink) {
         let acks = acks.clone();
         let forwarding = stream.for_each(move |(_, ack)| {
             if let Ok(value) = ack {
@@ -109,7 +109,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         }
     }
 
-    fn send_with_ack(&self, socket: Sid, packet: &Packet, timeout: Duration, acks: &Replies) -> SendOutcome {
+    fn send_with_ack(&self, socket: Sid, packet: &Packet, timeout: Duration, acks: &AckSink) -> SendOutcome {
         let only = BroadcastOptions::new(socket);
         let (stream, _) = self.local.broadcast_with_ack(packet.clone(), only, Some(timeout));
         let mut stream = Box::pin(stream);
@@ -117,7 +117,9 @@ impl<E: SocketEmitter> Trunkline<E> {
             None => self.forward(stream, acks),
             Some(None) => return SendOutcome::Closed,
             Some(Some((_, Ok(value)))) => acks.ack(acknowledged(value)),
-            Some(Some((_, Err(error)))) => return if is_full(&error) { SendOutcome::Full } else { SendOutcome::Closed },
+            Some(Some((_, Err(error)))) => {
+                return if is_full(&error) { SendOutcome::Full } else { SendOutcome::Closed };
+            }
         }
         SendOutcome::Sent
     }
@@ -154,7 +156,9 @@ impl<E: SocketEmitter> SocketSink for Trunkline<E> {
 fn outcome(result: Result<(), Vec<SocketError>>) -> SendOutcome {
     match result {
         Ok(()) => SendOutcome::Sent,
-        Err(errors) if errors.iter().any(|error| matches!(error, SocketError::InternalChannelFull)) => SendOutcome::Full,
+        Err(errors) if errors.iter().any(|error| matches!(error, SocketError::InternalChannelFull)) => {
+            SendOutcome::Full
+        }
         Err(_) => SendOutcome::Closed,
     }
 }

@@ -6,9 +6,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use socketioxide::{adapter::Adapter as ServerAdapter, socket::Socket};
 use tokio::sync::broadcast;
 use trunkline_core::{
-    Adapter, Event, NodeId, Payload, Result, Room, Session, SessionId, Snapshot, SocketInfo, Target,
-    id::{Node, Offset},
-    transport::{Health, Restored},
+    Adapter, Event, MetricsSnapshot, NodeId, Payload, Result, Room, Session, SessionId, SocketInfo, Target,
+    model::{NodeKey, Offset},
+    transport::{Health, RestoredSession},
 };
 
 use crate::{
@@ -32,7 +32,7 @@ impl NamespaceHandle {
 
     /// Node id and namespace.
     #[must_use]
-    pub fn node(&self) -> &Node {
+    pub fn node(&self) -> &NodeKey {
         self.0.node.node()
     }
 
@@ -144,8 +144,8 @@ impl NamespaceHandle {
 
     /// Counts of messages, gaps, drops and errors since the namespace was opened.
     #[must_use]
-    pub fn counters(&self) -> Snapshot {
-        self.0.node.counters()
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.0.node.metrics()
     }
 
     /// Number of packets that wait for sockets whose buffers are full.
@@ -201,7 +201,7 @@ impl NamespaceHandle {
     ///
     /// # Errors
     /// `Unsupported` without history, `HistoryLost` if the history no longer reaches back that far.
-    pub async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<Restored>> {
+    pub async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<RestoredSession>> {
         self.0.node.restore_session(id, since).await
     }
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use trunkline_core::{Adapter, Cluster, Room};
+use trunkline_core::{Adapter, ClusterNode, Room};
 
 /// The rooms that have been reported to the broker as having members on this node.
 #[derive(Debug, Default)]
@@ -18,18 +18,18 @@ impl Interest {
     }
 
     /// Reports the differences to `present`, the rooms that have members now. What fails is tried again the next time.
-    pub(crate) async fn update(&self, node: &Cluster, present: HashSet<Room>) {
+    pub(crate) async fn update(&self, node: &ClusterNode, present: HashSet<Room>) {
         let (created, deleted) = {
             let reported = self.lock();
             let created: Vec<_> = present.difference(&reported).cloned().collect();
             let deleted: Vec<_> = reported.difference(&present).cloned().collect();
             (created, deleted)
         };
-        match node.rooms_entered(&created).await {
+        match node.rooms_created(&created).await {
             Ok(()) => self.lock().extend(created),
             Err(error) => tracing::debug!(%error, "new rooms could not be reported to the broker"),
         }
-        match node.rooms_left(&deleted).await {
+        match node.rooms_deleted(&deleted).await {
             Ok(()) => self.lock().retain(|room| !deleted.contains(room)),
             Err(error) => tracing::debug!(%error, "empty rooms could not be reported to the broker"),
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use socketioxide_core::{Sid, packet::Packet};
-use trunkline_core::{Cluster, Payload};
+use trunkline_core::{Adapter, ClusterNode, Payload};
 
 use crate::{
     backlog::Backlogs,
@@ -22,7 +22,7 @@ use crate::{
 /// An open namespace of this server: its node in the cluster, and what the bridge keeps for its sockets.
 pub(crate) struct OpenNamespace {
     pub(crate) sockets: Weak<dyn Sockets>,
-    pub(crate) node: Cluster,
+    pub(crate) node: ClusterNode,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) details: SocketDetails,
     pub(crate) tasks: Arc<Tasks>,
@@ -82,6 +82,9 @@ impl OpenNamespace {
 
 impl fmt::Debug for OpenNamespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenNamespace").field("node", &self.node).field("handlers", &self.handlers).finish_non_exhaustive()
+        f.debug_struct("OpenNamespace")
+            .field("node", &self.node)
+            .field("handlers", &self.handlers)
+            .finish_non_exhaustive()
     }
 }

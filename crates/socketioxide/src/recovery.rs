@@ -11,14 +11,10 @@ use socketioxide_core::{Sid, packet::Packet};
 use tokio::time::Instant;
 use trunkline_core::{
     Adapter, Error, ErrorKind, Offset, Result, Room, Session, SessionId, SocketId, Target,
-    transport::{Missed, Restored},
+    transport::{MissedBroadcast, RestoredSession},
 };
 
-use crate::{
-    cluster::Cluster,
-    handle::NamespaceHandle,
-    namespace::OpenNamespace,
-};
+use crate::{cluster::Cluster, handle::NamespaceHandle, namespace::OpenNamespace};
 
 impl Cluster {
     /// Queues everything for a new socket until [`NamespaceHandle::replay`], [`NamespaceHandle::restore`] or [`NamespaceHandle::resume`] is
@@ -76,7 +72,7 @@ impl NamespaceHandle {
         since: Offset,
     ) -> Result<Option<Session>> {
         let paused = Paused::new(self.namespace(), socket.id);
-        let Some(Restored { session, missed }) = self.restore_session(secret, since.clone()).await? else {
+        let Some(RestoredSession { session, missed }) = self.restore_session(secret, since.clone()).await? else {
             return Ok(None);
         };
         let node = &self.namespace().node;
@@ -94,7 +90,7 @@ impl OpenNamespace {
     }
 
     /// The packet and the offset of a missed broadcast.
-    fn packet(&self, Missed { payload, offset }: Missed) -> Option<(Packet, Offset)> {
+    fn packet(&self, MissedBroadcast { payload, offset }: MissedBroadcast) -> Option<(Packet, Offset)> {
         let appended = self.appends_offsets.then(|| payload.with_appended_text(offset.as_str()));
         let packet = self.sockets.upgrade()?.event(appended.as_ref().unwrap_or(&payload))?;
         Some((packet, offset))
@@ -114,7 +110,7 @@ impl<'a> Paused<'a> {
     }
 
     /// Queues for the socket what was broadcast after `since`, of which `missed` is the beginning.
-    async fn catch_up(&self, since: Offset, rooms: &[Room], mut missed: Vec<Missed>) -> Result<usize> {
+    async fn catch_up(&self, since: Offset, rooms: &[Room], mut missed: Vec<MissedBroadcast>) -> Result<usize> {
         let Self { namespace, socket } = *self;
         for _ in 0..ATTEMPTS {
             if namespace.backlogs.is_full() {

@@ -3,7 +3,7 @@
 use rmpv::Value;
 use serde::{Deserialize, Serialize};
 use trunkline::{Answers, Offset, Payload, Room, SessionId, SocketId, SocketInfo, core};
-use trunkline_socketioxide::{Cluster, Handle};
+use trunkline_socketioxide::{Cluster, NamespaceHandle};
 
 use crate::{
     adapter::Socket,
@@ -66,7 +66,7 @@ pub(crate) async fn perform(
             handle.persist_session(session.decoded()?).await.map_err(text)?;
         }
         Kind::RestoreSession => restore(&handle, id, since, outcome).await?,
-        Kind::Counters => outcome.counters = handle.counters().iter().collect(),
+        Kind::Counters => outcome.metrics = handle.metrics().iter().collect(),
         _ => return Ok(false),
     }
     Ok(true)
@@ -74,7 +74,7 @@ pub(crate) async fn perform(
 
 /// A timeout is no failure here: the outcome holds what arrived, and who is missing.
 async fn ask_servers(
-    handle: &Handle,
+    handle: &NamespaceHandle,
     event: &str,
     arguments: &Arguments,
     select: &Selection,
@@ -95,7 +95,7 @@ async fn ask_servers(
     Ok(())
 }
 
-async fn restore(handle: &Handle, id: &str, since: &str, outcome: &mut Outcome) -> Result<(), String> {
+async fn restore(handle: &NamespaceHandle, id: &str, since: &str, outcome: &mut Outcome) -> Result<(), String> {
     let (id, since) = (SessionId::new(id).map_err(text)?, Offset::new(since).map_err(text)?);
     let Some(restored) = handle.restore_session(id, since).await.map_err(text)? else { return Ok(()) };
     outcome.session = Some(Session::encoded(restored.session)?);
@@ -136,7 +136,7 @@ fn described(socket: SocketInfo) -> Result<Described, String> {
     })
 }
 
-pub(crate) fn found(handle: &Handle, socket: &SocketInfo) -> Found {
+pub(crate) fn found(handle: &NamespaceHandle, socket: &SocketInfo) -> Found {
     let namespace = handle.node().namespace.as_str().to_owned();
     Found { id: socket.id.as_str().to_owned(), server: String::new(), namespace }
 }

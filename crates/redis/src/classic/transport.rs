@@ -4,12 +4,11 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use trunkline_backend::Outbox;
 use trunkline_core::{
-    Backend, Capabilities, IdScheme, Membership, Namespace, Node, NodeId, Result, Transport,
-    inbox::{Delivery, Inbox},
-    message::{Answer, Channel, Message, Response},
-    outbox::Outbox,
-    transport::{Census, Headcount, Health, Seat as CoreSeat, SteppingAside},
+    Backend, Capabilities, IdScheme, Membership, Namespace, NodeId, NodeKey, Result, Transport,
+    model::{Answer, Delivery, Message, Response, SeqChannel},
+    transport::{Health, Inbox, JoinRequest as CoreSeat, NodeCount, NodeCounter},
 };
 
 use super::{
@@ -18,9 +17,9 @@ use super::{
     seat::{Kind, Seat},
 };
 use crate::{
-    census,
     config::{Config, PubSub},
     feed::{Arrival, Feed, FeedLimits, Listener, Topic},
+    node_counter,
     plumbing::{Accounts, Plumbing, Route},
     seats::{Member, Seats},
     task::Task,
@@ -34,7 +33,7 @@ pub(crate) fn backend(config: &Config, options: PubSub, servers: Arc<Servers>) -
         transport: Arc::clone(&transport) as Arc<dyn Transport>,
         history: None,
         interest: None,
-        census: Some(transport),
+        node_counter: Some(transport),
         ids: IdScheme::Short6,
     }
 }
@@ -63,8 +62,8 @@ impl ClassicTransport {
     }
 
     /// In the order in which they are subscribed to: a node is never seen by its own channel without being counted.
-    fn topics(&self, node: &Node) -> [(Topic, Kind); 4] {
-        let Node { id, namespace } = node;
+    fn topics(&self, node: &NodeKey) -> [(Topic, Kind); 4] {
+        let NodeKey { id, namespace } = node;
         [
             (self.names.broadcasts(namespace), Kind::Broadcasts),
             (Topic::Channel(self.names.response(namespace)), Kind::Responses),
@@ -88,7 +87,7 @@ impl ClassicTransport {
 impl Transport for ClassicTransport {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            membership: Membership::Census,
+            membership: Membership::BrokerCount,
             total_order: true,
             acknowledged_in_order: true,
             numbered: true,
@@ -104,7 +103,7 @@ impl Transport for ClassicTransport {
     async fn join(&self, seat: CoreSeat) -> Result<Inbox> {
         let node = seat.node.clone();
         let (member, inbox) = Member::new(seat);
-        let Node { namespace, .. } = &node;
+        let NodeKey { namespace, .. } = &node;
         let (broadcast, response) = (self.names.broadcast(namespace), self.names.response(namespace));
         let seat = Arc::new(Seat::new(member, broadcast, response, Arc::clone(&self.plumbing.outbox)));
         let topics = self.topics(&node);
@@ -116,7 +115,7 @@ impl Transport for ClassicTransport {
         Ok(inbox)
     }
 
-    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         let seat = self.seats.publishing(from)?;
         if let (Some(seat), Some(request)) = (&seat, message.request()) {
             seat.expect(request);
@@ -125,12 +124,12 @@ impl Transport for ClassicTransport {
         let numbered = seat.is_some_and(|seat| seat.numbered || !is_broadcast);
         let encoded = encode::message(from, &message)?;
         let channel = self.channel_of(&from.namespace, &message);
-        let route = Route { sharded: false, channel, numbered: numbered.then_some(Channel::ALL) };
+        let route = Route { sharded: false, channel, numbered: numbered.then_some(SeqChannel::ALL) };
         let bytes = encoded.len() + encode::STAMP_BYTES;
-        self.plumbing.publish(from, route, message, bytes, |stamp, counters| encoded.finish(stamp, counters)).await
+        self.plumbing.publish(from, route, message, bytes, |seq_no, metrics| encoded.finish(seq_no, metrics)).await
     }
 
-    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
         let seat = self.seats.publishing(from)?;
         let ids_only = seat.is_some_and(|seat| seat.takes_ids_only(&response.request));
         let payload = encode::response(Some(&from.id), &response, ids_only)?;
@@ -143,11 +142,7 @@ impl Transport for ClassicTransport {
         self.plumbing.send(from, Route { sharded: false, channel, numbered: None }, payload).await
     }
 
-    fn step_aside(&self) -> Option<SteppingAside<'_>> {
-        self.plumbing.step_aside()
-    }
-
-    async fn leave(&self, node: &Node) -> Result<()> {
+    async fn leave(&self, node: &NodeKey) -> Result<()> {
         if self.seats.remove(node).is_none() {
             return Ok(());
         }
@@ -169,8 +164,8 @@ impl Transport for ClassicTransport {
 }
 
 #[async_trait]
-impl Census for ClassicTransport {
-    async fn count(&self, node: &Node, known: &[NodeId]) -> Result<Headcount> {
+impl NodeCounter for ClassicTransport {
+    async fn count_nodes(&self, node: &NodeKey, known: &[NodeId]) -> Result<NodeCount> {
         let namespace = &node.namespace;
         let own = |id: &NodeId| self.names.private(namespace, id);
         census::count(&self.plumbing.servers, false, &self.names.request(namespace), known, own).await
@@ -189,7 +184,7 @@ impl fmt::Debug for ClassicTransport {
 /// A seat that is given back if joining ends early.
 struct Taken<'a> {
     transport: &'a ClassicTransport,
-    node: Option<Node>,
+    node: Option<NodeKey>,
 }
 
 impl Drop for Taken<'_> {

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use trunkline_core::{Gap, GapCause, inbox::Delivery};
+use trunkline_core::{Gap, GapCause, model::Delivery};
 
 use super::rooms::Rooms;
 use crate::seats::Member;
@@ -38,7 +38,7 @@ impl Seat {
     }
 
     pub(super) fn restored(&self) {
-        self.member.counters.reconnects.increment();
+        self.member.metrics.reconnects.increment();
         self.member.tell(Delivery::Connected);
     }
 }

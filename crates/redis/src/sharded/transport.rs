@@ -5,14 +5,13 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
+use trunkline_backend::Outbox;
 use trunkline_core::{
-    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Namespace, Node, NodeId, Result, Room, Transport,
+    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Namespace, NodeId, NodeKey, Result, Room, Transport,
     codec::{self, BINARY_KINDS, BodyRef, Format},
-    inbox::{Delivery, Inbox},
-    message::{Channel, Message, Response, Stamp},
-    outbox::Outbox,
+    model::{Delivery, Message, Response, SeqChannel, SeqNo},
     payload::Rules,
-    transport::{Census, Headcount, Health, RoomInterest, Seat as CoreSeat, SteppingAside},
+    transport::{Health, Inbox, JoinRequest as CoreSeat, NodeCount, NodeCounter, RoomInterest},
 };
 
 use super::{
@@ -23,10 +22,10 @@ use super::{
     shared::{Shared, sweep},
 };
 use crate::{
-    census,
     config::{Config, Sharded, SubscriptionMode},
     envelope::Door,
     feed::{FeedLimits, Topic},
+    node_counter,
     plumbing::{Accounts, Plumbing, Route},
     seats::Member,
     shards::Shards,
@@ -42,7 +41,7 @@ pub(crate) fn backend(config: &Config, options: Sharded, servers: Arc<Servers>) 
         transport: Arc::clone(&transport) as Arc<dyn Transport>,
         history: None,
         interest: (!is_static).then(|| Arc::clone(&transport) as Arc<dyn RoomInterest>),
-        census: Some(transport),
+        node_counter: Some(transport),
         ids: IdScheme::Hex16,
     }
 }
@@ -79,14 +78,14 @@ impl ShardedTransport {
         self.plumbing.servers.is_cluster()
     }
 
-    fn topics(&self, node: &Node) -> [(Topic, Door); 2] {
+    fn topics(&self, node: &NodeKey) -> [(Topic, Door); 2] {
         [
             (Topic::Shard(self.names.public(&node.namespace)), Door::Public),
             (Topic::Shard(self.names.private(&node.namespace, &node.id)), Door::Private),
         ]
     }
 
-    fn seat(&self, node: &Node) -> Result<Arc<Seat>> {
+    fn seat(&self, node: &NodeKey) -> Result<Arc<Seat>> {
         let gone =
             || Error::new(ErrorKind::Closed, format!("node {} of namespace {} has left", node.id, node.namespace));
         self.shared.seats.get(node).ok_or_else(gone)
@@ -94,7 +93,7 @@ impl ShardedTransport {
 
     /// Which channel a message takes, and as what it is numbered there. A plain broadcast to one room takes that of the room, if it has one;
     /// what is answered, or changes rooms, concerns everybody.
-    fn route(&self, namespace: &Namespace, message: &Message) -> (Bytes, Channel) {
+    fn route(&self, namespace: &Namespace, message: &Message) -> (Bytes, SeqChannel) {
         let room = match message {
             Message::Broadcast { request: None, target, .. } => target.single_room(),
             _ => None,
@@ -104,7 +103,7 @@ impl ShardedTransport {
                 let number = self.number_of(&channel);
                 (channel, number)
             }
-            None => (self.names.public(namespace), Channel::ALL),
+            None => (self.names.public(namespace), SeqChannel::ALL),
         }
     }
 
@@ -113,11 +112,11 @@ impl ShardedTransport {
     }
 
     /// What goes to rooms is numbered apart. On a cluster each slot has numbers of its own, since only what has the same way keeps its order.
-    fn number_of(&self, channel: &Bytes) -> Channel {
-        Channel(1 + if self.is_cluster() { slot_of(channel) } else { 0 })
+    fn number_of(&self, channel: &Bytes) -> SeqChannel {
+        SeqChannel(1 + if self.is_cluster() { slot_of(channel) } else { 0 })
     }
 
-    async fn leave_topics(&self, node: &Node, seat: &Seat) -> Result<()> {
+    async fn leave_topics(&self, node: &NodeKey, seat: &Seat) -> Result<()> {
         let rooms: Vec<_> = seat.rooms().take_all().into_iter().map(Topic::Shard).collect();
         let [(public, _), (private, _)] = self.topics(node);
         // Who is seen by its own channel is always counted.
@@ -133,9 +132,9 @@ fn format_of<'a>(body: impl Into<BodyRef<'a>>) -> Format {
 }
 
 /// Heartbeats tell only what all nodes receive: who receives which rooms the sender does not know.
-fn told(counters: &[Stamp]) -> Vec<Stamp> {
-    let all = counters.iter().find(|stamp| stamp.channel == Channel::ALL).copied();
-    vec![all.unwrap_or(Stamp { channel: Channel::ALL, number: 0 })]
+fn told(metrics: &[SeqNo]) -> Vec<SeqNo> {
+    let all = metrics.iter().find(|seq_no| seq_no.channel == SeqChannel::ALL).copied();
+    vec![all.unwrap_or(SeqNo { channel: SeqChannel::ALL, number: 0 })]
 }
 
 #[async_trait]
@@ -149,7 +148,7 @@ impl Transport for ShardedTransport {
     fn capabilities(&self) -> Capabilities {
         let one_way = self.is_static() || !self.is_cluster();
         Capabilities {
-            membership: Membership::Census,
+            membership: Membership::BrokerCount,
             total_order: one_way,
             acknowledged_in_order: one_way,
             numbered: self.is_static(),
@@ -180,7 +179,7 @@ impl Transport for ShardedTransport {
         Ok(inbox)
     }
 
-    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         let seat = self.shared.seats.publishing(from)?;
         let frame = codec::encode(format_of(&message), &from.id, &from.namespace, &message)?;
         if let Message::Join { rooms, .. } = &message
@@ -191,21 +190,17 @@ impl Transport for ShardedTransport {
         let (channel, number) = self.route(&from.namespace, &message);
         let route = Route { sharded: true, channel, numbered: seat.map(|_| number) };
         let bytes = frame.len();
-        self.plumbing.publish(from, route, message, bytes, |stamp, counters| frame.finish(stamp, &told(counters))).await
+        self.plumbing.publish(from, route, message, bytes, |seq_no, metrics| frame.finish(seq_no, &told(metrics))).await
     }
 
-    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
         self.shared.seats.publishing(from)?;
         let payload = codec::encode(format_of(&response), &from.id, &from.namespace, &response)?.finish(None, &[]);
         let channel = self.names.private(&from.namespace, to);
         self.plumbing.send(from, Route { sharded: true, channel, numbered: None }, payload).await
     }
 
-    fn step_aside(&self) -> Option<SteppingAside<'_>> {
-        self.plumbing.step_aside()
-    }
-
-    async fn leave(&self, node: &Node) -> Result<()> {
+    async fn leave(&self, node: &NodeKey) -> Result<()> {
         let Some(seat) = self.shared.seats.remove(node) else { return Ok(()) };
         self.plumbing.outbox.forget(&node.id);
         self.leave_topics(node, &seat).await
@@ -224,9 +219,9 @@ impl Transport for ShardedTransport {
 }
 
 #[async_trait]
-impl Census for ShardedTransport {
-    async fn count(&self, node: &Node, known: &[NodeId]) -> Result<Headcount> {
-        let Node { namespace, .. } = node;
+impl NodeCounter for ShardedTransport {
+    async fn count_nodes(&self, node: &NodeKey, known: &[NodeId]) -> Result<NodeCount> {
+        let NodeKey { namespace, .. } = node;
         let own = |id: &NodeId| self.names.private(namespace, id);
         census::count(&self.plumbing.servers, true, &self.names.public(namespace), known, own).await
     }
@@ -239,7 +234,7 @@ impl RoomInterest for ShardedTransport {
     }
 
     /// While the connection is lost this returns at once: the next one begins with the room, and that messages may be missing is reported.
-    async fn enter(&self, node: &Node, room: &Room) -> Result<()> {
+    async fn room_created(&self, node: &NodeKey, room: &Room) -> Result<()> {
         let Some(channel) = self.names.room(&node.namespace, room) else { return Ok(()) };
         let seat = self.seat(node)?;
         let topic = Topic::Shard(channel.clone());
@@ -264,7 +259,7 @@ impl RoomInterest for ShardedTransport {
         Ok(())
     }
 
-    async fn leave(&self, node: &Node, room: &Room) -> Result<()> {
+    async fn room_deleted(&self, node: &NodeKey, room: &Room) -> Result<()> {
         let Some(channel) = self.names.room(&node.namespace, room) else { return Ok(()) };
         let is_new = self.seat(node)?.rooms().leave(Instant::now(), &channel, room);
         if is_new {
@@ -286,7 +281,7 @@ impl fmt::Debug for ShardedTransport {
 /// A seat that is given back if joining ends early.
 struct Taken<'a> {
     transport: &'a ShardedTransport,
-    node: Option<Node>,
+    node: Option<NodeKey>,
     topics: Vec<Topic>,
 }
 

@@ -12,8 +12,7 @@ use std::{
 use trunkline_core::{
     NodeId, Offset, Result,
     codec::{self, Body},
-    inbox::Delivery,
-    message::{Heartbeat, Message, Stamp},
+    model::{Delivery, Heartbeat, Message, SeqNo},
 };
 
 use super::{
@@ -71,10 +70,10 @@ impl Seat {
     /// Heartbeats overtake the stream. What they count would be taken for missing while it waits there to be read, so it is told later.
     fn keep_claim(&self, mut delivery: Delivery) -> Delivery {
         if let Delivery::Message { from: Some(from), message: Message::Heartbeat(heartbeat), .. } = &mut delivery
-            && !heartbeat.counters.is_empty()
+            && !heartbeat.high_water_marks.is_empty()
         {
-            let counters = std::mem::take(&mut heartbeat.counters);
-            let claim = Heartbeat { initial: false, counters, buckets: heartbeat.buckets };
+            let metrics = std::mem::take(&mut heartbeat.high_water_marks);
+            let claim = Heartbeat { initial: false, metrics, buckets: heartbeat.buckets };
             let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
             if claims.len() < MAX_CLAIMS || claims.contains_key(from) {
                 claims.insert(from.clone(), claim);
@@ -88,7 +87,7 @@ impl Seat {
         let claims = std::mem::take(&mut *self.claims.lock().unwrap_or_else(PoisonError::into_inner));
         let told = |(from, claim)| Delivery::Message {
             from: Some(from),
-            stamp: None,
+            seq_no: None,
             offset: None,
             message: Message::Heartbeat(claim),
         };
@@ -118,23 +117,23 @@ impl Seat {
         if let Some(room) = codec::peek_room(kind, &data)
             && !wants.room(&room)
         {
-            return Ok(self.skip(entry.from.as_ref(), entry.stamp));
+            return Ok(self.skip(entry.from.as_ref(), entry.seq_no));
         }
         let from = entry.from.clone();
         Ok(Some(match entry.body(kind, &data)? {
             Body::Response(response) => Delivery::Response { from, response },
             Body::Message(message) => {
                 let offset = offset_of(&message, entry.id);
-                Delivery::Message { from, stamp: entry.stamp, offset, message }
+                Delivery::Message { from, seq_no: entry.seq_no, offset, message }
             }
         }))
     }
 
-    fn skip(&self, from: Option<&NodeId>, stamp: Option<Stamp>) -> Option<Delivery> {
+    fn skip(&self, from: Option<&NodeId>, seq_no: Option<SeqNo>) -> Option<Delivery> {
         match from {
-            Some(from) if stamp.is_some() => Some(Delivery::Skipped { from: from.clone(), stamp }),
+            Some(from) if seq_no.is_some() => Some(Delivery::Skipped { from: from.clone(), seq_no }),
             _ => {
-                self.member.counters.unwanted.increment();
+                self.member.metrics.unwanted.increment();
                 None
             }
         }
@@ -146,7 +145,7 @@ impl Seat {
         let mut deliveries: Vec<_> = returned.lost.into_iter().map(|message| stored(message, None)).collect();
         match returned.found {
             Some(message) => deliveries.push(stored(message, Some(id))),
-            None => self.member.counters.own_echoes.increment(),
+            None => self.member.metrics.own_echoes.increment(),
         }
         (deliveries, returned.bytes, returned.written)
     }

@@ -9,7 +9,8 @@ use tokio::{
     sync::OnceCell,
     time::{sleep, timeout},
 };
-use trunkline_core::{Error, ErrorKind, Gap, GapCause, Node, Result, backoff::Backoff, inbox::Delivery};
+use trunkline_backend::Backoff;
+use trunkline_core::{Error, ErrorKind, Gap, GapCause, NodeKey, Result, model::Delivery};
 
 use super::entry::{Entry, EntryId};
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
 };
 
 /// Something to be told to a node once everything is read that was in the stream when it was claimed.
-pub(super) type Claim = (Node, Delivery);
+pub(super) type Claim = (NodeKey, Delivery);
 
 /// Takes in what a tail reads.
 pub(super) trait Reading: std::fmt::Debug + Send + Sync + 'static {

@@ -13,14 +13,15 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::{sync::Notify, time::timeout};
+use trunkline_backend::Outbox;
 use trunkline_core::{
-    Backend, Capabilities, IdScheme, Membership, Node, NodeId, Offset, Result, Room, SessionId, Transport,
+    Backend, Capabilities, IdScheme, Membership, NodeId, NodeKey, Offset, Result, Room, SessionId, Transport,
     codec::{self, Format},
-    inbox::{Delivery, Inbox},
-    message::{Answer, Channel, Message, Response, Session},
-    outbox::Outbox,
+    model::{Answer, Delivery, Message, Response, SeqChannel, Session},
     payload::Rules,
-    transport::{Census, Headcount, Health, History, Missed, Restored, Seat as CoreSeat},
+    transport::{
+        Health, History, Inbox, JoinRequest as CoreSeat, MissedBroadcast, NodeCount, NodeCounter, RestoredSession,
+    },
 };
 
 use super::{
@@ -32,10 +33,10 @@ use super::{
     tail::{Claim, Reading, Tail},
 };
 use crate::{
-    census,
     config::{Config, Streams},
     envelope::Door,
     feed::{FeedLimits, Topic},
+    node_counter,
     plumbing::{Plumbing, Route, count_refused},
     post::{Post, Verb},
     resp::Reply,
@@ -44,8 +45,8 @@ use crate::{
     writer::Clerk,
 };
 
-/// What is numbered over pub/sub; what is in the stream is numbered as [`Channel::ALL`].
-const PUBSUB: Channel = Channel(1);
+/// What is numbered over pub/sub; what is in the stream is numbered as [`SeqChannel::ALL`].
+const PUBSUB: SeqChannel = SeqChannel(1);
 
 /// The least that an entry counts in the queue, so that the number of entries on their way is bounded too.
 const LEAST_BYTES: usize = 256;
@@ -60,7 +61,7 @@ pub(crate) fn backend(config: &Config, options: &Streams, servers: Arc<Servers>)
         transport: Arc::clone(&transport) as Arc<dyn Transport>,
         history: Some(Arc::clone(&transport) as Arc<dyn History>),
         interest: None,
-        census: Some(transport),
+        node_counter: Some(transport),
         ids: IdScheme::Hex16,
     }
 }
@@ -108,7 +109,7 @@ impl StreamsTransport {
         if self.options.sharded_pubsub { Topic::Shard(name) } else { Topic::Channel(name) }
     }
 
-    fn topics(&self, node: &Node) -> [(Topic, Door); 2] {
+    fn topics(&self, node: &NodeKey) -> [(Topic, Door); 2] {
         [
             (self.topic(self.names.public(&node.namespace)), Door::Public),
             (self.topic(self.names.private(&node.namespace, &node.id)), Door::Private),
@@ -116,20 +117,20 @@ impl StreamsTransport {
     }
 
     /// Queues a message that lasts.
-    async fn append(&self, from: &Node, seat: Option<Arc<Seat>>, mut message: Message) -> Result<()> {
+    async fn append(&self, from: &NodeKey, seat: Option<Arc<Seat>>, mut message: Message) -> Result<()> {
         let data = entry::encode(&message, self.options.plaintext)?;
         self.plumbing.check_size(data.len())?;
         let bytes = data.len().max(LEAST_BYTES);
         let stream = self.names.streams()[self.names.index(&from.namespace)].clone();
         let max_len = Bytes::from(self.options.max_len.to_string());
         let from = from.clone();
-        let push = move |numbering: &mut trunkline_core::outbox::Numbering| {
-            let stamp = seat.as_ref().and_then(|_| numbering.stamp(&from.id, Channel::ALL, &mut message));
-            let fields = entry::fields(&from.id, &from.namespace, &message, data, stamp);
-            let number = match (&seat, stamp) {
-                (Some(seat), Some(stamp)) if comes_back(&message) => {
-                    seat.unread.add(stamp.number, message, bytes);
-                    Some(stamp.number)
+        let push = move |sequencer: &mut trunkline_backend::outbox::Sequencer| {
+            let seq_no = seat.as_ref().and_then(|_| sequencer.assign(&from.id, SeqChannel::ALL, &mut message));
+            let fields = entry::fields(&from.id, &from.namespace, &message, data, seq_no);
+            let number = match (&seat, seq_no) {
+                (Some(seat), Some(seq_no)) if comes_back(&message) => {
+                    seat.unread.add(seq_no.number, message, bytes);
+                    Some(seq_no.number)
                 }
                 _ => None,
             };
@@ -139,7 +140,7 @@ impl StreamsTransport {
         self.plumbing.queue(bytes, push).await
     }
 
-    fn route(&self, channel: Bytes, numbered: Option<Channel>) -> Route {
+    fn route(&self, channel: Bytes, numbered: Option<SeqChannel>) -> Route {
         Route { sharded: self.options.sharded_pubsub, channel, numbered }
     }
 
@@ -147,7 +148,7 @@ impl StreamsTransport {
         [self.options.session_prefix.as_bytes(), id.as_str().as_bytes()].concat()
     }
 
-    fn stream(&self, node: &Node) -> &Bytes {
+    fn stream(&self, node: &NodeKey) -> &Bytes {
         &self.names.streams()[self.names.index(&node.namespace)]
     }
 }
@@ -158,7 +159,7 @@ const FORMAT: Format = Format::MsgPack(Rules::MsgpackJs);
 impl Transport for StreamsTransport {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            membership: Membership::Census,
+            membership: Membership::BrokerCount,
             total_order: true,
             acknowledged_in_order: false,
             numbered: true,
@@ -187,7 +188,7 @@ impl Transport for StreamsTransport {
         Ok(inbox)
     }
 
-    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         let seat = self.shared.seats.publishing(from)?;
         let lasts = match &message {
             Message::Broadcast { request, .. } => request.is_none(),
@@ -200,10 +201,10 @@ impl Transport for StreamsTransport {
         let frame = codec::encode(FORMAT, &from.id, &from.namespace, &message)?;
         let route = self.route(self.names.public(&from.namespace), seat.map(|_| PUBSUB));
         let bytes = frame.len();
-        self.plumbing.publish(from, route, message, bytes, |stamp, counters| frame.finish(stamp, counters)).await
+        self.plumbing.publish(from, route, message, bytes, |seq_no, metrics| frame.finish(seq_no, metrics)).await
     }
 
-    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
         self.shared.seats.publishing(from)?;
         let format = match response.answer {
             // Node.js writes null for `undefined`; left out, both stay apart.
@@ -215,7 +216,7 @@ impl Transport for StreamsTransport {
         self.plumbing.send(from, route, payload).await
     }
 
-    async fn leave(&self, node: &Node) -> Result<()> {
+    async fn leave(&self, node: &NodeKey) -> Result<()> {
         let Some(seat) = self.shared.seats.remove(node) else { return Ok(()) };
         self.shared.forget(&seat);
         self.plumbing.outbox.forget(&node.id);
@@ -240,9 +241,9 @@ impl Transport for StreamsTransport {
 }
 
 #[async_trait]
-impl Census for StreamsTransport {
-    async fn count(&self, node: &Node, known: &[NodeId]) -> Result<Headcount> {
-        let Node { namespace, .. } = node;
+impl NodeCounter for StreamsTransport {
+    async fn count_nodes(&self, node: &NodeKey, known: &[NodeId]) -> Result<NodeCount> {
+        let NodeKey { namespace, .. } = node;
         let own = |id: &NodeId| self.names.private(namespace, id);
         let counted = self.names.public(namespace);
         census::count(&self.plumbing.servers, self.options.sharded_pubsub, &counted, known, own).await
@@ -251,22 +252,22 @@ impl Census for StreamsTransport {
 
 #[async_trait]
 impl History for StreamsTransport {
-    async fn persist(&self, node: &Node, session: Session) -> Result<()> {
+    async fn persist(&self, node: &NodeKey, session: Session) -> Result<()> {
         let key = self.session_key(&session.id);
         history::persist(&self.plumbing.servers, &key, &node.namespace, &session, self.options.session_ttl).await
     }
 
-    async fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {
+    async fn restore(&self, node: &NodeKey, id: &SessionId, since: &Offset) -> Result<Option<RestoredSession>> {
         entry::EntryId::of_offset(since)?;
         let key = self.session_key(id);
         let Some(session) = history::take(&self.plumbing.servers, &key, &node.namespace).await? else {
             return Ok(None);
         };
         let missed = self.replay(node, since, &session.rooms).await?;
-        Ok(Some(Restored { session, missed }))
+        Ok(Some(RestoredSession { session, missed }))
     }
 
-    async fn replay(&self, node: &Node, since: &Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
+    async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         history::replay(&self.plumbing.servers, self.stream(node), &node.namespace, since, rooms).await
     }
 }
@@ -280,7 +281,7 @@ impl fmt::Debug for StreamsTransport {
 /// A seat that is given back if joining ends early.
 struct Taken<'a> {
     transport: &'a StreamsTransport,
-    node: Option<Node>,
+    node: Option<NodeKey>,
 }
 
 impl Drop for Taken<'_> {
@@ -361,11 +362,11 @@ impl Shared {
     }
 
     fn own_entry(&self, seat: &Seat, entry: &Entry) {
-        let Some(stamp) = entry.stamp else {
-            seat.member.counters.own_echoes.increment();
+        let Some(seq_no) = entry.seq_no else {
+            seat.member.metrics.own_echoes.increment();
             return;
         };
-        let (deliveries, bytes, written) = seat.returned(entry.id, stamp.number);
+        let (deliveries, bytes, written) = seat.returned(entry.id, seq_no.number);
         self.outbox.release(bytes);
         self.gate.returned(written);
         deliveries.into_iter().for_each(|delivery| seat.member.tell(delivery));

@@ -10,7 +10,8 @@ use std::{
 
 use redis::{FromRedisValue, Value};
 use tokio::time::{Instant, sleep};
-use trunkline_core::{Error, ErrorKind, Result, backoff::Backoff};
+use trunkline_backend::Backoff;
+use trunkline_core::{Error, ErrorKind, Result};
 
 use self::slots::SlotMap;
 pub(crate) use self::slots::slot_of;

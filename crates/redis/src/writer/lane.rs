@@ -3,7 +3,8 @@
 use std::{collections::VecDeque, future::pending, io, sync::Arc, time::Duration};
 
 use tokio::{io::AsyncWriteExt, sync::oneshot, time::sleep};
-use trunkline_core::{Error, ErrorKind, Result, backoff::Backoff};
+use trunkline_backend::Backoff;
+use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::{
     config::Address,

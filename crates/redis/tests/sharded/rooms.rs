@@ -98,7 +98,7 @@ async fn after_every_connection_was_killed_rooms_are_there_again_and_one_gap_is_
         send(&a, number).await;
     }
     until("the last one arrives", async || numbers(&there).last() == Some(&99)).await;
-    assert_eq!((b.counters().gaps, b.counters().connections_lost), (1, 1));
+    assert_eq!((b.metrics().gaps, b.metrics().connections_lost), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,8 +12,8 @@ use futures_util::stream::{Empty, empty};
 use socketioxide::AckError;
 use socketioxide_core::{
     Sid, Str, Uid, Value,
-    adapter::{AckStreamItem, BroadcastIter, CoreAdapter, CoreLocalAdapter, RemoteSocketData, SocketEmitter},
     adapter::errors::SocketError,
+    adapter::{AckStreamItem, BroadcastIter, CoreAdapter, CoreLocalAdapter, RemoteSocketData, SocketEmitter},
     packet::Packet,
     parser::Parse,
 };

@@ -12,7 +12,10 @@ pub(crate) type Io = SocketIo<Adapter>;
 pub(crate) type Socket = SocketRef<Adapter>;
 
 /// The server of one node, and what it knows of the others; on return it hears them.
-pub(crate) async fn server(chat: &Arc<Chat>, broker: &str) -> Result<(SocketIoLayer<Adapter>, Io, NamespaceHandle), String> {
+pub(crate) async fn server(
+    chat: &Arc<Chat>,
+    broker: &str,
+) -> Result<(SocketIoLayer<Adapter>, Io, NamespaceHandle), String> {
     let backend = trunkline::connect(broker).await.map_err(|error| error.to_string())?;
     let cluster = Cluster::from(backend.clone());
     let history = History::new(cluster.clone(), &backend);
