@@ -15,7 +15,7 @@ use socketioxide_core::{
     Sid, Value,
     adapter::{AckStreamItem, SocketEmitter},
 };
-use trunkline_core::{AckStream, Answers, Error, Payload};
+use trunkline_core::{AckCounts, AckStream, Payload, RequestError};
 
 use crate::convert::{Encoding, acknowledgement};
 
@@ -88,11 +88,11 @@ impl Remote {
             .unwrap_or_else(|_| empty()))
     }
 
-    fn end(&mut self, error: &Error) {
+    fn end(&mut self, error: &RequestError<AckCounts>) {
         self.acks = None;
         tracing::debug!(%error, "an acknowledged broadcast is incomplete");
-        if let Some(Answers::Acks { expected, received }) = error.partial().map(|partial| &partial.answers) {
-            self.unanswered = expected.saturating_sub(*received);
+        if let Some(AckCounts { expected, received }) = error.incomplete().map(|incomplete| incomplete.received) {
+            self.unanswered = expected.saturating_sub(received);
         }
     }
 

@@ -16,7 +16,7 @@ use socketioxide_core::{
     parser::Parse,
 };
 use tokio::task::coop::consume_budget;
-use trunkline_core::{self as core, Adapter, ErrorKind, Local, Namespace};
+use trunkline_core::{self as core, ErrorKind, Local, Namespace};
 
 use crate::{
     ack::ClusterAckStream,

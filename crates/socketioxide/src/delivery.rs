@@ -34,7 +34,7 @@ impl<E: SocketEmitter> Trunkline<E> {
                 Offered::Sent => delivered.sent += 1,
                 Offered::Queued { hold_back } => {
                     delivered.sent += 1;
-                    delivered.pause = delivered.pause.max(if hold_back { HOLD } else { Duration::ZERO });
+                    delivered.backpressure = delivered.backpressure.max(if hold_back { HOLD } else { Duration::ZERO });
                 }
                 Offered::Dropped => delivered.dropped += 1,
                 Offered::Duplicate | Offered::Closed => {}

@@ -2,25 +2,25 @@
 
 use std::{error, fmt};
 
-use socketioxide_core::{adapter::errors::AdapterError, adapter::errors::BroadcastError};
-use trunkline_core::Partial;
+use socketioxide_core::adapter::errors::{AdapterError, BroadcastError};
+use trunkline_core::{Error, Incomplete, RequestError, SocketInfo};
 
-/// Error of socketioxide's own operations (`io.ns`, `fetch_sockets`, `join`, …) on the cluster: an [`Error`](trunkline_core::Error) in the
-/// form that socketioxide requires. It converts into that with `?`.
+/// Error of socketioxide's own operations (`io.ns`, `fetch_sockets`, `join`, …) on the cluster: an [`Error`] in the form that socketioxide
+/// requires. It converts into that with `?`.
 #[derive(Clone, Debug)]
-pub struct SocketIoError(trunkline_core::Error);
+pub struct SocketIoError(RequestError<Vec<SocketInfo>>);
 
 impl SocketIoError {
-    /// The answers that arrived before a request timed out, and the nodes that did not answer.
-    #[must_use]
-    pub fn partial(&self) -> Option<&Partial> {
-        self.0.partial()
-    }
-
     /// The error with its kind.
     #[must_use]
-    pub fn inner(&self) -> &trunkline_core::Error {
-        &self.0
+    pub fn as_error(&self) -> &Error {
+        self.0.as_error()
+    }
+
+    /// The sockets that were fetched before the time ran out, and the nodes that did not answer.
+    #[must_use]
+    pub fn incomplete(&self) -> Option<&Incomplete<Vec<SocketInfo>>> {
+        self.0.incomplete()
     }
 }
 
@@ -36,15 +36,21 @@ impl error::Error for SocketIoError {
     }
 }
 
-impl From<trunkline_core::Error> for SocketIoError {
-    fn from(error: trunkline_core::Error) -> Self {
+impl From<Error> for SocketIoError {
+    fn from(error: Error) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<RequestError<Vec<SocketInfo>>> for SocketIoError {
+    fn from(error: RequestError<Vec<SocketInfo>>) -> Self {
         Self(error)
     }
 }
 
-impl From<SocketIoError> for trunkline_core::Error {
+impl From<SocketIoError> for Error {
     fn from(SocketIoError(error): SocketIoError) -> Self {
-        error
+        error.into()
     }
 }
 

@@ -6,7 +6,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use socketioxide::{adapter::Adapter as ServerAdapter, socket::Socket};
 use tokio::sync::broadcast;
 use trunkline_core::{
-    Adapter, Event, MetricsSnapshot, NodeId, Payload, Result, Room, Session, SessionId, SocketInfo, Target,
+    ClusterNode, Event, MetricsSnapshot, NodeId, Payload, RequestError, Result, Room, Session, SessionId, SocketInfo,
+    Target,
     model::{NodeKey, Offset},
     transport::{Health, RestoredSession},
 };
@@ -36,11 +37,11 @@ impl NamespaceHandle {
         self.0.node.node()
     }
 
-    /// All operations of the cluster, with targets and payloads in place of socketioxide's operators: for number rooms, or to emit what is
-    /// encoded already.
+    /// The node of the cluster, whose operations take targets and payloads in place of socketioxide's operators: for number rooms, or to
+    /// emit what is encoded already.
     #[must_use]
-    pub fn adapter(&self) -> Arc<dyn Adapter> {
-        Arc::new(self.0.node.clone())
+    pub fn cluster_node(&self) -> &ClusterNode {
+        &self.0.node
     }
 
     // --- sockets ---
@@ -50,7 +51,7 @@ impl NamespaceHandle {
     ///
     /// # Errors
     /// `Timeout` if not every node has answered, with the sockets that arrived and the nodes that are missing.
-    pub async fn fetch_sockets(&self, target: Target) -> Result<Vec<SocketInfo>> {
+    pub async fn fetch_sockets(&self, target: Target) -> Result<Vec<SocketInfo>, RequestError<Vec<SocketInfo>>> {
         self.0.node.fetch_sockets(target).await
     }
 
@@ -58,7 +59,7 @@ impl NamespaceHandle {
     ///
     /// # Errors
     /// As of [`NamespaceHandle::fetch_sockets`].
-    pub async fn all_rooms(&self) -> Result<Vec<Room>> {
+    pub async fn all_rooms(&self) -> Result<Vec<Room>, RequestError<Vec<Room>>> {
         self.0.node.all_rooms().await
     }
 
@@ -66,7 +67,7 @@ impl NamespaceHandle {
     /// socketioxide servers cannot.
     ///
     /// # Errors
-    /// As of [`Adapter::disconnect_sockets`].
+    /// As of [`ClusterNode::disconnect_sockets`].
     pub async fn disconnect_sockets(&self, target: Target, close: bool) -> Result<()> {
         self.0.node.disconnect_sockets(target, close).await
     }
@@ -76,7 +77,7 @@ impl NamespaceHandle {
     /// Sends an event to the servers of all other nodes. A tuple is a list of arguments.
     ///
     /// # Errors
-    /// As of [`Adapter::broadcast`].
+    /// As of [`ClusterNode::broadcast`].
     pub async fn server_side_emit<T: Serialize + ?Sized>(&self, event: &str, arguments: &T) -> Result<()> {
         self.0.node.server_side_emit(Payload::event(event, arguments)?).await
     }
@@ -91,14 +92,15 @@ impl NamespaceHandle {
         event: &str,
         arguments: &T,
         timeout: Option<Duration>,
-    ) -> Result<Vec<Option<R>>>
+    ) -> Result<Vec<Option<R>>, RequestError<Vec<Option<Payload>>>>
     where
         T: Serialize + ?Sized,
         R: DeserializeOwned,
     {
         let payload = Payload::event(event, arguments)?;
         let answers = self.0.node.server_side_emit_with_ack(payload, timeout).await?;
-        answers.into_iter().map(|answer| answer.map(|value| value.deserialize()).transpose()).collect()
+        let answers = answers.into_iter().map(|answer| answer.map(|value| value.deserialize()).transpose());
+        Ok(answers.collect::<Result<_>>()?)
     }
 
     /// Registers the handler of a server-side event, as [`Cluster::on_server_side_event`](crate::Cluster::on_server_side_event) does before

@@ -76,13 +76,8 @@ mod tests {
     use super::*;
 
     fn there_and_back(id: &str, node: Option<&str>) -> Option<String> {
-        let info = SocketInfo {
-            id: SocketId::new(id).unwrap(),
-            node: node.map(|node| NodeId::new(node).unwrap()),
-            rooms: Vec::new(),
-            handshake: None,
-            data: None,
-        };
+        let info = SocketInfo::new(SocketId::new(id).unwrap(), Vec::new())
+            .with_node(node.map(|node| NodeId::new(node).unwrap()));
         remote_socket(&info, "/".into()).map(|data| remote_id(&data))
     }
 

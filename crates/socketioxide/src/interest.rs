@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use trunkline_core::{Adapter, ClusterNode, Room};
+use trunkline_core::{ClusterNode, Room};
 
 /// The rooms that have been reported to the broker as having members on this node.
 #[derive(Debug, Default)]

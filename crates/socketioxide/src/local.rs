@@ -8,8 +8,7 @@ use socketioxide_core::{
     packet::Packet,
 };
 use trunkline_core::{
-    AckSink, DeliveryReport, EventReply, Local, LocalAbilities, NodeId, Offset, Payload, Room, SocketId, SocketInfo,
-    Target,
+    AckSink, DeliveryReport, EventReply, Local, NodeId, Offset, Payload, Room, SocketId, SocketInfo, Target,
 };
 
 use crate::{
@@ -40,22 +39,13 @@ impl<E: SocketEmitter> Trunkline<E> {
         }
         let Details { handshake, data } =
             self.namespace().map(|namespace| namespace.details.of(socket)).unwrap_or_default();
-        let nothing = || Payload::from_trusted_json("{}", Vec::new());
-        Some(SocketInfo {
-            id,
-            node: None,
-            rooms,
-            handshake: Some(handshake.unwrap_or_else(nothing)),
-            data: Some(data.unwrap_or_else(nothing)),
-        })
+        let nothing = || Some(Payload::from_trusted_json("{}", Vec::new()));
+        let info = SocketInfo::new(id, rooms);
+        Some(info.with_handshake(handshake.or_else(nothing)).with_data(data.or_else(nothing)))
     }
 }
 
 impl<E: SocketEmitter> Local for Trunkline<E> {
-    fn abilities(&self) -> LocalAbilities {
-        LocalAbilities { close_connections: false, number_rooms: false }
-    }
-
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         let sockets = self.matching(target);
         let Ok(namespace) = self.namespace() else { return DeliveryReport::default() };
@@ -68,7 +58,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
         if target.flags.is_volatile() {
             // Dropped packets of a volatile event are not counted.
             let _ = self.local.broadcast(packet, self.options(target));
-            return DeliveryReport { sent: sockets.len() as u64, ..DeliveryReport::default() };
+            return DeliveryReport::default().with_sent(sockets.len() as u64);
         }
         if sockets.len() <= namespace.paced_sockets || namespace.is_superseded() {
             self.deliver_each(namespace, &sockets, &packet, offset)

@@ -9,7 +9,7 @@ use std::{
 };
 
 use socketioxide_core::{Sid, packet::Packet};
-use trunkline_core::{Adapter, ClusterNode, Payload};
+use trunkline_core::{ClusterNode, Payload};
 
 use crate::{
     backlog::Backlogs,

@@ -10,7 +10,7 @@ use socketioxide::{adapter::Adapter as ServerAdapter, socket::Socket};
 use socketioxide_core::{Sid, packet::Packet};
 use tokio::time::Instant;
 use trunkline_core::{
-    Adapter, Error, ErrorKind, Offset, Result, Room, Session, SessionId, SocketId, Target,
+    Error, ErrorKind, Offset, Result, Room, Session, SessionId, SocketId, Target,
     transport::{MissedBroadcast, RestoredSession},
 };
 
@@ -55,7 +55,7 @@ impl NamespaceHandle {
     /// `Unsupported` without history, or what the broker says.
     pub async fn persist<A: ServerAdapter>(&self, socket: &Socket<A>, secret: SessionId) -> Result<()> {
         let data = self.namespace().details.of(socket.id).data;
-        let session = Session { id: secret, socket: SocketId::new(socket.id.as_str())?, rooms: rooms_of(socket), data };
+        let session = Session::new(secret, SocketId::new(socket.id.as_str())?, rooms_of(socket)).with_data(data);
         self.persist_session(session).await
     }
 

@@ -7,7 +7,7 @@ use trunkline_conformance::{
     Setup,
     kit::{TestCluster, Visitor},
 };
-use trunkline_core::{Adapter, Payload, Room, Target};
+use trunkline_core::{Payload, Room, Target};
 use trunkline_socketioxide::{Handshake, remote_id};
 
 use crate::kit::{Client, Options, PATIENCE, Server, event, within};

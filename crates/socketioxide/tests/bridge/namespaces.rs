@@ -84,7 +84,7 @@ async fn a_namespace_that_cannot_join_returns_the_reason() {
     gate.refuse("the broker has gone fishing");
     let error = server.io.ns("/x", connected).await.unwrap_err();
     assert!(error.to_string().contains("gone fishing"), "{error}");
-    assert_eq!(error.inner().kind(), ErrorKind::Broker);
+    assert_eq!(error.as_error().kind(), ErrorKind::Broker);
     assert!(server.cluster.of("/x").is_err());
 }
 

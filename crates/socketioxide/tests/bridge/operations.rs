@@ -112,7 +112,7 @@ async fn a_number_room_of_another_node_is_the_room_of_its_decimal_text() {
     let [a, b] = pair().await;
     let mut client = Client::of(&b, &["42"]).await;
     let numbered = trunkline_core::Target::room(42);
-    a.root().adapter().broadcast(numbered, event("number", ())).await.unwrap();
+    a.root().cluster_node().broadcast(numbered, event("number", ())).await.unwrap();
     assert_eq!(client.event("number").await, event("number", ()));
 }
 

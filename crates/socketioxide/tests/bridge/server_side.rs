@@ -67,7 +67,7 @@ async fn a_node_whose_handler_takes_too_long_is_reported_as_missing() {
     let short = Some(Duration::from_millis(100));
     let error = a.root().server_side_emit_with_ack::<_, ()>("slow", &(), short).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    assert_eq!(error.partial().unwrap().missing, [b.root().node().id.clone()]);
+    assert_eq!(error.incomplete().unwrap().missing, [b.root().node().id.clone()]);
 }
 
 #[tokio::test]

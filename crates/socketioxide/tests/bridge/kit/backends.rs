@@ -21,14 +21,15 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// `free` nodes may join at once.
-    pub(crate) fn around(backend: Backend, free: usize) -> (Backend, Arc<Self>) {
+    pub(crate) fn around(mut backend: Backend, free: usize) -> (Backend, Arc<Self>) {
         let gate = Arc::new(Self {
             inner: Arc::clone(&backend.transport),
             open: Semaphore::new(free),
             queue: watch::Sender::new(0),
             refusal: Mutex::new(None),
         });
-        (Backend { transport: Arc::clone(&gate) as Arc<dyn Transport>, ..backend }, gate)
+        backend.transport = Arc::clone(&gate) as Arc<dyn Transport>;
+        (backend, gate)
     }
 
     pub(crate) fn let_in(&self, nodes: usize) {
@@ -53,14 +54,18 @@ impl Transport for Gate {
         self.inner.capabilities()
     }
 
-    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
         if let Some(reason) = *self.refusal.lock().unwrap() {
             return Err(Error::new(ErrorKind::Broker, reason));
         }
         self.queue.send_modify(|queue| *queue += 1);
         self.open.acquire().await.unwrap().forget();
         self.queue.send_modify(|queue| *queue -= 1);
-        self.inner.join(seat).await
+        self.inner.join(request).await
+    }
+
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        self.inner.try_publish(from, message)
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
@@ -91,7 +96,7 @@ pub(crate) struct Interests(Mutex<Vec<(bool, Room)>>);
 impl Interests {
     pub(crate) fn around(backend: Backend) -> (Backend, Arc<Self>) {
         let interests = Arc::new(Self::default());
-        (Backend { interest: Some(Arc::clone(&interests) as Arc<dyn RoomInterest>), ..backend }, interests)
+        (backend.with_interest(Arc::clone(&interests) as Arc<dyn RoomInterest>), interests)
     }
 
     /// The rooms that were reported as created and not as deleted since.
