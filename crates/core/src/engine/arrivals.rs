@@ -79,8 +79,8 @@ impl Engine {
         }
     }
 
-    /// Whether the message is to be handled, by its number; counts it otherwise. A repeat may come long after its sender has
-    /// gone: it is no sign of life.
+    /// Whether the message is to be handled, by its number; counts it otherwise. A repeat may come long after its
+    /// sender has gone: it is no sign of life.
     fn is_fresh(&mut self, now: Instant, from: &NodeId, seq_no: Option<SeqNo>) -> bool {
         let Some(seq_no) = seq_no else { return true };
         self.gap_number(from, seq_no);

@@ -43,8 +43,8 @@ struct Departed {
     node: NodeId,
     /// When it was given up, or announced the leave.
     at: Instant,
-    /// Whether it announced the leave. What arrives from it for a while is late, unless it says hello again. A node that goes
-    /// on sending has not left: the leave was misdirected, or not its own.
+    /// Whether it announced the leave. What arrives from it for a while is late, unless it says hello again. A node
+    /// that goes on sending has not left: the leave was misdirected, or not its own.
     left: bool,
     /// Whether the broker may still see its connection: a process that hangs keeps it.
     counted: bool,
@@ -143,11 +143,12 @@ impl Members {
         silent
     }
 
-    /// Takes back the nodes that fell silent after `heard`, when the last message arrived: not they were gone, but the way to
-    /// them. Returns them.
+    /// Takes back the nodes that fell silent after `heard`, when the last message arrived: not they were gone, but the
+    /// way to them. Returns them.
     pub(super) fn take_back_silent(&mut self, now: Instant, heard: Instant) -> Vec<NodeId> {
-        let (back, departed) =
-            std::mem::take(&mut self.departed).into_iter().partition(|departed| !departed.left && departed.at > heard);
+        let (back, departed) = std::mem::take(&mut self.departed)
+            .into_iter()
+            .partition(|departed| !departed.left && departed.counted && departed.at > heard);
         self.departed = departed;
         let back: VecDeque<Departed> = back;
         for Departed { node, .. } in &back {

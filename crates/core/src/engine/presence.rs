@@ -164,8 +164,8 @@ impl Engine {
         self.event(Event::Connected);
     }
 
-    /// Handles a lost connection. It may have been dead for longer than the transport took to notice: nodes that fell silent
-    /// since the last message are taken back, so that requests do not pass for complete without them.
+    /// Handles a lost connection. It may have been dead for longer than the transport took to notice: nodes that fell
+    /// silent since the last message are taken back, so that requests do not pass for complete without them.
     pub(super) fn lost(&mut self, now: Instant, reason: String) {
         self.is_disconnected = true;
         self.metrics.connections_lost.increment();

@@ -16,7 +16,8 @@ const MAX_CHANNELS: usize = 1024;
 /// Most high-water marks that are remembered for the grace period. More are ignored: the next heartbeat repeats them.
 const MAX_ANNOUNCED: usize = 1 << 16;
 
-/// Largest step between two numbers of a channel that is believed. No outage is that long: what goes further is malformed.
+/// Largest step between two numbers of a channel that is believed. No outage is that long: what goes further is
+/// malformed.
 const MAX_STEP: u64 = 1 << 32;
 
 /// Remembers the last number of every sender and channel.
@@ -52,8 +53,8 @@ struct ChannelState {
     /// high-water mark came before the first message did: the messages in between may still be on their way, but are
     /// not missed.
     next: Option<u64>,
-    /// `settled` at the last heartbeat, if the sender's number was below it.
-    contradicted: Option<u64>,
+    /// Since when heartbeats tell numbers below `settled`, and what it was then.
+    contradicted: Option<(Instant, u64)>,
 }
 
 /// A high-water mark from a heartbeat, to be judged later.
@@ -121,8 +122,8 @@ impl SequenceTracker {
     /// of what arrived are judged by [`SequenceTracker::take_missing`] after the grace period. A channel that is not
     /// mentioned has carried nothing.
     ///
-    /// Returns whether the sender had to be taken up anew: its numbers were below what is known of it for two heartbeats, so
-    /// what is known came from another one.
+    /// Returns whether the sender had to be taken up anew: for the grace period its numbers were below what is known of
+    /// it, so what is known came from another one.
     pub(super) fn announced(&mut self, now: Instant, from: &NodeId, marks: &[SeqNo]) -> bool {
         let mut is_anew = false;
         if marks.is_empty() {
@@ -137,7 +138,7 @@ impl SequenceTracker {
             let counter = marks.binary_search_by_key(&channel, |seq_no| seq_no.channel);
             let number = counter.map_or(0, |index| marks[index].number);
             let Some(state) = sender.line_mut(channel) else { break };
-            is_anew |= state.is_taken_up_anew(number);
+            is_anew |= state.is_taken_up_anew(now, number, self.grace);
             if state.announced(number) && self.announced.len() < MAX_ANNOUNCED {
                 self.announced.push_back(Announced { due, from: from.clone(), seq_no: SeqNo { channel, number } });
             }
@@ -238,21 +239,25 @@ impl ChannelState {
         Some(missing)
     }
 
-    /// Begins anew with `number`, the sender's last one, if that is below what is known and was so at its last heartbeat, and
-    /// no message has come in between. One heartbeat alone may be late.
-    fn is_taken_up_anew(&mut self, number: u64) -> bool {
-        let is_below = number < self.settled;
-        if is_below && self.contradicted == Some(self.settled) {
-            *self = Self {
-                channel: self.channel,
-                settled: number,
-                next: Some(number.saturating_add(1)),
-                contradicted: None,
-            };
-            return true;
+    /// Begins anew with `number`, the sender's last one, if that is below what is known, was so `grace` ago, and no
+    /// message has come in between. A heartbeat that comes sooner may only be late.
+    fn is_taken_up_anew(&mut self, now: Instant, number: u64, grace: Duration) -> bool {
+        if number >= self.settled {
+            self.contradicted = None;
+            return false;
         }
-        self.contradicted = is_below.then_some(self.settled);
-        false
+        match self.contradicted {
+            Some((since, settled)) if settled == self.settled && now >= since + grace => {
+                let next = Some(number.saturating_add(1));
+                *self = Self { channel: self.channel, settled: number, next, contradicted: None };
+                true
+            }
+            Some((_, settled)) if settled == self.settled => false,
+            _ => {
+                self.contradicted = Some((now, self.settled));
+                false
+            }
+        }
     }
 
     /// Notes that the sender's last number is `number`. Returns whether that remains to be judged.
@@ -425,7 +430,8 @@ mod tests {
         assert_eq!(tracker.arrived(now, &a(), seq_no(0, 5)), Repeat);
         assert!(!tracker.announced(now, &a(), &[seq_no(0, 5)]), "it may be late");
         assert_eq!(tracker.arrived(now, &a(), seq_no(0, 6)), Repeat);
-        assert!(tracker.announced(now, &a(), &[seq_no(0, 6)]));
+        assert!(!tracker.announced(now, &a(), &[seq_no(0, 6)]), "so may this one");
+        assert!(tracker.announced(now + GRACE, &a(), &[seq_no(0, 6)]));
         assert_eq!(tracker.arrived(now, &a(), seq_no(0, 6)), Repeat);
         assert_eq!(tracker.arrived(now, &a(), seq_no(0, 7)), Fresh);
     }
