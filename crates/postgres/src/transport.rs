@@ -1,16 +1,13 @@
-//! One transport: its tasks, and what nodes ask of it.
+//! The transport: its tasks, and the operations of nodes and emitters.
 
-use std::{
-    fmt, mem,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::{
     sync::{mpsc, oneshot},
-    task::JoinHandle,
     time::timeout,
 };
+use trunkline_backend::Direction;
 use trunkline_core::{
     Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, NodeId, NodeKey, Response, Result,
     Transport,
@@ -20,18 +17,18 @@ use trunkline_core::{
 };
 
 use crate::{
+    channel,
     config::Config,
-    history::Tables,
-    item::Draft,
-    maintenance, probe,
-    query::{Keeper, Lent, Queries},
-    reader::{Command, Reader},
-    rows, schema,
-    shared::{Direction, Shared},
-    writer::{Press, Writer},
+    connect::{check, schema},
+    error::Failure,
+    joined_node::JoinedNode,
+    listen::{Command, Reader},
+    publish::{PublishConnection, UnnumberedMessage, Writer},
+    query::{PgHistory, QueryConnectionTask, QueryHandle, SharedClient, maintenance, rows},
+    shared::Shared,
 };
 
-/// Connects, and returns the backend for [`Cluster`](trunkline_core::Cluster) and [`Emitter`](trunkline_core::Emitter).
+/// Connects, and returns the backend for [`ClusterNode`](trunkline_core::ClusterNode) and [`Emitter`](trunkline_core::Emitter).
 ///
 /// # Errors
 /// As [`Postgres::connect`].
@@ -39,7 +36,7 @@ pub async fn connect(config: Config) -> Result<Backend> {
     Ok(Postgres::connect(config).await?.backend())
 }
 
-/// A transport over PostgreSQL, shared by all namespaces of a process. Cheap to clone; when the last clone is dropped, or
+/// Transport over PostgreSQL, shared by all namespaces of a process. Cheap to clone; when the last clone is dropped, or
 /// [`Transport::close`] is called, its tasks and connections end.
 #[derive(Clone)]
 pub struct Postgres {
@@ -48,9 +45,8 @@ pub struct Postgres {
 
 struct Inner {
     shared: Arc<Shared>,
-    queries: Queries,
+    queries: QueryHandle,
     commands: mpsc::Sender<Command>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Postgres {
@@ -58,104 +54,107 @@ impl Postgres {
     /// runtime.
     ///
     /// # Errors
-    /// `Config` for what is set wrongly, `Disconnected` or `Broker` if no host can be reached or will do, `Unsupported` if notifications do
+    /// `Config` for what is set wrongly, `Disconnected` or `Broker` if no host can be reached or used, `Unsupported` if notifications do
     /// not come back: behind PgBouncer in transaction mode they cannot.
     pub async fn connect(config: Config) -> Result<Self> {
         config.check()?;
         let connector = config.server.connector()?;
-        let origin = IdScheme::Hex16.node_id();
-        let shared = Arc::new(Shared::new(config, connector, origin));
-        let (listening, publishing, querying) = tokio::try_join!(shared.open(), shared.open(), shared.open())?;
-        let (listening, mut publishing) = probe::check(&shared, listening, publishing).await?;
+        let shared = Arc::new(Shared::new(config, connector, IdScheme::Hex16.node_id()));
+        let (mut listening, mut publishing, querying) = tokio::try_join!(shared.open(), shared.open(), shared.open())?;
+        check::check(&shared, &mut listening, &mut publishing).await?;
         schema::prepare(&mut publishing, &shared.config).await?;
-        let press = Press::new(publishing, &shared).await?;
-        let (keeper, queries) = Keeper::new(Arc::clone(&shared));
-        let keeping = tokio::spawn(keeper.run(querying));
-        let position = end_of_history(&shared, &queries).await?;
+        let publishing = PublishConnection::new(publishing, &shared).await?;
+
+        let (query_task, queries) = QueryConnectionTask::new(Arc::clone(&shared));
+        let (commands, received_commands) = mpsc::channel(MAX_COMMANDS);
+        // From here on an error ends the tasks.
+        let transport = Self { inner: Arc::new(Inner { shared, queries, commands }) };
+        let Inner { shared, queries, .. } = &*transport.inner;
+        shared.tasks.spawn(query_task.run(querying));
+        let end_of_history = transport.end_of_history().await?;
         shared.restored(Direction::Inbound);
         shared.restored(Direction::Outbound);
-        let (commands, received_commands) = mpsc::channel(COMMANDS);
-        let reader = Reader::new(Arc::clone(&shared), queries.clone(), received_commands, position);
-        let tasks = vec![
-            keeping,
-            tokio::spawn(reader.run(listening)),
-            tokio::spawn(Writer::new(Arc::clone(&shared)).run(press)),
-            tokio::spawn(maintenance::run(Arc::clone(&shared), queries.clone())),
-        ];
-        Ok(Self { inner: Arc::new(Inner { shared, queries, commands, tasks: Mutex::new(tasks) }) })
+        let reader = Reader::new(Arc::clone(shared), queries.clone(), received_commands, end_of_history);
+        shared.tasks.spawn(reader.run(listening));
+        shared.tasks.spawn(Writer::new(Arc::clone(shared)).run(publishing));
+        shared.tasks.spawn(maintenance::run(Arc::clone(shared), queries.clone()));
+        Ok(transport)
     }
 
-    /// What nodes and emitters need.
+    /// The backend for nodes and emitters.
     #[must_use]
     pub fn backend(&self) -> Backend {
         let Inner { shared, queries, .. } = &*self.inner;
-        let history = shared
-            .config
-            .history
-            .clone()
-            .map(|config| Arc::new(Tables::new(Arc::clone(shared), config, queries.clone())) as Arc<dyn History>);
+        let history = shared.config.history.clone();
+        let history = history
+            .map(|config| Arc::new(PgHistory::new(Arc::clone(shared), config, queries.clone())) as Arc<dyn History>);
         Backend { transport: Arc::new(self.clone()), history, interest: None, node_counter: None, ids: IdScheme::Hex16 }
     }
 
-    /// How full the server's queue of notifications is, from 0 to 1. It fills when somebody listens but does not read, or stays in a
+    /// Usage of the server's queue of notifications, from 0 to 1. It fills when a connection listens but does not read, or stays in a
     /// transaction; once full, every publish to the database fails.
     ///
     /// # Errors
     /// `Disconnected`, `Broker`.
     pub async fn notification_queue_usage(&self) -> Result<f64> {
-        let query = async |lent: Arc<Lent>| {
-            lent.client.query_typed_one("SELECT pg_notification_queue_usage()", &[]).await?.try_get(0)
+        let query = async |client: Arc<SharedClient>| {
+            client.query_typed_one("SELECT pg_notification_queue_usage()", &[]).await?.try_get(0)
         };
         self.inner.queries.run(query).await.map_err(|failure| failure.into_error("ask for the queue's usage"))
     }
 
     async fn queue(&self, from: &NodeKey, body: BodyRef<'_>) -> Result<()> {
         let shared = &self.inner.shared;
-        let channel = shared.seats.channel_of(from)?;
-        let draft = Draft::new(&shared.config, channel, from, body)?;
-        shared.outbox.push(draft.bytes(), |sequencer| draft.finish(sequencer, &shared.origin)).await
+        let message = UnnumberedMessage::encode(&shared.config, self.channel_of(from)?, from, body)?;
+        shared.outbox.push(message.bytes(), |sequencer| message.number(sequencer, &shared.origin)).await
     }
 
-    /// Waits until the server has begun to pass on what is said in a channel, over reconnects.
-    async fn listen(&self, channel: &Arc<str>) -> Result<()> {
+    /// Channel on which a node, or an emitter, publishes.
+    fn channel_of(&self, from: &NodeKey) -> Result<Arc<str>> {
+        if from.id.is_emitter() {
+            return self.channel(from);
+        }
+        Ok(Arc::clone(&self.inner.shared.joined.of(from)?.channel))
+    }
+
+    fn channel(&self, node: &NodeKey) -> Result<Arc<str>> {
+        channel::name(&self.inner.shared.config.prefix, &node.namespace).map(Into::into)
+    }
+
+    /// Waits until the server sends the node's channel, over reconnects.
+    async fn listen(&self, node: &Arc<JoinedNode>) -> Result<()> {
         loop {
             self.inner.shared.until_listening().await;
-            let (listens, heard) = oneshot::channel();
-            let command = Command::Listen(Arc::clone(channel), listens);
+            let (listens, answer) = oneshot::channel();
+            let command = Command::Join(Arc::clone(node), listens);
             self.inner.commands.send(command).await.map_err(|_| closed())?;
-            match heard.await {
+            match answer.await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(failure)) if !failure.may_pass() => {
-                    return Err(failure.into_error(format!("LISTEN {channel:?}")));
+                    return Err(failure.into_error(format!("LISTEN {:?}", node.channel)));
                 }
                 // The connection was lost meanwhile.
-                Ok(Err(_)) | Err(_) if self.inner.shared.is_closing() => return Err(closed()),
-                Ok(Err(_)) | Err(_) => tokio::task::yield_now().await,
+                Ok(Err(_)) | Err(_) if self.inner.shared.closing.is_cancelled() => return Err(closed()),
+                Ok(Err(_)) | Err(_) => {}
             }
         }
     }
 
-    async fn take_place(&self, channel: &Arc<str>) -> Result<i64> {
-        let limit = self.inner.shared.config.query_timeout;
-        let away = || Error::new(ErrorKind::Disconnected, format!("LISTEN {channel:?}: no answer in {limit:?}"));
-        timeout(limit, self.listen(channel)).await.map_err(|_| away())??;
-        end_of_history(&self.inner.shared, &self.inner.queries).await
+    /// Offset of the last message stored so far; `None` without history.
+    async fn end_of_history(&self) -> Result<Option<i64>> {
+        let Inner { shared, queries, .. } = &*self.inner;
+        if !shared.has_history() {
+            return Ok(None);
+        }
+        let end = rows::end_of_history(queries, shared).await;
+        end.map(Some).map_err(|failure| failure.into_error("find the end of the history"))
     }
-}
-
-/// The last message stored so far; without history 0.
-async fn end_of_history(shared: &Shared, queries: &Queries) -> Result<i64> {
-    if shared.config.history.is_none() {
-        return Ok(0);
-    }
-    let page = rows::page(queries, shared, &[], 0).await;
-    Ok(page.map_err(|failure| failure.into_error("find the end of the history"))?.end)
 }
 
 #[async_trait]
 impl Transport for Postgres {
     fn capabilities(&self) -> Capabilities {
-        let config = &self.inner.shared.config;
+        let Shared { config, .. } = &*self.inner.shared;
         Capabilities {
             membership: Membership::Heartbeats,
             total_order: true,
@@ -170,16 +169,17 @@ impl Transport for Postgres {
         }
     }
 
-    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
         let shared = &self.inner.shared;
-        if shared.is_closing() {
-            return Err(closed());
-        }
-        let (channel, taken, inbox) = shared.seats.take(seat)?;
-        // The seat is given back if joining fails or is given up.
-        let mut pending = Pending { transport: self, node: Some(taken.node.clone()) };
-        taken.begins_after(self.take_place(&channel).await?);
-        taken.inbox.push([Delivery::Connected]);
+        let (node, inbox) = JoinedNode::new(request.clone(), self.channel(&request.node)?);
+        shared.joined.add(&node.key, &node)?;
+        // The node leaves if joining fails or is given up.
+        let mut pending = PendingJoin { transport: self, node: Some(&node.key) };
+        let limit = shared.config.response_timeout;
+        let listening = timeout(limit, self.listen(&node)).await;
+        listening.map_err(|_| Failure::no_answer(limit).into_error(format!("LISTEN {:?}", node.channel)))??;
+        node.set_joined_after(self.end_of_history().await?.unwrap_or(0));
+        node.inbox.push([Delivery::Connected]);
         pending.node = None;
         Ok(inbox)
     }
@@ -203,41 +203,38 @@ impl Transport for Postgres {
 
     async fn close(&self) {
         self.inner.shared.close();
-        let tasks = mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        for task in tasks {
-            // A task that panicked has ended, too.
-            let _ = task.await;
-        }
-        self.inner.shared.seats.clear();
+        self.inner.shared.closed().await;
     }
 }
 
 impl Inner {
-    fn leave(&self, node: &NodeKey) {
-        if let Some(channel) = self.shared.seats.give_back(node) {
-            // If there is no room for the command, the server keeps on sending what nobody here takes in.
-            let _ = self.commands.try_send(Command::Unlisten(channel));
+    fn leave(&self, key: &NodeKey) {
+        let Self { shared, commands, .. } = self;
+        if let Some(node) = shared.joined.find(key) {
+            shared.joined.remove(key);
+            // If the queue is full, the reader notices by itself that the inbox is gone.
+            let _ = commands.try_send(Command::Leave(node));
         }
-        self.shared.outbox.forget(&node.id);
+        shared.outbox.forget(&key.id);
     }
 }
 
 impl Drop for Inner {
-    /// The tasks end by themselves: what is queued, most likely a last farewell, may still be sent.
+    /// The tasks end by themselves: what is queued, most likely the announcement of a leave, may still be sent.
     fn drop(&mut self) {
         self.shared.close();
     }
 }
 
-/// A seat of a node that has not joined yet.
-struct Pending<'a> {
+/// A node that has not joined yet.
+struct PendingJoin<'a> {
     transport: &'a Postgres,
-    node: Option<NodeKey>,
+    node: Option<&'a NodeKey>,
 }
 
-impl Drop for Pending<'_> {
+impl Drop for PendingJoin<'_> {
     fn drop(&mut self) {
-        if let Some(node) = &self.node {
+        if let Some(node) = self.node {
             self.transport.inner.leave(node);
         }
     }
@@ -248,11 +245,14 @@ fn closed() -> Error {
 }
 
 /// Commands that may wait for the reader.
-const COMMANDS: usize = 256;
+const MAX_COMMANDS: usize = 256;
 
 impl fmt::Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shared = &self.inner.shared;
-        f.debug_struct("Postgres").field("config", &shared.config).field("seats", &shared.seats).finish_non_exhaustive()
+        f.debug_struct("Postgres")
+            .field("config", &shared.config)
+            .field("nodes", &shared.joined.all().len())
+            .finish_non_exhaustive()
     }
 }

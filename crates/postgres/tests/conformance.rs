@@ -30,7 +30,7 @@ fn capabilities(history: bool) -> Capabilities {
 async fn cluster(url: &str, name: &str, parameters: &str) -> Result<Backend> {
     let mark = if url.contains('?') { '&' } else { '?' };
     let url = format!(
-        "{url}{mark}channel_prefix={name}&table={name}_attachments&history_table={name}_events&session_table={name}_sessions&{parameters}"
+        "{url}{mark}prefix={name}&table={name}_attachments&history_table={name}_events&session_table={name}_sessions&{parameters}"
     );
     let mut config = Config::from_url(&url)?;
     config.max_message_bytes = LIMIT;

@@ -1,24 +1,28 @@
-//! Rows that are read: what was put aside, and what was stored.
+//! Rows of messages: single ones by their id, and pages of the history.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::timeout;
-use tokio_postgres::{Row, types::Type};
+use tokio_postgres::{
+    Row,
+    types::{ToSql, Type},
+};
 
-use crate::{error::Failure, lane::Fetch, query::Queries, shared::Shared};
+use super::{QueryHandle, SharedClient};
+use crate::{error::Failure, listen::RowRef, shared::Shared};
 
-/// How often a row is asked for while connections break.
+/// Attempts to fetch a row while connections break.
 const ATTEMPTS: usize = 3;
 
 /// Fetches the row of a message. `None` if it is not there, or cannot be had in time.
-pub(crate) async fn fetch(queries: Queries, shared: Arc<Shared>, fetch: Fetch) -> Option<Bytes> {
-    let (table, id) = match (fetch, &shared.config.history) {
-        (Fetch::Stored(id), Some(history)) => (&history.events, id),
-        (Fetch::Stored(id) | Fetch::Attachment(id), _) => (&shared.config.attachments, id),
+pub(crate) async fn fetch(queries: QueryHandle, shared: Arc<Shared>, row: RowRef) -> Option<Bytes> {
+    let (table, id) = match (row, &shared.config.history) {
+        (RowRef::Stored(id), Some(history)) => (&history.events, id),
+        (RowRef::Stored(id) | RowRef::Attachment(id), _) => (&shared.config.attachments, id),
     };
     let statement = format!("SELECT payload FROM {} WHERE id = $1", table.quoted());
-    let limit = shared.config.query_timeout * 2;
+    let limit = shared.config.response_timeout * 2;
     let fetched = timeout(limit, async {
         for _ in 0..ATTEMPTS {
             match query_row(&queries, &statement, id).await {
@@ -31,27 +35,28 @@ pub(crate) async fn fetch(queries: Queries, shared: Arc<Shared>, fetch: Fetch) -
     fetched.await.ok().flatten()
 }
 
-async fn query_row(queries: &Queries, statement: &str, id: i64) -> Result<Option<Bytes>, Failure> {
-    let query = async |lent: Arc<crate::query::Lent>| {
-        let row = lent.client.query_typed_opt(statement, &[(&id, Type::INT8)]).await?;
+async fn query_row(queries: &QueryHandle, statement: &str, id: i64) -> Result<Option<Bytes>, Failure> {
+    let query = async |client: Arc<SharedClient>| {
+        let row = client.query_typed_opt(statement, &[(&id, Type::INT8)]).await?;
         row.map(|row| payload(&row, 0)).transpose()
     };
     Ok(queries.run(query).await?.flatten())
 }
 
-/// What was stored after some message.
+/// Messages stored after a known one.
 #[derive(Debug)]
 pub(crate) struct Page {
-    /// Whether that message is still there, so that nothing after it can be missing: the oldest are deleted first.
+    /// Whether the known message is still there, so that nothing after it can be missing: the oldest are deleted first.
     pub(crate) is_whole: bool,
-    /// What comes next, in order. Empty if there is no more.
-    pub(crate) rows: Vec<Stored>,
-    /// The last message stored, of all channels.
+    /// The next messages, in order. Empty if there are no more.
+    pub(crate) rows: Vec<StoredMessage>,
+    /// Offset of the last message stored, of all channels.
     pub(crate) end: i64,
 }
 
+/// A message of the events table.
 #[derive(Debug)]
-pub(crate) struct Stored {
+pub(crate) struct StoredMessage {
     pub(crate) id: i64,
     pub(crate) channel: String,
     pub(crate) payload: Bytes,
@@ -67,9 +72,9 @@ const PAGE: &str = "
     ) AS page ON before < 4194304
     ORDER BY id";
 
-/// Reads what was stored on the channels after a message.
+/// Reads the messages stored on the channels after a known one.
 pub(crate) async fn page(
-    queries: &Queries,
+    queries: &QueryHandle,
     shared: &Shared,
     channels: &[Arc<str>],
     after: i64,
@@ -79,19 +84,18 @@ pub(crate) async fn page(
     };
     let statement = PAGE.replace("$events", &history.events.quoted());
     let channels: Vec<_> = channels.iter().map(|channel| &**channel).collect();
-    let query = async |lent: Arc<crate::query::Lent>| {
-        let values: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
-            [(&after, Type::INT8), (&channels, Type::TEXT_ARRAY)];
-        lent.client.query_typed(&statement, &values).await?.iter().map(stored).collect::<Result<Vec<_>, _>>()
+    let query = async |client: Arc<SharedClient>| {
+        let values: [(&(dyn ToSql + Sync), Type); 2] = [(&after, Type::INT8), (&channels, Type::TEXT_ARRAY)];
+        client.query_typed(&statement, &values).await?.iter().map(stored).collect::<Result<Vec<_>, _>>()
     };
     let rows = queries.run(query).await?;
     let (is_whole, end) = rows.first().map_or((false, after), |(whole, end, _)| (*whole, end.unwrap_or(0)));
     Ok(Page { is_whole, end, rows: rows.into_iter().filter_map(|(_, _, row)| row).collect() })
 }
 
-fn stored(row: &Row) -> Result<(bool, Option<i64>, Option<Stored>), tokio_postgres::Error> {
+fn stored(row: &Row) -> Result<(bool, Option<i64>, Option<StoredMessage>), tokio_postgres::Error> {
     let stored = match (row.try_get(2)?, row.try_get(3)?, payload(row, 4)?) {
-        (Some(id), Some(channel), Some(payload)) => Some(Stored { id, channel, payload }),
+        (Some(id), Some(channel), Some(payload)) => Some(StoredMessage { id, channel, payload }),
         _ => None,
     };
     Ok((row.try_get(0)?, row.try_get(1)?, stored))
@@ -99,4 +103,9 @@ fn stored(row: &Row) -> Result<(bool, Option<i64>, Option<Stored>), tokio_postgr
 
 fn payload(row: &Row, column: usize) -> Result<Option<Bytes>, tokio_postgres::Error> {
     Ok(row.try_get::<_, Option<&[u8]>>(column)?.map(Bytes::copy_from_slice))
+}
+
+/// Offset of the last message stored so far.
+pub(crate) async fn end_of_history(queries: &QueryHandle, shared: &Shared) -> Result<i64, Failure> {
+    Ok(page(queries, shared, &[], 0).await?.end)
 }

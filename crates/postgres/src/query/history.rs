@@ -1,4 +1,4 @@
-//! Sessions and replay, from tables.
+//! Connection state recovery: sessions and replay, from tables.
 
 use std::sync::Arc;
 
@@ -11,29 +11,27 @@ use trunkline_core::{
     transport::{History, MissedBroadcast, RestoredSession},
 };
 
-use crate::{
-    channel,
-    config::HistoryConfig,
-    query::{Lent, Queries},
-    rows::{self, Stored},
-    shared::Shared,
+use super::{
+    QueryHandle, SharedClient,
+    rows::{self, StoredMessage},
 };
+use crate::{channel, config::HistoryConfig, shared::Shared};
 
-/// The history of a database.
+/// History in the tables of a database.
 #[derive(Debug)]
-pub(crate) struct Tables {
+pub(crate) struct PgHistory {
     shared: Arc<Shared>,
     config: HistoryConfig,
-    queries: Queries,
+    queries: QueryHandle,
 }
 
-impl Tables {
-    pub(crate) fn new(shared: Arc<Shared>, config: HistoryConfig, queries: Queries) -> Self {
+impl PgHistory {
+    pub(crate) fn new(shared: Arc<Shared>, config: HistoryConfig, queries: QueryHandle) -> Self {
         Self { shared, config, queries }
     }
 
     fn channel(&self, node: &NodeKey) -> Result<Arc<str>> {
-        channel::name(&self.shared.config.channel_prefix, &node.namespace).map(Into::into)
+        channel::name(&self.shared.config.prefix, &node.namespace).map(Into::into)
     }
 
     async fn take(&self, node: &NodeKey, id: &SessionId) -> Result<Option<Bytes>> {
@@ -42,9 +40,9 @@ impl Tables {
             self.config.sessions.quoted()
         );
         let channel = self.channel(node)?;
-        let query = async |lent: Arc<Lent>| {
+        let query = async |client: Arc<SharedClient>| {
             let values: [(&(dyn ToSql + Sync), Type); 2] = [(&&*channel, Type::TEXT), (&id.as_str(), Type::TEXT)];
-            let row = lent.client.query_typed_opt(&statement, &values).await?;
+            let row = client.query_typed_opt(&statement, &values).await?;
             row.map(|row| Ok((Bytes::copy_from_slice(row.try_get(0)?), row.try_get::<_, bool>(1)?))).transpose()
         };
         let found = self.queries.run(query).await.map_err(|failure| failure.into_error("take a session"))?;
@@ -53,7 +51,7 @@ impl Tables {
 }
 
 #[async_trait]
-impl History for Tables {
+impl History for PgHistory {
     async fn persist(&self, node: &NodeKey, session: Session) -> Result<()> {
         let statement = format!(
             "INSERT INTO {} (channel, id, expires_at, payload) VALUES ($1, $2, now() + $3 * interval '1 ms', $4)
@@ -63,10 +61,10 @@ impl History for Tables {
         let channel = self.channel(node)?;
         let ttl = self.config.session_ttl.as_millis() as f64;
         let (id, payload) = (session.id.clone(), session::encode(session)?);
-        let query = async |lent: Arc<Lent>| {
+        let query = async |client: Arc<SharedClient>| {
             let values: [(&(dyn ToSql + Sync), Type); 4] =
                 [(&&*channel, Type::TEXT), (&id.as_str(), Type::TEXT), (&ttl, Type::FLOAT8), (&payload, Type::BYTEA)];
-            lent.client.execute_typed(&statement, &values).await
+            client.execute_typed(&statement, &values).await
         };
         self.queries.run(query).await.map_err(|failure| failure.into_error("keep a session"))?;
         Ok(())
@@ -98,8 +96,8 @@ impl History for Tables {
     }
 }
 
-/// What a client in these rooms has missed of a stored message.
-fn broadcast(node: &NodeKey, row: &Stored, rooms: &[Room]) -> Option<MissedBroadcast> {
+/// The broadcast in a stored message, if it is one and matches a client in these rooms.
+fn broadcast(node: &NodeKey, row: &StoredMessage, rooms: &[Room]) -> Option<MissedBroadcast> {
     let decoded = codec::decode(&row.payload).ok()?;
     if decoded.namespace.is_some_and(|namespace| namespace != node.namespace) {
         return None;

@@ -1,26 +1,23 @@
-//! The task that deletes what is old.
+//! The task that deletes old rows.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 use tokio_postgres::types::{ToSql, Type};
 
+use super::{QueryHandle, SharedClient};
 use crate::{
     config::{Config, HistoryConfig},
     error::Failure,
-    query::{Lent, Queries},
     shared::Shared,
 };
 
-/// Deletes old rows until the transport is closed. Every node does, as official nodes do: there is none to elect.
-pub(crate) async fn run(shared: Arc<Shared>, queries: Queries) {
-    tokio::select! {
-        () = clean_up_for_ever(&shared.config, &queries) => {}
-        () = shared.closing() => {}
-    }
+/// Deletes old rows until the transport is closed. Each process does, as official nodes do: there is none to elect.
+pub(crate) async fn run(shared: Arc<Shared>, queries: QueryHandle) {
+    shared.closing.run_until_cancelled(clean_up_regularly(&shared.config, &queries)).await;
 }
 
-async fn clean_up_for_ever(config: &Config, queries: &Queries) {
+async fn clean_up_regularly(config: &Config, queries: &QueryHandle) {
     loop {
         // Nodes that started together shall not all delete together.
         sleep(config.cleanup_interval.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
@@ -30,7 +27,7 @@ async fn clean_up_for_ever(config: &Config, queries: &Queries) {
     }
 }
 
-async fn clean_up(config: &Config, queries: &Queries) -> Result<(), Failure> {
+async fn clean_up(config: &Config, queries: &QueryHandle) -> Result<(), Failure> {
     let attachments =
         format!("DELETE FROM {} WHERE created_at < now() - $1 * interval '1 ms'", config.attachments.quoted());
     execute(queries, &attachments, &[(&millis(config.cleanup_interval), Type::FLOAT8)]).await?;
@@ -41,8 +38,8 @@ async fn clean_up(config: &Config, queries: &Queries) -> Result<(), Failure> {
 }
 
 /// Deletes the oldest messages: those beyond the number, and those up to the last one that is too old. Never the last of all, and never one
-/// that has an older one before it: whoever finds the message it knows finds everything after it.
-async fn trim(history: &HistoryConfig, queries: &Queries) -> Result<(), Failure> {
+/// that has an older one before it: a reader that finds the message it knows finds everything after it.
+async fn trim(history: &HistoryConfig, queries: &QueryHandle) -> Result<(), Failure> {
     let statement = "
         DELETE FROM $events WHERE id < (SELECT max(id) FROM $events) AND id <= greatest(
             (SELECT max(id) FROM $events WHERE created_at < now() - $1 * interval '1 ms'),
@@ -52,8 +49,12 @@ async fn trim(history: &HistoryConfig, queries: &Queries) -> Result<(), Failure>
     execute(queries, &statement, &[(&millis(history.ttl), Type::FLOAT8), (&kept, Type::INT8)]).await
 }
 
-async fn execute(queries: &Queries, statement: &str, values: &[(&(dyn ToSql + Sync), Type)]) -> Result<(), Failure> {
-    let query = async |lent: Arc<Lent>| lent.client.execute_typed(statement, values).await;
+async fn execute(
+    queries: &QueryHandle,
+    statement: &str,
+    values: &[(&(dyn ToSql + Sync), Type)],
+) -> Result<(), Failure> {
+    let query = async |client: Arc<SharedClient>| client.execute_typed(statement, values).await;
     queries.run(query).await.map(drop)
 }
 

@@ -1,37 +1,41 @@
 //! TLS as libpq's `sslmode` means it, on rustls.
 
 use std::{
+    error::Error as _,
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use rustls::{
-    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, SignatureScheme,
     client::{
         WantsClientCert, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
-use trunkline_backend::url::Params;
+use trunkline_backend::{
+    tls::{certificates, crypto_provider, private_key, trusted_roots},
+    url::Params,
+};
 use trunkline_core::{Error, ErrorKind, Result};
 
-/// How much TLS is wanted, as in libpq.
+/// TLS mode of a connection, with the meanings of libpq's `sslmode`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SslMode {
-    /// None.
+    /// No TLS.
     Disable,
-    /// If the server offers it, without checking its certificate.
+    /// TLS if the server offers it; its certificate is not checked.
     #[default]
     Prefer,
-    /// Always. The certificate is checked as by [`SslMode::VerifyCa`] if `sslrootcert` is given, and not at all otherwise.
+    /// TLS always. The certificate is checked as by [`SslMode::VerifyCa`] if `sslrootcert` is given, and not at all otherwise.
     Require,
-    /// Always, with a certificate of a trusted authority.
+    /// TLS always, with a certificate of a trusted authority.
     VerifyCa,
-    /// Always, with a certificate of a trusted authority for the host's name.
+    /// TLS always, with a certificate of a trusted authority for the host's name.
     VerifyFull,
 }
 
@@ -43,7 +47,7 @@ const MODES: &[(&str, SslMode)] = &[
     ("verify-full", SslMode::VerifyFull),
 ];
 
-/// What a URL says about TLS.
+/// The TLS parameters of a URL.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tls {
     pub(crate) mode: SslMode,
@@ -53,27 +57,17 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    pub(crate) fn take(query: &mut Params) -> Result<Self> {
-        let mode = query.take_word("sslmode", MODES)?.unwrap_or_default();
-        let root = query.take::<String>("sslrootcert")?.map(PathBuf::from);
-        let certificate = query.take::<String>("sslcert")?.map(PathBuf::from);
-        let key = query.take::<String>("sslkey")?.map(PathBuf::from);
-        let client = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-            _ => {
-                return Err(Error::new(
-                    ErrorKind::Config,
-                    "sslcert and sslkey belong together; one of them is missing",
-                ));
-            }
-        };
-        Ok(Self { mode, root, client })
+    pub(crate) fn take(params: &mut Params) -> Result<Self> {
+        Ok(Self {
+            mode: params.take_word("sslmode", MODES)?.unwrap_or_default(),
+            root: params.take::<String>("sslrootcert")?.map(PathBuf::from),
+            client: params.take_files("sslcert", "sslkey")?,
+        })
     }
 
     /// Reads the certificates.
     pub(crate) fn connector(&self) -> Result<MakeRustlsConnect> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = crypto_provider();
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::new(ErrorKind::Config, "TLS versions").with_source(error))?
@@ -85,19 +79,21 @@ impl Tls {
     fn verifier(&self, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
         let has_roots = self.root.is_some();
         let trust = match self.mode {
-            SslMode::Disable | SslMode::Prefer => Trust::Anyone,
-            SslMode::Require if !has_roots => Trust::Anyone,
+            SslMode::Disable | SslMode::Prefer => Trust::Any,
+            SslMode::Require if !has_roots => Trust::Any,
             SslMode::Require | SslMode::VerifyCa => Trust::AnyName(self.authorities(&provider)?),
             SslMode::VerifyFull => return Ok(self.authorities(&provider)?),
         };
-        Ok(Arc::new(Lenient { provider, trust }))
+        Ok(Arc::new(LibpqVerifier { provider, trust }))
     }
 
     fn authorities(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>> {
-        let roots = match &self.root {
-            Some(path) if path != Path::new("system") => roots_in(path)?,
-            _ => system_roots()?,
-        };
+        let file = self.root.as_deref().filter(|path| *path != Path::new("system"));
+        let roots = trusted_roots(file).map_err(|error| unreadable("sslrootcert", file, &error))?;
+        if roots.is_empty() {
+            let context = "the operating system has no trusted authorities; name a file with sslrootcert";
+            return Err(Error::new(ErrorKind::Config, context));
+        }
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
             .build()
             .map_err(|error| Error::new(ErrorKind::Config, "sslrootcert").with_source(error))
@@ -105,59 +101,33 @@ impl Tls {
 
     fn with_client_certificate(&self, builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> Result<ClientConfig> {
         let Some((certificate, key)) = &self.client else { return Ok(builder.with_no_client_auth()) };
-        let chain = certificates_in("sslcert", certificate)?;
-        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("sslkey", key, error))?;
+        let chain = certificates(certificate).map_err(|error| unreadable("sslcert", Some(certificate), &error))?;
+        let key = private_key(key).map_err(|error| unreadable("sslkey", Some(key), &error))?;
         builder
             .with_client_auth_cert(chain, key)
             .map_err(|error| Error::new(ErrorKind::Config, "sslcert and sslkey do not fit").with_source(error))
     }
 }
 
-fn roots_in(path: &Path) -> Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates_in("sslrootcert", path)? {
-        roots.add(certificate).map_err(|error| unreadable("sslrootcert", path, error))?;
-    }
-    Ok(roots)
+/// Names the parameter and its file.
+fn unreadable(parameter: &str, path: Option<&Path>, error: &Error) -> Error {
+    let path = path.unwrap_or(Path::new("system")).display();
+    let reason = error.source().map_or_else(|| "nothing in it can be used".to_owned(), ToString::to_string);
+    Error::new(ErrorKind::Config, format!("{parameter} {path}: {reason}"))
 }
 
-fn system_roots() -> Result<RootCertStore> {
-    let found = rustls_native_certs::load_native_certs();
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
-        let context = "the operating system has no trusted authorities; name a file with sslrootcert";
-        return Err(Error::new(ErrorKind::Config, context));
-    }
-    Ok(roots)
-}
-
-fn certificates_in(parameter: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| unreadable(parameter, path, error))?;
-    if certificates.is_empty() {
-        return Err(Error::new(ErrorKind::Config, format!("{parameter} {}: no certificate in it", path.display())));
-    }
-    Ok(certificates)
-}
-
-fn unreadable(parameter: &str, path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Config, format!("{parameter} {}: {error}", path.display())).with_source(error)
-}
-
-/// Checks less than rustls would: libpq's modes below `verify-full`.
-struct Lenient {
+/// Certificate verifier for libpq's modes below `verify-full`, which check less than rustls would.
+struct LibpqVerifier {
     provider: Arc<CryptoProvider>,
     trust: Trust,
 }
 
 enum Trust {
-    Anyone,
+    Any,
     AnyName(Arc<WebPkiServerVerifier>),
 }
 
-impl ServerCertVerifier for Lenient {
+impl ServerCertVerifier for LibpqVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -200,11 +170,11 @@ impl ServerCertVerifier for Lenient {
     }
 }
 
-impl fmt::Debug for Lenient {
+impl fmt::Debug for LibpqVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.trust {
-            Trust::Anyone => "Lenient(anyone)",
-            Trust::AnyName(_) => "Lenient(any name)",
+            Trust::Any => "LibpqVerifier(any certificate)",
+            Trust::AnyName(_) => "LibpqVerifier(any name)",
         })
     }
 }

@@ -1,29 +1,23 @@
-//! Whether notifications come back: the first question to a server.
+//! The first checks of a server: its version, and whether a notification to itself comes back.
 
 use std::collections::VecDeque;
 
 use tokio::time::timeout;
 use trunkline_core::{Error, ErrorKind, Result};
 
-use crate::{error::Failure, reader::listen, shared::Shared, wire::Session};
+use super::PgConnection;
+use crate::{error::Failure, listen::listen, shared::Shared};
 
 /// Listens on one connection and notifies on the other. Only plain statements: nothing that a proxy would have to keep.
-pub(crate) async fn check(
-    shared: &Shared,
-    mut listening: Session,
-    mut publishing: Session,
-) -> Result<(Session, Session)> {
+pub(crate) async fn check(shared: &Shared, listening: &mut PgConnection, publishing: &mut PgConnection) -> Result<()> {
     let failed = |failure: Failure| failure.into_error("test notifications");
-    check_version(&mut publishing).await?;
-    listen(&mut listening, shared, &[]).await.map_err(failed)?;
-    let notify = format!("SELECT pg_notify('{}', '')", shared.probe_channel);
-    let Session { client, wire } = &mut publishing;
-    wire.drive(client.batch_execute(&notify)).await.map_err(failed)?;
+    check_version(publishing).await?;
+    listen(listening, shared, &[]).await.map_err(failed)?;
+    publishing.execute(&format!("SELECT pg_notify('{}', '')", shared.ping_channel)).await.map_err(failed)?;
     let mut batch = VecDeque::new();
-    let limit = shared.config.probe_timeout;
-    match timeout(limit, listening.wire.next_batch(&mut batch, 1)).await {
-        Ok(Ok(())) => Ok((listening, publishing)),
-        Ok(Err(reason)) => Err(failed(Failure::Lost(reason))),
+    let limit = shared.config.ping_timeout;
+    match timeout(limit, listening.driver.next_batch(&mut batch, 1)).await {
+        Ok(outcome) => outcome.map_err(|reason| failed(Failure::Lost(reason))),
         Err(_) => Err(Error::new(
             ErrorKind::Unsupported,
             format!(
@@ -34,11 +28,11 @@ pub(crate) async fn check(
     }
 }
 
-async fn check_version(session: &mut Session) -> Result<()> {
+async fn check_version(connection: &mut PgConnection) -> Result<()> {
     /// The first with `MATERIALIZED`.
     const OLDEST: i32 = 12;
-    let Session { client, wire } = session;
-    let answers = wire.drive(client.simple_query("SHOW server_version_num")).await;
+    let PgConnection { client, driver } = connection;
+    let answers = driver.drive(client.simple_query("SHOW server_version_num")).await;
     let answers = answers.map_err(|failure| failure.into_error("ask for the version"))?;
     let version = answers.iter().find_map(|answer| match answer {
         tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse::<i32>().ok(),
