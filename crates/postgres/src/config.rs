@@ -1,6 +1,6 @@
 //! Configuration, and its parameters in a URL.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use trunkline_backend::{
     OutboxLimits,
@@ -14,7 +14,7 @@ use crate::{channel::MAX_PREFIX_BYTES, connect::ServerConfig, table::Table};
 pub const MAX_NOTIFICATION_BYTES: usize = 7_999;
 
 /// Configuration of a transport: the server and how it is used. Made from a URL, and changed field by field.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
     /// Hosts, user, database and TLS.
@@ -144,23 +144,25 @@ impl Config {
                 "payload_threshold is {threshold}; PostgreSQL takes at most {MAX_NOTIFICATION_BYTES} bytes in a notification"
             ));
         }
-        match self.times().find(|(_, time)| time.is_zero()) {
+        let history = self.history.as_ref();
+        let times = [
+            ("cleanup_interval", Some(self.cleanup_interval)),
+            ("response_timeout", Some(self.response_timeout)),
+            ("ping_interval", Some(self.ping_interval)),
+            ("ping_timeout", Some(self.ping_timeout)),
+            ("history_ttl", history.map(|history| history.ttl)),
+            ("session_ttl", history.map(|history| history.session_ttl)),
+        ];
+        match times.iter().find(|(_, time)| *time == Some(Duration::ZERO)) {
             Some((name, _)) => refuse(format!("{name} is 0; allowed is a time above that")),
             None => Ok(()),
         }
     }
 
-    fn times(&self) -> impl Iterator<Item = (&'static str, Duration)> {
-        let history = self.history.iter();
-        let history = history.flat_map(|history| [("history_ttl", history.ttl), ("session_ttl", history.session_ttl)]);
-        [
-            ("cleanup_interval", self.cleanup_interval),
-            ("response_timeout", self.response_timeout),
-            ("ping_interval", self.ping_interval),
-            ("ping_timeout", self.ping_timeout),
-        ]
-        .into_iter()
-        .chain(history)
+    /// All tables that are used.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &Table> {
+        let history = self.history.iter().flat_map(|history| [&history.events, &history.sessions]);
+        std::iter::once(&self.attachments).chain(history)
     }
 }
 
@@ -174,17 +176,6 @@ impl HistoryConfig {
         params.read("history_ttl", &mut history.ttl)?;
         params.read("session_ttl", &mut history.session_ttl)?;
         Ok(is_on.then_some(history))
-    }
-}
-
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("server", &self.server)
-            .field("prefix", &self.prefix)
-            .field("attachments", &self.attachments)
-            .field("history", &self.history)
-            .finish_non_exhaustive()
     }
 }
 

@@ -1,28 +1,36 @@
 //! State that the tasks of one transport share.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trunkline_backend::{Direction, JoinedNodes, LinkState, Outbox};
-use trunkline_core::{NodeId, Result, model::Delivery, transport::Health};
+use trunkline_core::{IdScheme, NodeId, Result, model::Delivery, transport::Health};
 
-use crate::{channel, config::Config, connect::PgConnection, joined_node::JoinedNode, publish::QueuedMessage};
+use crate::{
+    channel, config::Config, connect::PgConnection, joined_node::JoinedNode, listen::Command, publish::QueuedMessage,
+    query::QueryHandle,
+};
 
 /// Time in which queued messages may still be sent once the transport is closed.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    connector: Connector,
+    connector: MakeRustlsConnect,
     /// Id of this transport in the events table, for as long as it lives and however often it reconnects.
     pub(crate) origin: NodeId,
     /// Channel on which this transport notifies itself.
     pub(crate) ping_channel: String,
     pub(crate) outbox: Outbox<QueuedMessage>,
     pub(crate) joined: JoinedNodes<JoinedNode>,
+    /// To the reader.
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) queries: QueryHandle,
     /// When the last ping was sent that the server has taken.
     pub(crate) pinged: watch::Sender<Option<Instant>>,
     link: LinkState,
@@ -31,34 +39,33 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, connector: MakeRustlsConnect, origin: NodeId) -> Self {
-        Self {
-            connector: Connector(connector),
+    pub(crate) fn new(config: Config, commands: mpsc::Sender<Command>) -> Result<Self> {
+        let origin = IdScheme::Hex16.node_id();
+        Ok(Self {
+            connector: config.server.connector()?,
             ping_channel: channel::of_ping(origin.as_str()),
             origin,
             outbox: Outbox::new(config.outbox),
             joined: JoinedNodes::default(),
+            commands,
+            queries: QueryHandle::new(config.response_timeout),
             pinged: watch::Sender::default(),
             link: LinkState::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             config,
-        }
-    }
-
-    pub(crate) fn has_history(&self) -> bool {
-        self.config.history.is_some()
+        })
     }
 
     /// Opens one more connection.
     pub(crate) async fn open(&self) -> Result<PgConnection> {
-        self.config.server.open(&self.connector.0).await
+        self.config.server.open(&self.connector).await
     }
 
     /// Asks the server to cancel the statement that a connection is running. Best effort: the connection is given up anyway.
     pub(crate) async fn cancel(&self, token: tokio_postgres::CancelToken) {
         const TIMEOUT: Duration = Duration::from_secs(1);
-        let _ = tokio::time::timeout(TIMEOUT, token.cancel_query(self.connector.0.clone())).await;
+        let _ = tokio::time::timeout(TIMEOUT, token.cancel_query(self.connector.clone())).await;
     }
 
     // --- the link ---
@@ -96,8 +103,11 @@ impl Shared {
 
     pub(crate) fn health(&self) -> Health {
         let (_, queued_messages, queued_bytes) = self.outbox.status();
-        let (connected, reconnects) = (self.link.is_up(), self.link.reconnects());
-        Health { connected, queued_messages, queued_bytes, reconnects }
+        Health::default()
+            .with_connected(self.link.is_up())
+            .with_queued_messages(queued_messages)
+            .with_queued_bytes(queued_bytes)
+            .with_reconnects(self.link.reconnects())
     }
 
     // --- closing ---
@@ -119,11 +129,8 @@ impl Shared {
     }
 }
 
-/// The TLS connector; certificates and keys do not belong in `Debug`.
-struct Connector(MakeRustlsConnect);
-
-impl std::fmt::Debug for Connector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Connector")
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
     }
 }

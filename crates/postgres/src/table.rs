@@ -8,7 +8,7 @@ use trunkline_core::{Error, ErrorKind, Result};
 /// Name of a table, with or without its schema: `socket_io_attachments`, `app.socket_io_attachments`.
 ///
 /// The official adapter puts the name into its SQL as it is, where PostgreSQL folds it to lower case. So does this type, and quotes it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table(String);
 
 impl Table {
@@ -56,12 +56,6 @@ fn is_identifier(part: &str) -> bool {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
     }
 }
 

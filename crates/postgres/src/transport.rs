@@ -1,19 +1,20 @@
 //! The transport: its tasks, and the operations of nodes and emitters.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
+use tokio_util::sync::DropGuard;
 use trunkline_backend::Direction;
 use trunkline_core::{
     Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, NodeId, NodeKey, Response, Result,
     Transport,
     codec::BodyRef,
-    model::Delivery,
-    transport::{Health, History, Inbox, JoinRequest},
+    model::{Delivery, SeqNo},
+    transport::{Health, Inbox, JoinRequest},
 };
 
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
     joined_node::JoinedNode,
     listen::{Command, Reader},
     publish::{PublishConnection, UnnumberedMessage, Writer},
-    query::{PgHistory, QueryConnectionTask, QueryHandle, SharedClient, maintenance, rows},
+    query::{self, PgHistory, rows},
     shared::Shared,
 };
 
@@ -38,15 +39,11 @@ pub async fn connect(config: Config) -> Result<Backend> {
 
 /// Transport over PostgreSQL, shared by all namespaces of a process. Cheap to clone; when the last clone is dropped, or
 /// [`Transport::close`] is called, its tasks and connections end.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Postgres {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
     shared: Arc<Shared>,
-    queries: QueryHandle,
-    commands: mpsc::Sender<Command>,
+    /// Ends the tasks; what is queued, most likely the announcement of a leave, may still be sent.
+    _on_drop: Arc<DropGuard>,
 }
 
 impl Postgres {
@@ -58,37 +55,31 @@ impl Postgres {
     /// not come back: behind PgBouncer in transaction mode they cannot.
     pub async fn connect(config: Config) -> Result<Self> {
         config.check()?;
-        let connector = config.server.connector()?;
-        let shared = Arc::new(Shared::new(config, connector, IdScheme::Hex16.node_id()));
+        let (commands, received_commands) = mpsc::channel(MAX_COMMANDS);
+        let shared = Arc::new(Shared::new(config, commands)?);
+        let on_drop = Arc::new(shared.closing.clone().drop_guard());
         let (mut listening, mut publishing, querying) = tokio::try_join!(shared.open(), shared.open(), shared.open())?;
         check::check(&shared, &mut listening, &mut publishing).await?;
         schema::prepare(&mut publishing, &shared.config).await?;
         let publishing = PublishConnection::new(publishing, &shared).await?;
-
-        let (query_task, queries) = QueryConnectionTask::new(Arc::clone(&shared));
-        let (commands, received_commands) = mpsc::channel(MAX_COMMANDS);
-        // From here on an error ends the tasks.
-        let transport = Self { inner: Arc::new(Inner { shared, queries, commands }) };
-        let Inner { shared, queries, .. } = &*transport.inner;
-        shared.tasks.spawn(query_task.run(querying));
-        let end_of_history = transport.end_of_history().await?;
+        shared.tasks.spawn(query::keep_open(Arc::clone(&shared), querying));
+        let end_of_history = end_of_history(&shared).await?;
         shared.restored(Direction::Inbound);
         shared.restored(Direction::Outbound);
-        let reader = Reader::new(Arc::clone(shared), queries.clone(), received_commands, end_of_history);
-        shared.tasks.spawn(reader.run(listening));
-        shared.tasks.spawn(Writer::new(Arc::clone(shared)).run(publishing));
-        shared.tasks.spawn(maintenance::run(Arc::clone(shared), queries.clone()));
-        Ok(transport)
+        shared.tasks.spawn(Reader::new(Arc::clone(&shared), received_commands, end_of_history).run(listening));
+        shared.tasks.spawn(Writer::new(Arc::clone(&shared)).run(publishing));
+        shared.tasks.spawn(query::maintenance::run(Arc::clone(&shared)));
+        Ok(Self { shared, _on_drop: on_drop })
     }
 
     /// The backend for nodes and emitters.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        let Inner { shared, queries, .. } = &*self.inner;
-        let history = shared.config.history.clone();
-        let history = history
-            .map(|config| Arc::new(PgHistory::new(Arc::clone(shared), config, queries.clone())) as Arc<dyn History>);
-        Backend { transport: Arc::new(self.clone()), history, interest: None, node_counter: None, ids: IdScheme::Hex16 }
+        let backend = Backend::new(Arc::new(self.clone()), IdScheme::Hex16);
+        match self.shared.config.history.clone() {
+            Some(config) => backend.with_history(Arc::new(PgHistory::new(Arc::clone(&self.shared), config))),
+            None => backend,
+        }
     }
 
     /// Usage of the server's queue of notifications, from 0 to 1. It fills when a connection listens but does not read, or stays in a
@@ -97,16 +88,23 @@ impl Postgres {
     /// # Errors
     /// `Disconnected`, `Broker`.
     pub async fn notification_queue_usage(&self) -> Result<f64> {
-        let query = async |client: Arc<SharedClient>| {
-            client.query_typed_one("SELECT pg_notification_queue_usage()", &[]).await?.try_get(0)
+        let usage = async {
+            let rows = self.shared.queries.run("SELECT pg_notification_queue_usage()", &[]).await?;
+            let row = rows.first().ok_or_else(|| Failure::Lost("no row".into()))?;
+            Ok(row.try_get(0)?)
         };
-        self.inner.queries.run(query).await.map_err(|failure| failure.into_error("ask for the queue's usage"))
+        usage.await.map_err(|failure: Failure| failure.into_error("ask for the queue's usage"))
     }
 
-    async fn queue(&self, from: &NodeKey, body: BodyRef<'_>) -> Result<()> {
-        let shared = &self.inner.shared;
-        let message = UnnumberedMessage::encode(&shared.config, self.channel_of(from)?, from, body)?;
-        shared.outbox.push(message.bytes(), |sequencer| message.number(sequencer, &shared.origin)).await
+    fn encode(&self, from: &NodeKey, body: BodyRef<'_>) -> Result<UnnumberedMessage> {
+        UnnumberedMessage::encode(&self.shared.config, self.channel_of(from)?, from, body)
+    }
+
+    async fn push(&self, from: &NodeKey, body: BodyRef<'_>) -> Result<()> {
+        let message = self.encode(from, body)?;
+        let (channel, bytes) = (message.numbered_on, message.bytes());
+        let number = |seq_no, marks: &[SeqNo]| message.number(seq_no, marks);
+        self.shared.outbox.push_message(&from.id, channel, bytes, number).await
     }
 
     /// Channel on which a node, or an emitter, publishes.
@@ -114,63 +112,66 @@ impl Postgres {
         if from.id.is_emitter() {
             return self.channel(from);
         }
-        Ok(Arc::clone(&self.inner.shared.joined.of(from)?.channel))
+        Ok(Arc::clone(&self.shared.joined.of(from)?.channel))
     }
 
     fn channel(&self, node: &NodeKey) -> Result<Arc<str>> {
-        channel::name(&self.inner.shared.config.prefix, &node.namespace).map(Into::into)
+        channel::name(&self.shared.config.prefix, &node.namespace).map(Into::into)
     }
 
     /// Waits until the server sends the node's channel, over reconnects.
     async fn listen(&self, node: &Arc<JoinedNode>) -> Result<()> {
         loop {
-            self.inner.shared.until_listening().await;
+            self.shared.until_listening().await;
             let (listens, answer) = oneshot::channel();
             let command = Command::Join(Arc::clone(node), listens);
-            self.inner.commands.send(command).await.map_err(|_| closed())?;
+            self.shared.commands.send(command).await.map_err(|_| closed())?;
             match answer.await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(failure)) if !failure.may_pass() => {
                     return Err(failure.into_error(format!("LISTEN {:?}", node.channel)));
                 }
                 // The connection was lost meanwhile.
-                Ok(Err(_)) | Err(_) if self.inner.shared.closing.is_cancelled() => return Err(closed()),
+                Ok(Err(_)) | Err(_) if self.shared.closing.is_cancelled() => return Err(closed()),
                 Ok(Err(_)) | Err(_) => {}
             }
         }
     }
 
-    /// Offset of the last message stored so far; `None` without history.
-    async fn end_of_history(&self) -> Result<Option<i64>> {
-        let Inner { shared, queries, .. } = &*self.inner;
-        if !shared.has_history() {
-            return Ok(None);
+    fn leave_now(&self, key: &NodeKey) {
+        let shared = &self.shared;
+        if let Some(node) = shared.joined.find(key) {
+            shared.joined.remove(key);
+            // If the queue is full, the reader notices by itself that the inbox is gone.
+            let _ = shared.commands.try_send(Command::Leave(node));
         }
-        let end = rows::end_of_history(queries, shared).await;
-        end.map(Some).map_err(|failure| failure.into_error("find the end of the history"))
+        shared.outbox.forget(&key.id);
     }
+}
+
+/// Offset of the last message stored so far; `None` without history.
+async fn end_of_history(shared: &Shared) -> Result<Option<i64>> {
+    if shared.config.history.is_none() {
+        return Ok(None);
+    }
+    let end = rows::end_of_history(shared).await;
+    end.map(Some).map_err(|failure| failure.into_error("find the end of the history"))
 }
 
 #[async_trait]
 impl Transport for Postgres {
     fn capabilities(&self) -> Capabilities {
-        let Shared { config, .. } = &*self.inner.shared;
-        Capabilities {
-            membership: Membership::Heartbeats,
-            total_order: true,
-            acknowledged_in_order: true,
-            numbered: true,
-            announced_leave: true,
-            named_answers: true,
-            all_rooms_request: false,
-            room_interest: false,
-            history: config.history.is_some(),
-            max_message_bytes: Some(config.max_message_bytes),
-        }
+        Capabilities::new(Membership::Heartbeats)
+            .with_total_order(true)
+            .with_acknowledged_in_order(true)
+            .with_numbered(true)
+            .with_announced_leave(true)
+            .with_named_answers(true)
+            .with_max_message_bytes(Some(self.shared.config.max_message_bytes))
     }
 
     async fn join(&self, request: JoinRequest) -> Result<Inbox> {
-        let shared = &self.inner.shared;
+        let shared = &self.shared;
         let (node, inbox) = JoinedNode::new(request.clone(), self.channel(&request.node)?);
         shared.joined.add(&node.key, &node)?;
         // The node leaves if joining fails or is given up.
@@ -178,51 +179,40 @@ impl Transport for Postgres {
         let limit = shared.config.response_timeout;
         let listening = timeout(limit, self.listen(&node)).await;
         listening.map_err(|_| Failure::no_answer(limit).into_error(format!("LISTEN {:?}", node.channel)))??;
-        node.set_joined_after(self.end_of_history().await?.unwrap_or(0));
+        node.set_joined_after(end_of_history(shared).await?.unwrap_or(0));
         node.inbox.push([Delivery::Connected]);
         pending.node = None;
         Ok(inbox)
     }
 
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        let encoded = self.encode(from, (&message).into())?;
+        let (channel, bytes) = (encoded.numbered_on, encoded.bytes());
+        let number = |seq_no, marks: &[SeqNo]| encoded.number(seq_no, marks);
+        let is_queued = self.shared.outbox.try_push_message(&from.id, channel, bytes, number)?;
+        Ok((!is_queued).then_some(message))
+    }
+
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        self.queue(from, (&message).into()).await
+        self.push(from, (&message).into()).await
     }
 
     async fn send(&self, from: &NodeKey, _to: &NodeId, response: Response) -> Result<()> {
-        self.queue(from, (&response).into()).await
+        self.push(from, (&response).into()).await
     }
 
     async fn leave(&self, node: &NodeKey) -> Result<()> {
-        self.inner.leave(node);
+        self.leave_now(node);
         Ok(())
     }
 
     fn health(&self) -> Health {
-        self.inner.shared.health()
+        self.shared.health()
     }
 
     async fn close(&self) {
-        self.inner.shared.close();
-        self.inner.shared.closed().await;
-    }
-}
-
-impl Inner {
-    fn leave(&self, key: &NodeKey) {
-        let Self { shared, commands, .. } = self;
-        if let Some(node) = shared.joined.find(key) {
-            shared.joined.remove(key);
-            // If the queue is full, the reader notices by itself that the inbox is gone.
-            let _ = commands.try_send(Command::Leave(node));
-        }
-        shared.outbox.forget(&key.id);
-    }
-}
-
-impl Drop for Inner {
-    /// The tasks end by themselves: what is queued, most likely the announcement of a leave, may still be sent.
-    fn drop(&mut self) {
         self.shared.close();
+        self.shared.closed().await;
     }
 }
 
@@ -235,7 +225,7 @@ struct PendingJoin<'a> {
 impl Drop for PendingJoin<'_> {
     fn drop(&mut self) {
         if let Some(node) = self.node {
-            self.transport.inner.leave(node);
+            self.transport.leave_now(node);
         }
     }
 }
@@ -246,13 +236,3 @@ fn closed() -> Error {
 
 /// Commands that may wait for the reader.
 const MAX_COMMANDS: usize = 256;
-
-impl fmt::Debug for Postgres {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shared = &self.inner.shared;
-        f.debug_struct("Postgres")
-            .field("config", &shared.config)
-            .field("nodes", &shared.joined.all().len())
-            .finish_non_exhaustive()
-    }
-}

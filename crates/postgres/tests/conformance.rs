@@ -12,18 +12,14 @@ const HISTORY: &str = "history=on";
 const SHORT_HISTORY: &str = "history=on&history_messages=1000&session_ttl=1s&cleanup_interval=500ms";
 
 fn capabilities(history: bool) -> Capabilities {
-    Capabilities {
-        membership: Membership::Heartbeats,
-        total_order: true,
-        acknowledged_in_order: true,
-        numbered: true,
-        announced_leave: true,
-        named_answers: true,
-        all_rooms_request: false,
-        room_interest: false,
-        history,
-        max_message_bytes: Some(LIMIT),
-    }
+    Capabilities::new(Membership::Heartbeats)
+        .with_total_order(true)
+        .with_acknowledged_in_order(true)
+        .with_numbered(true)
+        .with_announced_leave(true)
+        .with_named_answers(true)
+        .with_history(history)
+        .with_max_message_bytes(Some(LIMIT))
 }
 
 /// A backend of a cluster with a prefix and tables of its own.

@@ -1,4 +1,4 @@
-//! The first checks of a server: its version, and whether a notification to itself comes back.
+//! The first check of a server: whether a notification to itself comes back.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,6 @@ use crate::{error::Failure, listen::listen, shared::Shared};
 /// Listens on one connection and notifies on the other. Only plain statements: nothing that a proxy would have to keep.
 pub(crate) async fn check(shared: &Shared, listening: &mut PgConnection, publishing: &mut PgConnection) -> Result<()> {
     let failed = |failure: Failure| failure.into_error("test notifications");
-    check_version(publishing).await?;
     listen(listening, shared, &[]).await.map_err(failed)?;
     publishing.execute(&format!("SELECT pg_notify('{}', '')", shared.ping_channel)).await.map_err(failed)?;
     let mut batch = VecDeque::new();
@@ -25,24 +24,5 @@ pub(crate) async fn check(shared: &Shared, listening: &mut PgConnection, publish
                  bound to a server connection there, and is lost. Connect to PostgreSQL directly, or to a pool in session mode"
             ),
         )),
-    }
-}
-
-async fn check_version(connection: &mut PgConnection) -> Result<()> {
-    /// The first with `MATERIALIZED`.
-    const OLDEST: i32 = 12;
-    let PgConnection { client, driver } = connection;
-    let answers = driver.drive(client.simple_query("SHOW server_version_num")).await;
-    let answers = answers.map_err(|failure| failure.into_error("ask for the version"))?;
-    let version = answers.iter().find_map(|answer| match answer {
-        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse::<i32>().ok(),
-        _ => None,
-    });
-    match version.map(|version| version / 10_000) {
-        Some(version) if version < OLDEST => {
-            let context = format!("PostgreSQL {version}: this crate needs {OLDEST} or newer");
-            Err(Error::new(ErrorKind::Unsupported, context))
-        }
-        _ => Ok(()),
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
     future::{Future, poll_fn},
     pin::pin,
     task::{Context, Poll, ready},
@@ -16,7 +15,6 @@ use crate::error::{Failure, describe};
 type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
 /// A connection: `tokio-postgres`' client and the driver of its socket.
-#[derive(Debug)]
 pub(crate) struct PgConnection {
     pub(crate) client: Client,
     pub(crate) driver: ConnectionDriver,
@@ -109,11 +107,5 @@ impl ConnectionDriver {
             self.ended = Some(reason.clone());
             return Poll::Ready(Err(reason));
         }
-    }
-}
-
-impl fmt::Debug for ConnectionDriver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionDriver").field("ended", &self.ended).finish_non_exhaustive()
     }
 }

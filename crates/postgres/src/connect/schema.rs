@@ -1,20 +1,19 @@
 //! The tables: created by one node at a time, or by hand.
 
-use tokio_postgres::{Client, types::Type};
+use tokio_postgres::types::Type;
 use trunkline_core::{Error, ErrorKind, Result};
 
 use super::PgConnection;
-use crate::{SCHEMA, config::Config, error::Failure, table::Table};
+use crate::{SCHEMA, config::Config, error::Failure, query::Values, table::Table};
 
 /// Marks the part of the schema that only a history needs.
 const HISTORY: &str = "-- history:";
 
-/// Creates the tables that are missing, or says which are.
+/// Creates the tables that are missing, or names the first one.
 pub(crate) async fn prepare(connection: &mut PgConnection, config: &Config) -> Result<()> {
-    let PgConnection { client, driver } = &mut *connection;
-    let missing =
-        driver.drive(missing(client, config)).await.map_err(|failure| failure.into_error("look for tables"))?;
-    let Some(name) = missing else { return Ok(()) };
+    let Some(name) = missing(connection, config).await.map_err(|failure| failure.into_error("look for tables"))? else {
+        return Ok(());
+    };
     if !config.create_tables {
         let context =
             format!("table {name} does not exist and create_tables is off: run schema.sql of trunkline-postgres");
@@ -25,11 +24,14 @@ pub(crate) async fn prepare(connection: &mut PgConnection, config: &Config) -> R
 }
 
 /// The first table that does not exist. Looked for before creating: a user who may not create tables may well use existing ones.
-async fn missing(client: &Client, config: &Config) -> Result<Option<Table>, Failure> {
-    let history = config.history.iter().flat_map(|history| [&history.events, &history.sessions]);
-    for table in std::iter::once(&config.attachments).chain(history) {
+async fn missing(
+    PgConnection { client, driver }: &mut PgConnection,
+    config: &Config,
+) -> Result<Option<Table>, Failure> {
+    for table in config.tables() {
         let name = table.quoted();
-        let row = client.query_typed_one("SELECT to_regclass($1) IS NULL", &[(&name, Type::TEXT)]).await?;
+        let values: Values<'_> = &[(&name, Type::TEXT)];
+        let row = driver.drive(client.query_typed_one("SELECT to_regclass($1) IS NULL", values)).await?;
         if row.try_get(0)? {
             return Ok(Some(table.clone()));
         }

@@ -1,9 +1,12 @@
 //! Hosts, user, database and TLS of a server, and connecting to the first host that can be used.
 
-use std::{env, fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{env, fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use tokio::time::timeout;
-use tokio_postgres::config::{ChannelBinding, Host, SslMode as WireSslMode};
+use tokio_postgres::{
+    Client, SimpleQueryMessage,
+    config::{ChannelBinding, Host, SslMode as WireSslMode},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use trunkline_backend::url::{ParamValue, Params};
 use trunkline_core::{Error, ErrorKind, Result};
@@ -111,7 +114,7 @@ impl ServerConfig {
             match timeout(self.connect_timeout, self.open_at(endpoint, connector)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => failures.push(error),
-                Err(_) => failures.push(disconnected(format!("{endpoint}: no answer in {:?}", self.connect_timeout))),
+                Err(_) => failures.push(Failure::no_answer(self.connect_timeout).into_error(endpoint)),
             }
         }
         Err(summary(failures))
@@ -121,10 +124,9 @@ impl ServerConfig {
         let connected = self.settings_for(endpoint).connect(connector.clone()).await;
         let (client, connection) = connected.map_err(|error| Failure::from(error).into_error(endpoint))?;
         let mut driver = ConnectionDriver::new(connection);
-        let unusable = driver.drive(self.unusable(&client)).await.map_err(|failure| failure.into_error(endpoint))?;
-        match unusable {
+        match driver.drive(self.unusable(&client)).await.map_err(|failure| failure.into_error(endpoint))? {
             None => Ok(PgConnection { client, driver }),
-            Some(reason) => Err(disconnected(format!("{endpoint}: {reason}"))),
+            Some((kind, reason)) => Err(Error::new(kind, format!("{endpoint}: {reason}"))),
         }
     }
 
@@ -151,27 +153,40 @@ impl ServerConfig {
     }
 
     /// Why the server cannot be used.
-    async fn unusable(&self, client: &tokio_postgres::Client) -> Result<Option<&'static str>, tokio_postgres::Error> {
-        let answers =
-            client.simple_query("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')").await?;
+    async fn unusable(&self, client: &Client) -> Result<Option<(ErrorKind, String)>, tokio_postgres::Error> {
+        /// The first major version with `MATERIALIZED`.
+        const OLDEST: u32 = 12;
+        let settings = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), current_setting('server_version_num')";
+        let answers = client.simple_query(settings).await?;
         let row = answers.iter().find_map(|answer| match answer {
-            tokio_postgres::SimpleQueryMessage::Row(row) => Some(row),
+            SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
-        let is = |column, value| row.and_then(|row| row.get(column)) == Some(value);
-        if is(0, "t") {
-            return Ok(Some("it is a standby, where neither LISTEN nor NOTIFY works"));
+        let column = |column| row.and_then(|row| row.get(column));
+        let version = column(2).and_then(|version| version.parse::<u32>().ok()).map(|version| version / 10_000);
+        let because = |kind, reason: &str| Ok(Some((kind, reason.to_owned())));
+        match version {
+            Some(version) if version < OLDEST => {
+                because(ErrorKind::Unsupported, &format!("PostgreSQL {version}: this crate needs {OLDEST} or newer"))
+            }
+            _ if column(0) == Some("t") => {
+                because(ErrorKind::Disconnected, "it is a standby, where neither LISTEN nor NOTIFY works")
+            }
+            _ if self.read_write && column(1) == Some("on") => because(ErrorKind::Disconnected, "it is read-only"),
+            _ => Ok(None),
         }
-        Ok((self.read_write && is(1, "on")).then_some("it is read-only"))
     }
 }
 
 /// The hosts of the address, or else of the parameters `host`, `hostaddr` and `port`.
 fn endpoints(given: &tokio_postgres::Config, params: &mut Params) -> Result<Vec<Endpoint>> {
-    let (names, addresses, ports) = (list(params, "host")?, list(params, "hostaddr")?, list(params, "port")?);
-    let addresses: Vec<IpAddr> = numbers("hostaddr", &addresses)?;
+    let names = list::<String>(params, "host")?;
+    let addresses = list::<IpAddr>(params, "hostaddr")?;
+    let mut ports = list::<u16>(params, "port")?;
     let mut hosts = given.get_hosts().to_vec();
-    let mut ports: Vec<u16> = if ports.is_empty() { given.get_ports().to_vec() } else { numbers("port", &ports)? };
+    if ports.is_empty() {
+        ports = given.get_ports().to_vec();
+    }
     if !names.is_empty() && !hosts.is_empty() {
         return Err(refused("hosts are given twice, before the ? and by the parameter host"));
     }
@@ -203,16 +218,10 @@ fn host(name: &str) -> Host {
     Host::Tcp(name.to_owned())
 }
 
-fn list(params: &mut Params, name: &'static str) -> Result<Vec<String>> {
+fn list<T: FromStr>(params: &mut Params, name: &'static str) -> Result<Vec<T>> {
     let text = params.take::<String>(name)?.unwrap_or_default();
-    Ok(text.split(',').filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect())
-}
-
-fn numbers<T: std::str::FromStr>(name: &str, texts: &[String]) -> Result<Vec<T>> {
-    texts
-        .iter()
-        .map(|text| text.parse().map_err(|_| refused(format!("parameter {name:?} has {text:?} in it"))))
-        .collect()
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    parts.map(|part| part.parse().map_err(|_| refused(format!("parameter {name:?} has {part:?} in it")))).collect()
 }
 
 /// Whether the server must allow writes. Standbys never do: they cannot notify.
@@ -226,18 +235,11 @@ fn summary(failures: Vec<Error>) -> Error {
     let kind = failures.first().map_or(ErrorKind::Disconnected, Error::kind);
     let texts: Vec<_> = failures.iter().map(ToString::to_string).collect();
     let error = Error::new(kind, texts.join("; "));
-    match failures.into_iter().next() {
-        Some(first) => error.with_source(first),
-        None => error,
-    }
+    failures.into_iter().next().map_or(error.clone(), |first| error.with_source(first))
 }
 
 fn refused(context: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, context)
-}
-
-fn disconnected(context: String) -> Error {
-    Error::new(ErrorKind::Disconnected, context)
 }
 
 /// A time that is in seconds if it has no unit, as in libpq.

@@ -2,7 +2,6 @@
 
 use std::{
     error::Error as _,
-    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -77,14 +76,13 @@ impl Tls {
     }
 
     fn verifier(&self, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
-        let has_roots = self.root.is_some();
-        let trust = match self.mode {
-            SslMode::Disable | SslMode::Prefer => Trust::Any,
-            SslMode::Require if !has_roots => Trust::Any,
-            SslMode::Require | SslMode::VerifyCa => Trust::AnyName(self.authorities(&provider)?),
+        let authorities = match self.mode {
+            SslMode::Disable | SslMode::Prefer => None,
+            SslMode::Require if self.root.is_none() => None,
+            SslMode::Require | SslMode::VerifyCa => Some(self.authorities(&provider)?),
             SslMode::VerifyFull => return Ok(self.authorities(&provider)?),
         };
-        Ok(Arc::new(LibpqVerifier { provider, trust }))
+        Ok(Arc::new(LibpqVerifier { provider, authorities }))
     }
 
     fn authorities(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>> {
@@ -116,15 +114,12 @@ fn unreadable(parameter: &str, path: Option<&Path>, error: &Error) -> Error {
     Error::new(ErrorKind::Config, format!("{parameter} {path}: {reason}"))
 }
 
-/// Certificate verifier for libpq's modes below `verify-full`, which check less than rustls would.
+/// Certificate verifier for libpq's modes below `verify-full`, which check less than rustls would: any certificate passes, or that of a
+/// trusted authority for any name.
+#[derive(Debug)]
 struct LibpqVerifier {
     provider: Arc<CryptoProvider>,
-    trust: Trust,
-}
-
-enum Trust {
-    Any,
-    AnyName(Arc<WebPkiServerVerifier>),
+    authorities: Option<Arc<WebPkiServerVerifier>>,
 }
 
 impl ServerCertVerifier for LibpqVerifier {
@@ -136,7 +131,7 @@ impl ServerCertVerifier for LibpqVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Trust::AnyName(verifier) = &self.trust else { return Ok(ServerCertVerified::assertion()) };
+        let Some(verifier) = &self.authorities else { return Ok(ServerCertVerified::assertion()) };
         let verified = verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
             // The name is checked last: everything else is fine.
@@ -167,14 +162,5 @@ impl ServerCertVerifier for LibpqVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-impl fmt::Debug for LibpqVerifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.trust {
-            Trust::Any => "LibpqVerifier(any certificate)",
-            Trust::AnyName(_) => "LibpqVerifier(any name)",
-        })
     }
 }

@@ -5,10 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesOrdered};
 
-use crate::{
-    query::{QueryHandle, rows},
-    shared::Shared,
-};
+use crate::{query::rows, shared::Shared};
 
 /// Rows that are fetched at the same time.
 const MAX_CONCURRENT: usize = 16;
@@ -32,14 +29,13 @@ pub(crate) struct RowTicket {
 #[derive(Debug)]
 pub(crate) struct RowFetches {
     shared: Arc<Shared>,
-    queries: QueryHandle,
     waiting: VecDeque<(RowTicket, RowRef)>,
     running: FuturesOrdered<BoxFuture<'static, (RowTicket, Option<Bytes>)>>,
 }
 
 impl RowFetches {
-    pub(crate) fn new(shared: Arc<Shared>, queries: QueryHandle) -> Self {
-        Self { shared, queries, waiting: VecDeque::new(), running: FuturesOrdered::new() }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, waiting: VecDeque::new(), running: FuturesOrdered::new() }
     }
 
     pub(crate) fn push(&mut self, ticket: RowTicket, row: RowRef) {
@@ -55,7 +51,7 @@ impl RowFetches {
         while self.running.len() < MAX_CONCURRENT
             && let Some((ticket, row)) = self.waiting.pop_front()
         {
-            let fetched = rows::fetch(self.queries.clone(), Arc::clone(&self.shared), row);
+            let fetched = rows::fetch(Arc::clone(&self.shared), row);
             self.running.push_back(Box::pin(async move { (ticket, fetched.await) }));
         }
         self.running.next().await

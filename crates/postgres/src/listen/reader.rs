@@ -27,7 +27,7 @@ use crate::{
     error::Failure,
     joined_node::JoinedNode,
     publish::{RowNotification, offset_of},
-    query::{QueryHandle, rows},
+    query::rows::{self, StoredMessage},
     shared::Shared,
 };
 
@@ -50,7 +50,6 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Reader {
     shared: Arc<Shared>,
-    queries: QueryHandle,
     commands: mpsc::Receiver<Command>,
     channels: HashMap<Arc<str>, ChannelReassembler>,
     /// Number of reassemblers so far.
@@ -62,26 +61,14 @@ pub(crate) struct Reader {
     last_received: Instant,
 }
 
-/// Why a connection is no longer served.
-enum End {
-    Closed,
-    Lost(String),
-}
-
 /// `LISTEN` and `UNLISTEN` statements on their way.
 type Listening<'a> = FuturesOrdered<BoxFuture<'a, ()>>;
 
 impl Reader {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        queries: QueryHandle,
-        commands: mpsc::Receiver<Command>,
-        end_of_history: Option<i64>,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, commands: mpsc::Receiver<Command>, end_of_history: Option<i64>) -> Self {
         Self {
-            fetches: RowFetches::new(Arc::clone(&shared), queries.clone()),
+            fetches: RowFetches::new(Arc::clone(&shared)),
             shared,
-            queries,
             commands,
             channels: HashMap::new(),
             reassemblers: 0,
@@ -98,20 +85,18 @@ impl Reader {
 
     async fn listen_until_closed(&mut self, first: PgConnection) {
         let mut backoff = Backoff::default();
-        let mut end = self.serve(first).await;
-        while let End::Lost(reason) = end {
+        let mut reason = self.serve(first).await;
+        loop {
+            tracing::debug!(reason, "not listening");
             self.shared.lost(Direction::Inbound, &reason);
             sleep(backoff.next_pause()).await;
-            end = match self.reconnect().await {
+            reason = match self.reconnect().await {
                 Ok(connection) => {
                     backoff.reset();
                     self.shared.restored(Direction::Inbound);
                     self.serve(connection).await
                 }
-                Err(reason) => {
-                    tracing::debug!(reason, "cannot listen yet");
-                    End::Lost(reason)
-                }
+                Err(reason) => reason,
             };
         }
     }
@@ -141,18 +126,18 @@ impl Reader {
         let mut gap = None;
         let channels: Vec<_> = self.channels.keys().cloned().collect();
         while let Some(resume_point) = &mut self.resume_point {
-            let page = rows::page(&self.queries, &self.shared, &channels, resume_point.position()).await?;
+            let page = rows::page(&self.shared, &channels, resume_point.position()).await?;
             if !page.is_whole {
                 gap = Some(GapCause::Trimmed);
             }
-            let Some(last) = page.rows.last() else {
+            let Some(last) = page.messages.last() else {
                 resume_point.read_to_end(page.end);
                 break;
             };
-            resume_point.read_up_to(last.id);
-            for row in page.rows {
-                if let Some(channel) = self.channels.get_mut(&*row.channel) {
-                    channel.receive(ReceivedMessage { bytes: row.payload, offset: Some(row.id) });
+            resume_point.read_up_to(last.offset);
+            for StoredMessage { offset, channel, bytes } in page.messages {
+                if let Some(channel) = self.channels.get_mut(&*channel) {
+                    channel.receive(ReceivedMessage { bytes, offset: Some(offset) });
                 }
             }
             self.flush();
@@ -174,7 +159,8 @@ impl Reader {
 
     // --- one connection ---
 
-    async fn serve(&mut self, connection: PgConnection) -> End {
+    /// Returns why the connection is no longer served.
+    async fn serve(&mut self, connection: PgConnection) -> String {
         let PgConnection { client, mut driver } = connection;
         let mut listening = Listening::new();
         let mut batch = VecDeque::with_capacity(BATCH);
@@ -186,18 +172,13 @@ impl Reader {
             tokio::select! {
                 read = driver.next_batch(&mut batch, BATCH), if may_read => match read {
                     Ok(()) => self.received(&mut batch),
-                    Err(reason) => return End::Lost(reason),
+                    Err(reason) => return reason,
                 },
                 Some(()) = listening.next() => {}
-                command = self.commands.recv() => match command {
-                    Some(command) => self.command(&client, command, &mut listening),
-                    None => return End::Closed,
-                },
+                Some(command) = self.commands.recv() => self.command(&client, command, &mut listening),
                 Some((ticket, row)) = self.fetches.next() => self.fetched(&ticket, row),
                 Ok(()) = pinged.changed() => {}
-                () = until(deadline) => {
-                    return End::Lost(format!("no notification in {:?}", self.shared.config.ping_timeout));
-                }
+                () = until(deadline) => return format!("no notification in {:?}", self.shared.config.ping_timeout),
             }
         }
     }

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use trunkline_core::{
-    Error, ErrorKind, Message, NodeId, NodeKey, Payload, Result,
+    Error, ErrorKind, Message, NodeKey, Payload, Result,
     codec::{self, BINARY_KINDS_POSTGRES, BodyRef, EncodedMessage, Format},
-    model::SeqChannel,
+    model::{SeqChannel, SeqNo},
     payload::Rules,
-    transport::Sequencer,
 };
 
 use super::notification::NotificationParts;
@@ -27,7 +26,7 @@ pub(crate) struct UnnumberedMessage {
     from: NodeKey,
     encoded: EncodedMessage,
     /// `None` for heartbeats and leaves, which take no number.
-    numbered_on: Option<SeqChannel>,
+    pub(crate) numbered_on: Option<SeqChannel>,
     is_stored: bool,
     /// Present if the message becomes a row.
     notification: Option<NotificationParts>,
@@ -40,7 +39,8 @@ pub(crate) struct QueuedMessage {
     pub(crate) channel: Arc<str>,
     pub(crate) from: NodeKey,
     pub(crate) content: Content,
-    /// Number in the events table, if the message is stored there. Together with the origin it tells a repeated message from a new one.
+    /// Number in the events table, assigned by the writer, if the message is stored there. Together with the origin it tells a repeated
+    /// message from a new one.
     pub(crate) stored: Option<i64>,
     /// A broadcast of this process, to be delivered here if the server never takes it.
     pub(crate) own_broadcast: Option<Message>,
@@ -87,27 +87,22 @@ impl UnnumberedMessage {
         FIXED + self.encoded.len()
     }
 
-    /// Completes the message with its numbers, which also make it unique: the server drops a notification that repeats another one of the
+    /// Completes the message with its number, which also makes it unique: the server drops a notification that repeats another one of the
     /// same transaction.
-    pub(crate) fn number(self, sequencer: &mut Sequencer, origin: &NodeId) -> QueuedMessage {
+    pub(crate) fn number(self, seq_no: Option<SeqNo>, high_water_marks: &[SeqNo]) -> QueuedMessage {
         let bytes = self.bytes();
-        let from = &self.from.id;
-        let seq_no = self.numbered_on.map(|channel| sequencer.next(from, channel));
-        let stored = self.is_stored.then(|| sequencer.next(origin, SeqChannel::ALL).number.cast_signed());
-        let mut encoded = self.encoded.finish(seq_no, sequencer.high_water_marks(from));
-        let content = match self.notification {
+        let Self { channel, from, encoded, is_stored, notification, own_broadcast, .. } = self;
+        let mut encoded = encoded.finish(seq_no, high_water_marks);
+        let content = match notification {
+            Some(notification) => Content::Row { notification: notification.number(seq_no, !is_stored), row: encoded },
             None => {
-                if stored.is_some() {
+                if is_stored {
                     encoded.pop();
                 }
                 Content::Notification(encoded)
             }
-            Some(notification) => {
-                Content::Row { notification: notification.number(seq_no, stored.is_none()), row: encoded }
-            }
         };
-        let Self { channel, from, own_broadcast, .. } = self;
-        QueuedMessage { channel, from, content, stored, own_broadcast, bytes }
+        QueuedMessage { channel, from, content, stored: is_stored.then_some(0), own_broadcast, bytes }
     }
 }
 
@@ -139,7 +134,7 @@ fn check_size(config: &Config, bytes: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use trunkline_core::{Namespace, Room, Target, model::SeqNo};
+    use trunkline_core::{Namespace, NodeId, Room, Target};
 
     use super::*;
     use crate::{
@@ -154,7 +149,8 @@ mod tests {
     fn queued(url: &str, message: &Message) -> QueuedMessage {
         let config = Config::from_url(url).unwrap();
         let encoded = UnnumberedMessage::encode(&config, "socket.io#/".into(), &node(), message.into()).unwrap();
-        encoded.number(&mut Sequencer::default(), &NodeId::new("origin").unwrap())
+        let seq_no = SeqNo { channel: SeqChannel::ALL, number: 1 };
+        encoded.number(encoded.numbered_on.map(|_| seq_no), &[seq_no])
     }
 
     fn broadcast(target: Target, bytes: usize) -> Message {

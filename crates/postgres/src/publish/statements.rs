@@ -104,7 +104,7 @@ impl Statements {
         number: i64,
     ) -> Result<(), Failure> {
         let NotificationParts { before_id, after_id } = notification;
-        let (before, after, row) = (Text(before_id.as_bytes()), Text(after_id.as_bytes()), Binary(row));
+        let (before, after, row) = (Value(before_id.as_bytes()), Value(after_id.as_bytes()), Value(row));
         match (&self.store, stored) {
             (Some(StoreStatements { store_row, .. }), Some(stored)) => {
                 let values: [&(dyn ToSql + Sync); 7] =
@@ -263,10 +263,10 @@ fn is_text(message: &QueuedMessage) -> bool {
     matches!(message.content, Content::Notification(_))
 }
 
-fn columns(run: &[QueuedMessage]) -> (Vec<&str>, Vec<Text<'_>>) {
+fn columns(run: &[QueuedMessage]) -> (Vec<&str>, Vec<Value<'_>>) {
     run.iter()
         .filter_map(|message| match &message.content {
-            Content::Notification(text) => Some((&*message.channel, Text(text))),
+            Content::Notification(text) => Some((&*message.channel, Value(text))),
             Content::Row { .. } => None,
         })
         .unzip()
@@ -277,40 +277,24 @@ fn stored_numbers(run: &[QueuedMessage]) -> Option<Vec<i64>> {
     run.iter().map(|message| message.stored).collect()
 }
 
-/// Text that is not logged with the statement.
-struct Text<'a>(&'a [u8]);
+/// Text or binary that is not logged with the statement.
+struct Value<'a>(&'a [u8]);
 
-/// Binary that is not logged with the statement.
-struct Binary<'a>(&'a [u8]);
+impl ToSql for Value<'_> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.put_slice(self.0);
+        Ok(IsNull::No)
+    }
 
-macro_rules! bytes_as {
-    ($name:ident: $($type:ident),*) => {
-        impl ToSql for $name<'_> {
-            fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-                out.put_slice(self.0);
-                Ok(IsNull::No)
-            }
+    fn accepts(type_: &Type) -> bool {
+        matches!(*type_, Type::TEXT | Type::BYTEA)
+    }
 
-            fn accepts(type_: &Type) -> bool {
-                matches!(*type_, $(Type::$type)|*)
-            }
-
-            to_sql_checked!();
-        }
-
-        impl fmt::Debug for $name<'_> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{} bytes", self.0.len())
-            }
-        }
-    };
+    to_sql_checked!();
 }
 
-bytes_as!(Text: TEXT);
-bytes_as!(Binary: BYTEA);
-
-impl fmt::Debug for Statements {
+impl fmt::Debug for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Statements").field("has_history", &self.store.is_some()).finish_non_exhaustive()
+        write!(f, "{} bytes", self.0.len())
     }
 }

@@ -32,7 +32,6 @@ const MAX_BATCH_BYTES: usize = 1 << 20;
 const WINDOW: usize = 2;
 
 /// A connection that is ready to publish, and what was sent over it and not confirmed yet.
-#[derive(Debug)]
 pub(crate) struct PublishConnection {
     client: Arc<Client>,
     driver: ConnectionDriver,
@@ -111,6 +110,8 @@ impl Deref for Batch {
 #[derive(Debug)]
 pub(crate) struct Writer {
     shared: Arc<Shared>,
+    /// Number of the last message for the events table.
+    last_stored: i64,
     /// In order; the first ones are on their way.
     unconfirmed: VecDeque<Write>,
     /// Whether the outbox is closed and empty.
@@ -135,6 +136,7 @@ impl Writer {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
+            last_stored: 0,
             unconfirmed: VecDeque::new(),
             is_drained: false,
             is_connected: true,
@@ -144,9 +146,10 @@ impl Writer {
 
     /// Runs until the transport is closed. The first connection has shown that it works.
     pub(crate) async fn run(mut self, first: PublishConnection) {
-        let closing = self.shared.closing.clone();
+        let shared = Arc::clone(&self.shared);
         let overdue = async {
-            closing.cancelled().await;
+            shared.closing.cancelled().await;
+            shared.outbox.close();
             sleep(CLOSE_TIMEOUT).await;
         };
         tokio::select! {
@@ -230,10 +233,18 @@ impl Writer {
             Step::Answered(Err(failure)) => return self.failed(failure, connection).await,
             Step::Overdue => return Err(self.overdue(&connection.client).await),
             Step::PingDue => self.unconfirmed.push_back(Write::Ping(Instant::now())),
-            Step::Taken(messages) => self.unconfirmed.push_back(Write::Batch(Batch::new(messages))),
+            Step::Taken(messages) => self.push(messages),
             Step::Drained => self.is_drained = true,
         }
         Ok(())
+    }
+
+    fn push(&mut self, mut messages: Vec<QueuedMessage>) {
+        for number in messages.iter_mut().filter_map(|message| message.stored.as_mut()) {
+            self.last_stored += 1;
+            *number = self.last_stored;
+        }
+        self.unconfirmed.push_back(Write::Batch(Batch::new(messages)));
     }
 
     fn confirmed(&mut self) {

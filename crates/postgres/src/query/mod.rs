@@ -6,6 +6,6 @@ pub(crate) mod maintenance;
 pub(crate) mod rows;
 
 pub(crate) use self::{
-    connection::{QueryConnectionTask, QueryHandle, SharedClient},
+    connection::{QueryHandle, Values, keep_open},
     history::PgHistory,
 };

@@ -4,43 +4,35 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::timeout;
-use tokio_postgres::{
-    Row,
-    types::{ToSql, Type},
-};
+use tokio_postgres::{Row, types::Type};
 
-use super::{QueryHandle, SharedClient};
 use crate::{error::Failure, listen::RowRef, shared::Shared};
 
 /// Attempts to fetch a row while connections break.
 const ATTEMPTS: usize = 3;
 
 /// Fetches the row of a message. `None` if it is not there, or cannot be had in time.
-pub(crate) async fn fetch(queries: QueryHandle, shared: Arc<Shared>, row: RowRef) -> Option<Bytes> {
+pub(crate) async fn fetch(shared: Arc<Shared>, row: RowRef) -> Option<Bytes> {
     let (table, id) = match (row, &shared.config.history) {
         (RowRef::Stored(id), Some(history)) => (&history.events, id),
         (RowRef::Stored(id) | RowRef::Attachment(id), _) => (&shared.config.attachments, id),
     };
     let statement = format!("SELECT payload FROM {} WHERE id = $1", table.quoted());
-    let limit = shared.config.response_timeout * 2;
-    let fetched = timeout(limit, async {
+    let attempts = async {
         for _ in 0..ATTEMPTS {
-            match query_row(&queries, &statement, id).await {
-                Ok(row) => return row,
+            match fetch_once(&shared, &statement, id).await {
+                Ok(bytes) => return bytes,
                 Err(failure) => tracing::debug!(reason = %failure, "cannot fetch a row"),
             }
         }
         None
-    });
-    fetched.await.ok().flatten()
+    };
+    timeout(shared.config.response_timeout * 2, attempts).await.ok().flatten()
 }
 
-async fn query_row(queries: &QueryHandle, statement: &str, id: i64) -> Result<Option<Bytes>, Failure> {
-    let query = async |client: Arc<SharedClient>| {
-        let row = client.query_typed_opt(statement, &[(&id, Type::INT8)]).await?;
-        row.map(|row| payload(&row, 0)).transpose()
-    };
-    Ok(queries.run(query).await?.flatten())
+async fn fetch_once(shared: &Shared, statement: &str, id: i64) -> Result<Option<Bytes>, Failure> {
+    let rows = shared.queries.run(statement, &[(&id, Type::INT8)]).await?;
+    Ok(rows.first().map(|row| bytes(row, 0)).transpose()?.flatten())
 }
 
 /// Messages stored after a known one.
@@ -49,7 +41,7 @@ pub(crate) struct Page {
     /// Whether the known message is still there, so that nothing after it can be missing: the oldest are deleted first.
     pub(crate) is_whole: bool,
     /// The next messages, in order. Empty if there are no more.
-    pub(crate) rows: Vec<StoredMessage>,
+    pub(crate) messages: Vec<StoredMessage>,
     /// Offset of the last message stored, of all channels.
     pub(crate) end: i64,
 }
@@ -57,9 +49,9 @@ pub(crate) struct Page {
 /// A message of the events table.
 #[derive(Debug)]
 pub(crate) struct StoredMessage {
-    pub(crate) id: i64,
+    pub(crate) offset: i64,
     pub(crate) channel: String,
-    pub(crate) payload: Bytes,
+    pub(crate) bytes: Bytes,
 }
 
 /// One statement, so that all of it is seen at the same moment. Few rows, or few bytes, at a time.
@@ -73,39 +65,34 @@ const PAGE: &str = "
     ORDER BY id";
 
 /// Reads the messages stored on the channels after a known one.
-pub(crate) async fn page(
-    queries: &QueryHandle,
-    shared: &Shared,
-    channels: &[Arc<str>],
-    after: i64,
-) -> Result<Page, Failure> {
+pub(crate) async fn page(shared: &Shared, channels: &[Arc<str>], after: i64) -> Result<Page, Failure> {
     let Some(history) = &shared.config.history else {
         return Err(Failure::Lost("there is no history".into()));
     };
     let statement = PAGE.replace("$events", &history.events.quoted());
     let channels: Vec<_> = channels.iter().map(|channel| &**channel).collect();
-    let query = async |client: Arc<SharedClient>| {
-        let values: [(&(dyn ToSql + Sync), Type); 2] = [(&after, Type::INT8), (&channels, Type::TEXT_ARRAY)];
-        client.query_typed(&statement, &values).await?.iter().map(stored).collect::<Result<Vec<_>, _>>()
-    };
-    let rows = queries.run(query).await?;
-    let (is_whole, end) = rows.first().map_or((false, after), |(whole, end, _)| (*whole, end.unwrap_or(0)));
-    Ok(Page { is_whole, end, rows: rows.into_iter().filter_map(|(_, _, row)| row).collect() })
+    let rows = shared.queries.run(&statement, &[(&after, Type::INT8), (&channels, Type::TEXT_ARRAY)]).await?;
+    let mut page = Page { is_whole: false, messages: Vec::new(), end: after };
+    for row in &rows {
+        page.is_whole = row.try_get(0)?;
+        page.end = row.try_get::<_, Option<i64>>(1)?.unwrap_or(0);
+        page.messages.extend(stored_message(row)?);
+    }
+    Ok(page)
 }
 
-fn stored(row: &Row) -> Result<(bool, Option<i64>, Option<StoredMessage>), tokio_postgres::Error> {
-    let stored = match (row.try_get(2)?, row.try_get(3)?, payload(row, 4)?) {
-        (Some(id), Some(channel), Some(payload)) => Some(StoredMessage { id, channel, payload }),
+fn stored_message(row: &Row) -> Result<Option<StoredMessage>, tokio_postgres::Error> {
+    Ok(match (row.try_get(2)?, row.try_get(3)?, bytes(row, 4)?) {
+        (Some(offset), Some(channel), Some(bytes)) => Some(StoredMessage { offset, channel, bytes }),
         _ => None,
-    };
-    Ok((row.try_get(0)?, row.try_get(1)?, stored))
+    })
 }
 
-fn payload(row: &Row, column: usize) -> Result<Option<Bytes>, tokio_postgres::Error> {
+fn bytes(row: &Row, column: usize) -> Result<Option<Bytes>, tokio_postgres::Error> {
     Ok(row.try_get::<_, Option<&[u8]>>(column)?.map(Bytes::copy_from_slice))
 }
 
 /// Offset of the last message stored so far.
-pub(crate) async fn end_of_history(queries: &QueryHandle, shared: &Shared) -> Result<i64, Failure> {
-    Ok(page(queries, shared, &[], 0).await?.end)
+pub(crate) async fn end_of_history(shared: &Shared) -> Result<i64, Failure> {
+    Ok(page(shared, &[], 0).await?.end)
 }

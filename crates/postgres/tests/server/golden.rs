@@ -271,8 +271,7 @@ async fn every_captured_message_is_sent_byte_for_byte_as_it_was() -> Result<(), 
     let mut inboxes = Vec::new();
     for (index, id) in CALLER.iter().chain(&OTHER).enumerate() {
         let node = NodeKey { id: NodeId::new(*id).unwrap(), namespace: Namespace::new(["/", "/custom"][index % 2]) };
-        let request =
-            JoinRequest { node, room_filter: Arc::new(NoMembers), metrics: Arc::default(), limits: Default::default() };
+        let request = JoinRequest::new(node, Arc::new(NoMembers), Arc::default(), Default::default());
         inboxes.push(transport.join(request).await?);
     }
     let mut tap = Tap::connect(server.url()).await;
