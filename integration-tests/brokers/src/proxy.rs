@@ -28,10 +28,10 @@ use crate::{
     timer::PreciseTimer,
 };
 
-/// Bytes that may be under way in one direction of a delayed connection.
+/// Maximum number of delayed bytes in one direction of a connection.
 const UNDER_WAY: usize = 1 << 20;
 
-/// Stands between a client and a broker on 127.0.0.1 and breaks what passes through it. It ends when dropped.
+/// A TCP proxy between clients and a broker on 127.0.0.1 that injects faults. It ends when dropped.
 #[derive(Debug)]
 pub struct Proxy {
     target: u16,
@@ -41,7 +41,7 @@ pub struct Proxy {
     task: JoinHandle<()>,
 }
 
-/// What is wrong at the moment.
+/// The current faults.
 #[derive(Clone, Copy, Debug, Default)]
 struct Faults {
     /// New connections are refused.
@@ -51,7 +51,7 @@ struct Faults {
     /// Nothing is forwarded to clients.
     muted: bool,
     delay: Duration,
-    /// Each cut makes a new generation; connections of older ones end.
+    /// Number of cuts; connections accepted before the last one end.
     generation: u64,
 }
 
@@ -76,40 +76,40 @@ impl Proxy {
         Ok(Self { target, port, faults, connections, task })
     }
 
-    /// Its own port.
+    /// Port of the proxy.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// The URL of the broker with the proxy's port in place of the broker's.
+    /// The broker's URL with the port of the proxy instead of the broker's.
     #[must_use]
     pub fn url(&self, url: &str) -> String {
         url.replace(&format!(":{}", self.target), &format!(":{}", self.port()))
     }
 
-    /// Cuts every connection (RST). New ones are accepted.
+    /// Closes every connection (RST). New ones are accepted.
     pub fn cut(&self) {
         self.faults.send_modify(|faults| faults.generation += 1);
     }
 
-    /// Refuses new connections from now on. Those that stand are not touched.
+    /// Refuses new connections from now on, and keeps existing ones.
     pub fn refuse(&self) {
         self.faults.send_modify(|faults| faults.refusing = true);
     }
 
-    /// Forwards nothing any more: connections stay open, what is written disappears into the buffers of the kernel. Goes on
-    /// where it stopped with [`Proxy::resume`]; together with [`Proxy::cut`] before that it is a peer that vanished.
+    /// Forwards nothing from now on: connections stay open, and written data stays in the buffers of the kernel.
+    /// [`Proxy::resume`] continues where it stopped; [`Proxy::cut`] instead simulates a peer that vanished.
     pub fn stall(&self) {
         self.faults.send_modify(|faults| faults.stalled = true);
     }
 
-    /// Forwards nothing to clients any more, what they write arrives. Goes on where it stopped with [`Proxy::resume`].
+    /// Forwards nothing to clients from now on, but everything from them. [`Proxy::resume`] continues where it stopped.
     pub fn mute(&self) {
         self.faults.send_modify(|faults| faults.muted = true);
     }
 
-    /// Everything arrives this much later from now on, in both directions.
+    /// Delays all data by this time from now on, in both directions.
     pub fn delay(&self, delay: Duration) {
         self.faults.send_modify(|faults| faults.delay = delay);
     }
@@ -119,19 +119,19 @@ impl Proxy {
         self.faults.send_modify(|faults| *faults = Faults { generation: faults.generation, ..Faults::default() });
     }
 
-    /// How many connections stand.
+    /// Number of open connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.open.load(Ordering::Relaxed)
     }
 
-    /// How many connections were accepted since the start.
+    /// Number of connections accepted since the start.
     #[must_use]
     pub fn accepted(&self) -> usize {
         *self.connections.accepted.borrow()
     }
 
-    /// Returns when so many connections have been accepted since the start.
+    /// Returns when at least `count` connections have been accepted since the start.
     pub async fn await_accepted(&self, count: usize) {
         // The sending side lives as long as this does.
         let _ = self.connections.accepted.subscribe().wait_for(|accepted| *accepted >= count).await;
@@ -238,7 +238,7 @@ struct Direction<'a> {
     to: WriteHalf<'a>,
     faults: watch::Receiver<Faults>,
     to_client: bool,
-    /// What has been read, and when it arrives.
+    /// Chunks that were read, each with the time at which it is written.
     under_way: VecDeque<(Instant, Vec<u8>)>,
     bytes: usize,
     timer: PreciseTimer,

@@ -41,7 +41,7 @@ pub enum Delivery {
     },
     /// Messages may be missing from here on.
     Gap(Gap),
-    /// Messages did not fit into the inbox. Made by [`InboxSender`](super::InboxSender).
+    /// Messages did not fit into the inbox. Made by [`InboxSender`](crate::transport::InboxSender).
     Overflow(Overflow),
     /// The connection to the broker is established (again).
     Connected,
