@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use trunkline_conformance::{
     Setup,
-    kit::{TestCluster, Visitor},
+    kit::{ClientSpec, TestCluster},
 };
 use trunkline_core::{Payload, Room, Target};
 use trunkline_socketioxide::{Handshake, remote_id};
@@ -27,7 +27,7 @@ async fn cluster() -> (Server, TestCluster, trunkline_conformance::kit::TestNode
 #[tokio::test]
 async fn a_socket_with_a_longer_id_is_fetched_and_used() {
     let (server, _peers, peer) = cluster().await;
-    let socket = peer.connect(Visitor::new().room("x").answering(Payload::value(&7).unwrap())).await.unwrap();
+    let socket = peer.connect(ClientSpec::new().room("x").answering(Payload::value(&7).unwrap())).await.unwrap();
     let _other = peer.socket(["y"]).await.unwrap();
     assert_eq!(socket.id().as_str().len(), 20);
 
