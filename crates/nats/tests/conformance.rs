@@ -18,7 +18,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     all_rooms_request: false,
     room_interest: true,
     history: false,
-    // The server's default max_payload, without what a frame takes.
+    // The server's default max_payload, without what a batch takes.
     max_message_bytes: Some((1 << 20) - 69),
 };
 

@@ -18,7 +18,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     all_rooms_request: false,
     room_interest: true,
     history: false,
-    // The default, without what a frame takes.
+    // The default, without what a batch takes.
     max_message_bytes: Some((4 << 20) - 69),
 };
 
