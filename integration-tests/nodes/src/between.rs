@@ -3,7 +3,7 @@
 use rmpv::Value;
 use serde::{Deserialize, Serialize};
 use trunkline::{Answers, Offset, Payload, Room, SessionId, SocketId, SocketInfo, core};
-use trunkline_socketioxide::{Cluster, Handle};
+use trunkline_socketioxide::{Cluster, NamespaceHandle};
 
 use crate::{
     adapter::Socket,
@@ -75,7 +75,7 @@ pub(crate) async fn perform(
 /// Emits to the other servers with acknowledgements. A timeout is no error here: the outcome holds the answers so far
 /// and the missing nodes.
 async fn ask_servers(
-    handle: &Handle,
+    handle: &NamespaceHandle,
     event: &str,
     arguments: &Arguments,
     select: &Selection,
@@ -96,7 +96,7 @@ async fn ask_servers(
     Ok(())
 }
 
-async fn restore(handle: &Handle, id: &str, since: &str, outcome: &mut Outcome) -> Result<(), String> {
+async fn restore(handle: &NamespaceHandle, id: &str, since: &str, outcome: &mut Outcome) -> Result<(), String> {
     let (id, since) = (SessionId::new(id).map_err(text)?, Offset::new(since).map_err(text)?);
     let Some(restored) = handle.restore_session(id, since).await.map_err(text)? else { return Ok(()) };
     outcome.session = Some(Session::encoded(restored.session)?);
@@ -110,7 +110,12 @@ async fn restore(handle: &Handle, id: &str, since: &str, outcome: &mut Outcome) 
 
 impl Session {
     fn decoded(&self) -> Result<core::Session, String> {
-        Ok(core::Session::new(SessionId::new(self.pid.as_str()).map_err(text)?, SocketId::new(self.sid.as_str()).map_err(text)?, self.rooms.iter().map(|room| room.as_str().into()).collect()).with_data(self.data.as_ref().map(Payload::value).transpose().map_err(text)?))
+        Ok(core::Session::new(
+            SessionId::new(self.pid.as_str()).map_err(text)?,
+            SocketId::new(self.sid.as_str()).map_err(text)?,
+            self.rooms.iter().map(|room| room.as_str().into()).collect(),
+        )
+        .with_data(self.data.as_ref().map(Payload::value).transpose().map_err(text)?))
     }
 
     fn encoded(session: core::Session) -> Result<Self, String> {
@@ -132,7 +137,7 @@ fn described(socket: SocketInfo) -> Result<Described, String> {
     })
 }
 
-pub(crate) fn found(handle: &Handle, socket: &SocketInfo) -> Found {
+pub(crate) fn found(handle: &NamespaceHandle, socket: &SocketInfo) -> Found {
     let namespace = handle.node().namespace.as_str().to_owned();
     Found { id: socket.id.as_str().to_owned(), server: String::new(), namespace }
 }

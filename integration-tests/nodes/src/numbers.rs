@@ -2,7 +2,7 @@
 //! adapter.
 
 use trunkline::{Payload, Room};
-use trunkline_socketioxide::Handle;
+use trunkline_socketioxide::NamespaceHandle;
 
 use crate::{
     between::{found, optional},
@@ -11,7 +11,11 @@ use crate::{
 };
 
 /// Performs the operation if it is about number rooms; returns whether it is.
-pub(crate) async fn perform(handle: &Handle, operation: &Operation, outcome: &mut Outcome) -> Result<bool, String> {
+pub(crate) async fn perform(
+    handle: &NamespaceHandle,
+    operation: &Operation,
+    outcome: &mut Outcome,
+) -> Result<bool, String> {
     let Operation { kind, select, event, args, rooms, .. } = operation;
     let target = select.target();
     if !target.rooms.iter().chain(&target.except).chain(rooms).any(|room| matches!(room, Room::Number(_))) {

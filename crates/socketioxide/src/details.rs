@@ -1,4 +1,4 @@
-//! What the application told about its sockets, for the answers to other nodes.
+//! Handshakes and data of sockets, as other nodes see them in fetched sockets.
 
 use std::{
     collections::HashMap,
@@ -8,30 +8,28 @@ use std::{
 use socketioxide_core::Sid;
 use trunkline_core::Payload;
 
-/// What other nodes see of a socket beside its id and rooms.
+/// What other nodes see of a socket besides its id and rooms.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Details {
     /// The client's handshake, an object as in Socket.IO.
     pub(crate) handshake: Option<Payload>,
-    /// What the application attached to the socket (`socket.data` on Node.js servers).
+    /// The application's data (`socket.data` on Node.js servers).
     pub(crate) data: Option<Payload>,
 }
 
-/// The details of the sockets of one namespace.
+/// The details of the sockets of one namespace, where the application has given any.
 #[derive(Debug, Default)]
-pub(crate) struct Attached {
-    details: Mutex<State>,
-}
+pub(crate) struct SocketDetails(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     sockets: HashMap<Sid, Details>,
-    /// From this many on, those of closed sockets are looked for.
+    /// The number of entries from which on those of closed sockets are removed.
     sweep_at: usize,
 }
 
-impl Attached {
-    /// Changes the details of a socket. `is_open` is asked about the others now and then: nobody tells when a socket closes.
+impl SocketDetails {
+    /// Changes the details of a socket. `is_open` is asked about the others now and then: socketioxide does not tell when a socket closes.
     pub(crate) fn change(&self, socket: Sid, is_open: impl Fn(Sid) -> bool, change: impl FnOnce(&mut Details)) {
         let mut state = self.lock();
         change(state.sockets.entry(socket).or_default());
@@ -48,11 +46,11 @@ impl Attached {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // The map is valid after each step.
-        self.details.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Few enough to be kept although their sockets may be gone.
+/// Few enough entries to be kept although their sockets may be closed.
 const SWEEP_MIN: usize = 64;
 
 #[cfg(test)]
@@ -61,15 +59,15 @@ mod tests {
 
     #[test]
     fn details_of_closed_sockets_do_not_accumulate() {
-        let attached = Attached::default();
+        let details = SocketDetails::default();
         let open: Vec<_> = (0..100).map(|_| Sid::new()).collect();
         for socket in &open {
-            attached.change(*socket, |_| true, |details| details.data = Payload::value(&1).ok());
+            details.change(*socket, |_| true, |one| one.data = Payload::value(&1).ok());
         }
         for _ in 0..10_000 {
-            attached.change(Sid::new(), |other| open.contains(&other), |_| {});
+            details.change(Sid::new(), |other| open.contains(&other), |_| {});
         }
-        assert!(attached.lock().sockets.len() <= 200);
-        assert!(open.iter().all(|socket| attached.of(*socket).data.is_some()));
+        assert!(details.lock().sockets.len() <= 200);
+        assert!(open.iter().all(|socket| details.of(*socket).data.is_some()));
     }
 }
