@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_brokers::{Proxy, RabbitMq};
 use trunkline_conformance::kit::{Failure, TestNode};
-use trunkline_core::{Adapter, ErrorKind, Event, GapCause, Room, Target};
+use trunkline_core::{ErrorKind, Event, GapCause, Room, Target};
 use trunkline_rabbitmq::{Config, connect};
 
 use crate::support::{PATIENCE, cluster, config, expect_numbers, listed, numbered, numbers, private, shared, until};
