@@ -50,15 +50,15 @@ pub(crate) async fn perform(
         Kind::Peers => outcome.nodes = handle.peers().iter().map(ToString::to_string).collect(),
         Kind::ServerCount => outcome.count = handle.server_count().await.map_err(text)?,
         Kind::AllRooms => {
-            let rooms = handle.adapter().all_rooms().await.map_err(text)?;
+            let rooms = handle.cluster_node().all_rooms().await.map_err(text)?;
             outcome.rooms = names(rooms.iter().map(Room::to_text).collect());
         }
         Kind::DescribeSockets => {
-            let sockets = handle.adapter().fetch_sockets(select.target()).await.map_err(text)?;
+            let sockets = handle.cluster_node().fetch_sockets(select.target()).await.map_err(text)?;
             outcome.described = sockets.into_iter().map(described).collect::<Result<_, _>>()?;
         }
         Kind::CloseConnections => {
-            handle.adapter().disconnect_sockets(select.target(), *close).await.map_err(text)?;
+            handle.cluster_node().disconnect_sockets(select.target(), *close).await.map_err(text)?;
         }
         Kind::SetData => handle.set_data(socket, data).map_err(text)?,
         Kind::PersistSession => {

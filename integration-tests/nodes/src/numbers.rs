@@ -21,7 +21,7 @@ pub(crate) async fn perform(
     if !target.rooms.iter().chain(&target.except).chain(rooms).any(|room| matches!(room, Room::Number(_))) {
         return Ok(false);
     }
-    let adapter = handle.adapter();
+    let adapter = handle.cluster_node();
     let event = || Payload::event(event, &Arguments(args.clone())).map_err(text);
     match kind {
         Kind::Emit => adapter.broadcast(target, event()?).await.map_err(text)?,

@@ -66,8 +66,7 @@ async fn perform(node: &ClusterNode, id: &SocketId, command: &str) -> Result<Pay
         Ok(Command::Join { room }) => node.sockets_join(own, vec![room.into()]).await?,
         Ok(Command::Leave { room }) => node.sockets_leave(own, vec![room.into()]).await?,
         Ok(Command::Emit { room, event, data }) => {
-            let others = Target::room(room).except(id.as_str());
-            node.broadcast(others, Payload::event(&event, &(data,))?).await?;
+            node.broadcast(Target::room(room).except(id.as_str()), Payload::event(&event, &(data,))?).await?;
         }
         Ok(Command::Fetch { room }) => {
             let sockets = node.fetch_sockets(Target::room(room)).await?;
@@ -118,7 +117,7 @@ impl Local for Sockets {
 
     fn sockets(&self, target: &Target) -> Vec<SocketInfo> {
         let rooms = &self.lock().0;
-        let rooms_of = |id| rooms.rooms_of(id).into_iter().flatten().cloned().collect();
+        let rooms_of = |id: &SocketId| rooms.rooms_of(id).into_iter().flatten().cloned().collect();
         rooms.matching(target).into_iter().map(|id| SocketInfo::new(id.clone(), rooms_of(&id))).collect()
     }
 
