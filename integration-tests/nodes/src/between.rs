@@ -2,8 +2,8 @@
 
 use rmpv::Value;
 use serde::{Deserialize, Serialize};
-use trunkline::{Answers, Offset, Payload, Room, SessionId, SocketId, SocketInfo, core};
-use trunkline_socketioxide::{Cluster, Handle};
+use trunkline::{Offset, Payload, Room, SessionId, SocketId, SocketInfo, core};
+use trunkline_socketioxide::{Cluster, NamespaceHandle};
 
 use crate::{
     adapter::Socket,
@@ -50,15 +50,15 @@ pub(crate) async fn perform(
         Kind::Peers => outcome.nodes = handle.peers().iter().map(ToString::to_string).collect(),
         Kind::ServerCount => outcome.count = handle.server_count().await.map_err(text)?,
         Kind::AllRooms => {
-            let rooms = handle.adapter().all_rooms().await.map_err(text)?;
+            let rooms = handle.all_rooms().await.map_err(text)?;
             outcome.rooms = names(rooms.iter().map(Room::to_text).collect());
         }
         Kind::DescribeSockets => {
-            let sockets = handle.adapter().fetch_sockets(select.target()).await.map_err(text)?;
+            let sockets = handle.fetch_sockets(select.target()).await.map_err(text)?;
             outcome.described = sockets.into_iter().map(described).collect::<Result<_, _>>()?;
         }
         Kind::CloseConnections => {
-            handle.adapter().disconnect_sockets(select.target(), *close).await.map_err(text)?;
+            handle.disconnect_sockets(select.target(), *close).await.map_err(text)?;
         }
         Kind::SetData => handle.set_data(socket, data).map_err(text)?,
         Kind::PersistSession => {
@@ -75,7 +75,7 @@ pub(crate) async fn perform(
 /// Emits to the other servers with acknowledgements. A timeout is no error here: the outcome holds the answers so far
 /// and the missing nodes.
 async fn ask_servers(
-    handle: &Handle,
+    handle: &NamespaceHandle,
     event: &str,
     arguments: &Arguments,
     select: &Selection,
@@ -85,18 +85,16 @@ async fn ask_servers(
         Ok(answers) => outcome.servers = answers.into_iter().map(|answer| answer.unwrap_or(Value::Nil)).collect(),
         Err(error) => {
             let message = error.to_string();
-            let partial = error.into_partial().ok_or(message)?;
-            outcome.missing = partial.missing.len() + partial.missing_unnamed;
-            outcome.nodes = partial.missing.iter().map(ToString::to_string).collect();
-            if let Answers::Values(answers) = partial.answers {
-                outcome.servers = answers.into_iter().map(value_of).collect::<Result<_, _>>()?;
-            }
+            let incomplete = error.into_incomplete().ok_or(message)?;
+            outcome.missing = incomplete.missing_nodes();
+            outcome.nodes = incomplete.missing.iter().map(ToString::to_string).collect();
+            outcome.servers = incomplete.received.into_iter().map(value_of).collect::<Result<_, _>>()?;
         }
     }
     Ok(())
 }
 
-async fn restore(handle: &Handle, id: &str, since: &str, outcome: &mut Outcome) -> Result<(), String> {
+async fn restore(handle: &NamespaceHandle, id: &str, since: &str, outcome: &mut Outcome) -> Result<(), String> {
     let (id, since) = (SessionId::new(id).map_err(text)?, Offset::new(since).map_err(text)?);
     let Some(restored) = handle.restore_session(id, since).await.map_err(text)? else { return Ok(()) };
     outcome.session = Some(Session::encoded(restored.session)?);
@@ -110,7 +108,12 @@ async fn restore(handle: &Handle, id: &str, since: &str, outcome: &mut Outcome) 
 
 impl Session {
     fn decoded(&self) -> Result<core::Session, String> {
-        Ok(core::Session::new(SessionId::new(self.pid.as_str()).map_err(text)?, SocketId::new(self.sid.as_str()).map_err(text)?, self.rooms.iter().map(|room| room.as_str().into()).collect()).with_data(self.data.as_ref().map(Payload::value).transpose().map_err(text)?))
+        Ok(core::Session::new(
+            SessionId::new(self.pid.as_str()).map_err(text)?,
+            SocketId::new(self.sid.as_str()).map_err(text)?,
+            self.rooms.iter().map(|room| room.as_str().into()).collect(),
+        )
+        .with_data(self.data.as_ref().map(Payload::value).transpose().map_err(text)?))
     }
 
     fn encoded(session: core::Session) -> Result<Self, String> {
@@ -132,7 +135,7 @@ fn described(socket: SocketInfo) -> Result<Described, String> {
     })
 }
 
-pub(crate) fn found(handle: &Handle, socket: &SocketInfo) -> Found {
+pub(crate) fn found(handle: &NamespaceHandle, socket: &SocketInfo) -> Found {
     let namespace = handle.node().namespace.as_str().to_owned();
     Found { id: socket.id.as_str().to_owned(), server: String::new(), namespace }
 }

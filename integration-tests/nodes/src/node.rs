@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use trunkline::{Backend, NodeConfig, Emitter};
+use trunkline::{Backend, Emitter, NodeConfig};
 use trunkline_socketioxide::{AwaitedRooms, Cluster, Handshake};
 
 use crate::{
@@ -134,7 +134,7 @@ fn show_handshake(socket: &Socket, shared: &Shared, auth: Option<Value>) {
         Some(auth) => handshake.auth(&auth),
         None => Ok(handshake),
     };
-    let shown = shared.cluster.of(socket.ns()).and_then(|handle| handle.attach(socket, &handshake?));
+    let shown = shared.cluster.of(socket.ns()).and_then(|handle| handle.set_handshake(socket, &handshake?));
     if let Err(error) = shown {
         eprintln!("test-node: the handshake of {} is not shown: {error}", socket.id);
     }

@@ -28,8 +28,7 @@ use crate::{SIZES, objects, packed, text, wire::EncodingTransport};
 /// Number of messages per measurement.
 const MESSAGES: usize = 1000;
 
-/// Allocations of an emit: the future of the call, that of the transport, the target for the own sockets, the encoded
-/// message.
+/// Allocations of an emit: the target for the own sockets, the encoded message.
 const EMIT: f64 = 2.0;
 
 /// Allocations of a received message: the list of rooms.
@@ -38,7 +37,7 @@ const RECEIVE: f64 = 1.0;
 /// Allocations of a received message whose room has no member: none, only the room is read.
 const DROP: f64 = 0.0;
 
-/// Allocations over the memory transport: two futures, the target for the own sockets and that for the other node's.
+/// Allocations over the memory transport: the target for the own sockets and that for the other node's.
 const MEMORY: f64 = 2.0;
 
 /// A server with a member in one room, which counts deliveries.
@@ -80,7 +79,7 @@ impl Local for Server {
 
 /// A node whose server counts deliveries.
 struct CountedNode {
-    cluster: ClusterNode,
+    node: ClusterNode,
     server: Arc<Server>,
 }
 
@@ -89,13 +88,13 @@ impl CountedNode {
         let server = Arc::<Server>::default();
         let local: Arc<dyn Local> = Arc::clone(&server) as _;
         let config = NodeConfig::default();
-        let cluster = ClusterNode::join(backend, Namespace::new("/"), Arc::downgrade(&local), config).await.unwrap();
-        Self { cluster, server }
+        let node = ClusterNode::join(backend, Namespace::new("/"), Arc::downgrade(&local), config).await.unwrap();
+        Self { node, server }
     }
 
     async fn broadcast(&self, targets: Vec<Target>, payload: &Payload) {
         for target in targets {
-            self.cluster.broadcast(target, payload.clone()).await.unwrap();
+            self.node.broadcast(target, payload.clone()).await.unwrap();
         }
     }
 
