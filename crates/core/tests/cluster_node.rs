@@ -408,18 +408,18 @@ async fn what_no_client_or_peer_would_take_is_refused_where_it_is_said_and_chang
     let [mut a, b] = pair(false).await;
     let long = Room::new("x".repeat(Room::MAX_BYTES + 1));
     for target in [Target::all(), Target::all().local()] {
-        let reserved = a.cluster.broadcast(target.clone(), event("disconnect")).await.unwrap_err();
+        let reserved = a.node.broadcast(target.clone(), event("disconnect")).await.unwrap_err();
         assert!(reserved.to_string().contains("\"disconnect\" is reserved"), "{reserved}");
-        let joined = a.cluster.sockets_join(target.clone(), vec![long.clone()]).await.unwrap_err();
+        let joined = a.node.sockets_join(target.clone(), vec![long.clone()]).await.unwrap_err();
         assert_eq!(joined.kind(), ErrorKind::TooLarge);
         assert!(joined.to_string().contains("4097 bytes, allowed are 4096"), "{joined}");
         assert!(!a.server.has_room(&long));
         let aimed = Target { rooms: vec![long.clone()], ..target };
-        assert_eq!(a.cluster.broadcast(aimed.clone(), event("news")).await.unwrap_err().kind(), ErrorKind::TooLarge);
-        assert_eq!(a.cluster.fetch_sockets(aimed).await.unwrap_err().kind(), ErrorKind::TooLarge);
+        assert_eq!(a.node.broadcast(aimed.clone(), event("news")).await.unwrap_err().kind(), ErrorKind::TooLarge);
+        assert_eq!(a.node.fetch_sockets(aimed).await.unwrap_err().kind(), ErrorKind::TooLarge);
     }
-    let acked = a.cluster.broadcast_with_ack(Target::all(), event("connect")).await.unwrap_err();
+    let acked = a.node.broadcast_with_ack(Target::all(), event("connect")).await.unwrap_err();
     assert_eq!(acked.kind(), ErrorKind::Malformed);
-    b.cluster.broadcast(Target::all(), event("after")).await.unwrap();
+    b.node.broadcast(Target::all(), event("after")).await.unwrap();
     assert_eq!(a.next().await, "after", "nothing else was delivered");
 }

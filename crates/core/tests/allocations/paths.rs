@@ -23,7 +23,7 @@ use trunkline_core::{
     payload::Rules,
 };
 
-use crate::{SIZES, objects, packed, text, wire::EncodingTransport};
+use crate::{SIZES, objects, packed, text, transport::RecordingTransport};
 
 /// Number of messages per measurement.
 const MESSAGES: usize = 1000;
@@ -137,7 +137,7 @@ fn a_broadcast_costs_two_allocations_at_the_sender_and_one_at_the_receiver() {
     for payload in SIZES.into_iter().flat_map(|size| [text(size), objects(size)]) {
         for (format, payload) in [(Format::Json, payload.clone()), (Format::MsgPack(Rules::Notepack), packed(&payload))]
         {
-            let (here, there) = (EncodingTransport::new(format), EncodingTransport::new(format));
+            let (here, there) = (RecordingTransport::new(format), RecordingTransport::new(format));
             let sender = runtime.block_on(CountedNode::join(here.backend()));
             let receiver = runtime.block_on(CountedNode::join(there.backend()));
             let what = |what: &str| format!("{what} {payload:?} as {format:?}");
