@@ -1,10 +1,9 @@
 //! Settings from a URL.
 
-use std::time::Duration;
-
+use percent_encoding::percent_decode_str;
 use trunkline_core::{
     Error, ErrorKind, Result,
-    settings::{Bytes, Query, redact},
+    settings::{Query, host_and_port, redact},
 };
 
 use crate::config::{Address, Config, Mode, PubSub, Server, Sharded, Streams, SubscriptionMode, Tls, Topology};
@@ -71,20 +70,13 @@ impl Config {
     }
 
     fn take(&mut self, query: &mut Query) -> Result<()> {
-        set(&mut self.prefix, query.take("prefix")?);
-        set(&mut self.outbox.bytes, query.take("buffer")?.map(|Bytes(bytes)| bytes));
-        set(&mut self.max_message_bytes, query.take("max_message")?.map(|Bytes(bytes)| bytes));
-        set(&mut self.connect_timeout, query.take("connect_timeout")?);
-        set(&mut self.response_timeout, query.take("response_timeout")?);
-        set(&mut self.keepalive, query.take("keepalive")?);
-        set(&mut self.max_backoff, query.take("max_backoff")?);
-        Ok(())
-    }
-}
-
-fn set<T>(field: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *field = value;
+        query.read("prefix", &mut self.prefix)?;
+        query.read_bytes("buffer", &mut self.outbox.bytes)?;
+        query.read_bytes("max_message", &mut self.max_message_bytes)?;
+        query.read("connect_timeout", &mut self.connect_timeout)?;
+        query.read("response_timeout", &mut self.response_timeout)?;
+        query.read("keepalive", &mut self.keepalive)?;
+        query.read("max_backoff", &mut self.max_backoff)
     }
 }
 
@@ -95,14 +87,17 @@ fn refuse(url: &str, why: &str) -> Error {
 fn mode(query: &mut Query) -> Result<Mode> {
     Ok(match query.take_word("mode", MODES)?.unwrap_or(ModeName::PubSub) {
         ModeName::PubSub => {
-            let specific = query.take("specific_response_channel")?;
-            Mode::PubSub(PubSub { specific_response_channel: specific.unwrap_or_default() })
+            let mut pubsub = PubSub::default();
+            query.read("specific_response_channel", &mut pubsub.specific_response_channel)?;
+            Mode::PubSub(pubsub)
         }
         ModeName::Sharded => {
             let mut sharded = Sharded::default();
-            set(&mut sharded.subscription, query.take_word("subscription", SUBSCRIPTIONS)?);
-            set(&mut sharded.linger, query.take("linger")?);
-            set(&mut sharded.join_grace, query.take("join_grace")?);
+            if let Some(subscription) = query.take_word("subscription", SUBSCRIPTIONS)? {
+                sharded.subscription = subscription;
+            }
+            query.read("linger", &mut sharded.linger)?;
+            query.read("join_grace", &mut sharded.join_grace)?;
             Mode::Sharded(sharded)
         }
         ModeName::Streams => Mode::Streams(streams(query)?),
@@ -111,15 +106,15 @@ fn mode(query: &mut Query) -> Result<Mode> {
 
 fn streams(query: &mut Query) -> Result<Streams> {
     let mut streams = Streams::default();
-    set(&mut streams.stream, query.take("stream")?);
-    set(&mut streams.count, query.take("streams")?);
-    set(&mut streams.max_len, query.take("max_len")?);
-    set(&mut streams.read_count, query.take("read_count")?);
-    set(&mut streams.block, query.take::<Duration>("block")?);
-    set(&mut streams.session_prefix, query.take("session_prefix")?);
-    set(&mut streams.session_ttl, query.take("session_ttl")?);
-    set(&mut streams.sharded_pubsub, query.take("sharded_pubsub")?);
-    set(&mut streams.plaintext, query.take("plaintext")?);
+    query.read("stream", &mut streams.stream)?;
+    query.read("streams", &mut streams.count)?;
+    query.read("max_len", &mut streams.max_len)?;
+    query.read("read_count", &mut streams.read_count)?;
+    query.read("block", &mut streams.block)?;
+    query.read("session_prefix", &mut streams.session_prefix)?;
+    query.read("session_ttl", &mut streams.session_ttl)?;
+    query.read("sharded_pubsub", &mut streams.sharded_pubsub)?;
+    query.read("plaintext", &mut streams.plaintext)?;
     Ok(streams)
 }
 
@@ -128,12 +123,7 @@ fn tls(kind: Kind, query: &mut Query) -> Result<Option<Tls>> {
         return Ok(None);
     }
     let authorities = query.take::<String>("tls_ca")?.map(Into::into);
-    let client = match (query.take::<String>("tls_cert")?, query.take::<String>("tls_key")?) {
-        (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
-        (None, None) => None,
-        _ => return Err(Error::new(ErrorKind::Config, "tls_cert and tls_key belong together; one of them is missing")),
-    };
-    Ok(Some(Tls { authorities, client }))
+    Ok(Some(Tls { authorities, client: query.take_files("tls_cert", "tls_key")? }))
 }
 
 /// `/path?user=…&password=…&db=…`, also under the names of the `redis` crate.
@@ -189,21 +179,11 @@ fn topology(query: &mut Query) -> Result<Topology, String> {
 
 /// `host`, `host:port`, `[::1]`, `[::1]:port`.
 fn address(text: &str, default_port: u16) -> Result<Address, String> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (host, rest) = rest.split_once(']').ok_or("a bracket of a host is not closed")?;
-            (host, rest.strip_prefix(':'))
-        }
-        None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
-    };
-    if host.is_empty() {
-        return Err("a host is missing".into());
-    }
-    let port = match port {
-        Some(port) => port.parse().map_err(|_| format!("{port:?} is no port"))?,
-        None => default_port,
-    };
-    Ok(Address::Tcp(decode(host)?, port))
+    let address = host_and_port(text, default_port);
+    let parts = address.as_deref().and_then(|address| address.rsplit_once(':'));
+    let (host, port) = parts.ok_or_else(|| format!("{text:?} is no host, and no host:port"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Ok(Address::Tcp(host.to_owned(), port.parse().map_err(|_| format!("{port:?} is no port"))?))
 }
 
 fn parse_database(text: &str) -> Result<u32, String> {
@@ -212,26 +192,14 @@ fn parse_database(text: &str) -> Result<u32, String> {
 
 /// Undoes percent-encoding; what is no encoding stays.
 fn decode(text: &str) -> Result<String, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let encoded = after.get(..2).filter(|_| first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        match encoded.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).map_err(|_| "percent-encoded text is not UTF-8".into())
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded.map(Into::into).map_err(|_| "percent-encoded text is not UTF-8".into())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn config(url: &str) -> Config {
@@ -298,7 +266,7 @@ mod tests {
         let tls = config("rediss://h?tls_ca=/ca.pem&tls_cert=/c.pem&tls_key=/k.pem").server.tls.unwrap();
         assert_eq!(tls.authorities, Some("/ca.pem".into()));
         assert_eq!(tls.client, Some(("/c.pem".into(), "/k.pem".into())));
-        assert!(complaint("rediss://h?tls_cert=/c.pem").contains("belong together"));
+        assert!(complaint("rediss://h?tls_cert=/c.pem").contains("go together"));
         assert!(complaint("redis://h?tls_ca=/ca.pem").contains("unknown parameter"));
     }
 
@@ -306,8 +274,8 @@ mod tests {
     fn what_is_wrong_is_named_and_passwords_are_not() {
         for (url, part) in [
             ("http://u:secret@h", "none of redis, rediss"),
-            ("redis://u:secret@", "host is missing"),
-            ("redis://u:secret@h:port", "is no port"),
+            ("redis://u:secret@", "is no host"),
+            ("redis://u:secret@h:port", "is no host"),
             ("redis://u:secret@h/x", "is no database number"),
             ("redis://u:secret@h?max_message=1GiB", "at most"),
             ("redis://u:secret@h?keepalive=0s", "keepalive is 0"),

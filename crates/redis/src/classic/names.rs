@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use trunkline_core::{Namespace, NodeId, Room};
 
-use crate::feed::Topic;
+use crate::subscribe::Topic;
 
 /// Names the channels of one cluster.
 #[derive(Clone, Debug)]

@@ -1,10 +1,10 @@
 //! Sharded pub/sub as `@socket.io/redis-adapter` does it (`createShardedAdapter`).
 
-mod fresh;
+mod interest;
 mod names;
-mod rooms;
-mod seat;
-mod shared;
+mod recent_joins;
+mod node;
+mod subscriptions;
 mod support;
 mod transport;
 

@@ -4,7 +4,6 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::time::Instant;
 use trunkline_core::{
     Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Namespace, Node, NodeId, Result, Room, Transport,
     codec::{self, BINARY_KINDS, BodyRef, Format},
@@ -12,30 +11,27 @@ use trunkline_core::{
     message::{Channel, Message, Response, Stamp},
     outbox::Outbox,
     payload::Rules,
-    transport::{Census, Headcount, Health, RoomInterest, Seat as CoreSeat, SteppingAside},
+    transport::{Census, Headcount, Health, RoomInterest, Seat},
 };
 
 use super::{
-    fresh::Fresh,
+    interest::Interest,
     names::Names,
-    rooms::{Entrance, Rooms},
-    seat::Seat,
-    shared::{Shared, sweep},
+    node::{RoomChannels, ShardedNode},
+    recent_joins::RecentJoins,
+    subscriptions::subscriptions,
 };
 use crate::{
-    census,
     config::{Config, Sharded, SubscriptionMode},
-    envelope::Door,
-    feed::{FeedLimits, Topic},
-    plumbing::{Accounts, Plumbing, Route},
-    seats::Member,
-    shards::Shards,
-    task::Task,
-    topology::{Servers, slot_of},
+    connect::{ServerPool, slot_of},
+    subscribe::Topic,
+    transport_core::{
+        ChannelKind, JoinedNode as _, JoinedNodes, NodeInbox, RejectionCounter, Route, TransportCore, count_nodes,
+    },
 };
 
 /// Makes the backend, once a server has been reached that can do it.
-pub(crate) fn backend(config: &Config, options: Sharded, servers: Arc<Servers>) -> Backend {
+pub(crate) fn backend(config: &Config, options: Sharded, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(ShardedTransport::new(config, options, servers));
     let is_static = options.subscription == SubscriptionMode::Static;
     Backend {
@@ -51,24 +47,17 @@ pub(crate) fn backend(config: &Config, options: Sharded, servers: Arc<Servers>) 
 struct ShardedTransport {
     names: Names,
     options: Sharded,
-    plumbing: Plumbing,
-    shared: Arc<Shared>,
-    shards: Shards,
-    fresh: Fresh,
-    sweeping: Task,
+    core: TransportCore<ShardedNode>,
+    recent_joins: RecentJoins<Bytes>,
 }
 
 impl ShardedTransport {
-    fn new(config: &Config, options: Sharded, servers: Arc<Servers>) -> Self {
-        let shared = Arc::<Shared>::default();
-        let clerk = Arc::new(Accounts(Arc::clone(&shared.seats)));
-        let plumbing = Plumbing::new(config, servers, Arc::new(Outbox::new(config.outbox)), clerk);
-        let (servers, status) = (Arc::clone(&plumbing.servers), Arc::clone(&plumbing.status));
-        let fresh = Fresh::new(options.join_grace, servers.is_cluster());
-        let shards = Shards::new(&plumbing.crew, servers, status, Arc::clone(&shared) as _, FeedLimits::of(config));
-        let sweeping = Task::spawn(sweep(Arc::clone(&shared), shards.clone()));
-        let names = Names::new(&config.prefix, options.subscription);
-        Self { names, options, plumbing, shared, shards, fresh, sweeping }
+    fn new(config: &Config, options: Sharded, servers: Arc<ServerPool>) -> Self {
+        let nodes = Arc::<JoinedNodes<ShardedNode>>::default();
+        let observer = Arc::new(RejectionCounter(Arc::clone(&nodes)));
+        let recent_joins = RecentJoins::new(options.join_grace, servers.is_cluster());
+        let core = TransportCore::new(config, servers, Arc::new(Outbox::new(config.outbox)), nodes, observer);
+        Self { names: Names::new(&config.prefix, options.subscription), options, core, recent_joins }
     }
 
     fn is_static(&self) -> bool {
@@ -76,20 +65,20 @@ impl ShardedTransport {
     }
 
     fn is_cluster(&self) -> bool {
-        self.plumbing.servers.is_cluster()
+        self.core.servers.is_cluster()
     }
 
-    fn topics(&self, node: &Node) -> [(Topic, Door); 2] {
-        [
-            (Topic::Shard(self.names.public(&node.namespace)), Door::Public),
-            (Topic::Shard(self.names.private(&node.namespace, &node.id)), Door::Private),
+    fn topics(&self, node: &Node) -> Vec<(Topic, ChannelKind)> {
+        vec![
+            (Topic::Shard(self.names.public(&node.namespace)), ChannelKind::Public),
+            (Topic::Shard(self.names.private(&node.namespace, &node.id)), ChannelKind::Private),
         ]
     }
 
-    fn seat(&self, node: &Node) -> Result<Arc<Seat>> {
+    fn joined(&self, node: &Node) -> Result<Arc<ShardedNode>> {
         let gone =
             || Error::new(ErrorKind::Closed, format!("node {} of namespace {} has left", node.id, node.namespace));
-        self.shared.seats.get(node).ok_or_else(gone)
+        self.core.nodes.find(node).ok_or_else(gone)
     }
 
     /// Which channel a message takes, and as what it is numbered there. A plain broadcast to one room takes that of the room, if it has one;
@@ -109,21 +98,12 @@ impl ShardedTransport {
     }
 
     fn room_channel(&self, namespace: &Namespace, room: &Room) -> Option<Bytes> {
-        self.names.room(namespace, room).filter(|_| !self.fresh.contains(namespace, room))
+        self.names.room(namespace, room).filter(|channel| !self.recent_joins.contains(channel))
     }
 
     /// What goes to rooms is numbered apart. On a cluster each slot has numbers of its own, since only what has the same way keeps its order.
     fn number_of(&self, channel: &Bytes) -> Channel {
         Channel(1 + if self.is_cluster() { slot_of(channel) } else { 0 })
-    }
-
-    async fn leave_topics(&self, node: &Node, seat: &Seat) -> Result<()> {
-        let rooms: Vec<_> = seat.rooms().take_all().into_iter().map(Topic::Shard).collect();
-        let [(public, _), (private, _)] = self.topics(node);
-        // Who is seen by its own channel is always counted.
-        let private = rooms.into_iter().chain([private]).collect();
-        let (first, last) = (self.shards.unsubscribe(private).await, self.shards.unsubscribe(vec![public]).await);
-        first.and(last)
     }
 }
 
@@ -158,68 +138,58 @@ impl Transport for ShardedTransport {
             all_rooms_request: false,
             room_interest: !self.is_static(),
             history: false,
-            max_message_bytes: Some(self.plumbing.max_message_bytes),
+            max_message_bytes: Some(self.core.max_message_bytes),
         }
     }
 
-    async fn join(&self, seat: CoreSeat) -> Result<Inbox> {
-        let node = seat.node.clone();
-        let (member, inbox) = Member::new(seat);
-        let seat = Arc::new(Seat::new(member, Rooms::new(self.options.linger)));
-        let topics = self.topics(&node);
-        self.shared.seats.add(&seat, topics.clone())?;
-        let mut taken = Taken { transport: self, node: Some(node), topics: Vec::new() };
-        // One after the other: who is seen by its own channel is always counted.
-        for (topic, _) in topics {
-            let turn = self.shards.turn().await?;
-            taken.topics.push(topic.clone());
-            turn.subscribe(vec![topic]).await?;
-        }
-        seat.member.tell(Delivery::Connected);
-        taken.node = None;
-        Ok(inbox)
+    async fn join(&self, seat: Seat) -> Result<Inbox> {
+        let (inbox, receiver) = NodeInbox::new(seat);
+        let node = inbox.node.clone();
+        let channels = RoomChannels { names: self.names.clone(), namespace: node.namespace.clone() };
+        let (rooms, queue) = subscriptions(node.clone(), Interest::new(channels, self.options.linger));
+        let joined = Arc::new(ShardedNode::new(inbox, rooms));
+        let (nodes, subscriber) = (Arc::clone(&self.core.nodes), self.core.subscriber.clone());
+        let left = joined.left_on_drop();
+        self.core.tasks.spawn(Arc::clone(&joined).follow_rooms(nodes, subscriber, queue, left));
+        self.core.join(&joined, self.topics(&node)).await.inspect_err(|_| joined.leave_rooms_later())?;
+        joined.inbox().push(Delivery::Connected);
+        Ok(receiver)
     }
 
     async fn publish(&self, from: &Node, message: Message) -> Result<()> {
-        let seat = self.shared.seats.publishing(from)?;
+        let joined = self.core.nodes.publishing(from)?;
         let frame = codec::encode(format_of(&message), &from.id, &from.namespace, &message)?;
         if let Message::Join { rooms, .. } = &message
             && !self.is_static()
         {
-            self.fresh.note(&from.namespace, rooms);
+            self.recent_joins.note(rooms.iter().filter_map(|room| self.names.room(&from.namespace, room)));
         }
         let (channel, number) = self.route(&from.namespace, &message);
-        let route = Route { sharded: true, channel, numbered: seat.map(|_| number) };
+        let route = Route { sharded: true, channel, numbered: joined.map(|_| number) };
         let bytes = frame.len();
-        self.plumbing.publish(from, route, message, bytes, |stamp, counters| frame.finish(stamp, &told(counters))).await
+        self.core.publish(from, route, message, bytes, |stamp, counters| frame.finish(stamp, &told(counters))).await
     }
 
     async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
-        self.shared.seats.publishing(from)?;
+        self.core.nodes.publishing(from)?;
         let payload = codec::encode(format_of(&response), &from.id, &from.namespace, &response)?.finish(None, &[]);
         let channel = self.names.private(&from.namespace, to);
-        self.plumbing.send(from, Route { sharded: true, channel, numbered: None }, payload).await
-    }
-
-    fn step_aside(&self) -> Option<SteppingAside<'_>> {
-        self.plumbing.step_aside()
+        self.core.send(from, Route { sharded: true, channel, numbered: None }, payload).await
     }
 
     async fn leave(&self, node: &Node) -> Result<()> {
-        let Some(seat) = self.shared.seats.remove(node) else { return Ok(()) };
-        self.plumbing.outbox.forget(&node.id);
-        self.leave_topics(node, &seat).await
+        let Some(joined) = self.core.nodes.remove(node) else { return Ok(()) };
+        joined.leave_rooms().await;
+        // A node that is seen by its own channel is always counted: that is given up first.
+        self.core.leave(node, self.topics(node)).await
     }
 
     fn health(&self) -> Health {
-        self.plumbing.health()
+        self.core.health()
     }
 
     async fn close(&self) {
-        self.shared.seats.clear();
-        self.sweeping.stop().await;
-        self.shards.close().await;
-        self.plumbing.close().await;
+        self.core.close().await;
     }
 }
 
@@ -228,7 +198,7 @@ impl Census for ShardedTransport {
     async fn count(&self, node: &Node, known: &[NodeId]) -> Result<Headcount> {
         let Node { namespace, .. } = node;
         let own = |id: &NodeId| self.names.private(namespace, id);
-        census::count(&self.plumbing.servers, true, &self.names.public(namespace), known, own).await
+        count_nodes(&self.core.servers, true, &self.names.public(namespace), known, own).await
     }
 }
 
@@ -240,36 +210,11 @@ impl RoomInterest for ShardedTransport {
 
     /// While the connection is lost this returns at once: the next one begins with the room, and that messages may be missing is reported.
     async fn enter(&self, node: &Node, room: &Room) -> Result<()> {
-        let Some(channel) = self.names.room(&node.namespace, room) else { return Ok(()) };
-        let seat = self.seat(node)?;
-        let topic = Topic::Shard(channel.clone());
-        let turn = self.shards.turn().await?;
-        let entrance = {
-            let mut rooms = seat.rooms();
-            let entrance = rooms.enter(&channel, room);
-            if entrance == Entrance::New {
-                self.shared.seats.connect(&seat, topic.clone(), Door::Public);
-            }
-            entrance
-        };
-        match entrance {
-            Entrance::Open => return Ok(()),
-            Entrance::New => turn.subscribe_unless_lost(vec![topic]).await?,
-            Entrance::Coming => {
-                let _extra = Extra { shards: &self.shards, topic: topic.clone() };
-                turn.subscribe_unless_lost(vec![topic]).await?;
-            }
-        }
-        seat.rooms().confirm(&channel);
-        Ok(())
+        self.joined(node)?.rooms.enter(room).await
     }
 
     async fn leave(&self, node: &Node, room: &Room) -> Result<()> {
-        let Some(channel) = self.names.room(&node.namespace, room) else { return Ok(()) };
-        let is_new = self.seat(node)?.rooms().leave(Instant::now(), &channel, room);
-        if is_new {
-            self.shared.left_rooms.notify_one();
-        }
+        self.joined(node)?.rooms.leave(room);
         Ok(())
     }
 }
@@ -280,32 +225,5 @@ impl fmt::Debug for ShardedTransport {
             .field("names", &self.names)
             .field("options", &self.options)
             .finish_non_exhaustive()
-    }
-}
-
-/// A seat that is given back if joining ends early.
-struct Taken<'a> {
-    transport: &'a ShardedTransport,
-    node: Option<Node>,
-    topics: Vec<Topic>,
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        let Some(node) = self.node.take() else { return };
-        self.transport.shared.seats.remove(&node);
-        self.transport.shards.unsubscribe_later(std::mem::take(&mut self.topics));
-    }
-}
-
-/// A subscription that is there twice, in order to wait for it.
-struct Extra<'a> {
-    shards: &'a Shards,
-    topic: Topic,
-}
-
-impl Drop for Extra<'_> {
-    fn drop(&mut self) {
-        self.shards.unsubscribe_later(vec![self.topic.clone()]);
     }
 }

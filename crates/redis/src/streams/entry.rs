@@ -11,7 +11,7 @@ use trunkline_core::{
     payload::Rules,
 };
 
-use crate::envelope::own;
+use crate::transport_core::own;
 
 /// The id of an entry: `milliseconds-sequence`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -15,7 +15,7 @@ use trunkline_core::{
 };
 
 use super::entry::{Entry, EntryId};
-use crate::{connection::Control, topology::Servers};
+use crate::connect::{CommandConnection, ServerPool};
 
 /// Entries that are read at a time.
 const PAGE: usize = 1_000;
@@ -24,7 +24,7 @@ const PAGE: usize = 1_000;
 
 /// Keeps a session under its key.
 pub(super) async fn persist(
-    servers: &Servers,
+    servers: &ServerPool,
     key: &[u8],
     namespace: &Namespace,
     session: &Session,
@@ -38,12 +38,12 @@ pub(super) async fn persist(
 }
 
 /// Takes a session, once. One of another namespace stays where it is.
-pub(super) async fn take(servers: &Servers, key: &[u8], namespace: &Namespace) -> Result<Option<Session>> {
-    servers.at(key, |control| take_from(control, key, namespace, servers.response_timeout())).await
+pub(super) async fn take(servers: &ServerPool, key: &[u8], namespace: &Namespace) -> Result<Option<Session>> {
+    servers.at(key, |connection| take_from(connection, key, namespace, servers.response_timeout())).await
 }
 
-async fn take_from(control: Control, key: &[u8], namespace: &Namespace, limit: Duration) -> Result<Option<Session>> {
-    let found: Option<Vec<u8>> = control.run(redis::cmd("GET").arg(key), limit).await?;
+async fn take_from(connection: CommandConnection, key: &[u8], namespace: &Namespace, limit: Duration) -> Result<Option<Session>> {
+    let found: Option<Vec<u8>> = connection.run(redis::cmd("GET").arg(key), limit).await?;
     let Some(found) = found else { return Ok(None) };
     let (of, _) = decode_session(&found)?;
     if of.is_some_and(|of| of != *namespace) {
@@ -51,7 +51,7 @@ async fn take_from(control: Control, key: &[u8], namespace: &Namespace, limit: D
     }
     let mut commands = redis::pipe();
     commands.atomic().cmd("GET").arg(key).cmd("DEL").arg(key).ignore();
-    let (taken,): (Option<Vec<u8>>,) = control.run_all(&commands, limit).await?;
+    let (taken,): (Option<Vec<u8>>,) = connection.run_all(&commands, limit).await?;
     taken.map(|taken| decode_session(&taken).map(|(_, session)| session)).transpose()
 }
 
@@ -137,7 +137,7 @@ impl SessionFields {
 /// # Errors
 /// `HistoryLost` if the entry at `since` is gone: then so may others be.
 pub(super) async fn replay(
-    servers: &Servers,
+    servers: &ServerPool,
     stream: &Bytes,
     namespace: &Namespace,
     since: &Offset,
@@ -156,7 +156,7 @@ pub(super) async fn replay(
         return Err(Error::new(ErrorKind::HistoryLost, context));
     };
     // What is written while this reads is not missed: it is delivered as it comes.
-    let end = super::tail::state_of(servers, stream).await?.last;
+    let end = super::reader::state_of(servers, stream).await?.last;
     let mut replay = Replay { namespace, rooms, seen: HashMap::new(), missed: Vec::new() };
     replay.is_repeat(at);
     let mut from = since.next();

@@ -2,11 +2,11 @@
 
 mod entry;
 mod history;
+mod lag;
 mod names;
-mod pubsub;
-mod seat;
-mod tail;
+mod node;
+mod reader;
 mod transport;
-mod unread;
+mod pending;
 
 pub(crate) use transport::backend;

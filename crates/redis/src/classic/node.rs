@@ -1,0 +1,205 @@
+//! A node that has joined, and the decoding of what its subscriptions bring.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use trunkline_core::{
+    Error, Node, NodeId, RequestId, Room, SocketId, inbox::Delivery, message::Message, outbox::Outbox,
+};
+
+use super::{
+    decode::{self, Broadcast, Legacy, Request},
+    encode,
+};
+use crate::{
+    publish::{Command, Publication},
+    subscribe::PubSubMessage,
+    transport_core::{JoinedNode, NodeInbox, PendingRooms, own, refuse},
+};
+
+/// What a subscription means to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Broadcasts,
+    Requests,
+    Responses,
+}
+
+/// The most requests whose answers are looked for, and the most old ones whose answers are remembered to be short.
+const REMEMBERED: usize = 16_384;
+
+/// A node that has joined.
+#[derive(Debug)]
+pub(super) struct ClassicNode {
+    inbox: NodeInbox,
+    /// The name of the channel of broadcasts to no room.
+    broadcast: Bytes,
+    /// The name of the common channel of answers.
+    response: Bytes,
+    /// Broadcasts of this namespace have numbers. Not if its name contains the mark that separates rooms: then what is in its channels may
+    /// look like broadcasts to a room of another namespace, whose nodes would miss numbers.
+    pub(super) numbered: bool,
+    own_requests: Mutex<Remembered>,
+    legacy_requests: Mutex<Remembered>,
+    outbox: Arc<Outbox<Publication>>,
+}
+
+impl JoinedNode for ClassicNode {
+    type Kind = Kind;
+
+    fn inbox(&self) -> &NodeInbox {
+        &self.inbox
+    }
+
+    fn decode(&self, message: &PubSubMessage, kind: Kind, rooms: &PendingRooms<'_>) -> Option<Delivery> {
+        let decoded = match kind {
+            Kind::Broadcasts => self.broadcast(message, rooms),
+            Kind::Requests => self.request(&message.payload, rooms),
+            Kind::Responses => self.response(&message.payload),
+        };
+        decoded.unwrap_or_else(|error| {
+            refuse(&self.inbox, &error);
+            None
+        })
+    }
+
+    fn missed(&self) {
+        self.inbox.missed();
+    }
+}
+
+impl ClassicNode {
+    pub(super) fn new(inbox: NodeInbox, broadcast: Bytes, response: Bytes, outbox: Arc<Outbox<Publication>>) -> Self {
+        let numbered = !inbox.node.namespace.as_str().contains('#');
+        let (own_requests, legacy_requests) = Default::default();
+        Self { inbox, broadcast, response, numbered, own_requests, legacy_requests, outbox }
+    }
+
+    fn node(&self) -> &Node {
+        &self.inbox.node
+    }
+
+    /// Answers to this request are wanted.
+    pub(super) fn expect(&self, request: &RequestId) {
+        lock(&self.own_requests).add(request.clone());
+    }
+
+    /// Whether a request is to be answered with socket ids only. True once.
+    pub(super) fn takes_ids_only(&self, request: &RequestId) -> bool {
+        lock(&self.legacy_requests).remove(request)
+    }
+
+    fn broadcast(&self, received: &PubSubMessage, rooms: &PendingRooms<'_>) -> Result<Option<Delivery>, Error> {
+        let stamp = if self.numbered { decode::stamp(&received.payload) } else { None };
+        if !self.may_concern(&received.channel, rooms) {
+            self.inbox.counters.unwanted.add(u64::from(stamp.is_none()));
+            let Some(from) = stamp.and_then(|_| decode::sender(&received.payload)) else { return Ok(None) };
+            return Ok(self.unless_own(&from).map(|()| Delivery::Skipped { from, stamp }));
+        }
+        if decode::sender(&received.payload).is_some_and(|from| self.unless_own(&from).is_none()) {
+            return Ok(None);
+        }
+        let Broadcast { from, namespace, target, payload } = decode::broadcast(&own(&received.payload))?;
+        if namespace != self.node().namespace {
+            self.inbox.counters.foreign_namespace.increment();
+            return Ok(None);
+        }
+        let message = Message::Broadcast { request: None, target, payload };
+        Ok(Some(Delivery::Message { from, stamp, offset: None, message }))
+    }
+
+    /// Whether a broadcast on this channel concerns anybody here. A number and its text share a channel.
+    fn may_concern(&self, channel: &Bytes, rooms: &PendingRooms<'_>) -> bool {
+        let Some(rest) = channel.strip_prefix(&*self.broadcast).filter(|rest| !rest.is_empty()) else { return true };
+        let Ok(name) = std::str::from_utf8(rest.strip_suffix(b"#").unwrap_or(rest)) else { return true };
+        let number = || name.parse().ok().and_then(Room::number).is_some_and(|room| rooms.may_have_members(&room));
+        rooms.may_have_members(&Room::new(name)) || number()
+    }
+
+    /// `None`, and counted, if it is this node.
+    fn unless_own(&self, from: &NodeId) -> Option<()> {
+        if *from == self.node().id {
+            self.inbox.counters.own_echoes.increment();
+            return None;
+        }
+        Some(())
+    }
+
+    fn request(&self, bytes: &Bytes, rooms: &PendingRooms<'_>) -> Result<Option<Delivery>, Error> {
+        let Request { from, stamp, namespace, message, legacy } = decode::request(&own(bytes))?;
+        if from.as_ref().is_some_and(|from| self.unless_own(from).is_none()) {
+            return Ok(None);
+        }
+        if namespace.is_some_and(|namespace| namespace != self.node().namespace) {
+            self.inbox.counters.foreign_namespace.increment();
+            return Ok(None);
+        }
+        match (legacy, message.request()) {
+            (Some(Legacy::SocketIds), Some(request)) => lock(&self.legacy_requests).add(request.clone()),
+            (Some(Legacy::Confirmation(socket, request)), _) => self.confirm(&socket, &request, rooms),
+            _ => {}
+        }
+        // Somebody who asks without a name is answered all the same: on the common channel the name is of no use.
+        let anonymous = || message.request().and_then(|_| NodeId::new("undefined").ok());
+        let from = from.or_else(anonymous);
+        Ok(Some(Delivery::Message { from, stamp, offset: None, message }))
+    }
+
+    /// Tells an old node that its request concerning a socket of this node is carried out.
+    fn confirm(&self, socket: &SocketId, request: &RequestId, rooms: &PendingRooms<'_>) {
+        if !rooms.may_have_members(&Room::new(socket.as_str())) {
+            return;
+        }
+        let payload = encode::done(request);
+        let bytes = payload.len();
+        let command = Command::Publish { sharded: false, channel: self.response.clone(), payload };
+        let publication = Publication { from: self.node().clone(), slot: None, bytes, command };
+        // There is nothing to wait for here: if the queue is full, the old node waits in vain.
+        let _ = self.outbox.push(bytes, |_| publication).now_or_never();
+    }
+
+    fn response(&self, bytes: &Bytes) -> Result<Option<Delivery>, Error> {
+        let mine = |request: &RequestId| lock(&self.own_requests).contains(request);
+        let Some((from, response)) = decode::response(&own(bytes), mine)? else { return Ok(None) };
+        if from.as_ref().is_some_and(|from| self.unless_own(from).is_none()) {
+            return Ok(None);
+        }
+        Ok(Some(Delivery::Response { from, response }))
+    }
+}
+
+fn lock(remembered: &Mutex<Remembered>) -> MutexGuard<'_, Remembered> {
+    remembered.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The last requests.
+#[derive(Debug, Default)]
+struct Remembered {
+    ids: HashSet<RequestId>,
+    order: VecDeque<RequestId>,
+}
+
+impl Remembered {
+    fn add(&mut self, id: RequestId) {
+        if self.ids.insert(id.clone()) {
+            self.order.push_back(id);
+        }
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+    }
+
+    fn contains(&self, id: &RequestId) -> bool {
+        self.ids.contains(id)
+    }
+
+    fn remove(&mut self, id: &RequestId) -> bool {
+        self.ids.remove(id)
+    }
+}

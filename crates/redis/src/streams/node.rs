@@ -1,0 +1,183 @@
+//! A node that has joined, and the decoding of what comes for it over pub/sub and from the stream.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use trunkline_core::{
+    NodeId, Offset, Result,
+    codec::{self, Body},
+    inbox::Delivery,
+    message::{Heartbeat, Message, Stamp},
+};
+
+use super::{
+    entry::{Entry, EntryId},
+    pending::PendingOwn,
+};
+use crate::{
+    subscribe::PubSubMessage,
+    transport_core::{ChannelKind, JoinedNode, NodeInbox, PendingRooms, decode, refuse},
+};
+
+/// Senders whose heartbeats are deferred at most.
+const MAX_DEFERRED: usize = 4096;
+
+/// A node that has joined.
+#[derive(Debug)]
+pub(super) struct StreamNode {
+    pub(super) inbox: NodeInbox,
+    /// Which stream holds its messages.
+    pub(super) stream: usize,
+    /// Where the stream ended when the node joined: what came before is not for it.
+    since: EntryId,
+    pub(super) pending_own: PendingOwn,
+    /// What heartbeats say about what their senders have put into the stream, until as much of it has been read.
+    deferred: Mutex<HashMap<NodeId, Heartbeat>>,
+    /// Its inbox was full for too long: the reader does not wait for it until that is over.
+    pub(super) stuck: AtomicBool,
+}
+
+impl JoinedNode for StreamNode {
+    type Kind = ChannelKind;
+
+    fn inbox(&self) -> &NodeInbox {
+        &self.inbox
+    }
+
+    fn decode(&self, message: &PubSubMessage, kind: ChannelKind, rooms: &PendingRooms<'_>) -> Option<Delivery> {
+        decode(&self.inbox, &message.payload, kind, rooms).map(|delivery| self.defer_heartbeat(delivery))
+    }
+
+    /// What lasts is in the stream; how many requests were missed the heartbeats tell.
+    fn missed(&self) {}
+}
+
+impl StreamNode {
+    pub(super) fn new(inbox: NodeInbox, stream: usize, since: EntryId) -> Self {
+        Self {
+            inbox,
+            stream,
+            since,
+            pending_own: PendingOwn::default(),
+            deferred: Mutex::default(),
+            stuck: AtomicBool::new(false),
+        }
+    }
+
+    /// Heartbeats overtake the stream. What they count would be taken for missing while it waits there to be read, so it is told later.
+    fn defer_heartbeat(&self, mut delivery: Delivery) -> Delivery {
+        if let Delivery::Message { from: Some(from), message: Message::Heartbeat(heartbeat), .. } = &mut delivery
+            && !heartbeat.counters.is_empty()
+        {
+            let counters = std::mem::take(&mut heartbeat.counters);
+            let heartbeat = Heartbeat { initial: false, counters, buckets: heartbeat.buckets };
+            let mut deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner);
+            if deferred.len() < MAX_DEFERRED || deferred.contains_key(from) {
+                deferred.insert(from.clone(), heartbeat);
+            }
+        }
+        delivery
+    }
+
+    /// The heartbeats that were deferred so far.
+    pub(super) fn take_deferred(&self) -> Vec<Delivery> {
+        let deferred = std::mem::take(&mut *self.deferred.lock().unwrap_or_else(PoisonError::into_inner));
+        let delivery = |(from, heartbeat)| Delivery::Message {
+            from: Some(from),
+            stamp: None,
+            offset: None,
+            message: Message::Heartbeat(heartbeat),
+        };
+        deferred.into_iter().map(delivery).collect()
+    }
+
+    /// Whether an entry of the stream concerns this node.
+    pub(super) fn concerns(&self, entry: &Entry) -> bool {
+        entry.id > self.since && entry.namespace.as_deref() == Some(self.inbox.node.namespace.as_str().as_bytes())
+    }
+
+    /// Makes a delivery of an entry of the stream that is not an own one.
+    pub(super) fn read(&self, entry: &Entry, rooms: &PendingRooms<'_>) -> Option<Delivery> {
+        self.try_read(entry, rooms).unwrap_or_else(|error| {
+            refuse(&self.inbox, &error);
+            None
+        })
+    }
+
+    pub(super) fn is_own(&self, entry: &Entry) -> bool {
+        entry.from.as_ref() == Some(&self.inbox.node.id)
+    }
+
+    fn try_read(&self, entry: &Entry, rooms: &PendingRooms<'_>) -> Result<Option<Delivery>> {
+        let kind = entry.kind()?;
+        let data = entry.data()?;
+        if let Some(room) = codec::peek_room(kind, &data)
+            && !rooms.may_have_members(&room)
+        {
+            return Ok(self.skip(entry.from.as_ref(), entry.stamp));
+        }
+        let from = entry.from.clone();
+        Ok(Some(match entry.body(kind, &data)? {
+            Body::Response(response) => Delivery::Response { from, response },
+            Body::Message(message) => {
+                let offset = offset_of(&message, entry.id);
+                Delivery::Message { from, stamp: entry.stamp, offset, message }
+            }
+        }))
+    }
+
+    fn skip(&self, from: Option<&NodeId>, stamp: Option<Stamp>) -> Option<Delivery> {
+        match from {
+            Some(from) if stamp.is_some() => Some(Delivery::Skipped { from: from.clone(), stamp }),
+            _ => {
+                self.inbox.counters.unwanted.increment();
+                None
+            }
+        }
+    }
+
+    /// What own clients get for an entry of this node, and what else has become clear.
+    pub(super) fn returned(&self, id: EntryId, number: u64) -> (Vec<Delivery>, usize, usize) {
+        let returned = self.pending_own.returned(number);
+        let mut deliveries: Vec<_> = returned.lost.into_iter().map(|message| stored(message, None)).collect();
+        match returned.found {
+            Some(message) => deliveries.push(stored(message, Some(id))),
+            None => self.inbox.counters.own_echoes.increment(),
+        }
+        (deliveries, returned.bytes, returned.written)
+    }
+
+    /// Waits until the inbox is below its limits, for a while, unless that was in vain before.
+    pub(super) async fn ready(&self, max_hold: Duration) {
+        if self.stuck.load(Ordering::Relaxed) && self.inbox.is_full() {
+            return;
+        }
+        let waited = tokio::time::timeout(max_hold, self.inbox.ready()).await;
+        self.stuck.store(waited.is_err(), Ordering::Relaxed);
+    }
+}
+
+/// An own broadcast in its place, or one that has none.
+pub(super) fn stored(message: Message, id: Option<EntryId>) -> Delivery {
+    let offset = id.and_then(|id| offset_of(&message, id));
+    Delivery::Stored { message, offset }
+}
+
+/// Only what can be replayed tells clients where it lies.
+fn offset_of(message: &Message, id: EntryId) -> Option<Offset> {
+    match message {
+        Message::Broadcast { request: None, target, .. } if !target.flags.is_volatile() => id.to_offset(),
+        _ => None,
+    }
+}
+
+/// Whether entries of this kind are own broadcasts that are waited for.
+pub(super) fn comes_back(message: &Message) -> bool {
+    matches!(message, Message::Broadcast { request: None, .. })
+}

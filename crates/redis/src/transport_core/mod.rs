@@ -1,0 +1,204 @@
+//! What the three transports have in common: servers, joined nodes, the outbox with its publisher, and the subscriber.
+
+mod decode;
+mod joined;
+mod node_count;
+mod rejections;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use trunkline_core::{
+    Error, ErrorKind, Node, Result,
+    message::{Channel, Message, Stamp},
+    outbox::{Numbering, Outbox},
+    transport::Health,
+};
+
+pub(crate) use self::{
+    decode::{ChannelKind, decode, own, refuse},
+    joined::{JoinedNode, JoinedNodes, NodeInbox, PendingRooms},
+    node_count::count_nodes,
+    rejections::{RejectionCounter, count_rejected},
+};
+use crate::{
+    config::Config,
+    connect::{ServerPool, Status, Tasks, slot_of},
+    publish::{Command, Publication, PublishObserver, Publisher},
+    subscribe::{Subscriber, SubscriberLimits, Topic},
+};
+
+/// What a message takes in the outbox beyond its own bytes.
+const OVERHEAD: usize = 128;
+
+/// How long the last messages may take when the transport is closed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Servers, nodes, outbox and tasks of a transport.
+#[derive(Debug)]
+pub(crate) struct TransportCore<N: JoinedNode> {
+    pub(crate) servers: Arc<ServerPool>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) outbox: Arc<Outbox<Publication>>,
+    pub(crate) nodes: Arc<JoinedNodes<N>>,
+    pub(crate) subscriber: Subscriber,
+    pub(crate) max_message_bytes: usize,
+    pub(crate) tasks: Tasks,
+    /// Cancelled when everything is published.
+    published: CancellationToken,
+    _end: DropGuard,
+}
+
+impl<N: JoinedNode> TransportCore<N> {
+    /// Starts the tasks. A server has just answered.
+    pub(crate) fn new(
+        config: &Config,
+        servers: Arc<ServerPool>,
+        outbox: Arc<Outbox<Publication>>,
+        nodes: Arc<JoinedNodes<N>>,
+        observer: Arc<dyn PublishObserver>,
+    ) -> Self {
+        let (status, tasks) = (Arc::<Status>::default(), Tasks::default());
+        outbox.set_connected(true);
+        status.set_publishing(true);
+        let publisher = Publisher {
+            outbox: Arc::clone(&outbox),
+            servers: Arc::clone(&servers),
+            status: Arc::clone(&status),
+            observer,
+            tasks: tasks.clone(),
+            max_backoff: config.max_backoff,
+        };
+        let published = CancellationToken::new();
+        let done = published.clone();
+        tasks.spawn(async move {
+            publisher.run().await;
+            done.cancel();
+        });
+        let handler = Arc::clone(&nodes) as _;
+        let limits = SubscriberLimits::of(config);
+        let subscriber = Subscriber::new(Arc::clone(&servers), Arc::clone(&status), handler, limits, &tasks);
+        let (max_message_bytes, _end) = (config.max_message_bytes, tasks.end_on_drop());
+        Self { servers, status, outbox, nodes, subscriber, max_message_bytes, tasks, published, _end }
+    }
+
+    /// Adds a node and subscribes to its topics, one after the other: a node that is seen by the last one is counted by all of them.
+    pub(crate) async fn join(&self, joined: &Arc<N>, topics: Vec<(Topic, N::Kind)>) -> Result<()> {
+        self.nodes.add(joined, topics.clone())?;
+        let mut guard = JoinGuard { core: self, node: Some(joined.inbox().node.clone()), topics: Vec::new() };
+        for (topic, _) in topics {
+            guard.topics.push(topic.clone());
+            self.subscriber.subscribe(topic).await?;
+        }
+        guard.node = None;
+        Ok(())
+    }
+
+    /// Forgets a node that was removed, and unsubscribes from its topics in the opposite order.
+    pub(crate) async fn leave(&self, node: &Node, topics: Vec<(Topic, N::Kind)>) -> Result<()> {
+        self.outbox.forget(&node.id);
+        let mut left = Ok(());
+        for (topic, _) in topics.into_iter().rev() {
+            left = left.and(self.subscriber.unsubscribe(topic).await);
+        }
+        left
+    }
+
+    /// Queues a message for subscribers. `finish` gets its number and, for a heartbeat, the last number of each channel.
+    pub(crate) async fn publish(
+        &self,
+        from: &Node,
+        route: Route,
+        mut message: Message,
+        bytes: usize,
+        finish: impl FnOnce(Option<Stamp>, &[Stamp]) -> Vec<u8>,
+    ) -> Result<()> {
+        self.check_size(bytes)?;
+        let bytes = bytes + OVERHEAD;
+        let from = from.clone();
+        let make = move |numbering: &mut Numbering| {
+            let stamp = route.numbered.and_then(|channel| numbering.stamp(&from.id, channel, &mut message));
+            let payload = finish(stamp, &counters(numbering, &from, &message));
+            route.publication(from, bytes, payload)
+        };
+        self.outbox.push(bytes, make).await
+    }
+
+    /// Queues something that has no number, such as an answer.
+    pub(crate) async fn send(&self, from: &Node, route: Route, payload: Vec<u8>) -> Result<()> {
+        self.check_size(payload.len())?;
+        let bytes = payload.len() + OVERHEAD;
+        let from = from.clone();
+        self.outbox.push(bytes, move |_| route.publication(from, bytes, payload)).await
+    }
+
+    /// # Errors
+    /// `TooLarge`.
+    pub(crate) fn check_size(&self, bytes: usize) -> Result<()> {
+        if bytes <= self.max_message_bytes {
+            return Ok(());
+        }
+        let context = format!("{bytes} bytes, allowed are {}", self.max_message_bytes);
+        Err(Error::new(ErrorKind::TooLarge, context))
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        let (_, queued_messages, queued_bytes) = self.outbox.status();
+        let (connected, reconnects) = (self.status.is_connected(), self.status.reconnects());
+        Health { connected, queued_messages, queued_bytes, reconnects }
+    }
+
+    /// Removes the nodes, publishes what is queued, for a while, and ends all tasks.
+    pub(crate) async fn close(&self) {
+        self.nodes.clear();
+        self.outbox.close();
+        let _ = timeout(LAST_WORDS, self.published.cancelled()).await;
+        self.tasks.close().await;
+        self.servers.close();
+    }
+}
+
+/// The last number of each channel, as a heartbeat tells them.
+fn counters(numbering: &Numbering, from: &Node, message: &Message) -> Vec<Stamp> {
+    match message {
+        Message::Heartbeat(heartbeat) if heartbeat.counters.is_empty() => numbering.counters(&from.id).to_vec(),
+        Message::Heartbeat(heartbeat) => heartbeat.counters.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// A node that is removed again if joining ends early.
+struct JoinGuard<'a, N: JoinedNode> {
+    core: &'a TransportCore<N>,
+    node: Option<Node>,
+    topics: Vec<Topic>,
+}
+
+impl<N: JoinedNode> Drop for JoinGuard<'_, N> {
+    fn drop(&mut self) {
+        let Some(node) = self.node.take() else { return };
+        self.core.nodes.remove(&node);
+        for topic in self.topics.drain(..) {
+            // It is asked for at once; the answer does not matter.
+            drop(self.core.subscriber.unsubscribe(topic));
+        }
+    }
+}
+
+/// Which channel a message takes, and as what it is numbered there.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    pub(crate) sharded: bool,
+    pub(crate) channel: Bytes,
+    pub(crate) numbered: Option<Channel>,
+}
+
+impl Route {
+    fn publication(self, from: Node, bytes: usize, payload: Vec<u8>) -> Publication {
+        let slot = self.sharded.then(|| slot_of(&self.channel));
+        let command = Command::Publish { sharded: self.sharded, channel: self.channel, payload };
+        Publication { from, slot, bytes, command }
+    }
+}
