@@ -13,8 +13,8 @@ use trunkline_conformance::{
     kit::{Client, Packet, Server},
 };
 use trunkline_core::{
-    Capabilities, Delivered, Local, LocalAbilities, Membership, NodeId, Offset, Payload, Replies, Reply, Room,
-    SocketId, SocketInfo, Target,
+    AckSink, Capabilities, DeliveryReport, EventReply, Local, LocalAbilities, Membership, NodeId, Offset, Payload,
+    Room, SocketId, SocketInfo, Target,
     memory::{self, HistoryLimits, MemoryConfig},
 };
 
@@ -105,13 +105,13 @@ impl Local for Table {
         LocalAbilities { close_connections: false, number_rooms: false }
     }
 
-    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> Delivered {
+    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         let clients = self.clients(target);
         clients.iter().for_each(|client| client.packet(packet(target, payload, offset, false)));
-        Delivered { sent: clients.len() as u64, ..Delivered::default() }
+        DeliveryReport { sent: clients.len() as u64, ..DeliveryReport::default() }
     }
 
-    fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: Replies) -> u32 {
+    fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: AckSink) -> u32 {
         let clients = self.clients(target);
         for client in &clients {
             let acks = acks.clone();
@@ -155,5 +155,5 @@ impl Local for Table {
     }
 
     /// Without a handler there is no answer.
-    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<Reply>) {}
+    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<EventReply>) {}
 }

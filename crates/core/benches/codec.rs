@@ -10,10 +10,8 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use trunkline_core::{
     codec::{self, Format},
-    id::{Namespace, NodeId},
-    message::{Channel, Message, Stamp},
+    model::{Message, Namespace, NodeId, SeqChannel, SeqNo, Target},
     payload::{Payload, Rules},
-    target::Target,
 };
 
 const MSGPACK: Format = Format::MsgPack(Rules::Notepack);
@@ -38,8 +36,8 @@ fn broadcast(payload: Payload) -> Message {
 }
 
 fn encode(format: Format, message: &Message, from: &NodeId, namespace: &Namespace) -> Vec<u8> {
-    let stamp = Stamp { channel: Channel::ALL, number: 123_456 };
-    codec::encode(format, from, namespace, message).unwrap().finish(Some(stamp), &[])
+    let seq_no = SeqNo { channel: SeqChannel::ALL, number: 123_456 };
+    codec::encode(format, from, namespace, message).unwrap().finish(Some(seq_no), &[])
 }
 
 fn messages(c: &mut Criterion) {

@@ -12,11 +12,10 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use trunkline_core::{
-    Answer, Capabilities, Counters, Heartbeat, Membership, Message, Namespace, Node, NodeId, Payload, RequestId,
+    Answer, Capabilities, Heartbeat, Membership, Message, Namespace, NodeId, NodeKey, NodeMetrics, Payload, RequestId,
     Response, SocketId, SocketInfo, Target,
     engine::{Engine, EngineConfig, Gather, Input, Output, Request},
-    inbox::Delivery,
-    message::{Channel, Stamp},
+    model::{Delivery, SeqChannel, SeqNo},
 };
 
 const PEERS: usize = 9;
@@ -36,8 +35,8 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let me = Node { id: NodeId::new("0123456789abcdef").unwrap(), namespace: Namespace::new("/") };
-        let engine = Engine::new(me, capabilities(), EngineConfig::default(), Arc::<Counters>::default());
+        let me = NodeKey { id: NodeId::new("0123456789abcdef").unwrap(), namespace: Namespace::new("/") };
+        let engine = Engine::new(me, capabilities(), EngineConfig::default(), Arc::<NodeMetrics>::default());
         let peers = (0..PEERS).map(|peer| NodeId::new(format!("{peer:016x}")).unwrap()).collect();
         let payload = Payload::event("message", &("x".repeat(100),)).unwrap();
         let sockets = (0..CLIENTS).map(socket).collect();
@@ -58,16 +57,16 @@ impl Bench {
         ended
     }
 
-    fn hear(&mut self, peer: usize, stamp: Option<Stamp>, message: Message) -> bool {
+    fn hear(&mut self, peer: usize, seq_no: Option<SeqNo>, message: Message) -> bool {
         let from = Some(self.peers[peer].clone());
-        self.step(Input::Delivery(Delivery::Message { from, stamp, offset: None, message }))
+        self.step(Input::Delivery(Delivery::Message { from, seq_no, offset: None, message }))
     }
 
     /// One of each peer.
     fn heartbeats(&mut self) {
-        let counters = vec![Stamp { channel: Channel::ALL, number: self.number }];
+        let metrics = vec![SeqNo { channel: SeqChannel::ALL, number: self.number }];
         for peer in 0..PEERS {
-            let heartbeat = Heartbeat { counters: counters.clone(), ..Heartbeat::default() };
+            let heartbeat = Heartbeat { high_water_marks: metrics.clone(), ..Heartbeat::default() };
             self.hear(peer, None, Message::Heartbeat(heartbeat));
         }
     }
@@ -76,9 +75,9 @@ impl Bench {
     fn broadcasts(&mut self) {
         self.number += 1;
         for peer in 0..PEERS {
-            let stamp = Some(Stamp { channel: Channel::ALL, number: self.number });
+            let seq_no = Some(SeqNo { channel: SeqChannel::ALL, number: self.number });
             let message = Message::Broadcast { request: None, target: Target::all(), payload: self.payload.clone() };
-            self.hear(peer, stamp, message);
+            self.hear(peer, seq_no, message);
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::{error, fmt, sync::Arc};
 
-use crate::{id::NodeId, message::SocketInfo, payload::Payload, room::Room};
+use crate::{
+    model::{NodeId, Room, SocketInfo},
+    payload::Payload,
+};
 
 /// Result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -66,7 +69,9 @@ impl Error {
         Self { kind, context: context.into(), source: None, partial: None }
     }
 
-    pub(crate) fn malformed(context: impl Into<String>) -> Self {
+    /// A [`ErrorKind::Malformed`] error.
+    #[must_use]
+    pub fn malformed(context: impl Into<String>) -> Self {
         Self::new(ErrorKind::Malformed, context)
     }
 

@@ -9,19 +9,17 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
 use tokio::{sync::mpsc, time::timeout};
 use trunkline_core::{
-    Adapter as _, Backend, Capabilities, Cluster, ClusterConfig, Delivered, Error, ErrorKind, Event, Local,
-    LocalAbilities, Message, Namespace, NodeId, Offset, Payload, Replies, Reply, Response, Result, Room, SocketId,
+    AckSink, Adapter as _, Backend, Capabilities, ClusterNode, DeliveryReport, Error, ErrorKind, Event, EventReply,
+    Local, LocalAbilities, Message, Namespace, NodeConfig, NodeId, Offset, Payload, Response, Result, Room, SocketId,
     SocketInfo, Target,
     engine::EngineConfig,
-    inbox::Inbox,
     memory::{self, HistoryLimits, MemoryConfig},
-    transport::{Health, RoomInterest, Seat, SteppingAside, Transport},
+    transport::{Health, Inbox, JoinRequest, RoomInterest, Transport},
 };
 
 /// A server with one socket, `name`, in whatever rooms it was made to join; it acknowledges everything.
@@ -53,12 +51,12 @@ impl Local for Server {
         LocalAbilities { close_connections: false, number_rooms: true }
     }
 
-    fn deliver(&self, target: &Target, payload: &Payload, _: Option<&Offset>) -> Delivered {
+    fn deliver(&self, target: &Target, payload: &Payload, _: Option<&Offset>) -> DeliveryReport {
         self.take(target, payload);
-        Delivered::default()
+        DeliveryReport::default()
     }
 
-    fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: Replies) -> u32 {
+    fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: AckSink) -> u32 {
         let matches = self.take(target, payload);
         if matches {
             acks.ack(None);
@@ -97,24 +95,24 @@ impl Local for Server {
 
     fn disconnect(&self, _: &Target, _: bool) {}
 
-    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<Reply>) {}
+    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<EventReply>) {}
 }
 
 struct Node {
-    cluster: Cluster,
+    cluster: ClusterNode,
     packets: mpsc::UnboundedReceiver<String>,
     server: Arc<Server>,
 }
 
 impl Node {
     async fn join(backend: Backend, name: &str) -> Self {
-        Self::join_with(backend, name, ClusterConfig::default()).await
+        Self::join_with(backend, name, NodeConfig::default()).await
     }
 
-    async fn join_with(backend: Backend, name: &str, config: ClusterConfig) -> Self {
+    async fn join_with(backend: Backend, name: &str, config: NodeConfig) -> Self {
         let (server, packets) = Server::new(name);
         let local: Arc<dyn Local> = Arc::clone(&server) as _;
-        let cluster = Cluster::join(backend, Namespace::new("/"), Arc::downgrade(&local), config).await.unwrap();
+        let cluster = ClusterNode::join(backend, Namespace::new("/"), Arc::downgrade(&local), config).await.unwrap();
         Self { cluster, packets, server }
     }
 
@@ -201,14 +199,12 @@ enum Fate {
 struct Odd {
     transport: Arc<dyn Transport>,
     refuses: fn(&Message) -> Option<Fate>,
-    queued: usize,
-    steps_aside: bool,
 }
 
 impl Odd {
     fn refusing(backend: &mut Backend, refuses: fn(&Message) -> Option<Fate>) {
         let transport = Arc::clone(&backend.transport);
-        backend.transport = Arc::new(Self { transport, refuses, queued: 0, steps_aside: false });
+        backend.transport = Arc::new(Self { transport, refuses });
     }
 }
 
@@ -218,15 +214,15 @@ impl Transport for Odd {
         self.transport.capabilities()
     }
 
-    async fn join(&self, seat: Seat) -> Result<Inbox> {
+    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
         self.transport.join(seat).await
     }
 
-    async fn leave(&self, node: &trunkline_core::Node) -> Result<()> {
+    async fn leave(&self, node: &trunkline_core::NodeKey) -> Result<()> {
         self.transport.leave(node).await
     }
 
-    async fn publish(&self, from: &trunkline_core::Node, message: Message) -> Result<()> {
+    async fn publish(&self, from: &trunkline_core::NodeKey, message: Message) -> Result<()> {
         match (self.refuses)(&message) {
             Some(Fate::Refused(kind)) => Err(Error::new(kind, "refused")),
             Some(Fate::Waits) => std::future::pending().await,
@@ -234,35 +230,16 @@ impl Transport for Odd {
         }
     }
 
-    fn step_aside(&self) -> Option<SteppingAside<'_>> {
-        self.steps_aside.then(|| Box::pin(std::future::pending()) as _)
-    }
-
-    async fn send(&self, from: &trunkline_core::Node, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &trunkline_core::NodeKey, to: &NodeId, response: Response) -> Result<()> {
         self.transport.send(from, to, response).await
     }
 
     fn health(&self) -> Health {
-        Health { queued_messages: self.queued, ..self.transport.health() }
+        self.transport.health()
     }
 
     async fn close(&self) {
         self.transport.close().await;
-    }
-}
-
-#[tokio::test]
-async fn a_lone_message_leaves_first_and_reaches_the_own_sockets_although_its_caller_is_gone() {
-    for (prefix, queued, steps_aside) in [("queueing", 1, false), ("stepping aside", 0, true)] {
-        let mut backend = memory::backend(prefix, MemoryConfig::default()).unwrap();
-        backend.transport = Arc::new(Odd { transport: backend.transport, refuses: |_| None, queued, steps_aside });
-        let mut node = Node::join(backend, "a").await;
-        let cluster = node.cluster.clone();
-        let mut emit = Box::pin(cluster.broadcast(Target::all(), event("given up")));
-        let is_over = std::future::poll_fn(|context| Poll::Ready(emit.as_mut().poll(context).is_ready())).await;
-        assert!(!is_over && node.packets.is_empty(), "{prefix}: own sockets were served first");
-        drop(emit);
-        assert_eq!(node.next().await, "given up");
     }
 }
 
@@ -285,12 +262,12 @@ impl RoomInterest for Told {
         None
     }
 
-    async fn enter(&self, _: &trunkline_core::Node, room: &Room) -> Result<()> {
+    async fn room_created(&self, _: &trunkline_core::NodeKey, room: &Room) -> Result<()> {
         self.rooms.lock().unwrap().insert(room.clone());
         Ok(())
     }
 
-    async fn leave(&self, _: &trunkline_core::Node, room: &Room) -> Result<()> {
+    async fn room_deleted(&self, _: &trunkline_core::NodeKey, room: &Room) -> Result<()> {
         if let Some(meanwhile) = self.meanwhile.lock().unwrap().take() {
             meanwhile();
         }
@@ -369,7 +346,7 @@ async fn who_joins_a_room_while_another_one_leaves_it_is_not_forgotten() {
 async fn a_request_for_which_there_is_no_place_fails_at_once() {
     let backend = memory::backend("no place", MemoryConfig::default()).unwrap();
     let peer = Node::join(backend.clone(), "peer").await;
-    let config = ClusterConfig { max_outgoing: 0, ..ClusterConfig::default() };
+    let config = NodeConfig { max_outgoing: 0, ..NodeConfig::default() };
     let a = Node::join_with(backend, "a", config).await;
     peer.cluster.broadcast(Target::all(), event("I am here")).await.unwrap();
     a.cluster.await_peers(1, Duration::from_secs(10)).await.unwrap();
@@ -383,10 +360,10 @@ async fn whoever_wants_to_wait_for_ever_may() {
         heartbeat_interval: Duration::MAX,
         heartbeat_timeout: Duration::MAX,
         gap_grace: Duration::MAX,
-        census_interval: Duration::MAX,
+        count_interval: Duration::MAX,
         ..EngineConfig::default()
     };
-    let config = ClusterConfig { engine, leave_timeout: Duration::MAX, ..ClusterConfig::default() };
+    let config = NodeConfig { engine, leave_timeout: Duration::MAX, ..NodeConfig::default() };
     let backend = memory::backend("for ever", MemoryConfig::default()).unwrap();
     let [a, b] = [Node::join_with(backend.clone(), "a", config).await, Node::join_with(backend, "b", config).await];
     a.cluster.await_peers(1, Duration::MAX).await.unwrap();

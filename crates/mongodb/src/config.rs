@@ -4,11 +4,11 @@ use std::{fmt, time::Duration};
 
 use mongodb::options::ConnectionString;
 use percent_encoding::percent_decode_str;
-use trunkline_core::{
-    Error, ErrorKind, Result,
-    outbox::OutboxLimits,
-    settings::{Bytes, Query, redact},
+use trunkline_backend::{
+    OutboxLimits,
+    url::{ByteSize, Params, redact},
 };
+use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::MAX_DOCUMENT_BYTES;
 
@@ -110,9 +110,9 @@ impl Config {
         }
     }
 
-    fn take(&mut self, query: &mut Query) -> Result<()> {
+    fn take(&mut self, query: &mut Params) -> Result<()> {
         set(&mut self.collection, query.take("collection")?);
-        let capped = query.take("capped_bytes")?.map(|Bytes(bytes)| Storage::Capped { bytes: bytes as u64 });
+        let capped = query.take("capped_bytes")?.map(|ByteSize(bytes)| Storage::Capped { bytes: bytes as u64 });
         let expiring = query.take("ttl")?.map(|after| Storage::Expiring { after });
         if capped.is_some() && expiring.is_some() {
             return refuse("parameters \"capped_bytes\" and \"ttl\": a collection is either capped or has a TTL index");
@@ -120,8 +120,8 @@ impl Config {
         set(&mut self.storage, capped.or(expiring));
         set(&mut self.create, query.take("create")?);
         set(&mut self.session_ttl, query.take("session_ttl")?);
-        set(&mut self.outbox.bytes, query.take("outbox_bytes")?.map(|Bytes(bytes)| bytes));
-        set(&mut self.max_message_bytes, query.take("max_message_bytes")?.map(|Bytes(bytes)| bytes));
+        set(&mut self.outbox.bytes, query.take("outbox_bytes")?.map(|ByteSize(bytes)| bytes));
+        set(&mut self.max_message_bytes, query.take("max_message_bytes")?.map(|ByteSize(bytes)| bytes));
         set(&mut self.operation_timeout, query.take("operation_timeout")?);
         set(&mut self.stream_timeout, query.take("stream_timeout")?);
         Ok(())
@@ -171,7 +171,7 @@ impl fmt::Debug for Config {
 }
 
 /// The URL as the driver takes it, and the parameters that are ours.
-fn split(url: &str) -> (String, Query) {
+fn split(url: &str) -> (String, Params) {
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     let is_own = |pair: &&str| {
         let name = pair.split('=').next().unwrap_or_default();
@@ -183,7 +183,7 @@ fn split(url: &str) -> (String, Query) {
     let has_path = address.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
     let slash = if has_path { "" } else { "/" };
     let mark = if drivers.is_empty() { "" } else { "?" };
-    (format!("{address}{slash}{mark}{}", drivers.join("&")), Query::parse(&own.join("&")))
+    (format!("{address}{slash}{mark}{}", drivers.join("&")), Params::parse(&own.join("&")))
 }
 
 /// What the driver says about a URL that it does not understand, without the password.

@@ -8,9 +8,9 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document as Filter, RawDocumentBuf, doc, oid::ObjectId};
 use tokio::time::timeout;
 use trunkline_core::{
-    Error, ErrorKind, Message, Node, Offset, Result, Room, Session, SessionId,
+    Error, ErrorKind, Message, NodeKey, Offset, Result, Room, Session, SessionId,
     codec::{Body, Kind},
-    transport::{History, Missed, Restored},
+    transport::{History, MissedBroadcast, RestoredSession},
 };
 
 use crate::{
@@ -58,7 +58,7 @@ impl Documents {
     }
 
     /// Takes a session so that nobody else can.
-    async fn take(&self, node: &Node, id: &SessionId) -> Result<Option<Session>> {
+    async fn take(&self, node: &NodeKey, id: &SessionId) -> Result<Option<Session>> {
         let wanted = of_session(node, id);
         let found = if self.shared.kind.is_expiring() {
             let server = self.shared.server()?;
@@ -82,7 +82,7 @@ impl Documents {
     }
 
     /// Says that a session was taken. False if somebody else had said so before.
-    async fn bury(&self, node: &Node, id: &SessionId, session: Option<[u8; 12]>) -> Result<bool> {
+    async fn bury(&self, node: &NodeKey, id: &SessionId, session: Option<[u8; 12]>) -> Result<bool> {
         let session = session.unwrap_or_default();
         // The official adapter looks for the largest id.
         let ids = Ids::behind(session);
@@ -101,7 +101,7 @@ impl Documents {
     }
 
     /// What was inserted after `since`, in the order of insertion.
-    async fn since(&self, node: &Node, since: ObjectId, rooms: &[Room]) -> Result<Vec<Bytes>> {
+    async fn since(&self, node: &NodeKey, since: ObjectId, rooms: &[Room]) -> Result<Vec<Bytes>> {
         let filter = doc! { "$or": [{ "_id": since }, {
             "_id": { "$gte": earlier(since) },
             "type": i32::from(Kind::Broadcast.number()),
@@ -129,7 +129,7 @@ impl Documents {
 
 #[async_trait]
 impl History for Documents {
-    async fn persist(&self, node: &Node, session: Session) -> Result<()> {
+    async fn persist(&self, node: &NodeKey, session: Session) -> Result<()> {
         let document = wire::session(node, &session)?;
         let kept = self.insert("keep a session", document, Ids::new()).await?;
         if self.shared.kind.is_expiring() {
@@ -142,14 +142,14 @@ impl History for Documents {
         Ok(())
     }
 
-    async fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {
+    async fn restore(&self, node: &NodeKey, id: &SessionId, since: &Offset) -> Result<Option<RestoredSession>> {
         place(since)?;
         let Some(session) = self.take(node, id).await? else { return Ok(None) };
         let missed = self.replay(node, since, &session.rooms).await?;
-        Ok(Some(Restored { session, missed }))
+        Ok(Some(RestoredSession { session, missed }))
     }
 
-    async fn replay(&self, node: &Node, since: &Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
+    async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         let documents = self.since(node, place(since)?, rooms).await?;
         Ok(documents.iter().filter_map(|document| missed(document, rooms)).collect())
     }
@@ -160,7 +160,7 @@ fn bytes_of(document: RawDocumentBuf) -> Bytes {
 }
 
 /// The documents of a session in a namespace.
-fn of_session(node: &Node, id: &SessionId) -> Filter {
+fn of_session(node: &NodeKey, id: &SessionId) -> Filter {
     doc! { "type": SESSION, "data.pid": id.as_str(), "nsp": node.namespace.as_str() }
 }
 
@@ -199,7 +199,7 @@ fn bson_of(room: &Room) -> Bson {
 }
 
 /// What a client in these rooms has missed of a document.
-fn missed(document: &Bytes, rooms: &[Room]) -> Option<Missed> {
+fn missed(document: &Bytes, rooms: &[Room]) -> Option<MissedBroadcast> {
     let arrived = Arrived::read(document).ok()?;
     let Body::Message(Message::Broadcast { request: None, target, payload }) = arrived.body(arrived.kind()?).ok()?
     else {
@@ -207,7 +207,7 @@ fn missed(document: &Bytes, rooms: &[Room]) -> Option<Missed> {
     };
     let offset = arrived.offset()?;
     let is_missed = !target.flags.is_volatile() && target.matches(rooms);
-    is_missed.then_some(Missed { payload, offset })
+    is_missed.then_some(MissedBroadcast { payload, offset })
 }
 
 fn place(offset: &Offset) -> Result<ObjectId> {

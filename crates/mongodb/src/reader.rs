@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::sleep;
+use trunkline_backend::Backoff;
 use trunkline_core::{
     ErrorKind, Gap, GapCause, Message,
-    backoff::Backoff,
     codec::{Body, Kind},
-    inbox::Delivery,
+    model::Delivery,
 };
 
 use crate::{
     collection,
     seats::{Plan, Taken},
     server::Server,
-    shared::{Shared, Side},
+    shared::{Direction, Shared},
     stream::{self, Changes, Failure, Place},
     wire::{Arrived, Event},
 };
@@ -56,7 +56,7 @@ impl Reader {
         let mut backoff = Backoff::default();
         let mut failure = self.serve(first).await;
         loop {
-            self.shared.lost(Side::Listening, &failure.to_string());
+            self.shared.lost(Direction::Inbound, &failure.to_string());
             let has_lost_its_place = self.note(&failure);
             if !has_lost_its_place && !self.is_invalidated {
                 sleep(backoff.next_pause()).await;
@@ -64,7 +64,7 @@ impl Reader {
             failure = match self.reopen().await {
                 Ok(changes) => {
                     backoff.reset();
-                    self.shared.restored(Side::Listening);
+                    self.shared.restored(Direction::Inbound);
                     self.serve(changes).await
                 }
                 Err(failure) => {
@@ -195,7 +195,7 @@ fn deliver(plan: &Plan, document: &Bytes) {
                     taken.keep(delivery);
                 }
             }
-            None => taken.counters.unknown_type.increment(),
+            None => taken.metrics.unknown_type.increment(),
         }
     }
 }
@@ -204,7 +204,7 @@ fn deliver(plan: &Plan, document: &Bytes) {
 fn judge(taken: &Taken, arrived: &Arrived<'_>, kind: Kind) -> Option<Delivery> {
     let is_own = arrived.from.as_ref() == Some(&taken.node.id);
     if is_own && kind != Kind::Broadcast {
-        taken.counters.own_echoes.increment();
+        taken.metrics.own_echoes.increment();
         return None;
     }
     if arrived.to.as_ref().is_some_and(|to| *to != taken.node.id) {
@@ -214,15 +214,15 @@ fn judge(taken: &Taken, arrived: &Arrived<'_>, kind: Kind) -> Option<Delivery> {
         && let Some(from) = &arrived.from
         && arrived.room().is_some_and(|room| !taken.wants(&room))
     {
-        return Some(Delivery::Skipped { from: from.clone(), stamp: arrived.stamp });
+        return Some(Delivery::Skipped { from: from.clone(), seq_no: arrived.seq_no });
     }
     match arrived.body(kind) {
         Ok(Body::Message(message)) => Some(understood(arrived, message, is_own)),
         Ok(Body::Response(response)) => Some(Delivery::Response { from: arrived.from.clone(), response }),
         Err(error) => {
             let counter = match error.kind() {
-                ErrorKind::Unsupported => &taken.counters.unknown_type,
-                _ => &taken.counters.malformed,
+                ErrorKind::Unsupported => &taken.metrics.unknown_type,
+                _ => &taken.metrics.malformed,
             };
             counter.increment();
             tracing::debug!(node = %taken.node.id, %error, "a message was dropped");
@@ -240,5 +240,5 @@ fn understood(arrived: &Arrived<'_>, message: Message, is_own: bool) -> Delivery
     if is_own {
         return Delivery::Stored { message, offset };
     }
-    Delivery::Message { from: arrived.from.clone(), stamp: arrived.stamp, offset, message }
+    Delivery::Message { from: arrived.from.clone(), seq_no: arrived.seq_no, offset, message }
 }

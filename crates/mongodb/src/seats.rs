@@ -13,18 +13,18 @@ use std::{
 
 use tokio::{sync::watch, time::timeout};
 use trunkline_core::{
-    Counters, Error, ErrorKind, Message, Namespace, Node, NodeId, Result, Room,
-    inbox::{Delivery, Inbox, InboxSender, inbox},
-    transport::{Seat, Wanted},
+    Error, ErrorKind, Message, Namespace, NodeId, NodeKey, NodeMetrics, Result, Room,
+    model::Delivery,
+    transport::{Inbox, InboxSender, JoinRequest, RoomFilter, inbox},
 };
 
 /// A node of this process.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    pub(crate) node: Node,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) node: NodeKey,
+    pub(crate) metrics: Arc<NodeMetrics>,
     pub(crate) inbox: InboxSender,
-    wanted: Arc<dyn Wanted>,
+    wanted: Arc<dyn RoomFilter>,
     /// Under which its messages are numbered.
     number_key: NodeId,
     /// What the reader hands over next.
@@ -36,17 +36,17 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
-    fn new(seat: Seat) -> (Self, Inbox) {
-        let Seat { node, wanted, counters, limits } = seat;
-        let (inbox, receiver) = inbox(limits, Arc::clone(&counters));
+    fn new(seat: JoinRequest) -> (Self, Inbox) {
+        let JoinRequest { node, room_filter: wanted, metrics, limits } = seat;
+        let (inbox, receiver) = inbox(limits, Arc::clone(&metrics));
         let number_key = number_key(&node);
         let (pending, is_joining, is_stuck) = Default::default();
-        (Self { node, counters, inbox, wanted, number_key, pending, is_joining, is_stuck }, receiver)
+        (Self { node, metrics, inbox, wanted, number_key, pending, is_joining, is_stuck }, receiver)
     }
 
     /// Whether a message for the room is wanted once everything is applied that was handed over before.
-    pub(crate) fn wants(&self, room: &Room) -> bool {
-        self.is_joining.load(Ordering::Relaxed) || self.inbox.wants(&*self.wanted, room)
+    pub(crate) fn may_have_members(&self, room: &Room) -> bool {
+        self.is_joining.load(Ordering::Relaxed) || self.inbox.may_have_members(&*self.wanted, room)
     }
 
     /// Keeps a delivery until [`Taken::flush`].
@@ -66,7 +66,7 @@ impl Taken {
         }
         if !self.inbox.is_full() {
             self.is_stuck.store(false, Ordering::Relaxed);
-        } else if !self.is_stuck.load(Ordering::Relaxed) && timeout(PATIENCE, self.inbox.room()).await.is_err() {
+        } else if !self.is_stuck.load(Ordering::Relaxed) && timeout(PATIENCE, self.inbox.ready()).await.is_err() {
             tracing::debug!(node = %self.node.id, namespace = %self.node.namespace, "a node does not take its messages");
             self.is_stuck.store(true, Ordering::Relaxed);
         }
@@ -80,7 +80,7 @@ impl Taken {
 }
 
 /// One id serves all namespaces of a process, but messages are numbered per namespace.
-fn number_key(node: &Node) -> NodeId {
+fn number_key(node: &NodeKey) -> NodeId {
     let mut hasher = DefaultHasher::new();
     (&node.id, &node.namespace).hash(&mut hasher);
     // Sixteen digits are never too long.
@@ -106,7 +106,7 @@ impl Seats {
         Arc::clone(&self.plan.borrow())
     }
 
-    pub(crate) fn take(&self, seat: Seat) -> Result<(Arc<Taken>, Inbox)> {
+    pub(crate) fn take(&self, seat: JoinRequest) -> Result<(Arc<Taken>, Inbox)> {
         let (taken, receiver) = Taken::new(seat);
         let taken = Arc::new(taken);
         let _changing = self.lock();
@@ -121,7 +121,7 @@ impl Seats {
         Ok((taken, receiver))
     }
 
-    pub(crate) fn give_back(&self, node: &Node) {
+    pub(crate) fn give_back(&self, node: &NodeKey) {
         let _changing = self.lock();
         let mut plan = Plan::clone(&self.plan());
         let Some(row) = plan.remove(&node.namespace) else { return };
@@ -139,7 +139,7 @@ impl Seats {
     }
 
     /// Under which the messages of a node are numbered; `None` for emitters, who share one name and number nothing.
-    pub(crate) fn number_key(&self, from: &Node) -> Result<Option<NodeId>> {
+    pub(crate) fn number_key(&self, from: &NodeKey) -> Result<Option<NodeId>> {
         if from.id.is_emitter() {
             return Ok(None);
         }
@@ -148,7 +148,7 @@ impl Seats {
         self.find(from).map(|taken| Some(taken.number_key.clone())).ok_or_else(no_seat)
     }
 
-    pub(crate) fn find(&self, node: &Node) -> Option<Arc<Taken>> {
+    pub(crate) fn find(&self, node: &NodeKey) -> Option<Arc<Taken>> {
         self.plan().get(&node.namespace)?.iter().find(|taken| taken.node.id == node.id).cloned()
     }
 

@@ -6,8 +6,9 @@ use std::{
 };
 
 use tokio::sync::watch;
-pub(crate) use trunkline_core::link::Side;
-use trunkline_core::{Error, ErrorKind, Result, inbox::Delivery, link::Link, outbox::Outbox, transport::Health};
+pub(crate) use trunkline_backend::Direction;
+use trunkline_backend::{LinkState, Outbox};
+use trunkline_core::{Error, ErrorKind, Result, model::Delivery, transport::Health};
 
 use crate::{collection::Kind, config::Config, seats::Seats, server::Server, wire::Document};
 
@@ -24,7 +25,7 @@ pub(crate) struct Shared {
     pub(crate) seats: Seats,
     /// `None` once closed: some of the driver's tasks end when nobody holds its client any more.
     server: Mutex<Option<Server>>,
-    link: Link,
+    link: LinkState,
     closing: watch::Sender<bool>,
 }
 
@@ -35,7 +36,7 @@ impl Shared {
             kind,
             outbox: Outbox::new(config.outbox),
             seats: Seats::default(),
-            link: Link::default(),
+            link: LinkState::default(),
             closing: watch::Sender::default(),
             config,
         }
@@ -53,18 +54,18 @@ impl Shared {
     // --- the link ---
 
     /// A direction is there (again). The nodes are told once both are.
-    pub(crate) fn restored(&self, side: Side) {
+    pub(crate) fn restored(&self, side: Direction) {
         self.link.restored(side, |is_return| {
             self.outbox.set_connected(true);
             if is_return {
-                self.seats.each(|taken| taken.counters.reconnects.increment());
+                self.seats.each(|taken| taken.metrics.reconnects.increment());
                 self.seats.tell(&Delivery::Connected);
             }
         });
     }
 
     /// A direction is gone. The nodes are told unless the other one was gone already.
-    pub(crate) fn lost(&self, side: Side, reason: &str) {
+    pub(crate) fn lost(&self, side: Direction, reason: &str) {
         self.link.lost(side, |was_up| {
             self.outbox.set_connected(false);
             if was_up {

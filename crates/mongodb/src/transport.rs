@@ -8,10 +8,11 @@ use std::{
 use async_trait::async_trait;
 use tokio::{task::JoinHandle, time::timeout};
 use trunkline_core::{
-    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, Node, NodeId, Response, Result, Transport,
+    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, NodeId, NodeKey, Response, Result,
+    Transport,
     codec::BodyRef,
-    inbox::{Delivery, Inbox},
-    transport::{Health, Seat},
+    model::Delivery,
+    transport::{Health, Inbox, JoinRequest},
 };
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     history::Documents,
     reader::Reader,
     server,
-    shared::{Shared, Side, closed},
+    shared::{Direction, Shared, closed},
     stream,
     wire::Draft,
     writer::Writer,
@@ -63,8 +64,8 @@ impl MongoDb {
         let refused = |failure| format!("open the change stream of {:?}: {failure}", config.collection);
         let changes = opened.map_err(|failure| Error::new(ErrorKind::Broker, refused(failure)))?;
         let shared = Arc::new(Shared::new(config, server.clone(), kind));
-        shared.restored(Side::Listening);
-        shared.restored(Side::Publishing);
+        shared.restored(Direction::Inbound);
+        shared.restored(Direction::Outbound);
         let reader = Reader::new(Arc::clone(&shared), server.clone(), &changes);
         let tasks =
             vec![tokio::spawn(reader.run(changes)), tokio::spawn(Writer::new(Arc::clone(&shared), server).run())];
@@ -79,12 +80,12 @@ impl MongoDb {
             transport: Arc::new(self.clone()),
             history: Some(Arc::new(Documents::new(Arc::clone(&self.inner.shared)))),
             interest: None,
-            census: None,
+            node_counter: None,
             ids: IdScheme::Shared(self.inner.id.clone()),
         }
     }
 
-    async fn queue(&self, from: &Node, to: Option<&NodeId>, body: BodyRef<'_>) -> Result<()> {
+    async fn queue(&self, from: &NodeKey, to: Option<&NodeId>, body: BodyRef<'_>) -> Result<()> {
         let shared = &self.inner.shared;
         let most = shared.max_message_bytes();
         check_size(body.payload().map_or(0, trunkline_core::Payload::len), most)?;
@@ -92,7 +93,7 @@ impl MongoDb {
         let draft = Draft::new(from, key, to, body, shared.kind.is_expiring())?;
         draft.check()?;
         check_size(draft.bytes(), most)?;
-        shared.outbox.push(draft.bytes(), |numbering| draft.finish(numbering)).await
+        shared.outbox.push(draft.bytes(), |sequencer| draft.finish(sequencer)).await
     }
 }
 
@@ -123,7 +124,7 @@ impl Transport for MongoDb {
         }
     }
 
-    async fn join(&self, seat: Seat) -> Result<Inbox> {
+    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
         let shared = &self.inner.shared;
         if shared.is_closing() {
             return Err(closed());
@@ -141,15 +142,15 @@ impl Transport for MongoDb {
         Ok(inbox)
     }
 
-    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         self.queue(from, None, (&message).into()).await
     }
 
-    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
         self.queue(from, Some(to), (&response).into()).await
     }
 
-    async fn leave(&self, node: &Node) -> Result<()> {
+    async fn leave(&self, node: &NodeKey) -> Result<()> {
         // Its numbers are kept: the id serves all namespaces and comes back with the next one.
         self.inner.shared.seats.give_back(node);
         Ok(())
@@ -184,7 +185,7 @@ impl Drop for Inner {
 /// A seat of a node that has not joined yet.
 struct Pending<'a> {
     shared: &'a Shared,
-    node: Option<Node>,
+    node: Option<NodeKey>,
 }
 
 impl Drop for Pending<'_> {

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use mongodb::bson::{doc, oid::ObjectId};
 use tokio::time::{sleep, timeout};
-use trunkline_core::{Result, backoff::Backoff, inbox::Delivery};
+use trunkline_backend::Backoff;
+use trunkline_core::{Result, model::Delivery};
 
 use crate::{
     error::describe,
     insert::{Outcome, insert},
     server::Server,
-    shared::{LAST_WORDS, Shared, Side},
+    shared::{Direction, LAST_WORDS, Shared},
     wire::{Document, Ids},
 };
 
@@ -77,11 +78,11 @@ impl Writer {
             match self.publish().await {
                 Ok(()) if std::mem::take(&mut is_lost) => {
                     self.backoff.reset();
-                    self.shared.restored(Side::Publishing);
+                    self.shared.restored(Direction::Outbound);
                 }
                 Ok(()) => {}
                 Err(reason) => {
-                    self.shared.lost(Side::Publishing, &reason);
+                    self.shared.lost(Direction::Outbound, &reason);
                     is_lost = true;
                     sleep(self.backoff.next_pause()).await;
                 }
@@ -182,7 +183,7 @@ impl Writer {
         tracing::warn!(namespace = %document.from.namespace, bytes = document.len(), reason, "the server refused a message");
         let own = document.own.take();
         if let Some(taken) = self.shared.seats.find(&document.from) {
-            taken.counters.publish_errors.increment();
+            taken.metrics.publish_errors.increment();
             if let Some(message) = own {
                 taken.inbox.push([Delivery::Stored { message, offset: None }]);
             }

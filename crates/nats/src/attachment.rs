@@ -4,11 +4,11 @@ use std::{collections::HashMap, future::poll_fn, sync::Arc, task::Poll};
 
 use async_nats::{Message as Arrival, Subscriber};
 use tokio::{sync::watch, task::unconstrained};
-use trunkline_core::{
-    Result,
-    frame::{Frame, Sender},
-    interest::Bucket,
+use trunkline_backend::{
+    batch::{Batch, ConnectionId},
+    rooms::Bucket,
 };
+use trunkline_core::Result;
 
 use crate::{
     connection::Connection,
@@ -97,17 +97,17 @@ pub(crate) enum Next {
 /// What has arrived, with the head of its frame read.
 #[derive(Debug)]
 pub(crate) struct Framed {
-    pub(crate) frame: Result<Frame>,
+    pub(crate) frame: Result<Batch>,
 }
 
 impl From<Arrival> for Framed {
     fn from(arrival: Arrival) -> Self {
-        Self { frame: Frame::parse(arrival.payload) }
+        Self { frame: Batch::parse(arrival.payload) }
     }
 }
 
 impl Numbered for Framed {
-    fn place(&self) -> Option<(Sender, u64)> {
+    fn place(&self) -> Option<(ConnectionId, u64)> {
         let frame = self.frame.as_ref().ok()?;
         frame.number().map(|number| (frame.sender(), number))
     }

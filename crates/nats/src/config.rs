@@ -3,12 +3,12 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use percent_encoding::percent_decode_str;
-use trunkline_core::{
-    Error, ErrorKind, Result,
-    interest::Buckets,
-    outbox::OutboxLimits,
-    settings::{Query, host_and_port, redact},
+use trunkline_backend::{
+    OutboxLimits,
+    rooms::Buckets,
+    url::{Params, host_and_port, redact},
 };
+use trunkline_core::{Error, ErrorKind, Result};
 
 /// Where the servers are and how nodes use them. All nodes of a cluster must agree on `prefix`, `buckets` and whether there is `history`.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,11 +156,11 @@ impl Config {
             "tls" => true,
             _ => return Err(no_address(url)),
         };
-        config.take_parameters(Query::parse(query), user_info)?;
+        config.take_parameters(Params::parse(query), user_info)?;
         Ok(config)
     }
 
-    fn take_parameters(&mut self, mut query: Query, user_info: Option<&str>) -> Result<()> {
+    fn take_parameters(&mut self, mut query: Params, user_info: Option<&str>) -> Result<()> {
         self.credentials = credentials(user_info, &mut query)?;
         self.tls.required |= query.take("tls")?.unwrap_or(false);
         self.tls.first = query.take("tls_first")?.unwrap_or(false);
@@ -171,7 +171,7 @@ impl Config {
         query.read("linger", &mut self.linger)?;
         query.read("join_grace", &mut self.join_grace)?;
         query.read_bytes("outbox_bytes", &mut self.outbox.bytes)?;
-        query.read("outbox_patience", &mut self.outbox.patience)?;
+        query.read("outbox_patience", &mut self.outbox.push_timeout)?;
         query.read("connect_timeout", &mut self.connect_timeout)?;
         query.read("ping_interval", &mut self.ping_interval)?;
         query.read("pending_frames", &mut self.pending_frames)?;
@@ -228,7 +228,7 @@ fn server(host: &str) -> Option<String> {
 }
 
 /// Credentials are given once: before the host, or by one of the parameters.
-fn credentials(user_info: Option<&str>, query: &mut Query) -> Result<Credentials> {
+fn credentials(user_info: Option<&str>, query: &mut Params) -> Result<Credentials> {
     let in_address = match user_info.map(|user_info| user_info.split_once(':').ok_or(user_info)) {
         None => None,
         Some(Ok((user, password))) => {
@@ -254,7 +254,7 @@ fn decoded(text: &str) -> Result<String> {
     decoded.map(String::from).map_err(|_| wrong("user, password and token must be UTF-8"))
 }
 
-fn file(query: &mut Query, name: &'static str) -> Result<Option<String>> {
+fn file(query: &mut Params, name: &'static str) -> Result<Option<String>> {
     let Some(path) = query.take::<String>(name)? else { return Ok(None) };
     match std::fs::read_to_string(&path) {
         Ok(content) => Ok(Some(content)),
@@ -262,7 +262,7 @@ fn file(query: &mut Query, name: &'static str) -> Result<Option<String>> {
     }
 }
 
-fn history(query: &mut Query) -> Result<Option<HistoryConfig>> {
+fn history(query: &mut Params) -> Result<Option<HistoryConfig>> {
     let is_on = query.take("history")?.unwrap_or(false);
     let mut history = HistoryConfig::default();
     query.read("history_frames", &mut history.frames)?;

@@ -18,7 +18,8 @@ use async_nats::{
 use bytes::Bytes;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
-use trunkline_core::{Error, ErrorKind, Result, frame::Sender};
+use trunkline_backend::batch::ConnectionId;
+use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::{
     config::{Config, Credentials},
@@ -32,7 +33,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Connector {
     pub(crate) config: Config,
-    pub(crate) sender: Sender,
+    pub(crate) sender: ConnectionId,
     tls: ClientConfig,
     opened: AtomicU64,
     peers: Arc<Peers>,
@@ -40,7 +41,7 @@ pub(crate) struct Connector {
 
 impl Connector {
     pub(crate) fn new(config: Config, tls: ClientConfig) -> Self {
-        Self { config, sender: Sender::random(), tls, opened: AtomicU64::new(0), peers: Arc::default() }
+        Self { config, sender: ConnectionId::random(), tls, opened: AtomicU64::new(0), peers: Arc::default() }
     }
 
     /// Connects to one server. The connection's task is added to `tasks`.

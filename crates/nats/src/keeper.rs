@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout};
-use trunkline_core::{Error, ErrorKind, Result, backoff::Backoff};
+use trunkline_backend::Backoff;
+use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::{connection::Connection, reader::HANDOVER, shared::Shared};
 

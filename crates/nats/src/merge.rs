@@ -15,12 +15,12 @@ use std::{
 };
 
 use futures_util::{Stream, task::AtomicWaker};
-use trunkline_core::frame::Sender;
+use trunkline_backend::batch::ConnectionId;
 
 /// Anything that has a place in the order of some sender.
 pub(crate) trait Numbered {
     /// Who sent it, and its number among everything of that sender; `None` if the sender does not number.
-    fn place(&self) -> Option<(Sender, u64)>;
+    fn place(&self) -> Option<(ConnectionId, u64)>;
 }
 
 /// The merged streams. Each is known by the key of whoever added it.
@@ -149,7 +149,7 @@ pub(crate) fn in_order<T: Numbered>(mut batches: Vec<Vec<T>>) -> Vec<T> {
 
 /// Drops what comes after a higher number of its sender: it was sent again when a connection broke.
 fn drop_repeats<T: Numbered>(batch: &mut Vec<T>) {
-    let mut last: HashMap<Sender, u64> = HashMap::new();
+    let mut last: HashMap<ConnectionId, u64> = HashMap::new();
     batch.retain(|item| {
         let Some((sender, number)) = item.place() else { return true };
         let last = last.entry(sender).or_default();
@@ -160,11 +160,11 @@ fn drop_repeats<T: Numbered>(batch: &mut Vec<T>) {
 }
 
 /// The numbers of each sender that are still to come.
-struct Left(HashMap<Sender, BTreeMap<u64, usize>>);
+struct Left(HashMap<ConnectionId, BTreeMap<u64, usize>>);
 
 impl Left {
     fn of<T: Numbered>(batches: &[Vec<T>]) -> Self {
-        let mut senders: HashMap<Sender, BTreeMap<u64, usize>> = HashMap::new();
+        let mut senders: HashMap<ConnectionId, BTreeMap<u64, usize>> = HashMap::new();
         for (sender, number) in batches.iter().flatten().filter_map(T::place) {
             *senders.entry(sender).or_default().entry(number).or_default() += 1;
         }
@@ -197,17 +197,17 @@ mod tests {
 
     use super::*;
 
-    type Item = (Sender, u64);
+    type Item = (ConnectionId, u64);
 
     impl Numbered for Item {
-        fn place(&self) -> Option<(Sender, u64)> {
+        fn place(&self) -> Option<(ConnectionId, u64)> {
             (self.1 > 0).then_some(*self)
         }
     }
 
     /// What three senders sent, with holes.
     fn arrivals(random: &mut Random) -> Vec<Item> {
-        let mut senders = [(); 3].map(|()| (Sender::random(), 0));
+        let mut senders = [(); 3].map(|()| (ConnectionId::random(), 0));
         let arrivals = (0..100).map(|_| {
             let (sender, number) = &mut senders[random.below(3)];
             *number += 1 + random.below(3) as u64;
@@ -241,14 +241,14 @@ mod tests {
 
     #[test]
     fn what_was_sent_again_does_not_disturb_the_order() {
-        let a = Sender::random();
+        let a = ConnectionId::random();
         let ordered = in_order(vec![vec![(a, 5), (a, 6), (a, 8), (a, 5), (a, 6), (a, 8)], vec![(a, 7), (a, 7)]]);
         assert_eq!(ordered, [5, 6, 7, 8].map(|number| (a, number)));
     }
 
     #[test]
     fn items_without_number_wait_for_nobody() {
-        let (a, b) = (Sender::random(), Sender::random());
+        let (a, b) = (ConnectionId::random(), ConnectionId::random());
         assert_eq!(in_order(vec![vec![(a, 0)], vec![(b, 1), (a, 0)]]).len(), 3);
         assert!(in_order::<Item>(Vec::new()).is_empty());
     }

@@ -6,12 +6,8 @@ use std::sync::{
 };
 
 use tokio_util::sync::CancellationToken;
-use trunkline_core::{
-    Message, Node,
-    inbox::{Delivery, InboxSender},
-    routes::Routes,
-    subscriptions::Rooms,
-};
+use trunkline_backend::rooms::{RoomRouter, RoomSubscriber};
+use trunkline_core::{Message, NodeKey, model::Delivery, transport::InboxSender};
 
 use crate::subjects::Subjects;
 
@@ -19,15 +15,15 @@ use crate::subjects::Subjects;
 #[derive(Debug)]
 pub(crate) struct Hall {
     pub(crate) subjects: Subjects,
-    pub(crate) routes: Routes,
+    pub(crate) router: RoomRouter,
 }
 
 /// The place of a node.
 #[derive(Debug)]
 pub(crate) struct Place {
-    pub(crate) node: Node,
+    pub(crate) node: NodeKey,
     pub(crate) hall: Arc<Hall>,
-    pub(crate) rooms: Rooms,
+    pub(crate) rooms: RoomSubscriber,
     inbox: Weak<InboxSender>,
     /// Where there is a history: the last number that peers were told of.
     pub(crate) told: AtomicU64,
@@ -45,7 +41,7 @@ pub(crate) struct Place {
 const NOBODY_TOLD: u64 = u64::MAX;
 
 impl Place {
-    pub(crate) fn new(node: Node, hall: Arc<Hall>, rooms: Rooms, inbox: Weak<InboxSender>) -> Self {
+    pub(crate) fn new(node: NodeKey, hall: Arc<Hall>, rooms: RoomSubscriber, inbox: Weak<InboxSender>) -> Self {
         Self {
             node,
             hall,
@@ -66,7 +62,7 @@ impl Place {
             Delivery::Message { message: Message::Heartbeat(heartbeat), .. } if heartbeat.initial => {
                 self.told.store(NOBODY_TOLD, Ordering::Relaxed);
             }
-            Delivery::Message { message, .. } => self.hall.routes.note(message),
+            Delivery::Message { message, .. } => self.hall.router.note_join(message),
             _ => {}
         }
     }

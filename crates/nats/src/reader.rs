@@ -9,13 +9,11 @@ use tokio::{
     task::consume_budget,
     time::{Instant, sleep_until, timeout},
 };
-use trunkline_core::{
-    Counters, Gap, GapCause, Result,
-    inbox::Delivery,
-    intake::FrameIntake,
-    interest::Bucket,
-    subscriptions::{Request, Requests},
+use trunkline_backend::{
+    decoder::BatchDecoder,
+    rooms::{Bucket, SubscriptionQueue, SubscriptionRequest},
 };
+use trunkline_core::{Gap, GapCause, NodeMetrics, Result, model::Delivery};
 
 use crate::{
     attachment::{Attachment, Framed, Next},
@@ -32,10 +30,10 @@ pub(crate) const HANDOVER: Duration = Duration::from_millis(500);
 /// The task that reads for one node.
 pub(crate) struct Reader {
     place: Arc<Place>,
-    frames: FrameIntake,
-    counters: Arc<Counters>,
+    frames: BatchDecoder,
+    metrics: Arc<NodeMetrics>,
     line: watch::Receiver<Option<Arc<Connection>>>,
-    requests: Requests,
+    requests: SubscriptionQueue,
     /// In use.
     current: Option<Attachment>,
     /// To be used when everything from the current one has arrived.
@@ -48,16 +46,16 @@ impl Reader {
     pub(crate) fn new(
         shared: &Shared,
         place: Arc<Place>,
-        frames: FrameIntake,
-        counters: Arc<Counters>,
-        requests: Requests,
+        frames: BatchDecoder,
+        metrics: Arc<NodeMetrics>,
+        requests: SubscriptionQueue,
     ) -> Self {
         let mut line = shared.incoming.subscribe();
         line.mark_changed();
         Self {
             place,
             frames,
-            counters,
+            metrics,
             line,
             requests,
             current: None,
@@ -120,7 +118,7 @@ impl Reader {
         // Where there is a history, nothing that was said to all is lost.
         let is_gap = self.place.attached.is_cancelled() && !self.has_history;
         if self.place.attached.is_cancelled() {
-            self.counters.reconnects.increment();
+            self.metrics.reconnects.increment();
         }
         self.frames.tell([Delivery::Connected].into_iter().chain(is_gap.then_some(gap)))?;
         self.place.attached.cancel();
@@ -167,11 +165,11 @@ impl Reader {
 
     // --- rooms ---
 
-    async fn requested(&mut self, request: Request) -> ControlFlow<()> {
+    async fn requested(&mut self, request: SubscriptionRequest) -> ControlFlow<()> {
         match request {
-            Request::Subscribe(bucket) => self.subscribe(bucket).await,
-            Request::Unsubscribe(buckets) => return self.give_up(buckets),
-            Request::Follow(followed) => {
+            SubscriptionRequest::Subscribe(bucket) => self.subscribe(bucket).await,
+            SubscriptionRequest::Unsubscribe(buckets) => return self.give_up(buckets),
+            SubscriptionRequest::Rebind(followed) => {
                 // The connection may have changed since it was looked at.
                 if self.line.has_changed().unwrap_or(false) {
                     self.follow().await?;
@@ -184,7 +182,7 @@ impl Reader {
 
     async fn subscribe(&mut self, bucket: Bucket) {
         if self.current.is_none() {
-            self.requests.postpone(bucket);
+            self.requests.defer(bucket);
             return;
         }
         let mut connections = Vec::new();
@@ -243,7 +241,7 @@ impl Reader {
 
     fn take_in(&mut self, framed: Framed) -> ControlFlow<()> {
         let place = &self.place;
-        self.frames.take(framed.frame, |delivery| place.note(delivery))
+        self.frames.decode(framed.frame, |delivery| place.note(delivery))
     }
 }
 

@@ -10,14 +10,8 @@ use std::{
 
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use trunkline_core::{
-    Namespace, Node, Result, frame,
-    line::Line,
-    outbox::Outbox,
-    registry::{Namespaces, Nodes},
-    routes::Routes,
-    transport::Health,
-};
+use trunkline_backend::{JoinedNodes, Namespaces, Outbox, batch, connection::CurrentConnection, rooms::RoomRouter};
+use trunkline_core::{Namespace, NodeKey, Result, transport::Health};
 
 use crate::{
     config::Config,
@@ -33,9 +27,9 @@ pub(crate) struct Shared {
     pub(crate) connector: Connector,
     pub(crate) outbox: Outbox<Item>,
     /// For readers.
-    pub(crate) incoming: Line<Connection>,
+    pub(crate) incoming: CurrentConnection<Connection>,
     /// For the writer: a connection that readers use already, so that no answer finds nobody.
-    pub(crate) outgoing: Line<Connection>,
+    pub(crate) outgoing: CurrentConnection<Connection>,
     pub(crate) closing: CancellationToken,
     /// Nothing more is written.
     pub(crate) writer_ended: CancellationToken,
@@ -46,7 +40,7 @@ pub(crate) struct Shared {
     max_payload: AtomicUsize,
     reconnects: AtomicU64,
     halls: Namespaces<Hall>,
-    places: Nodes<Place>,
+    places: JoinedNodes<Place>,
 }
 
 /// Longer than the last words may take. A client that writes to a server which takes nothing ends only when it notices.
@@ -56,8 +50,8 @@ impl Shared {
     pub(crate) fn new(connector: Connector) -> Self {
         Self {
             outbox: Outbox::new(connector.config.outbox),
-            incoming: Line::default(),
-            outgoing: Line::default(),
+            incoming: CurrentConnection::default(),
+            outgoing: CurrentConnection::default(),
             closing: CancellationToken::new(),
             writer_ended: CancellationToken::new(),
             log_ended: CancellationToken::new(),
@@ -67,7 +61,7 @@ impl Shared {
             max_payload: AtomicUsize::new(0),
             reconnects: AtomicU64::new(0),
             halls: Namespaces::default(),
-            places: Nodes::default(),
+            places: JoinedNodes::default(),
         }
     }
 
@@ -76,7 +70,7 @@ impl Shared {
         let Config { prefix, buckets, join_grace, .. } = &self.connector.config;
         self.halls.of(namespace, || {
             let subjects = Subjects::new(prefix, namespace, *buckets)?;
-            Ok(Hall { subjects, routes: Routes::new(*buckets, *join_grace) })
+            Ok(Hall { subjects, router: RoomRouter::new(*buckets, *join_grace) })
         })
     }
 
@@ -84,17 +78,17 @@ impl Shared {
         self.places.add(&place.node, place)
     }
 
-    pub(crate) fn remove(&self, node: &Node) {
+    pub(crate) fn remove(&self, node: &NodeKey) {
         self.places.remove(node);
         self.outbox.forget(&node.id);
     }
 
     /// The place of a node that should be here.
-    pub(crate) fn place_of(&self, node: &Node) -> Result<Arc<Place>> {
+    pub(crate) fn place_of(&self, node: &NodeKey) -> Result<Arc<Place>> {
         self.places.of(node)
     }
 
-    pub(crate) fn place(&self, node: &Node) -> Option<Arc<Place>> {
+    pub(crate) fn place(&self, node: &NodeKey) -> Option<Arc<Place>> {
         self.places.find(node)
     }
 
@@ -103,7 +97,7 @@ impl Shared {
     }
 
     /// Where a node, or an emitter, publishes.
-    pub(crate) fn hall_of(&self, from: &Node) -> Result<Arc<Hall>> {
+    pub(crate) fn hall_of(&self, from: &NodeKey) -> Result<Arc<Hall>> {
         if from.id.is_emitter() {
             return self.hall(&from.namespace);
         }
@@ -148,7 +142,7 @@ impl Shared {
             Some(history) => self.max_payload().min(history.bytes / 2).saturating_sub(HEADERS),
             None => self.max_payload(),
         };
-        most.saturating_sub(frame::HEADER + frame::PER_MESSAGE + STAMP)
+        most.saturating_sub(batch::HEADER + batch::PER_MESSAGE + STAMP)
     }
 
     /// The largest message that the server takes.

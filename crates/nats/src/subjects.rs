@@ -1,10 +1,8 @@
 //! The names of subjects.
 
 use async_nats::Subject;
-use trunkline_core::{
-    Error, ErrorKind, Namespace, NodeId, Result, SessionId,
-    interest::{Bucket, Buckets},
-};
+use trunkline_backend::rooms::{Bucket, Buckets};
+use trunkline_core::{Error, ErrorKind, Namespace, NodeId, Result, SessionId};
 
 /// Text as one token of a subject, without the characters that have a meaning there, nor those that some part of NATS refuses in names.
 ///

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::{sync::mpsc, time::timeout};
+use trunkline_backend::{
+    decoder::{BatchDecoder, InboundDecoder},
+    rooms::{Interest, subscriptions},
+};
 use trunkline_core::{
-    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, Node, NodeId, Response, Result, Room,
+    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, NodeId, NodeKey, Response, Result, Room,
     Transport,
-    inbox::{Inbox, inbox},
-    intake::{FrameIntake, Intake},
-    interest::Interest,
-    subscriptions::subscriptions,
-    transport::{Health, History, RoomInterest, Seat},
+    transport::{Health, History, Inbox, JoinRequest, RoomInterest, inbox},
 };
 
 use crate::{
@@ -81,7 +81,7 @@ fn backend(shared: Arc<Shared>) -> Backend {
         interest: recovery.is_none().then(|| Arc::clone(&transport) as Arc<dyn RoomInterest>),
         history: recovery.map(|recovery| recovery as Arc<dyn History>),
         transport,
-        census: None,
+        node_counter: None,
         ids: IdScheme::Hex16,
     }
 }
@@ -109,21 +109,21 @@ impl Transport for NatsTransport {
         }
     }
 
-    async fn join(&self, seat: Seat) -> Result<Inbox> {
+    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
         let shared = &self.shared;
         let config = &shared.connector.config;
         let hall = shared.hall(&seat.node.namespace)?;
         let (rooms, requests) = subscriptions(seat.node.clone(), Interest::new(config.buckets, config.linger));
-        let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.counters));
+        let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.metrics));
         let sender = Arc::new(sender);
         let place = Arc::new(Place::new(seat.node.clone(), hall, rooms, Arc::downgrade(&sender)));
-        let intake = Intake::in_front_of(&sender, &seat);
-        let frames = || FrameIntake::new(intake.clone(), Arc::clone(&sender));
+        let decoder = InboundDecoder::with_pending_joins(&sender, &seat);
+        let frames = || BatchDecoder::new(decoder.clone(), Arc::clone(&sender));
         let follower = shared
             .streams
             .clone()
             .map(|streams| Follower::new(shared, streams, Arc::clone(&place), frames(), Arc::clone(&sender)));
-        let reader = Reader::new(shared, Arc::clone(&place), frames(), seat.counters, requests);
+        let reader = Reader::new(shared, Arc::clone(&place), frames(), seat.metrics, requests);
         shared.add(&place)?;
         shared.tasks.spawn(read(Arc::clone(shared), Arc::clone(&place), reader, follower));
         let guard = place.leaving.clone().drop_guard();
@@ -135,15 +135,15 @@ impl Transport for NatsTransport {
         Ok(receiver)
     }
 
-    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         publish::publish(&self.shared, from, message).await
     }
 
-    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
         publish::send(&self.shared, from, to, response).await
     }
 
-    async fn leave(&self, node: &Node) -> Result<()> {
+    async fn leave(&self, node: &NodeKey) -> Result<()> {
         if let Some(place) = self.shared.place(node) {
             place.leaving.cancel();
             place.left.cancelled().await;
@@ -192,11 +192,11 @@ impl RoomInterest for NatsTransport {
     }
 
     /// While there is no connection this returns at once: the next one begins with the room, and what is missed until then is reported as a gap.
-    async fn enter(&self, node: &Node, room: &Room) -> Result<()> {
+    async fn room_created(&self, node: &NodeKey, room: &Room) -> Result<()> {
         self.shared.place_of(node)?.rooms.enter(room).await
     }
 
-    async fn leave(&self, node: &Node, room: &Room) -> Result<()> {
+    async fn room_deleted(&self, node: &NodeKey, room: &Room) -> Result<()> {
         self.shared.place_of(node)?.rooms.leave(room);
         Ok(())
     }

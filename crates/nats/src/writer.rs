@@ -12,11 +12,11 @@ use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
 };
-use trunkline_core::{
-    Result,
-    frame::FrameBuilder,
-    line::{latest, replaced},
+use trunkline_backend::{
+    batch::BatchBuilder,
+    connection::{next_live, until_replaced},
 };
+use trunkline_core::Result;
 
 use crate::{connection::Connection, shared::Shared};
 
@@ -129,7 +129,7 @@ impl Writer {
         let is_over = |connection: &Connection| connection.has_ended() || connection.number <= self.failed;
         tokio::select! {
             biased;
-            connection = latest(&mut self.line, is_over) => connection,
+            connection = next_live(&mut self.line, is_over) => connection,
             () = self.shared.closing.cancelled() => None,
         }
     }
@@ -161,7 +161,7 @@ impl Writer {
                     }
                     mark = None;
                 }
-                () = replaced(&mut self.line, connection) => return self.hand_over(connection).await,
+                () = until_replaced(&mut self.line, connection) => return self.hand_over(connection).await,
                 taken = shared.outbox.take(&mut batch, BATCH_BYTES) => match taken {
                     Some(_) => if self.write(connection, &mut batch).await.is_err() {
                         return End::Connection;
@@ -233,10 +233,10 @@ impl Writer {
     fn frame(&mut self, posts: Vec<Post>, max_bytes: usize) {
         let mut posts = posts.into_iter().peekable();
         while let Some(Post { subject, message, mut weight }) = posts.next() {
-            let mut frame = FrameBuilder::new(self.shared.connector.sender, self.next_number, message.len());
+            let mut frame = BatchBuilder::new(self.shared.connector.sender, self.next_number, message.len());
             frame.push(&message);
             let fits =
-                |frame: &FrameBuilder, post: &Post| post.subject == subject && frame.fits(&post.message, max_bytes);
+                |frame: &BatchBuilder, post: &Post| post.subject == subject && frame.fits(&post.message, max_bytes);
             while let Some(post) = posts.next_if(|post| fits(&frame, post)) {
                 weight += post.weight;
                 frame.push(&post.message);

@@ -2,11 +2,11 @@
 
 use std::{fmt, time::Duration};
 
-use trunkline_core::{
-    Error, ErrorKind, Result,
-    outbox::OutboxLimits,
-    settings::{Bytes, Query, redact},
+use trunkline_backend::{
+    OutboxLimits,
+    url::{ByteSize, Params, redact},
 };
+use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::{channel::MAX_PREFIX_BYTES, server::Server, table::Table};
 
@@ -99,7 +99,7 @@ impl Config {
     /// `Config`, naming what is wrong and what is allowed. No message contains the password.
     pub fn from_url(url: &str) -> Result<Self> {
         let (address, query) = split(url)?;
-        let mut query = Query::parse(query);
+        let mut query = Params::parse(query);
         let server = Server::parse(address, &mut query).map_err(|error| in_url(url, &error))?;
         let mut config = Self::new(server);
         config.take(&mut query)?;
@@ -109,14 +109,14 @@ impl Config {
         Ok(config)
     }
 
-    fn take(&mut self, query: &mut Query) -> Result<()> {
+    fn take(&mut self, query: &mut Params) -> Result<()> {
         set(&mut self.channel_prefix, query.take("channel_prefix")?);
         set(&mut self.attachments, query.take("table")?);
-        set(&mut self.payload_threshold, query.take("payload_threshold")?.map(|Bytes(bytes)| bytes));
+        set(&mut self.payload_threshold, query.take("payload_threshold")?.map(|ByteSize(bytes)| bytes));
         set(&mut self.cleanup_interval, query.take("cleanup_interval")?);
         set(&mut self.create_tables, query.take("create_tables")?);
-        set(&mut self.outbox.bytes, query.take("outbox_bytes")?.map(|Bytes(bytes)| bytes));
-        set(&mut self.max_message_bytes, query.take("max_message_bytes")?.map(|Bytes(bytes)| bytes));
+        set(&mut self.outbox.bytes, query.take("outbox_bytes")?.map(|ByteSize(bytes)| bytes));
+        set(&mut self.max_message_bytes, query.take("max_message_bytes")?.map(|ByteSize(bytes)| bytes));
         set(&mut self.query_timeout, query.take("query_timeout")?);
         set(&mut self.probe_interval, query.take("probe_interval")?);
         set(&mut self.probe_timeout, query.take("probe_timeout")?);
@@ -160,7 +160,7 @@ impl Config {
 }
 
 impl HistoryConfig {
-    fn take(query: &mut Query) -> Result<Option<Self>> {
+    fn take(query: &mut Params) -> Result<Option<Self>> {
         let is_on = query.take("history")?.unwrap_or(false);
         let mut history = Self::default();
         set(&mut history.events, query.take("history_table")?);

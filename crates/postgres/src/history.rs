@@ -6,10 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_postgres::types::{ToSql, Type};
 use trunkline_core::{
-    Error, ErrorKind, Message, Node, Offset, Result, Room, Session, SessionId,
-    codec::{self, Body},
-    session,
-    transport::{History, Missed, Restored},
+    Error, ErrorKind, Message, NodeKey, Offset, Result, Room, Session, SessionId,
+    codec::{self, Body, session},
+    transport::{History, MissedBroadcast, RestoredSession},
 };
 
 use crate::{
@@ -33,11 +32,11 @@ impl Tables {
         Self { shared, config, queries }
     }
 
-    fn channel(&self, node: &Node) -> Result<Arc<str>> {
+    fn channel(&self, node: &NodeKey) -> Result<Arc<str>> {
         channel::name(&self.shared.config.channel_prefix, &node.namespace).map(Into::into)
     }
 
-    async fn take(&self, node: &Node, id: &SessionId) -> Result<Option<Bytes>> {
+    async fn take(&self, node: &NodeKey, id: &SessionId) -> Result<Option<Bytes>> {
         let statement = format!(
             "DELETE FROM {} WHERE channel = $1 AND id = $2 RETURNING payload, expires_at > now()",
             self.config.sessions.quoted()
@@ -55,7 +54,7 @@ impl Tables {
 
 #[async_trait]
 impl History for Tables {
-    async fn persist(&self, node: &Node, session: Session) -> Result<()> {
+    async fn persist(&self, node: &NodeKey, session: Session) -> Result<()> {
         let statement = format!(
             "INSERT INTO {} (channel, id, expires_at, payload) VALUES ($1, $2, now() + $3 * interval '1 ms', $4)
              ON CONFLICT (channel, id) DO UPDATE SET expires_at = excluded.expires_at, payload = excluded.payload",
@@ -73,15 +72,15 @@ impl History for Tables {
         Ok(())
     }
 
-    async fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {
+    async fn restore(&self, node: &NodeKey, id: &SessionId, since: &Offset) -> Result<Option<RestoredSession>> {
         number(since)?;
         let Some(payload) = self.take(node, id).await? else { return Ok(None) };
         let session = session::decode(id, &payload)?;
         let missed = self.replay(node, since, &session.rooms).await?;
-        Ok(Some(Restored { session, missed }))
+        Ok(Some(RestoredSession { session, missed }))
     }
 
-    async fn replay(&self, node: &Node, since: &Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
+    async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         let mut position = number(since)?;
         let channels = [self.channel(node)?];
         let mut missed = Vec::new();
@@ -100,14 +99,14 @@ impl History for Tables {
 }
 
 /// What a client in these rooms has missed of a stored message.
-fn broadcast(node: &Node, row: &Stored, rooms: &[Room]) -> Option<Missed> {
+fn broadcast(node: &NodeKey, row: &Stored, rooms: &[Room]) -> Option<MissedBroadcast> {
     let decoded = codec::decode(&row.payload).ok()?;
     if decoded.namespace.is_some_and(|namespace| namespace != node.namespace) {
         return None;
     }
     let Body::Message(Message::Broadcast { request: None, target, payload }) = decoded.body else { return None };
     let offset = Offset::new(row.id.to_string()).ok()?;
-    target.matches(rooms).then_some(Missed { payload, offset })
+    target.matches(rooms).then_some(MissedBroadcast { payload, offset })
 }
 
 fn number(offset: &Offset) -> Result<i64> {

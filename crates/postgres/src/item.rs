@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use trunkline_core::{
-    Error, ErrorKind, Message, Node, NodeId, Result, Room,
-    codec::{self, BINARY_KINDS_POSTGRES, BodyRef, Format, Frame, Kind},
-    message::{Channel, Stamp},
-    outbox::Numbering,
+    Error, ErrorKind, Message, NodeId, NodeKey, Result, Room,
+    codec::{self, BINARY_KINDS_POSTGRES, BodyRef, EncodedMessage, Format, Kind},
+    model::{SeqChannel, SeqNo},
     payload::Rules,
+    transport::Sequencer,
 };
 
 use crate::config::{Config, MAX_NOTIFICATION_BYTES};
 
 /// What the events table does not hold is numbered apart from what it does: it is lost with a connection, and that is no gap.
-pub(crate) const EPHEMERAL: Channel = Channel(1);
+pub(crate) const EPHEMERAL: SeqChannel = SeqChannel(1);
 
 /// More than the number and the offset of a message add to it.
 const OWN_FIELDS: usize = 96;
@@ -27,9 +27,9 @@ const MAX_ROOM_BYTES: usize = 255;
 pub(crate) struct Draft {
     channel: Arc<str>,
     from: NodeId,
-    frame: Frame,
+    frame: EncodedMessage,
     /// `None` for what nobody would miss.
-    numbered_on: Option<Channel>,
+    numbered_on: Option<SeqChannel>,
     is_stored: bool,
     /// The start and the end of the notification, if the message goes into a row.
     pointer: Option<(String, String)>,
@@ -60,7 +60,7 @@ pub(crate) enum Content {
 
 impl Draft {
     /// Encodes a message or an answer. The expensive part: done by the caller, outside the queue's lock.
-    pub(crate) fn new(config: &Config, channel: Arc<str>, from: &Node, body: BodyRef<'_>) -> Result<Self> {
+    pub(crate) fn new(config: &Config, channel: Arc<str>, from: &NodeKey, body: BodyRef<'_>) -> Result<Self> {
         let weight = body.payload().map_or(0, trunkline_core::Payload::len);
         check_size(config, weight)?;
         let notice = if codec::contains_binary(body, &BINARY_KINDS_POSTGRES) || weight > config.payload_threshold {
@@ -81,7 +81,7 @@ impl Draft {
         check_size(config, frame.len())?;
         let numbered_on = match body {
             BodyRef::Message(message) if !message.is_numbered() => None,
-            BodyRef::Message(_) if is_stored || !has_history => Some(Channel::ALL),
+            BodyRef::Message(_) if is_stored || !has_history => Some(SeqChannel::ALL),
             BodyRef::Message(_) | BodyRef::Response(_) => Some(EPHEMERAL),
         };
         let own = has_history.then(|| own_broadcast(from, body)).flatten();
@@ -95,11 +95,11 @@ impl Draft {
 
     /// Completes the message with its number, which also makes it unique: the server drops a notification that repeats another one of the same
     /// transaction.
-    pub(crate) fn finish(self, numbering: &mut Numbering, origin: &NodeId) -> Item {
+    pub(crate) fn finish(self, sequencer: &mut Sequencer, origin: &NodeId) -> Item {
         let bytes = self.bytes();
-        let stamp = self.numbered_on.map(|channel| numbering.next(&self.from, channel));
-        let stored = self.is_stored.then(|| numbering.next(origin, Channel::ALL).number.cast_signed());
-        let mut encoded = self.frame.finish(stamp, numbering.heartbeat_counters(&self.from));
+        let seq_no = self.numbered_on.map(|channel| sequencer.next(&self.from, channel));
+        let stored = self.is_stored.then(|| sequencer.next(origin, SeqChannel::ALL).number.cast_signed());
+        let mut encoded = self.frame.finish(seq_no, sequencer.high_water_marks(&self.from));
         let content = match self.pointer {
             None => {
                 if stored.is_some() {
@@ -107,7 +107,9 @@ impl Draft {
                 }
                 Content::Notice(encoded)
             }
-            Some((head, tail)) => Content::Row { head, tail: with_stamp(&tail, stamp, stored.is_none()), row: encoded },
+            Some((head, tail)) => {
+                Content::Row { head, tail: with_stamp(&tail, seq_no, stored.is_none()), row: encoded }
+            }
         };
         Item { channel: self.channel, from: self.from, content, stored, own: self.own, bytes }
     }
@@ -124,7 +126,7 @@ fn is_lasting(body: BodyRef<'_>) -> bool {
     }
 }
 
-fn own_broadcast(from: &Node, body: BodyRef<'_>) -> Option<Message> {
+fn own_broadcast(from: &NodeKey, body: BodyRef<'_>) -> Option<Message> {
     match body {
         BodyRef::Message(message @ Message::Broadcast { .. }) if !from.id.is_emitter() => Some(message.clone()),
         _ => None,
@@ -141,7 +143,7 @@ fn check_size(config: &Config, bytes: usize) -> Result<()> {
 
 /// The notification of a row, but for the row's id. Beyond what the official adapter sends it says, for a broadcast to one room, which: who has
 /// no socket in it does not fetch the row.
-fn pointer(from: &Node, body: BodyRef<'_>) -> (String, String) {
+fn pointer(from: &NodeKey, body: BodyRef<'_>) -> (String, String) {
     let kind = body.kind().map_or(0, Kind::number);
     let head = format!("{{\"uid\":{},\"type\":{kind},\"attachmentId\":\"", json(from.id.as_str()));
     let room = match body {
@@ -152,8 +154,9 @@ fn pointer(from: &Node, body: BodyRef<'_>) -> (String, String) {
     (head, room.map(|room| format!("\",\"room\":{}", json(room))).unwrap_or_else(|| "\"".into()))
 }
 
-fn with_stamp(tail: &str, stamp: Option<Stamp>, is_closed: bool) -> String {
-    let stamp = stamp.map(|stamp| format!(",\"stamp\":[{},{}]", stamp.channel.0, stamp.number)).unwrap_or_default();
+fn with_stamp(tail: &str, seq_no: Option<SeqNo>, is_closed: bool) -> String {
+    let seq_no =
+        seq_no.map(|seq_no| format!(",\"stamp\":[{},{}]", seq_no.channel.0, seq_no.number)).unwrap_or_default();
     let end = if is_closed { "}" } else { "" };
     format!("{tail}{stamp}{end}")
 }
@@ -171,7 +174,7 @@ pub(crate) struct Pointer {
     kind: Option<u64>,
     #[serde(rename = "attachmentId")]
     attachment: Option<RowId>,
-    stamp: Option<(u16, u64)>,
+    seq_no: Option<(u16, u64)>,
     room: Option<Room>,
     offset: Option<String>,
 }
@@ -188,7 +191,7 @@ impl Pointer {
     /// Reads a notification. `None` if it is a message itself.
     pub(crate) fn read(notification: &str) -> Option<(i64, Self)> {
         // The longest pointer, if all its texts were escaped. Looking is cheaper than parsing.
-        const LONGEST: usize = 6 * (MAX_ROOM_BYTES + trunkline_core::id::MAX_ID_BYTES) + 256;
+        const LONGEST: usize = 6 * (MAX_ROOM_BYTES + trunkline_core::model::MAX_ID_BYTES) + 256;
         let may_be =
             notification.len() <= LONGEST.min(MAX_NOTIFICATION_BYTES) && notification.contains("\"attachmentId\":");
         if !may_be {
@@ -210,8 +213,8 @@ impl Pointer {
         self.kind.and_then(Kind::from_number)
     }
 
-    pub(crate) fn stamp(&self) -> Option<Stamp> {
-        self.stamp.map(|(channel, number)| Stamp { channel: Channel(channel), number })
+    pub(crate) fn seq_no(&self) -> Option<SeqNo> {
+        self.seq_no.map(|(channel, number)| SeqNo { channel: SeqChannel(channel), number })
     }
 
     pub(crate) fn room(&self) -> Option<&Room> {
@@ -238,14 +241,14 @@ mod tests {
 
     use super::*;
 
-    fn node() -> Node {
-        Node { id: NodeId::new("0123456789abcdef").unwrap(), namespace: Namespace::new("/") }
+    fn node() -> NodeKey {
+        NodeKey { id: NodeId::new("0123456789abcdef").unwrap(), namespace: Namespace::new("/") }
     }
 
     fn item(url: &str, message: &Message) -> Item {
         let config = Config::from_url(url).unwrap();
         let draft = Draft::new(&config, "socket.io#/".into(), &node(), message.into()).unwrap();
-        draft.finish(&mut Numbering::default(), &NodeId::new("origin").unwrap())
+        draft.finish(&mut Sequencer::default(), &NodeId::new("origin").unwrap())
     }
 
     fn broadcast(target: Target, bytes: usize) -> Message {
@@ -288,9 +291,9 @@ mod tests {
         let (id, pointer) = Pointer::read(&format!("{head}12{tail}")).unwrap();
         assert_eq!((id, pointer.room()), (12, Some(&Room::from("a\"b"))));
         assert_eq!(pointer.from(), Some(node().id));
-        assert_eq!(pointer.stamp(), Some(Stamp { channel: Channel::ALL, number: 1 }));
+        assert_eq!(pointer.assign(), Some(SeqNo { channel: SeqChannel::ALL, number: 1 }));
         let decoded = codec::decode(&row.into()).unwrap();
-        assert_eq!(decoded.stamp, pointer.stamp());
+        assert_eq!(decoded.seq_no, pointer.assign());
     }
 
     #[test]
@@ -331,7 +334,7 @@ mod tests {
     #[test]
     fn pointers_of_official_peers_are_read() {
         let (id, pointer) = Pointer::read(r#"{"uid":"a","type":3,"attachmentId":"7"}"#).unwrap();
-        assert_eq!((id, pointer.stamp(), pointer.offset()), (7, None, None));
+        assert_eq!((id, pointer.assign(), pointer.offset()), (7, None, None));
         assert_eq!(Pointer::read(r#"{"uid":"a","type":3,"attachmentId":7}"#).unwrap().0, 7);
         assert_eq!(Pointer::read(r#"{"type":3,"data":{"attachmentId":"7"},"uid":"a"}"#), None);
     }

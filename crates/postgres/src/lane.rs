@@ -9,7 +9,7 @@ use bytes::Bytes;
 use trunkline_core::{
     Message, NodeId, Offset, Result,
     codec::{self, Header, Kind},
-    inbox::Delivery,
+    model::Delivery,
 };
 
 use crate::{
@@ -114,12 +114,12 @@ impl Lane {
     /// Takes the notification of a row in. Returns what to fetch, if somebody here wants it.
     pub(crate) fn pointer(&mut self, id: i64, pointer: &Pointer) -> Option<Fetch> {
         let offset = pointer.offset();
-        if self.row.iter().any(|taken| self.wants(taken, pointer)) {
+        if self.row.iter().any(|taken| self.may_have_members(taken, pointer)) {
             self.wait(Waiting::Row { offset, is_join: pointer.kind() == Some(Kind::Join) });
             return Some(offset.filter(|_| self.has_history).map_or(Fetch::Attachment(id), Fetch::Stored));
         }
         if let Some(from) = pointer.from() {
-            self.tell(Delivery::Skipped { from, stamp: pointer.stamp() });
+            self.tell(Delivery::Skipped { from, seq_no: pointer.assign() });
         }
         None
     }
@@ -137,7 +137,7 @@ impl Lane {
         match bytes {
             Some(bytes) => self.pass(&Arrived { bytes, offset }),
             // If it was numbered, a hole is noticed with the next message of its sender.
-            None => self.row.iter().for_each(|taken| taken.counters.malformed.increment()),
+            None => self.row.iter().for_each(|taken| taken.metrics.malformed.increment()),
         }
         while let Some(waiting) = self.next(|waiting| !matches!(waiting, Waiting::Row { .. })) {
             match waiting {
@@ -184,7 +184,7 @@ impl Lane {
     fn pass_on(&mut self, delivery: &Delivery) {
         for (taken, ready) in self.row.iter().zip(&mut self.ready) {
             match delivery {
-                Delivery::Skipped { from, .. } if *from == taken.node.id => taken.counters.own_echoes.increment(),
+                Delivery::Skipped { from, .. } if *from == taken.node.id => taken.metrics.own_echoes.increment(),
                 delivery => ready.push(delivery.clone()),
             }
         }
@@ -203,9 +203,9 @@ impl Lane {
             // An own broadcast that is not stored, being volatile, is delivered in its place all the same.
             let is_own = self.has_history && from == Some(&taken.node.id);
             let delivery = match offset.or(is_own.then_some(0)).map(text_of) {
-                Some(Ok(text)) if taken.expects(*offset) => taken.intake.take_stored(bytes, text),
+                Some(Ok(text)) if taken.expects(*offset) => taken.decoder.take_stored(bytes, text),
                 Some(_) => None,
-                None => taken.intake.take(bytes),
+                None => taken.decoder.decode(bytes),
             };
             let Some(delivery) = delivery else { continue };
             self.hears_foreigners |= is_foreign(&delivery);
@@ -220,18 +220,18 @@ impl Lane {
 
     /// Whether an answer was here before, and was sent again after a connection broke. The engine knows repeated messages by itself.
     fn is_repeat(&mut self, header: &Header) -> bool {
-        let Header { kind, from: Some(from), stamp: Some(stamp), .. } = header else { return false };
+        let Header { kind, from: Some(from), seq_no: Some(seq_no), .. } = header else { return false };
         if !matches!(kind, Kind::Sockets | Kind::ServerSideEmitAnswer | Kind::ClientCount | Kind::Ack) {
             return false;
         }
         if let Some(last) = self.answers.get_mut(from) {
-            let before = mem::replace(last, stamp.number.max(*last));
-            return stamp.number <= before;
+            let before = mem::replace(last, seq_no.number.max(*last));
+            return seq_no.number <= before;
         }
         if self.answers.len() >= MAX_SENDERS {
             self.answers.clear();
         }
-        self.answers.insert(from.clone(), stamp.number);
+        self.answers.insert(from.clone(), seq_no.number);
         false
     }
 }
@@ -268,9 +268,9 @@ const STAMP: &[u8] = b"\"stamp\":[1,";
 /// Whether who sent it stores nothing. Our own nodes number everything but signs of life, in which they tell how far they are.
 fn is_foreign(delivery: &Delivery) -> bool {
     match delivery {
-        Delivery::Message { message: Message::Heartbeat(heartbeat), .. } => heartbeat.counters.is_empty(),
+        Delivery::Message { message: Message::Heartbeat(heartbeat), .. } => heartbeat.high_water_marks.is_empty(),
         Delivery::Message { message: Message::Leaving, .. } => false,
-        Delivery::Message { from: Some(_), stamp: None, .. } | Delivery::Skipped { stamp: None, .. } => true,
+        Delivery::Message { from: Some(_), seq_no: None, .. } | Delivery::Skipped { seq_no: None, .. } => true,
         _ => false,
     }
 }

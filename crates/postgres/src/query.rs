@@ -7,7 +7,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_postgres::Client;
-use trunkline_core::backoff::Backoff;
+use trunkline_backend::Backoff;
 
 use crate::{error::Failure, shared::Shared, wire::Session};
 

@@ -13,7 +13,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_postgres::{Client, Notification};
-use trunkline_core::{Gap, GapCause, Result, backoff::Backoff, inbox::Delivery};
+use trunkline_backend::Backoff;
+use trunkline_core::{Gap, GapCause, Result, model::Delivery};
 
 use crate::{
     channel,
@@ -23,7 +24,7 @@ use crate::{
     query::Queries,
     rows,
     seats::Plan,
-    shared::{Shared, Side},
+    shared::{Direction, Shared},
     wire::Session,
 };
 
@@ -108,12 +109,12 @@ impl Reader {
         let mut backoff = Backoff::default();
         let mut end = self.serve(first).await;
         while let End::Lost(reason) = end {
-            self.shared.lost(Side::Listening, &reason);
+            self.shared.lost(Direction::Inbound, &reason);
             sleep(backoff.next_pause()).await;
             end = match self.reconnect().await {
                 Ok(session) => {
                     backoff.reset();
-                    self.shared.restored(Side::Listening);
+                    self.shared.restored(Direction::Inbound);
                     self.serve(session).await
                 }
                 Err(reason) => {
@@ -356,7 +357,7 @@ pub(crate) async fn listen(session: &mut Session, shared: &Shared, channels: &[&
 async fn make_room(plan: &Plan) {
     const PATIENCE: Duration = Duration::from_secs(1);
     for taken in plan.values().flat_map(|row| row.iter()) {
-        if timeout(PATIENCE, taken.inbox.room()).await.is_err() {
+        if timeout(PATIENCE, taken.inbox.ready()).await.is_err() {
             tracing::debug!(node = %taken.node.id, "a node does not take what it has missed");
         }
     }

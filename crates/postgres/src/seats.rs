@@ -10,11 +10,11 @@ use std::{
 };
 
 use tokio::sync::watch;
+use trunkline_backend::decoder::InboundDecoder;
 use trunkline_core::{
-    Counters, Error, ErrorKind, Node, NodeId, Result, Room,
-    inbox::{Delivery, Inbox, InboxSender, inbox},
-    intake::Intake,
-    transport::{Seat, Wanted},
+    Error, ErrorKind, NodeId, NodeKey, NodeMetrics, Result, Room,
+    model::Delivery,
+    transport::{Inbox, InboxSender, JoinRequest, RoomFilter, inbox},
 };
 
 use crate::channel;
@@ -22,27 +22,27 @@ use crate::channel;
 /// A node of this process.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    pub(crate) node: Node,
-    pub(crate) intake: Intake,
-    wanted: Arc<dyn Wanted>,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) node: NodeKey,
+    pub(crate) decoder: InboundDecoder,
+    wanted: Arc<dyn RoomFilter>,
+    pub(crate) metrics: Arc<NodeMetrics>,
     pub(crate) inbox: Arc<InboxSender>,
     /// What was stored up to here happened before the node was there.
     since: AtomicI64,
 }
 
 impl Taken {
-    fn new(seat: Seat) -> (Self, Inbox) {
-        let (inbox, receiver) = inbox(seat.limits, Arc::clone(&seat.counters));
+    fn new(seat: JoinRequest) -> (Self, Inbox) {
+        let (inbox, receiver) = inbox(seat.limits, Arc::clone(&seat.metrics));
         let inbox = Arc::new(inbox);
-        let intake = Intake::in_front_of(&inbox, &seat);
-        let Seat { node, wanted, counters, .. } = seat;
-        (Self { node, intake, wanted, counters, inbox, since: AtomicI64::new(0) }, receiver)
+        let decoder = InboundDecoder::with_pending_joins(&inbox, &seat);
+        let JoinRequest { node, room_filter: wanted, metrics, .. } = seat;
+        (Self { node, decoder, wanted, metrics, inbox, since: AtomicI64::new(0) }, receiver)
     }
 
     /// Whether a message for the room is wanted once everything in the inbox is applied.
-    pub(crate) fn wants(&self, room: &Room) -> bool {
-        self.inbox.wants(&*self.wanted, room)
+    pub(crate) fn may_have_members(&self, room: &Room) -> bool {
+        self.inbox.may_have_members(&*self.wanted, room)
     }
 
     /// Whether a stored message happened since the node is there.
@@ -79,7 +79,7 @@ impl Seats {
     }
 
     /// Gives a node a seat, and returns it with its channel.
-    pub(crate) fn take(&self, seat: Seat) -> Result<(Arc<str>, Arc<Taken>, Inbox)> {
+    pub(crate) fn take(&self, seat: JoinRequest) -> Result<(Arc<str>, Arc<Taken>, Inbox)> {
         let channel: Arc<str> = channel::name(&self.prefix, &seat.node.namespace)?.into();
         let (taken, receiver) = Taken::new(seat);
         let taken = Arc::new(taken);
@@ -96,7 +96,7 @@ impl Seats {
     }
 
     /// Gives a seat back. Returns its channel if nobody is left there.
-    pub(crate) fn give_back(&self, node: &Node) -> Option<Arc<str>> {
+    pub(crate) fn give_back(&self, node: &NodeKey) -> Option<Arc<str>> {
         let channel = channel::name(&self.prefix, &node.namespace).ok()?;
         let _changing = self.lock();
         let mut plan = Plan::clone(&self.plan());
@@ -117,7 +117,7 @@ impl Seats {
     }
 
     /// The channel on which a node, or an emitter, publishes.
-    pub(crate) fn channel_of(&self, from: &Node) -> Result<Arc<str>> {
+    pub(crate) fn channel_of(&self, from: &NodeKey) -> Result<Arc<str>> {
         let name = channel::name(&self.prefix, &from.namespace)?;
         if from.id.is_emitter() {
             return Ok(name.into());
@@ -148,7 +148,7 @@ impl Seats {
     }
 }
 
-fn no_seat(from: &Node) -> Error {
+fn no_seat(from: &NodeKey) -> Error {
     Error::new(ErrorKind::Closed, format!("node {} is not in namespace {}", from.id, from.namespace))
 }
 

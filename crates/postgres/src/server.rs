@@ -5,10 +5,8 @@ use std::{env, fmt, net::IpAddr, path::PathBuf, time::Duration};
 use tokio::time::timeout;
 use tokio_postgres::config::{ChannelBinding, Host, SslMode as WireSslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
-use trunkline_core::{
-    Error, ErrorKind, Result,
-    settings::{Query, Setting},
-};
+use trunkline_backend::url::{ParamValue, Params};
+use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::{
     error::{Failure, describe},
@@ -37,7 +35,7 @@ struct Endpoint {
 
 impl Server {
     /// The part of a URL before the `?`, and libpq's parameters.
-    pub(crate) fn parse(address: &str, query: &mut Query) -> Result<Self> {
+    pub(crate) fn parse(address: &str, query: &mut Params) -> Result<Self> {
         let given: tokio_postgres::Config =
             address.parse().map_err(|error| refused(format!("not a PostgreSQL URL: {}", describe(&error))))?;
         let mut server = Self {
@@ -53,7 +51,7 @@ impl Server {
         Ok(server)
     }
 
-    fn take_identity(&mut self, given: &tokio_postgres::Config, query: &mut Query) -> Result<()> {
+    fn take_identity(&mut self, given: &tokio_postgres::Config, query: &mut Params) -> Result<()> {
         let text = |text: Option<&str>| text.map(ToOwned::to_owned);
         if let Some(user) = query.take("user")?.or_else(|| text(given.get_user())) {
             self.settings.user(user);
@@ -83,7 +81,7 @@ impl Server {
         Ok(())
     }
 
-    fn take_keepalives(&mut self, query: &mut Query) -> Result<()> {
+    fn take_keepalives(&mut self, query: &mut Params) -> Result<()> {
         let settings = &mut self.settings;
         settings.connect_timeout(self.connect_timeout);
         settings.keepalives(query.take("keepalives")?.unwrap_or(true));
@@ -167,7 +165,7 @@ impl Server {
 }
 
 /// The hosts of the address, or else of the parameters `host`, `hostaddr` and `port`.
-fn endpoints(given: &tokio_postgres::Config, query: &mut Query) -> Result<Vec<Endpoint>> {
+fn endpoints(given: &tokio_postgres::Config, query: &mut Params) -> Result<Vec<Endpoint>> {
     let (names, addresses, ports) = (list(query, "host")?, list(query, "hostaddr")?, list(query, "port")?);
     let addresses: Vec<IpAddr> = numbers("hostaddr", &addresses)?;
     let mut hosts = given.get_hosts().to_vec();
@@ -203,7 +201,7 @@ fn host(name: &str) -> Host {
     Host::Tcp(name.to_owned())
 }
 
-fn list(query: &mut Query, name: &'static str) -> Result<Vec<String>> {
+fn list(query: &mut Params, name: &'static str) -> Result<Vec<String>> {
     let text = query.take::<String>(name)?.unwrap_or_default();
     Ok(text.split(',').filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect())
 }
@@ -216,7 +214,7 @@ fn numbers<T: std::str::FromStr>(name: &str, texts: &[String]) -> Result<Vec<T>>
 }
 
 /// Whether the server must allow writes. Standbys never do: they cannot notify.
-fn takes_writable(query: &mut Query) -> Result<bool> {
+fn takes_writable(query: &mut Params) -> Result<bool> {
     let words = [("any", false), ("primary", false), ("read-write", true)];
     Ok(query.take_word("target_session_attrs", &words)?.unwrap_or(false))
 }
@@ -243,7 +241,7 @@ fn disconnected(context: String) -> Error {
 /// A time that is in seconds if it has no unit, as in libpq.
 struct Seconds(Duration);
 
-impl Setting for Seconds {
+impl ParamValue for Seconds {
     const EXPECTED: &'static str = "seconds, or a time such as 500ms, 10s, 2m or 1h";
 
     fn parse(text: &str) -> Option<Self> {

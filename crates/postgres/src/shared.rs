@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::{sync::watch, time::Instant};
 use tokio_postgres_rustls::MakeRustlsConnect;
-pub(crate) use trunkline_core::link::Side;
-use trunkline_core::{NodeId, Result, inbox::Delivery, link::Link, outbox::Outbox, transport::Health};
+pub(crate) use trunkline_backend::Direction;
+use trunkline_backend::{LinkState, Outbox};
+use trunkline_core::{NodeId, Result, model::Delivery, transport::Health};
 
 use crate::{channel, config::Config, item::Item, seats::Seats, wire::Session};
 
@@ -24,7 +25,7 @@ pub(crate) struct Shared {
     pub(crate) seats: Seats,
     /// When the last probe that the server has taken was sent.
     pub(crate) probed: watch::Sender<Option<Instant>>,
-    link: Link,
+    link: LinkState,
     closing: watch::Sender<bool>,
 }
 
@@ -37,7 +38,7 @@ impl Shared {
             outbox: Outbox::new(config.outbox),
             seats: Seats::new(&config.channel_prefix),
             probed: watch::Sender::default(),
-            link: Link::default(),
+            link: LinkState::default(),
             closing: watch::Sender::default(),
             config,
         }
@@ -57,18 +58,18 @@ impl Shared {
     // --- the link ---
 
     /// A direction is there (again). The nodes are told once both are.
-    pub(crate) fn restored(&self, side: Side) {
+    pub(crate) fn restored(&self, side: Direction) {
         self.link.restored(side, |is_return| {
             self.outbox.set_connected(true);
             if is_return {
-                self.seats.each(|taken| taken.counters.reconnects.increment());
+                self.seats.each(|taken| taken.metrics.reconnects.increment());
                 self.seats.tell(&Delivery::Connected);
             }
         });
     }
 
     /// A direction is gone. The nodes are told unless the other one was gone already.
-    pub(crate) fn lost(&self, side: Side, reason: &str) {
+    pub(crate) fn lost(&self, side: Direction, reason: &str) {
         self.link.lost(side, |was_up| {
             self.outbox.set_connected(false);
             if was_up {

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use trunkline_core::{Error, ErrorKind, Result, settings::Setting};
+use trunkline_backend::url::ParamValue;
+use trunkline_core::{Error, ErrorKind, Result};
 
 /// The name of a table, with or without its schema: `socket_io_attachments`, `app.socket_io_attachments`.
 ///
@@ -16,7 +17,7 @@ impl Table {
     /// # Errors
     /// `Config` if it consists of anything but letters, digits, `_` and `$`, with at most one dot between, or of parts above 63 bytes.
     pub fn new(name: &str) -> Result<Self> {
-        <Self as Setting>::parse(name)
+        <Self as ParamValue>::parse(name)
             .ok_or_else(|| Error::new(ErrorKind::Config, format!("table {name:?}; allowed is {}", Self::EXPECTED)))
     }
 
@@ -36,7 +37,7 @@ impl Table {
     }
 }
 
-impl Setting for Table {
+impl ParamValue for Table {
     const EXPECTED: &'static str = "a table such as events or app.events, of letters, digits, _ and $";
 
     fn parse(text: &str) -> Option<Self> {

@@ -16,7 +16,8 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
-use trunkline_core::{Error, ErrorKind, Result, settings::Query};
+use trunkline_backend::url::Params;
+use trunkline_core::{Error, ErrorKind, Result};
 
 /// How much TLS is wanted, as in libpq.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    pub(crate) fn take(query: &mut Query) -> Result<Self> {
+    pub(crate) fn take(query: &mut Params) -> Result<Self> {
         let mode = query.take_word("sslmode", MODES)?.unwrap_or_default();
         let root = query.take::<String>("sslrootcert")?.map(PathBuf::from);
         let certificate = query.take::<String>("sslcert")?.map(PathBuf::from);

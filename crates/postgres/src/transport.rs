@@ -12,10 +12,11 @@ use tokio::{
     time::timeout,
 };
 use trunkline_core::{
-    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, Node, NodeId, Response, Result, Transport,
+    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, NodeId, NodeKey, Response, Result,
+    Transport,
     codec::BodyRef,
-    inbox::{Delivery, Inbox},
-    transport::{Health, History, Seat},
+    model::Delivery,
+    transport::{Health, History, Inbox, JoinRequest},
 };
 
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
     query::{Keeper, Lent, Queries},
     reader::{Command, Reader},
     rows, schema,
-    shared::{Shared, Side},
+    shared::{Direction, Shared},
     writer::{Press, Writer},
 };
 
@@ -71,8 +72,8 @@ impl Postgres {
         let (keeper, queries) = Keeper::new(Arc::clone(&shared));
         let keeping = tokio::spawn(keeper.run(querying));
         let position = end_of_history(&shared, &queries).await?;
-        shared.restored(Side::Listening);
-        shared.restored(Side::Publishing);
+        shared.restored(Direction::Inbound);
+        shared.restored(Direction::Outbound);
         let (commands, received_commands) = mpsc::channel(COMMANDS);
         let reader = Reader::new(Arc::clone(&shared), queries.clone(), received_commands, position);
         let tasks = vec![
@@ -93,7 +94,7 @@ impl Postgres {
             .history
             .clone()
             .map(|config| Arc::new(Tables::new(Arc::clone(shared), config, queries.clone())) as Arc<dyn History>);
-        Backend { transport: Arc::new(self.clone()), history, interest: None, census: None, ids: IdScheme::Hex16 }
+        Backend { transport: Arc::new(self.clone()), history, interest: None, node_counter: None, ids: IdScheme::Hex16 }
     }
 
     /// How full the server's queue of notifications is, from 0 to 1. It fills when somebody listens but does not read, or stays in a
@@ -108,11 +109,11 @@ impl Postgres {
         self.inner.queries.run(query).await.map_err(|failure| failure.into_error("ask for the queue's usage"))
     }
 
-    async fn queue(&self, from: &Node, body: BodyRef<'_>) -> Result<()> {
+    async fn queue(&self, from: &NodeKey, body: BodyRef<'_>) -> Result<()> {
         let shared = &self.inner.shared;
         let channel = shared.seats.channel_of(from)?;
         let draft = Draft::new(&shared.config, channel, from, body)?;
-        shared.outbox.push(draft.bytes(), |numbering| draft.finish(numbering, &shared.origin)).await
+        shared.outbox.push(draft.bytes(), |sequencer| draft.finish(sequencer, &shared.origin)).await
     }
 
     /// Waits until the server has begun to pass on what is said in a channel, over reconnects.
@@ -169,7 +170,7 @@ impl Transport for Postgres {
         }
     }
 
-    async fn join(&self, seat: Seat) -> Result<Inbox> {
+    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
         let shared = &self.inner.shared;
         if shared.is_closing() {
             return Err(closed());
@@ -183,15 +184,15 @@ impl Transport for Postgres {
         Ok(inbox)
     }
 
-    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         self.queue(from, (&message).into()).await
     }
 
-    async fn send(&self, from: &Node, _to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, _to: &NodeId, response: Response) -> Result<()> {
         self.queue(from, (&response).into()).await
     }
 
-    async fn leave(&self, node: &Node) -> Result<()> {
+    async fn leave(&self, node: &NodeKey) -> Result<()> {
         self.inner.leave(node);
         Ok(())
     }
@@ -212,7 +213,7 @@ impl Transport for Postgres {
 }
 
 impl Inner {
-    fn leave(&self, node: &Node) {
+    fn leave(&self, node: &NodeKey) {
         if let Some(channel) = self.shared.seats.give_back(node) {
             // If there is no room for the command, the server keeps on sending what nobody here takes in.
             let _ = self.commands.try_send(Command::Unlisten(channel));
@@ -231,7 +232,7 @@ impl Drop for Inner {
 /// A seat of a node that has not joined yet.
 struct Pending<'a> {
     transport: &'a Postgres,
-    node: Option<Node>,
+    node: Option<NodeKey>,
 }
 
 impl Drop for Pending<'_> {

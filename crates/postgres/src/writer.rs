@@ -4,13 +4,14 @@ use std::{future::Future, sync::Arc};
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
 use tokio_postgres::CancelToken;
-use trunkline_core::{Result, backoff::Backoff, inbox::Delivery};
+use trunkline_backend::Backoff;
+use trunkline_core::{Result, model::Delivery};
 
 use crate::{
     error::Failure,
     item::Item,
     publish::Statements,
-    shared::{LAST_WORDS, Shared, Side},
+    shared::{Direction, LAST_WORDS, Shared},
     wire::Session,
 };
 
@@ -102,7 +103,7 @@ impl Writer {
     async fn publish_until_closed(&mut self, first: Press) {
         let mut end = self.serve(first).await;
         while let End::Lost(reason) = end {
-            self.shared.lost(Side::Publishing, &reason);
+            self.shared.lost(Direction::Outbound, &reason);
             sleep(self.backoff.next_pause()).await;
             end = match self.reconnect().await {
                 Some(press) => self.return_with(press).await,
@@ -125,7 +126,7 @@ impl Writer {
         if let Err(end) = proof {
             return end;
         }
-        self.shared.restored(Side::Publishing);
+        self.shared.restored(Direction::Outbound);
         self.serve(press).await
     }
 
@@ -191,7 +192,7 @@ impl Writer {
         let Some(item) = self.batch.first_mut() else { return };
         tracing::warn!(channel = &*item.channel, reason = %failure, "the server refused a message");
         if let Some(taken) = self.shared.seats.find(&item.channel, &item.from) {
-            taken.counters.publish_errors.increment();
+            taken.metrics.publish_errors.increment();
             if let Some(message) = item.own.take() {
                 taken.inbox.push([Delivery::Stored { message, offset: None }]);
             }

@@ -24,8 +24,8 @@ use lapin::{
 use tokio::{sync::Notify, time::timeout};
 use trunkline_brokers::RabbitMq;
 use trunkline_core::{
-    Adapter, Cluster, ClusterConfig, Delivered, Local, LocalAbilities, Namespace, NodeId, Offset, Payload, Replies,
-    Reply, Room, SocketInfo, Target, transport::InboxLimits,
+    AckSink, Adapter, ClusterNode, DeliveryReport, EventReply, Local, LocalAbilities, Namespace, NodeConfig, NodeId,
+    Offset, Payload, Room, SocketInfo, Target, transport::InboxLimits,
 };
 use trunkline_rabbitmq::{Config, connect};
 
@@ -100,7 +100,7 @@ async fn nodes(url: &str, rooms: u64, history: bool) -> Result<f64> {
     sending.await_peers(1, PATIENCE).await?;
     receiving.await_peers(1, PATIENCE).await?;
     let rooms: Vec<_> = (0..rooms).map(|room| Room::new(format!("room {room}"))).collect();
-    receiving.rooms_entered(&rooms).await?;
+    receiving.rooms_created(&rooms).await?;
     let padding = "x".repeat(112);
     let payloads: Vec<_> =
         (0..1000).map(|number| Payload::event("m", &(number, &padding))).collect::<trunkline_core::Result<_>>()?;
@@ -114,7 +114,7 @@ async fn nodes(url: &str, rooms: u64, history: bool) -> Result<f64> {
     }
     timeout(PATIENCE, there.done.notified()).await?;
     let rate = MESSAGES as f64 / start.elapsed().as_secs_f64();
-    let (disorder, missed) = (there.disorder.load(Ordering::Relaxed), receiving.counters().missed);
+    let (disorder, missed) = (there.disorder.load(Ordering::Relaxed), receiving.metrics().missed);
     assert_eq!((disorder, missed), (0, 0), "out of order, missed");
     for node in [sending, receiving] {
         node.close();
@@ -123,11 +123,11 @@ async fn nodes(url: &str, rooms: u64, history: bool) -> Result<f64> {
     Ok(rate)
 }
 
-async fn node(config: Config, local: &Arc<Counting>) -> Result<Cluster> {
+async fn node(config: Config, local: &Arc<Counting>) -> Result<ClusterNode> {
     let inbox = InboxLimits { messages: 10_000_000, bytes: 1 << 30 };
     let local = Arc::downgrade(local);
-    let config = (connect(config).await?, ClusterConfig { inbox, ..ClusterConfig::default() });
-    Ok(Cluster::join(config.0, Namespace::new("/"), local as Weak<dyn Local>, config.1).await?)
+    let config = (connect(config).await?, NodeConfig { inbox, ..NodeConfig::default() });
+    Ok(ClusterNode::join(config.0, Namespace::new("/"), local as Weak<dyn Local>, config.1).await?)
 }
 
 /// A server that counts what it is given.
@@ -143,7 +143,7 @@ impl Local for Counting {
         LocalAbilities { close_connections: true, number_rooms: true }
     }
 
-    fn deliver(&self, _: &Target, payload: &Payload, _: Option<&Offset>) -> Delivered {
+    fn deliver(&self, _: &Target, payload: &Payload, _: Option<&Offset>) -> DeliveryReport {
         let before = self.delivered.fetch_add(1, Ordering::Relaxed);
         let text = payload.as_json_text().unwrap_or_default();
         let number = text.split(',').nth(1).and_then(|number| number.parse().ok());
@@ -153,10 +153,10 @@ impl Local for Counting {
         if before + 1 == MESSAGES {
             self.done.notify_one();
         }
-        Delivered::default()
+        DeliveryReport::default()
     }
 
-    fn deliver_with_ack(&self, _: &Target, _: &Payload, _: Duration, _: Replies) -> u32 {
+    fn deliver_with_ack(&self, _: &Target, _: &Payload, _: Duration, _: AckSink) -> u32 {
         0
     }
 
@@ -178,5 +178,5 @@ impl Local for Counting {
 
     fn disconnect(&self, _: &Target, _: bool) {}
 
-    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<Reply>) {}
+    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<EventReply>) {}
 }

@@ -16,7 +16,7 @@ use lapin::{
     },
     types::{AMQPValue, FieldTable, ShortString},
 };
-use trunkline_core::interest::Bucket;
+use trunkline_backend::rooms::Bucket;
 
 use crate::{
     config::Config,

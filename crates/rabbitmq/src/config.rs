@@ -3,12 +3,12 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use percent_encoding::percent_decode_str;
-use trunkline_core::{
-    Error, ErrorKind, Result,
-    interest::Buckets,
-    outbox::OutboxLimits,
-    settings::{Query, host_and_port, redact},
+use trunkline_backend::{
+    OutboxLimits,
+    rooms::Buckets,
+    url::{Params, host_and_port, redact},
 };
+use trunkline_core::{Error, ErrorKind, Result};
 
 /// Where the brokers are and how nodes use them. All nodes of a cluster must agree on `vhost`, `prefix`, `buckets` and whether there is
 /// `history`.
@@ -148,11 +148,11 @@ impl Config {
         let default_port = if config.tls.required { 5671 } else { 5672 };
         let servers = hosts.split(',').map(|host| host_and_port(host, default_port).ok_or_else(|| no_address(url)));
         config.servers = servers.collect::<Result<_>>()?;
-        config.take_parameters(Query::parse(query))?;
+        config.take_parameters(Params::parse(query))?;
         Ok(config)
     }
 
-    fn take_parameters(&mut self, mut query: Query) -> Result<()> {
+    fn take_parameters(&mut self, mut query: Params) -> Result<()> {
         self.tls.ca = query.take::<String>("tls_ca")?.map(PathBuf::from);
         self.tls.client = query.take_files("tls_cert", "tls_key")?;
         query.read("prefix", &mut self.prefix)?;
@@ -160,7 +160,7 @@ impl Config {
         query.read("linger", &mut self.linger)?;
         query.read("join_grace", &mut self.join_grace)?;
         query.read_bytes("outbox_bytes", &mut self.outbox.bytes)?;
-        query.read("outbox_patience", &mut self.outbox.patience)?;
+        query.read("outbox_patience", &mut self.outbox.push_timeout)?;
         query.read("connect_timeout", &mut self.connect_timeout)?;
         query.read("heartbeat", &mut self.heartbeat)?;
         query.read_bytes("max_message_bytes", &mut self.max_message_bytes)?;
@@ -207,7 +207,7 @@ const MIN_MESSAGE_BYTES: usize = 64 << 10;
 /// Parts of less are not worth a file.
 const MIN_HISTORY: usize = 16 << 10;
 
-fn history(query: &mut Query) -> Result<Option<HistoryConfig>> {
+fn history(query: &mut Params) -> Result<Option<HistoryConfig>> {
     let is_on = query.take("history")?.unwrap_or(false);
     let mut history = HistoryConfig::default();
     query.read_bytes("history_bytes", &mut history.bytes)?;

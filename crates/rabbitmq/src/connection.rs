@@ -25,7 +25,8 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
-use trunkline_core::{Error, ErrorKind, Result, frame::Sender};
+use trunkline_backend::batch::ConnectionId;
+use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::{
     config::Config,
@@ -41,7 +42,7 @@ const AMQP_FRAME: u32 = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Connector {
     pub(crate) config: Config,
-    pub(crate) sender: Sender,
+    pub(crate) sender: ConnectionId,
     exchange: ShortString,
     tls: Option<Arc<ClientConfig>>,
     opened: AtomicU64,
@@ -50,7 +51,7 @@ pub(crate) struct Connector {
 impl Connector {
     pub(crate) fn new(config: Config, tls: Option<Arc<ClientConfig>>) -> Self {
         let exchange = names::exchange(&config.prefix);
-        Self { config, sender: Sender::random(), exchange, tls, opened: AtomicU64::new(0) }
+        Self { config, sender: ConnectionId::random(), exchange, tls, opened: AtomicU64::new(0) }
     }
 
     /// Connects to one broker. The connections' tasks and threads count among `tasks`.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use tokio::time::sleep;
-use trunkline_core::{Error, ErrorKind, Result, backoff::Backoff};
+use trunkline_backend::Backoff;
+use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::{connection::Connection, shared::Shared};
 
@@ -90,7 +91,7 @@ impl Keeper {
     fn note_alarm(&self, alarm: Option<&str>) {
         let Some(reason) = alarm else { return tracing::info!("RabbitMQ takes messages again") };
         tracing::warn!(reason, "RabbitMQ takes no messages at the moment");
-        self.shared.places().iter().for_each(|place| place.counters.blocked.increment());
+        self.shared.places().iter().for_each(|place| place.metrics.blocked.increment());
     }
 
     async fn reconnect(&self, backoff: &mut Backoff) -> Arc<Connection> {

@@ -1,10 +1,8 @@
 //! The names of exchanges, queues and routing keys. AMQP limits each of them to 255 bytes.
 
 use lapin::types::ShortString;
-use trunkline_core::{
-    Namespace, Node, NodeId,
-    interest::{Bucket, Buckets},
-};
+use trunkline_backend::rooms::{Bucket, Buckets};
+use trunkline_core::{Namespace, NodeId, NodeKey};
 
 /// A token that would be longer is cut here and ends in a hash of the whole text.
 const MAX_TOKEN: usize = 100;
@@ -55,7 +53,7 @@ pub(crate) fn exchange(prefix: &str) -> ShortString {
 /// The queue of a node on one connection; empty, so that the broker chooses, if it would be too long.
 ///
 /// A queue of a connection that the broker still believes in cannot be declared again, so each connection has its own.
-pub(crate) fn queue(prefix: &str, node: &Node, connection: &str) -> ShortString {
+pub(crate) fn queue(prefix: &str, node: &NodeKey, connection: &str) -> ShortString {
     let name = format!(
         "trunkline.{}.{}.{}.{connection}",
         token(prefix),
@@ -143,7 +141,7 @@ mod tests {
     #[test]
     fn a_queue_tells_whose_it_is_unless_that_is_too_long() {
         let node =
-            |id: &str, namespace: &str| Node { id: NodeId::new(id).unwrap(), namespace: Namespace::new(namespace) };
+            |id: &str, namespace: &str| NodeKey { id: NodeId::new(id).unwrap(), namespace: Namespace::new(namespace) };
         assert_eq!(queue("my app", &node("ab", "/"), "1").as_str(), "trunkline.my=20app.=2F.ab.1");
         assert_eq!(queue("p", &node(&"x".repeat(255), &"y".repeat(300)), "0123456789abcdef-1").as_str().len(), 232);
         assert_eq!(queue(&"*".repeat(64), &node(&"x".repeat(255), &"y".repeat(300)), "1").as_str(), "");

@@ -12,12 +12,8 @@ use std::{
 use lapin::types::ShortString;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trunkline_core::{
-    Counters, Error, Message, Node, NodeId,
-    inbox::{Delivery, InboxSender},
-    routes::Routes,
-    subscriptions::Rooms,
-};
+use trunkline_backend::rooms::{RoomRouter, RoomSubscriber};
+use trunkline_core::{Error, Message, NodeId, NodeKey, NodeMetrics, model::Delivery, transport::InboxSender};
 
 use crate::names::Keys;
 
@@ -25,16 +21,16 @@ use crate::names::Keys;
 #[derive(Debug)]
 pub(crate) struct Hall {
     pub(crate) keys: Keys,
-    pub(crate) routes: Routes,
+    pub(crate) router: RoomRouter,
 }
 
 /// The place of a node.
 #[derive(Debug)]
 pub(crate) struct Place {
-    pub(crate) node: Node,
+    pub(crate) node: NodeKey,
     pub(crate) hall: Arc<Hall>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) rooms: Rooms,
+    pub(crate) metrics: Arc<NodeMetrics>,
+    pub(crate) rooms: RoomSubscriber,
     inbox: Weak<InboxSender>,
     peers: Mutex<Peers>,
     /// Why the broker does not let the node listen.
@@ -69,16 +65,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Place {
     pub(crate) fn new(
-        node: Node,
+        node: NodeKey,
         hall: Arc<Hall>,
-        counters: Arc<Counters>,
-        rooms: Rooms,
+        metrics: Arc<NodeMetrics>,
+        rooms: RoomSubscriber,
         inbox: Weak<InboxSender>,
     ) -> Self {
         Self {
             node,
             hall,
-            counters,
+            metrics,
             rooms,
             inbox,
             peers: Mutex::default(),
@@ -103,7 +99,7 @@ impl Place {
                 }
             }
             Message::Leaving => from.iter().for_each(|peer| self.forget_peer(peer)),
-            message => self.hall.routes.note(message),
+            message => self.hall.router.note_join(message),
         }
     }
 

@@ -12,14 +12,12 @@ use tokio::{
     task::consume_budget,
     time::timeout,
 };
-use trunkline_core::{
-    Error, ErrorKind, Gap, GapCause,
-    frame::Frame,
-    inbox::{Delivery, InboxSender},
-    intake::FrameIntake,
-    interest::Bucket,
-    subscriptions::{Request, Requests},
+use trunkline_backend::{
+    batch::Batch,
+    decoder::BatchDecoder,
+    rooms::{Bucket, SubscriptionQueue, SubscriptionRequest},
 };
+use trunkline_core::{Error, ErrorKind, Gap, GapCause, model::Delivery, transport::InboxSender};
 
 use crate::{
     attachment::{Arrived, Attachment, Change},
@@ -35,10 +33,10 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub(crate) struct Reader {
     shared: Arc<Shared>,
     place: Arc<Place>,
-    frames: FrameIntake,
+    frames: BatchDecoder,
     inbox: Arc<InboxSender>,
     line: watch::Receiver<Option<Arc<Connection>>>,
-    requests: Requests,
+    requests: SubscriptionQueue,
     current: Option<Attachment>,
     /// Has arrived, and is to be handed over when there is room.
     backlog: VecDeque<Arrival>,
@@ -56,9 +54,9 @@ impl Reader {
     pub(crate) fn new(
         shared: &Arc<Shared>,
         place: Arc<Place>,
-        frames: FrameIntake,
+        frames: BatchDecoder,
         inbox: Arc<InboxSender>,
-        requests: Requests,
+        requests: SubscriptionQueue,
     ) -> Self {
         let mut line = shared.incoming.subscribe();
         line.mark_changed();
@@ -143,7 +141,7 @@ impl Reader {
         }
         let is_return = self.place.attached.is_cancelled();
         if is_return {
-            self.place.counters.reconnects.increment();
+            self.place.metrics.reconnects.increment();
         }
         let gap = Delivery::Gap(Gap { cause: GapCause::ConnectionLost, missed: None });
         // Where there is a history, nothing that was said to all is lost.
@@ -179,14 +177,14 @@ impl Reader {
 
     // --- rooms ---
 
-    async fn requested(&mut self, request: Request) -> ControlFlow<()> {
+    async fn requested(&mut self, request: SubscriptionRequest) -> ControlFlow<()> {
         match request {
-            Request::Subscribe(bucket) => match &self.current {
+            SubscriptionRequest::Subscribe(bucket) => match &self.current {
                 Some(current) => self.changes.push(current.bind(bucket, self.place.hall.keys.room(bucket))),
-                None => self.requests.postpone(bucket),
+                None => self.requests.defer(bucket),
             },
-            Request::Unsubscribe(buckets) => return self.give_up(buckets),
-            Request::Follow(followed) => {
+            SubscriptionRequest::Unsubscribe(buckets) => return self.give_up(buckets),
+            SubscriptionRequest::Rebind(followed) => {
                 // The connection may have changed since it was looked at.
                 if self.line.has_changed().unwrap_or(false) {
                     self.follow().await?;
@@ -271,7 +269,7 @@ impl Reader {
         self.handed += 1;
         self.unacknowledged = Some(arrival.delivery_tag);
         let place = &self.place;
-        self.frames.take(Frame::parse(arrival.data.into()), |delivery| place.note(delivery))?;
+        self.frames.decode(Batch::parse(arrival.data.into()), |delivery| place.note(delivery))?;
         if self.subscribing.is_empty() { ControlFlow::Continue(()) } else { self.subscribed() }
     }
 }
@@ -290,7 +288,7 @@ enum Next {
 
 /// *Cancel safe.*
 async fn next(inbox: &InboxSender, backlog: &VecDeque<Arrival>, current: &mut Option<Attachment>) -> Next {
-    inbox.room().await;
+    inbox.ready().await;
     match current {
         _ if !backlog.is_empty() => Next::Room,
         Some(attachment) => Next::Arrived(attachment.next().await),

@@ -11,15 +11,8 @@ use std::{
 use lapin::types::ShortString;
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use trunkline_core::{
-    Message, Namespace, Node, Result, frame,
-    inbox::Delivery,
-    line::Line,
-    outbox::Outbox,
-    registry::{Namespaces, Nodes},
-    routes::Routes,
-    transport::Health,
-};
+use trunkline_backend::{JoinedNodes, Namespaces, Outbox, batch, connection::CurrentConnection, rooms::RoomRouter};
+use trunkline_core::{Message, Namespace, NodeKey, Result, model::Delivery, transport::Health};
 
 use crate::{
     config::Config,
@@ -34,16 +27,16 @@ pub(crate) struct Shared {
     pub(crate) connector: Connector,
     pub(crate) outbox: Outbox<Item>,
     /// For readers.
-    pub(crate) incoming: Line<Connection>,
+    pub(crate) incoming: CurrentConnection<Connection>,
     /// For the writer: a connection that readers use already, so that no answer finds nobody.
-    pub(crate) outgoing: Line<Connection>,
+    pub(crate) outgoing: CurrentConnection<Connection>,
     pub(crate) closing: CancellationToken,
     /// Nothing more is written.
     pub(crate) writer_ended: CancellationToken,
     pub(crate) tasks: TaskTracker,
     reconnects: AtomicU64,
     halls: Namespaces<Hall>,
-    places: Nodes<Place>,
+    places: JoinedNodes<Place>,
 }
 
 /// Longer than the last words and a goodbye may take.
@@ -53,15 +46,15 @@ impl Shared {
     pub(crate) fn new(connector: Connector) -> Self {
         Self {
             outbox: Outbox::new(connector.config.outbox),
-            incoming: Line::default(),
-            outgoing: Line::default(),
+            incoming: CurrentConnection::default(),
+            outgoing: CurrentConnection::default(),
             closing: CancellationToken::new(),
             writer_ended: CancellationToken::new(),
             connector,
             tasks: TaskTracker::new(),
             reconnects: AtomicU64::new(0),
             halls: Namespaces::default(),
-            places: Nodes::default(),
+            places: JoinedNodes::default(),
         }
     }
 
@@ -70,7 +63,7 @@ impl Shared {
         let Config { buckets, join_grace, .. } = self.connector.config;
         self.halls.of(namespace, || {
             let keys = Keys::new(namespace, buckets);
-            Ok(Hall { keys, routes: Routes::new(buckets, join_grace) })
+            Ok(Hall { keys, router: RoomRouter::new(buckets, join_grace) })
         })
     }
 
@@ -78,17 +71,17 @@ impl Shared {
         self.places.add(&place.node, place)
     }
 
-    pub(crate) fn remove(&self, node: &Node) {
+    pub(crate) fn remove(&self, node: &NodeKey) {
         self.places.remove(node);
         self.outbox.forget(&node.id);
     }
 
     /// The place of a node that should be here.
-    pub(crate) fn place_of(&self, node: &Node) -> Result<Arc<Place>> {
+    pub(crate) fn place_of(&self, node: &NodeKey) -> Result<Arc<Place>> {
         self.places.of(node)
     }
 
-    pub(crate) fn place(&self, node: &Node) -> Option<Arc<Place>> {
+    pub(crate) fn place(&self, node: &NodeKey) -> Option<Arc<Place>> {
         self.places.find(node)
     }
 
@@ -97,7 +90,7 @@ impl Shared {
     }
 
     /// Where a node, or an emitter, publishes.
-    pub(crate) fn hall_of(&self, from: &Node) -> Result<Arc<Hall>> {
+    pub(crate) fn hall_of(&self, from: &NodeKey) -> Result<Arc<Hall>> {
         if from.id.is_emitter() {
             return self.hall(&from.namespace);
         }
@@ -109,7 +102,7 @@ impl Shared {
         for place in self.places() {
             let Some(peer) = place.take_peer(key) else { continue };
             tracing::debug!(node = %place.node.id, %peer, "a node has no queue any more");
-            place.tell(Delivery::Message { from: Some(peer), stamp: None, offset: None, message: Message::Leaving });
+            place.tell(Delivery::Message { from: Some(peer), seq_no: None, offset: None, message: Message::Leaving });
         }
     }
 
@@ -149,7 +142,7 @@ impl Shared {
     pub(crate) fn max_message_bytes(&self) -> usize {
         /// The longest number, with its name.
         const STAMP: usize = 48;
-        self.connector.config.max_message_bytes.saturating_sub(frame::HEADER + frame::PER_MESSAGE + STAMP)
+        self.connector.config.max_message_bytes.saturating_sub(batch::HEADER + batch::PER_MESSAGE + STAMP)
     }
 
     pub(crate) fn health(&self) -> Health {

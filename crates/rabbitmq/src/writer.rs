@@ -10,9 +10,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesOrdered};
 use lapin::{Confirmation, types::ShortString};
 use tokio::{sync::watch, time::sleep};
-use trunkline_core::{
-    frame::FrameBuilder,
-    line::{latest, replaced},
+use trunkline_backend::{
+    batch::BatchBuilder,
+    connection::{next_live, until_replaced},
 };
 
 use crate::{
@@ -130,7 +130,7 @@ impl Writer {
     async fn next_connection(&mut self) -> Option<Arc<Connection>> {
         tokio::select! {
             biased;
-            connection = latest(&mut self.line, Connection::has_ended) => connection,
+            connection = next_live(&mut self.line, Connection::has_ended) => connection,
             () = self.shared.closing.cancelled() => None,
         }
     }
@@ -149,7 +149,7 @@ impl Writer {
                         return End::Connection;
                     }
                 },
-                () = replaced(&mut self.line, connection) => return End::Connection,
+                () = until_replaced(&mut self.line, connection) => return End::Connection,
                 taken = shared.outbox.take(&mut batch, BATCH_BYTES), if !is_closed && confirming.len() < WINDOW => {
                     is_closed = taken.is_none();
                     let first = self.unconfirmed.len();
@@ -188,12 +188,12 @@ impl Writer {
         let mut posts = batch.drain(..).flat_map(Item::posts).peekable();
         while let Some(Post { key, content, mut weight }) = posts.next() {
             let capacity = if let Content::Message(message) = &content { message.len() } else { 0 };
-            let mut frame = FrameBuilder::new(self.shared.connector.sender, self.next_number, capacity);
+            let mut frame = BatchBuilder::new(self.shared.connector.sender, self.next_number, capacity);
             self.next_number += 1;
             let is_look = matches!(content, Content::Look);
             if let Content::Message(message) = content {
                 frame.push(&message);
-                let fits = |frame: &FrameBuilder, post: &Post| matches!(&post.content, Content::Message(message) if post.key == key && frame.fits(message, FRAME_BYTES));
+                let fits = |frame: &BatchBuilder, post: &Post| matches!(&post.content, Content::Message(message) if post.key == key && frame.fits(message, FRAME_BYTES));
                 while let Some(post) = posts.next_if(|post| fits(&frame, post)) {
                     weight += post.weight;
                     if let Content::Message(message) = post.content {

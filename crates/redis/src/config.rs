@@ -2,14 +2,15 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use trunkline_core::{Error, ErrorKind, Result, outbox::OutboxLimits};
+use trunkline_backend::OutboxLimits;
+use trunkline_core::{Error, ErrorKind, Result};
 
-/// Where Redis is and how this node uses it. Made from a URL ([`Config::from_url`]) or a [`Server`], and changed field by field.
+/// Where Redis is and how this node uses it. Made from a URL ([`Config::from_url`]) or a [`ServerConfig`], and changed field by field.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
     /// Addresses, user and TLS.
-    pub server: Server,
+    pub server: ServerConfig,
     /// Which of the official adapters the cluster speaks with. Default [`Mode::PubSub`].
     pub mode: Mode,
     /// What all names of channels begin with; `key` or `channelPrefix` of the official adapters. Default `socket.io`.
@@ -32,7 +33,7 @@ pub struct Config {
 impl Config {
     /// A server and the defaults for everything else.
     #[must_use]
-    pub fn new(server: Server) -> Self {
+    pub fn new(server: ServerConfig) -> Self {
         Self {
             server,
             mode: Mode::PubSub(PubSub::default()),
@@ -209,7 +210,7 @@ impl Streams {
 /// Addresses, user and TLS.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Server {
+pub struct ServerConfig {
     /// What runs at the addresses.
     pub topology: Topology,
     /// Where. Several of a sentinel or a cluster; whichever answers leads to the others.
@@ -224,7 +225,7 @@ pub struct Server {
     pub tls: Option<Tls>,
 }
 
-impl Server {
+impl ServerConfig {
     /// A server without user and TLS.
     #[must_use]
     pub fn new(address: Address) -> Self {
@@ -252,10 +253,10 @@ impl Server {
     }
 }
 
-impl fmt::Debug for Server {
+impl fmt::Debug for ServerConfig {
     /// Without the passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
+        f.debug_struct("ServerConfig")
             .field("topology", &self.topology)
             .field("addresses", &self.addresses)
             .field("user", &self.user)
@@ -265,7 +266,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// What runs at the addresses of a [`Server`].
+/// What runs at the addresses of a [`ServerConfig`].
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Topology {

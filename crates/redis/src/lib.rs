@@ -15,7 +15,7 @@ use std::sync::Arc;
 use trunkline_core::{Backend, Result};
 
 pub use crate::config::{
-    Address, Config, Mode, PubSub, Server, Sharded, Streams, SubscriptionMode, Tls, Topology,
+    Address, Config, Mode, PubSub, ServerConfig, Sharded, Streams, SubscriptionMode, Tls, Topology,
 };
 use crate::connect::{Destination, ServerPool};
 

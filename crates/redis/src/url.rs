@@ -1,12 +1,10 @@
 //! Settings from a URL.
 
 use percent_encoding::percent_decode_str;
-use trunkline_core::{
-    Error, ErrorKind, Result,
-    settings::{Query, host_and_port, redact},
-};
+use trunkline_backend::url::{Params, host_and_port, redact};
+use trunkline_core::{Error, ErrorKind, Result};
 
-use crate::config::{Address, Config, Mode, PubSub, Server, Sharded, Streams, SubscriptionMode, Tls, Topology};
+use crate::config::{Address, Config, Mode, PubSub, ServerConfig, Sharded, Streams, SubscriptionMode, Tls, Topology};
 
 const DEFAULT_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
@@ -55,7 +53,7 @@ impl Config {
         let kind = SCHEMES.iter().find(|(name, _)| *name == scheme).map(|(_, kind)| *kind);
         let kind =
             kind.ok_or_else(|| refuse(url, "the scheme is none of redis, rediss, redis+unix, valkey, valkeys"))?;
-        let mut query = Query::parse(query);
+        let mut query = Params::parse(query);
         let mut server = match kind {
             Kind::Socket => socket(rest, &mut query).map_err(|why| refuse(url, &why))?,
             Kind::Plain | Kind::Tls => network(rest, &mut query).map_err(|why| refuse(url, &why))?,
@@ -69,7 +67,7 @@ impl Config {
         Ok(config)
     }
 
-    fn take(&mut self, query: &mut Query) -> Result<()> {
+    fn take(&mut self, query: &mut Params) -> Result<()> {
         query.read("prefix", &mut self.prefix)?;
         query.read_bytes("buffer", &mut self.outbox.bytes)?;
         query.read_bytes("max_message", &mut self.max_message_bytes)?;
@@ -84,7 +82,7 @@ fn refuse(url: &str, why: &str) -> Error {
     Error::new(ErrorKind::Config, format!("{:?}: {why}", redact(url)))
 }
 
-fn mode(query: &mut Query) -> Result<Mode> {
+fn mode(query: &mut Params) -> Result<Mode> {
     Ok(match query.take_word("mode", MODES)?.unwrap_or(ModeName::PubSub) {
         ModeName::PubSub => {
             let mut pubsub = PubSub::default();
@@ -104,7 +102,7 @@ fn mode(query: &mut Query) -> Result<Mode> {
     })
 }
 
-fn streams(query: &mut Query) -> Result<Streams> {
+fn streams(query: &mut Params) -> Result<Streams> {
     let mut streams = Streams::default();
     query.read("stream", &mut streams.stream)?;
     query.read("streams", &mut streams.count)?;
@@ -118,7 +116,7 @@ fn streams(query: &mut Query) -> Result<Streams> {
     Ok(streams)
 }
 
-fn tls(kind: Kind, query: &mut Query) -> Result<Option<Tls>> {
+fn tls(kind: Kind, query: &mut Params) -> Result<Option<Tls>> {
     if kind != Kind::Tls {
         return Ok(None);
     }
@@ -127,11 +125,11 @@ fn tls(kind: Kind, query: &mut Query) -> Result<Option<Tls>> {
 }
 
 /// `/path?user=…&password=…&db=…`, also under the names of the `redis` crate.
-fn socket(path: &str, query: &mut Query) -> Result<Server, String> {
+fn socket(path: &str, query: &mut Params) -> Result<ServerConfig, String> {
     if path.is_empty() {
         return Err("there is no path of a socket".into());
     }
-    let mut server = Server::new(Address::Unix(decode(path)?.into()));
+    let mut server = ServerConfig::new(Address::Unix(decode(path)?.into()));
     let mut take = |name| query.take::<String>(name).map_err(|error| error.to_string());
     server.user = take("user")?;
     server.password = take("password")?.or(take("pass")?);
@@ -142,13 +140,13 @@ fn socket(path: &str, query: &mut Query) -> Result<Server, String> {
 }
 
 /// `user:password@host:port,host:port/database?cluster=…&sentinel=…`.
-fn network(rest: &str, query: &mut Query) -> Result<Server, String> {
+fn network(rest: &str, query: &mut Params) -> Result<ServerConfig, String> {
     let (credentials, hosts) = rest.rsplit_once('@').map_or((None, rest), |(before, hosts)| (Some(before), hosts));
     let (hosts, database) = hosts.split_once('/').unwrap_or((hosts, ""));
     let topology = topology(query)?;
     let port = if matches!(topology, Topology::Sentinel { .. }) { SENTINEL_PORT } else { DEFAULT_PORT };
     let addresses = hosts.split(',').map(|host| address(host, port)).collect::<Result<Vec<_>, _>>()?;
-    let mut server = Server::new(Address::Tcp(String::new(), 0));
+    let mut server = ServerConfig::new(Address::Tcp(String::new(), 0));
     (server.topology, server.addresses) = (topology, addresses);
     if let Some(credentials) = credentials {
         let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
@@ -161,7 +159,7 @@ fn network(rest: &str, query: &mut Query) -> Result<Server, String> {
     Ok(server)
 }
 
-fn topology(query: &mut Query) -> Result<Topology, String> {
+fn topology(query: &mut Params) -> Result<Topology, String> {
     let mut text = |name| query.take::<String>(name).map_err(|error| error.to_string());
     let sentinel = text("sentinel")?;
     let (user, password) = (text("sentinel_user")?, text("sentinel_password")?);
@@ -215,7 +213,7 @@ mod tests {
     #[test]
     fn a_host_is_enough() {
         let config = config("redis://localhost");
-        assert_eq!(config.server, Server::new(Address::Tcp("localhost".into(), 6379)));
+        assert_eq!(config.server, ServerConfig::new(Address::Tcp("localhost".into(), 6379)));
         assert_eq!(config.mode, Mode::PubSub(PubSub::default()));
     }
 

@@ -73,7 +73,7 @@ const TENTH: usize = 10;
 const LIMIT: usize = 16 << 20;
 
 const CLASSIC: Capabilities = Capabilities {
-    membership: Membership::Census,
+    membership: Membership::BrokerCount,
     total_order: true,
     acknowledged_in_order: true,
     numbered: true,

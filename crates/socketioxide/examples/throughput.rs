@@ -49,8 +49,8 @@ async fn main() -> Result<ExitCode, Failure> {
     println!(
         "{messages} messages of {bytes} bytes: emitted in {emitted:.2?}, received in {elapsed:.2?}, {rate:.0} per second"
     );
-    let counters = receiving.of("/")?.counters();
-    println!("dropped by sockets: {}, inbox overflow: {}", counters.dropped_by_sockets, counters.inbox_overflow);
+    let metrics = receiving.of("/")?.metrics();
+    println!("dropped by sockets: {}, inbox overflow: {}", metrics.dropped_by_sockets, metrics.inbox_overflow);
     if let Some(fault) = fault {
         println!("{fault}");
         return Ok(ExitCode::FAILURE);

@@ -56,7 +56,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         let settings = self.cluster.settings();
         let backend = self.cluster.backend();
         let has_interest = backend.interest.is_some();
-        let node = core::Cluster::join(backend, self.namespace.clone(), this, settings.cluster).await?;
+        let node = core::ClusterNode::join(backend, self.namespace.clone(), this, settings.cluster).await?;
         let opened = Arc::new(self.open(node, settings));
         // Only `init` joins, and socketioxide calls it once.
         let _ = self.opened.set(Arc::clone(&opened));
@@ -69,7 +69,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         Ok(())
     }
 
-    fn open(self: &Arc<Self>, node: core::Cluster, settings: Settings) -> Opened {
+    fn open(self: &Arc<Self>, node: core::ClusterNode, settings: Settings) -> Opened {
         let sockets: Weak<dyn Sockets> = Arc::<Self>::downgrade(self);
         Opened {
             sockets,
@@ -99,7 +99,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         }
     }
 
-    fn node(&self) -> core::Result<&core::Cluster> {
+    fn node(&self) -> core::Result<&core::ClusterNode> {
         Ok(&self.opened()?.node)
     }
 

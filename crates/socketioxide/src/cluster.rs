@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use trunkline_core::{Backend, ClusterConfig, Error, ErrorKind, Namespace, Result};
+use trunkline_core::{Backend, Error, ErrorKind, Namespace, NodeConfig, Result};
 
 use crate::{
     handle::{Handle, Opened},
@@ -31,7 +31,7 @@ struct Shared {
 /// What can be set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
-    pub(crate) cluster: ClusterConfig,
+    pub(crate) cluster: NodeConfig,
     pub(crate) backlog: BacklogLimits,
     pub(crate) paced_sockets: usize,
     pub(crate) append_offsets: bool,
@@ -41,7 +41,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            cluster: ClusterConfig::default(),
+            cluster: NodeConfig::default(),
             backlog: BacklogLimits::default(),
             paced_sockets: 64,
             append_offsets: true,
@@ -137,7 +137,7 @@ pub struct ClusterBuilder {
 
 impl ClusterBuilder {
     /// Times and bounds of the protocol.
-    pub fn config(mut self, config: ClusterConfig) -> Self {
+    pub fn config(mut self, config: NodeConfig) -> Self {
         self.settings.cluster = config;
         self
     }

@@ -9,7 +9,7 @@ use socketioxide_core::{
     adapter::{BroadcastOptions, SocketEmitter, errors::SocketError},
     packet::Packet,
 };
-use trunkline_core::{Delivered, Offset, Payload, Replies, Target};
+use trunkline_core::{AckSink, DeliveryReport, Offset, Payload, Target};
 
 use crate::{
     adapter::Trunkline,
@@ -26,8 +26,8 @@ impl<E: SocketEmitter> Trunkline<E> {
         sockets: &[Sid],
         packet: &Packet,
         offset: Option<&Offset>,
-    ) -> Delivered {
-        let mut delivered = Delivered::default();
+    ) -> DeliveryReport {
+        let mut delivered = DeliveryReport::default();
         for socket in sockets {
             let waiting = Waiting::Event(packet.clone(), offset.cloned());
             match opened.lanes.give(*socket, waiting, self) {
@@ -51,7 +51,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         sockets: &[Sid],
         packet: &Packet,
         offset: Option<&Offset>,
-    ) -> Delivered {
+    ) -> DeliveryReport {
         let behind = opened.lanes.among(sockets);
         let mut delivered = self.deliver_each(opened, &behind, packet, offset);
         let result = self.local.broadcast(packet.clone(), self.leaving_out(target, &behind));
@@ -70,7 +70,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         sockets: &[Sid],
         packet: &Packet,
         timeout: Duration,
-        acks: &Replies,
+        acks: &AckSink,
     ) -> u32 {
         let behind = opened.lanes.among(sockets);
         for socket in &behind {
@@ -94,7 +94,7 @@ impl<E: SocketEmitter> Trunkline<E> {
     }
 
     /// Passes acknowledgements on as they arrive. A client that does not answer in time is noticed by whoever asked.
-    fn forward(&self, stream: Pin<Box<E::AckStream>>, acks: &Replies) {
+    fn forward(&self, stream: Pin<Box<E::AckStream>>, acks: &AckSink) {
         let Ok(opened) = self.opened() else { return };
         let acks = acks.clone();
         let forwarding = stream.for_each(move |(_, ack)| {
@@ -108,7 +108,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         }
     }
 
-    fn send_acked(&self, socket: Sid, packet: &Packet, timeout: Duration, acks: &Replies) -> Sent {
+    fn send_acked(&self, socket: Sid, packet: &Packet, timeout: Duration, acks: &AckSink) -> Sent {
         let only = BroadcastOptions::new(socket);
         let (stream, _) = self.local.broadcast_with_ack(packet.clone(), only, Some(timeout));
         let mut stream = Box::pin(stream);

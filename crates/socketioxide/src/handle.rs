@@ -14,9 +14,9 @@ use socketioxide::{adapter::Adapter as ServerAdapter, socket::Socket};
 use socketioxide_core::{Sid, packet::Packet};
 use tokio::sync::broadcast;
 use trunkline_core::{
-    Adapter, Cluster, Event, NodeId, Payload, Result, Session, SessionId, Snapshot,
-    id::{Node, Offset},
-    transport::{Health, Restored},
+    Adapter, ClusterNode, Event, MetricsSnapshot, NodeId, Payload, Result, Session, SessionId,
+    model::{NodeKey, Offset},
+    transport::{Health, RestoredSession},
 };
 
 use crate::{
@@ -35,7 +35,7 @@ pub struct Handle(Arc<Opened>);
 /// What the adapter of a namespace and its handles share.
 pub(crate) struct Opened {
     pub(crate) sockets: Weak<dyn Sockets>,
-    pub(crate) node: Cluster,
+    pub(crate) node: ClusterNode,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) attached: Attached,
     pub(crate) tasks: Arc<Tasks>,
@@ -111,7 +111,7 @@ impl Handle {
 
     /// This node: its id, and the namespace.
     #[must_use]
-    pub fn node(&self) -> &Node {
+    pub fn node(&self) -> &NodeKey {
         self.0.node.node()
     }
 
@@ -151,7 +151,7 @@ impl Handle {
         answers.into_iter().map(|answer| answer.map(|value| value.deserialize()).transpose()).collect()
     }
 
-    /// Registers the handler of a server-side event. See [`Cluster::on_server_side_event`](crate::Cluster::on_server_side_event), which
+    /// Registers the handler of a server-side event. See [`ClusterNode::on_server_side_event`](crate::Cluster::on_server_side_event), which
     /// can be called before the namespace is open.
     pub fn on_server_side_event<F, Fut>(&self, event: &str, handler: F)
     where
@@ -193,8 +193,8 @@ impl Handle {
 
     /// What happened so far, in numbers.
     #[must_use]
-    pub fn counters(&self) -> Snapshot {
-        self.0.node.counters()
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.0.node.metrics()
     }
 
     /// Packets that wait for sockets whose buffers are full.
@@ -249,7 +249,7 @@ impl Handle {
     ///
     /// # Errors
     /// `Unsupported` without history, `HistoryLost` if the history no longer reaches back that far.
-    pub async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<Restored>> {
+    pub async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<RestoredSession>> {
         self.0.node.restore_session(id, since).await
     }
 

@@ -60,11 +60,11 @@ impl Interest {
             let left: Vec<_> = known.difference(&now).cloned().collect();
             (entered, left)
         };
-        match opened.node.rooms_entered(&entered).await {
+        match opened.node.rooms_created(&entered).await {
             Ok(()) => self.lock().extend(entered),
             Err(error) => tracing::debug!(%error, "the broker was not told about new rooms"),
         }
-        match opened.node.rooms_left(&left).await {
+        match opened.node.rooms_deleted(&left).await {
             Ok(()) => self.lock().retain(|room| !left.contains(room)),
             Err(error) => tracing::debug!(%error, "the broker was not told about rooms that are empty now"),
         }

@@ -24,7 +24,7 @@ use tokio::{
     sync::{Notify, futures::Notified},
     time::Instant,
 };
-use trunkline_core::{Offset, Replies};
+use trunkline_core::{AckSink, Offset};
 
 /// How much may wait for sockets whose buffers are full. Beyond it packets are dropped and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(crate) enum Waiting {
     /// An event, and where it lies in the history.
     Event(Packet, Option<Offset>),
     /// An event that the client acknowledges within a time.
-    Acked(Packet, Duration, Replies),
+    Acked(Packet, Duration, AckSink),
     /// The end of the socket's membership of the namespace.
     Disconnect,
 }

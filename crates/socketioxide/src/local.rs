@@ -8,7 +8,8 @@ use socketioxide_core::{
     packet::Packet,
 };
 use trunkline_core::{
-    Delivered, Local, LocalAbilities, NodeId, Offset, Payload, Replies, Reply, Room, SocketId, SocketInfo, Target,
+    AckSink, DeliveryReport, EventReply, Local, LocalAbilities, NodeId, Offset, Payload, Room, SocketId, SocketInfo,
+    Target,
 };
 
 use crate::{
@@ -97,19 +98,19 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
         LocalAbilities { close_connections: false, number_rooms: false }
     }
 
-    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> Delivered {
+    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         let sockets = self.matching(target);
-        let Ok(opened) = self.opened() else { return Delivered::default() };
+        let Ok(opened) = self.opened() else { return DeliveryReport::default() };
         if sockets.is_empty() {
-            return Delivered::default();
+            return DeliveryReport::default();
         }
         let offset = offset.filter(|_| opened.appends_offsets);
         let appended = offset.map(|offset| payload.with_appended_text(offset.as_str()));
-        let Some(packet) = self.event(appended.as_ref().unwrap_or(payload)) else { return Delivered::default() };
+        let Some(packet) = self.event(appended.as_ref().unwrap_or(payload)) else { return DeliveryReport::default() };
         if target.flags.is_volatile() {
             // The latest one wins, and nobody counts the others.
             let _ = self.local.broadcast(packet, self.options(target));
-            return Delivered { sent: sockets.len() as u64, ..Delivered::default() };
+            return DeliveryReport { sent: sockets.len() as u64, ..DeliveryReport::default() };
         }
         if sockets.len() <= opened.paced_sockets || opened.is_superseded() {
             self.deliver_each(opened, &sockets, &packet, offset)
@@ -118,7 +119,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
         }
     }
 
-    fn deliver_with_ack(&self, target: &Target, payload: &Payload, timeout: Duration, acks: Replies) -> u32 {
+    fn deliver_with_ack(&self, target: &Target, payload: &Payload, timeout: Duration, acks: AckSink) -> u32 {
         let sockets = self.matching(target);
         if sockets.is_empty() {
             return 0;
@@ -184,7 +185,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
         }
     }
 
-    fn server_side_event(&self, from: &NodeId, payload: &Payload, reply: Option<Reply>) {
+    fn server_side_event(&self, from: &NodeId, payload: &Payload, reply: Option<EventReply>) {
         let Some(handler) = payload.event_name().and_then(|event| self.handlers.find(&event)) else { return };
         let answering = handler(ServerSideEvent { from: from.clone(), payload: payload.clone() });
         self.tasks.spawn(async move {

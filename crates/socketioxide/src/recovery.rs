@@ -11,7 +11,7 @@ use socketioxide_core::{Sid, packet::Packet};
 use tokio::time::Instant;
 use trunkline_core::{
     Adapter, Error, ErrorKind, Offset, Result, Room, Session, SessionId, SocketId, Target,
-    transport::{Missed, Restored},
+    transport::{MissedBroadcast, RestoredSession},
 };
 
 use crate::{
@@ -75,7 +75,7 @@ impl Handle {
         since: Offset,
     ) -> Result<Option<Session>> {
         let held = Held::new(self.opened(), socket.id);
-        let Some(Restored { session, missed }) = self.restore_session(secret, since.clone()).await? else {
+        let Some(RestoredSession { session, missed }) = self.restore_session(secret, since.clone()).await? else {
             return Ok(None);
         };
         let node = &self.opened().node;
@@ -93,7 +93,7 @@ impl Opened {
     }
 
     /// A missed broadcast as packet of this server.
-    fn packet(&self, Missed { payload, offset }: Missed) -> Option<(Packet, Offset)> {
+    fn packet(&self, MissedBroadcast { payload, offset }: MissedBroadcast) -> Option<(Packet, Offset)> {
         let appended = self.appends_offsets.then(|| payload.with_appended_text(offset.as_str()));
         let packet = self.sockets.upgrade()?.event(appended.as_ref().unwrap_or(&payload))?;
         Some((packet, offset))
@@ -113,7 +113,7 @@ impl<'a> Held<'a> {
     }
 
     /// Reads what came after `since`, or after what is known to be missed already.
-    async fn catch_up(&self, since: Offset, rooms: &[Room], mut missed: Vec<Missed>) -> Result<usize> {
+    async fn catch_up(&self, since: Offset, rooms: &[Room], mut missed: Vec<MissedBroadcast>) -> Result<usize> {
         let Self { opened, socket } = *self;
         for _ in 0..ATTEMPTS {
             if opened.lanes.is_full() {

@@ -1,12 +1,14 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "memory")]
+mod memory;
 mod scheme;
 
 pub use trunkline_core as core;
 pub use trunkline_core::{
-    AckStream, Adapter, Answers, Backend, Capabilities, Cluster, ClusterConfig, Counters, DownReason, Emitter, Error,
-    ErrorKind, Event, Gap, GapCause, Local, Membership, Namespace, NodeId, Offset, Partial, Payload, Result, Room,
-    SessionId, Snapshot, SocketId, SocketInfo, Target,
+    AckStream, Adapter, Answers, Backend, Capabilities, ClusterNode, DownReason, Emitter, Error, ErrorKind, Event, Gap,
+    GapCause, Local, Membership, MetricsSnapshot, Namespace, NodeConfig, NodeId, NodeMetrics, Offset, Partial, Payload,
+    Result, Room, SessionId, SocketId, SocketInfo, Target,
 };
 
 use crate::scheme::Scheme;
@@ -34,7 +36,7 @@ pub async fn connect(url: &str) -> Result<Backend> {
     match Scheme::of(url)? {
         #[cfg(feature = "memory")]
         Scheme::Memory => {
-            let (name, config) = core::memory::MemoryConfig::from_url(url)?;
+            let (name, config) = memory::from_url(url)?;
             core::memory::backend(&name, config)
         }
         #[cfg(feature = "mongodb")]

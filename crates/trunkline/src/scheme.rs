@@ -1,6 +1,7 @@
 //! URL schemes and the backends they pick.
 
-use trunkline_core::{Error, ErrorKind, Result, settings::redact};
+use trunkline_backend::url::redact;
+use trunkline_core::{Error, ErrorKind, Result};
 
 /// A backend that a scheme picks, whether it is compiled in or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

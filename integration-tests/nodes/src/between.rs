@@ -66,7 +66,7 @@ pub(crate) async fn perform(
             handle.persist_session(session.decoded()?).await.map_err(text)?;
         }
         Kind::RestoreSession => restore(&handle, id, since, outcome).await?,
-        Kind::Counters => outcome.counters = handle.counters().iter().collect(),
+        Kind::Counters => outcome.metrics = handle.metrics().iter().collect(),
         _ => return Ok(false),
     }
     Ok(true)

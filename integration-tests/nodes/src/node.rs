@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use trunkline::{Backend, ClusterConfig, Emitter};
+use trunkline::{Backend, Emitter, NodeConfig};
 use trunkline_socketioxide::{AwaitedRooms, Cluster, Handshake};
 
 use crate::{
@@ -65,7 +65,7 @@ impl Node {
             PacketParser::Common => builder.with_parser(ParserConfig::common()),
             PacketParser::Msgpack => builder.with_parser(ParserConfig::msgpack()),
         };
-        let mut config = ClusterConfig::default();
+        let mut config = NodeConfig::default();
         config.engine.heartbeat_interval = heartbeat_interval;
         let cluster = Cluster::builder(backend).config(config).append_offsets(append_offsets).build();
         let (sender, notices) = mpsc::unbounded_channel();

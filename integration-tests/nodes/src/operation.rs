@@ -109,7 +109,7 @@ pub(crate) struct Outcome {
     pub(crate) session: Option<Session>,
     /// What a restored session has missed: event, arguments, offset.
     pub(crate) missed: Vec<Value>,
-    pub(crate) counters: std::collections::BTreeMap<&'static str, u64>,
+    pub(crate) metrics: std::collections::BTreeMap<&'static str, u64>,
 }
 
 /// A socket of the cluster.

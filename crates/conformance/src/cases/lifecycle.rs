@@ -3,7 +3,9 @@
 use std::{sync::Arc, thread};
 
 use tokio::{runtime::Builder, sync::oneshot, time::timeout};
-use trunkline_core::{Adapter as _, Cluster, ErrorKind, Local, Namespace, Payload, Room, Target, transport::Health};
+use trunkline_core::{
+    Adapter as _, ClusterNode, ErrorKind, Local, Namespace, Payload, Room, Target, transport::Health,
+};
 
 use crate::kit::{
     Checked, Failure, RoomServer, Server as _, TestCluster, TestNode, Visitor, check, check_eq, eventually,
@@ -196,7 +198,7 @@ pub(crate) async fn a_dropped_server_ends_its_node(t: TestCluster) -> Checked {
     let server = RoomServer::default();
     let local: Arc<dyn Local> = server.local();
     let backend = t.backend().await?;
-    let node = Cluster::join(backend, Namespace::new("/"), Arc::downgrade(&local), t.config()).await?;
+    let node = ClusterNode::join(backend, Namespace::new("/"), Arc::downgrade(&local), t.config()).await?;
     a.wait_for_peers(1).await?;
     drop((server, local));
     let ended = timeout(t.patience(), node.closed()).await;
@@ -229,7 +231,7 @@ fn flood_until(t: &TestCluster, enough: impl AsyncFnOnce() -> Checked) -> Checke
     let runtime = runtime.map_err(|error| Failure::new(error.to_string()))?;
     runtime.block_on(async {
         let backend = t.backend().await?;
-        let node = Cluster::join(backend, Namespace::new("/"), Arc::downgrade(&local), t.config()).await?;
+        let node = ClusterNode::join(backend, Namespace::new("/"), Arc::downgrade(&local), t.config()).await?;
         node.await_peers(1, t.patience()).await?;
         for _ in 0..2 {
             tokio::spawn(flood(node.clone()));
@@ -238,7 +240,7 @@ fn flood_until(t: &TestCluster, enough: impl AsyncFnOnce() -> Checked) -> Checke
     })
 }
 
-async fn flood(node: Cluster) -> Checked {
+async fn flood(node: ClusterNode) -> Checked {
     let payload = Payload::event("flood", &"x".repeat(10_000))?;
     loop {
         for _ in 0..1000 {

@@ -6,8 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use trunkline_core::{
     Adapter as _, Event, Message, Payload, Target,
-    event::{Gap, GapCause},
-    inbox::Delivery,
+    model::{Delivery, Gap, GapCause},
 };
 
 use crate::{
@@ -51,7 +50,7 @@ pub(crate) async fn a_repeated_message_is_applied_once(t: TestCluster) -> Checke
     }
     a.settle().await?;
     // The last repeats may come after the marker.
-    eventually(t.patience(), || "no repeat is counted".into(), async || b.counters().repeats > 0).await?;
+    eventually(t.patience(), || "no repeat is counted".into(), async || b.metrics().repeats > 0).await?;
     check_eq(socket.names(), names, "events at the client")
 }
 
@@ -67,7 +66,7 @@ pub(crate) async fn a_lost_message_is_noticed_by_the_next_one(t: TestCluster) ->
     check_eq(hole, Event::Gap(Gap { cause: GapCause::Hole, missed }), "what is missing")?;
     a.settle().await?;
     socket.got(&["one", "two"])?;
-    check_eq(b.counters().missed, 1, "messages counted as missed")
+    check_eq(b.metrics().missed, 1, "messages counted as missed")
 }
 
 pub(crate) async fn a_lost_last_message_is_noticed_by_a_heartbeat(t: TestCluster) -> Checked {
@@ -81,7 +80,7 @@ pub(crate) async fn a_lost_last_message_is_noticed_by_a_heartbeat(t: TestCluster
     let missed = Some(1);
     check_eq(hole, Event::Gap(Gap { cause: GapCause::Hole, missed }), "what is missing")?;
     socket.got(&["one", "two", "three"])?;
-    check_eq(b.counters().missed, 1, "messages counted as missed")
+    check_eq(b.metrics().missed, 1, "messages counted as missed")
 }
 
 pub(crate) async fn what_nobody_wants_is_not_taken_for_missing(t: TestCluster) -> Checked {
@@ -100,7 +99,7 @@ pub(crate) async fn what_nobody_wants_is_not_taken_for_missing(t: TestCluster) -
     // Noticed by a heartbeat, which tells of everything before as well.
     a.emit(Target::room("x"), "lost").await?;
     b.wait_for_event(events, is_hole, "that something is missing").await?;
-    check_eq(b.counters().missed, 1, "messages counted as missed, of which one was lost")?;
+    check_eq(b.metrics().missed, 1, "messages counted as missed, of which one was lost")?;
     socket.got(&["volatile"; 20])
 }
 
@@ -118,5 +117,5 @@ pub(crate) async fn what_comes_late_is_missed_rather_than_out_of_order(t: TestCl
     let numbers: Vec<usize> = socket.names().iter().map_while(|name| name.parse().ok()).collect();
     let is_in_order = numbers.windows(2).all(|pair| pair[0] < pair[1]);
     check(is_in_order, format!("events arrived out of order: {numbers:?}"))?;
-    check(numbers.len() == count || b.counters().missed > 0, "messages are missing, and none was counted")
+    check(numbers.len() == count || b.metrics().missed > 0, "messages are missing, and none was counted")
 }

@@ -166,7 +166,7 @@ pub(crate) async fn a_call_that_is_dropped_sends_its_message_whole_or_not_at_all
     check(arrived.is_sorted_by(|one, next| one < next), format!("repeated or out of order: {arrived:?}"))?;
     let is_whole = |(packet, number): (&Packet, &usize)| packet.payload.same_meaning(&numbered("a", *number, 5000));
     check(packets.iter().zip(&arrived).all(is_whole), "an event is not what was sent")?;
-    check_eq(b.counters().missed, 0, "messages counted as missed")
+    check_eq(b.metrics().missed, 0, "messages counted as missed")
 }
 
 pub(crate) async fn server_side_events_keep_their_order(t: TestCluster) -> Checked {

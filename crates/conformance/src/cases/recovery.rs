@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use trunkline_core::{
     Adapter as _, ErrorKind, Offset, Payload, Room, Session, SessionId, Target,
-    transport::{Missed, Restored},
+    transport::{MissedBroadcast, RestoredSession},
 };
 
 pub(crate) use self::sessions::*;
@@ -27,11 +27,11 @@ async fn last_offset(node: &TestNode, socket: &TestSocket) -> Checked<Offset> {
     offset.ok_or_else(|| Failure::new("a packet came without an offset"))
 }
 
-fn names(missed: &[Missed]) -> Vec<String> {
+fn names(missed: &[MissedBroadcast]) -> Vec<String> {
     event_names(missed.iter().map(|missed| &missed.payload))
 }
 
-async fn restored(node: &TestNode, session: &Session, since: &Offset) -> Checked<Restored> {
+async fn restored(node: &TestNode, session: &Session, since: &Offset) -> Checked<RestoredSession> {
     let restored = node.restore_session(session.id.clone(), since.clone()).await?;
     restored.ok_or_else(|| Failure::new("the session is unknown"))
 }

@@ -8,7 +8,10 @@ use std::{
 
 use fastrand::Rng;
 use tokio::time::{Instant, sleep_until};
-use trunkline_core::inbox::{Delivery, Inbox, InboxSender};
+use trunkline_core::{
+    model::Delivery,
+    transport::{Inbox, InboxSender},
+};
 
 use super::Fault;
 
@@ -47,7 +50,7 @@ pub(super) async fn run<F: Fault>(mut arriving: Inbox, node: InboxSender, fault:
             }
             () = sleep(line.next()) => {
                 let due = line.take_due();
-                if !node.push_when_room(due).await {
+                if !node.push_when_ready(due).await {
                     return;
                 }
             }

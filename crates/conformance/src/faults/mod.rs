@@ -24,9 +24,9 @@ use async_trait::async_trait;
 use fastrand::Rng;
 use tokio::task::JoinHandle;
 use trunkline_core::{
-    Backend, Capabilities, Message, Node, NodeId, Response, Result, Transport,
-    inbox::{Delivery, Inbox, inbox},
-    transport::{Health, Seat, SteppingAside, WantsAll},
+    Backend, Capabilities, Message, NodeId, NodeKey, Response, Result, Transport,
+    model::Delivery,
+    transport::{Health, Inbox, JoinRequest, Unfiltered, inbox},
 };
 
 /// What goes wrong on the way to a node. Every node gets a clone.
@@ -97,7 +97,7 @@ impl Fault for Duplicate {
 
     fn pass(&mut self, random: &mut Rng, delivery: Delivery) -> Vec<(Duration, Delivery)> {
         let is_numbered =
-            matches!(delivery, Delivery::Message { stamp: Some(_), .. } | Delivery::Skipped { stamp: Some(_), .. });
+            matches!(delivery, Delivery::Message { seq_no: Some(_), .. } | Delivery::Skipped { seq_no: Some(_), .. });
         let mut copies = vec![(Duration::ZERO, delivery)];
         if is_numbered && random.u8(..100) < self.percent {
             copies.push((self.most.mul_f64(random.f64()), copies[0].1.clone()));
@@ -145,7 +145,7 @@ pub struct Faulty<F> {
     transport: Arc<dyn Transport>,
     fault: F,
     seed: u64,
-    lines: Mutex<HashMap<Node, JoinHandle<()>>>,
+    lines: Mutex<HashMap<NodeKey, JoinHandle<()>>>,
 }
 
 impl<F: Fault> Faulty<F> {
@@ -161,7 +161,7 @@ impl<F: Fault> Faulty<F> {
         Backend { transport: Arc::new(Self::new(backend.transport, seed, fault)), ..backend }
     }
 
-    fn lines(&self) -> MutexGuard<'_, HashMap<Node, JoinHandle<()>>> {
+    fn lines(&self) -> MutexGuard<'_, HashMap<NodeKey, JoinHandle<()>>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -173,11 +173,11 @@ impl<F: Fault> Transport for Faulty<F> {
         self.transport.capabilities()
     }
 
-    async fn join(&self, seat: Seat) -> Result<Inbox> {
+    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
         let node = seat.node.clone();
-        let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.counters));
+        let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.metrics));
         // A join may be under way still, so nothing is dropped by what is wanted before it.
-        let seat = Seat { wanted: Arc::new(WantsAll), ..seat };
+        let seat = JoinRequest { room_filter: Arc::new(Unfiltered), ..seat };
         let arriving = self.transport.join(seat).await?;
         let line = line::run(arriving, sender, self.fault.clone(), Rng::with_seed(self.seed));
         let line = tokio::spawn(line);
@@ -187,19 +187,15 @@ impl<F: Fault> Transport for Faulty<F> {
         Ok(receiver)
     }
 
-    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         self.transport.publish(from, message).await
     }
 
-    fn step_aside(&self) -> Option<SteppingAside<'_>> {
-        self.transport.step_aside()
-    }
-
-    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
         self.transport.send(from, to, response).await
     }
 
-    async fn leave(&self, node: &Node) -> Result<()> {
+    async fn leave(&self, node: &NodeKey) -> Result<()> {
         let result = self.transport.leave(node).await;
         let line = self.lines().remove(node);
         end(line).await;

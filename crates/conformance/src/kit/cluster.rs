@@ -8,8 +8,8 @@ use std::{
 use futures_util::future::join_all;
 use tokio::time::timeout;
 use trunkline_core::{
-    Backend, Capabilities, Cluster, ClusterConfig, Emitter, LocalAbilities, Namespace, NodeId, Snapshot, Transport,
-    engine::EngineConfig,
+    Backend, Capabilities, ClusterNode, Emitter, LocalAbilities, MetricsSnapshot, Namespace, NodeConfig, NodeId,
+    Transport, engine::EngineConfig,
 };
 
 use super::{
@@ -76,8 +76,8 @@ impl Roster {
         seats.push(seat);
     }
 
-    pub(crate) fn keep_counters(&self, node: &NodeId, counters: Snapshot) {
-        let unusual = unusual(counters);
+    pub(crate) fn keep_counters(&self, node: &NodeId, metrics: MetricsSnapshot) {
+        let unusual = unusual(metrics);
         let unusual = unusual.iter().filter(|(_, value)| *value > 0);
         let unusual: Vec<_> = unusual.map(|(name, value)| format!("{name} {value}")).collect();
         if !unusual.is_empty() {
@@ -87,19 +87,19 @@ impl Roster {
 }
 
 /// Without what is counted when all is well.
-fn unusual(mut counters: Snapshot) -> Snapshot {
+fn unusual(mut metrics: MetricsSnapshot) -> MetricsSnapshot {
     for ordinary in [
-        &mut counters.published,
-        &mut counters.delivered,
-        &mut counters.sent_to_sockets,
-        &mut counters.own_echoes,
-        &mut counters.unwanted,
-        &mut counters.foreign_namespace,
-        &mut counters.requests,
+        &mut metrics.published,
+        &mut metrics.delivered,
+        &mut metrics.sent_to_sockets,
+        &mut metrics.own_echoes,
+        &mut metrics.unwanted,
+        &mut metrics.foreign_namespace,
+        &mut metrics.requests,
     ] {
         *ordinary = 0;
     }
-    counters
+    metrics
 }
 
 impl TestCluster {
@@ -144,18 +144,18 @@ impl TestCluster {
 
     /// Times for tests: short intervals, so that nothing takes long, and generous time-outs, so that a busy machine is no failure.
     #[must_use]
-    pub fn config(&self) -> ClusterConfig {
-        ClusterConfig {
+    pub fn config(&self) -> NodeConfig {
+        NodeConfig {
             engine: EngineConfig {
                 heartbeat_interval: Duration::from_millis(300),
                 heartbeat_timeout: Duration::from_secs(10),
                 gap_grace: Duration::from_millis(500),
-                census_interval: Duration::from_millis(50),
+                count_interval: Duration::from_millis(50),
                 ..EngineConfig::default()
             },
             request_timeout: self.patience() * 3 / 4,
-            leave_timeout: (self.patience() / 4).min(ClusterConfig::default().leave_timeout),
-            ..ClusterConfig::default()
+            leave_timeout: (self.patience() / 4).min(NodeConfig::default().leave_timeout),
+            ..NodeConfig::default()
         }
     }
 
@@ -279,7 +279,7 @@ impl TestCluster {
 pub struct NodeBuilder {
     cluster: TestCluster,
     namespace: Namespace,
-    config: ClusterConfig,
+    config: NodeConfig,
     backend: Option<Backend>,
     home: Home,
 }
@@ -305,7 +305,7 @@ impl NodeBuilder {
 
     /// Times and bounds; by default those of [`TestCluster::config`].
     #[must_use]
-    pub fn config(mut self, config: ClusterConfig) -> Self {
+    pub fn config(mut self, config: NodeConfig) -> Self {
         self.config = config;
         self
     }
@@ -362,14 +362,14 @@ impl NodeBuilder {
         Ok(TestNode::new(cluster, backend, server, process, seat, roster))
     }
 
-    async fn connect_and_join(self, observer: Arc<Observer>) -> Checked<(Cluster, Backend)> {
+    async fn connect_and_join(self, observer: Arc<Observer>) -> Checked<(ClusterNode, Backend)> {
         let backend = match (self.backend, &self.home) {
             (Some(backend), _) => backend,
             (None, Home::Test) => self.cluster.backend().await?,
             (None, _) => self.cluster.connect_apart().await?,
         };
         let local: Arc<dyn trunkline_core::Local> = observer;
-        let cluster = Cluster::join(backend.clone(), self.namespace, Arc::downgrade(&local), self.config).await?;
+        let cluster = ClusterNode::join(backend.clone(), self.namespace, Arc::downgrade(&local), self.config).await?;
         Ok((cluster, backend))
     }
 

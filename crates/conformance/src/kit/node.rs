@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::timeout;
 use trunkline_core::{
-    Adapter, Backend, Capabilities, Cluster, Error, ErrorKind, Event, Namespace, NodeId, Payload, Room, Target,
+    Adapter, Backend, Capabilities, ClusterNode, Error, ErrorKind, Event, Namespace, NodeId, Payload, Room, Target,
 };
 
 use super::{
@@ -26,10 +26,10 @@ use super::{
     socket::{Client, TestSocket, Visitor},
 };
 
-/// A node with a server of its own, which lives as long as this value. Derefs to the [`Cluster`], whose [`Adapter`] it is used through.
+/// A node with a server of its own, which lives as long as this value. Derefs to the [`ClusterNode`], whose [`Adapter`] it is used through.
 #[derive(Debug)]
 pub struct TestNode {
-    cluster: Cluster,
+    cluster: ClusterNode,
     backend: Backend,
     server: Arc<dyn Server>,
     process: Option<Arc<Process>>,
@@ -93,7 +93,7 @@ impl Seat {
 
 impl TestNode {
     pub(super) fn new(
-        cluster: Cluster,
+        cluster: ClusterNode,
         backend: Backend,
         server: Arc<dyn Server>,
         process: Option<Arc<Process>>,
@@ -133,7 +133,7 @@ impl TestNode {
         let socket = TestSocket::new(Arc::clone(&client));
         self.server.connect(client, &rooms);
         self.seat.sockets.lock().unwrap_or_else(PoisonError::into_inner).push(socket.clone());
-        self.cluster.rooms_entered(&[rooms, vec![socket.room()]].concat()).await?;
+        self.cluster.rooms_created(&[rooms, vec![socket.room()]].concat()).await?;
         Ok(socket)
     }
 
@@ -344,14 +344,14 @@ impl Drop for TestNode {
     /// Nobody waits for it any more; what it counted is kept, in case the test fails.
     fn drop(&mut self) {
         self.seat.set_presence(GONE);
-        self.roster.keep_counters(self.id(), self.cluster.counters());
+        self.roster.keep_counters(self.id(), self.cluster.metrics());
     }
 }
 
 impl Deref for TestNode {
-    type Target = Cluster;
+    type Target = ClusterNode;
 
-    fn deref(&self) -> &Cluster {
+    fn deref(&self) -> &ClusterNode {
         &self.cluster
     }
 }

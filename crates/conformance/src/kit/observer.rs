@@ -9,7 +9,7 @@ use std::{
 };
 
 use trunkline_core::{
-    Delivered, Local, LocalAbilities, NodeId, Offset, Payload, Replies, Reply, Room, SocketInfo, Target,
+    AckSink, DeliveryReport, EventReply, Local, LocalAbilities, NodeId, Offset, Payload, Room, SocketInfo, Target,
 };
 
 use super::{
@@ -51,7 +51,7 @@ pub(crate) enum Handler {
     /// This is the answer.
     Answer(Option<Payload>),
     /// They are kept unanswered.
-    Keep(Vec<Reply>),
+    Keep(Vec<EventReply>),
 }
 
 impl Observer {
@@ -102,13 +102,13 @@ impl Local for Observer {
         self.server.abilities()
     }
 
-    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> Delivered {
+    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         let Some(marker) = Marker::of(payload) else { return self.server.deliver(target, payload, offset) };
         self.mark(marker, payload);
-        Delivered::default()
+        DeliveryReport::default()
     }
 
-    fn deliver_with_ack(&self, target: &Target, payload: &Payload, timeout: Duration, acks: Replies) -> u32 {
+    fn deliver_with_ack(&self, target: &Target, payload: &Payload, timeout: Duration, acks: AckSink) -> u32 {
         self.server.deliver_with_ack(target, payload, timeout, acks)
     }
 
@@ -136,7 +136,7 @@ impl Local for Observer {
         self.server.disconnect(target, close);
     }
 
-    fn server_side_event(&self, from: &NodeId, payload: &Payload, reply: Option<Reply>) {
+    fn server_side_event(&self, from: &NodeId, payload: &Payload, reply: Option<EventReply>) {
         if let Some(marker) = Marker::of(payload) {
             return self.mark(marker, payload);
         }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use trunkline_core::{
-    Delivered, Local, LocalAbilities, NodeId, Offset, Payload, Replies, Reply, Room, RoomIndex, SocketId, SocketInfo,
-    Target,
+    AckSink, DeliveryReport, EventReply, Local, LocalAbilities, NodeId, Offset, Payload, Room, RoomIndex, SocketId,
+    SocketInfo, Target,
 };
 
 use super::{recorder::Packet, socket::Client};
@@ -85,17 +85,17 @@ impl Local for Rooms {
         LocalAbilities { close_connections: true, number_rooms: true }
     }
 
-    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> Delivered {
+    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         let clients = self.matching(target);
         for client in &clients {
             let packet =
                 Packet { payload: payload.clone(), offset: offset.cloned(), flags: target.flags, wants_ack: false };
             client.packet(packet);
         }
-        Delivered { sent: clients.len() as u64, ..Delivered::default() }
+        DeliveryReport { sent: clients.len() as u64, ..DeliveryReport::default() }
     }
 
-    fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: Replies) -> u32 {
+    fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: AckSink) -> u32 {
         let clients = self.matching(target);
         for client in &clients {
             let packet = Packet { payload: payload.clone(), offset: None, flags: target.flags, wants_ack: true };
@@ -146,5 +146,5 @@ impl Local for Rooms {
     }
 
     /// Without a handler there is no answer.
-    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<Reply>) {}
+    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<EventReply>) {}
 }

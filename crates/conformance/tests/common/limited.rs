@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use trunkline_core::{
-    Backend, Capabilities, Error, ErrorKind, Message, Node, NodeId, Response, Result, Transport,
-    inbox::Inbox,
-    transport::{Health, Seat, SteppingAside},
+    Backend, Capabilities, Error, ErrorKind, Message, NodeId, NodeKey, Response, Result, Transport,
+    transport::{Health, Inbox, JoinRequest},
 };
 
 /// Refuses messages of more than [`LIMIT`] bytes.
@@ -44,24 +43,20 @@ impl Transport for Limited {
         Capabilities { max_message_bytes: Some(LIMIT), ..self.0.capabilities() }
     }
 
-    async fn join(&self, seat: Seat) -> Result<Inbox> {
+    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
         self.0.join(seat).await
     }
 
-    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         check(size(&message))?;
         self.0.publish(from, message).await
     }
 
-    fn step_aside(&self) -> Option<SteppingAside<'_>> {
-        self.0.step_aside()
-    }
-
-    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
         self.0.send(from, to, response).await
     }
 
-    async fn leave(&self, node: &Node) -> Result<()> {
+    async fn leave(&self, node: &NodeKey) -> Result<()> {
         self.0.leave(node).await
     }
 

@@ -12,15 +12,15 @@ use fastrand::Rng;
 use futures_util::future::BoxFuture;
 use trunkline_conformance::faults::{Fault, Faulty};
 use trunkline_core::{
-    Backend, Capabilities, Message, Node, NodeId, Response, Result, Transport,
-    inbox::{Delivery, Inbox},
-    transport::{Health, Seat, SteppingAside},
+    Backend, Capabilities, Message, NodeId, NodeKey, Response, Result, Transport,
+    model::Delivery,
+    transport::{Health, Inbox, JoinRequest},
 };
 
-type Publish = dyn Fn(Arc<dyn Transport>, Node, Message) -> BoxFuture<'static, Result<()>> + Send + Sync;
-type Send_ = dyn Fn(Node, NodeId, Response) -> Vec<(NodeId, Response)> + Send + Sync;
-type Join = dyn Fn(Arc<dyn Transport>, Seat) -> BoxFuture<'static, Result<Inbox>> + Send + Sync;
-type Leave = dyn Fn(Arc<dyn Transport>, Node) -> BoxFuture<'static, Result<()>> + Send + Sync;
+type Publish = dyn Fn(Arc<dyn Transport>, NodeKey, Message) -> BoxFuture<'static, Result<()>> + Send + Sync;
+type Send_ = dyn Fn(NodeKey, NodeId, Response) -> Vec<(NodeId, Response)> + Send + Sync;
+type Join = dyn Fn(Arc<dyn Transport>, JoinRequest) -> BoxFuture<'static, Result<Inbox>> + Send + Sync;
+type Leave = dyn Fn(Arc<dyn Transport>, NodeKey) -> BoxFuture<'static, Result<()>> + Send + Sync;
 type Close = dyn Fn(Arc<dyn Transport>) -> BoxFuture<'static, ()> + Send + Sync;
 
 /// What a transport does wrong. Whatever is not set is passed on.
@@ -75,7 +75,7 @@ impl Defect {
     }
 
     /// Something else is published than what was asked for.
-    pub(crate) fn publishing(change: impl Fn(&Node, Message) -> Vec<Message> + Send + Sync + 'static) -> Self {
+    pub(crate) fn publishing(change: impl Fn(&NodeKey, Message) -> Vec<Message> + Send + Sync + 'static) -> Self {
         Self::publishing_with(move |transport, from, message| {
             let messages = change(&from, message);
             Box::pin(async move {
@@ -88,25 +88,25 @@ impl Defect {
     }
 
     pub(crate) fn publishing_with(
-        publish: impl Fn(Arc<dyn Transport>, Node, Message) -> BoxFuture<'static, Result<()>> + Send + Sync + 'static,
+        publish: impl Fn(Arc<dyn Transport>, NodeKey, Message) -> BoxFuture<'static, Result<()>> + Send + Sync + 'static,
     ) -> Self {
         Self { publish: Some(Arc::new(publish)), ..Self::default() }
     }
 
     pub(crate) fn sending(
-        send: impl Fn(Node, NodeId, Response) -> Vec<(NodeId, Response)> + Send + Sync + 'static,
+        send: impl Fn(NodeKey, NodeId, Response) -> Vec<(NodeId, Response)> + Send + Sync + 'static,
     ) -> Self {
         Self { send: Some(Arc::new(send)), ..Self::default() }
     }
 
     pub(crate) fn joining(
-        join: impl Fn(Arc<dyn Transport>, Seat) -> BoxFuture<'static, Result<Inbox>> + Send + Sync + 'static,
+        join: impl Fn(Arc<dyn Transport>, JoinRequest) -> BoxFuture<'static, Result<Inbox>> + Send + Sync + 'static,
     ) -> Self {
         Self { join: Some(Arc::new(join)), ..Self::default() }
     }
 
     pub(crate) fn leaving(
-        leave: impl Fn(Arc<dyn Transport>, Node) -> BoxFuture<'static, Result<()>> + Send + Sync + 'static,
+        leave: impl Fn(Arc<dyn Transport>, NodeKey) -> BoxFuture<'static, Result<()>> + Send + Sync + 'static,
     ) -> Self {
         Self { leave: Some(Arc::new(leave)), ..Self::default() }
     }
@@ -192,25 +192,21 @@ impl Transport for Broken {
         self.defect.promise.map_or(capabilities, |promise| promise(capabilities))
     }
 
-    async fn join(&self, seat: Seat) -> Result<Inbox> {
+    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
         match &self.defect.join {
             Some(join) => join(Arc::clone(&self.transport), seat).await,
             None => self.transport.join(seat).await,
         }
     }
 
-    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         match &self.defect.publish {
             Some(publish) => publish(Arc::clone(&self.transport), from.clone(), message).await,
             None => self.transport.publish(from, message).await,
         }
     }
 
-    fn step_aside(&self) -> Option<SteppingAside<'_>> {
-        self.transport.step_aside()
-    }
-
-    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
         let Some(send) = &self.defect.send else { return self.transport.send(from, to, response).await };
         for (to, response) in send(from.clone(), to.clone(), response) {
             self.transport.send(from, &to, response).await?;
@@ -218,7 +214,7 @@ impl Transport for Broken {
         Ok(())
     }
 
-    async fn leave(&self, node: &Node) -> Result<()> {
+    async fn leave(&self, node: &NodeKey) -> Result<()> {
         match &self.defect.leave {
             Some(leave) => leave(Arc::clone(&self.transport), node.clone()).await,
             None => self.transport.leave(node).await,
@@ -239,10 +235,10 @@ impl Transport for Broken {
 
 /// State that a defect keeps per node.
 #[derive(Default)]
-pub(crate) struct PerNode<S>(Mutex<HashMap<Node, S>>);
+pub(crate) struct PerNode<S>(Mutex<HashMap<NodeKey, S>>);
 
 impl<S: Default> PerNode<S> {
-    pub(crate) fn with<R>(&self, node: &Node, change: impl FnOnce(&mut S) -> R) -> R {
+    pub(crate) fn with<R>(&self, node: &NodeKey, change: impl FnOnce(&mut S) -> R) -> R {
         change(self.0.lock().unwrap().entry(node.clone()).or_default())
     }
 }

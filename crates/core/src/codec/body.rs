@@ -2,10 +2,8 @@
 
 use super::Kind;
 use crate::{
-    message::{Answer, Message, Response, SocketInfo},
+    model::{Answer, Message, Response, Room, SocketInfo, Target},
     payload::Payload,
-    room::Room,
-    target::Target,
 };
 
 /// The content of a decoded message.

@@ -8,11 +8,8 @@ use super::{
 use crate::{
     error::{Error, Result},
     field,
-    id::{NodeId, RequestId},
-    message::{Answer, Heartbeat, Message, Response, SocketInfo},
+    model::{Answer, Heartbeat, Message, NodeId, RequestId, Response, Room, SocketInfo, Target},
     payload::{Fault, Payload, Scan},
-    room::Room,
-    target::Target,
 };
 
 /// Writes the `data` object of a message. Of a heartbeat or a leave, which have none, nothing; and nothing of what these wires do not

@@ -10,8 +10,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     field,
-    id::{Namespace, NodeId},
-    message::{Channel, Heartbeat, Message, Stamp},
+    model::{Heartbeat, Message, Namespace, NodeId, SeqChannel, SeqNo},
     payload::{Fault, Scan},
 };
 
@@ -23,7 +22,7 @@ pub struct Decoded {
     /// For which namespace; messages of the PostgreSQL emitter do not say.
     pub namespace: Option<Namespace>,
     /// Its number, if one of our own nodes sent it.
-    pub stamp: Option<Stamp>,
+    pub seq_no: Option<SeqNo>,
     /// What it says.
     pub body: Body,
 }
@@ -86,8 +85,8 @@ struct Envelope<R> {
     data: Option<Data<R>>,
     from: Option<Option<NodeId>>,
     namespace: Option<Option<Namespace>>,
-    stamp: Option<Option<Stamp>>,
-    counters: Option<Option<Vec<Stamp>>>,
+    seq_no: Option<Option<SeqNo>>,
+    high_water_marks: Option<Option<Vec<SeqNo>>>,
     buckets: Option<Option<u16>>,
     surprise: bool,
 }
@@ -99,8 +98,8 @@ impl<R> Default for Envelope<R> {
             data: None,
             from: None,
             namespace: None,
-            stamp: None,
-            counters: None,
+            seq_no: None,
+            high_water_marks: None,
             buckets: None,
             surprise: false,
         }
@@ -130,8 +129,11 @@ impl<'a, R: Reader<'a>> Envelope<R> {
             }
             "uid" => ("uid", reader.optional(read_node).and_then(|uid| set(&mut self.from, uid))),
             "nsp" => ("nsp", reader.optional(read_namespace).and_then(|nsp| set(&mut self.namespace, nsp))),
-            "stamp" => ("stamp", reader.lenient(read_stamp).and_then(|stamp| set(&mut self.stamp, stamp))),
-            "counters" => ("counters", reader.lenient(read_counters).and_then(|read| set(&mut self.counters, read))),
+            "stamp" => ("stamp", reader.lenient(read_seq_no).and_then(|seq_no| set(&mut self.seq_no, seq_no))),
+            "counters" => (
+                "counters",
+                reader.lenient(read_high_water_marks).and_then(|read| set(&mut self.high_water_marks, read)),
+            ),
             "buckets" => ("buckets", reader.lenient(read_buckets).and_then(|read| set(&mut self.buckets, read))),
             _ => {
                 self.surprise |= matches!(reader.shape(), Ok(Shape::Map | Shape::Array));
@@ -160,10 +162,10 @@ impl<'a, R: Reader<'a>> Envelope<R> {
         let from = self.from.flatten();
         data::name_node(&mut body, from.as_ref());
         if let Body::Message(Message::Heartbeat(heartbeat)) = &mut body {
-            let counters = self.counters.flatten().unwrap_or_default();
-            *heartbeat = Heartbeat { counters, buckets: self.buckets.flatten(), ..*heartbeat };
+            let high_water_marks = self.high_water_marks.flatten().unwrap_or_default();
+            *heartbeat = Heartbeat { high_water_marks, buckets: self.buckets.flatten(), ..*heartbeat };
         }
-        let decoded = Decoded { from, namespace: self.namespace.flatten(), stamp: self.stamp.flatten(), body };
+        let decoded = Decoded { from, namespace: self.namespace.flatten(), seq_no: self.seq_no.flatten(), body };
         Ok((decoded, self.surprise))
     }
 
@@ -199,7 +201,7 @@ pub(super) fn read_namespace<'a>(reader: &mut impl Reader<'a>) -> Scan<Namespace
 }
 
 /// Reads the number of a message, `[channel, number]`.
-pub fn read_stamp<'a>(reader: &mut impl Reader<'a>) -> Scan<Stamp> {
+pub fn read_seq_no<'a>(reader: &mut impl Reader<'a>) -> Scan<SeqNo> {
     let mut pair = reader.begin_array()?;
     let mut item = |reader: &mut _| match Reader::next_item(reader, &mut pair)? {
         true => Reader::number(reader)?.as_u64().map(Some).ok_or(Fault::Range),
@@ -207,21 +209,21 @@ pub fn read_stamp<'a>(reader: &mut impl Reader<'a>) -> Scan<Stamp> {
     };
     match (item(reader)?, item(reader)?, item(reader)?) {
         (Some(channel), Some(number), None) => {
-            let channel = Channel(u16::try_from(channel).map_err(|_| Fault::Range)?);
-            Ok(Stamp { channel, number })
+            let channel = SeqChannel(u16::try_from(channel).map_err(|_| Fault::Range)?);
+            Ok(SeqNo { channel, number })
         }
         _ => Err(Fault::Missing),
     }
 }
 
 /// Reads how far a sender has numbered its channels, `[[channel, number], …]`.
-pub fn read_counters<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<Stamp>> {
-    let mut counters = Vec::new();
+pub fn read_high_water_marks<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<SeqNo>> {
+    let mut high_water_marks = Vec::new();
     reader.items(|reader| {
-        counters.push(read_stamp(reader)?);
+        high_water_marks.push(read_seq_no(reader)?);
         Ok(())
     })?;
-    Ok(counters)
+    Ok(high_water_marks)
 }
 
 fn read_buckets<'a>(reader: &mut impl Reader<'a>) -> Scan<u16> {

@@ -3,7 +3,7 @@
 use super::{Format, Kind, Writer, envelope::field_count};
 use crate::{
     field,
-    message::Stamp,
+    model::SeqNo,
     payload::{Number, Rules, json, msgpack},
 };
 
@@ -12,7 +12,7 @@ use crate::{
 /// The number of a message is handed out under the queue's lock, in the order of sending; the expensive part is done before, outside.
 /// Without numbers the bytes are exactly those of the official adapters, which ignore the fields added here.
 #[derive(Clone, Debug)]
-pub struct Frame {
+pub struct EncodedMessage {
     format: Format,
     /// Everything but the end of the outermost map.
     bytes: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct Frame {
     buckets: Option<u16>,
 }
 
-impl Frame {
+impl EncodedMessage {
     pub(super) fn new(format: Format, bytes: Vec<u8>, kind: Kind, buckets: Option<u16>) -> Self {
         let heartbeat = matches!(kind, Kind::InitialHeartbeat | Kind::Heartbeat);
         Self { format, bytes, fields: field_count(kind), heartbeat, buckets }
@@ -49,17 +49,17 @@ impl Frame {
     /// Adds the number of the message, and to a heartbeat how far the sender has numbered its channels; `None` and nothing for messages
     /// as the official adapters send them.
     #[must_use]
-    pub fn finish(mut self, stamp: Option<Stamp>, counters: &[Stamp]) -> Vec<u8> {
-        let counters = if self.heartbeat { counters } else { &[] };
+    pub fn finish(mut self, seq_no: Option<SeqNo>, high_water_marks: &[SeqNo]) -> Vec<u8> {
+        let high_water_marks = if self.heartbeat { high_water_marks } else { &[] };
         match self.format {
             Format::Json => {
                 let mut writer = json::Writer::resume(&mut self.bytes);
-                add(&mut writer, stamp, self.buckets, counters);
+                add(&mut writer, seq_no, self.buckets, high_water_marks);
                 self.bytes.push(b'}');
             }
             Format::MsgPack(_) => {
                 let mut writer = msgpack::Writer::new(&mut self.bytes, Rules::Notepack);
-                let added = add(&mut writer, stamp, self.buckets, counters);
+                let added = add(&mut writer, seq_no, self.buckets, high_water_marks);
                 // At most eleven fields: the head of the map is this one byte.
                 self.bytes[0] = 0x80 | (self.fields + added) as u8;
             }
@@ -69,29 +69,29 @@ impl Frame {
 }
 
 /// Writes our own fields and counts them.
-fn add(writer: &mut impl Writer, stamp: Option<Stamp>, buckets: Option<u16>, counters: &[Stamp]) -> usize {
-    if let Some(stamp) = stamp {
+fn add(writer: &mut impl Writer, seq_no: Option<SeqNo>, buckets: Option<u16>, high_water_marks: &[SeqNo]) -> usize {
+    if let Some(seq_no) = seq_no {
         writer.field(field!("stamp"));
-        write_stamp(writer, stamp);
+        write_stamp(writer, seq_no);
     }
     if let Some(buckets) = buckets {
         writer.field(field!("buckets"));
         writer.number(u64::from(buckets).into());
     }
-    if !counters.is_empty() {
+    if !high_water_marks.is_empty() {
         writer.field(field!("counters"));
-        writer.begin_array(Some(counters.len()));
-        for &counter in counters {
+        writer.begin_array(Some(high_water_marks.len()));
+        for &counter in high_water_marks {
             write_stamp(writer, counter);
         }
-        writer.end_array(Some(counters.len()));
+        writer.end_array(Some(high_water_marks.len()));
     }
-    usize::from(stamp.is_some()) + usize::from(buckets.is_some()) + usize::from(!counters.is_empty())
+    usize::from(seq_no.is_some()) + usize::from(buckets.is_some()) + usize::from(!high_water_marks.is_empty())
 }
 
-fn write_stamp(writer: &mut impl Writer, stamp: Stamp) {
+fn write_stamp(writer: &mut impl Writer, seq_no: SeqNo) {
     writer.begin_array(Some(2));
-    writer.number(Number::Unsigned(stamp.channel.0.into()));
-    writer.number(Number::Unsigned(stamp.number));
+    writer.number(Number::Unsigned(seq_no.channel.0.into()));
+    writer.number(Number::Unsigned(seq_no.number));
     writer.end_array(Some(2));
 }

@@ -18,6 +18,7 @@ mod kind;
 pub mod opts;
 mod peek;
 mod reader;
+pub mod session;
 pub mod sockets;
 mod writer;
 
@@ -26,8 +27,8 @@ use bytes::Bytes;
 pub use self::{
     body::{Body, BodyRef},
     data::{read as read_data, write as write_data},
-    envelope::{Decoded, decode, read_counters, read_stamp},
-    frame::Frame,
+    envelope::{Decoded, decode, read_high_water_marks, read_seq_no},
+    frame::EncodedMessage,
     kind::{BINARY_KINDS, BINARY_KINDS_POSTGRES, Kind},
     peek::{Header, peek, peek_room},
     reader::{Container, JsonReader, MsgPackReader, Reader, Shape, set},
@@ -35,7 +36,7 @@ pub use self::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    id::{Namespace, NodeId},
+    model::{Namespace, NodeId},
     payload::{ByteString, Rules, json, msgpack},
 };
 use reader::whole;
@@ -50,14 +51,19 @@ pub enum Format {
 }
 
 /// Encodes a message or an answer. The frame is complete but for our own numbers, which the transport's queue hands out
-/// ([`Frame::finish`]).
+/// ([`EncodedMessage::finish`]).
 ///
 /// The counters of a heartbeat are left out: the queue knows better.
 ///
 /// # Errors
 /// `Unsupported` for what these wires have no message for ([`Message::AllRooms`](crate::message::Message::AllRooms) and its answer);
 /// `Malformed` for a payload whose JSON was never valid.
-pub fn encode<'a>(format: Format, from: &NodeId, namespace: &Namespace, body: impl Into<BodyRef<'a>>) -> Result<Frame> {
+pub fn encode<'a>(
+    format: Format,
+    from: &NodeId,
+    namespace: &Namespace,
+    body: impl Into<BodyRef<'a>>,
+) -> Result<EncodedMessage> {
     let body = body.into();
     let kind = kind_of(body)?;
     let mut out = Vec::with_capacity(body.encoded_size_hint());
@@ -71,7 +77,7 @@ pub fn encode<'a>(format: Format, from: &NodeId, namespace: &Namespace, body: im
             envelope::write(&mut writer, kind, from, namespace, body)?;
         }
     }
-    Ok(Frame::new(format, out, kind, body.buckets()))
+    Ok(EncodedMessage::new(format, out, kind, body.buckets()))
 }
 
 /// Encodes only the `data` object; `None` for heartbeats and leaves, which have none. The type is [`BodyRef::kind`].

@@ -9,9 +9,8 @@ use super::{
 use crate::{
     error::Result,
     field,
+    model::{Flags, Room, Target},
     payload::{Fault, Number, Scan},
-    room::Room,
-    target::{Flags, Target},
 };
 
 /// Longest name of a room that is accepted from the network, in bytes.

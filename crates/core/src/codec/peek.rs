@@ -4,16 +4,14 @@ use bytes::Bytes;
 
 use super::{
     Body, BodyRef, Decoded, Kind,
-    envelope::{read_kind, read_namespace, read_node, read_stamp},
+    envelope::{read_kind, read_namespace, read_node, read_seq_no},
     opts,
     reader::{Container, JsonReader, MsgPackReader, Reader, Shape, set},
 };
 use crate::{
     error::{Error, Result},
-    id::{Namespace, NodeId},
-    message::{Message, Stamp},
+    model::{Message, Namespace, NodeId, Room, SeqNo},
     payload::{ByteString, Scan},
-    room::Room,
 };
 
 /// What a message says about itself.
@@ -26,7 +24,7 @@ pub struct Header {
     /// For which namespace.
     pub namespace: Option<Namespace>,
     /// Its number, if one of our own nodes sent it.
-    pub stamp: Option<Stamp>,
+    pub seq_no: Option<SeqNo>,
     /// The room of a broadcast without acknowledgement to exactly one room. Nobody in it: no need to decode. (An acknowledged one
     /// must be answered even then.)
     pub room: Option<Room>,
@@ -48,7 +46,7 @@ impl Header {
     pub(super) fn check(&self, decoded: &Decoded) -> Result<()> {
         let agree = self.from == decoded.from
             && self.namespace == decoded.namespace
-            && self.stamp == decoded.stamp
+            && self.seq_no == decoded.seq_no
             && Some(self.kind) == BodyRef::from(&decoded.body).kind();
         if agree { check_room(self.room.as_ref(), &decoded.body) } else { Err(contradiction()) }
     }
@@ -185,7 +183,7 @@ fn read_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
 struct Fields {
     from: Option<Option<NodeId>>,
     namespace: Option<Option<Namespace>>,
-    stamp: Option<Option<Stamp>>,
+    seq_no: Option<Option<SeqNo>>,
 }
 
 impl Fields {
@@ -209,7 +207,7 @@ impl Fields {
         match key {
             "uid" => reader.optional(read_node).and_then(|from| set(&mut self.from, from)),
             "nsp" => reader.optional(read_namespace).and_then(|namespace| set(&mut self.namespace, namespace)),
-            "stamp" => reader.lenient(read_stamp).and_then(|stamp| set(&mut self.stamp, stamp)),
+            "stamp" => reader.lenient(read_seq_no).and_then(|seq_no| set(&mut self.seq_no, seq_no)),
             _ => reader.skip(),
         }
     }
@@ -219,7 +217,7 @@ impl Fields {
             kind,
             from: self.from.flatten(),
             namespace: self.namespace.flatten(),
-            stamp: self.stamp.flatten(),
+            seq_no: self.seq_no.flatten(),
             room,
         }
     }

@@ -7,10 +7,8 @@ use super::{
 use crate::{
     error::{Error, Result},
     field,
-    id::SocketId,
-    message::SocketInfo,
+    model::{Room, SocketId, SocketInfo},
     payload::{Fault, Payload, Scan},
-    room::Room,
 };
 
 /// Writes one socket. What is unknown becomes an empty object, so that code in Node.js can look into it.

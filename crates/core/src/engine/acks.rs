@@ -1,6 +1,6 @@
 //! Acknowledgements of clients, counted per node.
 
-use crate::id::NodeId;
+use crate::model::NodeId;
 
 /// What the nodes have announced and what their clients have acknowledged. Counts and acknowledgements may come in either order.
 #[derive(Debug)]

@@ -3,17 +3,13 @@
 use std::time::Instant;
 
 use super::{Engine, interface::Output, members::Life, tracker::Verdict};
-use crate::{
-    id::{NodeId, Offset},
-    inbox::Delivery,
-    message::{Message, Stamp},
-};
+use crate::model::{Delivery, Message, NodeId, Offset, SeqNo};
 
 impl Engine {
     pub(super) fn delivery(&mut self, now: Instant, delivery: Delivery) {
         match delivery {
-            Delivery::Message { from, stamp, offset, message } => self.message(now, from, stamp, offset, message),
-            Delivery::Skipped { from, stamp } => self.skipped(now, &from, stamp),
+            Delivery::Message { from, seq_no, offset, message } => self.message(now, from, seq_no, offset, message),
+            Delivery::Skipped { from, seq_no } => self.skipped(now, &from, seq_no),
             Delivery::Response { from, response } => self.response(now, from.as_ref(), response),
             Delivery::Stored { message, offset } => self.serve(self.me.id.clone(), message, offset),
             Delivery::Gap(gap) => self.transport_gap(now, &gap),
@@ -29,19 +25,19 @@ impl Engine {
         &mut self,
         now: Instant,
         from: Option<NodeId>,
-        stamp: Option<Stamp>,
+        seq_no: Option<SeqNo>,
         offset: Option<Offset>,
         message: Message,
     ) {
         let from = from.unwrap_or(NodeId::EMITTER);
         if from == self.me.id {
-            self.counters.own_echoes.increment();
+            self.metrics.own_echoes.increment();
         } else if from.is_emitter() {
             self.emitted(message, offset);
-        } else if self.is_fresh(now, &from, stamp) {
-            self.said(now, from, stamp.is_some(), message, offset);
+        } else if self.is_fresh(now, &from, seq_no) {
+            self.said(now, from, seq_no.is_some(), message, offset);
         } else {
-            self.counters.repeats.increment();
+            self.metrics.repeats.increment();
         }
     }
 
@@ -49,9 +45,9 @@ impl Engine {
     fn emitted(&mut self, message: Message, offset: Option<Offset>) {
         let is_nodes_only = matches!(message, Message::Heartbeat(_) | Message::Leaving);
         if is_nodes_only || message.request().is_some() {
-            self.counters.malformed.increment();
+            self.metrics.malformed.increment();
         } else {
-            self.counters.delivered.increment();
+            self.metrics.delivered.increment();
             self.serve(NodeId::EMITTER, message, offset);
         }
     }
@@ -69,26 +65,26 @@ impl Engine {
                 self.serve(from, message, offset);
             }
         }
-        self.counters.delivered.increment();
+        self.metrics.delivered.increment();
     }
 
-    fn skipped(&mut self, now: Instant, from: &NodeId, stamp: Option<Stamp>) {
+    fn skipped(&mut self, now: Instant, from: &NodeId, seq_no: Option<SeqNo>) {
         if *from == self.me.id || from.is_emitter() {
             return;
         }
-        if self.is_fresh(now, from, stamp) {
-            self.sign_of_life(now, from, stamp.is_some());
-            self.counters.unwanted.increment();
+        if self.is_fresh(now, from, seq_no) {
+            self.sign_of_life(now, from, seq_no.is_some());
+            self.metrics.unwanted.increment();
         } else {
-            self.counters.repeats.increment();
+            self.metrics.repeats.increment();
         }
     }
 
     /// Judges the number. A repeat may come long after its sender has gone: it is no sign of life.
-    fn is_fresh(&mut self, now: Instant, from: &NodeId, stamp: Option<Stamp>) -> bool {
-        let Some(stamp) = stamp else { return true };
-        self.gap_number(from, stamp);
-        match self.tracker.arrived(now, from, stamp) {
+    fn is_fresh(&mut self, now: Instant, from: &NodeId, seq_no: Option<SeqNo>) -> bool {
+        let Some(seq_no) = seq_no else { return true };
+        self.gap_number(from, seq_no);
+        match self.tracker.arrived(now, from, seq_no) {
             Verdict::Fresh => true,
             Verdict::Hole(missing) => {
                 self.missing(missing);

@@ -14,7 +14,7 @@ pub struct EngineConfig {
     /// was missed. Default 1 s.
     pub gap_grace: Duration,
     /// How often the broker is asked for its count while a request waits on it. Default 500 ms.
-    pub census_interval: Duration,
+    pub count_interval: Duration,
     /// Own requests that may be pending at a time. Default 10,000.
     pub max_pending_requests: usize,
     /// The number of room buckets of this node's transport, to be checked against that of others.
@@ -39,7 +39,7 @@ impl Default for EngineConfig {
             heartbeat_interval: Duration::from_secs(5),
             heartbeat_timeout: Duration::from_secs(10),
             gap_grace: Duration::from_secs(1),
-            census_interval: Duration::from_millis(500),
+            count_interval: Duration::from_millis(500),
             max_pending_requests: 10_000,
             buckets: None,
         }

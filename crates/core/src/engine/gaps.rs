@@ -6,12 +6,7 @@
 use std::{collections::BTreeSet, time::Instant};
 
 use super::{Engine, interface::Output};
-use crate::{
-    event::{Event, Gap, GapCause},
-    id::NodeId,
-    inbox::Overflow,
-    message::{Channel, Heartbeat, Message, Stamp},
-};
+use crate::model::{Event, Gap, GapCause, Heartbeat, Message, NodeId, Overflow, SeqChannel, SeqNo};
 
 /// A gap whose size is being found out.
 #[derive(Debug)]
@@ -53,18 +48,18 @@ impl Engine {
     }
 
     /// A number is about to become the first one known of its channel. What came before may have been missed.
-    pub(super) fn gap_number(&mut self, from: &NodeId, stamp: Stamp) {
+    pub(super) fn gap_number(&mut self, from: &NodeId, seq_no: SeqNo) {
         if let Some(gap) = &mut self.gap {
-            gap.unknown |= stamp.number > 1 && !self.tracker.follows(from, stamp.channel);
+            gap.unknown |= seq_no.number > 1 && !self.tracker.follows(from, seq_no.channel);
         }
     }
 
     /// A node tells its counters. They count for an open gap if they are judged before it is reported.
-    pub(super) fn gap_counters(&mut self, now: Instant, from: &NodeId, counters: &[Stamp]) {
+    pub(super) fn gap_marks(&mut self, now: Instant, from: &NodeId, marks: &[SeqNo]) {
         let Some(gap) = &mut self.gap else { return };
-        let has_spoken = counters.iter().any(|stamp| stamp.number > 0);
-        gap.unknown |= has_spoken && !self.tracker.follows(from, Channel::ALL);
-        if !counters.is_empty() && now + self.config.gap_grace <= gap.due {
+        let has_spoken = marks.iter().any(|seq_no| seq_no.number > 0);
+        gap.unknown |= has_spoken && !self.tracker.follows(from, SeqChannel::ALL);
+        if !marks.is_empty() && now + self.config.gap_grace <= gap.due {
             gap.waiting.remove(from);
         }
     }
@@ -99,7 +94,7 @@ impl Engine {
         let Some(gap) = self.gap.take_if(|gap| gap.due <= now) else { return };
         let all_told = gap.waiting.is_empty() && !gap.unknown && self.all_are_ours();
         if !all_told {
-            self.counters.missed.add(gap.missed);
+            self.metrics.missed.add(gap.missed);
         }
         self.report_gap(gap.cause, all_told.then_some(gap.missed));
     }
@@ -109,15 +104,15 @@ impl Engine {
     }
 
     fn report_gap(&mut self, cause: GapCause, missed: Option<u64>) {
-        self.counters.gaps.increment();
-        self.counters.missed.add(missed.unwrap_or(0));
+        self.metrics.gaps.increment();
+        self.metrics.missed.add(missed.unwrap_or(0));
         self.event(Event::Gap(Gap { cause, missed }));
     }
 
     /// Says how far this node has numbered, for the last time: what peers miss by then they never got.
-    pub(super) fn last_counters(&mut self) {
+    pub(super) fn last_marks(&mut self) {
         if self.capabilities.numbered {
-            let heartbeat = Heartbeat { initial: false, counters: Vec::new(), buckets: self.config.buckets };
+            let heartbeat = Heartbeat { initial: false, high_water_marks: Vec::new(), buckets: self.config.buckets };
             self.outputs.push_back(Output::Publish(Message::Heartbeat(heartbeat)));
         }
     }

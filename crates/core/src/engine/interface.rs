@@ -4,12 +4,9 @@ use std::time::Instant;
 
 use crate::{
     error::{Answers, Error, Result},
-    event::Event,
-    id::{NodeId, Offset, RequestId},
-    inbox::Delivery,
-    message::{Answer, Message, Response},
+    model::{Answer, Delivery, Event, Message, NodeId, Offset, RequestId, Response},
     payload::Payload,
-    transport::Headcount,
+    transport::NodeCount,
 };
 
 /// What happened.
@@ -22,7 +19,7 @@ pub enum Input {
     /// Something arrived.
     Delivery(Delivery),
     /// The broker has counted the nodes; `None` if it could not.
-    Census(Option<Headcount>),
+    NodeCount(Option<NodeCount>),
     /// This node asks the cluster.
     Request(Request),
     /// The caller of a request is gone.
@@ -89,7 +86,7 @@ pub enum Output {
     /// An own request is over. Every [`Input::Request`] that is not cancelled ends in exactly one of these.
     Finished(RequestId, Result<Answers>),
     /// Ask the broker for its count: take the question from [`Engine::begin_count`](super::Engine::begin_count), put it, and tell by
-    /// [`Input::Census`]. Several of these may be met by one count that begins after the last of them.
+    /// [`Input::NodeCounter`]. Several of these may be met by one count that begins after the last of them.
     AskCensus,
     /// Tell whoever listens.
     Event(Event),

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{id::NodeId, transport::Headcount};
+use crate::{model::NodeId, transport::NodeCount};
 
 /// How many nodes are known at most, whatever the network says. Others are served, but neither waited for nor reported.
 const MAX_MEMBERS: usize = 4096;
@@ -18,7 +18,7 @@ const MAX_DEPARTED: usize = 256;
 pub(super) struct Members {
     nodes: BTreeMap<NodeId, Member>,
     departed: VecDeque<Departed>,
-    census: Option<Census>,
+    node_counter: Option<NodeCounter>,
     /// How many of those that the last count saw have still not told their name.
     unnamed: usize,
     /// Changes whenever names or counts do.
@@ -46,7 +46,7 @@ struct Departed {
 
 /// What the last count says, less the departed nodes that it includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Census {
+struct NodeCounter {
     others: usize,
     foreign: usize,
 }
@@ -103,8 +103,8 @@ impl Members {
             return false;
         }
         self.version += 1;
-        if let Some(census) = &mut self.census {
-            census.others = census.others.saturating_sub(1);
+        if let Some(node_counter) = &mut self.node_counter {
+            node_counter.others = node_counter.others.saturating_sub(1);
         }
         if self.departed.len() >= MAX_DEPARTED {
             self.departed.pop_front();
@@ -143,23 +143,24 @@ impl Members {
 
     /// Takes over a count that was begun at `asked`. Forgets and returns the nodes that the broker does not see and that were not heard
     /// since.
-    pub(super) fn counted(&mut self, asked: Instant, headcount: &Headcount) -> Vec<NodeId> {
-        let others = headcount.nodes.saturating_sub(1);
+    pub(super) fn counted(&mut self, asked: Instant, node_count: &NodeCount) -> Vec<NodeId> {
+        let others = node_count.nodes.saturating_sub(1);
         let mut ghosts = 0;
         for departed in &mut self.departed {
-            departed.counted &= !headcount.absent.contains(&departed.node);
+            departed.counted &= !node_count.absent.contains(&departed.node);
             ghosts += usize::from(departed.counted);
         }
-        let census = Census { others: others.saturating_sub(ghosts), foreign: others.saturating_sub(headcount.known) };
+        let node_counter =
+            NodeCounter { others: others.saturating_sub(ghosts), foreign: others.saturating_sub(node_count.known) };
         let is_gone = |node: &&NodeId| self.nodes.get(*node).is_some_and(|member| member.heard < asked);
-        let gone: Vec<_> = headcount.absent.iter().filter(is_gone).cloned().collect();
+        let gone: Vec<_> = node_count.absent.iter().filter(is_gone).cloned().collect();
         for node in &gone {
             self.depart(node, false);
             self.departed.back_mut().into_iter().for_each(|departed| departed.counted = false);
         }
-        self.version += u64::from(self.census != Some(census));
-        self.census = Some(census);
-        self.unnamed = census.foreign;
+        self.version += u64::from(self.node_counter != Some(node_counter));
+        self.node_counter = Some(node_counter);
+        self.unnamed = node_counter.foreign;
         gone
     }
 
@@ -170,12 +171,12 @@ impl Members {
 
     /// How many nodes there are that only the broker's count knows of; `None` before the first count.
     pub(super) fn foreign(&self) -> Option<usize> {
-        self.census.map(|census| census.foreign)
+        self.node_counter.map(|node_counter| node_counter.foreign)
     }
 
     /// How many other nodes there are, by name or by count.
     pub(super) fn count(&self) -> usize {
-        self.nodes.len().max(self.census.map_or(0, |census| census.others))
+        self.nodes.len().max(self.node_counter.map_or(0, |node_counter| node_counter.others))
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -245,9 +246,9 @@ mod tests {
         members.take_silent(start + TIMEOUT, TIMEOUT, SUSPICION);
         members.take_silent(start + TIMEOUT * 2, TIMEOUT, SUSPICION);
         assert_eq!(members.to_count(), [node("a")]);
-        members.counted(start, &Headcount { nodes: 3, known: 1, absent: vec![] });
+        members.counted(start, &NodeCount { nodes: 3, known: 1, absent: vec![] });
         assert_eq!((members.foreign(), members.count()), (Some(1), 1));
-        members.counted(start, &Headcount { nodes: 2, known: 0, absent: vec![node("a")] });
+        members.counted(start, &NodeCount { nodes: 2, known: 0, absent: vec![node("a")] });
         assert_eq!((members.foreign(), members.count()), (Some(1), 1));
         assert_eq!(members.to_count(), []);
     }
@@ -258,7 +259,7 @@ mod tests {
         let mut members = members(start, &["a", "b"]);
         let asked = start + SUSPICION;
         members.refresh(asked, &node("b"));
-        let gone = members.counted(asked, &Headcount { nodes: 2, known: 0, absent: vec![node("a"), node("b")] });
+        let gone = members.counted(asked, &NodeCount { nodes: 2, known: 0, absent: vec![node("a"), node("b")] });
         assert_eq!(gone, [node("a")]);
         assert!(members.is_lost(&node("a")));
     }
@@ -267,7 +268,7 @@ mod tests {
     fn a_node_is_not_counted_twice_when_its_name_becomes_known() {
         let now = Instant::now();
         let mut members = Members::default();
-        members.counted(now, &Headcount { nodes: 2, known: 0, absent: vec![] });
+        members.counted(now, &NodeCount { nodes: 2, known: 0, absent: vec![] });
         assert_eq!(members.count(), 1);
         members.heard(now, &node("a"), Life::Hello);
         assert_eq!(members.count(), 1);

@@ -36,20 +36,15 @@ pub use self::{
     interface::{Gather, Input, Output, Request},
 };
 use self::{gaps::OpenGap, members::Members, table::Requests, tracker::Tracker};
-use crate::{
-    capabilities::Capabilities,
-    counters::Counters,
-    event::Event,
-    id::{Node, NodeId},
-};
+use crate::model::{Capabilities, Event, NodeId, NodeKey, NodeMetrics};
 
 /// The state of one node.
 #[derive(Debug)]
 pub struct Engine {
-    me: Node,
+    me: NodeKey,
     capabilities: Capabilities,
     config: EngineConfig,
-    counters: Arc<Counters>,
+    metrics: Arc<NodeMetrics>,
     members: Members,
     tracker: Tracker,
     requests: Requests,
@@ -74,12 +69,12 @@ pub struct Engine {
 impl Engine {
     /// A node that has not said hello yet.
     #[must_use]
-    pub fn new(me: Node, capabilities: Capabilities, config: EngineConfig, counters: Arc<Counters>) -> Self {
+    pub fn new(me: NodeKey, capabilities: Capabilities, config: EngineConfig, metrics: Arc<NodeMetrics>) -> Self {
         Self {
             me,
             capabilities,
             config,
-            counters,
+            metrics,
             members: Members::default(),
             tracker: Tracker::new(config.gap_grace),
             requests: Requests::default(),
@@ -107,7 +102,7 @@ impl Engine {
             Input::Start => self.start(now),
             Input::Tick => {}
             Input::Delivery(delivery) => self.delivery(now, delivery),
-            Input::Census(headcount) => self.census(headcount.as_ref()),
+            Input::NodeCount(node_count) => self.node_counter(node_count.as_ref()),
             Input::Request(request) => self.request(now, request),
             Input::Cancel(id) => self.cancel(&id),
             Input::PublishFailed(id, error) => self.publish_failed(now, id, error),

@@ -9,10 +9,8 @@ use super::{
 };
 use crate::{
     error::{Answers, Error, ErrorKind, Partial, Result},
-    id::NodeId,
-    message::{Answer, SocketInfo},
+    model::{Answer, NodeId, Room, SocketInfo},
     payload::Payload,
-    room::Room,
 };
 
 /// What was asked, who has answered, and what.

@@ -4,11 +4,8 @@ use std::time::Instant;
 
 use super::{Engine, interface::Output, members::Life, strangers::Introduction};
 use crate::{
-    capabilities::Membership,
-    event::{DownReason, Event},
-    id::NodeId,
-    message::{Heartbeat, Message},
-    transport::Headcount,
+    model::{DownReason, Event, Heartbeat, Membership, Message, NodeId},
+    transport::NodeCount,
 };
 
 impl Engine {
@@ -20,7 +17,7 @@ impl Engine {
     }
 
     pub(super) fn leave(&mut self) {
-        self.last_counters();
+        self.last_marks();
         self.outputs.push_back(Output::Publish(Message::Leaving));
         self.abandon_requests();
         self.next_heartbeat = None;
@@ -31,7 +28,7 @@ impl Engine {
     // --- own heartbeats ---
 
     pub(super) fn heartbeat(&mut self, now: Instant, initial: bool) {
-        let heartbeat = Heartbeat { initial, counters: Vec::new(), buckets: self.config.buckets };
+        let heartbeat = Heartbeat { initial, high_water_marks: Vec::new(), buckets: self.config.buckets };
         self.outputs.push_back(Output::Publish(Message::Heartbeat(heartbeat)));
         self.last_heartbeat = Some(now);
         self.owes_heartbeat = None;
@@ -79,8 +76,8 @@ impl Engine {
     // --- others ---
 
     pub(super) fn heard_heartbeat(&mut self, now: Instant, from: &NodeId, heartbeat: &Heartbeat) {
-        self.gap_counters(now, from, &heartbeat.counters);
-        self.tracker.announced(now, from, &heartbeat.counters);
+        self.gap_marks(now, from, &heartbeat.high_water_marks);
+        self.tracker.announced(now, from, &heartbeat.high_water_marks);
         if let Some(due) = self.tracker.deadline() {
             self.wake_by(due);
         }
@@ -165,14 +162,14 @@ impl Engine {
 
     pub(super) fn lost(&mut self, reason: String) {
         self.is_deaf = true;
-        self.counters.connections_lost.increment();
+        self.metrics.connections_lost.increment();
         self.event(Event::Lost(reason));
     }
 
     // --- the broker's count ---
 
     pub(super) fn counts_by_census(&self) -> bool {
-        self.capabilities.membership == Membership::Census
+        self.capabilities.membership == Membership::BrokerCount
     }
 
     /// Names have changed: the broker's count says something else now.
@@ -183,7 +180,7 @@ impl Engine {
     }
 
     pub(super) fn ask_census(&mut self, now: Instant) {
-        let due = now + self.config.census_interval;
+        let due = now + self.config.count_interval;
         self.next_census = Some(due);
         self.wake_by(due);
         self.outputs.push_back(Output::AskCensus);
@@ -201,9 +198,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn census(&mut self, headcount: Option<&Headcount>) {
-        let (Some(headcount), Some(asked)) = (headcount, self.census_begun.take()) else { return };
-        for node in self.members.counted(asked, headcount) {
+    pub(super) fn node_counter(&mut self, node_count: Option<&NodeCount>) {
+        let (Some(node_count), Some(asked)) = (node_count, self.census_begun.take()) else { return };
+        for node in self.members.counted(asked, node_count) {
             self.node_down(&node, DownReason::Disconnected);
         }
         let (count, unnamed) = (self.counts, self.members.foreign().unwrap_or(0));

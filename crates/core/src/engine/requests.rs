@@ -11,8 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    id::{NodeId, RequestId},
-    message::{Answer, Response},
+    model::{Answer, NodeId, RequestId, Response},
 };
 
 impl Engine {
@@ -22,7 +21,7 @@ impl Engine {
             return;
         }
         let Request { id, gather, message, deadline } = request;
-        self.counters.requests.increment();
+        self.metrics.requests.increment();
         let is_counted = message.is_some() && self.counts_by_census();
         let strangers = is_counted.then(|| Strangers::new(now, self.counts, self.members.unnamed()));
         let nodes = self.members.names().take(if message.is_some() { usize::MAX } else { 0 });
@@ -74,13 +73,13 @@ impl Engine {
 
     pub(super) fn response(&mut self, now: Instant, from: Option<&NodeId>, response: Response) {
         if from == Some(&self.me.id) {
-            self.counters.own_echoes.increment();
+            self.metrics.own_echoes.increment();
             return;
         }
         let known = from.is_some_and(|from| self.is_known(now, from));
         let Response { request, answer } = response;
         let Some(pending) = self.requests.get_mut(&request) else {
-            self.counters.late_answers.add(u64::from(self.requests.has_ended(&request)));
+            self.metrics.late_answers.add(u64::from(self.requests.has_ended(&request)));
             return;
         };
         let taken = pending.answer(from, known, answer);
@@ -112,7 +111,7 @@ impl Engine {
         match taken {
             Taken::Acknowledgement(value) => self.outputs.push_back(Output::Acknowledged(id.clone(), value)),
             Taken::Noted => {}
-            Taken::Nothing => self.counters.late_answers.increment(),
+            Taken::Nothing => self.metrics.late_answers.increment(),
         }
         self.finish_if_complete(id);
     }
@@ -143,10 +142,10 @@ impl Engine {
         let Some(pending) = self.requests.end(id) else { return };
         let result = pending.finish();
         if let Err(error) = &result {
-            self.counters.requests_timed_out.increment();
+            self.metrics.requests_timed_out.increment();
             let partial =
                 error.partial().is_some_and(|partial| !partial.missing.is_empty() || partial.missing_unnamed > 0);
-            self.counters.requests_partial.add(u64::from(partial));
+            self.metrics.requests_partial.add(u64::from(partial));
         }
         self.outputs.push_back(Output::Finished(id.clone(), result));
     }

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::id::NodeId;
+use crate::model::NodeId;
 
 /// How long a hello may take to arrive. Who says hello later has joined after the request was published.
 const HELLO: Duration = Duration::from_secs(1);

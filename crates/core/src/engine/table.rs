@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::pending::Pending;
-use crate::id::RequestId;
+use crate::model::RequestId;
 
 /// Ended requests that are remembered.
 const MAX_ENDED: usize = 256;

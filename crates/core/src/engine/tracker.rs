@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    id::NodeId,
-    message::{Channel, Stamp},
-};
+use crate::model::{NodeId, SeqChannel, SeqNo};
 
 /// How many senders are remembered at most. Beyond it the longest-silent one is forgotten.
 const MAX_SENDERS: usize = 4096;
@@ -30,7 +27,7 @@ const MAX_ANNOUNCED: usize = 1 << 16;
 #[derive(Debug)]
 pub(super) struct Tracker {
     senders: BTreeMap<NodeId, Sender>,
-    subscribed: BTreeSet<Channel>,
+    subscribed: BTreeSet<SeqChannel>,
     announced: VecDeque<Announced>,
     grace: Duration,
 }
@@ -45,7 +42,7 @@ struct Sender {
 /// What is known of one channel of one sender.
 #[derive(Clone, Copy, Debug)]
 struct Line {
-    channel: Channel,
+    channel: SeqChannel,
     /// Up to here, everything was delivered or counted as missing, or is older than what is known.
     settled: u64,
     /// The number that comes next; `None` if it cannot be known, after a subscription. May lie beyond `settled + 1`, if a counter came
@@ -58,7 +55,7 @@ struct Line {
 struct Announced {
     due: Instant,
     from: NodeId,
-    stamp: Stamp,
+    seq_no: SeqNo,
 }
 
 /// What a number says about its message.
@@ -74,18 +71,23 @@ pub(super) enum Verdict {
 
 impl Tracker {
     pub(super) fn new(grace: Duration) -> Self {
-        Self { senders: BTreeMap::new(), subscribed: BTreeSet::from([Channel::ALL]), announced: VecDeque::new(), grace }
+        Self {
+            senders: BTreeMap::new(),
+            subscribed: BTreeSet::from([SeqChannel::ALL]),
+            announced: VecDeque::new(),
+            grace,
+        }
     }
 
     /// Whether losses on this channel would be noticed.
-    pub(super) fn follows(&self, from: &NodeId, channel: Channel) -> bool {
+    pub(super) fn follows(&self, from: &NodeId, channel: SeqChannel) -> bool {
         let line = self.senders.get(from).and_then(|sender| sender.line(channel));
         line.is_some_and(|line| line.next.is_some())
     }
 
     /// Judges the number of a message that arrived, and remembers it.
-    pub(super) fn arrived(&mut self, now: Instant, from: &NodeId, stamp: Stamp) -> Verdict {
-        match self.advance(now, from, stamp) {
+    pub(super) fn arrived(&mut self, now: Instant, from: &NodeId, seq_no: SeqNo) -> Verdict {
+        match self.advance(now, from, seq_no) {
             None => Verdict::Repeat,
             Some(0) => Verdict::Fresh,
             Some(missing) => Verdict::Hole(missing),
@@ -93,35 +95,35 @@ impl Tracker {
     }
 
     /// Skips `count` numbers up to `last`, whose loss was reported by other means. Returns how many more are missing before it.
-    pub(super) fn skip(&mut self, now: Instant, from: &NodeId, last: Stamp, count: u64) -> u64 {
+    pub(super) fn skip(&mut self, now: Instant, from: &NodeId, last: SeqNo, count: u64) -> u64 {
         let missing = self.advance(now, from, last).unwrap_or(0);
         missing.saturating_sub(count.saturating_sub(1))
     }
 
     /// How many numbers are missing before this one; `None` if it is a repeat.
-    fn advance(&mut self, now: Instant, from: &NodeId, stamp: Stamp) -> Option<u64> {
-        let is_subscribed = self.subscribed.contains(&stamp.channel);
-        let Some(line) = self.sender(now, from).line_mut(stamp.channel) else { return Some(0) };
-        line.advance(stamp.number, is_subscribed)
+    fn advance(&mut self, now: Instant, from: &NodeId, seq_no: SeqNo) -> Option<u64> {
+        let is_subscribed = self.subscribed.contains(&seq_no.channel);
+        let Some(line) = self.sender(now, from).line_mut(seq_no.channel) else { return Some(0) };
+        line.advance(seq_no.number, is_subscribed)
     }
 
     /// Takes over the counters of a heartbeat. The first ones of a channel are its baseline; those that are ahead of what arrived are
     /// judged by [`Tracker::take_missing`] after the grace period. A channel that is not mentioned has carried nothing.
-    pub(super) fn announced(&mut self, now: Instant, from: &NodeId, counters: &[Stamp]) {
-        if counters.is_empty() {
+    pub(super) fn announced(&mut self, now: Instant, from: &NodeId, marks: &[SeqNo]) {
+        if marks.is_empty() {
             return;
         }
-        let mut counters = counters.to_vec();
-        counters.sort_unstable_by_key(|stamp| stamp.channel);
+        let mut marks = marks.to_vec();
+        marks.sort_unstable_by_key(|seq_no| seq_no.channel);
         let due = now + self.grace;
         self.sender(now, from);
         let Some(sender) = self.senders.get_mut(from) else { return };
         for &channel in &self.subscribed {
-            let counter = counters.binary_search_by_key(&channel, |stamp| stamp.channel);
-            let number = counter.map_or(0, |index| counters[index].number);
+            let counter = marks.binary_search_by_key(&channel, |seq_no| seq_no.channel);
+            let number = counter.map_or(0, |index| marks[index].number);
             let Some(line) = sender.line_mut(channel) else { break };
             if line.announced(number) && self.announced.len() < MAX_ANNOUNCED {
-                self.announced.push_back(Announced { due, from: from.clone(), stamp: Stamp { channel, number } });
+                self.announced.push_back(Announced { due, from: from.clone(), seq_no: SeqNo { channel, number } });
             }
         }
     }
@@ -129,9 +131,9 @@ impl Tracker {
     /// Counts the announced messages that have not arrived in their grace period.
     pub(super) fn take_missing(&mut self, now: Instant) -> u64 {
         let mut missing = 0_u64;
-        while let Some(Announced { from, stamp, .. }) = self.announced.pop_front_if(|announced| announced.due <= now) {
-            let line = self.senders.get_mut(&from).and_then(|sender| sender.line_mut(stamp.channel));
-            missing = missing.saturating_add(line.map_or(0, |line| line.settle(stamp.number)));
+        while let Some(Announced { from, seq_no, .. }) = self.announced.pop_front_if(|announced| announced.due <= now) {
+            let line = self.senders.get_mut(&from).and_then(|sender| sender.line_mut(seq_no.channel));
+            missing = missing.saturating_add(line.map_or(0, |line| line.settle(seq_no.number)));
         }
         missing
     }
@@ -142,20 +144,20 @@ impl Tracker {
     }
 
     /// From here on, all messages of the channel arrive.
-    pub(super) fn subscribe(&mut self, channel: Channel) {
+    pub(super) fn subscribe(&mut self, channel: SeqChannel) {
         if self.subscribed.insert(channel) {
             self.lose_track(channel);
         }
     }
 
     /// From here on, messages of the channel may stay away: their absence says nothing any more. Repeats are still noticed.
-    pub(super) fn unsubscribe(&mut self, channel: Channel) {
+    pub(super) fn unsubscribe(&mut self, channel: SeqChannel) {
         self.subscribed.remove(&channel);
-        self.announced.retain(|announced| announced.stamp.channel != channel);
+        self.announced.retain(|announced| announced.seq_no.channel != channel);
         self.lose_track(channel);
     }
 
-    fn lose_track(&mut self, channel: Channel) {
+    fn lose_track(&mut self, channel: SeqChannel) {
         let lines = self.senders.values_mut().flat_map(|sender| &mut sender.lines);
         lines.filter(|line| line.channel == channel).for_each(|line| line.next = None);
     }
@@ -181,16 +183,16 @@ impl Tracker {
 }
 
 impl Sender {
-    fn position(&self, channel: Channel) -> Result<usize, usize> {
+    fn position(&self, channel: SeqChannel) -> Result<usize, usize> {
         self.lines.binary_search_by_key(&channel, |line| line.channel)
     }
 
-    fn line(&self, channel: Channel) -> Option<&Line> {
+    fn line(&self, channel: SeqChannel) -> Option<&Line> {
         self.position(channel).ok().map(|index| &self.lines[index])
     }
 
     /// The line of a channel, made if need be; `None` if there are too many.
-    fn line_mut(&mut self, channel: Channel) -> Option<&mut Line> {
+    fn line_mut(&mut self, channel: SeqChannel) -> Option<&mut Line> {
         let index = match self.position(channel) {
             Ok(index) => index,
             Err(_) if self.lines.len() >= MAX_CHANNELS => return None,
@@ -249,18 +251,18 @@ mod tests {
         NodeId::new("a").unwrap()
     }
 
-    fn stamp(channel: u16, number: u64) -> Stamp {
-        Stamp { channel: Channel(channel), number }
+    fn assign(channel: u16, number: u64) -> SeqNo {
+        SeqNo { channel: SeqChannel(channel), number }
     }
 
     fn arrive<const N: usize>(tracker: &mut Tracker, numbers: [(u16, u64); N]) -> [Verdict; N] {
-        numbers.map(|(channel, number)| tracker.arrived(Instant::now(), &a(), stamp(channel, number)))
+        numbers.map(|(channel, number)| tracker.arrived(Instant::now(), &a(), assign(channel, number)))
     }
 
     #[test]
     fn repeats_and_holes_are_told_apart_per_channel() {
         let mut tracker = Tracker::new(GRACE);
-        tracker.subscribe(Channel(1));
+        tracker.subscribe(SeqChannel(1));
         let verdicts = arrive(&mut tracker, [(0, 5), (0, 6), (0, 6), (0, 9), (1, 1), (0, 8)]);
         assert_eq!(verdicts, [Fresh, Fresh, Repeat, Hole(2), Fresh, Repeat]);
     }
@@ -269,9 +271,9 @@ mod tests {
     fn a_heartbeat_that_overtakes_its_messages_is_no_hole() {
         let now = Instant::now();
         let mut tracker = Tracker::new(GRACE);
-        tracker.arrived(now, &a(), stamp(0, 1));
-        tracker.announced(now, &a(), &[stamp(0, 2)]);
-        assert_eq!(tracker.arrived(now, &a(), stamp(0, 2)), Fresh);
+        tracker.arrived(now, &a(), assign(0, 1));
+        tracker.announced(now, &a(), &[assign(0, 2)]);
+        assert_eq!(tracker.arrived(now, &a(), assign(0, 2)), Fresh);
         assert_eq!(tracker.take_missing(now + GRACE), 0);
     }
 
@@ -279,8 +281,8 @@ mod tests {
     fn a_first_heartbeat_that_overtakes_its_messages_makes_no_repeats_of_them() {
         let now = Instant::now();
         let mut tracker = Tracker::new(GRACE);
-        tracker.subscribe(Channel(7));
-        tracker.announced(now, &a(), &[stamp(7, 5)]);
+        tracker.subscribe(SeqChannel(7));
+        tracker.announced(now, &a(), &[assign(7, 5)]);
         assert_eq!(arrive(&mut tracker, [(7, 4)]), [Fresh]);
         assert_eq!(tracker.take_missing(now + GRACE), 1, "number 5 is not on its way any more");
         assert_eq!(arrive(&mut tracker, [(7, 5), (7, 6)]), [Repeat, Fresh], "it was counted as missing");
@@ -290,8 +292,8 @@ mod tests {
     fn the_last_message_of_a_sender_is_missed_after_the_grace_period() {
         let now = Instant::now();
         let mut tracker = Tracker::new(GRACE);
-        tracker.announced(now, &a(), &[stamp(0, 3)]);
-        tracker.announced(now, &a(), &[stamp(0, 5)]);
+        tracker.announced(now, &a(), &[assign(0, 3)]);
+        tracker.announced(now, &a(), &[assign(0, 5)]);
         assert_eq!(tracker.take_missing(now), 0);
         assert_eq!(tracker.deadline(), Some(now + GRACE));
         assert_eq!(tracker.take_missing(now + GRACE), 2);
@@ -303,8 +305,8 @@ mod tests {
     fn a_channel_that_a_heartbeat_does_not_mention_has_carried_nothing() {
         let now = Instant::now();
         let mut tracker = Tracker::new(GRACE);
-        tracker.subscribe(Channel(7));
-        tracker.announced(now, &a(), &[stamp(0, 0)]);
+        tracker.subscribe(SeqChannel(7));
+        tracker.announced(now, &a(), &[assign(0, 0)]);
         assert_eq!(arrive(&mut tracker, [(7, 3)]), [Hole(2)]);
     }
 
@@ -312,17 +314,17 @@ mod tests {
     fn channels_without_subscription_have_no_holes_but_repeats() {
         let now = Instant::now();
         let mut tracker = Tracker::new(GRACE);
-        tracker.announced(now, &a(), &[stamp(7, 1)]);
-        tracker.announced(now, &a(), &[stamp(7, 9)]);
+        tracker.announced(now, &a(), &[assign(7, 1)]);
+        tracker.announced(now, &a(), &[assign(7, 9)]);
         assert_eq!(tracker.take_missing(now + GRACE), 0);
-        tracker.subscribe(Channel(7));
+        tracker.subscribe(SeqChannel(7));
         assert_eq!(arrive(&mut tracker, [(7, 10), (7, 11)]), [Fresh, Fresh]);
-        tracker.announced(now, &a(), &[stamp(7, 12)]);
-        tracker.unsubscribe(Channel(7));
+        tracker.announced(now, &a(), &[assign(7, 12)]);
+        tracker.unsubscribe(SeqChannel(7));
         assert_eq!(arrive(&mut tracker, [(7, 12), (7, 15)]), [Fresh, Fresh], "they were on their way");
-        tracker.subscribe(Channel(7));
+        tracker.subscribe(SeqChannel(7));
         assert_eq!(arrive(&mut tracker, [(7, 20), (7, 11), (7, 22)]), [Fresh, Repeat, Hole(1)]);
-        tracker.subscribe(Channel(7));
+        tracker.subscribe(SeqChannel(7));
         assert_eq!(arrive(&mut tracker, [(7, 24)]), [Hole(1)], "it was subscribed all the time");
     }
 
@@ -331,8 +333,8 @@ mod tests {
         let now = Instant::now();
         let mut tracker = Tracker::new(GRACE);
         assert_eq!(arrive(&mut tracker, [(0, 5)]), [Fresh]);
-        assert_eq!(tracker.skip(now, &a(), stamp(0, 8), 3), 0);
-        assert_eq!(tracker.skip(now, &a(), stamp(0, 12), 3), 1, "numbers 9 to 12 less three");
+        assert_eq!(tracker.skip(now, &a(), assign(0, 8), 3), 0);
+        assert_eq!(tracker.skip(now, &a(), assign(0, 12), 3), 1, "numbers 9 to 12 less three");
         assert_eq!(arrive(&mut tracker, [(0, 13)]), [Fresh]);
     }
 
@@ -341,7 +343,7 @@ mod tests {
         let now = Instant::now();
         let mut tracker = Tracker::new(GRACE);
         assert_eq!(arrive(&mut tracker, [(0, 0), (0, 1), (0, u64::MAX)]), [Repeat, Fresh, Hole(u64::MAX - 2)]);
-        tracker.announced(now, &a(), &[stamp(0, u64::MAX)]);
+        tracker.announced(now, &a(), &[assign(0, u64::MAX)]);
         assert_eq!(tracker.take_missing(now + GRACE), 0);
         assert_eq!(arrive(&mut tracker, [(0, u64::MAX)]), [Repeat]);
     }
@@ -351,15 +353,15 @@ mod tests {
         let now = Instant::now();
         let mut tracker = Tracker::new(GRACE);
         for number in 0..=MAX_SENDERS {
-            tracker.arrived(now, &NodeId::new(number.to_string()).unwrap(), stamp(0, 1));
+            tracker.arrived(now, &NodeId::new(number.to_string()).unwrap(), assign(0, 1));
         }
         assert_eq!(tracker.senders.len(), MAX_SENDERS);
         for channel in 0..=MAX_CHANNELS {
-            tracker.arrived(now, &a(), stamp(u16::try_from(channel).unwrap(), 1));
+            tracker.arrived(now, &a(), assign(u16::try_from(channel).unwrap(), 1));
         }
         assert_eq!(tracker.senders[&a()].lines.len(), MAX_CHANNELS);
         for number in 0..=MAX_ANNOUNCED + 1 {
-            tracker.announced(now, &a(), &[stamp(0, number as u64)]);
+            tracker.announced(now, &a(), &[assign(0, number as u64)]);
         }
         assert_eq!(tracker.announced.len(), MAX_ANNOUNCED);
     }

@@ -11,12 +11,10 @@ use tokio::time::{Instant, timeout};
 use super::{MemoryConfig, ring::Ring};
 use crate::{
     error::{Error, ErrorKind, Result},
-    id::{Namespace, Node, NodeId, Offset, SessionId},
-    inbox::{Delivery, Inbox, InboxSender, inbox},
-    message::{Channel, Message, Response, Session, Stamp},
-    outbox::Numbering,
-    room::Room,
-    transport::{Missed, Restored, Seat, Wanted},
+    model::{
+        Delivery, Message, Namespace, NodeId, NodeKey, Offset, Response, Room, SeqChannel, SeqNo, Session, SessionId,
+    },
+    transport::{Inbox, InboxSender, JoinRequest, MissedBroadcast, RestoredSession, RoomFilter, Sequencer, inbox},
 };
 
 /// How long publishers wait for a node whose inbox is full. After that its messages overflow until it has caught up.
@@ -42,8 +40,8 @@ struct State {
 #[derive(Debug)]
 struct Place {
     inbox: Arc<InboxSender>,
-    wanted: Arc<dyn Wanted>,
-    numbering: Numbering,
+    room_filter: Arc<dyn RoomFilter>,
+    sequencer: Sequencer,
     /// It did not make room in time: nobody waits for it until it has.
     is_stuck: bool,
 }
@@ -58,9 +56,9 @@ impl Hub {
         self.config
     }
 
-    pub(super) fn join(&self, seat: Seat) -> Result<Inbox> {
-        let Seat { node, wanted, counters, limits } = seat;
-        let (sender, receiver) = inbox(limits, counters);
+    pub(super) fn join(&self, seat: JoinRequest) -> Result<Inbox> {
+        let JoinRequest { node, room_filter, metrics, limits } = seat;
+        let (sender, receiver) = inbox(limits, metrics);
         sender.push([Delivery::Connected]);
         let mut state = self.lock();
         let places = state.namespaces.entry(node.namespace.clone()).or_default();
@@ -70,12 +68,12 @@ impl Hub {
         }
         places.insert(
             node.id,
-            Place { inbox: Arc::new(sender), wanted, numbering: Numbering::default(), is_stuck: false },
+            Place { inbox: Arc::new(sender), room_filter, sequencer: Sequencer::default(), is_stuck: false },
         );
         Ok(receiver)
     }
 
-    pub(super) fn leave(&self, node: &Node) {
+    pub(super) fn leave(&self, node: &NodeKey) {
         let mut state = self.lock();
         if let Some(places) = state.namespaces.get_mut(&node.namespace) {
             places.remove(&node.id);
@@ -86,7 +84,7 @@ impl Hub {
     }
 
     /// Waits, for a while, until every node of the namespace has room. Nothing is lost as long as nobody is stuck.
-    pub(super) async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    pub(super) async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         loop {
             let (node, inbox) = {
                 let mut state = self.lock();
@@ -97,7 +95,7 @@ impl Hub {
                     None => return Err(self.no_seat(from)),
                 }
             };
-            if timeout(PATIENCE, inbox.room()).await.is_err() {
+            if timeout(PATIENCE, inbox.ready()).await.is_err() {
                 self.set_stuck(&from.namespace, &node);
             }
         }
@@ -110,12 +108,12 @@ impl Hub {
         }
     }
 
-    fn no_seat(&self, from: &Node) -> Error {
+    fn no_seat(&self, from: &NodeKey) -> Error {
         let context = format!("node {} is not in namespace {} of hub {:?}", from.id, from.namespace, self.name);
         Error::new(ErrorKind::Closed, context)
     }
 
-    pub(super) fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+    pub(super) fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
         let state = self.lock();
         if let Some(place) = state.namespaces.get(&from.namespace).and_then(|places| places.get(to)) {
             place.inbox.push([Delivery::Response { from: Some(from.id.clone()), response }]);
@@ -123,7 +121,7 @@ impl Hub {
         Ok(())
     }
 
-    pub(super) fn persist(&self, node: &Node, session: Session) {
+    pub(super) fn persist(&self, node: &NodeKey, session: Session) {
         let Some(limits) = self.config.history else { return };
         let expiry = Instant::now() + limits.session_ttl;
         let key = (node.namespace.clone(), session.id.clone());
@@ -134,7 +132,7 @@ impl Hub {
         state.sessions.insert(key, (expiry, session));
     }
 
-    pub(super) fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {
+    pub(super) fn restore(&self, node: &NodeKey, id: &SessionId, since: &Offset) -> Result<Option<RestoredSession>> {
         let mut state = self.lock();
         // A session is not taken by who cannot say since when.
         state.ring.as_ref().map(|ring| ring.check(since)).transpose()?;
@@ -142,10 +140,10 @@ impl Hub {
         let key = (node.namespace.clone(), id.clone());
         let Some((_, session)) = state.sessions.remove(&key) else { return Ok(None) };
         let missed = state.replay(&node.namespace, since, &session.rooms)?;
-        Ok(Some(Restored { session, missed }))
+        Ok(Some(RestoredSession { session, missed }))
     }
 
-    pub(super) fn replay(&self, node: &Node, since: &Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
+    pub(super) fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         self.lock().replay(&node.namespace, since, rooms)
     }
 
@@ -167,13 +165,13 @@ impl State {
     }
 
     /// `false` if the node has no seat. Emitters publish from outside; whoever else does must have joined.
-    fn publish(&mut self, from: &Node, mut message: Message) -> bool {
+    fn publish(&mut self, from: &NodeKey, mut message: Message) -> bool {
         let mut places = self.namespaces.get_mut(&from.namespace);
         let place = places.as_deref_mut().and_then(|places| places.get_mut(&from.id));
         if place.is_none() && !from.id.is_emitter() {
             return false;
         }
-        let stamp = place.and_then(|place| place.numbering.stamp(&from.id, Channel::ALL, &mut message));
+        let seq_no = place.and_then(|place| place.sequencer.assign(&from.id, SeqChannel::ALL, &mut message));
         let offset = self.ring.as_mut().and_then(|ring| ring.keep(&from.namespace, &message));
         let Some(places) = places else { return true };
         if let Some(place) = places.get(&from.id)
@@ -183,13 +181,13 @@ impl State {
             place.inbox.push([Delivery::Stored { message: message.clone(), offset: offset.clone() }]);
         }
         for (_, place) in places.iter().filter(|(node, _)| **node != from.id) {
-            place.deliver(&from.id, stamp, offset.as_ref(), &message);
+            place.deliver(&from.id, seq_no, offset.as_ref(), &message);
         }
         bury(places);
         true
     }
 
-    fn replay(&self, namespace: &Namespace, since: &Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
+    fn replay(&self, namespace: &Namespace, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         match &self.ring {
             Some(ring) => ring.replay(namespace, since, rooms),
             None => Err(Error::new(ErrorKind::Unsupported, "this hub keeps no history")),
@@ -225,17 +223,17 @@ impl State {
 }
 
 impl Place {
-    fn deliver(&self, from: &NodeId, stamp: Option<Stamp>, offset: Option<&Offset>, message: &Message) {
+    fn deliver(&self, from: &NodeId, seq_no: Option<SeqNo>, offset: Option<&Offset>, message: &Message) {
         let unwanted = match message {
             Message::Broadcast { request: None, target, .. } => {
-                target.single_room().is_some_and(|room| !self.inbox.wants(&*self.wanted, room))
+                target.single_room().is_some_and(|room| !self.inbox.may_have_members(&*self.room_filter, room))
             }
             _ => false,
         };
         self.inbox.push([if unwanted {
-            Delivery::Skipped { from: from.clone(), stamp }
+            Delivery::Skipped { from: from.clone(), seq_no }
         } else {
-            Delivery::Message { from: Some(from.clone()), stamp, offset: offset.cloned(), message: message.clone() }
+            Delivery::Message { from: Some(from.clone()), seq_no, offset: offset.cloned(), message: message.clone() }
         }]);
     }
 }
@@ -258,25 +256,23 @@ mod tests {
 
     use super::*;
     use crate::{
-        counters::Counters,
-        id::SocketId,
         memory::HistoryLimits,
+        model::{NodeMetrics, SocketId, Target},
         payload::Payload,
-        target::Target,
-        transport::{InboxLimits, WantsAll},
+        transport::{InboxLimits, Unfiltered},
     };
 
     fn hub() -> Arc<Hub> {
         Arc::new(Hub::new("test", MemoryConfig { history: Some(HistoryLimits::default()) }))
     }
 
-    fn node(name: &str) -> Node {
-        Node { id: NodeId::new(name).unwrap(), namespace: Namespace::new("/") }
+    fn node(name: &str) -> NodeKey {
+        NodeKey { id: NodeId::new(name).unwrap(), namespace: Namespace::new("/") }
     }
 
-    fn seat(name: &str, messages: usize) -> Seat {
+    fn seat(name: &str, messages: usize) -> JoinRequest {
         let limits = InboxLimits { messages, ..InboxLimits::default() };
-        Seat { node: node(name), wanted: Arc::new(WantsAll), counters: Arc::default(), limits }
+        JoinRequest { node: node(name), room_filter: Arc::new(Unfiltered), metrics: Arc::default(), limits }
     }
 
     fn broadcast() -> Message {
@@ -294,21 +290,21 @@ mod tests {
         const EACH: usize = 2000;
         let hub = hub();
         let seat = seat("slow", 1);
-        let counters: Arc<Counters> = Arc::clone(&seat.counters);
+        let metrics: Arc<NodeMetrics> = Arc::clone(&seat.metrics);
         let mut inbox = hub.join(seat).unwrap();
         let publish = async |hub: Arc<Hub>| {
             for _ in 0..EACH {
-                hub.publish(&Node { id: NodeId::EMITTER, ..node("slow") }, broadcast()).await.unwrap();
+                hub.publish(&NodeKey { id: NodeId::EMITTER, ..node("slow") }, broadcast()).await.unwrap();
             }
         };
         let tasks: Vec<_> = (0..TASKS).map(|_| tokio::spawn(publish(Arc::clone(&hub)))).collect();
         let (mut arrived, mut batch) = (0, VecDeque::new());
-        while arrived < TASKS * EACH && counters.snapshot().inbox_overflow == 0 {
+        while arrived < TASKS * EACH && metrics.snapshot().inbox_overflow == 0 {
             assert!(inbox.next_batch(&mut batch).await);
             arrived += batch.drain(..).filter(|delivery| matches!(delivery, Delivery::Message { .. })).count();
         }
         tasks.iter().for_each(tokio::task::JoinHandle::abort);
-        assert_eq!(counters.snapshot().inbox_overflow, 0);
+        assert_eq!(metrics.snapshot().inbox_overflow, 0);
     }
 
     #[tokio::test]

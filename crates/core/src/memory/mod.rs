@@ -16,14 +16,9 @@ use async_trait::async_trait;
 
 use self::hub::Hub;
 use crate::{
-    capabilities::{Capabilities, Membership},
     error::{Error, ErrorKind, Result},
-    id::{IdScheme, Node, NodeId, Offset, SessionId},
-    inbox::Inbox,
-    message::{Message, Response, Session},
-    room::Room,
-    settings::{Bytes, Query, redact},
-    transport::{Backend, Health, History, Missed, Restored, Seat, Transport},
+    model::{Capabilities, IdScheme, Membership, Message, NodeId, NodeKey, Offset, Response, Room, Session, SessionId},
+    transport::{Backend, Health, History, Inbox, JoinRequest, MissedBroadcast, RestoredSession, Transport},
 };
 
 /// Options of a hub. Those who meet in a hub must agree on them.
@@ -68,44 +63,7 @@ pub fn backend(name: &str, config: MemoryConfig) -> Result<Backend> {
     let hub = hub(name, config)?;
     let transport = Arc::new(MemoryTransport { hub });
     let history = config.history.map(|_| Arc::clone(&transport) as Arc<dyn History>);
-    Ok(Backend { transport, history, interest: None, census: None, ids: IdScheme::Hex16 })
-}
-
-impl MemoryConfig {
-    /// Reads the name of the hub and its options from a URL: `memory:`, `memory://NAME` and the parameters of
-    /// [the table in the facade's README](https://docs.rs/trunkline).
-    ///
-    /// # Errors
-    /// `Config`, naming what is wrong and what is allowed.
-    pub fn from_url(url: &str) -> Result<(String, Self)> {
-        let (address, query) = url.split_once('?').unwrap_or((url, ""));
-        let name = match address.strip_prefix("memory:") {
-            Some("" | "//") => "",
-            Some(rest) => rest.strip_prefix("//").filter(|name| is_hub_name(name)).ok_or_else(|| not_a_hub(url))?,
-            None => return Err(not_a_hub(url)),
-        };
-        let mut query = Query::parse(query);
-        let defaults = HistoryLimits::default();
-        let is_on = query.take("history")?.unwrap_or(false);
-        let limits = HistoryLimits {
-            messages: query.take("history_messages")?.unwrap_or(defaults.messages),
-            bytes: query.take("history_bytes")?.map_or(defaults.bytes, |Bytes(bytes)| bytes),
-            session_ttl: query.take("session_ttl")?.unwrap_or(defaults.session_ttl),
-            sessions: query.take("sessions")?.unwrap_or(defaults.sessions),
-        };
-        query.finish()?;
-        Ok((name.to_owned(), Self { history: is_on.then_some(limits) }))
-    }
-}
-
-fn is_hub_name(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(|character| character.is_ascii_alphanumeric() || "-_.".contains(character))
-}
-
-fn not_a_hub(url: &str) -> Error {
-    let context =
-        format!("{:?} names no hub; allowed are memory: and memory://NAME with letters, digits, - _ .", redact(url));
-    Error::new(ErrorKind::Config, context)
+    Ok(Backend { transport, history, interest: None, node_counter: None, ids: IdScheme::Hex16 })
 }
 
 /// Hubs live as long as someone holds a backend of theirs.
@@ -150,19 +108,19 @@ impl Transport for MemoryTransport {
         }
     }
 
-    async fn join(&self, seat: Seat) -> Result<Inbox> {
+    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
         self.hub.join(seat)
     }
 
-    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         self.hub.publish(from, message).await
     }
 
-    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
         self.hub.send(from, to, response)
     }
 
-    async fn leave(&self, node: &Node) -> Result<()> {
+    async fn leave(&self, node: &NodeKey) -> Result<()> {
         self.hub.leave(node);
         Ok(())
     }
@@ -177,16 +135,16 @@ impl Transport for MemoryTransport {
 
 #[async_trait]
 impl History for MemoryTransport {
-    async fn persist(&self, node: &Node, session: Session) -> Result<()> {
+    async fn persist(&self, node: &NodeKey, session: Session) -> Result<()> {
         self.hub.persist(node, session);
         Ok(())
     }
 
-    async fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {
+    async fn restore(&self, node: &NodeKey, id: &SessionId, since: &Offset) -> Result<Option<RestoredSession>> {
         self.hub.restore(node, id, since)
     }
 
-    async fn replay(&self, node: &Node, since: &Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
+    async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         self.hub.replay(node, since, rooms)
     }
 }

@@ -5,12 +5,9 @@ use std::collections::VecDeque;
 use super::HistoryLimits;
 use crate::{
     error::{Error, ErrorKind, Result},
-    id::{Namespace, Offset},
-    message::Message,
+    model::{Message, Namespace, Offset, Room, Target},
     payload::Payload,
-    room::Room,
-    target::Target,
-    transport::Missed,
+    transport::MissedBroadcast,
 };
 
 /// Keeps the latest broadcasts of all namespaces, up to a number and a size.
@@ -52,7 +49,7 @@ impl Ring {
     }
 
     /// What came after `since` for members of `rooms`.
-    pub(super) fn replay(&self, namespace: &Namespace, since: &Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
+    pub(super) fn replay(&self, namespace: &Namespace, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         let since = self.number(since)?;
         let next = self.first + self.entries.len() as u64;
         if since >= next || since + 1 < self.first {
@@ -63,7 +60,7 @@ impl Ring {
         let numbered = self.entries.iter().enumerate().skip(skipped);
         Ok(numbered
             .filter(|(_, entry)| entry.namespace == *namespace && entry.target.matches(rooms))
-            .map(|(index, entry)| Missed {
+            .map(|(index, entry)| MissedBroadcast {
                 payload: entry.payload.clone(),
                 offset: self.offset(self.first + index as u64),
             })

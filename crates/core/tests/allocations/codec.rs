@@ -4,10 +4,8 @@ use allocation_counter::measure;
 use bytes::Bytes;
 use trunkline_core::{
     codec::{self, Format},
-    id::{Namespace, NodeId},
-    message::{Channel, Message, Stamp},
+    model::{Message, Namespace, NodeId, SeqChannel, SeqNo, Target},
     payload::{Payload, Rules},
-    target::Target,
 };
 
 use crate::{SIZES, objects, packed, text};
@@ -21,8 +19,8 @@ fn allocations<T>(work: impl FnOnce() -> T) -> u64 {
 
 fn encode(format: Format, message: &Message) -> Vec<u8> {
     let (from, namespace) = (NodeId::new("0123456789abcdef").unwrap(), Namespace::new("/"));
-    let stamp = Stamp { channel: Channel::ALL, number: 123_456 };
-    codec::encode(format, &from, &namespace, message).unwrap().finish(Some(stamp), &[])
+    let seq_no = SeqNo { channel: SeqChannel::ALL, number: 123_456 };
+    codec::encode(format, &from, &namespace, message).unwrap().finish(Some(seq_no), &[])
 }
 
 #[test]

@@ -16,8 +16,8 @@ use tokio::{
     time::timeout,
 };
 use trunkline_core::{
-    Adapter as _, Backend, Cluster, ClusterConfig, Delivered, Local, LocalAbilities, Namespace, NodeId, Offset,
-    Payload, Replies, Reply, Room, SocketInfo, Target,
+    AckSink, Adapter as _, Backend, ClusterNode, DeliveryReport, EventReply, Local, LocalAbilities, Namespace,
+    NodeConfig, NodeId, Offset, Payload, Room, SocketInfo, Target,
     codec::Format,
     memory::{self, MemoryConfig},
     payload::Rules,
@@ -51,12 +51,12 @@ impl Local for Server {
         LocalAbilities { close_connections: false, number_rooms: true }
     }
 
-    fn deliver(&self, _: &Target, _: &Payload, _: Option<&Offset>) -> Delivered {
+    fn deliver(&self, _: &Target, _: &Payload, _: Option<&Offset>) -> DeliveryReport {
         self.delivered.fetch_add(1, Ordering::Relaxed);
-        Delivered::default()
+        DeliveryReport::default()
     }
 
-    fn deliver_with_ack(&self, _: &Target, _: &Payload, _: Duration, _: Replies) -> u32 {
+    fn deliver_with_ack(&self, _: &Target, _: &Payload, _: Duration, _: AckSink) -> u32 {
         0
     }
 
@@ -78,12 +78,12 @@ impl Local for Server {
 
     fn disconnect(&self, _: &Target, _: bool) {}
 
-    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<Reply>) {}
+    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<EventReply>) {}
 }
 
 /// A node and its server.
 struct Place {
-    cluster: Cluster,
+    cluster: ClusterNode,
     server: Arc<Server>,
 }
 
@@ -91,8 +91,8 @@ impl Place {
     async fn join(backend: Backend) -> Self {
         let server = Arc::<Server>::default();
         let local: Arc<dyn Local> = Arc::clone(&server) as _;
-        let config = ClusterConfig::default();
-        let cluster = Cluster::join(backend, Namespace::new("/"), Arc::downgrade(&local), config).await.unwrap();
+        let config = NodeConfig::default();
+        let cluster = ClusterNode::join(backend, Namespace::new("/"), Arc::downgrade(&local), config).await.unwrap();
         Self { cluster, server }
     }
 

@@ -4,22 +4,19 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use trunkline_backend::{Outbox, OutboxLimits, decoder::InboundDecoder};
 use trunkline_core::{
-    Backend, Capabilities, Membership, Message, Node, NodeId, Response, Result, Transport,
+    Backend, Capabilities, Membership, Message, NodeId, NodeKey, Response, Result, Transport,
     codec::{self, Format},
-    id::IdScheme,
-    inbox::{Inbox, InboxSender, inbox},
-    intake::Intake,
-    message::Channel,
-    outbox::{Outbox, OutboxLimits},
-    transport::{Health, Seat},
+    model::{IdScheme, SeqChannel},
+    transport::{Health, Inbox, InboxSender, JoinRequest, inbox},
 };
 
 #[derive(Debug)]
 pub(crate) struct Wire {
     format: Format,
     outbox: Outbox<Vec<u8>>,
-    door: Mutex<Option<(Intake, Arc<InboxSender>)>>,
+    door: Mutex<Option<(InboundDecoder, Arc<InboxSender>)>>,
 }
 
 impl Wire {
@@ -31,7 +28,7 @@ impl Wire {
 
     pub(crate) fn backend(self: &Arc<Self>) -> Backend {
         let transport = Arc::clone(self) as Arc<dyn Transport>;
-        Backend { transport, history: None, interest: None, census: None, ids: IdScheme::Hex16 }
+        Backend { transport, history: None, interest: None, node_counter: None, ids: IdScheme::Hex16 }
     }
 
     /// Everything that was published, as it arrives elsewhere: slices of one buffer.
@@ -48,8 +45,8 @@ impl Wire {
     /// What was written elsewhere arrives.
     pub(crate) fn arrive(&self, messages: &[Bytes]) {
         let door = self.door.lock().unwrap();
-        let (intake, inbox) = door.as_ref().unwrap();
-        assert!(inbox.push(messages.iter().filter_map(|message| intake.take(message))));
+        let (decoder, inbox) = door.as_ref().unwrap();
+        assert!(inbox.push(messages.iter().filter_map(|message| decoder.decode(message))));
     }
 }
 
@@ -70,28 +67,28 @@ impl Transport for Wire {
         }
     }
 
-    async fn join(&self, seat: Seat) -> Result<Inbox> {
-        let (sender, inbox) = inbox(seat.limits, Arc::clone(&seat.counters));
-        *self.door.lock().unwrap() = Some((Intake::new(&seat), Arc::new(sender)));
+    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
+        let (sender, inbox) = inbox(seat.limits, Arc::clone(&seat.metrics));
+        *self.door.lock().unwrap() = Some((InboundDecoder::new(&seat), Arc::new(sender)));
         Ok(inbox)
     }
 
-    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         let frame = codec::encode(self.format, &from.id, &from.namespace, &message)?;
-        let stamps = message.is_numbered();
+        let seq_nos = message.is_numbered();
         self.outbox
-            .push(frame.len(), |numbering| match stamps {
-                true => frame.finish(Some(numbering.next(&from.id, Channel::ALL)), &[]),
-                false => frame.finish(None, numbering.counters(&from.id)),
+            .push(frame.len(), |sequencer| match seq_nos {
+                true => frame.finish(Some(sequencer.next(&from.id, SeqChannel::ALL)), &[]),
+                false => frame.finish(None, sequencer.high_water_marks(&from.id)),
             })
             .await
     }
 
-    async fn send(&self, _: &Node, _: &NodeId, _: Response) -> Result<()> {
+    async fn send(&self, _: &NodeKey, _: &NodeId, _: Response) -> Result<()> {
         Ok(())
     }
 
-    async fn leave(&self, _: &Node) -> Result<()> {
+    async fn leave(&self, _: &NodeKey) -> Result<()> {
         *self.door.lock().unwrap() = None;
         Ok(())
     }

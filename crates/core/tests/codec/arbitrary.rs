@@ -5,11 +5,11 @@ use std::time::Duration;
 use proptest::{collection::vec, option, prelude::*};
 use trunkline_core::{
     codec::Body,
-    id::{Namespace, NodeId, RequestId, SocketId},
-    message::{Answer, Channel, Heartbeat, Message, Response, SocketInfo, Stamp},
+    model::{
+        Answer, Flags, Heartbeat, Message, Namespace, NodeId, RequestId, Response, Room, SeqChannel, SeqNo, SocketId,
+        SocketInfo, Target,
+    },
     payload::{Payload, Rules},
-    room::Room,
-    target::{Flags, Target},
 };
 
 use crate::tree::{Tree, arguments, tree};
@@ -35,11 +35,8 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
 }
 
 fn heartbeat() -> impl Strategy<Value = Heartbeat> {
-    (any::<bool>(), vec(stamp(), 0..20), option::of(any::<u16>())).prop_map(|(initial, counters, buckets)| Heartbeat {
-        initial,
-        counters,
-        buckets,
-    })
+    (any::<bool>(), vec(seq_no(), 0..20), option::of(any::<u16>()))
+        .prop_map(|(initial, high_water_marks, buckets)| Heartbeat { initial, high_water_marks, buckets })
 }
 
 fn response() -> impl Strategy<Value = Response> {
@@ -100,8 +97,8 @@ fn room() -> impl Strategy<Value = Room> {
     ]
 }
 
-pub(crate) fn stamp() -> impl Strategy<Value = Stamp> {
-    (any::<u16>(), any::<u64>()).prop_map(|(channel, number)| Stamp { channel: Channel(channel), number })
+pub(crate) fn seq_no() -> impl Strategy<Value = SeqNo> {
+    (any::<u16>(), any::<u64>()).prop_map(|(channel, number)| SeqNo { channel: SeqChannel(channel), number })
 }
 
 pub(crate) fn node() -> impl Strategy<Value = NodeId> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::{collection::vec, prelude::*, sample::Index};
 use trunkline_core::{
     codec::{self, Body, BodyRef, Kind},
-    message::Message,
+    model::Message,
 };
 
 use crate::{
@@ -20,7 +20,7 @@ fn check_agreement(bytes: &Bytes) {
     assert_eq!(Some(header.kind), BodyRef::from(&decoded.body).kind());
     assert_eq!(header.from, decoded.from);
     assert_eq!(header.namespace, decoded.namespace);
-    assert_eq!(header.stamp, decoded.stamp);
+    assert_eq!(header.seq_no, decoded.seq_no);
     if let Some(room) = header.room {
         let Body::Message(Message::Broadcast { request: None, target, .. }) = decoded.body else {
             panic!("a room of {:?}", decoded.body);

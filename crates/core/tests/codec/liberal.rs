@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use trunkline_core::{
     codec::{self, Body, Format, Kind},
-    message::{Answer, Heartbeat, Message, Response, SocketInfo},
+    model::{Answer, Flags, Heartbeat, Message, Response, Room, SocketInfo, Target},
     payload::Rules,
-    room::Room,
-    target::{Flags, Target},
 };
 
 use crate::{FORMATS, decode, encode, hello, node, packed, payload, request};

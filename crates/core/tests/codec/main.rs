@@ -19,10 +19,8 @@ use bytes::Bytes;
 use trunkline_core::{
     Result,
     codec::{self, BodyRef, Decoded, Format},
-    id::{Namespace, NodeId, RequestId},
-    message::{Channel, Message, Stamp},
+    model::{Message, Namespace, NodeId, RequestId, SeqChannel, SeqNo, Target},
     payload::{Payload, Rules},
-    target::Target,
 };
 
 const FORMATS: [Format; 3] = [Format::Json, Format::MsgPack(Rules::Notepack), Format::MsgPack(Rules::MsgpackJs)];
@@ -39,8 +37,8 @@ fn payload(json: &str) -> Payload {
     Payload::from_json(json.to_owned()).unwrap()
 }
 
-fn stamp(channel: u16, number: u64) -> Stamp {
-    Stamp { channel: Channel(channel), number }
+fn seq_no(channel: u16, number: u64) -> SeqNo {
+    SeqNo { channel: SeqChannel(channel), number }
 }
 
 fn hello(target: Target) -> Message {

@@ -3,15 +3,13 @@
 use bytes::Bytes;
 use trunkline_core::{
     codec::{self, Body, Format},
-    id::Namespace,
-    message::{Heartbeat, Message},
+    model::{Heartbeat, Message, Namespace, Target},
     payload::Rules,
-    target::Target,
 };
 
-use crate::{FORMATS, hello, node, stamp};
+use crate::{FORMATS, hello, node, seq_no};
 
-fn text(message: &Message, numbers: impl FnOnce(codec::Frame) -> Vec<u8>) -> String {
+fn text(message: &Message, numbers: impl FnOnce(codec::EncodedMessage) -> Vec<u8>) -> String {
     let frame = codec::encode(Format::Json, &node("n1"), &Namespace::new("/"), message).unwrap();
     let len = frame.len();
     let bytes = numbers(frame);
@@ -21,25 +19,25 @@ fn text(message: &Message, numbers: impl FnOnce(codec::Frame) -> Vec<u8>) -> Str
 
 #[test]
 fn a_stamp_stands_at_the_end() {
-    let text = text(&Message::Leaving, |frame| frame.finish(Some(stamp(7, 123)), &[]));
+    let text = text(&Message::Leaving, |frame| frame.finish(Some(seq_no(7, 123)), &[]));
     assert_eq!(text, r#"{"type":13,"uid":"n1","nsp":"/","stamp":[7,123]}"#);
 }
 
 #[test]
 fn a_heartbeat_carries_counters_and_buckets() {
-    let heartbeat = Heartbeat { initial: true, counters: vec![stamp(9, 9)], buckets: Some(256) };
+    let heartbeat = Heartbeat { initial: true, high_water_marks: vec![seq_no(9, 9)], buckets: Some(256) };
     let message = Message::Heartbeat(heartbeat);
-    let written = text(&message, |frame| frame.finish(Some(stamp(0, 5)), &[stamp(0, 4), stamp(3, 1)]));
+    let written = text(&message, |frame| frame.finish(Some(seq_no(0, 5)), &[seq_no(0, 4), seq_no(3, 1)]));
     assert_eq!(written, r#"{"type":1,"uid":"n1","nsp":"/","stamp":[0,5],"buckets":256,"counters":[[0,4],[3,1]]}"#);
     let decoded = codec::decode(&written.into_bytes().into()).unwrap();
-    let counters = vec![stamp(0, 4), stamp(3, 1)];
-    let expected = Heartbeat { initial: true, counters, buckets: Some(256) };
+    let high_water_marks = vec![seq_no(0, 4), seq_no(3, 1)];
+    let expected = Heartbeat { initial: true, high_water_marks, buckets: Some(256) };
     assert_eq!(decoded.body, Body::Message(Message::Heartbeat(expected)));
 }
 
 #[test]
 fn counters_belong_to_heartbeats_only() {
-    let written = text(&Message::Leaving, |frame| frame.finish(None, &[stamp(0, 4)]));
+    let written = text(&Message::Leaving, |frame| frame.finish(None, &[seq_no(0, 4)]));
     assert_eq!(written, r#"{"type":13,"uid":"n1","nsp":"/"}"#);
 }
 
@@ -54,15 +52,15 @@ fn without_numbers_the_length_is_known_in_advance() {
 
 #[test]
 fn the_head_of_a_msgpack_message_counts_the_added_fields() {
-    let encode = |stamp| {
+    let encode = |seq_no| {
         let format = Format::MsgPack(Rules::Notepack);
-        codec::encode(format, &node("n1"), &Namespace::new("/"), &hello(Target::all())).unwrap().finish(stamp, &[])
+        codec::encode(format, &node("n1"), &Namespace::new("/"), &hello(Target::all())).unwrap().finish(seq_no, &[])
     };
     assert_eq!(encode(None)[0], 0x84);
-    let stamped = encode(Some(stamp(0, 300)));
+    let stamped = encode(Some(seq_no(0, 300)));
     assert_eq!(stamped[0], 0x85);
     assert!(stamped.ends_with(b"\xa5stamp\x92\x00\xcd\x01\x2c"));
-    assert_eq!(codec::decode(&Bytes::from(stamped)).unwrap().stamp, Some(stamp(0, 300)));
+    assert_eq!(codec::decode(&Bytes::from(stamped)).unwrap().seq_no, Some(seq_no(0, 300)));
 }
 
 #[test]
@@ -71,7 +69,7 @@ fn numbers_of_another_shape_are_not_ours() {
         let text =
             format!(r#"{{"type":2,"uid":"n","nsp":"/","stamp":{foreign},"counters":{foreign},"buckets":{foreign}}}"#);
         let decoded = crate::decode(&text).unwrap();
-        assert_eq!(decoded.stamp, None, "{foreign}");
-        assert_eq!(codec::peek(&text.into_bytes().into()).unwrap().stamp, None);
+        assert_eq!(decoded.seq_no, None, "{foreign}");
+        assert_eq!(codec::peek(&text.into_bytes().into()).unwrap().seq_no, None);
     }
 }

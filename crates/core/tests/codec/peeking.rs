@@ -3,13 +3,10 @@
 use bytes::Bytes;
 use trunkline_core::{
     codec::{self, Format, Header, Kind, peek},
-    id::Namespace,
-    message::Message,
-    room::Room,
-    target::Target,
+    model::{Message, Namespace, Room, Target},
 };
 
-use crate::{FORMATS, encode, hello, node, payload, request, stamp};
+use crate::{FORMATS, encode, hello, node, payload, request, seq_no};
 
 fn peeked(text: &str) -> Option<Header> {
     peek(&Bytes::copy_from_slice(text.as_bytes()))
@@ -20,11 +17,11 @@ fn the_header_of_our_own_messages_is_always_found() {
     let message = hello(Target::room("a\"b").except("é"));
     for format in FORMATS {
         let frame = codec::encode(format, &node("n\"1"), &Namespace::new("/é\\"), &message).unwrap();
-        let header = peek(&frame.finish(Some(stamp(3, 9)), &[]).into()).unwrap();
+        let header = peek(&frame.finish(Some(seq_no(3, 9)), &[]).into()).unwrap();
         assert_eq!(header.kind, Kind::Broadcast);
         assert_eq!(header.from, Some(node("n\"1")));
         assert_eq!(header.namespace, Some(Namespace::new("/é\\")));
-        assert_eq!(header.stamp, Some(stamp(3, 9)));
+        assert_eq!(header.seq_no, Some(seq_no(3, 9)));
         assert_eq!(header.room, Some(Room::from("a\"b")));
     }
 }

@@ -4,27 +4,27 @@ use bytes::Bytes;
 use proptest::{option, prelude::*};
 use trunkline_core::{
     codec::{self, Body, BodyRef, Decoded, Format},
-    message::{Answer, Heartbeat, Message, Response, Stamp},
+    model::{Answer, Heartbeat, Message, Response, SeqNo},
     payload::{Payload, Rules},
 };
 
 use crate::{
     FORMATS,
-    arbitrary::{body, namespace, node, stamp},
+    arbitrary::{body, namespace, node, seq_no},
 };
 
 proptest! {
     #[test]
     fn what_was_encoded_is_decoded(
-        body in body(), from in node(), namespace in namespace(), stamp in option::of(stamp()),
+        body in body(), from in node(), namespace in namespace(), seq_no in option::of(seq_no()),
     ) {
         for format in FORMATS {
             let frame = codec::encode(format, &from, &namespace, &body).unwrap();
-            let bytes = Bytes::from(frame.finish(stamp, counters(&body)));
+            let bytes = Bytes::from(frame.finish(seq_no, high_water_marks(&body)));
             let expected = Decoded {
                 from: Some(from.clone()),
                 namespace: Some(namespace.clone()),
-                stamp,
+                seq_no,
                 body: as_received(body.clone(), format, &from),
             };
             prop_assert_eq!(codec::decode(&bytes).unwrap(), expected);
@@ -43,15 +43,15 @@ proptest! {
 
     #[test]
     fn peeking_at_our_own_messages_tells_what_decoding_tells(
-        body in body(), from in node(), namespace in namespace(), stamp in option::of(stamp()),
+        body in body(), from in node(), namespace in namespace(), seq_no in option::of(seq_no()),
     ) {
         for format in FORMATS {
-            let bytes = codec::encode(format, &from, &namespace, &body).unwrap().finish(stamp, counters(&body)).into();
+            let bytes = codec::encode(format, &from, &namespace, &body).unwrap().finish(seq_no, high_water_marks(&body)).into();
             let header = codec::peek(&bytes).unwrap();
             prop_assert_eq!(Some(header.kind), BodyRef::from(&body).kind());
             prop_assert_eq!(header.from, Some(from.clone()));
             prop_assert_eq!(header.namespace, Some(namespace.clone()));
-            prop_assert_eq!(header.stamp, stamp);
+            prop_assert_eq!(header.seq_no, seq_no);
             let room = match &body {
                 Body::Message(Message::Broadcast { request: None, target, .. }) => target.single_room(),
                 _ => None,
@@ -61,9 +61,9 @@ proptest! {
     }
 }
 
-fn counters(body: &Body) -> &[Stamp] {
+fn high_water_marks(body: &Body) -> &[SeqNo] {
     match body {
-        Body::Message(Message::Heartbeat(Heartbeat { counters, .. })) => counters,
+        Body::Message(Message::Heartbeat(Heartbeat { high_water_marks, .. })) => high_water_marks,
         _ => &[],
     }
 }

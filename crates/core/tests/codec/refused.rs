@@ -3,10 +3,8 @@
 use trunkline_core::{
     ErrorKind,
     codec::{self, Format},
-    id::Namespace,
-    message::{Answer, Message, Response},
+    model::{Answer, Message, Namespace, Response, Target},
     payload::{Attachments, Payload},
-    target::Target,
 };
 
 use crate::{decode, node, packed, payload, request};

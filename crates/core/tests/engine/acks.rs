@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Answer, Message, engine::Gather, inbox::Delivery};
+use trunkline_core::{Answer, Message, engine::Gather, model::Delivery};
 
 use crate::{
     presence::without_heartbeats,
@@ -64,8 +64,8 @@ fn a_silent_client_costs_the_time_out_and_is_counted() {
     rig.answer("a", "r", ack("a1"));
     let outputs = without_heartbeats(rig.pass(TIMEOUT));
     assert_eq!(outputs, ["r: timed out: 1 of 2 clients acknowledged; 1 of 2"]);
-    let counters = rig.counters();
-    assert_eq!((counters.requests_timed_out, counters.requests_partial), (1, 0));
+    let metrics = rig.metrics();
+    assert_eq!((metrics.requests_timed_out, metrics.requests_partial), (1, 0));
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_late_acknowledgement_is_not_handed_on() {
     rig.pass(TIMEOUT);
     assert!(rig.answer("a", "r", ack("late")).is_empty());
     assert!(rig.own_answer("r", ack("late")).is_empty());
-    assert_eq!(rig.counters().late_answers, 1);
+    assert_eq!(rig.metrics().late_answers, 1);
 }
 
 #[test]

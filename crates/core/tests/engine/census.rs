@@ -33,7 +33,7 @@ fn the_broker_is_asked_again_while_a_request_waits() {
     let mut rig = among(&["a"]);
     rig.ask("r", Gather::Sockets);
     assert_eq!(rig.pass(Duration::from_millis(500)), ["count"]);
-    assert!(rig.handle(Input::Census(None)).is_empty(), "it could not");
+    assert!(rig.handle(Input::NodeCount(None)).is_empty(), "it could not");
     assert_eq!(rig.pass(Duration::from_millis(500)), ["count"]);
     rig.answer("a", "r", sockets(&[]));
     assert_eq!(rig.count(&["a"], 0), ["r: []"]);
@@ -80,7 +80,7 @@ fn a_foreign_peer_that_does_not_answer_is_missing_without_a_name() {
     rig.answer("a", "r", value("a"));
     let outputs = rig.pass(TIMEOUT);
     assert!(outputs.contains(&"r: timed out: 1 of 2 nodes did not answer; [a]".to_owned()), "{outputs:?}");
-    assert_eq!(rig.counters().requests_partial, 1);
+    assert_eq!(rig.metrics().requests_partial, 1);
 }
 
 #[test]
@@ -134,8 +134,8 @@ fn a_node_that_was_heard_after_the_count_began_is_not_gone() {
     let asked = rig.engine.begin_count(rig.now);
     rig.pass(Duration::from_millis(1));
     rig.hear("a", heartbeat(false, &[]));
-    let headcount = trunkline_core::transport::Headcount { nodes: 1, known: 0, absent: asked };
-    assert!(rig.handle(Input::Census(Some(headcount))).is_empty());
+    let node_count = trunkline_core::transport::NodeCount { nodes: 1, known: 0, absent: asked };
+    assert!(rig.handle(Input::NodeCount(Some(node_count))).is_empty());
     assert_eq!(rig.members(), ["a"]);
 }
 
@@ -225,8 +225,8 @@ fn a_count_that_began_before_the_request_says_nothing_about_it() {
     let before = rig.engine.begin_count(rig.now).len();
     rig.ask("r", Gather::Values);
     rig.answer("a", "r", value("a"));
-    let headcount = trunkline_core::transport::Headcount { nodes: 2, known: before, absent: vec![] };
-    assert!(rig.handle(Input::Census(Some(headcount))).is_empty());
+    let node_count = trunkline_core::transport::NodeCount { nodes: 2, known: before, absent: vec![] };
+    assert!(rig.handle(Input::NodeCount(Some(node_count))).is_empty());
     assert!(rig.count(&["a"], 1).is_empty());
     assert_eq!(rig.anonymous_answer("r", value("x")), ["r: [a x]"]);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Capabilities, Gap, GapCause, Message, inbox::Delivery};
+use trunkline_core::{Capabilities, Gap, GapCause, Message, model::Delivery};
 
 use crate::{
     presence::without_heartbeats,
@@ -33,7 +33,7 @@ fn a_gap_of_known_size_is_handed_on() {
     let mut rig = Rig::among(&["a"]);
     let trimmed = Gap { cause: GapCause::Trimmed, missed: Some(7) };
     assert_eq!(rig.deliver(Delivery::Gap(trimmed)), ["gap Trimmed Some(7)"]);
-    assert_eq!(rig.counters().missed, 7);
+    assert_eq!(rig.metrics().missed, 7);
 }
 
 #[test]
@@ -48,8 +48,8 @@ fn the_counters_of_all_peers_make_the_size_known() {
     rig.hear("a", heartbeat(false, &[(0, 5)]));
     rig.hear("b", heartbeat(false, &[(0, 8)]));
     assert_eq!(rig.pass(SECOND * 2), ["gap ConnectionLost Some(3)"]);
-    let counters = rig.counters();
-    assert_eq!((counters.gaps, counters.missed), (1, 3));
+    let metrics = rig.metrics();
+    assert_eq!((metrics.gaps, metrics.missed), (1, 3));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_peer_that_does_not_tell_its_counters_leaves_the_size_unknown() {
     rig.hear("a", heartbeat(false, &[(0, 8)]));
     rig.hear("b", broadcast("no counters"));
     assert_eq!(rig.pass(SECOND * 2), ["gap ConnectionLost None"]);
-    assert_eq!(rig.counters().missed, 3, "that many at least");
+    assert_eq!(rig.metrics().missed, 3, "that many at least");
 }
 
 #[test]

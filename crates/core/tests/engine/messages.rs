@@ -3,8 +3,7 @@
 use trunkline_core::{
     Message, Offset, Target,
     engine::Input,
-    inbox::Delivery,
-    message::{Channel, Stamp},
+    model::{Delivery, SeqChannel, SeqNo},
 };
 
 use crate::rig::{HEARTBEATS, Rig, broadcast, heartbeat, id, payload, sockets};
@@ -20,7 +19,7 @@ fn what_a_node_broadcasts_is_served() {
     let disconnects = Message::Disconnect { target: Target::all(), close: true };
     assert_eq!(rig.hear("a", disconnects), ["serve a: disconnect"]);
     assert_eq!(rig.hear("a", Message::ServerSideEmit { request: None, payload: payload("x") }), ["serve a: tell"]);
-    assert_eq!(rig.counters().delivered, 6, "the first heartbeat included");
+    assert_eq!(rig.metrics().delivered, 6, "the first heartbeat included");
 }
 
 #[test]
@@ -40,7 +39,7 @@ fn an_own_message_that_comes_back_has_no_effect() {
     assert!(rig.hear("me", heartbeat(true, &[(0, 0)])).is_empty());
     assert!(rig.hear("me", Message::Leaving).is_empty());
     assert!(rig.answer("me", "r", sockets(&[])).is_empty());
-    assert_eq!(rig.counters().own_echoes, 4);
+    assert_eq!(rig.metrics().own_echoes, 4);
     assert!(rig.members().is_empty());
 }
 
@@ -48,7 +47,7 @@ fn an_own_message_that_comes_back_has_no_effect() {
 fn an_emitter_is_served_but_is_no_node() {
     let mut rig = Rig::new(HEARTBEATS);
     assert_eq!(rig.hear("emitter", broadcast("news")), ["serve emitter: news"]);
-    let nameless = Delivery::Message { from: None, stamp: None, offset: None, message: broadcast("old news") };
+    let nameless = Delivery::Message { from: None, seq_no: None, offset: None, message: broadcast("old news") };
     assert_eq!(rig.deliver(nameless), ["serve emitter: old news"]);
     assert!(rig.members().is_empty());
 }
@@ -60,7 +59,7 @@ fn an_emitter_can_neither_ask_nor_be_there_nor_leave() {
     assert!(rig.hear("emitter", Message::AllRooms { request }).is_empty());
     assert!(rig.hear("emitter", heartbeat(true, &[])).is_empty());
     assert!(rig.hear("emitter", Message::Leaving).is_empty());
-    assert_eq!(rig.counters().malformed, 3);
+    assert_eq!(rig.metrics().malformed, 3);
     assert!(rig.members().is_empty());
 }
 
@@ -69,7 +68,7 @@ fn offsets_are_handed_on() {
     let mut rig = Rig::among(&["a"]);
     let offset = Some(Offset::new("7-1").unwrap());
     let message = broadcast("news");
-    let theirs = Delivery::Message { from: Some(id("a")), stamp: None, offset: offset.clone(), message };
+    let theirs = Delivery::Message { from: Some(id("a")), seq_no: None, offset: offset.clone(), message };
     assert_eq!(rig.deliver(theirs), ["serve a: news at 7-1"]);
     let mine = Delivery::Stored { message: broadcast("mine"), offset };
     assert_eq!(rig.deliver(mine), ["serve me: mine at 7-1"]);
@@ -78,13 +77,14 @@ fn offsets_are_handed_on() {
 #[test]
 fn what_nobody_here_wants_is_counted_and_shows_that_its_sender_lives() {
     let mut rig = Rig::new(HEARTBEATS);
-    let skipped = |number| Delivery::Skipped { from: id("a"), stamp: Some(Stamp { channel: Channel::ALL, number }) };
+    let skipped =
+        |number| Delivery::Skipped { from: id("a"), seq_no: Some(SeqNo { channel: SeqChannel::ALL, number }) };
     assert_eq!(rig.deliver(skipped(1)), ["up a"]);
     assert!(rig.deliver(skipped(1)).is_empty());
     assert_eq!(rig.deliver(skipped(3)), ["gap Hole Some(1)"]);
-    assert!(rig.deliver(Delivery::Skipped { from: id("me"), stamp: None }).is_empty());
-    let counters = rig.counters();
-    assert_eq!((counters.unwanted, counters.repeats, counters.delivered), (2, 1, 0));
+    assert!(rig.deliver(Delivery::Skipped { from: id("me"), seq_no: None }).is_empty());
+    let metrics = rig.metrics();
+    assert_eq!((metrics.unwanted, metrics.repeats, metrics.delivered), (2, 1, 0));
 }
 
 #[test]

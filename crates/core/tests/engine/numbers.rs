@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use trunkline_core::{
     Message,
-    inbox::{Delivery, Dropped, Overflow},
-    message::{Channel, Stamp},
+    model::{Delivery, Dropped, Overflow, SeqChannel, SeqNo},
 };
 
 use crate::rig::{HEARTBEATS, Rig, heartbeat, id};
@@ -17,7 +16,7 @@ fn a_repeated_message_is_served_once() {
     assert_eq!(rig.hear_numbered("a", 2), ["serve a: a2"]);
     assert!(rig.hear_numbered("a", 1).is_empty());
     assert!(rig.hear_numbered("a", 2).is_empty());
-    assert_eq!(rig.counters().repeats, 2);
+    assert_eq!(rig.metrics().repeats, 2);
 }
 
 #[test]
@@ -25,8 +24,8 @@ fn a_hole_is_reported_with_its_size_before_what_follows_it() {
     let mut rig = Rig::among(&["a"]);
     rig.hear_numbered("a", 1);
     assert_eq!(rig.hear_numbered("a", 5), ["gap Hole Some(3)", "serve a: a5"]);
-    let counters = rig.counters();
-    assert_eq!((counters.gaps, counters.missed), (1, 3));
+    let metrics = rig.metrics();
+    assert_eq!((metrics.gaps, metrics.missed), (1, 3));
 }
 
 #[test]
@@ -35,7 +34,7 @@ fn a_message_that_comes_after_it_was_reported_missing_is_dropped() {
     rig.hear_numbered("a", 1);
     rig.hear_numbered("a", 3);
     assert!(rig.hear_numbered("a", 2).is_empty());
-    assert_eq!(rig.counters().missed, 1);
+    assert_eq!(rig.metrics().missed, 1);
 }
 
 #[test]
@@ -74,7 +73,7 @@ fn what_a_leaving_node_said_last_is_missed_too() {
 #[test]
 fn each_channel_counts_for_itself() {
     let mut rig = Rig::among(&["a"]);
-    let bucket = Channel(7);
+    let bucket = SeqChannel(7);
     rig.deliver(Delivery::Subscribed(bucket));
     rig.hear_numbered("a", 1);
     assert_eq!(rig.hear_on(bucket, "a", 4), ["serve a: a4"], "who knows how many there were before");
@@ -85,7 +84,7 @@ fn each_channel_counts_for_itself() {
 #[test]
 fn a_channel_that_was_given_up_for_a_while_has_no_hole_but_still_repeats() {
     let mut rig = Rig::among(&["a"]);
-    let bucket = Channel(7);
+    let bucket = SeqChannel(7);
     rig.deliver(Delivery::Subscribed(bucket));
     rig.hear_on(bucket, "a", 1);
     rig.deliver(Delivery::Unsubscribed(bucket));
@@ -99,7 +98,7 @@ fn a_channel_that_was_given_up_for_a_while_has_no_hole_but_still_repeats() {
 #[test]
 fn a_heartbeat_that_overtakes_messages_of_another_channel_does_not_make_them_repeats() {
     let mut rig = Rig::new(HEARTBEATS);
-    let bucket = Channel(7);
+    let bucket = SeqChannel(7);
     rig.deliver(Delivery::Subscribed(bucket));
     rig.hear("a", heartbeat(true, &[(0, 0), (7, 2)]));
     assert_eq!(rig.hear_on(bucket, "a", 1), ["serve a: a1"]);
@@ -112,7 +111,7 @@ fn what_the_inbox_dropped_is_reported_once_and_no_hole() {
     let mut rig = Rig::among(&["a"]);
     rig.hear_numbered("a", 1);
     let overflow = |missed, number, count| {
-        let last = Stamp { channel: Channel::ALL, number };
+        let last = SeqNo { channel: SeqChannel::ALL, number };
         Delivery::Overflow(Overflow { missed, dropped: vec![Dropped { from: id("a"), last, count, missed }] })
     };
     assert_eq!(rig.deliver(overflow(3, 4, 3)), ["gap Overflow Some(3)"]);
@@ -120,13 +119,13 @@ fn what_the_inbox_dropped_is_reported_once_and_no_hole() {
     assert_eq!(rig.deliver(overflow(2, 9, 2)), ["gap Overflow Some(2)", "gap Hole Some(2)"]);
     assert!(rig.deliver(overflow(0, 10, 1)).is_empty(), "nobody wanted it");
     assert_eq!(rig.hear_numbered("a", 11), ["serve a: a11"]);
-    assert_eq!(rig.counters().missed, 7);
+    assert_eq!(rig.metrics().missed, 7);
 }
 
 #[test]
 fn an_own_message_that_comes_back_and_is_dropped_by_the_inbox_is_not_missed() {
     let mut rig = Rig::among(&[]);
-    let last = Stamp { channel: Channel::ALL, number: 3 };
+    let last = SeqNo { channel: SeqChannel::ALL, number: 3 };
     let dropped = vec![Dropped { from: id("me"), last, count: 1, missed: 1 }];
     assert!(rig.deliver(Delivery::Overflow(Overflow { missed: 1, dropped })).is_empty());
     assert!(rig.members().is_empty());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use trunkline_core::{
     Heartbeat, Message,
     engine::{EngineConfig, Gather, Input},
-    inbox::Delivery,
+    model::Delivery,
 };
 
 use crate::rig::{HEARTBEATS, Rig, broadcast, heartbeat};
@@ -169,7 +169,7 @@ fn nobody_is_given_up_while_the_connection_is_away() {
     assert_eq!(without_heartbeats(rig.pass(Duration::from_millis(10_999))), [""; 0]);
     assert_eq!(rig.members(), ["a"]);
     assert_eq!(rig.pass(Duration::from_millis(1)), ["down a Silent"]);
-    assert_eq!(rig.counters().connections_lost, 1);
+    assert_eq!(rig.metrics().connections_lost, 1);
 }
 
 #[test]

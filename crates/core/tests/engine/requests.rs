@@ -19,7 +19,7 @@ fn fetched_sockets_of_all_nodes_come_together() {
     assert!(rig.answer("a", "r", sockets(&["a1", "a2"])).is_empty());
     assert_eq!(rig.answer("b", "r", sockets(&["b1"])), ["r: [a1 a2 b1]"]);
     assert_eq!(rig.engine.pending_requests(), 0);
-    assert_eq!(rig.counters().requests, 1);
+    assert_eq!(rig.metrics().requests, 1);
 }
 
 #[test]
@@ -58,8 +58,8 @@ fn a_time_out_says_who_is_missing_and_what_there_is() {
     assert!(without_heartbeats(rig.pass(TIMEOUT - Duration::from_millis(1))).is_empty());
     let outputs = without_heartbeats(rig.pass(Duration::from_millis(1)));
     assert_eq!(outputs, ["r: timed out: 2 of 3 nodes did not answer, among them a, c; [b1]"]);
-    let counters = rig.counters();
-    assert_eq!((counters.requests_timed_out, counters.requests_partial), (1, 1));
+    let metrics = rig.metrics();
+    assert_eq!((metrics.requests_timed_out, metrics.requests_partial), (1, 1));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_late_answer_is_counted_and_without_effect() {
     rig.ask("r", Gather::Values);
     rig.pass(TIMEOUT);
     assert!(rig.answer("a", "r", value("late")).is_empty());
-    assert_eq!(rig.counters().late_answers, 1);
+    assert_eq!(rig.metrics().late_answers, 1);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn answers_to_other_nodes_requests_are_nothing_to_this_one() {
     let mut rig = Rig::among(&["a"]);
     assert!(rig.answer("a", "foreign", value("x")).is_empty());
     assert!(rig.anonymous_answer("foreign", value("x")).is_empty());
-    assert_eq!(rig.counters().late_answers, 0);
+    assert_eq!(rig.metrics().late_answers, 0);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_repeated_answer_stands_for_nobody_else() {
     rig.ask("r", Gather::Sockets);
     rig.answer("a", "r", sockets(&["a1"]));
     assert!(rig.answer("a", "r", sockets(&["a1"])).is_empty());
-    assert_eq!(rig.counters().late_answers, 1);
+    assert_eq!(rig.metrics().late_answers, 1);
     assert_eq!(rig.answer("b", "r", sockets(&[])), ["r: [a1]"]);
 }
 
@@ -132,7 +132,7 @@ fn a_node_that_dies_is_not_waited_for() {
     rig.pass(Duration::from_secs(8));
     rig.ask("r", Gather::Sockets);
     assert_eq!(without_heartbeats(rig.pass(Duration::from_secs(3))), ["down a Silent", "r: []"]);
-    assert_eq!(rig.counters().requests_timed_out, 0);
+    assert_eq!(rig.metrics().requests_timed_out, 0);
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_cancelled_request_is_forgotten() {
     assert_eq!(rig.engine.pending_requests(), 0);
     assert!(rig.answer("a", "r", value("late")).is_empty());
     assert!(without_heartbeats(rig.pass(TIMEOUT)).is_empty());
-    assert_eq!(rig.counters().late_answers, 1);
+    assert_eq!(rig.metrics().late_answers, 1);
 }
 
 #[test]

@@ -6,18 +6,17 @@ use std::{
 };
 
 use trunkline_core::{
-    Answer, Answers, Capabilities, Counters, Error, Event, Heartbeat, Membership, Message, Namespace, Node, NodeId,
-    Payload, RequestId, Response, Result, Snapshot, SocketId, SocketInfo, Target,
+    Answer, Answers, Capabilities, Error, Event, Heartbeat, Membership, Message, MetricsSnapshot, Namespace, NodeId,
+    NodeKey, NodeMetrics, Payload, RequestId, Response, Result, SocketId, SocketInfo, Target,
     engine::{Engine, EngineConfig, Gather, Input, Output, Request},
-    inbox::Delivery,
-    message::{Channel, Stamp},
-    transport::Headcount,
+    model::{Delivery, SeqChannel, SeqNo},
+    transport::NodeCount,
 };
 
 pub(crate) struct Rig {
     pub(crate) engine: Engine,
     pub(crate) now: Instant,
-    counters: Arc<Counters>,
+    metrics: Arc<NodeMetrics>,
 }
 
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,7 +36,7 @@ pub(crate) const HEARTBEATS: Capabilities = Capabilities {
 };
 
 /// The broker counts the nodes.
-pub(crate) const CENSUS: Capabilities = Capabilities { membership: Membership::Census, ..HEARTBEATS };
+pub(crate) const CENSUS: Capabilities = Capabilities { membership: Membership::BrokerCount, ..HEARTBEATS };
 
 impl Rig {
     /// A node that has just said hello, over a backend of these abilities.
@@ -46,10 +45,10 @@ impl Rig {
     }
 
     pub(crate) fn with(capabilities: Capabilities, config: EngineConfig) -> Self {
-        let counters = Arc::<Counters>::default();
-        let me = Node { id: id("me"), namespace: Namespace::new("/") };
-        let engine = Engine::new(me, capabilities, config, Arc::clone(&counters));
-        let mut rig = Self { engine, now: Instant::now(), counters };
+        let metrics = Arc::<NodeMetrics>::default();
+        let me = NodeKey { id: id("me"), namespace: Namespace::new("/") };
+        let engine = Engine::new(me, capabilities, config, Arc::clone(&metrics));
+        let mut rig = Self { engine, now: Instant::now(), metrics };
         rig.handle(Input::Start);
         rig
     }
@@ -84,18 +83,18 @@ impl Rig {
 
     /// A message without a number.
     pub(crate) fn hear(&mut self, from: &str, message: Message) -> Vec<String> {
-        self.deliver(Delivery::Message { from: Some(id(from)), stamp: None, offset: None, message })
+        self.deliver(Delivery::Message { from: Some(id(from)), seq_no: None, offset: None, message })
     }
 
     /// A broadcast with a number on the channel to all.
     pub(crate) fn hear_numbered(&mut self, from: &str, number: u64) -> Vec<String> {
-        self.hear_on(Channel::ALL, from, number)
+        self.hear_on(SeqChannel::ALL, from, number)
     }
 
-    pub(crate) fn hear_on(&mut self, channel: Channel, from: &str, number: u64) -> Vec<String> {
-        let stamp = Some(Stamp { channel, number });
+    pub(crate) fn hear_on(&mut self, channel: SeqChannel, from: &str, number: u64) -> Vec<String> {
+        let seq_no = Some(SeqNo { channel, number });
         let message = broadcast(&format!("{from}{number}"));
-        self.deliver(Delivery::Message { from: Some(id(from)), stamp, offset: None, message })
+        self.deliver(Delivery::Message { from: Some(id(from)), seq_no, offset: None, message })
     }
 
     /// The first heartbeat of a node that has published nothing yet.
@@ -144,12 +143,12 @@ impl Rig {
     pub(crate) fn count(&mut self, named: &[&str], foreign: usize) -> Vec<String> {
         let asked = self.engine.begin_count(self.now);
         let (known, absent): (Vec<_>, Vec<_>) = asked.into_iter().partition(|node| named.contains(&node.as_str()));
-        let headcount = Headcount { nodes: 1 + named.len() + foreign, known: known.len(), absent };
-        self.handle(Input::Census(Some(headcount)))
+        let node_count = NodeCount { nodes: 1 + named.len() + foreign, known: known.len(), absent };
+        self.handle(Input::NodeCount(Some(node_count)))
     }
 
-    pub(crate) fn counters(&self) -> Snapshot {
-        self.counters.snapshot()
+    pub(crate) fn metrics(&self) -> MetricsSnapshot {
+        self.metrics.snapshot()
     }
 
     pub(crate) fn members(&self) -> Vec<&str> {
@@ -169,9 +168,9 @@ pub(crate) fn broadcast(event: &str) -> Message {
     Message::Broadcast { request: None, target: Target::all(), payload: payload(event) }
 }
 
-pub(crate) fn heartbeat(initial: bool, counters: &[(u16, u64)]) -> Message {
-    let stamp = |&(channel, number)| Stamp { channel: Channel(channel), number };
-    Message::Heartbeat(Heartbeat { initial, counters: counters.iter().map(stamp).collect(), buckets: None })
+pub(crate) fn heartbeat(initial: bool, metrics: &[(u16, u64)]) -> Message {
+    let seq_no = |&(channel, number)| SeqNo { channel: SeqChannel(channel), number };
+    Message::Heartbeat(Heartbeat { initial, high_water_marks: metrics.iter().map(seq_no).collect(), buckets: None })
 }
 
 pub(crate) fn sockets(names: &[&str]) -> Answer {

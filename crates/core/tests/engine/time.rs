@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use trunkline_core::{
     Gap, GapCause,
     engine::{Gather, Input},
-    inbox::Delivery,
+    model::Delivery,
 };
 
 use crate::rig::{CENSUS, HEARTBEATS, Rig, heartbeat, value};

@@ -15,7 +15,7 @@ use captured::Captured;
 use trunkline_core::{
     Result,
     codec::{self, Decoded, Format, Kind},
-    id::{Namespace, NodeId},
+    model::{Namespace, NodeId},
     payload::{Payload, Rules},
 };
 
@@ -117,7 +117,7 @@ fn decode(message: &Captured, bytes: &Bytes) -> Result<Decoded> {
     let kind = Kind::from_number(field("type").parse().unwrap()).unwrap();
     let from = NodeId::new(field("uid")).unwrap();
     let body = codec::decode_data(kind, Some(&from), bytes)?;
-    Ok(Decoded { from: Some(from), namespace: Some(Namespace::new(field("nsp"))), stamp: None, body })
+    Ok(Decoded { from: Some(from), namespace: Some(Namespace::new(field("nsp"))), seq_no: None, body })
 }
 
 /// Encodes for the wire of the message, without any numbers of our own.

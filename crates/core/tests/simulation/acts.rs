@@ -5,9 +5,8 @@ use std::sync::Arc;
 use trunkline_core::{
     Gap, GapCause, Membership, Message, Target,
     engine::{Gather, Input, Request},
-    inbox::{Delivery, inbox},
-    message::Channel,
-    transport::InboxLimits,
+    model::{Delivery, SeqChannel},
+    transport::{InboxLimits, inbox},
 };
 
 use crate::{
@@ -136,7 +135,7 @@ impl World<'_> {
         let Some(own) = &mut peer.own else { return Ok(()) };
         own.witness.froze(own.clock.local(now));
         let limits = InboxLimits { messages, bytes: usize::MAX };
-        let (sender, inbox) = inbox(limits, Arc::clone(&own.counters));
+        let (sender, inbox) = inbox(limits, Arc::clone(&own.metrics));
         let responders = std::collections::VecDeque::new();
         own.backlog = Some(Backlog { sender, inbox, responders, inputs: Vec::new(), ticks_first });
         peer.state = State::Frozen;
@@ -183,7 +182,7 @@ impl World<'_> {
     }
 
     fn subscribe(&mut self, node: usize, channel: usize, subscribed: bool) -> Checked {
-        let name = Channel(u16::try_from(channel).unwrap());
+        let name = SeqChannel(u16::try_from(channel).unwrap());
         if std::mem::replace(&mut self.peers[node].subscribed[channel], subscribed) == subscribed {
             return Ok(());
         }
@@ -206,7 +205,7 @@ impl World<'_> {
     fn emitter(&mut self) -> Checked {
         for to in 0..self.peers.len() {
             let message = Message::Broadcast { request: None, target: Target::all(), payload: self.payload.clone() };
-            let delivery = Delivery::Message { from: None, stamp: None, offset: None, message };
+            let delivery = Delivery::Message { from: None, seq_no: None, offset: None, message };
             self.arrive(to, None, delivery)?;
         }
         Ok(())

@@ -3,8 +3,9 @@
 use std::iter;
 
 use trunkline_core::{
-    Answer, Heartbeat, Membership, Message, NodeId, Response, SocketId, SocketInfo, inbox::Delivery, message::Channel,
-    transport::Headcount,
+    Answer, Heartbeat, Membership, Message, NodeId, Response, SocketId, SocketInfo,
+    model::{Delivery, SeqChannel},
+    transport::NodeCount,
 };
 
 use crate::{
@@ -31,13 +32,13 @@ impl World<'_> {
     pub(crate) fn publish(&mut self, from: usize, mut message: Message, channel: usize) {
         let numbered = self.scenario.kind.numbered;
         let peer = &mut self.peers[from];
-        let stamp = (numbered && !peer.is_foreign())
-            .then(|| peer.numbering.stamp(&peer.id, Channel(u16::try_from(channel).unwrap()), &mut message))
+        let seq_no = (numbered && !peer.is_foreign())
+            .then(|| peer.sequencer.assign(&peer.id, SeqChannel(u16::try_from(channel).unwrap()), &mut message))
             .flatten();
         peer.serial += 1;
         peer.numbers[channel] += 1;
-        let number = stamp.map_or(peer.numbers[channel], |stamp| stamp.number);
-        let parcel = Parcel { message, stamp, tag: Tag { channel, number, serial: peer.serial } };
+        let number = seq_no.map_or(peer.numbers[channel], |seq_no| seq_no.number);
+        let parcel = Parcel { message, seq_no, tag: Tag { channel, number, serial: peer.serial } };
         if peer.connected {
             self.fan_out(from, &parcel);
         } else {
@@ -58,17 +59,17 @@ impl World<'_> {
     fn send_parcel(&mut self, from: usize, to: usize, parcel: &Parcel) {
         let mut chance = self.chance([from as u64, to as u64, parcel.tag.serial, 0]);
         let lane = if self.scenario.kind.split { parcel.tag.channel } else { 0 };
-        let is_skipped = parcel.stamp.is_some() && chance.hits(100);
+        let is_skipped = parcel.seq_no.is_some() && chance.hits(100);
         // Foreign peers take a repeat for a message of its own, and answer twice.
-        let may_repeat = parcel.stamp.is_some() && !self.peers[to].is_foreign();
+        let may_repeat = parcel.seq_no.is_some() && !self.peers[to].is_foreign();
         let copies = self.transit(from, to, lane, may_repeat, &mut chance);
         for at in copies.into_iter().flatten() {
             let sender = self.peers[from].id.clone();
             let delivery = if is_skipped && parcel.message.request().is_none() {
-                Delivery::Skipped { from: sender, stamp: parcel.stamp }
+                Delivery::Skipped { from: sender, seq_no: parcel.seq_no }
             } else {
                 let offset = Some(parcel.tag.offset());
-                Delivery::Message { from: Some(sender), stamp: parcel.stamp, offset, message: parcel.message.clone() }
+                Delivery::Message { from: Some(sender), seq_no: parcel.seq_no, offset, message: parcel.message.clone() }
             };
             self.push_arrival(at, from, to, delivery);
         }
@@ -156,13 +157,13 @@ impl World<'_> {
         let absent: Set = asked.iter().filter_map(names::index).filter(|peer| !counted.contains(*peer)).collect();
         let is_absent = |node: &NodeId| names::index(node).is_some_and(|peer| absent.contains(peer));
         let (absent_names, known): (Vec<_>, Vec<_>) = asked.into_iter().partition(is_absent);
-        let headcount = self.peers[node].connected.then(|| Headcount {
+        let node_count = self.peers[node].connected.then(|| NodeCount {
             nodes: counted.len(),
             known: known.len(),
             absent: absent_names,
         });
         let delay = LATENCY + self.chance([node as u64, self.now, 3, 3]).below(self.faults.jitter);
-        self.queue.push(self.now + delay, Event::Counted { node, headcount, count: Count { counted, absent } });
+        self.queue.push(self.now + delay, Event::Counted { node, node_count, count: Count { counted, absent } });
     }
 
     // --- foreign peers ---

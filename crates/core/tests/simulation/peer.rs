@@ -3,11 +3,10 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use trunkline_core::{
-    Capabilities, Counters, Membership, Message, Namespace, Node, NodeId,
+    Capabilities, Membership, Message, Namespace, NodeId, NodeKey, NodeMetrics,
     engine::{Engine, EngineConfig, Input},
-    inbox::{Inbox, InboxSender},
-    message::Stamp,
-    outbox::Numbering,
+    model::SeqNo,
+    transport::{Inbox, InboxSender, Sequencer},
 };
 
 use crate::{
@@ -29,7 +28,7 @@ pub(crate) struct Peer {
     pub(crate) connection: u32,
     /// Published while the connection was away.
     pub(crate) held: Vec<Parcel>,
-    pub(crate) numbering: Numbering,
+    pub(crate) sequencer: Sequencer,
     pub(crate) numbers: [u64; CHANNELS],
     pub(crate) serial: u64,
     pub(crate) subscribed: [bool; CHANNELS],
@@ -53,7 +52,7 @@ pub(crate) enum State {
 #[derive(Clone, Debug)]
 pub(crate) struct Parcel {
     pub(crate) message: Message,
-    pub(crate) stamp: Option<Stamp>,
+    pub(crate) seq_no: Option<SeqNo>,
     pub(crate) tag: Tag,
 }
 
@@ -62,7 +61,7 @@ pub(crate) struct Parcel {
 pub(crate) struct Own {
     pub(crate) engine: Engine,
     pub(crate) clock: Clock,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) metrics: Arc<NodeMetrics>,
     pub(crate) witness: Witness,
     /// The next wake-up that lies in the queue.
     pub(crate) wake: Option<Micros>,
@@ -95,7 +94,7 @@ impl Peer {
             connected: true,
             connection: 0,
             held: Vec::new(),
-            numbering: Numbering::default(),
+            sequencer: Sequencer::default(),
             numbers: [0; CHANNELS],
             serial: 0,
             subscribed: [true; CHANNELS],
@@ -107,12 +106,12 @@ impl Peer {
     pub(crate) fn own(index: usize, kind: Kind, faults: Faults, clock: Clock) -> Self {
         let id = names::node(index, false);
         let config = EngineConfig { max_pending_requests: kind.max_pending, ..EngineConfig::default() };
-        let counters = Arc::<Counters>::default();
-        let node = Node { id: id.clone(), namespace: Namespace::new("/") };
+        let metrics = Arc::<NodeMetrics>::default();
+        let node = NodeKey { id: id.clone(), namespace: Namespace::new("/") };
         let own = Own {
-            engine: Engine::new(node, capabilities(kind), config, Arc::clone(&counters)),
+            engine: Engine::new(node, capabilities(kind), config, Arc::clone(&metrics)),
             clock,
-            counters,
+            metrics,
             witness: Witness::new(index, kind, faults, config),
             wake: None,
             backlog: None,

@@ -144,7 +144,7 @@ impl Scenario {
 impl Kind {
     fn random(rng: &mut Rng) -> Self {
         Self {
-            membership: if rng.bool() { Membership::Heartbeats } else { Membership::Census },
+            membership: if rng.bool() { Membership::Heartbeats } else { Membership::BrokerCount },
             numbered: rng.u8(0..5) > 0,
             split: rng.u8(0..3) == 0,
             named: rng.bool(),

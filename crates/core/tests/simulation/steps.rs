@@ -10,8 +10,8 @@ use std::{
 use trunkline_core::{
     Answer, Error, ErrorKind, Message, NodeId, RequestId,
     engine::{Input, Output},
-    inbox::{Delivery, Inbox},
-    transport::Headcount,
+    model::Delivery,
+    transport::{Inbox, NodeCount},
 };
 
 use crate::{
@@ -36,7 +36,7 @@ impl World<'_> {
         }
         let is_tick = matches!(input, Input::Tick);
         let skipped = skipped(from, &input);
-        let unwanted = own.counters.unwanted.value();
+        let unwanted = own.metrics.unwanted.value();
         self.trace.input(now, node, &input);
         self.steps += 1;
         if let Some((at, input)) = self.tamper.input(local, input) {
@@ -46,13 +46,13 @@ impl World<'_> {
         self.tamper.outputs(&mut own.engine, &mut outputs);
         self.trace.outputs(&outputs);
         if let Some((from, channel, number)) = skipped
-            && own.counters.unwanted.value() > unwanted
+            && own.metrics.unwanted.value() > unwanted
         {
             own.witness.skipped(local, from, channel, number);
         }
         outputs.iter().try_for_each(|output| own.witness.output(local, output))?;
         let wake = own.engine.deadline().map(|wake| self.tamper.wake(origin.local(wake)));
-        own.witness.stepped(local, own.engine.pending_requests(), wake, own.counters.missed.value())?;
+        own.witness.stepped(local, own.engine.pending_requests(), wake, own.metrics.missed.value())?;
         if is_tick {
             own.witness.ticked(local, &own.engine)?;
         }
@@ -161,14 +161,14 @@ impl World<'_> {
     }
 
     /// The broker's count is back.
-    pub(crate) fn counted(&mut self, node: usize, headcount: Option<Headcount>, count: Count) -> Checked {
+    pub(crate) fn counted(&mut self, node: usize, node_count: Option<NodeCount>, count: Count) -> Checked {
         let Some(own) = &mut self.peers[node].own else { return Ok(()) };
         own.counting = false;
         let again = std::mem::take(&mut own.count_again);
-        if headcount.is_some() {
+        if node_count.is_some() {
             own.witness.counted(count);
         }
-        self.feed(node, Input::Census(headcount))?;
+        self.feed(node, Input::NodeCount(node_count))?;
         if again && self.peers[node].is_there() {
             self.ask_count(node);
         }
@@ -220,8 +220,8 @@ impl World<'_> {
 /// The sender, channel and number of a message that nobody wants.
 fn skipped(from: Option<usize>, input: &Input) -> Option<(usize, usize, u64)> {
     match input {
-        Input::Delivery(Delivery::Skipped { stamp: Some(stamp), .. }) => {
-            Some((from?, usize::from(stamp.channel.0), stamp.number))
+        Input::Delivery(Delivery::Skipped { seq_no: Some(seq_no), .. }) => {
+            Some((from?, usize::from(seq_no.channel.0), seq_no.number))
         }
         _ => None,
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use trunkline_core::{
     Answer, Message, Payload, RequestId, Response,
     engine::{Engine, Input, Output},
-    inbox::Delivery,
+    model::Delivery,
 };
 
 use crate::{
@@ -76,18 +76,18 @@ impl Tamper {
             (Fault::IgnoresNumbers, Input::Delivery(Delivery::Message { from, offset, message, .. })) => {
                 let message = match message {
                     Message::Heartbeat(mut heartbeat) => {
-                        heartbeat.counters.clear();
+                        heartbeat.high_water_marks.clear();
                         Message::Heartbeat(heartbeat)
                     }
                     message => message,
                 };
-                Some((local, Input::Delivery(Delivery::Message { from, stamp: None, offset, message })))
+                Some((local, Input::Delivery(Delivery::Message { from, seq_no: None, offset, message })))
             }
-            (Fault::SeesHoles, Input::Delivery(Delivery::Message { from, mut stamp, offset, message })) => {
+            (Fault::SeesHoles, Input::Delivery(Delivery::Message { from, mut seq_no, offset, message })) => {
                 let shift = self.count;
-                stamp.iter_mut().for_each(|stamp| stamp.number += shift);
-                self.count += u64::from(stamp.is_some());
-                Some((local, Input::Delivery(Delivery::Message { from, stamp, offset, message })))
+                seq_no.iter_mut().for_each(|seq_no| seq_no.number += shift);
+                self.count += u64::from(seq_no.is_some());
+                Some((local, Input::Delivery(Delivery::Message { from, seq_no, offset, message })))
             }
             (Fault::GivesUp, Input::Request(mut request)) => {
                 request.deadline -= Duration::from_millis(5);

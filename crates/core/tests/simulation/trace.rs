@@ -3,8 +3,7 @@
 use trunkline_core::{
     Answer, Answers, Heartbeat, Message,
     engine::{Input, Output},
-    inbox::Delivery,
-    message::Stamp,
+    model::{Delivery, SeqNo},
 };
 
 use crate::scenario::{Act, Micros, seconds};
@@ -46,12 +45,12 @@ impl Trace {
 
 fn show_input(input: &Input) -> String {
     match input {
-        Input::Delivery(Delivery::Message { from, stamp, message, .. }) => {
+        Input::Delivery(Delivery::Message { from, seq_no, message, .. }) => {
             let from = from.as_ref().map_or("emitter", |from| from.as_str());
-            format!("{from}: {}{}", show_message(message), show_stamp(*stamp))
+            format!("{from}: {}{}", show_message(message), show_stamp(*seq_no))
         }
-        Input::Delivery(Delivery::Skipped { from, stamp }) => {
-            format!("{from}: a message for nobody here{}", show_stamp(*stamp))
+        Input::Delivery(Delivery::Skipped { from, seq_no }) => {
+            format!("{from}: a message for nobody here{}", show_stamp(*seq_no))
         }
         Input::Delivery(Delivery::Response { from, response }) => {
             let from = from.as_ref().map_or("somebody", |from| from.as_str());
@@ -66,8 +65,8 @@ fn show_input(input: &Input) -> String {
     }
 }
 
-fn show_stamp(stamp: Option<Stamp>) -> String {
-    stamp.map(|stamp| format!(" #{} on {}", stamp.number, stamp.channel.0)).unwrap_or_default()
+fn show_stamp(seq_no: Option<SeqNo>) -> String {
+    seq_no.map(|seq_no| format!(" #{} on {}", seq_no.number, seq_no.channel.0)).unwrap_or_default()
 }
 
 fn show_output(output: &Output) -> String {
@@ -83,9 +82,10 @@ fn show_output(output: &Output) -> String {
 
 fn show_message(message: &Message) -> String {
     match message {
-        Message::Heartbeat(Heartbeat { initial, counters, .. }) => {
-            let counters: Vec<_> = counters.iter().map(|stamp| (stamp.channel.0, stamp.number)).collect();
-            format!("{} {counters:?}", if *initial { "hello" } else { "heartbeat" })
+        Message::Heartbeat(Heartbeat { initial, high_water_marks, .. }) => {
+            let high_water_marks: Vec<_> =
+                high_water_marks.iter().map(|seq_no| (seq_no.channel.0, seq_no.number)).collect();
+            format!("{} {high_water_marks:?}", if *initial { "hello" } else { "heartbeat" })
         }
         message => {
             let name = format!("{message:?}");

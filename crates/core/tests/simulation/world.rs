@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use trunkline_core::{
     Answer, Membership, NodeId, Payload, RequestId, Response,
     engine::{Gather, Input, Output},
-    inbox::Delivery,
-    transport::Headcount,
+    model::Delivery,
+    transport::NodeCount,
 };
 
 use crate::{
@@ -52,7 +52,7 @@ pub(crate) enum Event {
     Thaw(usize),
     Reconnect(usize),
     Count { node: usize, asked: Vec<NodeId> },
-    Counted { node: usize, headcount: Option<Headcount>, count: Count },
+    Counted { node: usize, node_count: Option<NodeCount>, count: Count },
     ClientAnswer { node: usize, to: Option<NodeId>, request: RequestId, answer: Answer },
     ForeignAnswer { node: usize, to: usize, response: Response },
     ForeignBeat(usize),
@@ -140,7 +140,7 @@ impl<'a> World<'a> {
             Event::Thaw(node) => return self.thaw(node),
             Event::Reconnect(node) => return self.reconnect(node),
             Event::Count { node, asked } => self.count(node, asked),
-            Event::Counted { node, headcount, count } => return self.counted(node, headcount, count),
+            Event::Counted { node, node_count, count } => return self.counted(node, node_count, count),
             Event::ClientAnswer { node, to, request, answer } => self.client_answer(node, to, request, answer),
             Event::ForeignAnswer { node, to, response } if self.peers[node].is_there() => {
                 self.respond(node, to, &response);
@@ -224,12 +224,12 @@ impl<'a> World<'a> {
     fn check_settled(&mut self) -> Checked {
         let there = self.there();
         let foreign: Set = there.iter().filter(|peer| self.peers[*peer].is_foreign()).collect();
-        let by_census = self.scenario.kind.membership == Membership::Census;
+        let by_census = self.scenario.kind.membership == Membership::BrokerCount;
         let (named, unnamed) = if by_census { (there.without(foreign), foreign.len()) } else { (there, 0) };
         for node in self.own_nodes() {
             let Some(own) = &self.peers[node].own else { continue };
             let others = named.without(Set::EMPTY.with(node));
-            own.witness.settled(&own.engine, others, unnamed, own.counters.missed.value())?;
+            own.witness.settled(&own.engine, others, unnamed, own.metrics.missed.value())?;
         }
         Ok(())
     }

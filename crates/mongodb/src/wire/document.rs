@@ -4,12 +4,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use mongodb::bson::RawDocumentBuf;
 use trunkline_core::{
-    Answer, Error, ErrorKind, Message, Node, NodeId, Payload, Response, Result, Session,
+    Answer, Error, ErrorKind, Message, NodeId, NodeKey, Payload, Response, Result, Session,
     codec::{self, BodyRef, Kind, Writer, opts},
     field,
-    message::{Channel, Stamp},
-    outbox::Numbering,
+    model::{SeqChannel, SeqNo},
     payload::{Fault, Sink},
+    transport::Sequencer,
 };
 
 use super::SESSION;
@@ -21,7 +21,7 @@ const ID_AT: usize = 9;
 /// A message that waits for its number.
 #[derive(Debug)]
 pub(crate) struct Draft {
-    from: Node,
+    from: NodeKey,
     /// Open at its end.
     writer: BsonWriter,
     created_at: Option<usize>,
@@ -35,7 +35,7 @@ pub(crate) struct Draft {
 /// A message on its way.
 #[derive(Debug)]
 pub(crate) struct Document {
-    pub(crate) from: Node,
+    pub(crate) from: NodeKey,
     bytes: Vec<u8>,
     created_at: Option<usize>,
     /// An own broadcast, to be delivered here if the server never takes it.
@@ -48,7 +48,7 @@ const OWN_FIELDS: usize = 64;
 impl Draft {
     /// Encodes a message, or an answer to a node. The expensive part: done by the caller, outside the queue's lock.
     pub(crate) fn new(
-        from: &Node,
+        from: &NodeKey,
         number_key: Option<NodeId>,
         to: Option<&NodeId>,
         body: BodyRef<'_>,
@@ -70,18 +70,18 @@ impl Draft {
     }
 
     /// Completes the message with its number; heartbeats get the counters of their sender.
-    pub(crate) fn finish(mut self, numbering: &mut Numbering) -> Result<Document> {
+    pub(crate) fn finish(mut self, sequencer: &mut Sequencer) -> Result<Document> {
         if let Some(key) = &self.number_key {
             self.writer.field(field!("stamp"));
-            write_stamp(&mut self.writer, numbering.next(key, Channel::ALL));
+            write_stamp(&mut self.writer, sequencer.next(key, SeqChannel::ALL));
         }
         if let Some(key) = &self.heartbeat_key {
-            let counters = numbering.counters(key);
+            let metrics = sequencer.metrics(key);
             self.writer.field(field!("counters"));
             self.writer.begin_array(None);
-            counters.iter().for_each(|&counter| write_stamp(&mut self.writer, counter));
-            if counters.is_empty() {
-                write_stamp(&mut self.writer, Stamp { channel: Channel::ALL, number: 0 });
+            metrics.iter().for_each(|&counter| write_stamp(&mut self.writer, counter));
+            if metrics.is_empty() {
+                write_stamp(&mut self.writer, SeqNo { channel: SeqChannel::ALL, number: 0 });
             }
             self.writer.end_array(None);
         }
@@ -97,7 +97,12 @@ impl Draft {
 }
 
 /// Writes the document as an official peer does, without its end. Returns where the value of `createdAt` lies.
-fn write_message(writer: &mut BsonWriter, from: &Node, body: BodyRef<'_>, is_expiring: bool) -> Result<Option<usize>> {
+fn write_message(
+    writer: &mut BsonWriter,
+    from: &NodeKey,
+    body: BodyRef<'_>,
+    is_expiring: bool,
+) -> Result<Option<usize>> {
     let unsupported = || Error::new(ErrorKind::Unsupported, "listing rooms: this wire has no message for it");
     let kind = body.kind().ok_or_else(unsupported)?;
     let number = if kind == Kind::Leaving { Kind::Heartbeat } else { kind }.number();
@@ -117,7 +122,7 @@ fn begin(writer: &mut BsonWriter, kind: u64) {
     writer.number(kind.into());
 }
 
-fn write_sender(writer: &mut BsonWriter, from: &Node, is_expiring: bool) -> Option<usize> {
+fn write_sender(writer: &mut BsonWriter, from: &NodeKey, is_expiring: bool) -> Option<usize> {
     writer.field(field!("uid"));
     writer.text(from.id.as_str());
     writer.field(field!("nsp"));
@@ -155,14 +160,14 @@ fn write_own_fields(writer: &mut BsonWriter, to: Option<&NodeId>, body: BodyRef<
     }
 }
 
-fn write_stamp(writer: &mut BsonWriter, stamp: Stamp) {
+fn write_stamp(writer: &mut BsonWriter, seq_no: SeqNo) {
     writer.begin_array(None);
-    writer.number(u64::from(stamp.channel.0).into());
-    writer.number(stamp.number.into());
+    writer.number(u64::from(seq_no.channel.0).into());
+    writer.number(seq_no.number.into());
     writer.end_array(None);
 }
 
-fn own_broadcast(from: &Node, body: BodyRef<'_>) -> Option<Message> {
+fn own_broadcast(from: &NodeKey, body: BodyRef<'_>) -> Option<Message> {
     match body {
         BodyRef::Message(message @ Message::Broadcast { .. }) if !from.id.is_emitter() => Some(message.clone()),
         _ => None,
@@ -183,7 +188,7 @@ fn unwritable(fault: Fault) -> Error {
 /// The document of a session.
 ///
 /// It always has a date: that of its id is only as good as a second.
-pub(crate) fn session(from: &Node, session: &Session) -> Result<Document> {
+pub(crate) fn session(from: &NodeKey, session: &Session) -> Result<Document> {
     let mut writer = BsonWriter::with_capacity(512);
     begin(&mut writer, SESSION);
     writer.field(field!("data"));
@@ -205,7 +210,7 @@ pub(crate) fn session(from: &Node, session: &Session) -> Result<Document> {
 }
 
 /// The document that says that a session was taken, where it cannot be removed.
-pub(crate) fn tombstone(from: &Node, pid: &str) -> Result<Document> {
+pub(crate) fn tombstone(from: &NodeKey, pid: &str) -> Result<Document> {
     let mut writer = BsonWriter::with_capacity(256);
     begin(&mut writer, SESSION);
     writer.field(field!("data"));
@@ -219,7 +224,7 @@ pub(crate) fn tombstone(from: &Node, pid: &str) -> Result<Document> {
     complete(writer, from, created_at)
 }
 
-fn complete(mut writer: BsonWriter, from: &Node, created_at: Option<usize>) -> Result<Document> {
+fn complete(mut writer: BsonWriter, from: &NodeKey, created_at: Option<usize>) -> Result<Document> {
     writer.end_map(None);
     let bytes = writer.finish().map_err(unwritable)?;
     Ok(Document { from: from.clone(), bytes, created_at, own: None })
@@ -310,15 +315,15 @@ mod tests {
 
     use super::*;
 
-    fn node() -> Node {
-        Node { id: NodeId::new("0123456789abcdef").unwrap(), namespace: Namespace::new("/") }
+    fn node() -> NodeKey {
+        NodeKey { id: NodeId::new("0123456789abcdef").unwrap(), namespace: Namespace::new("/") }
     }
 
     fn document(message: &Message, is_expiring: bool) -> mongodb::bson::Document {
         let key = Some(NodeId::new("key").unwrap());
         let draft = Draft::new(&node(), key, None, message.into(), is_expiring).unwrap();
         let expected = draft.bytes();
-        let mut document = draft.finish(&mut Numbering::default()).unwrap();
+        let mut document = draft.finish(&mut Sequencer::default()).unwrap();
         assert!(document.len() <= expected);
         document.identify(&mut Ids::new());
         mongodb::bson::Document::try_from(document.into_raw().unwrap()).unwrap()

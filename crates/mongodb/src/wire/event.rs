@@ -5,7 +5,7 @@ use mongodb::bson::oid::ObjectId;
 use trunkline_core::{
     Namespace, NodeId, Offset, Result, Room, SessionId, SocketId,
     codec::{self, Body, Kind, Reader, Shape, opts, set},
-    message::{Answer, Heartbeat, Message, Response, Session, Stamp},
+    model::{Answer, Heartbeat, Message, Response, SeqNo, Session},
     payload::{Fault, Payload, Scan},
 };
 
@@ -56,13 +56,13 @@ pub(crate) struct Arrived<'a> {
     number: Option<u64>,
     pub(crate) from: Option<NodeId>,
     pub(crate) namespace: Option<Namespace>,
-    pub(crate) stamp: Option<Stamp>,
+    pub(crate) seq_no: Option<SeqNo>,
     /// The only node that needs it.
     pub(crate) to: Option<NodeId>,
     is_leave: bool,
     /// The answer is null because there is none.
     is_undefined: bool,
-    counters: Vec<Stamp>,
+    metrics: Vec<SeqNo>,
     buckets: Option<u16>,
     data: Option<BsonReader<'a>>,
     created_at: Option<i64>,
@@ -76,11 +76,11 @@ impl<'a> Arrived<'a> {
             number: None,
             from: None,
             namespace: None,
-            stamp: None,
+            seq_no: None,
             to: None,
             is_leave: false,
             is_undefined: false,
-            counters: Vec::new(),
+            metrics: Vec::new(),
             buckets: None,
             data: None,
             created_at: None,
@@ -99,11 +99,11 @@ impl<'a> Arrived<'a> {
             "type" => self.number = reader.lenient(Reader::number)?.and_then(trunkline_core::payload::Number::as_u64),
             "uid" => self.from = reader.optional(read_node)?,
             "nsp" => self.namespace = reader.optional(|reader| Ok(Namespace::new(&reader.text()?)))?,
-            "stamp" => self.stamp = reader.lenient(codec::read_stamp)?,
+            "stamp" => self.seq_no = reader.lenient(codec::read_seq_no)?,
             "to" => self.to = reader.lenient(read_node)?,
             "leaving" => self.is_leave = reader.lenient(Reader::boolean)? == Some(true),
             "undefined" => self.is_undefined = reader.lenient(Reader::boolean)? == Some(true),
-            "counters" => self.counters = reader.lenient(codec::read_counters)?.unwrap_or_default(),
+            "counters" => self.metrics = reader.lenient(codec::read_high_water_marks)?.unwrap_or_default(),
             "buckets" => {
                 let buckets = reader.lenient(Reader::number)?.and_then(trunkline_core::payload::Number::as_u64);
                 self.buckets = buckets.and_then(|buckets| u16::try_from(buckets).ok());
@@ -153,7 +153,7 @@ impl<'a> Arrived<'a> {
     /// Reads the data of a message of known kind.
     pub(crate) fn body(&self, kind: Kind) -> Result<Body> {
         let heartbeat = |initial| {
-            let heartbeat = Heartbeat { initial, counters: self.counters.clone(), buckets: self.buckets };
+            let heartbeat = Heartbeat { initial, metrics: self.metrics.clone(), buckets: self.buckets };
             Body::Message(Message::Heartbeat(heartbeat))
         };
         match kind {

@@ -8,7 +8,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use mongodb::bson::Document as Tree;
 use serde_json::Value;
-use trunkline_core::{Node, codec::Body, outbox::Numbering};
+use trunkline_core::{NodeKey, codec::Body, transport::Sequencer};
 
 use super::{Arrived, Draft, Ids};
 
@@ -57,9 +57,9 @@ fn messages(adapter: &str) -> impl Iterator<Item = Captured> {
 
 /// The document of a decoded message, without anything of our own, and with the id that it had.
 fn encode(arrived: &Arrived<'_>, body: &Body) -> Bytes {
-    let from = Node { id: arrived.from.clone().unwrap(), namespace: arrived.namespace.clone().unwrap() };
+    let from = NodeKey { id: arrived.from.clone().unwrap(), namespace: arrived.namespace.clone().unwrap() };
     let draft = Draft::new(&from, None, None, body.into(), false).unwrap();
-    let mut document = draft.finish(&mut Numbering::default()).unwrap();
+    let mut document = draft.finish(&mut Sequencer::default()).unwrap();
     document.identify(&mut Ids::new());
     let mut bytes = document.into_raw().unwrap().into_bytes();
     crate::bson::object_id(&mut bytes, 9, arrived.id.unwrap());

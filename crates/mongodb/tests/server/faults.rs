@@ -5,7 +5,7 @@ use std::time::Duration;
 use mongodb::bson::{Bson, doc};
 use tokio::time::timeout;
 use trunkline_brokers::MongoDb as Server;
-use trunkline_core::{ErrorKind, GapCause, inbox::Delivery};
+use trunkline_core::{ErrorKind, GapCause, model::Delivery};
 
 use crate::support::{
     DATABASE, Member, PATIENCE, admin, client, config, documents, fail, fresh, is_connected, is_gap, is_lost, until,
@@ -36,7 +36,7 @@ async fn nothing_is_lost_when_the_server_is_killed_and_restarted() {
     }
     a.expect(0..300).await;
     b.expect(0..300).await;
-    assert!(a.counters.snapshot().reconnects > 0);
+    assert!(a.metrics.snapshot().reconnects > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use mongodb::bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use trunkline_brokers::MongoDb as Server;
-use trunkline_core::{ErrorKind, Message, Offset, Payload, Room, Session, SessionId, SocketId, inbox::Delivery};
+use trunkline_core::{ErrorKind, Message, Offset, Payload, Room, Session, SessionId, SocketId, model::Delivery};
 
 use crate::support::{Member, config, documents, fresh};
 

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use mongodb::bson::doc;
 use tokio::task::JoinSet;
 use trunkline_brokers::MongoDb as Server;
-use trunkline_core::{Emitter, ErrorKind, Message, Payload, Target, inbox::Delivery};
+use trunkline_core::{Emitter, ErrorKind, Message, Payload, Target, model::Delivery};
 
 use crate::support::{Member, admin, config, documents, fresh, id, is_lost, patient};
 
@@ -28,7 +28,7 @@ async fn ten_thousand_messages_of_all_sizes_arrive_complete_and_in_order() {
     });
     b.expect(0..COUNT).await;
     sender.await.unwrap();
-    assert_eq!(b.counters.snapshot().inbox_overflow, 0);
+    assert_eq!(b.metrics.snapshot().inbox_overflow, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -68,10 +68,10 @@ async fn an_emitter_writes_what_the_official_one_writes() {
     let mut a = Member::join(config(&url, &format!("collection={name}"))).await;
     let emitter = Emitter::new(&a.backend);
     emitter.emit(Target::room("r"), Payload::event("n", &(1, "")).unwrap()).await.unwrap();
-    let Delivery::Message { from, stamp, .. } = a.find(|it| matches!(it, Delivery::Message { .. })).await else {
+    let Delivery::Message { from, seq_no, .. } = a.find(|it| matches!(it, Delivery::Message { .. })).await else {
         unreachable!()
     };
-    assert_eq!((from, stamp), (Some(id("emitter")), None));
+    assert_eq!((from, seq_no), (Some(id("emitter")), None));
     let document = documents(&url, &name).await.find_one(doc! { "uid": "emitter" }).await.unwrap().unwrap();
     let keys: Vec<_> = document.keys().map(String::as_str).collect();
     assert_eq!(keys, ["_id", "type", "data", "uid", "nsp"]);
@@ -109,7 +109,7 @@ async fn a_document_that_the_server_refuses_is_counted_and_delivered_here_alone(
         arrived.insert(number);
     }
     assert_eq!(arrived, (10..20).collect());
-    assert_eq!(a.counters.snapshot().publish_errors, 1);
+    assert_eq!(a.metrics.snapshot().publish_errors, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -140,7 +140,7 @@ async fn messages_for_which_the_server_has_no_room_now_are_tried_again() {
                     _ => panic!("a message was given up"),
                 }
             }
-            assert_eq!(node.counters.snapshot().publish_errors, 0);
+            assert_eq!(node.metrics.snapshot().publish_errors, 0);
             refusals
         });
     }
@@ -195,5 +195,5 @@ async fn garbage_in_the_collection_is_skipped() {
     }
     a.emit(1).await.unwrap();
     a.expect(1..2).await;
-    assert!(a.counters.snapshot().malformed >= 2);
+    assert!(a.metrics.snapshot().malformed >= 2);
 }

@@ -14,9 +14,9 @@ use tokio::time::timeout;
 use trunkline_brokers::MongoDb as Server;
 use trunkline_conformance::kit::eventually;
 use trunkline_core::{
-    Backend, Counters, Message, Namespace, Node, NodeId, Offset, Payload, Result, Target,
-    inbox::{Delivery, Inbox},
-    transport::{History, InboxLimits, Seat, WantsAll},
+    Backend, Message, Namespace, NodeId, NodeKey, NodeMetrics, Offset, Payload, Result, Target,
+    model::Delivery,
+    transport::{History, Inbox, InboxLimits, JoinRequest, Unfiltered},
 };
 use trunkline_mongodb::{Config, connect};
 
@@ -46,8 +46,8 @@ pub(crate) fn fresh() -> String {
 /// A node without a cluster around it.
 pub(crate) struct Member {
     pub(crate) backend: Backend,
-    pub(crate) node: Node,
-    pub(crate) counters: Arc<Counters>,
+    pub(crate) node: NodeKey,
+    pub(crate) metrics: Arc<NodeMetrics>,
     inbox: Inbox,
     batch: VecDeque<Delivery>,
 }
@@ -58,16 +58,16 @@ impl Member {
     }
 
     pub(crate) async fn of(backend: Backend, namespace: &str) -> Self {
-        let node = Node { id: backend.ids.node_id(), namespace: Namespace::new(namespace) };
-        let counters = Arc::<Counters>::default();
-        let seat = Seat {
+        let node = NodeKey { id: backend.ids.node_id(), namespace: Namespace::new(namespace) };
+        let metrics = Arc::<NodeMetrics>::default();
+        let seat = JoinRequest {
             node: node.clone(),
-            wanted: Arc::new(WantsAll),
-            counters: Arc::clone(&counters),
+            wanted: Arc::new(Unfiltered),
+            metrics: Arc::clone(&metrics),
             limits: InboxLimits::default(),
         };
         let inbox = backend.transport.join(seat).await.unwrap();
-        Self { backend, node, counters, inbox, batch: VecDeque::new() }
+        Self { backend, node, metrics, inbox, batch: VecDeque::new() }
     }
 
     pub(crate) fn history(&self) -> &dyn History {

@@ -9,14 +9,8 @@ use async_nats::jetstream::{
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::{sync::watch, time::sleep};
-use trunkline_core::{
-    Error, ErrorKind, Gap, GapCause, Result,
-    backoff::Backoff,
-    frame::Frame,
-    inbox::{Delivery, InboxSender},
-    intake::FrameIntake,
-    line::latest,
-};
+use trunkline_backend::{Backoff, batch::Batch, connection::next_live, decoder::BatchDecoder};
+use trunkline_core::{Error, ErrorKind, Gap, GapCause, Result, model::Delivery, transport::InboxSender};
 
 use super::{
     Streams,
@@ -37,7 +31,7 @@ const REQUEST: Duration = Duration::from_secs(30);
 pub(crate) struct Follower {
     place: Arc<Place>,
     streams: Streams,
-    frames: FrameIntake,
+    frames: BatchDecoder,
     inbox: Arc<InboxSender>,
     line: watch::Receiver<Option<Arc<Connection>>>,
     ping_interval: Duration,
@@ -50,7 +44,7 @@ impl Follower {
         shared: &Shared,
         streams: Streams,
         place: Arc<Place>,
-        frames: FrameIntake,
+        frames: BatchDecoder,
         inbox: Arc<InboxSender>,
     ) -> Self {
         Self {
@@ -75,7 +69,7 @@ impl Follower {
 
     async fn follow(&mut self) {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-        while let Some(connection) = latest(&mut self.line, Connection::has_ended).await {
+        while let Some(connection) = next_live(&mut self.line, Connection::has_ended).await {
             let before = self.read;
             match self.read_from(&connection).await {
                 Ok(()) => return,
@@ -152,7 +146,7 @@ impl Follower {
     /// Waits while the inbox is full: the server keeps what comes.
     async fn hand_over(&mut self, payload: Bytes, sequence: u64) -> ControlFlow<()> {
         let (epoch, _) = self.read.unwrap_or_default();
-        self.inbox.room().await;
+        self.inbox.ready().await;
         self.take_in(payload, epoch, sequence)?;
         self.read = Some((epoch, sequence));
         ControlFlow::Continue(())
@@ -160,8 +154,8 @@ impl Follower {
 
     fn take_in(&mut self, payload: Bytes, epoch: u32, sequence: u64) -> ControlFlow<()> {
         let offset =
-            |_: &Frame, left: usize| Position { epoch, sequence, left: left.try_into().unwrap_or(u32::MAX) }.offset();
-        self.frames.take_stored(Frame::parse(payload), offset, |_| {})
+            |_: &Batch, left: usize| Position { epoch, sequence, left: left.try_into().unwrap_or(u32::MAX) }.offset();
+        self.frames.take_stored(Batch::parse(payload), offset, |_| {})
     }
 }
 

@@ -20,13 +20,15 @@ use async_nats::{
 use bytes::Bytes;
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::sleep};
+use trunkline_backend::{
+    Backoff,
+    batch::{Batch, BatchBuilder},
+    connection::next_live,
+};
 use trunkline_core::{
-    Message, Node,
-    backoff::Backoff,
+    Message, NodeKey,
     codec::{self, Body, Decoded},
-    frame::{Frame, FrameBuilder},
-    inbox::Delivery,
-    line::latest,
+    model::Delivery,
 };
 
 use super::Streams;
@@ -117,7 +119,7 @@ impl Log {
             return;
         };
         let mut weight = first.weight;
-        let mut frame = FrameBuilder::new(self.shared.connector.sender, self.next_number, first.message.len());
+        let mut frame = BatchBuilder::new(self.shared.connector.sender, self.next_number, first.message.len());
         frame.push(&first.message);
         while let Some(post) = waiting.pop_front_if(|post| frame.fits(&post.message, max_bytes)) {
             weight += post.weight;
@@ -159,7 +161,7 @@ impl Flight {
     async fn land(self) -> Landed {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut line = self.shared.outgoing.subscribe();
-        while let Some(connection) = latest(&mut line, Connection::has_ended).await {
+        while let Some(connection) = next_live(&mut line, Connection::has_ended).await {
             match self.store(&connection).await {
                 Ok(()) => break,
                 Err(Failure::Refused(error)) => {
@@ -197,7 +199,7 @@ impl Flight {
 
     /// Own sockets get what the history did not take.
     fn hand_back(&self) {
-        let Ok(frame) = Frame::parse(self.frame.clone()) else { return };
+        let Ok(frame) = Batch::parse(self.frame.clone()) else { return };
         for message in frame.flatten() {
             let Ok(Decoded { from: Some(id), namespace: Some(namespace), body: Body::Message(message), .. }) =
                 codec::decode(&message)
@@ -205,7 +207,7 @@ impl Flight {
                 continue;
             };
             if let Message::Broadcast { .. } = message
-                && let Some(place) = self.shared.place(&Node { id, namespace })
+                && let Some(place) = self.shared.place(&NodeKey { id, namespace })
             {
                 place.tell(Delivery::Stored { message, offset: None });
             }

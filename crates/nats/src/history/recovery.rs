@@ -9,12 +9,11 @@ use async_nats::jetstream::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use trunkline_backend::batch::Batch;
 use trunkline_core::{
-    Error, ErrorKind, Message, Node, Offset, Result, Room, Session, SessionId,
-    codec::{self, Body},
-    frame::Frame,
-    session,
-    transport::{History, Missed, Restored},
+    Error, ErrorKind, Message, NodeKey, Offset, Result, Room, Session, SessionId,
+    codec::{self, Body, session},
+    transport::{History, MissedBroadcast, RestoredSession},
 };
 
 use super::{
@@ -38,7 +37,7 @@ pub(crate) struct Recovery {
 
 #[async_trait]
 impl History for Recovery {
-    async fn persist(&self, node: &Node, session: Session) -> Result<()> {
+    async fn persist(&self, node: &NodeKey, session: Session) -> Result<()> {
         let connection = self.connection()?;
         let subject = self.shared.hall_of(node)?.subjects.session(&session.id);
         let payload = session::encode(session)?;
@@ -48,15 +47,15 @@ impl History for Recovery {
         Ok(())
     }
 
-    async fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {
+    async fn restore(&self, node: &NodeKey, id: &SessionId, since: &Offset) -> Result<Option<RestoredSession>> {
         Position::parse(since)?;
         let Some(payload) = self.take(node, id).await? else { return Ok(None) };
         let session = session::decode(id, &payload)?;
         let missed = self.replay(node, since, &session.rooms).await?;
-        Ok(Some(Restored { session, missed }))
+        Ok(Some(RestoredSession { session, missed }))
     }
 
-    async fn replay(&self, node: &Node, since: &Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
+    async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         let since = Position::parse(since)?;
         let filter = self.shared.hall_of(node)?.subjects.log.to_string();
         let connection = self.connection()?;
@@ -85,7 +84,7 @@ impl Recovery {
     }
 
     /// Takes a session. Whoever deletes it has it, and nobody else.
-    async fn take(&self, node: &Node, id: &SessionId) -> Result<Option<Bytes>> {
+    async fn take(&self, node: &NodeKey, id: &SessionId) -> Result<Option<Bytes>> {
         let subject = self.shared.hall_of(node)?.subjects.session(id);
         let connection = self.connection()?;
         let stream = connection.jetstream()?.get_stream_no_info(self.streams.sessions()).await;
@@ -156,20 +155,27 @@ async fn frames(stream: &Stream, first: u64, last: u64, filter: String) -> Resul
 }
 
 /// What a client in these rooms has missed of a frame.
-fn collect(node: &Node, since: Position, sequence: u64, payload: Bytes, rooms: &[Room], missed: &mut Vec<Missed>) {
-    let Ok(frame) = Frame::parse(payload) else { return };
+fn collect(
+    node: &NodeKey,
+    since: Position,
+    sequence: u64,
+    payload: Bytes,
+    rooms: &[Room],
+    missed: &mut Vec<MissedBroadcast>,
+) {
+    let Ok(frame) = Batch::parse(payload) else { return };
     let messages: Vec<_> = frame.flatten().collect();
     for (index, message) in messages.iter().enumerate() {
         let left = (messages.len() - index - 1).try_into().unwrap_or(u32::MAX);
         let position = Position { epoch: since.epoch, sequence, left };
         let is_after = sequence > since.sequence || left < since.left;
         if is_after && let Some(payload) = broadcast(node, message, rooms) {
-            missed.push(Missed { payload, offset: position.offset() });
+            missed.push(MissedBroadcast { payload, offset: position.offset() });
         }
     }
 }
 
-fn broadcast(node: &Node, message: &Bytes, rooms: &[Room]) -> Option<trunkline_core::Payload> {
+fn broadcast(node: &NodeKey, message: &Bytes, rooms: &[Room]) -> Option<trunkline_core::Payload> {
     let decoded = codec::decode(message).ok()?;
     if decoded.namespace.is_some_and(|namespace| namespace != node.namespace) {
         return None;

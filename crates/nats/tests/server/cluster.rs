@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use trunkline_brokers::{Nats, NatsCluster, Proxy};
-use trunkline_core::{Target, inbox::Delivery};
+use trunkline_core::{Target, model::Delivery};
 use trunkline_nats::HistoryConfig;
 
 use crate::member::{Member, config, is_connected, is_gap};

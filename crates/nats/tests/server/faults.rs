@@ -3,7 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use trunkline_brokers::{Nats, NatsCluster, Proxy};
-use trunkline_core::{ErrorKind, Room, Target, inbox::Delivery};
+use trunkline_core::{ErrorKind, Room, Target, model::Delivery};
 use trunkline_nats::HistoryConfig;
 
 use crate::member::{Member, config, is_connected, is_gap};
@@ -11,7 +11,7 @@ use crate::member::{Member, config, is_connected, is_gap};
 /// Two nodes, a room at the second one, and something that interrupts both of them.
 async fn everything_works_again<F: Future<Output = ()>>(url: &str, interrupt: impl FnOnce() -> F) {
     let (sender, mut receiver) = (Member::join(config(url)).await, Member::join(config(url)).await);
-    receiver.backend.interest.as_ref().unwrap().enter(&receiver.node, &"r".into()).await.unwrap();
+    receiver.backend.interest.as_ref().unwrap().room_created(&receiver.node, &"r".into()).await.unwrap();
     sender.emit(Target::room("r"), 1).await.unwrap();
     assert_eq!(receiver.number().await, 1);
     interrupt().await;

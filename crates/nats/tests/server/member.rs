@@ -3,16 +3,16 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use trunkline_core::{
-    Backend, Counters, IdScheme, Message, Namespace, Node, Payload, Result, Room, Target,
-    inbox::{Delivery, Inbox},
-    transport::{InboxLimits, Seat, WantsAll},
+    Backend, IdScheme, Message, Namespace, NodeKey, NodeMetrics, Payload, Result, Room, Target,
+    model::Delivery,
+    transport::{Inbox, InboxLimits, JoinRequest, Unfiltered},
 };
 use trunkline_nats::{Config, connect};
 
 /// A node without an engine: what arrives is seen as the transport hands it over.
 pub(crate) struct Member {
     pub(crate) backend: Backend,
-    pub(crate) node: Node,
+    pub(crate) node: NodeKey,
     inbox: Inbox,
     batch: VecDeque<Delivery>,
 }
@@ -20,11 +20,11 @@ pub(crate) struct Member {
 impl Member {
     pub(crate) async fn join(config: Config) -> Self {
         let backend = connect(config).await.unwrap();
-        let node = Node { id: IdScheme::Hex16.node_id(), namespace: Namespace::new("/") };
-        let seat = Seat {
+        let node = NodeKey { id: IdScheme::Hex16.node_id(), namespace: Namespace::new("/") };
+        let seat = JoinRequest {
             node: node.clone(),
-            wanted: Arc::new(WantsAll),
-            counters: Arc::<Counters>::default(),
+            room_filter: Arc::new(Unfiltered),
+            metrics: Arc::<NodeMetrics>::default(),
             limits: InboxLimits::default(),
         };
         let inbox = backend.transport.join(seat).await.unwrap();
@@ -53,7 +53,7 @@ impl Member {
     }
 
     pub(crate) async fn enter(&self, room: &Room) {
-        self.backend.interest.as_ref().unwrap().enter(&self.node, room).await.unwrap();
+        self.backend.interest.as_ref().unwrap().room_created(&self.node, room).await.unwrap();
     }
 
     /// Waits for a delivery.

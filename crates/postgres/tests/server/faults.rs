@@ -73,7 +73,7 @@ async fn lost_publishing_connections_lose_and_repeat_nothing() -> Result<(), Fai
     a.settle().await?;
     assert_eq!(numbers(&there).len(), COUNT);
     assert!(a.health().reconnects > 0);
-    assert_eq!((b.counters().gaps, b.counters().missed), (0, 0));
+    assert_eq!((b.metrics().gaps, b.metrics().missed), (0, 0));
     Ok(())
 }
 
@@ -90,7 +90,7 @@ async fn lost_query_connections_lose_no_rows() -> Result<(), Failure> {
         a.broadcast(Target::room("r"), numbered(number, 20_000)).await?;
     }
     expect_numbers(&there, COUNT).await?;
-    assert_eq!((b.counters().gaps, b.counters().malformed), (0, 0));
+    assert_eq!((b.metrics().gaps, b.metrics().malformed), (0, 0));
     Ok(())
 }
 
@@ -122,7 +122,7 @@ async fn publishes_are_held_while_the_server_is_out_of_reach() -> Result<(), Fai
     b.answer_server_side(Some(Payload::value(&1).unwrap()));
     let answers = a.server_side_emit_with_ack(Payload::event("ask", &()).unwrap(), None).await?;
     assert_eq!(answers.len(), 1);
-    assert_eq!((b.counters().gaps, b.counters().missed), (0, 0));
+    assert_eq!((b.metrics().gaps, b.metrics().missed), (0, 0));
     Ok(())
 }
 
@@ -188,7 +188,7 @@ async fn a_server_that_freezes_longer_than_a_heartbeat_loses_nothing() -> Result
     server.thaw().unwrap();
     a.wait_for_event(up, |event| matches!(event, Event::NodeUp(_)), "of the return").await?;
     expect_numbers(&there, 100).await?;
-    assert_eq!((b.counters().gaps, b.counters().missed), (0, 0));
+    assert_eq!((b.metrics().gaps, b.metrics().missed), (0, 0));
     Ok(())
 }
 
@@ -214,7 +214,7 @@ async fn a_server_that_freezes_for_long_is_left_and_found_again() -> Result<(), 
     let arrived = numbers(&there);
     assert!(arrived.is_sorted_by(|a, b| a < b) && arrived.last() == Some(&100), "{arrived:?}");
     // The listening connection may have outlived it: then nothing is missing.
-    assert!(b.counters().gaps > 0 || arrived.len() == 101, "{arrived:?}");
+    assert!(b.metrics().gaps > 0 || arrived.len() == 101, "{arrived:?}");
     Ok(())
 }
 
@@ -265,7 +265,7 @@ async fn what_a_server_cannot_take_now_is_sent_when_it_can() -> Result<(), Failu
     a.wait_for_event(lost, is_full, "of the full disk").await?;
     server.sql("DROP TRIGGER full_disk ON socket_io_attachments").await.unwrap();
     expect_numbers(&there, 60).await?;
-    assert_eq!((b.counters().gaps, a.counters().publish_errors), (0, 0));
+    assert_eq!((b.metrics().gaps, a.metrics().publish_errors), (0, 0));
     Ok(())
 }
 
@@ -288,7 +288,7 @@ async fn a_server_that_turns_read_only_gets_the_rows_later() -> Result<(), Failu
     std::fs::write(server.folder().join("data/postgresql.auto.conf"), "").unwrap();
     server.sql("SELECT pg_reload_conf()").await.unwrap();
     expect_numbers(&there, 20).await?;
-    assert_eq!(b.counters().gaps, 0);
+    assert_eq!(b.metrics().gaps, 0);
     Ok(())
 }
 
@@ -308,7 +308,7 @@ async fn a_message_that_the_server_will_never_take_holds_up_nothing() -> Result<
         assert_eq!(numbers(&there), expected, "{history}");
         // Here it arrives, in some order: the others never see it.
         here.wait_for(30).await?;
-        assert_eq!(a.counters().publish_errors, 3, "{history}");
+        assert_eq!(a.metrics().publish_errors, 3, "{history}");
         server.sql("ALTER TABLE gone RENAME TO socket_io_attachments").await.unwrap();
         a.leave().await?;
         b.leave().await?;
@@ -364,8 +364,8 @@ async fn malformed_traffic_is_counted_and_skipped() -> Result<(), Failure> {
     }
     Emitter::new(node.backend()).emit(Target::room("r"), numbered(0, 10)).await?;
     expect_numbers(&socket, 1).await?;
-    let counters = node.counters();
-    assert_eq!((counters.unknown_type, counters.foreign_namespace), (1, 1), "{counters:?}");
-    assert_eq!(counters.malformed as usize, texts.len() - 2, "{counters:?}");
+    let metrics = node.metrics();
+    assert_eq!((metrics.unknown_type, metrics.foreign_namespace), (1, 1), "{counters:?}");
+    assert_eq!(metrics.malformed as usize, texts.len() - 2, "{counters:?}");
     Ok(())
 }

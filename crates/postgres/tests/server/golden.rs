@@ -9,10 +9,10 @@ use tokio::time::timeout;
 use trunkline_brokers::Postgres as Server;
 use trunkline_conformance::kit::{Failure, TestNode, TestSocket, Visitor};
 use trunkline_core::{
-    Adapter, Namespace, Node, NodeId, Payload, Room,
+    Adapter, Namespace, NodeId, NodeKey, Payload, Room,
     codec::{self, Body},
-    message::Answer,
-    transport::{Seat, Wanted},
+    model::Answer,
+    transport::{JoinRequest, RoomFilter},
 };
 
 use crate::{
@@ -218,8 +218,8 @@ async fn every_captured_message_has_the_effect_that_it_had() -> Result<(), Failu
     }
     until("the caller has left", async || stage.nodes.iter().all(|node| node.peers().is_empty())).await;
     for node in &stage.nodes {
-        let counters = node.counters();
-        assert_eq!((counters.malformed, counters.unknown_type, counters.missed), (0, 0, 0), "{counters:?}");
+        let metrics = node.metrics();
+        assert_eq!((metrics.malformed, metrics.unknown_type, metrics.missed), (0, 0, 0), "{counters:?}");
     }
     Ok(())
 }
@@ -258,8 +258,8 @@ async fn messages_of_the_official_emitter_are_delivered_though_they_name_no_name
 #[derive(Debug)]
 struct Nothing;
 
-impl Wanted for Nothing {
-    fn wants(&self, _: &Room) -> bool {
+impl RoomFilter for Nothing {
+    fn may_have_members(&self, _: &Room) -> bool {
         false
     }
 }
@@ -270,8 +270,8 @@ async fn every_captured_message_is_sent_byte_for_byte_as_it_was() -> Result<(), 
     let transport = trunkline_postgres::connect(config(server.url(), "")).await?.transport;
     let mut inboxes = Vec::new();
     for (index, id) in CALLER.iter().chain(&OTHER).enumerate() {
-        let node = Node { id: NodeId::new(*id).unwrap(), namespace: Namespace::new(["/", "/custom"][index % 2]) };
-        let seat = Seat { node, wanted: Arc::new(Nothing), counters: Arc::default(), limits: Default::default() };
+        let node = NodeKey { id: NodeId::new(*id).unwrap(), namespace: Namespace::new(["/", "/custom"][index % 2]) };
+        let seat = JoinRequest { node, wanted: Arc::new(Nothing), metrics: Arc::default(), limits: Default::default() };
         inboxes.push(transport.join(seat).await?);
     }
     let mut tap = Tap::connect(server.url()).await;
@@ -279,7 +279,7 @@ async fn every_captured_message_is_sent_byte_for_byte_as_it_was() -> Result<(), 
     for row in captured::read() {
         let Some(message) = row.message().filter(|message| message.namespace.is_some()) else { continue };
         let from = message.from.clone().unwrap();
-        let node = Node { id: from.clone(), namespace: message.namespace.clone().unwrap() };
+        let node = NodeKey { id: from.clone(), namespace: message.namespace.clone().unwrap() };
         match message.body {
             Body::Message(message) => transport.publish(&node, message).await?,
             Body::Response(response) => transport.send(&node, &NodeId::new(CALLER[0]).unwrap(), response).await?,

@@ -95,7 +95,7 @@ async fn a_lost_connection_is_caught_up_with_and_no_gap() -> Result<(), Failure>
     while let Ok(event) = events.try_recv() {
         assert!(!matches!(event, Event::Gap(_)), "{event:?}");
     }
-    assert_eq!((b.counters().gaps, b.counters().missed), (0, 0));
+    assert_eq!((b.metrics().gaps, b.metrics().missed), (0, 0));
     Ok(())
 }
 
@@ -114,7 +114,7 @@ async fn nothing_is_lost_when_the_server_crashes() -> Result<(), Failure> {
     }
     expect_numbers(&there, COUNT).await?;
     expect_numbers(&here, COUNT).await?;
-    assert_eq!((b.counters().gaps, a.counters().gaps), (0, 0));
+    assert_eq!((b.metrics().gaps, a.metrics().gaps), (0, 0));
     let repeats = "SELECT count(*) - count(DISTINCT (origin, number)) FROM socket_io_events WHERE origin IS NOT NULL";
     assert_eq!(server.sql(repeats).await.unwrap().trim(), "0");
     Ok(())
@@ -134,7 +134,7 @@ async fn a_message_that_is_sent_again_is_stored_once() -> Result<(), Failure> {
     }
     expect_numbers(&there, COUNT).await?;
     expect_numbers(&here, COUNT).await?;
-    assert_eq!(b.counters().gaps, 0);
+    assert_eq!(b.metrics().gaps, 0);
     Ok(())
 }
 

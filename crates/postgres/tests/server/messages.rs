@@ -23,7 +23,7 @@ async fn the_same_event_a_thousand_times_arrives_a_thousand_times() -> Result<()
     }
     a.settle().await?;
     assert_eq!(socket.packets().len(), 1_000);
-    assert_eq!(b.counters().repeats, 0);
+    assert_eq!(b.metrics().repeats, 0);
     Ok(())
 }
 
@@ -57,7 +57,7 @@ async fn ten_thousand_messages_of_mixed_sizes_keep_their_order() -> Result<(), F
         a.broadcast(Target::room("r"), numbered(number, bytes)).await?;
     }
     expect_numbers(&socket, COUNT).await?;
-    assert_eq!((b.counters().missed, b.counters().inbox_overflow), (0, 0));
+    assert_eq!((b.metrics().missed, b.metrics().inbox_overflow), (0, 0));
     Ok(())
 }
 
@@ -111,8 +111,8 @@ async fn a_message_for_a_room_without_members_is_not_fetched() -> Result<(), Fai
     server.sql("DROP TRIGGER vanish ON socket_io_attachments").await.unwrap();
     a.broadcast(Target::room("here"), numbered(0, 20_000)).await?;
     expect_numbers(&socket, 1).await?;
-    let counters = b.counters();
-    assert_eq!((counters.unwanted, counters.malformed, counters.missed), (1, 0, 0));
+    let metrics = b.metrics();
+    assert_eq!((metrics.unwanted, metrics.malformed, metrics.missed), (1, 0, 0));
     Ok(())
 }
 
@@ -146,7 +146,7 @@ async fn a_row_that_vanished_is_a_hole() -> Result<(), Failure> {
     expect_numbers(&socket, 2).await?;
     let is_gap = |event: &Event| matches!(event, Event::Gap(gap) if gap.missed == Some(1));
     b.wait_for_event(events, is_gap, "of a hole of one message").await?;
-    assert_eq!(b.counters().malformed, 1);
+    assert_eq!(b.metrics().malformed, 1);
     Ok(())
 }
 

@@ -5,14 +5,8 @@ use std::{ops::ControlFlow, sync::Arc, time::Duration};
 use futures_util::StreamExt as _;
 use lapin::{message::Delivery as Arrival, options::BasicAckOptions};
 use tokio::{sync::watch, task::consume_budget, time::sleep};
-use trunkline_core::{
-    Error, ErrorKind, Gap, GapCause, Result,
-    backoff::Backoff,
-    frame::Frame,
-    inbox::{Delivery, InboxSender},
-    intake::FrameIntake,
-    line::latest,
-};
+use trunkline_backend::{Backoff, batch::Batch, connection::next_live, decoder::BatchDecoder};
+use trunkline_core::{Error, ErrorKind, Gap, GapCause, Result, model::Delivery, transport::InboxSender};
 
 use super::{Start, position::Position, read, records::Record, sequence};
 use crate::{connection::Connection, place::Place, shared::Shared};
@@ -24,7 +18,7 @@ const CHUNK: usize = 64;
 pub(crate) struct Follower {
     shared: Arc<Shared>,
     place: Arc<Place>,
-    frames: FrameIntake,
+    frames: BatchDecoder,
     inbox: Arc<InboxSender>,
     line: watch::Receiver<Option<Arc<Connection>>>,
     /// What comes next; `None` before anything came.
@@ -32,7 +26,7 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    pub(crate) fn new(shared: &Arc<Shared>, place: Arc<Place>, frames: FrameIntake, inbox: Arc<InboxSender>) -> Self {
+    pub(crate) fn new(shared: &Arc<Shared>, place: Arc<Place>, frames: BatchDecoder, inbox: Arc<InboxSender>) -> Self {
         let line = shared.incoming.subscribe();
         Self { shared: Arc::clone(shared), place, frames, inbox, line, next: None }
     }
@@ -48,7 +42,7 @@ impl Follower {
 
     async fn follow(&mut self) {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-        while let Some(connection) = latest(&mut self.line, Connection::has_ended).await {
+        while let Some(connection) = next_live(&mut self.line, Connection::has_ended).await {
             let before = self.next;
             match self.read_from(&connection).await {
                 Ok(()) => return,
@@ -102,7 +96,7 @@ impl Follower {
     async fn hand_over(&mut self, arrival: Arrival) -> Result<ControlFlow<()>> {
         let sequence = sequence(&arrival).ok_or_else(|| broken("a delivery without place"))?;
         consume_budget().await;
-        self.inbox.room().await;
+        self.inbox.ready().await;
         // Later, something was trimmed. Earlier, it is another stream: a broker that crashes may forget one that it has only just declared.
         if self.next.is_some_and(|next| sequence != next) {
             self.inbox.push([Delivery::Gap(Gap { cause: GapCause::Trimmed, missed: None })]);
@@ -116,9 +110,9 @@ impl Follower {
     }
 
     fn take_in(&mut self, arrival: Arrival, sequence: u64) -> ControlFlow<()> {
-        let offset = |whole: &Frame, left| Position::new(sequence, left, whole).offset();
+        let offset = |whole: &Batch, left| Position::new(sequence, left, whole).offset();
         let place = &self.place;
-        self.frames.take_stored(Frame::parse(arrival.data.into()), offset, |delivery| place.note(delivery))
+        self.frames.take_stored(Batch::parse(arrival.data.into()), offset, |delivery| place.note(delivery))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use trunkline_core::{Error, ErrorKind, Offset, Result, frame::Frame};
+use trunkline_backend::batch::Batch;
+use trunkline_core::{Error, ErrorKind, Offset, Result};
 
 /// The place of a message: which frame in the stream, and how many messages follow in that frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub(crate) struct Position {
 
 impl Position {
     /// The place of the message of `frame` that so many others follow.
-    pub(crate) fn new(sequence: u64, left: usize, frame: &Frame) -> Self {
+    pub(crate) fn new(sequence: u64, left: usize, frame: &Batch) -> Self {
         Self { sequence, left: left.try_into().unwrap_or(u32::MAX), sender: frame.sender().to_string() }
     }
 

@@ -6,7 +6,7 @@
 //! claims anything; such a record only marks a place.
 
 use bytes::{Buf, BufMut, Bytes};
-use trunkline_core::frame::{Frame, FrameBuilder, Sender};
+use trunkline_backend::batch::{Batch, BatchBuilder, ConnectionId};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
@@ -24,7 +24,7 @@ impl Record {
     }
 
     /// A frame of its own, not numbered: claims are told apart by themselves, and sessions may be said twice.
-    pub(crate) fn frame(&self, sender: Sender) -> Bytes {
+    pub(crate) fn frame(&self, sender: ConnectionId) -> Bytes {
         let (letter, number, id, rest) = match self {
             Self::Session { id, expires, session } => (b'S', *expires, id, session.as_ref()),
             Self::Claim { id, claimant } => (b'C', *claimant, id, &[][..]),
@@ -34,13 +34,13 @@ impl Record {
         bytes.put_u16(id.len().try_into().unwrap_or(u16::MAX));
         bytes.put_slice(id);
         bytes.put_slice(rest);
-        let mut frame = FrameBuilder::new(sender, 0, bytes.len());
+        let mut frame = BatchBuilder::new(sender, 0, bytes.len());
         frame.push(&bytes);
         frame.finish()
     }
 
     /// The records of a frame. What makes no sense is left out.
-    pub(crate) fn all(frame: Frame) -> impl Iterator<Item = Self> {
+    pub(crate) fn all(frame: Batch) -> impl Iterator<Item = Self> {
         frame.flatten().filter_map(Self::read)
     }
 
@@ -67,17 +67,17 @@ mod tests {
     #[test]
     fn a_record_comes_back_and_a_cut_one_does_not() {
         let session = Record::session("secret", 7, vec![1, 2, 3]);
-        let frame = session.frame(Sender::random());
+        let frame = session.frame(ConnectionId::random());
         let expected = b"\0\0\0\x14S\0\0\0\0\0\0\0\x07\0\x06secret\x01\x02\x03";
         assert_eq!(frame[17..], expected[..]);
         for record in [session, Record::claim("secret", 9), Record::claim("", 0)] {
-            let frame = Frame::parse(record.frame(Sender::random())).unwrap();
+            let frame = Batch::parse(record.frame(ConnectionId::random())).unwrap();
             assert_eq!(Record::all(frame).collect::<Vec<_>>(), [record]);
         }
         for end in 21..frame.len() - 3 {
-            let mut builder = FrameBuilder::new(Sender::random(), 0, 0);
+            let mut builder = BatchBuilder::new(ConnectionId::random(), 0, 0);
             builder.push(&frame[21..end]);
-            assert_eq!(Record::all(Frame::parse(builder.finish()).unwrap()).count(), 0, "cut at {end}");
+            assert_eq!(Record::all(Batch::parse(builder.finish()).unwrap()).count(), 0, "cut at {end}");
         }
     }
 }

@@ -10,13 +10,14 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use lapin::{message::Delivery, options::BasicAckOptions};
 use tokio::time::timeout;
+use trunkline_backend::{
+    batch::{Batch, Deduplicator},
+    connection::next_live,
+};
 use trunkline_core::{
-    Error, ErrorKind, Message, Node, Offset, Payload, Result, Room, Session, SessionId,
-    codec::{self, Body},
-    frame::{Frame, Repeats},
-    line::latest,
-    session,
-    transport::{History, Missed, Restored},
+    Error, ErrorKind, Message, NodeKey, Offset, Payload, Result, Room, Session, SessionId,
+    codec::{self, Body, session},
+    transport::{History, MissedBroadcast, RestoredSession},
 };
 
 use super::{Start, position::Position, read, records::Record, sequence};
@@ -31,22 +32,22 @@ pub(crate) struct Recovery {
 
 #[async_trait]
 impl History for Recovery {
-    async fn persist(&self, node: &Node, session: Session) -> Result<()> {
+    async fn persist(&self, node: &NodeKey, session: Session) -> Result<()> {
         let id = session.id.clone();
         let expires = now().saturating_add(self.session_ttl.as_millis().try_into().unwrap_or(u64::MAX));
         let record = Record::session(id.as_str(), expires, session::encode(session)?);
         self.store(&*self.connection().await?, &self.shared.hall_of(node)?.keys, &record).await
     }
 
-    async fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {
+    async fn restore(&self, node: &NodeKey, id: &SessionId, since: &Offset) -> Result<Option<RestoredSession>> {
         let scan = self.scan(node, id.as_str(), Position::parse(since)?).await?;
         let Some(session) = scan.session.as_ref().filter(|(expires, _)| now() < *expires) else { return Ok(None) };
         let session = session::decode(id, &session.1)?;
         let missed = scan.missed(node, &session.rooms)?;
-        Ok(Some(Restored { session, missed }))
+        Ok(Some(RestoredSession { session, missed }))
     }
 
-    async fn replay(&self, node: &Node, since: &Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
+    async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         self.scan(node, "", Position::parse(since)?).await?.missed(node, rooms)
     }
 }
@@ -60,7 +61,7 @@ impl Recovery {
     async fn connection(&self) -> Result<Arc<Connection>> {
         let mut line = self.shared.outgoing.subscribe();
         let connection =
-            timeout(self.shared.connector.config.connect_timeout, latest(&mut line, Connection::has_ended)).await;
+            timeout(self.shared.connector.config.connect_timeout, next_live(&mut line, Connection::has_ended)).await;
         let away = || Error::new(ErrorKind::Disconnected, "the history cannot be reached");
         connection.ok().flatten().ok_or_else(away)
     }
@@ -77,7 +78,7 @@ impl Recovery {
     }
 
     /// Reads what was stored from `since` on up to a claim that is stored now, so that it ends.
-    async fn scan(&self, node: &Node, id: &str, since: Position) -> Result<Scan> {
+    async fn scan(&self, node: &NodeKey, id: &str, since: Position) -> Result<Scan> {
         let connector = &self.shared.connector;
         let (connection, hall) = (self.connection().await?, self.shared.hall_of(node)?);
         let opening = read(&connection, &connector.config.prefix, Start::At(since.sequence));
@@ -118,7 +119,7 @@ struct Scan {
     is_whole: bool,
     is_first: bool,
     session: Option<(u64, Bytes)>,
-    frames: Vec<(u64, Frame)>,
+    frames: Vec<(u64, Batch)>,
 }
 
 impl Scan {
@@ -131,7 +132,7 @@ impl Scan {
     fn take_in(&mut self, arrival: Delivery, keys: &Keys) -> bool {
         let Some(sequence) = sequence(&arrival) else { return false };
         let key = arrival.routing_key;
-        let Ok(frame) = Frame::parse(arrival.data.into()) else { return false };
+        let Ok(frame) = Batch::parse(arrival.data.into()) else { return false };
         if sequence == self.since.sequence {
             self.is_whole = self.is_first && frame.sender().to_string() == self.since.sender;
         }
@@ -155,12 +156,12 @@ impl Scan {
     }
 
     /// What a client in these rooms has missed.
-    fn missed(self, node: &Node, rooms: &[Room]) -> Result<Vec<Missed>> {
+    fn missed(self, node: &NodeKey, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         if !self.is_whole {
             let context = format!("what was stored after offset {} is not all there any more", self.since);
             return Err(Error::new(ErrorKind::HistoryLost, context));
         }
-        let (mut missed, mut repeats) = (Vec::new(), Repeats::default());
+        let (mut missed, mut repeats) = (Vec::new(), Deduplicator::default());
         for (sequence, frame) in self.frames {
             if !repeats.is_new(frame.sender(), frame.number()) {
                 continue;
@@ -171,7 +172,7 @@ impl Scan {
                 let position = Position::new(sequence, left, &frame);
                 let is_after = sequence > self.since.sequence || position.left < self.since.left;
                 if is_after && let Some(payload) = broadcast(node, &message, rooms) {
-                    missed.push(Missed { payload, offset: position.offset() });
+                    missed.push(MissedBroadcast { payload, offset: position.offset() });
                 }
             }
         }
@@ -179,7 +180,7 @@ impl Scan {
     }
 }
 
-fn broadcast(node: &Node, message: &Bytes, rooms: &[Room]) -> Option<Payload> {
+fn broadcast(node: &NodeKey, message: &Bytes, rooms: &[Room]) -> Option<Payload> {
     let decoded = codec::decode(message).ok()?;
     if decoded.namespace.is_some_and(|namespace| namespace != node.namespace) {
         return None;

@@ -129,7 +129,7 @@ async fn an_alarm_holds_publishes_back_and_loses_none() -> Result<(), Failure> {
     let (broker, _turn) = private(RabbitMq::options()).await;
     let mut config = config(broker.url(), "alarm");
     config.outbox.bytes = 100_000;
-    config.outbox.patience = Duration::from_millis(500);
+    config.outbox.push_timeout = Duration::from_millis(500);
     let [a, b] = pair(&config).await?;
     let there = b.socket(["r"]).await?;
     broker.ctl(&["set_vm_memory_high_watermark", "0"]).await.unwrap();
@@ -143,7 +143,7 @@ async fn an_alarm_holds_publishes_back_and_loses_none() -> Result<(), Failure> {
         assert!(sent < 1_000_000, "nothing is held back");
     };
     assert_eq!(refusal.kind(), ErrorKind::QueueFull);
-    until("the alarm is counted", async || a.counters().blocked > 0).await;
+    until("the alarm is counted", async || a.metrics().blocked > 0).await;
     let health = a.backend().transport.health();
     assert!(health.connected && health.queued_bytes > 50_000, "{health:?}");
     broker.ctl(&["set_vm_memory_high_watermark", "0.4"]).await.unwrap();
@@ -177,7 +177,7 @@ async fn what_a_stuck_node_lost_in_the_broker_is_counted() -> Result<(), Failure
     until("the last one arrives", async || numbers(&there).last() == Some(&20_000)).await;
     let arrived = numbers(&there);
     assert!(arrived.is_sorted() && arrived.len() < 20_000);
-    assert_eq!(b.counters().missed, 20_001 - arrived.len() as u64);
+    assert_eq!(b.metrics().missed, 20_001 - arrived.len() as u64);
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use trunkline_core::{
     Error, ErrorKind, Namespace, NodeId, Payload, RequestId, Result, Room, SocketId, SocketInfo, Target,
     codec::{self, Container, JsonReader, MsgPackReader, Reader, Shape, opts, set, sockets},
-    message::{Answer, Channel, Heartbeat, Message, Response, Stamp},
+    model::{Answer, Heartbeat, Message, Response, SeqChannel, SeqNo},
     payload::{ByteString, Fault, Scan},
 };
 
@@ -35,7 +35,7 @@ pub(crate) fn sender(bytes: &Bytes) -> Option<NodeId> {
 }
 
 /// The number behind a broadcast. Nothing that Node.js sends ends like this: the mark is not UTF-8, and no number is that long.
-pub(crate) fn stamp(bytes: &[u8]) -> Option<Stamp> {
+pub(crate) fn seq_no(bytes: &[u8]) -> Option<SeqNo> {
     if bytes.first() != Some(&WITH_STAMP) {
         return None;
     }
@@ -44,7 +44,7 @@ pub(crate) fn stamp(bytes: &[u8]) -> Option<Stamp> {
     let (channel, number) = rest.split_first_chunk()?;
     (*mark == STAMP_MARK).then_some(())?;
     let number = u64::from_be_bytes(number.try_into().ok()?);
-    Some(Stamp { channel: Channel(u16::from_be_bytes(*channel)), number })
+    Some(SeqNo { channel: SeqChannel(u16::from_be_bytes(*channel)), number })
 }
 
 /// Decodes a broadcast.
@@ -98,7 +98,7 @@ fn event<'a>(reader: &mut impl Reader<'a>) -> Scan<Payload> {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Request {
     pub(crate) from: Option<NodeId>,
-    pub(crate) stamp: Option<Stamp>,
+    pub(crate) seq_no: Option<SeqNo>,
     /// Of the packet, for broadcasts.
     pub(crate) namespace: Option<Namespace>,
     pub(crate) message: Message,
@@ -157,8 +157,8 @@ struct RequestFields {
     close: Option<bool>,
     data: Option<Payload>,
     packet: Option<(Payload, Namespace)>,
-    stamp: Option<Option<Stamp>>,
-    counters: Option<Option<Vec<Stamp>>>,
+    seq_no: Option<Option<SeqNo>>,
+    high_water_marks: Option<Option<Vec<SeqNo>>>,
 }
 
 impl RequestFields {
@@ -191,10 +191,11 @@ impl RequestFields {
             ),
             "data" => ("data", event(reader).and_then(|data| set(&mut self.data, data))),
             "packet" => ("packet", packet(reader).and_then(|packet| set(&mut self.packet, packet))),
-            "stamp" => ("stamp", reader.lenient(codec::read_stamp).and_then(|stamp| set(&mut self.stamp, stamp))),
-            "counters" => {
-                ("counters", reader.lenient(codec::read_counters).and_then(|read| set(&mut self.counters, read)))
-            }
+            "stamp" => ("stamp", reader.lenient(codec::read_seq_no).and_then(|seq_no| set(&mut self.seq_no, seq_no))),
+            "counters" => (
+                "counters",
+                reader.lenient(codec::read_high_water_marks).and_then(|read| set(&mut self.high_water_marks, read)),
+            ),
             _ => ("request", reader.skip()),
         };
         read.map_err(|fault| fault.at(name))
@@ -204,9 +205,9 @@ impl RequestFields {
         let kind = self.kind.ok_or_else(|| Fault::Missing.at("type"))?;
         let legacy = self.legacy(kind)?;
         let from = self.from.take().flatten();
-        let stamp = self.stamp.take().flatten();
+        let seq_no = self.seq_no.take().flatten();
         let namespace = self.packet.as_ref().filter(|_| kind == kind::BROADCAST).map(|(_, nsp)| nsp.clone());
-        Ok(Request { from, stamp, namespace, message: self.into_message(kind)?, legacy })
+        Ok(Request { from, seq_no, namespace, message: self.into_message(kind)?, legacy })
     }
 
     fn legacy(&self, kind: u64) -> Result<Option<Legacy>> {
@@ -248,9 +249,9 @@ impl RequestFields {
                 payload: required(self.packet, "packet")?.0,
             },
             kind::INITIAL_HEARTBEAT | kind::HEARTBEAT => {
-                let counters = self.counters.flatten().unwrap_or_default();
+                let high_water_marks = self.high_water_marks.flatten().unwrap_or_default();
                 let initial = kind == kind::INITIAL_HEARTBEAT;
-                Message::Heartbeat(Heartbeat { initial, counters, ..Heartbeat::default() })
+                Message::Heartbeat(Heartbeat { initial, high_water_marks, ..Heartbeat::default() })
             }
             kind::LEAVING => Message::Leaving,
             _ => return Err(Error::new(ErrorKind::Unsupported, format!("request of unknown type {kind}"))),

@@ -1,10 +1,10 @@
 //! Writing messages and answers in the format of `@socket.io/redis-adapter`.
 
 use trunkline_core::{
-    Error, ErrorKind, Node, NodeId, Payload, RequestId, Result, Room, Target,
-    codec::{Field, Format, Frame, Writer, opts, sockets},
+    Error, ErrorKind, NodeId, NodeKey, Payload, RequestId, Result, Room, Target,
+    codec::{EncodedMessage, Field, Format, Writer, opts, sockets},
     field,
-    message::{Answer, Heartbeat, Message, Response, Stamp},
+    model::{Answer, Heartbeat, Message, Response, SeqNo},
     payload::{Rules, Scan, Sink as _, json, msgpack},
 };
 
@@ -16,7 +16,7 @@ pub(crate) enum Encoded {
     /// `[uid, packet, opts]`
     Broadcast(Vec<u8>),
     /// `{uid, requestId, type, …}`
-    Request(Frame),
+    Request(EncodedMessage),
 }
 
 /// Before the number of a broadcast: it is binary of ten bytes, so that it can be found from the end.
@@ -33,20 +33,20 @@ impl Encoded {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Broadcast(bytes) => bytes.len(),
-            Self::Request(frame) => frame.len(),
+            Self::Request(encoded) => encoded.len(),
         }
     }
 
-    /// Adds the number, and to a heartbeat the counters.
-    pub(crate) fn finish(self, stamp: Option<Stamp>, counters: &[Stamp]) -> Vec<u8> {
+    /// Adds the number, and to a heartbeat the high-water marks of its sender.
+    pub(crate) fn finish(self, seq_no: Option<SeqNo>, marks: &[SeqNo]) -> Vec<u8> {
         match self {
-            Self::Request(frame) => frame.finish(stamp, counters),
+            Self::Request(encoded) => encoded.finish(seq_no, marks),
             Self::Broadcast(mut bytes) => {
-                if let Some(stamp) = stamp {
+                if let Some(seq_no) = seq_no {
                     bytes[0] = WITH_STAMP;
                     bytes.extend(STAMP_MARK);
-                    bytes.extend(stamp.channel.0.to_be_bytes());
-                    bytes.extend(stamp.number.to_be_bytes());
+                    bytes.extend(seq_no.channel.0.to_be_bytes());
+                    bytes.extend(seq_no.number.to_be_bytes());
                 }
                 bytes
             }
@@ -55,7 +55,7 @@ impl Encoded {
 }
 
 /// Encodes a message.
-pub(crate) fn message(from: &Node, message: &Message) -> Result<Encoded> {
+pub(crate) fn message(from: &NodeKey, message: &Message) -> Result<Encoded> {
     match message {
         Message::Broadcast { request: None, target, payload } => {
             broadcast(from, target, payload).map(Encoded::Broadcast)
@@ -65,22 +65,22 @@ pub(crate) fn message(from: &Node, message: &Message) -> Result<Encoded> {
         _ => {
             let mut out = Vec::with_capacity(256);
             let fields = request(&mut json::Writer::new(&mut out, json::Binary::Inline), from, message)?;
-            Ok(Encoded::Request(Frame::of_map(Format::Json, out, fields, is_heartbeat(message))))
+            Ok(Encoded::Request(EncodedMessage::of_map(Format::Json, out, fields, is_heartbeat(message))))
         }
     }
 }
 
-fn msgpack_request(from: &Node, message: &Message) -> Result<Encoded> {
+fn msgpack_request(from: &NodeKey, message: &Message) -> Result<Encoded> {
     let mut out = Vec::with_capacity(256);
     let fields = request(&mut msgpack::Writer::new(&mut out, Rules::Notepack), from, message)?;
-    Ok(Encoded::Request(Frame::of_map(Format::MsgPack(Rules::Notepack), out, fields, is_heartbeat(message))))
+    Ok(Encoded::Request(EncodedMessage::of_map(Format::MsgPack(Rules::Notepack), out, fields, is_heartbeat(message))))
 }
 
 fn is_heartbeat(message: &Message) -> bool {
     matches!(message, Message::Heartbeat(_))
 }
 
-fn broadcast(from: &Node, target: &Target, payload: &Payload) -> Result<Vec<u8>> {
+fn broadcast(from: &NodeKey, target: &Target, payload: &Payload) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(96 + payload.len() + STAMP_BYTES);
     let mut writer = msgpack::Writer::new(&mut out, Rules::Notepack);
     writer.begin_array(Some(3));
@@ -95,7 +95,7 @@ fn broadcast(from: &Node, target: &Target, payload: &Payload) -> Result<Vec<u8>>
     Ok(out)
 }
 
-fn packet(writer: &mut impl Writer, from: &Node, payload: &Payload) -> Result<()> {
+fn packet(writer: &mut impl Writer, from: &NodeKey, payload: &Payload) -> Result<()> {
     if !payload.is_args() {
         return Err(Error::new(ErrorKind::Malformed, "event that is no list of arguments"));
     }
@@ -125,7 +125,7 @@ fn emitter_opts(writer: &mut impl Writer, target: &Target) {
 }
 
 /// Writes a request without its end, and returns the number of its fields.
-fn request(writer: &mut impl Writer, from: &Node, message: &Message) -> Result<usize> {
+fn request(writer: &mut impl Writer, from: &NodeKey, message: &Message) -> Result<usize> {
     let mut map = Map::begin(writer);
     let is_emitter = from.id.is_emitter();
     let names_sender = !is_emitter || matches!(message, Message::ServerSideEmit { .. });
@@ -222,7 +222,7 @@ pub(crate) fn response(from: Option<&NodeId>, response: &Response, ids_only: boo
         let mut writer = json::Writer::new(&mut out, json::Binary::Inline);
         (Format::Json, answer(&mut writer, from, response, ids_only)?)
     };
-    Ok(Frame::of_map(format, out, fields, false).finish(None, &[]))
+    Ok(EncodedMessage::of_map(format, out, fields, false).finish(None, &[]))
 }
 
 /// What an old node waits for after it has asked something of a socket.
@@ -232,7 +232,7 @@ pub(crate) fn done(request: &RequestId) -> Vec<u8> {
     let mut map = Map::begin(&mut writer);
     map.text(field!("requestId"), request.as_str());
     let fields = map.fields;
-    Frame::of_map(Format::Json, out, fields, false).finish(None, &[])
+    EncodedMessage::of_map(Format::Json, out, fields, false).finish(None, &[])
 }
 
 fn answer(writer: &mut impl Writer, from: Option<&NodeId>, response: &Response, ids_only: bool) -> Result<usize> {

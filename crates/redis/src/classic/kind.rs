@@ -1,6 +1,6 @@
 //! The numbers of requests and answers.
 
-use trunkline_core::message::{Answer, Heartbeat, Message};
+use trunkline_core::model::{Answer, Heartbeat, Message};
 
 pub(super) const SOCKETS: u64 = 0;
 pub(super) const ALL_ROOMS: u64 = 1;

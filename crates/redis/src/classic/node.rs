@@ -7,8 +7,10 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use trunkline_backend::Outbox;
 use trunkline_core::{
-    Error, Node, NodeId, RequestId, Room, SocketId, inbox::Delivery, message::Message, outbox::Outbox,
+    Error, NodeId, NodeKey, RequestId, Room, SocketId,
+    model::{Delivery, Message},
 };
 
 use super::{
@@ -79,7 +81,7 @@ impl ClassicNode {
         Self { inbox, broadcast, response, numbered, own_requests, legacy_requests, outbox }
     }
 
-    fn node(&self) -> &Node {
+    fn node(&self) -> &NodeKey {
         &self.inbox.node
     }
 
@@ -94,22 +96,22 @@ impl ClassicNode {
     }
 
     fn broadcast(&self, received: &PubSubMessage, rooms: &PendingRooms<'_>) -> Result<Option<Delivery>, Error> {
-        let stamp = if self.numbered { decode::stamp(&received.payload) } else { None };
+        let seq_no = if self.numbered { decode::seq_no(&received.payload) } else { None };
         if !self.may_concern(&received.channel, rooms) {
-            self.inbox.counters.unwanted.add(u64::from(stamp.is_none()));
-            let Some(from) = stamp.and_then(|_| decode::sender(&received.payload)) else { return Ok(None) };
-            return Ok(self.unless_own(&from).map(|()| Delivery::Skipped { from, stamp }));
+            self.inbox.metrics.unwanted.add(u64::from(seq_no.is_none()));
+            let Some(from) = seq_no.and_then(|_| decode::sender(&received.payload)) else { return Ok(None) };
+            return Ok(self.unless_own(&from).map(|()| Delivery::Skipped { from, seq_no }));
         }
         if decode::sender(&received.payload).is_some_and(|from| self.unless_own(&from).is_none()) {
             return Ok(None);
         }
         let Broadcast { from, namespace, target, payload } = decode::broadcast(&own(&received.payload))?;
         if namespace != self.node().namespace {
-            self.inbox.counters.foreign_namespace.increment();
+            self.inbox.metrics.foreign_namespace.increment();
             return Ok(None);
         }
         let message = Message::Broadcast { request: None, target, payload };
-        Ok(Some(Delivery::Message { from, stamp, offset: None, message }))
+        Ok(Some(Delivery::Message { from, seq_no, offset: None, message }))
     }
 
     /// Whether a broadcast on this channel concerns anybody here. A number and its text share a channel.
@@ -123,19 +125,19 @@ impl ClassicNode {
     /// `None`, and counted, if it is this node.
     fn unless_own(&self, from: &NodeId) -> Option<()> {
         if *from == self.node().id {
-            self.inbox.counters.own_echoes.increment();
+            self.inbox.metrics.own_echoes.increment();
             return None;
         }
         Some(())
     }
 
     fn request(&self, bytes: &Bytes, rooms: &PendingRooms<'_>) -> Result<Option<Delivery>, Error> {
-        let Request { from, stamp, namespace, message, legacy } = decode::request(&own(bytes))?;
+        let Request { from, seq_no, namespace, message, legacy } = decode::request(&own(bytes))?;
         if from.as_ref().is_some_and(|from| self.unless_own(from).is_none()) {
             return Ok(None);
         }
         if namespace.is_some_and(|namespace| namespace != self.node().namespace) {
-            self.inbox.counters.foreign_namespace.increment();
+            self.inbox.metrics.foreign_namespace.increment();
             return Ok(None);
         }
         match (legacy, message.request()) {
@@ -146,7 +148,7 @@ impl ClassicNode {
         // Somebody who asks without a name is answered all the same: on the common channel the name is of no use.
         let anonymous = || message.request().and_then(|_| NodeId::new("undefined").ok());
         let from = from.or_else(anonymous);
-        Ok(Some(Delivery::Message { from, stamp, offset: None, message }))
+        Ok(Some(Delivery::Message { from, seq_no, offset: None, message }))
     }
 
     /// Tells an old node that its request concerning a socket of this node is carried out.

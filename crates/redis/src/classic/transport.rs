@@ -4,12 +4,11 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use trunkline_backend::Outbox;
 use trunkline_core::{
-    Backend, Capabilities, IdScheme, Membership, Namespace, Node, NodeId, Result, Transport,
-    inbox::{Delivery, Inbox},
-    message::{Answer, Channel, Message, Response},
-    outbox::Outbox,
-    transport::{Census, Headcount, Health, Seat},
+    Backend, Capabilities, IdScheme, Membership, Namespace, NodeId, NodeKey, Result, Transport,
+    model::{Answer, Delivery, Message, Response, SeqChannel},
+    transport::{Health, Inbox, JoinRequest, NodeCount, NodeCounter},
 };
 
 use super::{
@@ -31,7 +30,7 @@ pub(crate) fn backend(config: &Config, options: PubSub, servers: Arc<ServerPool>
         transport: Arc::clone(&transport) as Arc<dyn Transport>,
         history: None,
         interest: None,
-        census: Some(transport),
+        node_counter: Some(transport),
         ids: IdScheme::Short6,
     }
 }
@@ -52,8 +51,8 @@ impl ClassicTransport {
     }
 
     /// In the order in which they are subscribed to: a node is never seen by its own channel without being counted.
-    fn topics(&self, node: &Node) -> Vec<(Topic, Kind)> {
-        let Node { id, namespace } = node;
+    fn topics(&self, node: &NodeKey) -> Vec<(Topic, Kind)> {
+        let NodeKey { id, namespace } = node;
         vec![
             (self.names.broadcasts(namespace), Kind::Broadcasts),
             (Topic::Channel(self.names.response(namespace)), Kind::Responses),
@@ -77,7 +76,7 @@ impl ClassicTransport {
 impl Transport for ClassicTransport {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            membership: Membership::Census,
+            membership: Membership::BrokerCount,
             total_order: true,
             acknowledged_in_order: true,
             numbered: true,
@@ -90,7 +89,7 @@ impl Transport for ClassicTransport {
         }
     }
 
-    async fn join(&self, seat: Seat) -> Result<Inbox> {
+    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
         let (inbox, receiver) = NodeInbox::new(seat);
         let node = &inbox.node;
         let (broadcast, response) = (self.names.broadcast(&node.namespace), self.names.response(&node.namespace));
@@ -101,7 +100,7 @@ impl Transport for ClassicTransport {
         Ok(receiver)
     }
 
-    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         let joined = self.core.nodes.publishing(from)?;
         if let (Some(joined), Some(request)) = (&joined, message.request()) {
             joined.expect(request);
@@ -110,12 +109,12 @@ impl Transport for ClassicTransport {
         let numbered = joined.is_some_and(|joined| joined.numbered || !is_broadcast);
         let encoded = encode::message(from, &message)?;
         let channel = self.channel_of(&from.namespace, &message);
-        let route = Route { sharded: false, channel, numbered: numbered.then_some(Channel::ALL) };
+        let route = Route { sharded: false, channel, numbered: numbered.then_some(SeqChannel::ALL) };
         let bytes = encoded.len() + encode::STAMP_BYTES;
-        self.core.publish(from, route, message, bytes, |stamp, counters| encoded.finish(stamp, counters)).await
+        self.core.publish(from, route, message, bytes, |seq_no, marks| encoded.finish(seq_no, marks)).await
     }
 
-    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
         let joined = self.core.nodes.publishing(from)?;
         let ids_only = joined.is_some_and(|joined| joined.takes_ids_only(&response.request));
         let payload = encode::response(Some(&from.id), &response, ids_only)?;
@@ -128,7 +127,7 @@ impl Transport for ClassicTransport {
         self.core.send(from, Route { sharded: false, channel, numbered: None }, payload).await
     }
 
-    async fn leave(&self, node: &Node) -> Result<()> {
+    async fn leave(&self, node: &NodeKey) -> Result<()> {
         match self.core.nodes.remove(node) {
             Some(_) => self.core.leave(node, self.topics(node)).await,
             None => Ok(()),
@@ -145,8 +144,8 @@ impl Transport for ClassicTransport {
 }
 
 #[async_trait]
-impl Census for ClassicTransport {
-    async fn count(&self, node: &Node, known: &[NodeId]) -> Result<Headcount> {
+impl NodeCounter for ClassicTransport {
+    async fn count_nodes(&self, node: &NodeKey, known: &[NodeId]) -> Result<NodeCount> {
         let namespace = &node.namespace;
         let own = |id: &NodeId| self.names.private(namespace, id);
         count_nodes(&self.core.servers, false, &self.names.request(namespace), known, own).await

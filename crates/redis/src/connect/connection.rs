@@ -16,7 +16,7 @@ use super::{
     resp::{Frames, Reader, Reply, write_command},
     tls::TlsClient,
 };
-use crate::config::{Address, Config, Server, Topology};
+use crate::config::{Address, Config, ServerConfig, Topology};
 
 /// Both directions of a connection.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -59,7 +59,7 @@ pub(crate) struct Connector {
 impl Connector {
     /// To the servers with the data.
     pub(crate) fn new(config: &Config) -> Result<Self> {
-        let Server { user, password, database, topology, tls, .. } = &config.server;
+        let ServerConfig { user, password, database, topology, tls, .. } = &config.server;
         Ok(Self {
             user: user.clone(),
             password: password.clone(),

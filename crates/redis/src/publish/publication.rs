@@ -1,7 +1,7 @@
 //! A message in the outbox: the command that carries it.
 
 use bytes::Bytes;
-use trunkline_core::Node;
+use trunkline_core::NodeKey;
 
 use crate::connect::write_command;
 
@@ -9,7 +9,7 @@ use crate::connect::write_command;
 #[derive(Debug)]
 pub(crate) struct Publication {
     /// The node that publishes; what the server rejects is counted there.
-    pub(crate) from: Node,
+    pub(crate) from: NodeKey,
     /// The slot whose server takes it in a cluster; `None` for any server.
     pub(crate) slot: Option<u16>,
     /// As accounted for in the outbox.

@@ -8,15 +8,13 @@ use std::{
 };
 
 use tokio::sync::mpsc;
-use trunkline_core::{backoff::Backoff, outbox::Outbox};
+use trunkline_backend::{Backoff, Outbox};
 
 use super::{
     Publication, PublishObserver,
     connection::{BatchOutcome, NodeConnection, OpenConnection, Stopped, WINDOW},
 };
-use crate::{
-    connect::{Destination, FIRST_PAUSE, ServerPool, Status, Tasks},
-};
+use crate::connect::{Destination, FIRST_PAUSE, ServerPool, Status, Tasks};
 
 /// What is written in one go at most, unless a single message is bigger.
 const MAX_BATCH: usize = 1 << 20;

@@ -2,8 +2,8 @@
 
 mod interest;
 mod names;
-mod recent_joins;
 mod node;
+mod recent_joins;
 mod subscriptions;
 mod support;
 mod transport;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use trunkline_core::{Namespace, Room, inbox::Delivery};
+use trunkline_core::{Namespace, Room, model::Delivery};
 
 use super::{
     interest::RoomKeys,

@@ -10,12 +10,15 @@ use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::{Instant, sleep_until},
 };
-use trunkline_core::{Error, ErrorKind, Node, Result, Room};
+use trunkline_core::{Error, ErrorKind, NodeKey, Result, Room};
 
 use super::interest::{Interest, RoomKeys};
 
 /// Makes the two ends, without rooms yet.
-pub(crate) fn subscriptions<R: RoomKeys>(node: Node, interest: Interest<R>) -> (RoomSubscriber<R>, SubscriptionQueue<R>) {
+pub(crate) fn subscriptions<R: RoomKeys>(
+    node: NodeKey,
+    interest: Interest<R>,
+) -> (RoomSubscriber<R>, SubscriptionQueue<R>) {
     let shared = Arc::new(Shared { interest: Mutex::new(interest), left: Notify::new() });
     let (commands, received) = mpsc::channel(COMMANDS);
     let subscriber = RoomSubscriber { node, shared: Arc::clone(&shared), commands };
@@ -43,7 +46,7 @@ impl<R: RoomKeys> Shared<R> {
 /// The rooms of a node, for the callers that create and delete them.
 #[derive(Debug)]
 pub(crate) struct RoomSubscriber<R: RoomKeys> {
-    node: Node,
+    node: NodeKey,
     shared: Arc<Shared<R>>,
     commands: mpsc::Sender<(R::Key, Done)>,
 }

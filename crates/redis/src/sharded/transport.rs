@@ -4,14 +4,13 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use trunkline_backend::Outbox;
 use trunkline_core::{
-    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Namespace, Node, NodeId, Result, Room, Transport,
+    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Namespace, NodeId, NodeKey, Result, Room, Transport,
     codec::{self, BINARY_KINDS, BodyRef, Format},
-    inbox::{Delivery, Inbox},
-    message::{Channel, Message, Response, Stamp},
-    outbox::Outbox,
+    model::{Delivery, Message, Response, SeqChannel, SeqNo},
     payload::Rules,
-    transport::{Census, Headcount, Health, RoomInterest, Seat},
+    transport::{Health, Inbox, JoinRequest, NodeCount, NodeCounter, RoomInterest},
 };
 
 use super::{
@@ -38,7 +37,7 @@ pub(crate) fn backend(config: &Config, options: Sharded, servers: Arc<ServerPool
         transport: Arc::clone(&transport) as Arc<dyn Transport>,
         history: None,
         interest: (!is_static).then(|| Arc::clone(&transport) as Arc<dyn RoomInterest>),
-        census: Some(transport),
+        node_counter: Some(transport),
         ids: IdScheme::Hex16,
     }
 }
@@ -68,14 +67,14 @@ impl ShardedTransport {
         self.core.servers.is_cluster()
     }
 
-    fn topics(&self, node: &Node) -> Vec<(Topic, ChannelKind)> {
+    fn topics(&self, node: &NodeKey) -> Vec<(Topic, ChannelKind)> {
         vec![
             (Topic::Shard(self.names.public(&node.namespace)), ChannelKind::Public),
             (Topic::Shard(self.names.private(&node.namespace, &node.id)), ChannelKind::Private),
         ]
     }
 
-    fn joined(&self, node: &Node) -> Result<Arc<ShardedNode>> {
+    fn joined(&self, node: &NodeKey) -> Result<Arc<ShardedNode>> {
         let gone =
             || Error::new(ErrorKind::Closed, format!("node {} of namespace {} has left", node.id, node.namespace));
         self.core.nodes.find(node).ok_or_else(gone)
@@ -83,7 +82,7 @@ impl ShardedTransport {
 
     /// Which channel a message takes, and as what it is numbered there. A plain broadcast to one room takes that of the room, if it has one;
     /// what is answered, or changes rooms, concerns everybody.
-    fn route(&self, namespace: &Namespace, message: &Message) -> (Bytes, Channel) {
+    fn route(&self, namespace: &Namespace, message: &Message) -> (Bytes, SeqChannel) {
         let room = match message {
             Message::Broadcast { request: None, target, .. } => target.single_room(),
             _ => None,
@@ -93,7 +92,7 @@ impl ShardedTransport {
                 let number = self.number_of(&channel);
                 (channel, number)
             }
-            None => (self.names.public(namespace), Channel::ALL),
+            None => (self.names.public(namespace), SeqChannel::ALL),
         }
     }
 
@@ -102,8 +101,8 @@ impl ShardedTransport {
     }
 
     /// What goes to rooms is numbered apart. On a cluster each slot has numbers of its own, since only what has the same way keeps its order.
-    fn number_of(&self, channel: &Bytes) -> Channel {
-        Channel(1 + if self.is_cluster() { slot_of(channel) } else { 0 })
+    fn number_of(&self, channel: &Bytes) -> SeqChannel {
+        SeqChannel(1 + if self.is_cluster() { slot_of(channel) } else { 0 })
     }
 }
 
@@ -113,9 +112,9 @@ fn format_of<'a>(body: impl Into<BodyRef<'a>>) -> Format {
 }
 
 /// Heartbeats tell only what all nodes receive: who receives which rooms the sender does not know.
-fn told(counters: &[Stamp]) -> Vec<Stamp> {
-    let all = counters.iter().find(|stamp| stamp.channel == Channel::ALL).copied();
-    vec![all.unwrap_or(Stamp { channel: Channel::ALL, number: 0 })]
+fn marks_for_all(marks: &[SeqNo]) -> Vec<SeqNo> {
+    let all = marks.iter().find(|seq_no| seq_no.channel == SeqChannel::ALL).copied();
+    vec![all.unwrap_or(SeqNo { channel: SeqChannel::ALL, number: 0 })]
 }
 
 #[async_trait]
@@ -129,7 +128,7 @@ impl Transport for ShardedTransport {
     fn capabilities(&self) -> Capabilities {
         let one_way = self.is_static() || !self.is_cluster();
         Capabilities {
-            membership: Membership::Census,
+            membership: Membership::BrokerCount,
             total_order: one_way,
             acknowledged_in_order: one_way,
             numbered: self.is_static(),
@@ -142,7 +141,7 @@ impl Transport for ShardedTransport {
         }
     }
 
-    async fn join(&self, seat: Seat) -> Result<Inbox> {
+    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
         let (inbox, receiver) = NodeInbox::new(seat);
         let node = inbox.node.clone();
         let channels = RoomChannels { names: self.names.clone(), namespace: node.namespace.clone() };
@@ -156,9 +155,9 @@ impl Transport for ShardedTransport {
         Ok(receiver)
     }
 
-    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         let joined = self.core.nodes.publishing(from)?;
-        let frame = codec::encode(format_of(&message), &from.id, &from.namespace, &message)?;
+        let encoded = codec::encode(format_of(&message), &from.id, &from.namespace, &message)?;
         if let Message::Join { rooms, .. } = &message
             && !self.is_static()
         {
@@ -166,18 +165,20 @@ impl Transport for ShardedTransport {
         }
         let (channel, number) = self.route(&from.namespace, &message);
         let route = Route { sharded: true, channel, numbered: joined.map(|_| number) };
-        let bytes = frame.len();
-        self.core.publish(from, route, message, bytes, |stamp, counters| frame.finish(stamp, &told(counters))).await
+        let bytes = encoded.len();
+        self.core
+            .publish(from, route, message, bytes, |seq_no, marks| encoded.finish(seq_no, &marks_for_all(marks)))
+            .await
     }
 
-    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
         self.core.nodes.publishing(from)?;
         let payload = codec::encode(format_of(&response), &from.id, &from.namespace, &response)?.finish(None, &[]);
         let channel = self.names.private(&from.namespace, to);
         self.core.send(from, Route { sharded: true, channel, numbered: None }, payload).await
     }
 
-    async fn leave(&self, node: &Node) -> Result<()> {
+    async fn leave(&self, node: &NodeKey) -> Result<()> {
         let Some(joined) = self.core.nodes.remove(node) else { return Ok(()) };
         joined.leave_rooms().await;
         // A node that is seen by its own channel is always counted: that is given up first.
@@ -194,9 +195,9 @@ impl Transport for ShardedTransport {
 }
 
 #[async_trait]
-impl Census for ShardedTransport {
-    async fn count(&self, node: &Node, known: &[NodeId]) -> Result<Headcount> {
-        let Node { namespace, .. } = node;
+impl NodeCounter for ShardedTransport {
+    async fn count_nodes(&self, node: &NodeKey, known: &[NodeId]) -> Result<NodeCount> {
+        let NodeKey { namespace, .. } = node;
         let own = |id: &NodeId| self.names.private(namespace, id);
         count_nodes(&self.core.servers, true, &self.names.public(namespace), known, own).await
     }
@@ -209,11 +210,11 @@ impl RoomInterest for ShardedTransport {
     }
 
     /// While the connection is lost this returns at once: the next one begins with the room, and that messages may be missing is reported.
-    async fn enter(&self, node: &Node, room: &Room) -> Result<()> {
+    async fn room_created(&self, node: &NodeKey, room: &Room) -> Result<()> {
         self.joined(node)?.rooms.enter(room).await
     }
 
-    async fn leave(&self, node: &Node, room: &Room) -> Result<()> {
+    async fn room_deleted(&self, node: &NodeKey, room: &Room) -> Result<()> {
         self.joined(node)?.rooms.leave(room);
         Ok(())
     }

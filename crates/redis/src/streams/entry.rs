@@ -7,7 +7,7 @@ use bytes::Bytes;
 use trunkline_core::{
     Error, ErrorKind, Namespace, NodeId, Offset, Result,
     codec::{self, BINARY_KINDS, Body, BodyRef, Format, Kind},
-    message::{Channel, Message, Stamp},
+    model::{Message, SeqChannel, SeqNo},
     payload::Rules,
 };
 
@@ -76,7 +76,7 @@ pub(crate) fn fields(
     namespace: &Namespace,
     message: &Message,
     data: Vec<u8>,
-    stamp: Option<Stamp>,
+    seq_no: Option<SeqNo>,
 ) -> Vec<(&'static str, Vec<u8>)> {
     let kind = BodyRef::from(message).kind().map_or(0, Kind::number);
     let mut fields = vec![
@@ -85,7 +85,7 @@ pub(crate) fn fields(
         ("type", kind.to_string().into_bytes()),
         ("data", data),
     ];
-    if let Some(Stamp { channel, number }) = stamp {
+    if let Some(SeqNo { channel, number }) = seq_no {
         fields.push(("stamp", format!("{},{number}", channel.0).into_bytes()));
     }
     fields
@@ -97,7 +97,7 @@ pub(crate) struct Entry {
     pub(crate) id: EntryId,
     pub(crate) from: Option<NodeId>,
     pub(crate) namespace: Option<Bytes>,
-    pub(crate) stamp: Option<Stamp>,
+    pub(crate) seq_no: Option<SeqNo>,
     kind: Option<Bytes>,
     data: Option<Bytes>,
 }
@@ -105,14 +105,14 @@ pub(crate) struct Entry {
 impl Entry {
     /// Takes the fields of an entry, names and values in turn.
     pub(crate) fn new(id: EntryId, fields: impl Iterator<Item = (Bytes, Bytes)>) -> Self {
-        let mut entry = Self { id, from: None, namespace: None, stamp: None, kind: None, data: None };
+        let mut entry = Self { id, from: None, namespace: None, seq_no: None, kind: None, data: None };
         for (name, value) in fields {
             match &*name {
                 b"uid" => entry.from = std::str::from_utf8(&value).ok().and_then(|uid| NodeId::new(uid).ok()),
                 b"nsp" => entry.namespace = Some(value),
                 b"type" => entry.kind = Some(value),
                 b"data" => entry.data = Some(value),
-                b"stamp" => entry.stamp = parse_stamp(&value),
+                b"stamp" => entry.seq_no = parse_stamp(&value),
                 _ => {}
             }
         }
@@ -157,9 +157,9 @@ fn missing(field: &str) -> Error {
     Error::new(ErrorKind::Malformed, format!("{field}: missing"))
 }
 
-fn parse_stamp(text: &[u8]) -> Option<Stamp> {
+fn parse_stamp(text: &[u8]) -> Option<SeqNo> {
     let (channel, number) = std::str::from_utf8(text).ok()?.split_once(',')?;
-    Some(Stamp { channel: Channel(channel.parse().ok()?), number: number.parse().ok()? })
+    Some(SeqNo { channel: SeqChannel(channel.parse().ok()?), number: number.parse().ok()? })
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use trunkline_core::{
     Error, ErrorKind, Namespace, NodeId, Offset, Payload, Result, Room, SessionId, SocketId,
     codec::{Body, Kind, MsgPackReader, Reader, Writer, opts, set},
     field,
-    message::{Message, Session},
+    model::{Message, Session},
     payload::{Fault, Rules, Scan, Sink as _, msgpack},
-    transport::Missed,
+    transport::MissedBroadcast,
 };
 
 use super::entry::{Entry, EntryId};
@@ -42,7 +42,12 @@ pub(super) async fn take(servers: &ServerPool, key: &[u8], namespace: &Namespace
     servers.at(key, |connection| take_from(connection, key, namespace, servers.response_timeout())).await
 }
 
-async fn take_from(connection: CommandConnection, key: &[u8], namespace: &Namespace, limit: Duration) -> Result<Option<Session>> {
+async fn take_from(
+    connection: CommandConnection,
+    key: &[u8],
+    namespace: &Namespace,
+    limit: Duration,
+) -> Result<Option<Session>> {
     let found: Option<Vec<u8>> = connection.run(redis::cmd("GET").arg(key), limit).await?;
     let Some(found) = found else { return Ok(None) };
     let (of, _) = decode_session(&found)?;
@@ -142,7 +147,7 @@ pub(super) async fn replay(
     namespace: &Namespace,
     since: &Offset,
     rooms: &[Room],
-) -> Result<Vec<Missed>> {
+) -> Result<Vec<MissedBroadcast>> {
     let since = EntryId::of_offset(since)?;
     let range = async |from: EntryId, to: &str| {
         let mut command = redis::cmd("XRANGE");
@@ -195,7 +200,7 @@ struct Replay<'a> {
     rooms: &'a [Room],
     /// The last number of each sender: what was written again after a connection broke is in the stream twice.
     seen: HashMap<NodeId, u64>,
-    missed: Vec<Missed>,
+    missed: Vec<MissedBroadcast>,
 }
 
 impl Replay<'_> {
@@ -209,15 +214,15 @@ impl Replay<'_> {
     }
 
     fn is_repeat(&mut self, entry: &Entry) -> bool {
-        let (Some(from), Some(stamp)) = (&entry.from, entry.stamp) else { return false };
+        let (Some(from), Some(seq_no)) = (&entry.from, entry.seq_no) else { return false };
         let last = self.seen.entry(from.clone()).or_default();
-        let is_repeat = stamp.number <= *last;
-        *last = stamp.number.max(*last);
+        let is_repeat = seq_no.number <= *last;
+        *last = seq_no.number.max(*last);
         is_repeat
     }
 
     /// Volatile and acknowledged broadcasts are not replayed, though Node.js does.
-    fn missed_by(&self, entry: &Entry) -> Option<Missed> {
+    fn missed_by(&self, entry: &Entry) -> Option<MissedBroadcast> {
         if entry.kind().ok()? != Kind::Broadcast {
             return None;
         }
@@ -226,6 +231,6 @@ impl Replay<'_> {
         if target.flags.is_volatile() || !target.matches(self.rooms) {
             return None;
         }
-        Some(Missed { payload, offset: entry.id.to_offset()? })
+        Some(MissedBroadcast { payload, offset: entry.id.to_offset()? })
     }
 }

@@ -5,8 +5,8 @@ mod history;
 mod lag;
 mod names;
 mod node;
+mod pending;
 mod reader;
 mod transport;
-mod pending;
 
 pub(crate) use transport::backend;

@@ -12,8 +12,7 @@ use std::{
 use trunkline_core::{
     NodeId, Offset, Result,
     codec::{self, Body},
-    inbox::Delivery,
-    message::{Heartbeat, Message, Stamp},
+    model::{Delivery, Heartbeat, Message, SeqNo},
 };
 
 use super::{
@@ -73,10 +72,10 @@ impl StreamNode {
     /// Heartbeats overtake the stream. What they count would be taken for missing while it waits there to be read, so it is told later.
     fn defer_heartbeat(&self, mut delivery: Delivery) -> Delivery {
         if let Delivery::Message { from: Some(from), message: Message::Heartbeat(heartbeat), .. } = &mut delivery
-            && !heartbeat.counters.is_empty()
+            && !heartbeat.high_water_marks.is_empty()
         {
-            let counters = std::mem::take(&mut heartbeat.counters);
-            let heartbeat = Heartbeat { initial: false, counters, buckets: heartbeat.buckets };
+            let high_water_marks = std::mem::take(&mut heartbeat.high_water_marks);
+            let heartbeat = Heartbeat { initial: false, high_water_marks, buckets: heartbeat.buckets };
             let mut deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner);
             if deferred.len() < MAX_DEFERRED || deferred.contains_key(from) {
                 deferred.insert(from.clone(), heartbeat);
@@ -90,7 +89,7 @@ impl StreamNode {
         let deferred = std::mem::take(&mut *self.deferred.lock().unwrap_or_else(PoisonError::into_inner));
         let delivery = |(from, heartbeat)| Delivery::Message {
             from: Some(from),
-            stamp: None,
+            seq_no: None,
             offset: None,
             message: Message::Heartbeat(heartbeat),
         };
@@ -120,23 +119,23 @@ impl StreamNode {
         if let Some(room) = codec::peek_room(kind, &data)
             && !rooms.may_have_members(&room)
         {
-            return Ok(self.skip(entry.from.as_ref(), entry.stamp));
+            return Ok(self.skip(entry.from.as_ref(), entry.seq_no));
         }
         let from = entry.from.clone();
         Ok(Some(match entry.body(kind, &data)? {
             Body::Response(response) => Delivery::Response { from, response },
             Body::Message(message) => {
                 let offset = offset_of(&message, entry.id);
-                Delivery::Message { from, stamp: entry.stamp, offset, message }
+                Delivery::Message { from, seq_no: entry.seq_no, offset, message }
             }
         }))
     }
 
-    fn skip(&self, from: Option<&NodeId>, stamp: Option<Stamp>) -> Option<Delivery> {
+    fn skip(&self, from: Option<&NodeId>, seq_no: Option<SeqNo>) -> Option<Delivery> {
         match from {
-            Some(from) if stamp.is_some() => Some(Delivery::Skipped { from: from.clone(), stamp }),
+            Some(from) if seq_no.is_some() => Some(Delivery::Skipped { from: from.clone(), seq_no }),
             _ => {
-                self.inbox.counters.unwanted.increment();
+                self.inbox.metrics.unwanted.increment();
                 None
             }
         }
@@ -148,7 +147,7 @@ impl StreamNode {
         let mut deliveries: Vec<_> = returned.lost.into_iter().map(|message| stored(message, None)).collect();
         match returned.found {
             Some(message) => deliveries.push(stored(message, Some(id))),
-            None => self.inbox.counters.own_echoes.increment(),
+            None => self.inbox.metrics.own_echoes.increment(),
         }
         (deliveries, returned.bytes, returned.written)
     }

@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use trunkline_core::message::Message;
+use trunkline_core::model::Message;
 
 /// The own broadcasts of one node, in the order of their numbers.
 #[derive(Debug, Default)]

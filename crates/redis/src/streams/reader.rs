@@ -8,7 +8,8 @@ use tokio::{
     sync::OnceCell,
     time::{sleep, timeout},
 };
-use trunkline_core::{Error, ErrorKind, Gap, GapCause, Node, Result, backoff::Backoff, inbox::Delivery};
+use trunkline_backend::Backoff;
+use trunkline_core::{Error, ErrorKind, Gap, GapCause, NodeKey, Result, model::Delivery};
 
 use super::entry::{Entry, EntryId};
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// A heartbeat held back until the reader has passed the stream position at which it arrived, and the node it is for.
-pub(super) type DeferredHeartbeat = (Node, Delivery);
+pub(super) type DeferredHeartbeat = (NodeKey, Delivery);
 
 /// Takes what is read from a stream.
 pub(super) trait EntryHandler: std::fmt::Debug + Send + Sync + 'static {

@@ -4,14 +4,13 @@ use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use trunkline_backend::Outbox;
 use trunkline_core::{
-    Backend, Capabilities, IdScheme, Membership, Node, NodeId, Offset, Result, Room, SessionId, Transport,
+    Backend, Capabilities, IdScheme, Membership, NodeId, NodeKey, Offset, Result, Room, SessionId, Transport,
     codec::{self, Format},
-    inbox::{Delivery, Inbox},
-    message::{Answer, Channel, Message, Response, Session},
-    outbox::{Numbering, Outbox},
+    model::{Answer, Delivery, Message, Response, SeqChannel, SeqNo, Session},
     payload::Rules,
-    transport::{Census, Headcount, Health, History, Missed, Restored, Seat},
+    transport::{Health, History, Inbox, JoinRequest, MissedBroadcast, NodeCount, NodeCounter, RestoredSession},
 };
 
 use super::{
@@ -27,13 +26,11 @@ use crate::{
     connect::{Reply, ServerPool, slot_of},
     publish::{Command, Publication, PublishObserver},
     subscribe::{MessageHandler as _, Topic},
-    transport_core::{
-        ChannelKind, JoinedNodes, NodeInbox, Route, TransportCore, count_nodes, count_rejected,
-    },
+    transport_core::{ChannelKind, JoinedNodes, NodeInbox, Route, TransportCore, count_nodes, count_rejected},
 };
 
-/// What is numbered over pub/sub; what is in the stream is numbered as [`Channel::ALL`].
-const PUBSUB: Channel = Channel(1);
+/// What is numbered over pub/sub; what is in the stream is numbered as [`SeqChannel::ALL`].
+const PUBSUB: SeqChannel = SeqChannel(1);
 
 /// The least that an entry counts in the queue, so that the number of entries on their way is bounded too.
 const LEAST_BYTES: usize = 256;
@@ -48,7 +45,7 @@ pub(crate) fn backend(config: &Config, options: &Streams, servers: Arc<ServerPoo
         transport: Arc::clone(&transport) as Arc<dyn Transport>,
         history: Some(Arc::clone(&transport) as Arc<dyn History>),
         interest: None,
-        census: Some(transport),
+        node_counter: Some(transport),
         ids: IdScheme::Hex16,
     }
 }
@@ -89,7 +86,7 @@ impl StreamsTransport {
         if self.options.sharded_pubsub { Topic::Shard(name) } else { Topic::Channel(name) }
     }
 
-    fn topics(&self, node: &Node) -> Vec<(Topic, ChannelKind)> {
+    fn topics(&self, node: &NodeKey) -> Vec<(Topic, ChannelKind)> {
         vec![
             (self.topic(self.names.public(&node.namespace)), ChannelKind::Public),
             (self.topic(self.names.private(&node.namespace, &node.id)), ChannelKind::Private),
@@ -97,30 +94,30 @@ impl StreamsTransport {
     }
 
     /// Queues a message that lasts.
-    async fn append(&self, from: &Node, joined: Option<Arc<StreamNode>>, mut message: Message) -> Result<()> {
+    async fn append(&self, from: &NodeKey, joined: Option<Arc<StreamNode>>, message: Message) -> Result<()> {
         let data = entry::encode(&message, self.options.plaintext)?;
         self.core.check_size(data.len())?;
         let bytes = data.len().max(LEAST_BYTES);
-        let stream = self.names.streams()[self.names.index(&from.namespace)].clone();
+        let stream = self.stream(from).clone();
         let max_len = Bytes::from(self.options.max_len.to_string());
-        let from = from.clone();
-        let make = move |numbering: &mut Numbering| {
-            let stamp = joined.as_ref().and_then(|_| numbering.stamp(&from.id, Channel::ALL, &mut message));
-            let fields = entry::fields(&from.id, &from.namespace, &message, data, stamp);
-            let number = match (&joined, stamp) {
-                (Some(joined), Some(stamp)) if comes_back(&message) => {
-                    joined.pending_own.add(stamp.number, message, bytes);
-                    Some(stamp.number)
+        let channel = joined.as_ref().map(|_| SeqChannel::ALL);
+        let make = |message: Message, seq_no: Option<SeqNo>| {
+            let fields = entry::fields(&from.id, &from.namespace, &message, data, seq_no);
+            let number = match (joined, seq_no) {
+                (Some(joined), Some(SeqNo { number, .. })) if comes_back(&message) => {
+                    joined.pending_own.add(number, message, bytes);
+                    Some(number)
                 }
                 _ => None,
             };
             let slot = Some(slot_of(&stream));
-            Publication { from, slot, bytes, command: Command::Append { stream, max_len, fields, number } }
+            let command = Command::Append { stream, max_len, fields, number };
+            Publication { from: from.clone(), slot, bytes, command }
         };
-        self.core.outbox.push(bytes, make).await
+        self.core.outbox.push_message(bytes, &from.id, channel, message, make).await
     }
 
-    fn route(&self, channel: Bytes, numbered: Option<Channel>) -> Route {
+    fn route(&self, channel: Bytes, numbered: Option<SeqChannel>) -> Route {
         Route { sharded: self.options.sharded_pubsub, channel, numbered }
     }
 
@@ -128,7 +125,7 @@ impl StreamsTransport {
         [self.options.session_prefix.as_bytes(), id.as_str().as_bytes()].concat()
     }
 
-    fn stream(&self, node: &Node) -> &Bytes {
+    fn stream(&self, node: &NodeKey) -> &Bytes {
         &self.names.streams()[self.names.index(&node.namespace)]
     }
 }
@@ -139,7 +136,7 @@ const FORMAT: Format = Format::MsgPack(Rules::MsgpackJs);
 impl Transport for StreamsTransport {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            membership: Membership::Census,
+            membership: Membership::BrokerCount,
             total_order: true,
             acknowledged_in_order: false,
             numbered: true,
@@ -152,7 +149,7 @@ impl Transport for StreamsTransport {
         }
     }
 
-    async fn join(&self, seat: Seat) -> Result<Inbox> {
+    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
         let (inbox, receiver) = NodeInbox::new(seat);
         let topics = self.topics(&inbox.node);
         let stream = self.names.index(&inbox.node.namespace);
@@ -164,7 +161,7 @@ impl Transport for StreamsTransport {
         Ok(receiver)
     }
 
-    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         let joined = self.shared.nodes.publishing(from)?;
         let lasts = match &message {
             Message::Broadcast { request, .. } => request.is_none(),
@@ -174,13 +171,13 @@ impl Transport for StreamsTransport {
         if lasts {
             return self.append(from, joined, message).await;
         }
-        let frame = codec::encode(FORMAT, &from.id, &from.namespace, &message)?;
+        let encoded = codec::encode(FORMAT, &from.id, &from.namespace, &message)?;
         let route = self.route(self.names.public(&from.namespace), joined.map(|_| PUBSUB));
-        let bytes = frame.len();
-        self.core.publish(from, route, message, bytes, |stamp, counters| frame.finish(stamp, counters)).await
+        let bytes = encoded.len();
+        self.core.publish(from, route, message, bytes, |seq_no, marks| encoded.finish(seq_no, marks)).await
     }
 
-    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
         self.shared.nodes.publishing(from)?;
         let format = match response.answer {
             // Node.js writes null for `undefined`; left out, both stay apart.
@@ -192,7 +189,7 @@ impl Transport for StreamsTransport {
         self.core.send(from, route, payload).await
     }
 
-    async fn leave(&self, node: &Node) -> Result<()> {
+    async fn leave(&self, node: &NodeKey) -> Result<()> {
         let Some(joined) = self.shared.nodes.remove(node) else { return Ok(()) };
         self.shared.forget(&joined);
         self.core.leave(node, self.topics(node)).await
@@ -209,9 +206,9 @@ impl Transport for StreamsTransport {
 }
 
 #[async_trait]
-impl Census for StreamsTransport {
-    async fn count(&self, node: &Node, known: &[NodeId]) -> Result<Headcount> {
-        let Node { namespace, .. } = node;
+impl NodeCounter for StreamsTransport {
+    async fn count_nodes(&self, node: &NodeKey, known: &[NodeId]) -> Result<NodeCount> {
+        let NodeKey { namespace, .. } = node;
         let own = |id: &NodeId| self.names.private(namespace, id);
         let counted = self.names.public(namespace);
         count_nodes(&self.core.servers, self.options.sharded_pubsub, &counted, known, own).await
@@ -220,22 +217,22 @@ impl Census for StreamsTransport {
 
 #[async_trait]
 impl History for StreamsTransport {
-    async fn persist(&self, node: &Node, session: Session) -> Result<()> {
+    async fn persist(&self, node: &NodeKey, session: Session) -> Result<()> {
         let key = self.session_key(&session.id);
         history::persist(&self.core.servers, &key, &node.namespace, &session, self.options.session_ttl).await
     }
 
-    async fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {
+    async fn restore(&self, node: &NodeKey, id: &SessionId, since: &Offset) -> Result<Option<RestoredSession>> {
         entry::EntryId::of_offset(since)?;
         let key = self.session_key(id);
         let Some(session) = history::take(&self.core.servers, &key, &node.namespace).await? else {
             return Ok(None);
         };
         let missed = self.replay(node, since, &session.rooms).await?;
-        Ok(Some(Restored { session, missed }))
+        Ok(Some(RestoredSession { session, missed }))
     }
 
-    async fn replay(&self, node: &Node, since: &Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
+    async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         history::replay(&self.core.servers, self.stream(node), &node.namespace, since, rooms).await
     }
 }
@@ -301,11 +298,11 @@ impl Shared {
     }
 
     fn own_entry(&self, joined: &StreamNode, entry: &Entry) {
-        let Some(stamp) = entry.stamp else {
-            joined.inbox.counters.own_echoes.increment();
+        let Some(seq_no) = entry.seq_no else {
+            joined.inbox.metrics.own_echoes.increment();
             return;
         };
-        let (deliveries, bytes, written) = joined.returned(entry.id, stamp.number);
+        let (deliveries, bytes, written) = joined.returned(entry.id, seq_no.number);
         self.outbox.release(bytes);
         self.limit.returned(written);
         deliveries.into_iter().for_each(|delivery| joined.inbox.push(delivery));

@@ -3,7 +3,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
-use trunkline_core::{Error, ErrorKind, Result, backoff::Backoff};
+use trunkline_backend::Backoff;
+use trunkline_core::{Error, ErrorKind, Result};
 
 use super::{
     Done, Shared, Topic,
@@ -15,8 +16,15 @@ use crate::connect::{Destination, FIRST_PAUSE};
 /// What the router asks for.
 pub(super) enum NodeCommand {
     /// `is_interrupted`: it was active at another server, and the status knows that it moves.
-    Subscribe { topic: Topic, number: u64, is_interrupted: bool },
-    Unsubscribe { topic: Topic, done: Option<Done> },
+    Subscribe {
+        topic: Topic,
+        number: u64,
+        is_interrupted: bool,
+    },
+    Unsubscribe {
+        topic: Topic,
+        done: Option<Done>,
+    },
 }
 
 /// Something that this server is asked for.
@@ -215,7 +223,9 @@ impl NodeSubscriber {
 
     /// The server does not serve a channel (any more).
     pub(super) fn moved(&mut self, topic: Topic) {
-        let Some(Subscription { number, is_active, is_interrupted }) = self.subscriptions.remove(&topic) else { return };
+        let Some(Subscription { number, is_active, is_interrupted }) = self.subscriptions.remove(&topic) else {
+            return;
+        };
         let is_interrupted = is_active || is_interrupted;
         if is_interrupted {
             self.shared.status.subscription_moves();

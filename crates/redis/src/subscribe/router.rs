@@ -32,8 +32,15 @@ const MOVE_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) enum Request {
     /// `unless_lost`: the caller does not wait for a connection that is lost.
-    Subscribe { topic: Topic, done: Done, unless_lost: bool },
-    Unsubscribe { topic: Topic, done: Done },
+    Subscribe {
+        topic: Topic,
+        done: Done,
+        unless_lost: bool,
+    },
+    Unsubscribe {
+        topic: Topic,
+        done: Done,
+    },
 }
 
 /// What the tasks report.
@@ -49,7 +56,11 @@ pub(super) enum NodeEvent {
     Subscribed(Topic, u64),
     Rejected(Topic, u64, Error),
     /// The server does not serve it (any more). `is_interrupted`: it was active, and the status knows that it moves.
-    Moved { topic: Topic, number: u64, is_interrupted: bool },
+    Moved {
+        topic: Topic,
+        number: u64,
+        is_interrupted: bool,
+    },
     Lost,
     Restored,
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use trunkline_core::{
     Error, ErrorKind, NodeId,
     codec::{self, Body, Decoded, Header},
-    inbox::Delivery,
+    model::Delivery,
 };
 
 use super::joined::{NodeInbox, PendingRooms};
@@ -27,7 +27,12 @@ pub(crate) enum ChannelKind {
 }
 
 /// Makes a delivery of a message, or counts why not. What is for rooms without local members is dropped before its payload is touched.
-pub(crate) fn decode(inbox: &NodeInbox, bytes: &Bytes, kind: ChannelKind, rooms: &PendingRooms<'_>) -> Option<Delivery> {
+pub(crate) fn decode(
+    inbox: &NodeInbox,
+    bytes: &Bytes,
+    kind: ChannelKind,
+    rooms: &PendingRooms<'_>,
+) -> Option<Delivery> {
     if kind == ChannelKind::Public
         && let Some(header) = codec::peek(bytes)
         && let Some(verdict) = drop_early(inbox, &header, rooms)
@@ -46,12 +51,12 @@ pub(crate) fn decode(inbox: &NodeInbox, bytes: &Bytes, kind: ChannelKind, rooms:
 /// What to make of a message as far as its header tells; `None` if it has to be decoded.
 fn drop_early(inbox: &NodeInbox, header: &Header, rooms: &PendingRooms<'_>) -> Option<Option<Delivery>> {
     if header.namespace.as_ref() != Some(&inbox.node.namespace) {
-        inbox.counters.foreign_namespace.increment();
+        inbox.metrics.foreign_namespace.increment();
         return Some(None);
     }
     let from = header.from.as_ref()?;
     if *from == inbox.node.id {
-        inbox.counters.own_echoes.increment();
+        inbox.metrics.own_echoes.increment();
         return Some(None);
     }
     let room = header.room.as_ref()?;
@@ -59,31 +64,31 @@ fn drop_early(inbox: &NodeInbox, header: &Header, rooms: &PendingRooms<'_>) -> O
 }
 
 fn skip(inbox: &NodeInbox, from: &NodeId, header: &Header) -> Option<Delivery> {
-    if header.stamp.is_none() {
-        inbox.counters.unwanted.increment();
+    if header.seq_no.is_none() {
+        inbox.metrics.unwanted.increment();
         return None;
     }
-    Some(Delivery::Skipped { from: from.clone(), stamp: header.stamp })
+    Some(Delivery::Skipped { from: from.clone(), seq_no: header.seq_no })
 }
 
 fn admit(inbox: &NodeInbox, decoded: Decoded, kind: ChannelKind) -> Option<Delivery> {
-    let Decoded { from, namespace, stamp, body } = decoded;
+    let Decoded { from, namespace, seq_no, body } = decoded;
     let is_foreign = namespace.is_none_or(|namespace| namespace != inbox.node.namespace);
     if kind == ChannelKind::Public && is_foreign {
-        inbox.counters.foreign_namespace.increment();
+        inbox.metrics.foreign_namespace.increment();
         return None;
     }
     if from.as_ref() == Some(&inbox.node.id) {
-        inbox.counters.own_echoes.increment();
+        inbox.metrics.own_echoes.increment();
         return None;
     }
     match body {
         Body::Response(response) => Some(Delivery::Response { from, response }),
         Body::Message(message) if kind == ChannelKind::Public => {
-            Some(Delivery::Message { from, stamp, offset: None, message })
+            Some(Delivery::Message { from, seq_no, offset: None, message })
         }
         Body::Message(_) => {
-            inbox.counters.malformed.increment();
+            inbox.metrics.malformed.increment();
             None
         }
     }
@@ -92,8 +97,8 @@ fn admit(inbox: &NodeInbox, decoded: Decoded, kind: ChannelKind) -> Option<Deliv
 /// Counts what could not be understood.
 pub(crate) fn refuse(inbox: &NodeInbox, error: &Error) {
     let counter = match error.kind() {
-        ErrorKind::Unsupported => &inbox.counters.unknown_type,
-        _ => &inbox.counters.malformed,
+        ErrorKind::Unsupported => &inbox.metrics.unknown_type,
+        _ => &inbox.metrics.malformed,
     };
     counter.increment();
     tracing::debug!(node = %inbox.node.id, %error, "a message was dropped");

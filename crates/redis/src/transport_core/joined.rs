@@ -7,10 +7,9 @@ use std::{
 };
 
 use trunkline_core::{
-    Counters, Error, ErrorKind, Gap, GapCause, Node, Result, Room,
-    inbox::{Delivery, Inbox, InboxSender, inbox},
-    message::Message,
-    transport::{Seat, Wanted},
+    Error, ErrorKind, Gap, GapCause, NodeKey, NodeMetrics, Result, Room,
+    model::{Delivery, Message},
+    transport::{Inbox, InboxSender, JoinRequest, RoomFilter, inbox},
 };
 
 use crate::subscribe::{MessageHandler, PubSubMessage, Topic};
@@ -18,17 +17,17 @@ use crate::subscribe::{MessageHandler, PubSubMessage, Topic};
 /// The sending end of a node's inbox, and what comes with it.
 #[derive(Debug)]
 pub(crate) struct NodeInbox {
-    pub(crate) node: Node,
-    pub(crate) counters: Arc<Counters>,
-    wanted: Arc<dyn Wanted>,
+    pub(crate) node: NodeKey,
+    pub(crate) metrics: Arc<NodeMetrics>,
+    wanted: Arc<dyn RoomFilter>,
     sender: InboxSender,
 }
 
 impl NodeInbox {
-    pub(crate) fn new(seat: Seat) -> (Self, Inbox) {
-        let Seat { node, wanted, counters, limits } = seat;
-        let (sender, receiver) = inbox(limits, Arc::clone(&counters));
-        (Self { node, counters, wanted, sender }, receiver)
+    pub(crate) fn new(seat: JoinRequest) -> (Self, Inbox) {
+        let JoinRequest { node, room_filter: wanted, metrics, limits } = seat;
+        let (sender, receiver) = inbox(limits, Arc::clone(&metrics));
+        (Self { node, metrics, wanted, sender }, receiver)
     }
 
     /// Hands over what was received together. Each delivery is decoded when it is its turn, and told which rooms will have members by then.
@@ -55,7 +54,7 @@ impl NodeInbox {
 
     /// Waits until the inbox is below its limits, or gone.
     pub(crate) async fn ready(&self) {
-        self.sender.room().await;
+        self.sender.ready().await;
     }
 
     /// Whether what is handed over now would be dropped.
@@ -72,7 +71,7 @@ impl NodeInbox {
     }
 
     fn restored(&self) {
-        self.counters.reconnects.increment();
+        self.metrics.reconnects.increment();
         self.push(Delivery::Connected);
     }
 }
@@ -87,7 +86,7 @@ pub(crate) struct PendingRooms<'a> {
 
 impl PendingRooms<'_> {
     pub(crate) fn may_have_members(&self, room: &Room) -> bool {
-        self.follows_join || self.inbox.sender.wants(&*self.inbox.wanted, room)
+        self.follows_join || self.inbox.sender.may_have_members(&*self.inbox.wanted, room)
     }
 }
 
@@ -111,7 +110,7 @@ pub(crate) struct JoinedNodes<N: JoinedNode>(RwLock<State<N>>);
 
 #[derive(Debug)]
 struct State<N: JoinedNode> {
-    nodes: HashMap<Node, Arc<N>>,
+    nodes: HashMap<NodeKey, Arc<N>>,
     topics: HashMap<Topic, Vec<(Arc<N>, N::Kind)>>,
 }
 
@@ -138,7 +137,7 @@ impl<N: JoinedNode> JoinedNodes<N> {
         Ok(())
     }
 
-    pub(crate) fn remove(&self, node: &Node) -> Option<Arc<N>> {
+    pub(crate) fn remove(&self, node: &NodeKey) -> Option<Arc<N>> {
         let mut state = self.write();
         let joined = state.nodes.remove(node)?;
         state.topics.retain(|_, routes| {
@@ -166,7 +165,7 @@ impl<N: JoinedNode> JoinedNodes<N> {
         }
     }
 
-    pub(crate) fn find(&self, node: &Node) -> Option<Arc<N>> {
+    pub(crate) fn find(&self, node: &NodeKey) -> Option<Arc<N>> {
         self.read().nodes.get(node).cloned()
     }
 
@@ -174,7 +173,7 @@ impl<N: JoinedNode> JoinedNodes<N> {
     ///
     /// # Errors
     /// `Closed` for a node that has not joined.
-    pub(crate) fn publishing(&self, node: &Node) -> Result<Option<Arc<N>>> {
+    pub(crate) fn publishing(&self, node: &NodeKey) -> Result<Option<Arc<N>>> {
         match self.find(node) {
             None if !node.id.is_emitter() => {
                 let context = format!("node {} is not in namespace {}", node.id, node.namespace);

@@ -10,10 +10,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use trunkline_backend::Outbox;
 use trunkline_core::{
-    Error, ErrorKind, Node, Result,
-    message::{Channel, Message, Stamp},
-    outbox::{Numbering, Outbox},
+    Error, ErrorKind, NodeKey, Result,
+    model::{Message, SeqChannel, SeqNo},
     transport::Health,
 };
 
@@ -97,7 +97,7 @@ impl<N: JoinedNode> TransportCore<N> {
     }
 
     /// Forgets a node that was removed, and unsubscribes from its topics in the opposite order.
-    pub(crate) async fn leave(&self, node: &Node, topics: Vec<(Topic, N::Kind)>) -> Result<()> {
+    pub(crate) async fn leave(&self, node: &NodeKey, topics: Vec<(Topic, N::Kind)>) -> Result<()> {
         self.outbox.forget(&node.id);
         let mut left = Ok(());
         for (topic, _) in topics.into_iter().rev() {
@@ -106,28 +106,30 @@ impl<N: JoinedNode> TransportCore<N> {
         left
     }
 
-    /// Queues a message for subscribers. `finish` gets its number and, for a heartbeat, the last number of each channel.
+    /// Queues a message for subscribers. `finish` gets its number and, for a heartbeat, the high-water marks of its sender.
     pub(crate) async fn publish(
         &self,
-        from: &Node,
+        from: &NodeKey,
         route: Route,
-        mut message: Message,
+        message: Message,
         bytes: usize,
-        finish: impl FnOnce(Option<Stamp>, &[Stamp]) -> Vec<u8>,
+        finish: impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Vec<u8>,
     ) -> Result<()> {
         self.check_size(bytes)?;
-        let bytes = bytes + OVERHEAD;
-        let from = from.clone();
-        let make = move |numbering: &mut Numbering| {
-            let stamp = route.numbered.and_then(|channel| numbering.stamp(&from.id, channel, &mut message));
-            let payload = finish(stamp, &counters(numbering, &from, &message));
-            route.publication(from, bytes, payload)
+        let (bytes, channel) = (bytes + OVERHEAD, route.numbered);
+        let make = |message: &Message, seq_no| {
+            let marks = match message {
+                Message::Heartbeat(heartbeat) => heartbeat.high_water_marks.as_slice(),
+                _ => &[],
+            };
+            let payload = finish(seq_no, marks);
+            route.publication(from.clone(), bytes, payload)
         };
-        self.outbox.push(bytes, make).await
+        self.outbox.push_message(bytes, &from.id, channel, message, |message, seq_no| make(&message, seq_no)).await
     }
 
     /// Queues something that has no number, such as an answer.
-    pub(crate) async fn send(&self, from: &Node, route: Route, payload: Vec<u8>) -> Result<()> {
+    pub(crate) async fn send(&self, from: &NodeKey, route: Route, payload: Vec<u8>) -> Result<()> {
         self.check_size(payload.len())?;
         let bytes = payload.len() + OVERHEAD;
         let from = from.clone();
@@ -160,19 +162,10 @@ impl<N: JoinedNode> TransportCore<N> {
     }
 }
 
-/// The last number of each channel, as a heartbeat tells them.
-fn counters(numbering: &Numbering, from: &Node, message: &Message) -> Vec<Stamp> {
-    match message {
-        Message::Heartbeat(heartbeat) if heartbeat.counters.is_empty() => numbering.counters(&from.id).to_vec(),
-        Message::Heartbeat(heartbeat) => heartbeat.counters.clone(),
-        _ => Vec::new(),
-    }
-}
-
 /// A node that is removed again if joining ends early.
 struct JoinGuard<'a, N: JoinedNode> {
     core: &'a TransportCore<N>,
-    node: Option<Node>,
+    node: Option<NodeKey>,
     topics: Vec<Topic>,
 }
 
@@ -192,11 +185,11 @@ impl<N: JoinedNode> Drop for JoinGuard<'_, N> {
 pub(crate) struct Route {
     pub(crate) sharded: bool,
     pub(crate) channel: Bytes,
-    pub(crate) numbered: Option<Channel>,
+    pub(crate) numbered: Option<SeqChannel>,
 }
 
 impl Route {
-    fn publication(self, from: Node, bytes: usize, payload: Vec<u8>) -> Publication {
+    fn publication(self, from: NodeKey, bytes: usize, payload: Vec<u8>) -> Publication {
         let slot = self.sharded.then(|| slot_of(&self.channel));
         let command = Command::Publish { sharded: self.sharded, channel: self.channel, payload };
         Publication { from, slot, bytes, command }

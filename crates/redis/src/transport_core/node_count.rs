@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use trunkline_core::{Error, NodeId, Result, transport::Headcount};
+use trunkline_core::{Error, NodeId, Result, transport::NodeCount};
 
 use crate::connect::{Destination, ServerPool};
 
@@ -14,7 +14,7 @@ pub(crate) async fn count_nodes(
     counted: &Bytes,
     known: &[NodeId],
     own_channel: impl Fn(&NodeId) -> Bytes,
-) -> Result<Headcount> {
+) -> Result<NodeCount> {
     let channels: Vec<_> = known.iter().map(&own_channel).collect();
     let mut command = redis::cmd("PUBSUB");
     command.arg(if sharded { "SHARDNUMSUB" } else { "NUMSUB" }).arg(counted.as_ref());
@@ -25,7 +25,7 @@ pub(crate) async fn count_nodes(
     let subscribers = |channel: &Bytes| seen.counts.get(channel.as_ref()).copied().unwrap_or(0);
     let is_seen = |(_, channel): &(&NodeId, &Bytes)| subscribers(channel) > 0;
     let (present, absent): (Vec<_>, Vec<_>) = known.iter().zip(&channels).partition(is_seen);
-    Ok(Headcount {
+    Ok(NodeCount {
         nodes: subscribers(counted),
         known: present.len(),
         // A node that is not seen may be on the server that did not answer.

@@ -31,6 +31,6 @@ impl<N: JoinedNode> PublishObserver for RejectionCounter<N> {
 pub(crate) fn count_rejected<N: JoinedNode>(nodes: &JoinedNodes<N>, publication: &Publication, reason: &str) {
     tracing::warn!(node = %publication.from.id, error = reason, "the server rejects a message");
     if let Some(node) = nodes.find(&publication.from) {
-        node.inbox().counters.publish_errors.increment();
+        node.inbox().metrics.publish_errors.increment();
     }
 }

@@ -73,7 +73,7 @@ async fn a_server_that_pauses_loses_nothing(wire: Wire) -> Result<(), Failure> {
     server.cli(&["CLIENT", "PAUSE", "1000", "ALL"]).await.unwrap();
     send(&a, 50..100).await?;
     expect_numbers(&there, 100).await?;
-    assert_eq!((b.counters().gaps, b.counters().missed, a.health().reconnects), (0, 0, 0));
+    assert_eq!((b.metrics().gaps, b.metrics().missed, a.health().reconnects), (0, 0, 0));
     all_is_well(wire, [&a, &b], &there, 100).await
 }
 
@@ -141,7 +141,7 @@ async fn a_slow_consumer_is_cut_off_and_learns_what_it_missed(wire: Wire) -> Res
     proxy.resume();
     if wire != Wire::Streams {
         b.wait_for_event(gap, is_gap, "of a gap").await?;
-        assert!(b.counters().missed > 0);
+        assert!(b.metrics().missed > 0);
     }
     all_is_well(wire, [&a, &b], &there, COUNT).await
 }

@@ -42,7 +42,7 @@ async fn publishes_are_held_while_the_server_is_out_of_reach(wire: Wire) -> Resu
     proxy.resume();
     expect_numbers(&there, 100).await?;
     expect_numbers(&here, 100).await?;
-    assert_eq!((b.counters().gaps, b.counters().missed), (0, 0));
+    assert_eq!((b.metrics().gaps, b.metrics().missed), (0, 0));
     Ok(())
 }
 
@@ -114,7 +114,7 @@ async fn a_stream_that_was_trimmed_past_a_reader_is_a_gap() -> Result<(), Failur
     a.settle().await?;
     let expected: Vec<_> = (0..50).chain(90..100).collect();
     assert_eq!(numbers(&there), expected);
-    assert_eq!(b.counters().missed, 40);
+    assert_eq!(b.metrics().missed, 40);
     Ok(())
 }
 

@@ -158,8 +158,8 @@ pub(crate) async fn all_is_well(
     let arrived = numbers(there);
     assert!(arrived.is_sorted_by(|a, b| a < b), "{arrived:?}");
     let missing = (count - arrived.len()) as u64;
-    until("what is missing is said", async || b.counters().missed >= missing).await;
-    let missed = b.counters().missed;
+    until("what is missing is said", async || b.metrics().missed >= missing).await;
+    let missed = b.metrics().missed;
     assert_eq!(missed, missing, "{arrived:?}");
     assert!(wire != Wire::Streams || missed == 0, "{missed} were missed");
     for (asks, answers) in [(a, b), (b, a)] {

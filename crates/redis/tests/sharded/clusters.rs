@@ -69,7 +69,7 @@ async fn a_slot_moves(subscription: &str, channel: &str) {
         number = until_heard(&a, &there, number).await;
     }
     all_is_well([&a, &b]).await;
-    assert_eq!(b.counters().connections_lost, 0, "the connections stood all the time");
+    assert_eq!(b.metrics().connections_lost, 0, "the connections stood all the time");
     numbers(&there);
 }
 
@@ -98,7 +98,7 @@ async fn a_server_of_a_cluster_may_be_killed_and_restarted() {
     b.wait_for_event(gap, is_gap, "of a gap").await.unwrap();
     until_heard(&a, &there, number).await;
     all_is_well([&a, &b]).await;
-    assert_eq!(b.counters().gaps, 1);
+    assert_eq!(b.metrics().gaps, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,7 +118,7 @@ async fn when_a_server_dies_for_good_everything_goes_to_its_replica() {
     b.wait_for_event(gap, is_gap, "of a gap").await.unwrap();
     until_heard(&a, &there, number).await;
     all_is_well([&a, &b]).await;
-    assert_eq!(b.counters().gaps, 1);
+    assert_eq!(b.metrics().gaps, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,7 +33,7 @@ fn cluster(parameters: &'static str) -> Setup {
 }
 
 const STATIC: Capabilities = Capabilities {
-    membership: Membership::Census,
+    membership: Membership::BrokerCount,
     total_order: true,
     acknowledged_in_order: true,
     numbered: true,

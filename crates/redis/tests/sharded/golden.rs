@@ -10,7 +10,7 @@ use trunkline_brokers::Redis;
 use trunkline_core::{
     Message, NodeId,
     codec::{self, Body},
-    inbox::Delivery,
+    model::Delivery,
 };
 use trunkline_redis::connect;
 

@@ -50,10 +50,10 @@ async fn the_subscription_of_a_room_outlasts_its_last_member_for_a_while() {
     let interest = member.backend.interest.as_ref().unwrap();
     member.enter("r").await;
     for _ in 0..100 {
-        interest.leave(&member.node, &"r".into()).await.unwrap();
+        interest.room_deleted(&member.node, &"r".into()).await.unwrap();
         member.enter("r").await;
     }
-    interest.leave(&member.node, &"r".into()).await.unwrap();
+    interest.room_deleted(&member.node, &"r".into()).await.unwrap();
     assert_eq!(subscribers(&server, "socket.io#/#r#").await, 1);
     until("the subscription ends", async || subscribers(&server, "socket.io#/#r#").await == 0).await;
     member.enter("r").await;
@@ -98,7 +98,7 @@ async fn after_every_connection_was_killed_rooms_are_there_again_and_one_gap_is_
         send(&a, number).await;
     }
     until("the last one arrives", async || numbers(&there).last() == Some(&99)).await;
-    assert_eq!((b.counters().gaps, b.counters().connections_lost), (1, 1));
+    assert_eq!((b.metrics().gaps, b.metrics().connections_lost), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,9 +8,10 @@ use trunkline_conformance::{
     kit::{TestCluster, TestNode, TestSocket, eventually},
 };
 use trunkline_core::{
-    Adapter, Backend, Counters, Event, GapCause, IdScheme, Message, Namespace, Node, NodeId, Payload, Room, Target,
-    inbox::{Delivery, Inbox},
-    transport::{InboxLimits, Seat, WantsAll},
+    Adapter, Backend, Event, GapCause, IdScheme, Message, Namespace, NodeId, NodeKey, NodeMetrics, Payload, Room,
+    Target,
+    model::Delivery,
+    transport::{Inbox, InboxLimits, JoinRequest, Unfiltered},
 };
 use trunkline_redis::{Config, connect};
 
@@ -26,7 +27,7 @@ pub(crate) fn config(url: &str, parameters: &str) -> Config {
 /// A member of a cluster without a server.
 pub(crate) struct Member {
     pub(crate) backend: Backend,
-    pub(crate) node: Node,
+    pub(crate) node: NodeKey,
     inbox: Inbox,
     batch: VecDeque<Delivery>,
 }
@@ -38,11 +39,11 @@ impl Member {
     }
 
     pub(crate) async fn over(backend: &Backend, id: NodeId, namespace: &str) -> Self {
-        let node = Node { id, namespace: Namespace::new(namespace) };
-        let seat = Seat {
+        let node = NodeKey { id, namespace: Namespace::new(namespace) };
+        let seat = JoinRequest {
             node: node.clone(),
-            wanted: Arc::new(WantsAll),
-            counters: Arc::<Counters>::default(),
+            room_filter: Arc::new(Unfiltered),
+            metrics: Arc::<NodeMetrics>::default(),
             limits: InboxLimits::default(),
         };
         let inbox = backend.transport.join(seat).await.unwrap();
@@ -51,7 +52,7 @@ impl Member {
 
     pub(crate) async fn enter(&self, room: impl Into<Room>) {
         if let Some(interest) = &self.backend.interest {
-            interest.enter(&self.node, &room.into()).await.unwrap();
+            interest.room_created(&self.node, &room.into()).await.unwrap();
         }
     }
 

@@ -26,7 +26,7 @@ async fn a_burst_far_beyond_the_buffer_arrives_whole_and_in_order_on_one_thread(
     for client in &mut clients {
         assert_eq!(numbers(&client.until("end").await), (0..5000).collect::<Vec<_>>());
     }
-    assert_eq!(b.root().counters().dropped_by_sockets, 0);
+    assert_eq!(b.root().metrics().dropped_by_sockets, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,7 +35,7 @@ async fn a_burst_far_beyond_the_buffer_arrives_whole_and_in_order_on_two_threads
     let mut client = Client::of(&b, &[]).await;
     burst(&a, 5000).await;
     assert_eq!(numbers(&client.until("end").await), (0..5000).collect::<Vec<_>>());
-    assert_eq!(b.root().counters().dropped_by_sockets, 0);
+    assert_eq!(b.root().metrics().dropped_by_sockets, 0);
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn a_client_that_does_not_read_loses_what_is_too_much_and_holds_up_nobody(
     burst(&a, 500).await;
     assert_eq!(numbers(&listening.until("end").await), (0..500).collect::<Vec<_>>());
     let handle = b.root();
-    assert!(handle.counters().dropped_by_sockets > 0);
+    assert!(handle.metrics().dropped_by_sockets > 0);
     assert!(handle.backlog() > 0);
 }
 

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use tokio::time::{MissedTickBehavior, interval};
-use trunkline_core::{Adapter as _, ErrorKind, Offset, Payload, Room, Session, SessionId, Target, transport::Restored};
+use trunkline_core::{
+    Adapter as _, ErrorKind, Offset, Payload, Room, Session, SessionId, Target, transport::RestoredSession,
+};
 
 use super::{last_offset, names, restored, session};
 use crate::kit::{
@@ -25,7 +27,7 @@ pub(crate) async fn a_session_comes_back_on_another_node_with_what_it_missed(t: 
         a.emit(Target::room("x"), name).await?;
     }
     a.settle().await?;
-    let Restored { session: back, missed } = restored(&c, &session, &since).await?;
+    let RestoredSession { session: back, missed } = restored(&c, &session, &since).await?;
     check_eq(names(&missed), ["one", "two", "three"], "missed events")?;
     check(
         missed == c.replay(since, &session.rooms).await?,

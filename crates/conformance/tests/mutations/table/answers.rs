@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Answer, Message, NodeId, Payload, RequestId, Response, inbox::Delivery};
+use trunkline_core::{Answer, Message, NodeId, Payload, RequestId, Response, model::Delivery};
 
 use super::{change_binary, change_text, mutation};
 use crate::{Mutation, broken::Defect};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Message, NodeId, Room, inbox::Delivery};
+use trunkline_core::{Message, NodeId, Room, model::Delivery};
 
 use super::{broadcast, is_broadcast, mutation};
 use crate::{Mutation, broken::Defect};
@@ -215,7 +215,7 @@ pub(crate) fn all() -> Vec<Mutation> {
                 Box::pin(async move {
                     let echo = message.clone();
                     transport.publish(&from, message).await?;
-                    let emitter = trunkline_core::Node { id: NodeId::EMITTER, namespace: from.namespace };
+                    let emitter = trunkline_core::NodeKey { id: NodeId::EMITTER, namespace: from.namespace };
                     if is_broadcast(&echo) { transport.publish(&emitter, echo).await } else { Ok(()) }
                 })
             }),
@@ -238,7 +238,7 @@ pub(crate) fn all() -> Vec<Mutation> {
             "delivers twice what is not numbered twice",
             Defect::arriving(|(): &mut (), delivery| match delivery {
                 Delivery::Message { from, offset, message, .. } if is_broadcast(&message) => {
-                    let delivery = Delivery::Message { from, stamp: None, offset, message };
+                    let delivery = Delivery::Message { from, seq_no: None, offset, message };
                     vec![(Duration::ZERO, delivery.clone()), (Duration::ZERO, delivery)]
                 }
                 delivery => vec![(Duration::ZERO, delivery)],

@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use trunkline_core::{
-    Message, NodeId,
-    inbox::{Delivery, inbox},
-};
+use trunkline_core::{Message, NodeId, model::Delivery, transport::inbox};
 
 use super::mutation;
 use crate::{
@@ -34,7 +31,7 @@ pub(crate) fn all() -> Vec<Mutation> {
             "returns before it is subscribed",
             Defect::joining(|transport, seat| {
                 Box::pin(async move {
-                    let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.counters));
+                    let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.metrics));
                     tokio::spawn(async move {
                         tokio::time::sleep(Duration::from_millis(20)).await;
                         let Ok(mut arriving) = transport.join(seat).await else { return };

@@ -1,6 +1,6 @@
 //! Transports that take names for other names, but not everywhere.
 
-use trunkline_core::{Answer, Message, Node, Room, Target};
+use trunkline_core::{Answer, Message, NodeKey, Room, Target};
 
 use super::{broadcast, change_text, mutation, operations::target_of_operation, payload};
 use crate::{Mutation, broken::Defect};
@@ -176,7 +176,7 @@ fn numbers() -> Vec<Mutation> {
     ]
 }
 
-fn is_odd(node: &Node) -> bool {
+fn is_odd(node: &NodeKey) -> bool {
     node.namespace.as_str().contains(['#', '*', '%', ' ', ':', '"'])
 }
 

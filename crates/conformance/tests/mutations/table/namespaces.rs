@@ -5,14 +5,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use trunkline_core::{Namespace, Node};
+use trunkline_core::{Namespace, NodeKey};
 
 use super::mutation;
 use crate::{FORGETFUL, Mutation, broken::Defect, with_history};
 
 /// A transport that takes some namespaces for others.
 fn confusing(name: &'static str, confuse: fn(&str) -> String, fails: &[&'static str]) -> Mutation {
-    let node = move |node: Node| Node { namespace: Namespace::new(&confuse(node.namespace.as_str())), ..node };
+    let node = move |node: NodeKey| NodeKey { namespace: Namespace::new(&confuse(node.namespace.as_str())), ..node };
     let defect = Defect {
         join: Some(Arc::new(move |transport, mut seat| {
             seat.node = node(seat.node);
@@ -96,7 +96,7 @@ pub(crate) fn all() -> Vec<Mutation> {
 
 /// When one node leaves, all that were seated over the same connections do.
 fn leaving_all() -> Defect {
-    let seats: Arc<Mutex<HashMap<usize, Vec<Node>>>> = Arc::default();
+    let seats: Arc<Mutex<HashMap<usize, Vec<NodeKey>>>> = Arc::default();
     let seated = Arc::clone(&seats);
     Defect {
         join: Some(Arc::new(move |transport, seat| {

@@ -11,9 +11,9 @@ use std::{
 
 use trunkline_conformance::Setup;
 use trunkline_core::{
-    Message, Namespace, Node, NodeId, Transport,
-    inbox::{Delivery, inbox},
-    transport::{Seat, WantsAll},
+    Message, Namespace, NodeId, NodeKey, Transport,
+    model::Delivery,
+    transport::{JoinRequest, Unfiltered, inbox},
 };
 
 use super::{is_broadcast, mutation};
@@ -52,12 +52,12 @@ fn leaking_into(
     [from_there, to_there]: [&'static str; 2],
     fails: &[&'static str],
 ) -> Mutation {
-    let publish = move |transport: Arc<dyn Transport>, from: Node, message: Message| {
+    let publish = move |transport: Arc<dyn Transport>, from: NodeKey, message: Message| {
         let mut copy = (which(&message) && from.namespace.as_str() == from_there).then(|| message.clone());
         if let Some(Message::ServerSideEmit { request, .. } | Message::Broadcast { request, .. }) = &mut copy {
             *request = None;
         }
-        let other = Node { id: NodeId::EMITTER, namespace: Namespace::new(to_there) };
+        let other = NodeKey { id: NodeId::EMITTER, namespace: Namespace::new(to_there) };
         Box::pin(async move {
             if let Some(copy) = copy {
                 transport.publish(&other, copy).await?;
@@ -99,7 +99,7 @@ fn delaying(name: &'static str, is_late: fn(Option<&NodeId>, &Message) -> bool, 
     let defect = Defect::arriving(move |(): &mut (), delivery| match delivery {
         Delivery::Message { from, offset, message, .. } => {
             let delay = if is_late(from.as_ref(), &message) { Duration::from_millis(20) } else { Duration::ZERO };
-            vec![(delay, Delivery::Message { from, stamp: None, offset, message })]
+            vec![(delay, Delivery::Message { from, seq_no: None, offset, message })]
         }
         delivery => vec![(Duration::ZERO, delivery)],
     });
@@ -185,7 +185,7 @@ fn one_for_all_emitters() -> Mutation {
 /// What emitters publish waits in a queue of its own, which closing clears.
 fn forgetting_queue() -> Defect {
     let held = Arc::new(PerNode::<Vec<Message>>::default());
-    let publish = move |transport: Arc<dyn Transport>, from: Node, message: Message| {
+    let publish = move |transport: Arc<dyn Transport>, from: NodeKey, message: Message| {
         let is_held = from.id.is_emitter() && is_broadcast(&message);
         let due = held.with(&from, |held| {
             if is_held {
@@ -216,15 +216,15 @@ fn with_connection<T: Default, R>(
 }
 
 /// A transport that passes on what arrives at a node, changed.
-fn relaying<F>(start: impl Fn(&Arc<dyn Transport>, &Seat) -> F + Send + Sync + 'static) -> Defect
+fn relaying<F>(start: impl Fn(&Arc<dyn Transport>, &JoinRequest) -> F + Send + Sync + 'static) -> Defect
 where
     F: FnMut(Delivery) -> Vec<Delivery> + Send + 'static,
 {
     Defect::joining(move |transport, seat| {
         let mut relay = start(&transport, &seat);
         Box::pin(async move {
-            let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.counters));
-            let mut arriving = transport.join(Seat { wanted: Arc::new(WantsAll), ..seat }).await?;
+            let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.metrics));
+            let mut arriving = transport.join(JoinRequest { room_filter: Arc::new(Unfiltered), ..seat }).await?;
             tokio::spawn(async move {
                 let mut batch = VecDeque::new();
                 while arriving.next_batch(&mut batch).await && sender.push(batch.drain(..).flat_map(&mut relay)) {}
@@ -258,7 +258,7 @@ fn hearing_again() -> Defect {
         });
         move |delivery| {
             let is_unnumbered =
-                matches!(&delivery, Delivery::Message { stamp: None, message, .. } if is_broadcast(message));
+                matches!(&delivery, Delivery::Message { seq_no: None, message, .. } if is_broadcast(message));
             vec![delivery; if is_unnumbered { times } else { 1 }]
         }
     })

@@ -1,6 +1,6 @@
 //! Transports that forget operations, or parts of them: on sockets, of servers, of emitters.
 
-use trunkline_core::{Message, Node, NodeId, Payload, Target, inbox::Delivery};
+use trunkline_core::{Message, NodeId, NodeKey, Payload, Target, model::Delivery};
 
 use super::{broadcast, is_broadcast, mutation, payload};
 use crate::{Mutation, broken::Defect};
@@ -201,7 +201,7 @@ fn servers() -> Vec<Mutation> {
                     if is_server_side(&message)
                         && let Message::ServerSideEmit { payload, .. } = &message
                     {
-                        let emitter = Node { id: NodeId::EMITTER, namespace: from.namespace.clone() };
+                        let emitter = NodeKey { id: NodeId::EMITTER, namespace: from.namespace.clone() };
                         let copy = Message::ServerSideEmit { request: None, payload: payload.clone() };
                         transport.publish(&emitter, copy).await?;
                     }
@@ -224,10 +224,10 @@ fn servers() -> Vec<Mutation> {
             "does not tell who emitted to servers",
             Defect::arriving(|(): &mut (), mut delivery| {
                 if let Delivery::Message {
-                    from, stamp, message: Message::ServerSideEmit { request: None, .. }, ..
+                    from, seq_no, message: Message::ServerSideEmit { request: None, .. }, ..
                 } = &mut delivery
                 {
-                    (*from, *stamp) = (None, None);
+                    (*from, *seq_no) = (None, None);
                 }
                 vec![(std::time::Duration::ZERO, delivery)]
             }),
@@ -265,10 +265,11 @@ fn servers() -> Vec<Mutation> {
 /// A transport that changes what emitters publish.
 fn emitting(
     name: &'static str,
-    change: impl Fn(&Node, Message) -> Vec<Message> + Send + Sync + 'static,
+    change: impl Fn(&NodeKey, Message) -> Vec<Message> + Send + Sync + 'static,
     fails: &[&'static str],
 ) -> Mutation {
-    let change = move |from: &Node, message| if from.id.is_emitter() { change(from, message) } else { vec![message] };
+    let change =
+        move |from: &NodeKey, message| if from.id.is_emitter() { change(from, message) } else { vec![message] };
     mutation(name, Defect::publishing(change), fails)
 }
 

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use trunkline_core::{Message, inbox::Delivery, message::Heartbeat};
+use trunkline_core::{
+    Message,
+    model::{Delivery, Heartbeat},
+};
 
 use super::{is_broadcast, mutation};
 use crate::{Mutation, broken::Defect};
@@ -11,7 +14,7 @@ use crate::{Mutation, broken::Defect};
 pub(crate) fn all() -> Vec<Mutation> {
     let mut all = losing();
     all.extend(reordering());
-    all.extend(numbering());
+    all.extend(sequencer());
     all
 }
 
@@ -112,7 +115,7 @@ fn delaying(
     let defect = Defect::arriving(move |(): &mut (), delivery| match delivery {
         Delivery::Message { from, offset, message, .. } => {
             let delay = delay(&message);
-            vec![(delay, Delivery::Message { from, stamp: None, offset, message })]
+            vec![(delay, Delivery::Message { from, seq_no: None, offset, message })]
         }
         delivery => vec![(Duration::ZERO, delivery)],
     });
@@ -188,16 +191,16 @@ fn reordering() -> Vec<Mutation> {
     ]
 }
 
-fn numbering() -> Vec<Mutation> {
+fn sequencer() -> Vec<Mutation> {
     vec![
         mutation(
             "numbers nothing",
             Defect::arriving(|(): &mut (), delivery| {
                 let delivery = match delivery {
                     Delivery::Message { from, offset, message, .. } => {
-                        Delivery::Message { from, stamp: None, offset, message }
+                        Delivery::Message { from, seq_no: None, offset, message }
                     }
-                    Delivery::Skipped { from, .. } => Delivery::Skipped { from, stamp: None },
+                    Delivery::Skipped { from, .. } => Delivery::Skipped { from, seq_no: None },
                     delivery => delivery,
                 };
                 vec![(Duration::ZERO, delivery)]
@@ -225,7 +228,7 @@ fn numbering() -> Vec<Mutation> {
             "does not tell how far it has numbered",
             Defect::rewriting(|message| {
                 if let Message::Heartbeat(heartbeat) = message {
-                    *heartbeat = Heartbeat { counters: Vec::new(), ..heartbeat.clone() };
+                    *heartbeat = Heartbeat { high_water_marks: Vec::new(), ..heartbeat.clone() };
                 }
             }),
             &[

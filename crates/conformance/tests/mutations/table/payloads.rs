@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Message, Payload, inbox::Delivery};
+use trunkline_core::{Message, Payload, model::Delivery};
 
 use super::{change_binary, change_text, mutation, payload};
 use crate::{Mutation, broken::Defect};

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use trunkline_core::{Answer, Message, NodeId, Payload, Response, inbox::Delivery};
+use trunkline_core::{Answer, Message, NodeId, Payload, Response, model::Delivery};
 
 use super::{broadcast, change_text, is_broadcast, mutation, payload};
 use crate::{Mutation, broken::Defect};

@@ -9,10 +9,9 @@ use std::{
 
 use async_trait::async_trait;
 use trunkline_core::{
-    Backend, ErrorKind, Message, Namespace, Node, Offset, Result, Room, Session, SessionId,
-    inbox::{Delivery, inbox},
-    memory,
-    transport::{History, Missed, Restored},
+    Backend, ErrorKind, Message, Namespace, NodeKey, Offset, Result, Room, Session, SessionId, memory,
+    model::Delivery,
+    transport::{History, MissedBroadcast, RestoredSession, inbox},
 };
 
 use super::{broadcast, mutation};
@@ -21,7 +20,7 @@ use crate::{Mutation, broken::Defect, sound};
 /// The groups of rooms that are asked for one after the other.
 pub(super) type Regroup = fn(&[Room]) -> Vec<Vec<Room>>;
 
-type Kept = Option<(Session, Vec<Missed>)>;
+type Kept = Option<(Session, Vec<MissedBroadcast>)>;
 
 /// What a history does wrong. Whatever is not set is passed on.
 #[derive(Clone, Default)]
@@ -29,8 +28,8 @@ pub(super) struct Forgetting {
     pub(super) persist: Option<fn(&mut Session)>,
     pub(super) since: Option<fn(&Offset) -> Offset>,
     pub(super) rooms: Option<Regroup>,
-    pub(super) missed: Option<fn(&mut Vec<Missed>)>,
-    pub(super) restored: Option<fn(&mut Restored)>,
+    pub(super) missed: Option<fn(&mut Vec<MissedBroadcast>)>,
+    pub(super) restored: Option<fn(&mut RestoredSession)>,
     pub(super) failed: Option<fn(ErrorKind) -> bool>,
     /// Sessions come back a second time.
     pub(super) forever: bool,
@@ -70,7 +69,7 @@ impl Broken {
 
 #[async_trait]
 impl History for Broken {
-    async fn persist(&self, node: &Node, mut session: Session) -> Result<()> {
+    async fn persist(&self, node: &NodeKey, mut session: Session) -> Result<()> {
         if let Some(persist) = self.how.persist {
             persist(&mut session);
         }
@@ -79,11 +78,11 @@ impl History for Broken {
         if known && self.how.first { Ok(()) } else { self.history.persist(node, session).await }
     }
 
-    async fn restore(&self, node: &Node, id: &SessionId, since: &Offset) -> Result<Option<Restored>> {
+    async fn restore(&self, node: &NodeKey, id: &SessionId, since: &Offset) -> Result<Option<RestoredSession>> {
         let id = &self.key(id);
         let mut restored = self.forgive(self.history.restore(node, id, since).await)?;
         if restored.is_none() && self.how.everywhere {
-            let main = Node { namespace: Namespace::new("/"), ..node.clone() };
+            let main = NodeKey { namespace: Namespace::new("/"), ..node.clone() };
             restored = self.history.restore(&main, id, since).await?;
         }
         let Some(mut restored) = restored else { return Ok(None) };
@@ -101,10 +100,10 @@ impl History for Broken {
         Ok(Some(restored))
     }
 
-    async fn replay(&self, node: &Node, since: &Offset, rooms: &[Room]) -> Result<Vec<Missed>> {
+    async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         let since = self.how.since.map_or_else(|| since.clone(), |change| change(since));
         let groups = self.how.rooms.map_or_else(|| vec![rooms.to_vec()], |change| change(rooms));
-        let mut missed: Vec<Missed> = Vec::new();
+        let mut missed: Vec<MissedBroadcast> = Vec::new();
         for rooms in groups {
             for packet in self.forgive(self.history.replay(node, &since, &rooms).await)? {
                 if missed.iter().all(|other| other.offset != packet.offset) {
@@ -198,7 +197,7 @@ fn mutation_of_expiry(name: &'static str, session_ttl: Duration, fails: &[&'stat
     Mutation { name, setup, fails: fails.to_vec() }
 }
 
-fn named(missed: &Missed, name: &str) -> bool {
+fn named(missed: &MissedBroadcast, name: &str) -> bool {
     missed.payload.event_name().as_deref() == Some(name)
 }
 
@@ -440,7 +439,7 @@ fn one_before(offset: &Offset) -> Offset {
 fn own_first() -> Defect {
     Defect::joining(|transport, seat| {
         Box::pin(async move {
-            let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.counters));
+            let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.metrics));
             let mut arriving = transport.join(seat).await?;
             tokio::spawn(async move {
                 let mut batch = VecDeque::new();

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use trunkline_conformance::kit::{Client, RoomServer, Server};
 use trunkline_core::{
-    Delivered, Local, LocalAbilities, NodeId, Offset, Payload, Replies, Reply, Room, SocketInfo, Target,
+    AckSink, DeliveryReport, EventReply, Local, LocalAbilities, NodeId, Offset, Payload, Room, SocketInfo, Target,
 };
 
 use crate::{Mutation, sound};
@@ -69,12 +69,12 @@ impl Local for Broken {
         self.local.abilities()
     }
 
-    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> Delivered {
+    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         if trunkline_conformance::kit::Marker::of(payload).is_some() {
             return self.local.deliver(target, payload, offset);
         }
         if self.defect.delivers.is_some_and(|delivers| !delivers(target)) {
-            return Delivered::default();
+            return DeliveryReport::default();
         }
         let changed = self.defect.payload.map_or_else(|| payload.clone(), |change| change(payload));
         let offset = offset.filter(|_| !self.defect.forgets_offsets);
@@ -84,7 +84,7 @@ impl Local for Broken {
         self.local.deliver(&self.target(target), &changed, offset)
     }
 
-    fn deliver_with_ack(&self, target: &Target, payload: &Payload, timeout: Duration, acks: Replies) -> u32 {
+    fn deliver_with_ack(&self, target: &Target, payload: &Payload, timeout: Duration, acks: AckSink) -> u32 {
         if self.defect.asks.is_some_and(|asks| !asks(target)) {
             return 0;
         }
@@ -124,7 +124,7 @@ impl Local for Broken {
         }
     }
 
-    fn server_side_event(&self, from: &NodeId, payload: &Payload, reply: Option<Reply>) {
+    fn server_side_event(&self, from: &NodeId, payload: &Payload, reply: Option<EventReply>) {
         match (self.defect.keeps_events, reply) {
             // Never answered, not even by being dropped.
             (true, Some(reply)) => std::mem::forget(reply),

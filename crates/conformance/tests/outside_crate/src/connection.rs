@@ -11,7 +11,7 @@ use tokio::{
     },
     time::{sleep, timeout},
 };
-use trunkline_core::backoff::Backoff;
+use trunkline_backend::Backoff;
 
 use crate::{
     transport::Shared,

@@ -6,17 +6,13 @@ use std::sync::{
 };
 
 use tokio::sync::watch;
-use trunkline_core::{
-    Counters, Gap, GapCause, Namespace, Node, NodeId,
-    inbox::{Delivery, InboxSender},
-    intake::Intake,
-    transport::Seat,
-};
+use trunkline_backend::decoder::InboundDecoder;
+use trunkline_core::{Gap, GapCause, Namespace, NodeId, NodeKey, NodeMetrics, model::Delivery, transport::{InboxSender, JoinRequest}};
 
 use crate::wire::{Kind, Packet};
 
 pub struct Place {
-    pub node: Node,
+    pub node: NodeKey,
     /// What is said to all nodes of the namespace.
     pub all: String,
     /// What is answered to this node.
@@ -24,9 +20,9 @@ pub struct Place {
     /// Whether messages have begun to arrive. They may stop and begin again.
     pub arrived: watch::Sender<bool>,
     was_lost: AtomicBool,
-    intake: Intake,
+    decoder: InboundDecoder,
     inbox: Arc<InboxSender>,
-    counters: Arc<Counters>,
+    metrics: Arc<NodeMetrics>,
 }
 
 pub fn topic_of_all(cluster: &str, namespace: &Namespace) -> String {
@@ -38,7 +34,7 @@ pub fn topic_of_node(cluster: &str, node: &NodeId) -> String {
 }
 
 impl Place {
-    pub fn new(cluster: &str, seat: &Seat, inbox: InboxSender) -> Self {
+    pub fn new(cluster: &str, seat: &JoinRequest, inbox: InboxSender) -> Self {
         let inbox = Arc::new(inbox);
         Self {
             node: seat.node.clone(),
@@ -46,9 +42,9 @@ impl Place {
             own: topic_of_node(cluster, &seat.node.id),
             arrived: watch::Sender::new(false),
             was_lost: AtomicBool::new(false),
-            intake: Intake::in_front_of(&inbox, seat),
+            decoder: InboundDecoder::with_pending_joins(&inbox, seat),
             inbox,
-            counters: Arc::clone(&seat.counters),
+            metrics: Arc::clone(&seat.metrics),
         }
     }
 
@@ -58,7 +54,7 @@ impl Place {
             return true;
         }
         match packet.kind {
-            Kind::Publish => self.inbox.push(self.intake.take(&packet.body)),
+            Kind::Publish => self.inbox.push(self.decoder.decode(&packet.body)),
             // The hub answers in order, and this topic comes second.
             Kind::Subscribe if packet.topic == self.all => self.begin(),
             _ => true,
@@ -78,7 +74,7 @@ impl Place {
     pub fn lost(&self, why: &str) {
         if self.arrived.send_replace(false) {
             self.was_lost.store(true, Ordering::Relaxed);
-            self.counters.reconnects.increment();
+            self.metrics.reconnects.increment();
             self.inbox.push([Delivery::Lost(why.to_owned())]);
         }
     }

@@ -12,14 +12,8 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{sync::watch, time::timeout};
-use trunkline_core::{
-    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, Node, NodeId, Response, Result, Transport,
-    codec, frame,
-    inbox::{Inbox, inbox},
-    message::Channel,
-    outbox::{Numbering, Outbox, OutboxLimits},
-    transport::{Health, Seat},
-};
+use trunkline_backend::{Outbox, OutboxLimits, batch};
+use trunkline_core::{Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, NodeId, NodeKey, Response, Result, Transport, codec, model::SeqChannel, transport::{Health, Inbox, JoinRequest, Sequencer, inbox}};
 
 use crate::{
     connection,
@@ -42,7 +36,7 @@ pub async fn connect(address: SocketAddr, cluster: &str) -> Result<Backend> {
     let stream = connection::open(&shared).await.map_err(|error| away().with_source(error))?;
     tokio::spawn(connection::run(Arc::clone(&shared), stream));
     let transport = Arc::new(TcpHub { shared });
-    Ok(Backend { transport, history: None, interest: None, census: None, ids: IdScheme::Hex16 })
+    Ok(Backend { transport, history: None, interest: None, node_counter: None, ids: IdScheme::Hex16 })
 }
 
 fn away() -> Error {
@@ -96,7 +90,7 @@ impl Shared {
     }
 
     /// Queues a packet, numbered by `make` when it has its place.
-    async fn queue(&self, bytes: usize, make: impl FnOnce(&mut Numbering) -> bytes::Bytes) -> Result<()> {
+    async fn queue(&self, bytes: usize, make: impl FnOnce(&mut Sequencer) -> bytes::Bytes) -> Result<()> {
         self.outbox.push(bytes, make).await
     }
 
@@ -111,7 +105,7 @@ impl Shared {
         self.ask(Kind::Subscribe, &place.all).await
     }
 
-    async fn remove(&self, node: &Node) -> Result<()> {
+    async fn remove(&self, node: &NodeKey) -> Result<()> {
         let _seating = self.seating.lock().await;
         let (removed, is_last) = {
             let mut places = self.places();
@@ -162,8 +156,8 @@ impl Transport for TcpHub {
         }
     }
 
-    async fn join(&self, seat: Seat) -> Result<Inbox> {
-        let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.counters));
+    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
+        let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.metrics));
         let place = Arc::new(Place::new(&self.shared.cluster, &seat, sender));
         let mut arrived = place.arrived.subscribe();
         self.shared.add(place).await?;
@@ -171,27 +165,27 @@ impl Transport for TcpHub {
         joined.map(|_| receiver).map_err(|_| away())
     }
 
-    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
-        let encoded = frame::encode(&from.id, &from.namespace, &message)?;
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
+        let encoded = batch::encode(&from.id, &from.namespace, &message)?;
         let bytes = check_size(&encoded)?;
         let topic = topic_of_all(&self.shared.cluster, &from.namespace);
         let is_numbered = message.is_numbered() && !from.id.is_emitter();
-        let make = |numbering: &mut Numbering| {
-            let stamp = is_numbered.then(|| numbering.next(&from.id, Channel::ALL));
-            let body = encoded.finish(stamp, numbering.heartbeat_counters(&from.id));
+        let make = |sequencer: &mut Sequencer| {
+            let seq_no = is_numbered.then(|| sequencer.next(&from.id, SeqChannel::ALL));
+            let body = encoded.finish(seq_no, sequencer.high_water_marks(&from.id));
             wire::encode(Kind::Publish, &topic, &body)
         };
         self.shared.queue(bytes, make).await
     }
 
-    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
-        let encoded = frame::encode(&from.id, &from.namespace, &response)?;
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
+        let encoded = batch::encode(&from.id, &from.namespace, &response)?;
         let bytes = check_size(&encoded)?;
         let topic = topic_of_node(&self.shared.cluster, to);
         self.shared.queue(bytes, |_| wire::encode(Kind::Publish, &topic, &encoded.finish(None, &[]))).await
     }
 
-    async fn leave(&self, node: &Node) -> Result<()> {
+    async fn leave(&self, node: &NodeKey) -> Result<()> {
         self.shared.remove(node).await
     }
 

@@ -7,7 +7,7 @@ mod streams;
 use trunkline_core::{
     Event, Heartbeat, Message,
     engine::{Engine, EngineConfig, Output},
-    inbox::Delivery,
+    model::Delivery,
 };
 
 pub(crate) use self::requests::{Asked, Count};
@@ -128,7 +128,9 @@ impl Witness {
             Delivery::Message { message, .. } => {
                 self.presence.heard(local, from, matches!(message, Message::Heartbeat(_)));
                 match message {
-                    Message::Heartbeat(Heartbeat { counters, .. }) => self.streams.counters(from, counters),
+                    Message::Heartbeat(Heartbeat { high_water_marks, .. }) => {
+                        self.streams.high_water_marks(from, high_water_marks)
+                    }
                     Message::Leaving => self.presence.said_goodbye(from),
                     _ => {}
                 }

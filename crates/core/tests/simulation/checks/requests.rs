@@ -218,7 +218,7 @@ impl Requests {
 
     /// Where all nodes are known by name it is plain when a request is complete.
     fn check_stuck(&self) -> Checked {
-        if self.kind.membership == Membership::Census {
+        if self.kind.membership == Membership::BrokerCount {
             return Ok(());
         }
         let stuck = self.asked.iter().find(|asked| asked.missing() == Set::EMPTY && asked.clients_done());

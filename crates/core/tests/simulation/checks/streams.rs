@@ -1,6 +1,6 @@
 //! What a node serves of each sender, and what it misses.
 
-use trunkline_core::{inbox::Overflow, message::Stamp};
+use trunkline_core::model::{Overflow, SeqNo};
 
 use super::{Check, Checked, ensure};
 use crate::{
@@ -108,13 +108,13 @@ impl Streams {
     }
 
     /// A heartbeat tells how far its sender has numbered.
-    pub(super) fn counters(&mut self, from: usize, counters: &[Stamp]) {
-        if counters.is_empty() {
+    pub(super) fn high_water_marks(&mut self, from: usize, metrics: &[SeqNo]) {
+        if metrics.is_empty() {
             return;
         }
         for channel in (0..CHANNELS).filter(|channel| self.subscribed[*channel]).collect::<Vec<_>>() {
-            let counter = counters.iter().find(|stamp| usize::from(stamp.channel.0) == channel);
-            let number = counter.map_or(0, |stamp| stamp.number);
+            let counter = metrics.iter().find(|seq_no| usize::from(seq_no.channel.0) == channel);
+            let number = counter.map_or(0, |seq_no| seq_no.number);
             self.account(from, channel, |line| {
                 if line.base.is_none() {
                     line.base = Some(number.max(line.last));

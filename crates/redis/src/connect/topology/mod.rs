@@ -10,10 +10,11 @@ use std::{
 
 use redis::{FromRedisValue, Value};
 use tokio::time::{Instant, sleep};
-use trunkline_core::{Error, ErrorKind, Result, backoff::Backoff};
+use trunkline_backend::Backoff;
+use trunkline_core::{Error, ErrorKind, Result};
 
-use self::slots::{Redirection, SlotMap};
 pub(crate) use self::slots::slot_of;
+use self::slots::{Redirection, SlotMap};
 use super::{
     connection::{CommandConnection, Connector, Socket},
     error::may_be_elsewhere,

@@ -179,7 +179,8 @@ mod tests {
         for (slot, owner) in [(5, &b), (0, &b), (19, &a), (30, &a)] {
             map.assign(slot, owner.clone());
         }
-        for (slots, owner) in [(0..1, &b), (1..5, &a), (5..6, &b), (6..10, &a), (10..19, &b), (19..20, &a), (30..31, &a)]
+        for (slots, owner) in
+            [(0..1, &b), (1..5, &a), (5..6, &b), (6..10, &a), (10..19, &b), (19..20, &a), (30..31, &a)]
         {
             slots.for_each(|slot| assert_eq!(map.owner(slot), Some(owner), "slot {slot}"));
         }

@@ -106,8 +106,8 @@ async fn replay(adapter: &str) {
     let answers: usize = capture.operations.iter().map(|operation| operation.answers.len()).sum();
     assert_eq!((theatre.wall.sent, theatre.wall.count()), (file.messages - answers, answers), "{adapter}");
     let [root, custom] = &theatre.stages;
-    for counters in [root.counters(), custom.counters()] {
-        assert_eq!((counters.malformed, counters.unknown_type, counters.gaps), (0, 0, 0), "{counters:?}");
+    for metrics in [root.metrics(), custom.metrics()] {
+        assert_eq!((metrics.malformed, metrics.unknown_type, metrics.gaps), (0, 0, 0), "{metrics:?}");
     }
 }
 

@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use redis::{AsyncCommands, Value as Answer};
 use serde_json::{Value, json};
 use trunkline_brokers::Redis;
-use trunkline_core::{Adapter, Offset, Payload, Session, SessionId, SocketId, transport::Restored};
+use trunkline_core::{Adapter, Offset, Payload, Session, SessionId, SocketId, transport::RestoredSession};
 use trunkline_redis::{Config, connect};
 
 use super::{
@@ -48,7 +48,7 @@ impl Scene {
         Offset::new(self.wall.places[captured].clone()).unwrap()
     }
 
-    async fn restore(&self, since: &Offset) -> Option<Restored> {
+    async fn restore(&self, since: &Offset) -> Option<RestoredSession> {
         self.stage.adapter().restore_session(session().id, since.clone()).await.unwrap()
     }
 

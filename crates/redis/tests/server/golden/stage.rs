@@ -9,8 +9,8 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{sync::Notify, time::timeout};
 use trunkline_core::{
-    Adapter, Backend, Cluster, ClusterConfig, Delivered, Local, LocalAbilities, Namespace, NodeId, Offset, Payload,
-    Replies, Reply, Room, RoomIndex, Snapshot, SocketId, SocketInfo, Target,
+    AckSink, Adapter, Backend, ClusterNode, DeliveryReport, EventReply, Local, LocalAbilities, MetricsSnapshot,
+    Namespace, NodeConfig, NodeId, Offset, Payload, Room, RoomIndex, SocketId, SocketInfo, Target,
 };
 
 use super::capture::{Capture, meaning};
@@ -27,7 +27,7 @@ const CUSTOM: [Member; 1] = [("cb", || vec!["room1".into()])];
 const EMITTER: Member = ("e2", || vec!["room1".into(), "room2".into()]);
 
 pub(super) struct Stage {
-    cluster: Cluster,
+    cluster: ClusterNode,
     house: Arc<House>,
 }
 
@@ -41,7 +41,8 @@ impl Stage {
             house.connect(name, id, &rooms(), details);
         }
         let local = Arc::downgrade(&house) as std::sync::Weak<dyn Local>;
-        let cluster = Cluster::join(backend, Namespace::new(namespace), local, ClusterConfig::default()).await.unwrap();
+        let cluster =
+            ClusterNode::join(backend, Namespace::new(namespace), local, NodeConfig::default()).await.unwrap();
         let stage = Self { cluster, house };
         stage.rooms_are_entered().await;
         stage
@@ -54,12 +55,12 @@ impl Stage {
         }
     }
 
-    pub(super) fn adapter(&self) -> &Cluster {
+    pub(super) fn adapter(&self) -> &ClusterNode {
         &self.cluster
     }
 
-    pub(super) fn counters(&self) -> Snapshot {
-        self.cluster.counters()
+    pub(super) fn metrics(&self) -> MetricsSnapshot {
+        self.cluster.metrics()
     }
 
     /// Waits until both markers have come.
@@ -78,7 +79,7 @@ impl Stage {
 
     /// Makes sure that what is sent to the rooms of the clients comes here.
     pub(super) async fn rooms_are_entered(&self) {
-        self.cluster.rooms_entered(&self.house.rooms()).await.unwrap();
+        self.cluster.rooms_created(&self.house.rooms()).await.unwrap();
     }
 
     pub(super) fn take_events(&self) -> Vec<(&'static str, Value)> {
@@ -194,19 +195,19 @@ impl Local for House {
         LocalAbilities { close_connections: true, number_rooms: true }
     }
 
-    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> Delivered {
+    fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         if self.is_marker(payload) {
-            return Delivered::default();
+            return DeliveryReport::default();
         }
         let mut arguments = meaning(payload);
         if let Some(offset) = offset.filter(|_| self.appends_offsets) {
             arguments.as_array_mut().unwrap().push(json!(offset.as_str()));
         }
         let sent = self.lock().note(target, &arguments, false).len() as u64;
-        Delivered { sent, ..Delivered::default() }
+        DeliveryReport { sent, ..DeliveryReport::default() }
     }
 
-    fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: Replies) -> u32 {
+    fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: AckSink) -> u32 {
         let names = self.lock().note(target, &meaning(payload), true);
         let event = payload.event_name().unwrap();
         names.iter().filter_map(|name| acknowledgement(name, &event)).for_each(|value| acks.ack(value));
@@ -258,7 +259,7 @@ impl Local for House {
         }
     }
 
-    fn server_side_event(&self, _: &NodeId, payload: &Payload, reply: Option<Reply>) {
+    fn server_side_event(&self, _: &NodeId, payload: &Payload, reply: Option<EventReply>) {
         if self.is_marker(payload) {
             return;
         }

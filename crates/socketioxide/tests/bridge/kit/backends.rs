@@ -6,9 +6,8 @@ use async_trait::async_trait;
 use tokio::sync::{Semaphore, watch};
 use trunkline_core::{
     Backend, Capabilities, Error, ErrorKind, Message, NodeId, Response, Result, Room, Transport,
-    id::Node,
-    inbox::Inbox,
-    transport::{Health, RoomInterest, Seat, SteppingAside},
+    model::NodeKey,
+    transport::{Health, Inbox, JoinRequest, RoomInterest},
 };
 
 /// Lets nodes join only when it is opened, as a broker that takes its time.
@@ -54,7 +53,7 @@ impl Transport for Gate {
         self.inner.capabilities()
     }
 
-    async fn join(&self, seat: Seat) -> Result<Inbox> {
+    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
         if let Some(reason) = *self.refusal.lock().unwrap() {
             return Err(Error::new(ErrorKind::Broker, reason));
         }
@@ -64,19 +63,15 @@ impl Transport for Gate {
         self.inner.join(seat).await
     }
 
-    async fn publish(&self, from: &Node, message: Message) -> Result<()> {
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         self.inner.publish(from, message).await
     }
 
-    fn step_aside(&self) -> Option<SteppingAside<'_>> {
-        self.inner.step_aside()
-    }
-
-    async fn send(&self, from: &Node, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
         self.inner.send(from, to, response).await
     }
 
-    async fn leave(&self, node: &Node) -> Result<()> {
+    async fn leave(&self, node: &NodeKey) -> Result<()> {
         self.inner.leave(node).await
     }
 
@@ -119,12 +114,12 @@ impl RoomInterest for Interests {
         None
     }
 
-    async fn enter(&self, _: &Node, room: &Room) -> Result<()> {
+    async fn room_created(&self, _: &NodeKey, room: &Room) -> Result<()> {
         self.0.lock().unwrap().push((true, room.clone()));
         Ok(())
     }
 
-    async fn leave(&self, _: &Node, room: &Room) -> Result<()> {
+    async fn room_deleted(&self, _: &NodeKey, room: &Room) -> Result<()> {
         self.0.lock().unwrap().push((false, room.clone()));
         Ok(())
     }

@@ -1,0 +1,61 @@
+//! The latest connection of a transport, as its tasks follow it.
+
+use std::{future::pending, sync::Arc};
+
+use tokio::sync::watch;
+
+/// The latest connection; `None` while there is none. Whoever keeps the connection holds this end, every task that uses it a receiver.
+pub type CurrentConnection<C> = watch::Sender<Option<Arc<C>>>;
+
+/// Waits for a connection that stands, beginning with the latest one. `None` if there will be none. *Cancel safe.*
+pub async fn next_live<C>(
+    line: &mut watch::Receiver<Option<Arc<C>>>,
+    has_ended: impl Fn(&C) -> bool,
+) -> Option<Arc<C>> {
+    loop {
+        if let Some(connection) = line.borrow_and_update().clone().filter(|connection| !has_ended(connection)) {
+            return Some(connection);
+        }
+        line.changed().await.ok()?;
+    }
+}
+
+/// Returns when there is another connection than `current`, or none. *Cancel safe.*
+pub async fn until_replaced<C>(line: &mut watch::Receiver<Option<Arc<C>>>, current: &Arc<C>) {
+    let is_other =
+        |next_live: &Option<Arc<C>>| next_live.as_ref().is_none_or(|next_live| !Arc::ptr_eq(next_live, current));
+    if line.wait_for(is_other).await.is_err() {
+        pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_has_ended_is_not_waited_for_twice() {
+        let line = CurrentConnection::default();
+        let mut receiver = line.subscribe();
+        line.send_replace(Some(Arc::new(1)));
+        let waiting = tokio::spawn(async move { next_live(&mut receiver, |number| *number == 1).await });
+        tokio::task::yield_now().await;
+        line.send_replace(Some(Arc::new(2)));
+        assert_eq!(waiting.await.unwrap(), Some(Arc::new(2)));
+        let mut receiver = line.subscribe();
+        drop(line);
+        assert_eq!(next_live(&mut receiver, |_| true).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_replaced_by_another_one_or_by_none() {
+        let line = CurrentConnection::default();
+        let mut receiver = line.subscribe();
+        for next in [Some(Arc::new(1)), None] {
+            let current = Arc::new(1);
+            line.send_replace(Some(Arc::clone(&current)));
+            line.send_replace(next);
+            until_replaced(&mut receiver, &current).await;
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! What a node makes of an encoded cluster message: a delivery, or nothing.
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::batch::{Batch, Deduplicator};
+use trunkline_core::{
+    codec::{self, Body, Decoded, Header, Kind},
+    error::{Error, ErrorKind, Result},
+    model::{Delivery, Message, NodeKey, NodeMetrics, Offset, Room},
+    transport::{InboxSender, JoinRequest, RoomFilter},
+};
+
+/// Judges messages on behalf of one node: which are its own, which are unwanted, which make no sense. Counts what it drops.
+#[derive(Clone, Debug)]
+pub struct InboundDecoder {
+    node: NodeKey,
+    room_filter: Arc<dyn RoomFilter>,
+    metrics: Arc<NodeMetrics>,
+}
+
+impl InboundDecoder {
+    /// For the node that takes this seat.
+    #[must_use]
+    pub fn new(seat: &JoinRequest) -> Self {
+        let JoinRequest { node, room_filter, metrics, .. } = seat;
+        Self { node: node.clone(), room_filter: Arc::clone(room_filter), metrics: Arc::clone(metrics) }
+    }
+
+    /// For the node that takes this seat and reads from this inbox: a room is room_filter if it will be once everything in the inbox is applied.
+    ///
+    /// Push a [`Message::Join`] before the next message is taken in.
+    #[must_use]
+    pub fn with_pending_joins(inbox: &Arc<InboxSender>, seat: &JoinRequest) -> Self {
+        let awaited = Awaited { room_filter: Arc::clone(&seat.room_filter), inbox: Arc::clone(inbox) };
+        Self { room_filter: Arc::new(awaited), ..Self::new(seat) }
+    }
+
+    /// Takes in a message in JSON or MessagePack. What is not room_filter is dropped before its payload is touched.
+    #[must_use]
+    pub fn decode(&self, bytes: &Bytes) -> Option<Delivery> {
+        self.judge(bytes, None)
+    }
+
+    /// As [`InboundDecoder::take`], for a message that came out of the history, where it lies at `offset`. Own broadcasts, acknowledged ones
+    /// included, come back as [`Delivery::Stored`].
+    #[must_use]
+    pub fn take_stored(&self, bytes: &Bytes, offset: Offset) -> Option<Delivery> {
+        self.judge(bytes, Some(offset))
+    }
+
+    fn judge(&self, bytes: &Bytes, offset: Option<Offset>) -> Option<Delivery> {
+        if let Some(header) = codec::peek(bytes)
+            && let Some(verdict) = self.drop_early(&header, offset.is_some())
+        {
+            return verdict;
+        }
+        match codec::decode(bytes) {
+            Ok(decoded) => self.decoded(decoded, offset),
+            Err(error) => {
+                self.refused(&error);
+                None
+            }
+        }
+    }
+
+    /// What to make of a message as far as its header tells; `None` if it has to be decoded.
+    fn drop_early(&self, header: &Header, is_stored: bool) -> Option<Option<Delivery>> {
+        let from = header.from.as_ref()?;
+        if header.namespace.as_ref().is_some_and(|namespace| *namespace != self.node.namespace) {
+            self.metrics.foreign_namespace.increment();
+            return Some(None);
+        }
+        if *from == self.node.id {
+            if is_stored && header.kind == Kind::Broadcast {
+                return None;
+            }
+            self.metrics.own_echoes.increment();
+            return Some(None);
+        }
+        let room = header.room.as_ref()?;
+        let skipped = || Delivery::Skipped { from: from.clone(), seq_no: header.seq_no };
+        (!self.room_filter.may_have_members(room)).then(|| Some(skipped()))
+    }
+
+    fn decoded(&self, decoded: Decoded, offset: Option<Offset>) -> Option<Delivery> {
+        let Decoded { from, namespace, seq_no, body } = decoded;
+        if namespace.is_some_and(|namespace| namespace != self.node.namespace) {
+            self.metrics.foreign_namespace.increment();
+            return None;
+        }
+        let is_own = from.as_ref() == Some(&self.node.id);
+        match body {
+            Body::Message(message) if is_own => self.own(message, offset),
+            Body::Message(message) => {
+                Some(Delivery::Message { from, seq_no, offset: offset_of(&message, offset), message })
+            }
+            Body::Response(response) => Some(Delivery::Response { from, response }),
+        }
+    }
+
+    fn own(&self, message: Message, offset: Option<Offset>) -> Option<Delivery> {
+        if offset.is_some() && matches!(message, Message::Broadcast { .. }) {
+            let offset = offset_of(&message, offset);
+            return Some(Delivery::Stored { message, offset });
+        }
+        self.metrics.own_echoes.increment();
+        None
+    }
+
+    /// Counts what could not be understood.
+    pub fn refused(&self, error: &Error) {
+        let counter = match error.kind() {
+            ErrorKind::Unsupported => &self.metrics.unknown_type,
+            _ => &self.metrics.malformed,
+        };
+        counter.increment();
+        tracing::debug!(node = %self.node.id, %error, "a message was dropped");
+    }
+}
+
+/// Takes in [frames](crate::frame) for one node: messages of all kinds, in order, each frame once.
+#[derive(Debug)]
+pub struct BatchDecoder {
+    decoder: InboundDecoder,
+    inbox: Arc<InboxSender>,
+    repeats: Deduplicator,
+}
+
+impl BatchDecoder {
+    /// What comes goes through `intake` into `inbox`.
+    #[must_use]
+    pub fn new(decoder: InboundDecoder, inbox: Arc<InboxSender>) -> Self {
+        Self { decoder, inbox, repeats: Deduplicator::default() }
+    }
+
+    /// Hands over the messages of a frame, unless it is a repeat. `note` sees each before. Breaks once the inbox is gone.
+    pub fn decode(&mut self, batch: Result<Batch>, note: impl FnMut(&Delivery)) -> ControlFlow<()> {
+        self.take_each(batch, |decoder, message| decoder.decode(message), note)
+    }
+
+    /// As [`BatchDecoder::take`], for a frame that came out of the history. `offset` tells where a message lies, from the frame and the number of
+    /// messages that follow in it.
+    pub fn take_stored(
+        &mut self,
+        batch: Result<Batch>,
+        offset: impl Fn(&Batch, usize) -> Offset,
+        note: impl FnMut(&Delivery),
+    ) -> ControlFlow<()> {
+        let whole = batch.as_ref().ok().cloned();
+        let mut left = whole.clone().map_or(0, Iterator::count);
+        let take = |decoder: &InboundDecoder, message: &Bytes| {
+            left -= 1;
+            decoder.take_stored(message, offset(whole.as_ref()?, left))
+        };
+        self.take_each(batch, take, note)
+    }
+
+    fn take_each(
+        &mut self,
+        batch: Result<Batch>,
+        mut take: impl FnMut(&InboundDecoder, &Bytes) -> Option<Delivery>,
+        mut note: impl FnMut(&Delivery),
+    ) -> ControlFlow<()> {
+        let batch = match batch {
+            Ok(batch) if self.repeats.is_new(batch.sender(), batch.number()) => batch,
+            Ok(_) => return ControlFlow::Continue(()),
+            Err(error) => {
+                self.decoder.refused(&error);
+                return ControlFlow::Continue(());
+            }
+        };
+        let mut had_room = None;
+        let mut deliveries = Vec::new();
+        for message in batch {
+            match message {
+                Ok(message) => deliveries.extend(take(&self.decoder, &message).inspect(&mut note)),
+                Err(error) => self.decoder.refused(&error),
+            }
+            // The inbox must know of a join before the next message is judged.
+            if deliveries.last().is_some_and(Delivery::is_join) {
+                let had_room = *had_room.get_or_insert_with(|| !self.inbox.is_full());
+                while_open(self.inbox.push_part(deliveries.drain(..), Some(had_room)))?;
+            }
+        }
+        while_open(self.inbox.push_part(deliveries, had_room))
+    }
+
+    /// Hands over what did not come in a frame. Breaks once the inbox is gone.
+    pub fn tell(&self, deliveries: impl IntoIterator<Item = Delivery>) -> ControlFlow<()> {
+        while_open(self.inbox.push(deliveries))
+    }
+}
+
+fn while_open(is_open: bool) -> ControlFlow<()> {
+    if is_open { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+}
+
+/// Wants what will be room_filter once everything in the inbox is applied.
+#[derive(Debug)]
+struct Awaited {
+    room_filter: Arc<dyn RoomFilter>,
+    inbox: Arc<InboxSender>,
+}
+
+impl RoomFilter for Awaited {
+    fn may_have_members(&self, room: &Room) -> bool {
+        self.inbox.may_have_members(&*self.room_filter, room)
+    }
+}
+
+/// Only what can be replayed tells clients where it lies.
+fn offset_of(message: &Message, offset: Option<Offset>) -> Option<Offset> {
+    match message {
+        Message::Broadcast { request: None, target, .. } if !target.flags.is_volatile() => offset,
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::batch::{BatchBuilder, ConnectionId};
+    use trunkline_core::{
+        model::{Answer, Namespace, NodeId, RequestId, Response, SeqChannel, SeqNo, Target},
+        payload::Payload,
+        transport::{InboxLimits, inbox},
+    };
+
+    #[derive(Debug)]
+    struct Wants(Room);
+
+    impl RoomFilter for Wants {
+        fn may_have_members(&self, room: &Room) -> bool {
+            *room == self.0
+        }
+    }
+
+    fn id(name: &str) -> NodeId {
+        NodeId::new(name).unwrap()
+    }
+
+    fn decoder() -> (InboundDecoder, Arc<NodeMetrics>) {
+        let metrics = Arc::<NodeMetrics>::default();
+        let seat = JoinRequest {
+            node: NodeKey { id: id("me"), namespace: Namespace::new("/") },
+            room_filter: Arc::new(Wants("here".into())),
+            metrics: Arc::clone(&metrics),
+            limits: InboxLimits::default(),
+        };
+        (InboundDecoder::new(&seat), metrics)
+    }
+
+    fn broadcast(target: Target) -> Message {
+        Message::Broadcast { request: None, target, payload: Payload::event("e", &1).unwrap() }
+    }
+
+    const STAMP: SeqNo = SeqNo { channel: SeqChannel::ALL, number: 3 };
+
+    fn encoded<'a>(from: &str, namespace: &str, body: impl Into<codec::BodyRef<'a>>) -> Bytes {
+        crate::batch::encode(&id(from), &Namespace::new(namespace), body).unwrap().finish(Some(STAMP), &[]).into()
+    }
+
+    #[test]
+    fn what_nobody_here_wants_is_skipped_but_accounted_for() {
+        let (decoder, _) = decoder();
+        let there = decoder.decode(&encoded("other", "/", &broadcast(Target::room("there"))));
+        assert_eq!(there, Some(Delivery::Skipped { from: id("other"), seq_no: Some(STAMP) }));
+        let message = broadcast(Target::room("here"));
+        let here = decoder.decode(&encoded("other", "/", &message));
+        assert_eq!(
+            here,
+            Some(Delivery::Message { from: Some(id("other")), seq_no: Some(STAMP), offset: None, message })
+        );
+    }
+
+    #[test]
+    fn own_and_foreign_messages_are_dropped_and_counted() {
+        let (decoder, metrics) = decoder();
+        assert_eq!(decoder.decode(&encoded("me", "/", &broadcast(Target::all()))), None);
+        assert_eq!(decoder.decode(&encoded("other", "/else", &broadcast(Target::all()))), None);
+        assert_eq!(decoder.decode(&Bytes::from_static(b"{\"type\":77,\"uid\":\"x\",\"nsp\":\"/\"}")), None);
+        assert_eq!(decoder.decode(&Bytes::from_static(b"{\"type\":3")), None);
+        let counted = metrics.snapshot();
+        assert_eq!((counted.own_echoes, counted.foreign_namespace), (1, 1));
+        assert_eq!((counted.unknown_type, counted.malformed), (1, 1));
+    }
+
+    #[test]
+    fn an_own_broadcast_comes_back_from_the_history_with_its_offset_unless_volatile() {
+        let (decoder, metrics) = decoder();
+        let offset = Offset::new("7").unwrap();
+        let message = broadcast(Target::room("there"));
+        let stored = decoder.take_stored(&encoded("me", "/", &message), offset.clone());
+        assert_eq!(stored, Some(Delivery::Stored { message, offset: Some(offset.clone()) }));
+        let message = broadcast(Target::all().volatile());
+        let stored = decoder.take_stored(&encoded("me", "/", &message), offset.clone());
+        assert_eq!(stored, Some(Delivery::Stored { message, offset: None }));
+        let request = Some(RequestId::new("r").unwrap());
+        let message = Message::Broadcast { request, target: Target::all(), payload: Payload::event("e", &1).unwrap() };
+        let stored = decoder.take_stored(&encoded("me", "/", &message), offset.clone());
+        assert_eq!(stored, Some(Delivery::Stored { message, offset: None }));
+        assert_eq!(decoder.take_stored(&encoded("me", "/", &Message::Leaving), offset), None);
+        assert_eq!(metrics.snapshot().own_echoes, 1);
+    }
+
+    #[tokio::test]
+    async fn a_frame_is_taken_once_and_its_joins_count_for_what_follows_in_it() {
+        let seat = JoinRequest {
+            node: NodeKey { id: id("me"), namespace: Namespace::new("/") },
+            room_filter: Arc::new(Wants("here".into())),
+            metrics: Arc::default(),
+            limits: InboxLimits::default(),
+        };
+        let (sender, mut receiver) = inbox(seat.limits, Arc::clone(&seat.metrics));
+        let sender = Arc::new(sender);
+        let mut frames = BatchDecoder::new(InboundDecoder::with_pending_joins(&sender, &seat), sender);
+        let join = Message::Join { target: Target::all(), rooms: vec!["there".into()] };
+        let messages = [broadcast(Target::room("there")), join, broadcast(Target::room("there"))];
+        let mut builder = BatchBuilder::new(ConnectionId::random(), 1, 0);
+        messages.iter().for_each(|message| builder.push(&encoded("other", "/", message)));
+        let bytes = builder.finish();
+        let mut noted = 0;
+        for batch in [bytes.clone(), bytes.clone(), bytes.slice(..3)] {
+            assert!(frames.decode(Batch::parse(batch), |_| noted += 1).is_continue());
+        }
+        assert_eq!((noted, seat.metrics.snapshot().malformed), (3, 1));
+        let mut batch = VecDeque::new();
+        receiver.next_batch(&mut batch).await;
+        let [first, _, last] = batch.make_contiguous() else { panic!("{batch:?}") };
+        assert!(matches!(first, Delivery::Skipped { .. }) && matches!(last, Delivery::Message { .. }));
+        drop(receiver);
+        assert!(frames.tell([Delivery::Connected]).is_break());
+    }
+
+    #[tokio::test]
+    async fn a_frame_for_which_there_was_room_is_taken_whole_also_behind_a_join() {
+        let (decoder, metrics) = decoder();
+        let (sender, mut receiver) = inbox(InboxLimits { messages: 1, bytes: 1 << 20 }, Arc::clone(&metrics));
+        let mut frames = BatchDecoder::new(decoder, Arc::new(sender));
+        let join = Message::Join { target: Target::all(), rooms: vec!["there".into()] };
+        let mut builder = BatchBuilder::new(ConnectionId::random(), 1, 0);
+        [join, broadcast(Target::all())].iter().for_each(|message| builder.push(&encoded("other", "/", message)));
+        assert!(frames.decode(Batch::parse(builder.finish()), |_| {}).is_continue());
+        let mut batch = VecDeque::new();
+        receiver.next_batch(&mut batch).await;
+        assert_eq!((batch.len(), metrics.snapshot().inbox_overflow), (2, 0));
+    }
+
+    #[test]
+    fn a_stored_message_lies_where_the_frame_and_what_follows_in_it_tell() {
+        let (decoder, _) = decoder();
+        let (sender, receiver) = inbox(InboxLimits::default(), Arc::default());
+        let mut frames = BatchDecoder::new(decoder, Arc::new(sender));
+        let mut builder = BatchBuilder::new(ConnectionId::random(), 7, 0);
+        (0..3).for_each(|_| builder.push(&encoded("other", "/", &broadcast(Target::all()))));
+        let offset = |batch: &Batch, left| Offset::new(format!("{:?} {left}", batch.number())).unwrap();
+        let mut offsets = Vec::new();
+        let note = |delivery: &Delivery| {
+            if let Delivery::Message { offset: Some(offset), .. } = delivery {
+                offsets.push(offset.as_str().to_owned());
+            }
+        };
+        assert!(frames.take_stored(Batch::parse(builder.finish()), offset, note).is_continue());
+        assert_eq!((offsets, receiver.len()), (["Some(7) 2", "Some(7) 1", "Some(7) 0"].map(String::from).to_vec(), 3));
+    }
+
+    #[test]
+    fn answers_are_passed_on() {
+        let (decoder, _) = decoder();
+        let response = Response { request: RequestId::new("r").unwrap(), answer: Answer::ClientCount(2) };
+        let delivery = decoder.decode(&encoded("other", "/", &response));
+        assert_eq!(delivery, Some(Delivery::Response { from: Some(id("other")), response }));
+    }
+}

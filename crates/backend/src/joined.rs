@@ -1,0 +1,171 @@
+//! What a transport keeps for the nodes and namespaces of its process, where callers and tasks find it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use trunkline_core::{
+    error::{Error, ErrorKind, Result},
+    model::{Namespace, NodeKey},
+};
+
+/// The nodes of a process, each with what its transport keeps for it.
+#[derive(Debug)]
+pub struct JoinedNodes<P> {
+    state: Mutex<Present<P>>,
+}
+
+#[derive(Debug)]
+struct Present<P> {
+    nodes: HashMap<NodeKey, Arc<P>>,
+    closed: bool,
+}
+
+impl<P> JoinedNodes<P> {
+    /// Adds a node.
+    ///
+    /// # Errors
+    /// `Closed` after [`JoinedNodes::close`], `Config` if the node is there already.
+    pub fn add(&self, node: &NodeKey, place: &Arc<P>) -> Result<()> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Error::new(ErrorKind::Closed, "the transport was closed"));
+        }
+        if state.nodes.contains_key(node) {
+            let context = format!("node {} is already in namespace {}", node.id, node.namespace);
+            return Err(Error::new(ErrorKind::Config, context));
+        }
+        state.nodes.insert(node.clone(), Arc::clone(place));
+        Ok(())
+    }
+
+    /// Removes a node, if it is there.
+    pub fn remove(&self, node: &NodeKey) {
+        self.lock().nodes.remove(node);
+    }
+
+    /// What is kept for a node; `None` if it is not there.
+    #[must_use]
+    pub fn find(&self, node: &NodeKey) -> Option<Arc<P>> {
+        self.lock().nodes.get(node).cloned()
+    }
+
+    /// What is kept for a node that should be there.
+    ///
+    /// # Errors
+    /// `Closed` if it is not.
+    pub fn of(&self, node: &NodeKey) -> Result<Arc<P>> {
+        let not_here =
+            || Error::new(ErrorKind::Closed, format!("node {} is not in namespace {}", node.id, node.namespace));
+        self.find(node).ok_or_else(not_here)
+    }
+
+    /// All that are there now.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<P>> {
+        self.lock().nodes.values().cloned().collect()
+    }
+
+    /// Lets nobody in any more. Returns who is there, so that nobody is overlooked who came at the last moment.
+    pub fn close(&self) -> Vec<Arc<P>> {
+        self.lock().closed = true;
+        self.all()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Present<P>> {
+        // Valid after each step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<P> Default for JoinedNodes<P> {
+    fn default() -> Self {
+        Self { state: Mutex::new(Present { nodes: HashMap::new(), closed: false }) }
+    }
+}
+
+/// The namespaces that nodes and emitters of a process use, each with what its transport keeps for it.
+///
+/// A namespace without a node is remembered for the next message of an emitter, as long as there are not too many of them.
+#[derive(Debug)]
+pub struct Namespaces<S> {
+    used: Mutex<HashMap<Namespace, Arc<S>>>,
+}
+
+/// Beyond so many namespaces, those that nobody holds are forgotten.
+const MAX_IDLE: usize = 256;
+
+impl<S> Namespaces<S> {
+    /// What is kept for a namespace; made, if it is used for the first time.
+    ///
+    /// # Errors
+    /// What `make` says.
+    pub fn of(&self, namespace: &Namespace, make: impl FnOnce() -> Result<S>) -> Result<Arc<S>> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = used.get(namespace) {
+            return Ok(Arc::clone(state));
+        }
+        let state = Arc::new(make()?);
+        if used.len() >= MAX_IDLE {
+            used.retain(|_, state| Arc::strong_count(state) > 1);
+        }
+        used.insert(namespace.clone(), Arc::clone(&state));
+        Ok(state)
+    }
+}
+
+impl<S> Default for Namespaces<S> {
+    fn default() -> Self {
+        Self { used: Mutex::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trunkline_core::model::NodeId;
+
+    fn node(id: &str) -> NodeKey {
+        NodeKey { id: NodeId::new(id).unwrap(), namespace: Namespace::new("/") }
+    }
+
+    #[test]
+    fn a_node_is_there_once_and_until_it_is_removed() {
+        let nodes = JoinedNodes::default();
+        nodes.add(&node("a"), &Arc::new(1)).unwrap();
+        assert_eq!(nodes.add(&node("a"), &Arc::new(2)).unwrap_err().kind(), ErrorKind::Config);
+        assert_eq!(*nodes.of(&node("a")).unwrap(), 1);
+        nodes.remove(&node("a"));
+        assert_eq!(nodes.of(&node("a")).unwrap_err().kind(), ErrorKind::Closed);
+    }
+
+    #[test]
+    fn nobody_enters_what_was_closed() {
+        let nodes = JoinedNodes::default();
+        nodes.add(&node("a"), &Arc::new(1)).unwrap();
+        assert_eq!(nodes.close(), [Arc::new(1)]);
+        assert_eq!(nodes.add(&node("b"), &Arc::new(2)).unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(nodes.all().len(), 1);
+    }
+
+    #[test]
+    fn namespaces_that_nobody_uses_are_bounded() {
+        let namespaces = Namespaces::default();
+        let held = namespaces.of(&Namespace::new("/held"), || Ok(0)).unwrap();
+        for number in 1..=2 * MAX_IDLE {
+            namespaces.of(&Namespace::new(&format!("/{number}")), || Ok(number)).unwrap();
+        }
+        assert!(namespaces.used.lock().unwrap().len() <= MAX_IDLE);
+        let again = namespaces.of(&Namespace::new("/held"), || unreachable!("it is in use")).unwrap();
+        assert!(Arc::ptr_eq(&again, &held));
+    }
+
+    #[test]
+    fn a_namespace_that_cannot_be_is_not_remembered() {
+        let namespaces = Namespaces::default();
+        let refused = namespaces.of(&Namespace::new("/"), || Err(Error::new(ErrorKind::Config, "no")));
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Config);
+        assert_eq!(*namespaces.of(&Namespace::new("/"), || Ok(1)).unwrap(), 1);
+    }
+}

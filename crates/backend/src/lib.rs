@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+
+pub mod backoff;
+pub mod batch;
+pub mod connection;
+pub mod decoder;
+pub mod joined;
+pub mod link_state;
+pub mod outbox;
+pub mod rooms;
+#[cfg(feature = "tls")]
+pub mod tls;
+pub mod url;
+
+pub use crate::{
+    backoff::Backoff,
+    joined::{JoinedNodes, Namespaces},
+    link_state::{Direction, LinkState},
+    outbox::{Outbox, OutboxLimits},
+};

@@ -1,0 +1,122 @@
+//! Whether both directions of a transport stand, where nodes listen and publish over connections of their own.
+
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+
+/// A direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the broker to the nodes.
+    Inbound,
+    /// From the nodes to the broker.
+    Outbound,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Inbound { "listening" } else { "publishing" })
+    }
+}
+
+/// The state of both directions. Nodes are told of a loss and of the return once, whichever direction it is.
+#[derive(Debug, Default)]
+pub struct LinkState {
+    state: Mutex<State>,
+    listening: watch::Sender<bool>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    listening: bool,
+    publishing: bool,
+    reconnects: u64,
+    /// Whether both directions stood before.
+    stood: bool,
+}
+
+impl LinkState {
+    /// A direction is there (again). If now both are, calls `up`, with whether they had been before; nothing else changes meanwhile.
+    pub fn restored(&self, side: Direction, up: impl FnOnce(bool)) {
+        let mut state = self.lock();
+        *state.side(side) = true;
+        self.listening.send_replace(state.listening);
+        if state.is_up() {
+            let is_return = std::mem::replace(&mut state.stood, true);
+            state.reconnects += u64::from(is_return);
+            up(is_return);
+        }
+    }
+
+    /// A direction is gone. Calls `down`, with whether both were there until now; nothing else changes meanwhile.
+    pub fn lost(&self, side: Direction, down: impl FnOnce(bool)) {
+        let mut state = self.lock();
+        let was_up = state.is_up();
+        *state.side(side) = false;
+        self.listening.send_replace(state.listening);
+        down(was_up);
+    }
+
+    /// Waits until peers can be heard. Whoever publishes earlier might miss the answers. *Cancel safe.*
+    pub async fn until_listening(&self) {
+        // An error is impossible: this holds the other end.
+        let _ = self.listening.subscribe().wait_for(|listening| *listening).await;
+    }
+
+    /// Whether both directions stand.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.lock().is_up()
+    }
+
+    /// How often both directions stood again.
+    #[must_use]
+    pub fn reconnects(&self) -> u64 {
+        self.lock().reconnects
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn side(&mut self, side: Direction) -> &mut bool {
+        match side {
+            Direction::Inbound => &mut self.listening,
+            Direction::Outbound => &mut self.publishing,
+        }
+    }
+
+    fn is_up(self) -> bool {
+        self.listening && self.publishing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loss_and_a_return_are_told_once_whichever_direction_it_is() {
+        let (link, told) = (LinkState::default(), RefCell::new(Vec::new()));
+        let restored = |side| link.restored(side, |is_return| told.borrow_mut().push((side, is_return)));
+        let lost = |side| link.lost(side, |was_up| told.borrow_mut().push((side, was_up)));
+        restored(Direction::Outbound);
+        assert!(told.take().is_empty(), "nobody can be heard yet");
+        restored(Direction::Inbound);
+        link.until_listening().await;
+        assert_eq!((told.take(), link.is_up()), (vec![(Direction::Inbound, false)], true));
+        lost(Direction::Outbound);
+        lost(Direction::Inbound);
+        assert_eq!(told.take(), [(Direction::Outbound, true), (Direction::Inbound, false)]);
+        restored(Direction::Inbound);
+        restored(Direction::Outbound);
+        assert_eq!((told.take(), link.reconnects()), (vec![(Direction::Outbound, true)], 1));
+    }
+}

@@ -1,0 +1,380 @@
+//! The bounded queue between those who publish and a transport's writer.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::timeout};
+
+use trunkline_core::{
+    error::{Error, ErrorKind, Result},
+    model::{Message, NodeId, SeqChannel, SeqNo},
+    transport::Sequencer,
+};
+
+/// Bounds of an outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxLimits {
+    /// Bytes that may wait, or be on their way unconfirmed. Default 64 MiB.
+    pub bytes: usize,
+    /// How long a publish waits for room while the broker is connected but takes nothing. Default 5 s.
+    pub push_timeout: Duration,
+}
+
+impl Default for OutboxLimits {
+    fn default() -> Self {
+        Self { bytes: 64 << 20, push_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// A queue of encoded messages, bounded in bytes. Its order is the order on the wire.
+///
+/// The writer takes everything that is queued at once: batches form while the previous one is on its way, and a lone message leaves at
+/// once. While the broker is away messages are held; when the queue is full then, publishing fails at once.
+#[derive(Debug)]
+pub struct Outbox<T> {
+    state: Mutex<State<T>>,
+    limits: OutboxLimits,
+    filled: Notify,
+    emptied: Notify,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    items: VecDeque<(usize, T)>,
+    /// Of the items and of those taken but not released.
+    bytes: usize,
+    connected: bool,
+    closed: bool,
+    sequencer: Sequencer,
+}
+
+impl<T> Outbox<T> {
+    /// An empty outbox of a broker that is not connected yet.
+    #[must_use]
+    pub fn new(limits: OutboxLimits) -> Self {
+        let state = State {
+            items: VecDeque::new(),
+            bytes: 0,
+            connected: false,
+            closed: false,
+            sequencer: Sequencer::default(),
+        };
+        Self { state: Mutex::new(state), limits, filled: Notify::new(), emptied: Notify::new() }
+    }
+
+    /// Queues what `make` returns, which is called once the item has its place and may take a number for it there. Keep `make` short:
+    /// it holds the queue's lock.
+    ///
+    /// An item that alone exceeds the limit is accepted by an empty queue, so that the limit bounds memory and not messages.
+    ///
+    /// *Cancel safety*: dropped before it returns, nothing was queued.
+    ///
+    /// # Errors
+    /// `QueueFull` at once with the broker away, after [`OutboxLimits::push_timeout`] otherwise; `Closed`.
+    pub async fn push(&self, bytes: usize, make: impl FnOnce(&mut Sequencer) -> T) -> Result<()> {
+        let mut make = Some(make);
+        if self.try_push(bytes, &mut make)? {
+            return Ok(());
+        }
+        let room = async {
+            loop {
+                let emptied = self.emptied.notified();
+                if self.try_push(bytes, &mut make)? {
+                    return Ok(());
+                }
+                emptied.await;
+            }
+        };
+        timeout(self.limits.push_timeout, room).await.unwrap_or_else(|_| Err(self.full()))
+    }
+
+    /// As [`Outbox::push`], for a message of the node `from`. It is numbered on `channel`; without one it has no number. `finish` gets it as
+    /// it is to be written, a heartbeat with the high-water marks of its sender, and the number.
+    ///
+    /// # Errors
+    /// As [`Outbox::push`].
+    pub async fn push_message(
+        &self,
+        bytes: usize,
+        from: &NodeId,
+        channel: Option<SeqChannel>,
+        mut message: Message,
+        finish: impl FnOnce(Message, Option<SeqNo>) -> T,
+    ) -> Result<()> {
+        let make = |sequencer: &mut Sequencer| {
+            let seq_no = channel.and_then(|channel| sequencer.assign(from, channel, &mut message));
+            finish(message, seq_no)
+        };
+        self.push(bytes, make).await
+    }
+
+    /// Queues the item if there is room for it.
+    fn try_push(&self, bytes: usize, make: &mut Option<impl FnOnce(&mut Sequencer) -> T>) -> Result<bool> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Error::new(ErrorKind::Closed, "the transport was closed"));
+        }
+        if state.bytes > 0 && state.bytes.saturating_add(bytes) > self.limits.bytes {
+            let connected = state.connected;
+            drop(state);
+            return if connected { Ok(false) } else { Err(self.full()) };
+        }
+        if let Some(make) = make.take() {
+            let item = make(&mut state.sequencer);
+            state.items.push_back((bytes, item));
+            state.bytes += bytes;
+        }
+        drop(state);
+        self.filled.notify_one();
+        Ok(true)
+    }
+
+    fn full(&self) -> Error {
+        let state = self.lock();
+        let away = if state.connected { "" } else { " and the broker is away" };
+        let context = format!("{} bytes wait, allowed are {}{away}", state.bytes, self.limits.bytes);
+        Error::new(ErrorKind::QueueFull, context)
+    }
+
+    /// Waits for items and moves all that are queued, up to `max_bytes` but at least one, into `batch`. Returns their bytes, which
+    /// stay accounted for until [`Outbox::release`]; `None` once closed and empty. *Cancel safe.*
+    pub async fn take(&self, batch: &mut Vec<T>, max_bytes: usize) -> Option<usize> {
+        loop {
+            let filled = self.filled.notified();
+            {
+                let mut state = self.lock();
+                if !state.items.is_empty() {
+                    return Some(state.take(batch, max_bytes));
+                }
+                if state.closed {
+                    return None;
+                }
+            }
+            filled.await;
+        }
+    }
+
+    /// The taken items of these bytes have been written, or given up.
+    pub fn release(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.bytes = state.bytes.saturating_sub(bytes);
+        drop(state);
+        self.emptied.notify_waiters();
+    }
+
+    /// Whether the broker can be reached.
+    pub fn set_connected(&self, connected: bool) {
+        self.lock().connected = connected;
+        self.emptied.notify_waiters();
+    }
+
+    /// No more is accepted; what is queued can still be taken.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_one();
+        self.emptied.notify_waiters();
+    }
+
+    /// Whether the broker can be reached, how many items wait, and the bytes of those and the unreleased ones.
+    #[must_use]
+    pub fn status(&self) -> (bool, usize, usize) {
+        let state = self.lock();
+        (state.connected, state.items.len(), state.bytes)
+    }
+
+    /// Whether nothing waits, and nothing is on its way unconfirmed.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.lock().bytes == 0
+    }
+
+    /// Waits until [`Outbox::is_idle`] holds. *Cancel safe.*
+    pub async fn idle(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.is_idle() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Forgets the numbers of a node that left. Not for ids that come back: their numbers go on.
+    pub fn forget(&self, node: &NodeId) {
+        self.lock().sequencer.forget(node);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // The state is valid after each step, even if `make` panics.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> State<T> {
+    fn take(&mut self, batch: &mut Vec<T>, max_bytes: usize) -> usize {
+        let mut taken = 0;
+        while let Some((bytes, _)) = self.items.front() {
+            if taken > 0 && taken + bytes > max_bytes {
+                break;
+            }
+            let Some((bytes, item)) = self.items.pop_front() else { break };
+            taken += bytes;
+            batch.push(item);
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use trunkline_core::{model::Heartbeat, payload::Payload};
+
+    fn outbox(bytes: usize) -> Arc<Outbox<u64>> {
+        let outbox = Outbox::new(OutboxLimits { bytes, push_timeout: Duration::from_secs(1) });
+        outbox.set_connected(true);
+        Arc::new(outbox)
+    }
+
+    #[tokio::test]
+    async fn numbers_follow_the_order_of_the_queue() {
+        let outbox = outbox(1 << 20);
+        let node = NodeId::new("a").unwrap();
+        for _ in 0..3 {
+            outbox.push(1, |sequencer| sequencer.next(&node, SeqChannel::ALL).number).await.unwrap();
+        }
+        let mut batch = Vec::new();
+        assert_eq!(outbox.take(&mut batch, usize::MAX).await, Some(3));
+        assert_eq!(batch, [1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn it_is_idle_once_everything_is_released() {
+        let outbox = outbox(10);
+        outbox.idle().await;
+        outbox.push(2, |_| 1).await.unwrap();
+        outbox.push(3, |_| 2).await.unwrap();
+        let idle = tokio::spawn({
+            let outbox = Arc::clone(&outbox);
+            async move { outbox.idle().await }
+        });
+        let mut batch = Vec::new();
+        tokio::task::yield_now().await;
+        assert_eq!(outbox.take(&mut batch, usize::MAX).await, Some(5));
+        for bytes in [2, 3] {
+            assert!(!idle.is_finished());
+            outbox.release(bytes);
+            tokio::task::yield_now().await;
+        }
+        timeout(Duration::from_secs(10), idle).await.expect("it is idle").unwrap();
+    }
+
+    #[test]
+    fn heartbeats_take_no_number_but_tell_the_last_ones() {
+        let mut sequencer = Sequencer::default();
+        let node = NodeId::new("a").unwrap();
+        let mut heartbeat = Message::Heartbeat(Heartbeat::default());
+        let mut emit = Message::ServerSideEmit { request: None, payload: Payload::event("x", &()).unwrap() };
+        assert_eq!(sequencer.assign(&node, SeqChannel::ALL, &mut heartbeat), None);
+        assert_eq!(heartbeat, high_water_marks(&[(0, 0)]));
+        assert_eq!(
+            sequencer.assign(&node, SeqChannel(7), &mut emit),
+            Some(SeqNo { channel: SeqChannel(7), number: 1 })
+        );
+        assert_eq!(sequencer.assign(&node, SeqChannel::ALL, &mut Message::Leaving), None);
+        assert_eq!(sequencer.assign(&node, SeqChannel::ALL, &mut heartbeat), None);
+        assert_eq!(heartbeat, high_water_marks(&[(7, 1)]));
+    }
+
+    #[tokio::test]
+    async fn a_message_is_numbered_in_its_place_and_a_heartbeat_carries_the_marks() {
+        let outbox = Outbox::new(OutboxLimits::default());
+        let node = NodeId::new("a").unwrap();
+        let emit = Message::ServerSideEmit { request: None, payload: Payload::event("x", &()).unwrap() };
+        let heartbeat = Message::Heartbeat(Heartbeat::default());
+        for (channel, message) in [(Some(SeqChannel(7)), &emit), (None, &emit), (Some(SeqChannel(7)), &heartbeat)] {
+            outbox.push_message(1, &node, channel, message.clone(), |message, seq_no| (message, seq_no)).await.unwrap();
+        }
+        let mut batch = Vec::new();
+        outbox.take(&mut batch, usize::MAX).await;
+        let first = SeqNo { channel: SeqChannel(7), number: 1 };
+        assert_eq!(batch, [(emit.clone(), Some(first)), (emit, None), (high_water_marks(&[(7, 1)]), None)]);
+    }
+
+    #[tokio::test]
+    async fn the_numbers_of_a_node_go_on_while_it_leaves() {
+        let outbox = outbox(1 << 20);
+        let node = NodeId::new("a").unwrap();
+        let mut seq_nos = Vec::new();
+        for leaves in [false, true] {
+            let mut emit = Message::ServerSideEmit { request: None, payload: Payload::event("x", &()).unwrap() };
+            let seq_nos = &mut seq_nos;
+            let number = |sequencer: &mut Sequencer| {
+                seq_nos.push(sequencer.assign(&node, SeqChannel::ALL, &mut emit));
+                0
+            };
+            outbox.push(1, number).await.unwrap();
+            if !leaves {
+                outbox.forget(&node);
+            }
+        }
+        assert_eq!(seq_nos, [1, 2].map(|number| Some(SeqNo { channel: SeqChannel::ALL, number })));
+    }
+
+    fn high_water_marks(marks: &[(u16, u64)]) -> Message {
+        let seq_no = |&(channel, number)| SeqNo { channel: SeqChannel(channel), number };
+        Message::Heartbeat(Heartbeat { high_water_marks: marks.iter().map(seq_no).collect(), ..Heartbeat::default() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_waits_while_connected_and_fails_when_nothing_moves() {
+        let outbox = outbox(10);
+        outbox.push(10, |_| 0).await.unwrap();
+        let error = outbox.push(1, |_| 1).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::QueueFull);
+        let waiting = tokio::spawn({
+            let outbox = Arc::clone(&outbox);
+            async move { outbox.push(1, |_| 2).await }
+        });
+        tokio::task::yield_now().await;
+        let mut batch = Vec::new();
+        let bytes = outbox.take(&mut batch, usize::MAX).await.unwrap();
+        assert!(!waiting.is_finished(), "taken is not yet written");
+        outbox.release(bytes);
+        waiting.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn with_the_broker_away_a_full_queue_is_an_error_at_once() {
+        let outbox = outbox(10);
+        outbox.set_connected(false);
+        outbox.push(10, |_| 0).await.unwrap();
+        let error = outbox.push(1, |_| 1).await.unwrap_err();
+        assert!(error.to_string().contains("broker is away"), "{error}");
+        assert!(error.is_retryable());
+    }
+
+    #[tokio::test]
+    async fn a_closed_queue_hands_out_what_it_holds_and_ends() {
+        let outbox = outbox(10);
+        outbox.push(1, |_| 7).await.unwrap();
+        outbox.close();
+        assert_eq!(outbox.push(1, |_| 8).await.unwrap_err().kind(), ErrorKind::Closed);
+        let mut batch = Vec::new();
+        assert_eq!(outbox.take(&mut batch, 1).await, Some(1));
+        assert_eq!(outbox.take(&mut batch, 1).await, None);
+    }
+
+    #[tokio::test]
+    async fn an_oversized_item_goes_alone() {
+        let outbox = outbox(10);
+        outbox.push(100, |_| 0).await.unwrap();
+        let mut batch = Vec::new();
+        assert_eq!(outbox.take(&mut batch, 10).await, Some(100));
+    }
+}

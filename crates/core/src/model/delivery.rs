@@ -1,0 +1,138 @@
+//! What goes through an inbox, and what is left of it when it does not fit.
+
+use crate::model::{Gap, Message, NodeId, Offset, Response, SeqChannel, SeqNo};
+
+/// What a transport hands to a node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Delivery {
+    /// A message of another node or of an emitter.
+    Message {
+        /// Who published it; an official peer may leave it out.
+        from: Option<NodeId>,
+        /// Its number, if the sender is one of our own.
+        seq_no: Option<SeqNo>,
+        /// Where it lies in the history.
+        offset: Option<Offset>,
+        /// What it says.
+        message: Message,
+    },
+    /// A message that was dropped before decoding because nobody here wants it. Its sender is alive, and its number is accounted for.
+    Skipped {
+        /// Who published it.
+        from: NodeId,
+        /// Its number.
+        seq_no: Option<SeqNo>,
+    },
+    /// An answer to a request of this node.
+    Response {
+        /// Who answers; on classic Redis answers of Node.js peers name nobody.
+        from: Option<NodeId>,
+        /// The answer.
+        response: Response,
+    },
+    /// An own broadcast has come to lie in the history and is now delivered locally, in its place among those of other nodes.
+    Stored {
+        /// What was published.
+        message: Message,
+        /// Where it lies; `None` if the history does not keep it.
+        offset: Option<Offset>,
+    },
+    /// Messages may be missing from here on.
+    Gap(Gap),
+    /// Messages did not fit into the inbox. Made by [`InboxSender`](super::InboxSender).
+    Overflow(Overflow),
+    /// The connection stands (again).
+    Connected,
+    /// The connection was lost; the text says why.
+    Lost(String),
+    /// From here on, messages of this channel arrive.
+    Subscribed(SeqChannel),
+    /// From here on, messages of this channel may stay away.
+    Unsubscribed(SeqChannel),
+}
+
+impl Delivery {
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Message { message, .. } | Self::Stored { message, .. } => message.weight(),
+            Self::Response { response, .. } => response.weight(),
+            _ => 64,
+        }
+    }
+
+    /// Whether it is a message that a full inbox may drop. Everything else is small and rare, or its loss would go unnoticed.
+    pub(crate) fn is_droppable(&self) -> bool {
+        matches!(self, Self::Message { .. } | Self::Skipped { .. })
+    }
+
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(self, Self::Response { .. })
+    }
+
+    /// Whether it is a heartbeat or a leave: small, and without them nodes that live would seem dead. A full inbox has a reserve for them.
+    pub(crate) fn is_presence(&self) -> bool {
+        matches!(self, Self::Message { message, .. } if !message.is_numbered())
+    }
+
+    /// Whether it makes sockets join rooms, so that rooms may get members here that had none.
+    #[must_use]
+    pub fn is_join(&self) -> bool {
+        matches!(self, Self::Message { message: Message::Join { .. }, .. })
+    }
+}
+
+/// What a full inbox dropped at one place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overflow {
+    /// How many messages.
+    pub missed: u64,
+    /// Which numbers were among them, so that the same hole is not reported twice.
+    pub dropped: Vec<Dropped>,
+}
+
+/// What a full inbox dropped of one sender and channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// Who sent it.
+    pub from: NodeId,
+    /// The last number dropped.
+    pub last: SeqNo,
+    /// How many numbers, the last one included. Fewer than passed by if others were lost on the way.
+    pub count: u64,
+    /// How many of them somebody wanted.
+    pub missed: u64,
+}
+
+impl Overflow {
+    pub(crate) fn add(&mut self, from: Option<NodeId>, seq_no: Option<SeqNo>, lost: bool) {
+        self.missed += u64::from(lost);
+        let (Some(from), Some(seq_no)) = (from, seq_no) else { return };
+        let is_known = |dropped: &Dropped| dropped.from == from && dropped.last.channel == seq_no.channel;
+        if let Some(index) = self.dropped.iter().position(is_known) {
+            let dropped = &mut self.dropped[index];
+            dropped.count += u64::from(seq_no.number > dropped.last.number);
+            dropped.last.number = dropped.last.number.max(seq_no.number);
+            dropped.missed += u64::from(lost);
+        } else if self.dropped.len() < MAX_DROPPED {
+            self.dropped.push(Dropped { from, last: seq_no, count: 1, missed: u64::from(lost) });
+        }
+    }
+}
+
+/// Senders and channels whose dropped numbers are kept at most. Those of others are reported a second time, as holes.
+pub(crate) const MAX_DROPPED: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_of_many_senders_is_bounded() {
+        let mut overflow = Overflow::default();
+        for number in 0..2 * MAX_DROPPED {
+            let seq_no = SeqNo { channel: SeqChannel::ALL, number: 1 };
+            overflow.add(Some(NodeId::new(number.to_string()).unwrap()), Some(seq_no), true);
+        }
+        assert_eq!((overflow.missed, overflow.dropped.len()), (2 * MAX_DROPPED as u64, MAX_DROPPED));
+    }
+}

@@ -1,0 +1,214 @@
+//! What nodes say to each other, independent of any wire format.
+
+use crate::{
+    model::{NodeId, RequestId, Room, SessionId, SocketId, Target},
+    payload::Payload,
+};
+
+/// Something said to all nodes of a namespace.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// Deliver a packet to the matching sockets.
+    Broadcast {
+        /// Present if acknowledgements are wanted: every node answers with one [`Answer::ClientCount`] and an [`Answer::Ack`] per client.
+        request: Option<RequestId>,
+        /// Which sockets.
+        target: Target,
+        /// Event name and arguments.
+        payload: Payload,
+    },
+    /// Make the matching sockets join rooms.
+    Join {
+        /// Which sockets.
+        target: Target,
+        /// The rooms to join.
+        rooms: Vec<Room>,
+    },
+    /// Make the matching sockets leave rooms.
+    Leave {
+        /// Which sockets.
+        target: Target,
+        /// The rooms to leave.
+        rooms: Vec<Room>,
+    },
+    /// Disconnect the matching sockets from the namespace.
+    Disconnect {
+        /// Which sockets.
+        target: Target,
+        /// Whether to close the client's connection too.
+        close: bool,
+    },
+    /// Describe the matching sockets; answered by [`Answer::Sockets`].
+    FetchSockets {
+        /// Links the answers.
+        request: RequestId,
+        /// Which sockets.
+        target: Target,
+    },
+    /// Name all rooms; answered by [`Answer::Rooms`]. Only classic Redis has this request, elsewhere the engine fetches sockets instead.
+    AllRooms {
+        /// Links the answers.
+        request: RequestId,
+    },
+    /// Hand an event to the servers themselves.
+    ServerSideEmit {
+        /// Present if answers are wanted ([`Answer::ServerSideEmit`]).
+        request: Option<RequestId>,
+        /// Event name and arguments.
+        payload: Payload,
+    },
+    /// A node is there. An initial one asks everybody to answer with theirs at once.
+    Heartbeat(Heartbeat),
+    /// The sending node leaves.
+    Leaving,
+}
+
+impl Message {
+    /// The request that this message opens, if it wants answers.
+    #[must_use]
+    pub fn request(&self) -> Option<&RequestId> {
+        match self {
+            Self::Broadcast { request, .. } | Self::ServerSideEmit { request, .. } => request.as_ref(),
+            Self::FetchSockets { request, .. } | Self::AllRooms { request } => Some(request),
+            Self::Join { .. } | Self::Leave { .. } | Self::Disconnect { .. } | Self::Heartbeat(_) | Self::Leaving => {
+                None
+            }
+        }
+    }
+
+    /// Whether the message takes a number of its sender. Heartbeats and leaves do not: they are nothing that anybody would miss.
+    #[must_use]
+    pub fn is_numbered(&self) -> bool {
+        !matches!(self, Self::Heartbeat(_) | Self::Leaving)
+    }
+
+    /// Bytes of user data in the message, rooms included, a measure for bounds.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        FIXED
+            + match self {
+                Self::Broadcast { target, payload, .. } => weight_of_target(target) + payload.len(),
+                Self::ServerSideEmit { payload, .. } => payload.len(),
+                Self::Join { target, rooms } | Self::Leave { target, rooms } => {
+                    weight_of_target(target) + weight_of_rooms(rooms)
+                }
+                Self::Disconnect { target, .. } | Self::FetchSockets { target, .. } => weight_of_target(target),
+                Self::AllRooms { .. } | Self::Heartbeat(_) | Self::Leaving => 0,
+            }
+    }
+}
+
+/// What anything weighs beyond its data.
+const FIXED: usize = 64;
+
+fn weight_of_target(target: &Target) -> usize {
+    weight_of_rooms(&target.rooms) + weight_of_rooms(&target.except)
+}
+
+fn weight_of_rooms(rooms: &[Room]) -> usize {
+    rooms.iter().map(|room| size_of::<Room>() + room.as_text().map_or(0, str::len)).sum()
+}
+
+/// The content of a heartbeat among our own nodes. Official peers send it empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Whether everybody is asked to answer with a heartbeat at once.
+    pub initial: bool,
+    /// How far the sender has numbered each of its channels: whoever has seen less has missed something. A channel that is not mentioned
+    /// has carried nothing. Filled in by the transport's queue, which hands out the numbers; empty from official peers only.
+    pub high_water_marks: Vec<SeqNo>,
+    /// The number of room buckets the sender uses; all nodes of a cluster must agree.
+    pub buckets: Option<u16>,
+}
+
+/// One of the channels of a sender: a subject, key or exchange route on which its messages keep their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeqChannel(pub u16);
+
+impl SeqChannel {
+    /// The channel that every node receives.
+    pub const ALL: Self = Self(0);
+}
+
+/// The number of a message among those its sender has published on one channel, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeqNo {
+    /// On which channel.
+    pub channel: SeqChannel,
+    /// The how-manyeth.
+    pub number: u64,
+}
+
+/// An answer to one node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Response {
+    /// The request that is answered.
+    pub request: RequestId,
+    /// The answer.
+    pub answer: Answer,
+}
+
+impl Response {
+    /// As [`Message::weight`].
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let weight_of_value = |value: &Option<Payload>| value.as_ref().map_or(0, Payload::len);
+        FIXED
+            + match &self.answer {
+                Answer::Sockets(sockets) => sockets.iter().map(SocketInfo::weight).sum(),
+                Answer::Rooms(rooms) => weight_of_rooms(rooms),
+                Answer::ServerSideEmit(value) | Answer::Ack(value) => weight_of_value(value),
+                Answer::ClientCount(_) => 0,
+            }
+    }
+}
+
+/// The content of a [`Response`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// The matching sockets of one node.
+    Sockets(Vec<SocketInfo>),
+    /// The rooms of one node.
+    Rooms(Vec<Room>),
+    /// What one node's handler of a server-side event returned; `None` for `undefined`.
+    ServerSideEmit(Option<Payload>),
+    /// How many clients of one node an acknowledged broadcast was sent to. Every node answers this, also 0.
+    ClientCount(u32),
+    /// The first argument of one client's acknowledgement; `None` if there was none.
+    Ack(Option<Payload>),
+}
+
+/// A socket as the other nodes of the cluster see it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SocketInfo {
+    /// Its id.
+    pub id: SocketId,
+    /// The node that serves it; unknown when the answer came over a wire that does not name the answering node.
+    pub node: Option<NodeId>,
+    /// The rooms it is in, its own id included.
+    pub rooms: Vec<Room>,
+    /// Details of the client's handshake (headers, address, query, auth), as one encoded object.
+    pub handshake: Option<Payload>,
+    /// What the application attached to the socket.
+    pub data: Option<Payload>,
+}
+
+impl SocketInfo {
+    fn weight(&self) -> usize {
+        let details: usize = self.handshake.iter().chain(&self.data).map(Payload::len).sum();
+        size_of::<Self>() + weight_of_rooms(&self.rooms) + details
+    }
+}
+
+/// The state of a client that may come back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Session {
+    /// The secret by which the client claims it.
+    pub id: SessionId,
+    /// The socket id it had, which it gets back.
+    pub socket: SocketId,
+    /// The rooms it was in.
+    pub rooms: Vec<Room>,
+    /// What the application attached to the socket.
+    pub data: Option<Payload>,
+}

@@ -1,0 +1,23 @@
+//! The types that nodes, servers and backends exchange: ids, rooms, targets, messages, events, metrics.
+
+mod capabilities;
+mod delivery;
+mod event;
+mod id;
+mod message;
+mod metrics;
+mod room;
+mod target;
+
+#[cfg(test)]
+pub(crate) use self::delivery::MAX_DROPPED;
+pub use self::{
+    capabilities::{Capabilities, Membership},
+    delivery::{Delivery, Dropped, Overflow},
+    event::{DownReason, Event, Gap, GapCause},
+    id::{IdScheme, MAX_ID_BYTES, Namespace, NodeId, NodeKey, Offset, RequestId, SessionId, SocketId},
+    message::{Answer, Heartbeat, Message, Response, SeqChannel, SeqNo, Session, SocketInfo},
+    metrics::{Counter, MetricsSnapshot, NodeMetrics},
+    room::Room,
+    target::{Flags, Target},
+};

@@ -1,0 +1,105 @@
+//! Which sockets an operation is for.
+
+use std::time::Duration;
+
+use crate::model::Room;
+
+/// Selects sockets of a namespace: those in any of `rooms` (all if empty), each once, minus those in any room of `except`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Target {
+    /// Rooms whose members are addressed; empty means every socket of the namespace.
+    pub rooms: Vec<Room>,
+    /// Rooms whose members are left out.
+    pub except: Vec<Room>,
+    /// Modifiers of the operation.
+    pub flags: Flags,
+}
+
+impl Target {
+    /// Every socket of the namespace.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// The members of one room. A socket id is a room with that socket in it.
+    #[must_use]
+    pub fn room(room: impl Into<Room>) -> Self {
+        Self { rooms: vec![room.into()], ..Self::default() }
+    }
+
+    /// The members of any of the rooms, each once.
+    #[must_use]
+    pub fn rooms<R: Into<Room>>(rooms: impl IntoIterator<Item = R>) -> Self {
+        Self { rooms: rooms.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+
+    /// Leaves out the members of one more room.
+    #[must_use]
+    pub fn except(mut self, room: impl Into<Room>) -> Self {
+        self.except.push(room.into());
+        self
+    }
+
+    /// Only sockets of this node; nothing is published.
+    #[must_use]
+    pub fn local(mut self) -> Self {
+        self.flags.local = true;
+        self
+    }
+
+    /// May be dropped for a client that is not ready to receive it.
+    #[must_use]
+    pub fn volatile(mut self) -> Self {
+        self.flags.volatile = Some(true);
+        self
+    }
+
+    /// How long acknowledgements or answers are waited for.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.flags.timeout = Some(timeout);
+        self
+    }
+
+    /// Whether a socket that is in exactly `rooms` is addressed.
+    #[must_use]
+    pub fn matches(&self, rooms: &[Room]) -> bool {
+        let is_in = |wanted: &[Room]| wanted.iter().any(|room| rooms.contains(room));
+        (self.rooms.is_empty() || is_in(&self.rooms)) && !is_in(&self.except)
+    }
+
+    /// The only room of a target that names exactly one. Room channels carry such messages.
+    #[must_use]
+    pub fn single_room(&self) -> Option<&Room> {
+        match self.rooms.as_slice() {
+            [room] => Some(room),
+            _ => None,
+        }
+    }
+}
+
+/// Modifiers of an operation, named as in Socket.IO.
+///
+/// `volatile` and `compress` are `None` when the caller did not set them, which differs on the wire from an explicit `false`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// Only sockets of this node. Never on the wire.
+    pub local: bool,
+    /// May be dropped for clients that are not ready to receive.
+    pub volatile: Option<bool>,
+    /// Whether the transport to the client may compress the packet.
+    pub compress: Option<bool>,
+    /// How long acknowledgements are waited for; milliseconds on the wire.
+    pub timeout: Option<Duration>,
+    /// The sender waits for one answer only (operations of `RemoteSocket`).
+    pub expect_single_response: bool,
+}
+
+impl Flags {
+    /// Whether the message may be dropped.
+    #[must_use]
+    pub fn is_volatile(&self) -> bool {
+        self.volatile == Some(true)
+    }
+}

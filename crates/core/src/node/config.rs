@@ -1,0 +1,53 @@
+//! What can be set for a node.
+
+use std::time::Duration;
+
+use crate::{engine::EngineConfig, transport::InboxLimits};
+
+/// Times and bounds of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Of the protocol.
+    pub engine: EngineConfig,
+    /// How long answers are waited for when the caller does not say. Default 5 s, as the official adapters.
+    pub request_timeout: Duration,
+    /// Bounds of the inbox.
+    pub inbox: InboxLimits,
+    /// Answers, heartbeats and requests that may wait for the transport's queue. Default 10,000. Beyond it answers and heartbeats are
+    /// dropped and counted, and requests fail with `QueueFull`.
+    pub max_outgoing: usize,
+    /// How long leaving may take when the broker does not answer. Default 1 s.
+    pub leave_timeout: Duration,
+}
+
+/// A time for those who want none: what is longer no clock can reach.
+pub(super) const FAR_FUTURE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// A pause for those who want none: without any, nothing else would be done.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+impl NodeConfig {
+    /// With times that can be kept.
+    pub(super) fn feasible(mut self) -> Self {
+        let EngineConfig { heartbeat_interval, heartbeat_timeout, gap_grace, count_interval, .. } = &mut self.engine;
+        for time in [heartbeat_timeout, gap_grace] {
+            *time = (*time).min(FAR_FUTURE);
+        }
+        for pause in [heartbeat_interval, count_interval] {
+            *pause = (*pause).clamp(SHORTEST, FAR_FUTURE);
+        }
+        self
+    }
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            engine: EngineConfig::default(),
+            request_timeout: Duration::from_secs(5),
+            inbox: InboxLimits::default(),
+            max_outgoing: 10_000,
+            leave_timeout: Duration::from_secs(1),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What the driver has to hand to the transport.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+};
+
+use crate::{
+    error::Result,
+    model::{Message, NodeId, NodeKey, Response, Room},
+    server::Local,
+    transport::{Backend, RoomInterest},
+};
+
+/// Something for the transport.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    Publish(Message),
+    Send(NodeId, Response),
+    /// Sockets were moved into these rooms or, if the broker knows them as entered, out of them.
+    Interest {
+        rooms: Vec<Room>,
+        were_entered: bool,
+    },
+}
+
+/// Work that takes time.
+pub(super) type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl Outgoing {
+    /// Hands it over.
+    pub(super) fn send(&self, backend: &Backend, node: NodeKey, local: &Weak<dyn Local>) -> Job<Result<()>> {
+        let transport = Arc::clone(&backend.transport);
+        match self {
+            Self::Publish(message) => {
+                let message = message.clone();
+                Box::pin(async move { transport.publish(&node, message).await })
+            }
+            Self::Send(to, response) => {
+                let (to, response) = (to.clone(), response.clone());
+                Box::pin(async move { transport.send(&node, &to, response).await })
+            }
+            Self::Interest { rooms, were_entered } => {
+                let (interest, rooms, local) = (backend.interest.clone(), rooms.clone(), Weak::clone(local));
+                let were_entered = *were_entered;
+                Box::pin(async move {
+                    match interest {
+                        Some(interest) => tell_interest(&*interest, &node, &local, &rooms, were_entered).await,
+                        None => Ok(()),
+                    }
+                })
+            }
+        }
+    }
+}
+
+/// Tells the broker which of the rooms have members here by now, and had none before or the other way round. Callers and the driver may
+/// tell at the same time, so each looks again behind what it has told: whoever looks last is right.
+pub(crate) async fn tell_interest(
+    interest: &dyn RoomInterest,
+    node: &NodeKey,
+    local: &Weak<dyn Local>,
+    rooms: &[Room],
+    were_entered: bool,
+) -> Result<()> {
+    let has_members = |room: &Room| local.upgrade().is_some_and(|local| local.has_room(room));
+    for room in rooms {
+        let mut is_entered = were_entered;
+        while is_entered != has_members(room) {
+            is_entered = !is_entered;
+            if is_entered {
+                interest.room_created(node, room).await?
+            } else {
+                interest.room_deleted(node, room).await?
+            }
+        }
+    }
+    Ok(())
+}
