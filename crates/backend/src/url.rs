@@ -30,6 +30,17 @@ impl Params {
         Self { pairs: form_urlencoded::parse(query.as_bytes()).into_owned().collect(), known: Vec::new() }
     }
 
+    /// Accepts former names of parameters, each given with today's. To be called before anything is taken.
+    #[must_use]
+    pub fn with_aliases(mut self, aliases: &[(&str, &str)]) -> Self {
+        for (name, _) in &mut self.pairs {
+            if let Some((_, today)) = aliases.iter().find(|(former, _)| *former == name.as_str()) {
+                *name = (*today).to_owned();
+            }
+        }
+        self
+    }
+
     /// Takes a parameter.
     ///
     /// # Errors
@@ -275,6 +286,16 @@ fn is_secret(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_former_name_of_a_parameter_is_accepted_beside_no_other() {
+        let params = |query| Params::parse(query).with_aliases(&[("patience", "push_timeout")]);
+        for query in ["patience=2s", "push_timeout=2s"] {
+            assert_eq!(params(query).take("push_timeout").unwrap(), Some(Duration::from_secs(2)), "{query}");
+        }
+        let error = params("patience=2s&push_timeout=3s").take::<Duration>("push_timeout").unwrap_err();
+        assert!(error.to_string().contains("push_timeout"), "{error}");
+    }
 
     #[test]
     fn an_unknown_parameter_is_named_with_what_is_allowed() {

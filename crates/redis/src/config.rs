@@ -25,7 +25,7 @@ pub struct Config {
     /// How long an answer may take until the connection is given up. Default 5 s.
     pub response_timeout: Duration,
     /// How long a connection may be silent until the server is asked whether it is still there. Default 5 s.
-    pub keepalive: Duration,
+    pub ping_interval: Duration,
     /// The longest pause between attempts to reconnect; they begin with 50 ms. Default 5 s.
     pub max_backoff: Duration,
 }
@@ -42,7 +42,7 @@ impl Config {
             max_message_bytes: 16 << 20,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(5),
-            keepalive: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(5),
             max_backoff: Duration::from_secs(5),
         }
     }
@@ -53,12 +53,15 @@ impl Config {
             return refuse("prefix is empty");
         }
         if self.max_message_bytes > MAX_BULK_BYTES {
-            return refuse(format!("max_message is {}; Redis takes at most {MAX_BULK_BYTES}", self.max_message_bytes));
+            return refuse(format!(
+                "max_message_bytes is {}; Redis takes at most {MAX_BULK_BYTES}",
+                self.max_message_bytes
+            ));
         }
         for (name, time) in [
             ("connect_timeout", self.connect_timeout),
             ("response_timeout", self.response_timeout),
-            ("keepalive", self.keepalive),
+            ("ping_interval", self.ping_interval),
             ("max_backoff", self.max_backoff),
         ] {
             if time.is_zero() {

@@ -32,6 +32,10 @@ enum ModeName {
     Streams,
 }
 
+/// Names of parameters that were in use once, with those of today.
+const FORMER_NAMES: &[(&str, &str)] =
+    &[("buffer", "outbox_bytes"), ("max_message", "max_message_bytes"), ("keepalive", "ping_interval")];
+
 const MODES: &[(&str, ModeName)] =
     &[("pubsub", ModeName::PubSub), ("sharded", ModeName::Sharded), ("streams", ModeName::Streams)];
 
@@ -53,7 +57,7 @@ impl Config {
         let kind = SCHEMES.iter().find(|(name, _)| *name == scheme).map(|(_, kind)| *kind);
         let kind =
             kind.ok_or_else(|| refuse(url, "the scheme is none of redis, rediss, redis+unix, valkey, valkeys"))?;
-        let mut query = Params::parse(query);
+        let mut query = Params::parse(query).with_aliases(FORMER_NAMES);
         let mut server = match kind {
             Kind::Socket => socket(rest, &mut query).map_err(|why| refuse(url, &why))?,
             Kind::Plain | Kind::Tls => network(rest, &mut query).map_err(|why| refuse(url, &why))?,
@@ -69,11 +73,11 @@ impl Config {
 
     fn take(&mut self, query: &mut Params) -> Result<()> {
         query.read("prefix", &mut self.prefix)?;
-        query.read_bytes("buffer", &mut self.outbox.bytes)?;
-        query.read_bytes("max_message", &mut self.max_message_bytes)?;
+        query.read_bytes("outbox_bytes", &mut self.outbox.bytes)?;
+        query.read_bytes("max_message_bytes", &mut self.max_message_bytes)?;
         query.read("connect_timeout", &mut self.connect_timeout)?;
         query.read("response_timeout", &mut self.response_timeout)?;
-        query.read("keepalive", &mut self.keepalive)?;
+        query.read("ping_interval", &mut self.ping_interval)?;
         query.read("max_backoff", &mut self.max_backoff)
     }
 }
@@ -228,6 +232,13 @@ mod tests {
     }
 
     #[test]
+    fn former_names_of_parameters_are_accepted() {
+        let config = config("redis://h?buffer=1KiB&max_message=2KiB&keepalive=3s");
+        assert_eq!((config.outbox.bytes, config.max_message_bytes), (1 << 10, 2 << 10));
+        assert_eq!(config.ping_interval, Duration::from_secs(3));
+    }
+
+    #[test]
     fn every_mode_has_its_options() {
         let mode = config("redis://h?mode=sharded&subscription=dynamic-private&linger=1s").mode;
         let Mode::Sharded(sharded) = mode else { panic!("{mode:?}") };
@@ -275,8 +286,8 @@ mod tests {
             ("redis://u:secret@", "is no host"),
             ("redis://u:secret@h:port", "is no host"),
             ("redis://u:secret@h/x", "is no database number"),
-            ("redis://u:secret@h?max_message=1GiB", "at most"),
-            ("redis://u:secret@h?keepalive=0s", "keepalive is 0"),
+            ("redis://u:secret@h?max_message=1GiB", "max_message_bytes is"),
+            ("redis://u:secret@h?ping_interval=0s", "ping_interval is 0"),
             ("redis://u:secret@h?mode=streams&streams=0", "streams is 0"),
         ] {
             let complaint = complaint(url);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use trunkline_backend::Outbox;
 use trunkline_core::{
-    Error, NodeId, NodeKey, RequestId, Room, SocketId,
+    NodeId, NodeKey, RequestId, Result, Room, SocketId,
     model::{Delivery, Message},
 };
 
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     publish::{Command, Publication},
     subscribe::PubSubMessage,
-    transport_core::{JoinedNode, NodeInbox, PendingRooms, own, refuse},
+    transport_core::{JoinedNode, NodeInbox},
 };
 
 /// What a subscription means to a node.
@@ -57,16 +57,13 @@ impl JoinedNode for ClassicNode {
         &self.inbox
     }
 
-    fn decode(&self, message: &PubSubMessage, kind: Kind, rooms: &PendingRooms<'_>) -> Option<Delivery> {
+    fn decode(&self, message: &PubSubMessage, kind: Kind) -> Option<Delivery> {
         let decoded = match kind {
-            Kind::Broadcasts => self.broadcast(message, rooms),
-            Kind::Requests => self.request(&message.payload, rooms),
+            Kind::Broadcasts => self.broadcast(message),
+            Kind::Requests => self.request(&message.payload),
             Kind::Responses => self.response(&message.payload),
         };
-        decoded.unwrap_or_else(|error| {
-            refuse(&self.inbox, &error);
-            None
-        })
+        decoded.unwrap_or_else(|error| self.inbox.decoder.refused(&error))
     }
 
     fn missed(&self) {
@@ -95,54 +92,52 @@ impl ClassicNode {
         lock(&self.legacy_requests).remove(request)
     }
 
-    fn broadcast(&self, received: &PubSubMessage, rooms: &PendingRooms<'_>) -> Result<Option<Delivery>, Error> {
+    fn broadcast(&self, received: &PubSubMessage) -> Result<Option<Delivery>> {
+        let decoder = &self.inbox.decoder;
         let seq_no = if self.numbered { decode::seq_no(&received.payload) } else { None };
-        if !self.may_concern(&received.channel, rooms) {
-            self.inbox.metrics.unwanted.add(u64::from(seq_no.is_none()));
-            let Some(from) = seq_no.and_then(|_| decode::sender(&received.payload)) else { return Ok(None) };
-            return Ok(self.unless_own(&from).map(|()| Delivery::Skipped { from, seq_no }));
+        let from = decode::sender(&received.payload);
+        if !self.may_concern(&received.channel) {
+            return Ok(if self.is_own(from.as_ref()) {
+                decoder.own_echo()
+            } else {
+                decoder.skipped(from.as_ref(), seq_no)
+            });
         }
-        if decode::sender(&received.payload).is_some_and(|from| self.unless_own(&from).is_none()) {
-            return Ok(None);
+        if self.is_own(from.as_ref()) {
+            return Ok(decoder.own_echo());
         }
-        let Broadcast { from, namespace, target, payload } = decode::broadcast(&own(&received.payload))?;
+        let Broadcast { from, namespace, target, payload } = decode::broadcast(&decoder.own(&received.payload))?;
         if namespace != self.node().namespace {
-            self.inbox.metrics.foreign_namespace.increment();
-            return Ok(None);
+            return Ok(decoder.foreign());
         }
         let message = Message::Broadcast { request: None, target, payload };
         Ok(Some(Delivery::Message { from, seq_no, offset: None, message }))
     }
 
     /// Whether a broadcast on this channel concerns anybody here. A number and its text share a channel.
-    fn may_concern(&self, channel: &Bytes, rooms: &PendingRooms<'_>) -> bool {
+    fn may_concern(&self, channel: &Bytes) -> bool {
         let Some(rest) = channel.strip_prefix(&*self.broadcast).filter(|rest| !rest.is_empty()) else { return true };
         let Ok(name) = std::str::from_utf8(rest.strip_suffix(b"#").unwrap_or(rest)) else { return true };
-        let number = || name.parse().ok().and_then(Room::number).is_some_and(|room| rooms.may_have_members(&room));
-        rooms.may_have_members(&Room::new(name)) || number()
+        let number =
+            || name.parse().ok().and_then(Room::number).is_some_and(|room| self.inbox.decoder.may_have_members(&room));
+        self.inbox.decoder.may_have_members(&Room::new(name)) || number()
     }
 
-    /// `None`, and counted, if it is this node.
-    fn unless_own(&self, from: &NodeId) -> Option<()> {
-        if *from == self.node().id {
-            self.inbox.metrics.own_echoes.increment();
-            return None;
-        }
-        Some(())
+    fn is_own(&self, from: Option<&NodeId>) -> bool {
+        from == Some(&self.node().id)
     }
 
-    fn request(&self, bytes: &Bytes, rooms: &PendingRooms<'_>) -> Result<Option<Delivery>, Error> {
-        let Request { from, seq_no, namespace, message, legacy } = decode::request(&own(bytes))?;
-        if from.as_ref().is_some_and(|from| self.unless_own(from).is_none()) {
-            return Ok(None);
+    fn request(&self, bytes: &Bytes) -> Result<Option<Delivery>> {
+        let Request { from, seq_no, namespace, message, legacy } = decode::request(&self.inbox.decoder.own(bytes))?;
+        if self.is_own(from.as_ref()) {
+            return Ok(self.inbox.decoder.own_echo());
         }
         if namespace.is_some_and(|namespace| namespace != self.node().namespace) {
-            self.inbox.metrics.foreign_namespace.increment();
-            return Ok(None);
+            return Ok(self.inbox.decoder.foreign());
         }
         match (legacy, message.request()) {
             (Some(Legacy::SocketIds), Some(request)) => lock(&self.legacy_requests).add(request.clone()),
-            (Some(Legacy::Confirmation(socket, request)), _) => self.confirm(&socket, &request, rooms),
+            (Some(Legacy::Confirmation(socket, request)), _) => self.confirm(&socket, &request),
             _ => {}
         }
         // Somebody who asks without a name is answered all the same: on the common channel the name is of no use.
@@ -152,8 +147,8 @@ impl ClassicNode {
     }
 
     /// Tells an old node that its request concerning a socket of this node is carried out.
-    fn confirm(&self, socket: &SocketId, request: &RequestId, rooms: &PendingRooms<'_>) {
-        if !rooms.may_have_members(&Room::new(socket.as_str())) {
+    fn confirm(&self, socket: &SocketId, request: &RequestId) {
+        if !self.inbox.decoder.may_have_members(&Room::new(socket.as_str())) {
             return;
         }
         let payload = encode::done(request);
@@ -164,11 +159,11 @@ impl ClassicNode {
         let _ = self.outbox.push(bytes, |_| publication).now_or_never();
     }
 
-    fn response(&self, bytes: &Bytes) -> Result<Option<Delivery>, Error> {
+    fn response(&self, bytes: &Bytes) -> Result<Option<Delivery>> {
         let mine = |request: &RequestId| lock(&self.own_requests).contains(request);
-        let Some((from, response)) = decode::response(&own(bytes), mine)? else { return Ok(None) };
-        if from.as_ref().is_some_and(|from| self.unless_own(from).is_none()) {
-            return Ok(None);
+        let Some((from, response)) = decode::response(&self.inbox.decoder.own(bytes), mine)? else { return Ok(None) };
+        if self.is_own(from.as_ref()) {
+            return Ok(self.inbox.decoder.own_echo());
         }
         Ok(Some(Delivery::Response { from, response }))
     }

@@ -20,7 +20,9 @@ use crate::{
     config::{Config, PubSub},
     connect::ServerPool,
     subscribe::Topic,
-    transport_core::{JoinedNode as _, JoinedNodes, NodeInbox, RejectionCounter, Route, TransportCore, count_nodes},
+    transport_core::{
+        JoinedNode as _, NodeInbox, RejectionCounter, Route, SubscribedNodes, TransportCore, count_nodes,
+    },
 };
 
 /// Makes the backend, once a server has been reached.
@@ -44,7 +46,7 @@ struct ClassicTransport {
 
 impl ClassicTransport {
     fn new(config: &Config, options: PubSub, servers: Arc<ServerPool>) -> Self {
-        let nodes = Arc::<JoinedNodes<ClassicNode>>::default();
+        let nodes = Arc::<SubscribedNodes<ClassicNode>>::default();
         let observer = Arc::new(RejectionCounter(Arc::clone(&nodes)));
         let core = TransportCore::new(config, servers, Arc::new(Outbox::new(config.outbox)), nodes, observer);
         Self { names: Names::new(&config.prefix), options, core }
@@ -89,8 +91,8 @@ impl Transport for ClassicTransport {
         }
     }
 
-    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
-        let (inbox, receiver) = NodeInbox::new(seat);
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
+        let (inbox, receiver) = NodeInbox::new(request);
         let node = &inbox.node;
         let (broadcast, response) = (self.names.broadcast(&node.namespace), self.names.response(&node.namespace));
         let topics = self.topics(node);
@@ -101,7 +103,7 @@ impl Transport for ClassicTransport {
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        let joined = self.core.nodes.publishing(from)?;
+        let joined = self.core.nodes.joined.publishing(from)?;
         if let (Some(joined), Some(request)) = (&joined, message.request()) {
             joined.expect(request);
         }
@@ -115,7 +117,7 @@ impl Transport for ClassicTransport {
     }
 
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
-        let joined = self.core.nodes.publishing(from)?;
+        let joined = self.core.nodes.joined.publishing(from)?;
         let ids_only = joined.is_some_and(|joined| joined.takes_ids_only(&response.request));
         let payload = encode::response(Some(&from.id), &response, ids_only)?;
         let is_private =

@@ -5,16 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use trunkline_backend::rooms::{RoomKeys, RoomSubscriber, SubscriptionQueue, SubscriptionRequest};
 use trunkline_core::{Namespace, Room, model::Delivery};
 
-use super::{
-    interest::RoomKeys,
-    names::Names,
-    subscriptions::{Request, RoomSubscriber, SubscriptionQueue},
-};
+use super::names::Names;
 use crate::{
     subscribe::{PubSubMessage, Subscriber, Topic},
-    transport_core::{ChannelKind, JoinedNode, JoinedNodes, NodeInbox, PendingRooms, decode},
+    transport_core::{ChannelKind, JoinedNode, NodeInbox, SubscribedNodes},
 };
 
 /// The channels of the rooms of a namespace.
@@ -55,7 +52,7 @@ impl ShardedNode {
     /// Subscribes to the channels of rooms, and gives them up, until the node leaves.
     pub(super) async fn follow_rooms(
         self: Arc<Self>,
-        nodes: Arc<JoinedNodes<Self>>,
+        nodes: Arc<SubscribedNodes<Self>>,
         subscriber: Subscriber,
         mut queue: SubscriptionQueue<RoomChannels>,
         _left: DropGuard,
@@ -66,7 +63,7 @@ impl ShardedNode {
         loop {
             tokio::select! {
                 request = queue.next() => match request {
-                    Some(Request::Subscribe(channel)) => {
+                    Some(SubscriptionRequest::Subscribe(channel)) => {
                         let topic = Topic::Shard(channel.clone());
                         attempts += 1;
                         let attempt = attempts;
@@ -81,7 +78,7 @@ impl ShardedNode {
                         }
                         answers.push(async move { (channel, attempt, answer.await) });
                     }
-                    Some(Request::Unsubscribe(channels)) => {
+                    Some(SubscriptionRequest::Unsubscribe(channels)) => {
                         for channel in channels {
                             if asked.remove(&channel).is_some() {
                                 let topic = Topic::Shard(channel);
@@ -90,11 +87,16 @@ impl ShardedNode {
                             }
                         }
                     }
+                    // Nodes do not turn to another connection: the subscriber restores its own.
+                    Some(SubscriptionRequest::Rebind(_)) => {}
                     None => break,
                 },
                 Some((channel, attempt, answer)) = answers.next() => {
                     if asked.get(&channel) == Some(&attempt) {
-                        queue.subscribed(&channel, &answer);
+                        match answer {
+                            Ok(()) => queue.subscribed(channel),
+                            Err(error) => queue.rejected(&channel, error),
+                        }
                     }
                 }
                 () = self.leaving.cancelled() => break,
@@ -122,8 +124,8 @@ impl JoinedNode for ShardedNode {
         &self.inbox
     }
 
-    fn decode(&self, message: &PubSubMessage, kind: ChannelKind, rooms: &PendingRooms<'_>) -> Option<Delivery> {
-        decode(&self.inbox, &message.payload, kind, rooms)
+    fn decode(&self, message: &PubSubMessage, kind: ChannelKind) -> Option<Delivery> {
+        self.inbox.decode(&message.payload, kind)
     }
 
     fn missed(&self) {

@@ -4,9 +4,12 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use trunkline_backend::Outbox;
+use trunkline_backend::{
+    Outbox,
+    rooms::{Interest, RecentJoins, subscriptions},
+};
 use trunkline_core::{
-    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Namespace, NodeId, NodeKey, Result, Room, Transport,
+    Backend, Capabilities, IdScheme, Membership, Namespace, NodeId, NodeKey, Result, Room, Transport,
     codec::{self, BINARY_KINDS, BodyRef, Format},
     model::{Delivery, Message, Response, SeqChannel, SeqNo},
     payload::Rules,
@@ -14,18 +17,15 @@ use trunkline_core::{
 };
 
 use super::{
-    interest::Interest,
     names::Names,
     node::{RoomChannels, ShardedNode},
-    recent_joins::RecentJoins,
-    subscriptions::subscriptions,
 };
 use crate::{
     config::{Config, Sharded, SubscriptionMode},
     connect::{ServerPool, slot_of},
     subscribe::Topic,
     transport_core::{
-        ChannelKind, JoinedNode as _, JoinedNodes, NodeInbox, RejectionCounter, Route, TransportCore, count_nodes,
+        ChannelKind, JoinedNode as _, NodeInbox, RejectionCounter, Route, SubscribedNodes, TransportCore, count_nodes,
     },
 };
 
@@ -52,9 +52,9 @@ struct ShardedTransport {
 
 impl ShardedTransport {
     fn new(config: &Config, options: Sharded, servers: Arc<ServerPool>) -> Self {
-        let nodes = Arc::<JoinedNodes<ShardedNode>>::default();
+        let nodes = Arc::<SubscribedNodes<ShardedNode>>::default();
         let observer = Arc::new(RejectionCounter(Arc::clone(&nodes)));
-        let recent_joins = RecentJoins::new(options.join_grace, servers.is_cluster());
+        let recent_joins = RecentJoins::new(options.join_grace).extended_by_use(servers.is_cluster());
         let core = TransportCore::new(config, servers, Arc::new(Outbox::new(config.outbox)), nodes, observer);
         Self { names: Names::new(&config.prefix, options.subscription), options, core, recent_joins }
     }
@@ -72,12 +72,6 @@ impl ShardedTransport {
             (Topic::Shard(self.names.public(&node.namespace)), ChannelKind::Public),
             (Topic::Shard(self.names.private(&node.namespace, &node.id)), ChannelKind::Private),
         ]
-    }
-
-    fn joined(&self, node: &NodeKey) -> Result<Arc<ShardedNode>> {
-        let gone =
-            || Error::new(ErrorKind::Closed, format!("node {} of namespace {} has left", node.id, node.namespace));
-        self.core.nodes.find(node).ok_or_else(gone)
     }
 
     /// Which channel a message takes, and as what it is numbered there. A plain broadcast to one room takes that of the room, if it has one;
@@ -141,8 +135,8 @@ impl Transport for ShardedTransport {
         }
     }
 
-    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
-        let (inbox, receiver) = NodeInbox::new(seat);
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
+        let (inbox, receiver) = NodeInbox::new(request);
         let node = inbox.node.clone();
         let channels = RoomChannels { names: self.names.clone(), namespace: node.namespace.clone() };
         let (rooms, queue) = subscriptions(node.clone(), Interest::new(channels, self.options.linger));
@@ -156,7 +150,7 @@ impl Transport for ShardedTransport {
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        let joined = self.core.nodes.publishing(from)?;
+        let joined = self.core.nodes.joined.publishing(from)?;
         let encoded = codec::encode(format_of(&message), &from.id, &from.namespace, &message)?;
         if let Message::Join { rooms, .. } = &message
             && !self.is_static()
@@ -172,7 +166,7 @@ impl Transport for ShardedTransport {
     }
 
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
-        self.core.nodes.publishing(from)?;
+        self.core.nodes.joined.publishing(from)?;
         let payload = codec::encode(format_of(&response), &from.id, &from.namespace, &response)?.finish(None, &[]);
         let channel = self.names.private(&from.namespace, to);
         self.core.send(from, Route { sharded: true, channel, numbered: None }, payload).await
@@ -211,11 +205,11 @@ impl RoomInterest for ShardedTransport {
 
     /// While the connection is lost this returns at once: the next one begins with the room, and that messages may be missing is reported.
     async fn room_created(&self, node: &NodeKey, room: &Room) -> Result<()> {
-        self.joined(node)?.rooms.enter(room).await
+        self.core.nodes.joined.of(node)?.rooms.enter(room).await
     }
 
     async fn room_deleted(&self, node: &NodeKey, room: &Room) -> Result<()> {
-        self.joined(node)?.rooms.leave(room);
+        self.core.nodes.joined.of(node)?.rooms.leave(room);
         Ok(())
     }
 }

@@ -11,8 +11,6 @@ use trunkline_core::{
     payload::Rules,
 };
 
-use crate::transport_core::own;
-
 /// The id of an entry: `milliseconds-sequence`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct EntryId {
@@ -138,7 +136,7 @@ impl Entry {
     pub(crate) fn data(&self) -> Result<Bytes> {
         let data = self.data.as_ref().ok_or_else(|| missing("data"))?;
         if data.first() == Some(&b'{') {
-            return Ok(own(data));
+            return Ok(data.clone());
         }
         let decoded = BASE64.decode(data);
         decoded.map(Into::into).map_err(|error| Error::new(ErrorKind::Malformed, "data: not base64").with_source(error))

@@ -12,7 +12,7 @@ use std::{
 use trunkline_core::{
     NodeId, Offset, Result,
     codec::{self, Body},
-    model::{Delivery, Heartbeat, Message, SeqNo},
+    model::{Delivery, Heartbeat, Message},
 };
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     subscribe::PubSubMessage,
-    transport_core::{ChannelKind, JoinedNode, NodeInbox, PendingRooms, decode, refuse},
+    transport_core::{ChannelKind, JoinedNode, NodeInbox},
 };
 
 /// Senders whose heartbeats are deferred at most.
@@ -49,8 +49,8 @@ impl JoinedNode for StreamNode {
         &self.inbox
     }
 
-    fn decode(&self, message: &PubSubMessage, kind: ChannelKind, rooms: &PendingRooms<'_>) -> Option<Delivery> {
-        decode(&self.inbox, &message.payload, kind, rooms).map(|delivery| self.defer_heartbeat(delivery))
+    fn decode(&self, message: &PubSubMessage, kind: ChannelKind) -> Option<Delivery> {
+        self.inbox.decode(&message.payload, kind).map(|delivery| self.defer_heartbeat(delivery))
     }
 
     /// What lasts is in the stream; how many requests were missed the heartbeats tell.
@@ -102,43 +102,30 @@ impl StreamNode {
     }
 
     /// Makes a delivery of an entry of the stream that is not an own one.
-    pub(super) fn read(&self, entry: &Entry, rooms: &PendingRooms<'_>) -> Option<Delivery> {
-        self.try_read(entry, rooms).unwrap_or_else(|error| {
-            refuse(&self.inbox, &error);
-            None
-        })
+    pub(super) fn read(&self, entry: &Entry) -> Option<Delivery> {
+        self.try_read(entry).unwrap_or_else(|error| self.inbox.decoder.refused(&error))
     }
 
     pub(super) fn is_own(&self, entry: &Entry) -> bool {
         entry.from.as_ref() == Some(&self.inbox.node.id)
     }
 
-    fn try_read(&self, entry: &Entry, rooms: &PendingRooms<'_>) -> Result<Option<Delivery>> {
+    fn try_read(&self, entry: &Entry) -> Result<Option<Delivery>> {
         let kind = entry.kind()?;
         let data = entry.data()?;
         if let Some(room) = codec::peek_room(kind, &data)
-            && !rooms.may_have_members(&room)
+            && !self.inbox.decoder.may_have_members(&room)
         {
-            return Ok(self.skip(entry.from.as_ref(), entry.seq_no));
+            return Ok(self.inbox.decoder.skipped(entry.from.as_ref(), entry.seq_no));
         }
         let from = entry.from.clone();
-        Ok(Some(match entry.body(kind, &data)? {
+        Ok(Some(match entry.body(kind, &self.inbox.decoder.own(&data))? {
             Body::Response(response) => Delivery::Response { from, response },
             Body::Message(message) => {
                 let offset = offset_of(&message, entry.id);
                 Delivery::Message { from, seq_no: entry.seq_no, offset, message }
             }
         }))
-    }
-
-    fn skip(&self, from: Option<&NodeId>, seq_no: Option<SeqNo>) -> Option<Delivery> {
-        match from {
-            Some(from) if seq_no.is_some() => Some(Delivery::Skipped { from: from.clone(), seq_no }),
-            _ => {
-                self.inbox.metrics.unwanted.increment();
-                None
-            }
-        }
     }
 
     /// What own clients get for an entry of this node, and what else has become clear.

@@ -26,7 +26,7 @@ use crate::{
     connect::{Reply, ServerPool, slot_of},
     publish::{Command, Publication, PublishObserver},
     subscribe::{MessageHandler as _, Topic},
-    transport_core::{ChannelKind, JoinedNodes, NodeInbox, Route, TransportCore, count_nodes, count_rejected},
+    transport_core::{ChannelKind, NodeInbox, Route, SubscribedNodes, TransportCore, count_nodes, count_rejected},
 };
 
 /// What is numbered over pub/sub; what is in the stream is numbered as [`SeqChannel::ALL`].
@@ -62,14 +62,14 @@ struct StreamsTransport {
 /// What the tasks share.
 #[derive(Debug)]
 struct Shared {
-    nodes: Arc<JoinedNodes<StreamNode>>,
+    nodes: Arc<SubscribedNodes<StreamNode>>,
     outbox: Arc<Outbox<Publication>>,
     limit: ReadLagLimit,
 }
 
 impl StreamsTransport {
     fn new(config: &Config, options: &Streams, servers: Arc<ServerPool>) -> Self {
-        let (nodes, outbox) = (Arc::<JoinedNodes<StreamNode>>::default(), Arc::new(Outbox::new(config.outbox)));
+        let (nodes, outbox) = (Arc::<SubscribedNodes<StreamNode>>::default(), Arc::new(Outbox::new(config.outbox)));
         let limit = ReadLagLimit::new(options.max_len);
         let shared = Arc::new(Shared { nodes: Arc::clone(&nodes), outbox: Arc::clone(&outbox), limit });
         let core = TransportCore::new(config, servers, outbox, nodes, Arc::clone(&shared) as _);
@@ -149,8 +149,8 @@ impl Transport for StreamsTransport {
         }
     }
 
-    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
-        let (inbox, receiver) = NodeInbox::new(seat);
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
+        let (inbox, receiver) = NodeInbox::new(request);
         let topics = self.topics(&inbox.node);
         let stream = self.names.index(&inbox.node.namespace);
         let since = self.readers[stream].begin(&self.shared).await?;
@@ -162,7 +162,7 @@ impl Transport for StreamsTransport {
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        let joined = self.shared.nodes.publishing(from)?;
+        let joined = self.shared.nodes.joined.publishing(from)?;
         let lasts = match &message {
             Message::Broadcast { request, .. } => request.is_none(),
             Message::Join { .. } | Message::Leave { .. } | Message::Disconnect { .. } => true,
@@ -178,7 +178,7 @@ impl Transport for StreamsTransport {
     }
 
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
-        self.shared.nodes.publishing(from)?;
+        self.shared.nodes.joined.publishing(from)?;
         let format = match response.answer {
             // Node.js writes null for `undefined`; left out, both stay apart.
             Answer::Ack(None) | Answer::ServerSideEmit(None) => Format::MsgPack(Rules::Notepack),
@@ -200,7 +200,7 @@ impl Transport for StreamsTransport {
     }
 
     async fn close(&self) {
-        self.shared.nodes.all().iter().for_each(|joined| self.shared.forget(joined));
+        self.shared.nodes.joined.all().iter().for_each(|joined| self.shared.forget(joined));
         self.core.close().await;
     }
 }
@@ -260,7 +260,7 @@ impl EntryHandler for Shared {
 
     fn deliver_deferred(&self, heartbeats: Vec<DeferredHeartbeat>) {
         for (node, heartbeat) in heartbeats {
-            if let Some(joined) = self.nodes.find(&node) {
+            if let Some(joined) = self.nodes.joined.find(&node) {
                 joined.inbox.push(heartbeat);
             }
         }
@@ -281,7 +281,7 @@ impl EntryHandler for Shared {
 
 impl Shared {
     fn readers_of(&self, stream: usize) -> impl Iterator<Item = Arc<StreamNode>> {
-        self.nodes.all().into_iter().filter(move |joined| joined.stream == stream)
+        self.nodes.joined.all().into_iter().filter(move |joined| joined.stream == stream)
     }
 
     /// Own entries split what comes from others: each has its place. Before each part the inbox has to be ready.
@@ -292,7 +292,7 @@ impl Shared {
             if joined.is_own(&run[0]) {
                 concerned.for_each(|entry| self.own_entry(joined, entry));
             } else {
-                joined.inbox.deliver(concerned, |entry, rooms| joined.read(entry, rooms));
+                joined.inbox.deliver(concerned.filter_map(|entry| joined.read(entry)));
             }
         }
     }
@@ -324,7 +324,7 @@ impl PublishObserver for Shared {
     /// Own broadcasts count as queued until they come back.
     fn acknowledged(&self, publication: Publication, _: Reply) -> usize {
         let Command::Append { number: Some(number), .. } = publication.command else { return publication.bytes };
-        match self.nodes.find(&publication.from) {
+        match self.nodes.joined.find(&publication.from) {
             Some(joined) if joined.pending_own.acknowledged(number) => {
                 self.limit.written();
                 0
@@ -336,7 +336,7 @@ impl PublishObserver for Shared {
     fn rejected(&self, publication: Publication, reason: &str) -> usize {
         count_rejected(&self.nodes, &publication, reason);
         let Command::Append { number: Some(number), .. } = publication.command else { return publication.bytes };
-        let Some(joined) = self.nodes.find(&publication.from) else { return publication.bytes };
+        let Some(joined) = self.nodes.joined.find(&publication.from) else { return publication.bytes };
         let returned = joined.pending_own.returned(number);
         self.limit.returned(returned.written);
         let messages = returned.lost.into_iter().chain(returned.found);

@@ -153,7 +153,7 @@ impl SubscriberConnection {
     /// When the silence has lasted too long: either the server is asked then, or it has not answered.
     fn silent_at(&self, node: &NodeSubscriber) -> Instant {
         let limits = &node.shared.limits;
-        self.heard + if self.asked.is_empty() { limits.keepalive } else { limits.response_timeout }
+        self.heard + if self.asked.is_empty() { limits.ping_interval } else { limits.response_timeout }
     }
 
     async fn silence(&mut self, node: &NodeSubscriber) -> io::Result<()> {

@@ -80,7 +80,7 @@ pub(crate) struct SubscriberLimits {
     /// How long an answer may take.
     pub(crate) response_timeout: Duration,
     /// How long the server may be silent until it is asked for a sign of life.
-    pub(crate) keepalive: Duration,
+    pub(crate) ping_interval: Duration,
     pub(crate) max_backoff: Duration,
     /// How long a caller waits for a confirmation.
     pub(crate) max_wait: Duration,
@@ -88,8 +88,8 @@ pub(crate) struct SubscriberLimits {
 
 impl SubscriberLimits {
     pub(crate) fn of(config: &Config) -> Self {
-        let Config { response_timeout, keepalive, max_backoff, connect_timeout, .. } = *config;
-        Self { response_timeout, keepalive, max_backoff, max_wait: connect_timeout + response_timeout }
+        let Config { response_timeout, ping_interval, max_backoff, connect_timeout, .. } = *config;
+        Self { response_timeout, ping_interval, max_backoff, max_wait: connect_timeout + response_timeout }
     }
 }
 

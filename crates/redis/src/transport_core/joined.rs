@@ -3,49 +3,63 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
 };
 
+use bytes::Bytes;
+use trunkline_backend::{
+    JoinedNodes,
+    decoder::{InboundDecoder, push_decoded},
+};
 use trunkline_core::{
-    Error, ErrorKind, Gap, GapCause, NodeKey, NodeMetrics, Result, Room,
-    model::{Delivery, Message},
-    transport::{Inbox, InboxSender, JoinRequest, RoomFilter, inbox},
+    Gap, GapCause, NodeKey, NodeMetrics, Result,
+    model::Delivery,
+    transport::{Inbox, InboxSender, JoinRequest, inbox},
 };
 
 use crate::subscribe::{MessageHandler, PubSubMessage, Topic};
 
-/// The sending end of a node's inbox, and what comes with it.
+/// Payloads below this are copied, so that they do not keep alive the much larger buffer that was read.
+const COPIED_BELOW: usize = 4 << 10;
+
+/// The sending end of a node's inbox, and the decoding of what goes into it.
 #[derive(Debug)]
 pub(crate) struct NodeInbox {
     pub(crate) node: NodeKey,
     pub(crate) metrics: Arc<NodeMetrics>,
-    wanted: Arc<dyn RoomFilter>,
-    sender: InboxSender,
+    pub(crate) decoder: InboundDecoder,
+    sender: Arc<InboxSender>,
+}
+
+/// What a channel of cluster messages, `{type, data, uid, nsp}`, carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ChannelKind {
+    /// The channel of a namespace, or of a room.
+    Public,
+    /// The channel of a node, which only answers come through; the official sharded adapter does not look at their namespace.
+    Private,
 }
 
 impl NodeInbox {
-    pub(crate) fn new(seat: JoinRequest) -> (Self, Inbox) {
-        let JoinRequest { node, room_filter: wanted, metrics, limits } = seat;
-        let (sender, receiver) = inbox(limits, Arc::clone(&metrics));
-        (Self { node, metrics, wanted, sender }, receiver)
+    pub(crate) fn new(request: JoinRequest) -> (Self, Inbox) {
+        let (sender, receiver) = inbox(request.limits, Arc::clone(&request.metrics));
+        let sender = Arc::new(sender);
+        let decoder = InboundDecoder::with_pending_joins(&sender, &request).copying_below(COPIED_BELOW);
+        let JoinRequest { node, metrics, .. } = request;
+        (Self { node, metrics, decoder, sender }, receiver)
     }
 
-    /// Hands over what was received together. Each delivery is decoded when it is its turn, and told which rooms will have members by then.
-    pub(crate) fn deliver<T>(
-        &self,
-        received: impl Iterator<Item = T>,
-        decode: impl Fn(&T, &PendingRooms<'_>) -> Option<Delivery>,
-    ) {
-        let mut batch = Vec::new();
-        let mut rooms = PendingRooms { inbox: self, follows_join: false };
-        for item in received {
-            let Some(delivery) = decode(&item, &rooms) else { continue };
-            rooms.follows_join |= matches!(delivery, Delivery::Message { message: Message::Join { .. }, .. });
-            batch.push(delivery);
+    /// Makes a delivery of a cluster message, or counts why not.
+    pub(crate) fn decode(&self, bytes: &Bytes, kind: ChannelKind) -> Option<Delivery> {
+        match kind {
+            ChannelKind::Public => self.decoder.decode(bytes),
+            ChannelKind::Private => self.decoder.decode_response(bytes),
         }
-        if !batch.is_empty() {
-            self.sender.push(batch);
-        }
+    }
+
+    /// Hands over deliveries that are decoded one by one, lazily.
+    pub(crate) fn deliver(&self, decoded: impl Iterator<Item = Delivery>) {
+        push_decoded(&self.sender, decoded);
     }
 
     pub(crate) fn push(&self, delivery: Delivery) {
@@ -76,20 +90,6 @@ impl NodeInbox {
     }
 }
 
-/// Which rooms will have local members when a message that is decoded now is delivered.
-#[derive(Debug)]
-pub(crate) struct PendingRooms<'a> {
-    inbox: &'a NodeInbox,
-    /// In the same batch sockets join rooms before.
-    follows_join: bool,
-}
-
-impl PendingRooms<'_> {
-    pub(crate) fn may_have_members(&self, room: &Room) -> bool {
-        self.follows_join || self.inbox.sender.may_have_members(&*self.inbox.wanted, room)
-    }
-}
-
 /// What a transport keeps for a node that has joined.
 pub(crate) trait JoinedNode: fmt::Debug + Send + Sync + 'static {
     /// What a subscription means to a node.
@@ -98,7 +98,7 @@ pub(crate) trait JoinedNode: fmt::Debug + Send + Sync + 'static {
     fn inbox(&self) -> &NodeInbox;
 
     /// Makes a delivery of a message, or counts why not.
-    fn decode(&self, message: &PubSubMessage, kind: Self::Kind, rooms: &PendingRooms<'_>) -> Option<Delivery>;
+    fn decode(&self, message: &PubSubMessage, kind: Self::Kind) -> Option<Delivery>;
 
     /// Messages may have been missed.
     fn missed(&self);
@@ -106,126 +106,90 @@ pub(crate) trait JoinedNode: fmt::Debug + Send + Sync + 'static {
 
 /// The nodes of a transport, and the topics that bring messages for them.
 #[derive(Debug)]
-pub(crate) struct JoinedNodes<N: JoinedNode>(RwLock<State<N>>);
-
-#[derive(Debug)]
-struct State<N: JoinedNode> {
-    nodes: HashMap<NodeKey, Arc<N>>,
-    topics: HashMap<Topic, Vec<(Arc<N>, N::Kind)>>,
+pub(crate) struct SubscribedNodes<N: JoinedNode> {
+    pub(crate) joined: JoinedNodes<N>,
+    topics: RwLock<Routes<N>>,
 }
 
-impl<N: JoinedNode> Default for JoinedNodes<N> {
+type Routes<N> = HashMap<Topic, Vec<(Arc<N>, <N as JoinedNode>::Kind)>>;
+
+impl<N: JoinedNode> Default for SubscribedNodes<N> {
     fn default() -> Self {
-        Self(RwLock::new(State { nodes: HashMap::new(), topics: HashMap::new() }))
+        Self { joined: JoinedNodes::default(), topics: RwLock::default() }
     }
 }
 
-impl<N: JoinedNode> JoinedNodes<N> {
+impl<N: JoinedNode> SubscribedNodes<N> {
     /// # Errors
-    /// `Config` if the node has joined already.
+    /// `Config` if the node has joined already, `Closed` if the transport was closed.
     pub(crate) fn add(&self, joined: &Arc<N>, topics: impl IntoIterator<Item = (Topic, N::Kind)>) -> Result<()> {
-        let node = &joined.inbox().node;
-        let mut state = self.write();
-        if state.nodes.contains_key(node) {
-            let context = format!("node {} of namespace {} has joined already", node.id, node.namespace);
-            return Err(Error::new(ErrorKind::Config, context));
-        }
-        state.nodes.insert(node.clone(), Arc::clone(joined));
-        for (topic, kind) in topics {
-            state.topics.entry(topic).or_default().push((Arc::clone(joined), kind));
-        }
+        self.joined.add(&joined.inbox().node, joined)?;
+        topics.into_iter().for_each(|(topic, kind)| self.connect(joined, topic, kind));
         Ok(())
     }
 
     pub(crate) fn remove(&self, node: &NodeKey) -> Option<Arc<N>> {
-        let mut state = self.write();
-        let joined = state.nodes.remove(node)?;
-        state.topics.retain(|_, routes| {
+        let joined = self.joined.remove(node)?;
+        self.routes().retain(|_, routes| {
             routes.retain(|(other, _)| !Arc::ptr_eq(other, &joined));
             !routes.is_empty()
         });
         Some(joined)
     }
 
-    /// Routes a topic to a node that has joined and not left.
+    /// Removes all nodes, for good. Their inboxes end.
+    pub(crate) fn close(&self) {
+        for joined in self.joined.close() {
+            self.remove(&joined.inbox().node);
+        }
+    }
+
+    /// Routes a topic to a node, unless that has left.
     pub(crate) fn connect(&self, joined: &Arc<N>, topic: Topic, kind: N::Kind) {
-        let mut state = self.write();
-        if state.nodes.contains_key(&joined.inbox().node) {
-            state.topics.entry(topic).or_default().push((Arc::clone(joined), kind));
+        let mut routes = self.routes();
+        if self.joined.find(&joined.inbox().node).is_some() {
+            routes.entry(topic).or_default().push((Arc::clone(joined), kind));
         }
     }
 
     /// Stops routing a topic to a node.
     pub(crate) fn disconnect(&self, joined: &Arc<N>, topic: &Topic, kind: N::Kind) {
-        let mut state = self.write();
-        let Some(routes) = state.topics.get_mut(topic) else { return };
+        let mut topics = self.routes();
+        let Some(routes) = topics.get_mut(topic) else { return };
         routes.retain(|(other, as_kind)| !(Arc::ptr_eq(other, joined) && *as_kind == kind));
         if routes.is_empty() {
-            state.topics.remove(topic);
+            topics.remove(topic);
         }
     }
 
-    pub(crate) fn find(&self, node: &NodeKey) -> Option<Arc<N>> {
-        self.read().nodes.get(node).cloned()
-    }
-
-    /// What is kept for a node that publishes; `None` for an emitter.
-    ///
-    /// # Errors
-    /// `Closed` for a node that has not joined.
-    pub(crate) fn publishing(&self, node: &NodeKey) -> Result<Option<Arc<N>>> {
-        match self.find(node) {
-            None if !node.id.is_emitter() => {
-                let context = format!("node {} is not in namespace {}", node.id, node.namespace);
-                Err(Error::new(ErrorKind::Closed, context))
-            }
-            joined => Ok(joined),
-        }
-    }
-
-    pub(crate) fn all(&self) -> Vec<Arc<N>> {
-        self.read().nodes.values().cloned().collect()
-    }
-
-    /// Removes all nodes. Their inboxes end.
-    pub(crate) fn clear(&self) {
-        let mut state = self.write();
-        state.nodes.clear();
-        state.topics.clear();
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, State<N>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, State<N>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    fn routes(&self) -> RwLockWriteGuard<'_, Routes<N>> {
+        self.topics.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<N: JoinedNode> MessageHandler for JoinedNodes<N> {
+impl<N: JoinedNode> MessageHandler for SubscribedNodes<N> {
     fn received(&self, batch: &mut Vec<PubSubMessage>) {
-        let state = self.read();
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         // Messages of one topic often come in a row.
         for run in batch.chunk_by(|message, next| message.topic == next.topic) {
-            for (joined, kind) in state.topics.get(&run[0].topic).into_iter().flatten() {
-                joined.inbox().deliver(run.iter(), |message, rooms| joined.decode(message, *kind, rooms));
+            for (joined, kind) in topics.get(&run[0].topic).into_iter().flatten() {
+                joined.inbox().deliver(run.iter().filter_map(|message| joined.decode(message, *kind)));
             }
         }
     }
 
     fn missed(&self, topics: &[Topic]) {
-        let state = self.read();
-        let concerned = topics.iter().filter_map(|topic| state.topics.get(topic)).flatten();
+        let routes = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let concerned = topics.iter().filter_map(|topic| routes.get(topic)).flatten();
         let concerned: HashMap<_, _> = concerned.map(|(joined, _)| (&joined.inbox().node, joined)).collect();
         concerned.values().for_each(|joined| joined.missed());
     }
 
     fn lost(&self, reason: &str) {
-        self.read().nodes.values().for_each(|joined| joined.inbox().lost(reason));
+        self.joined.all().iter().for_each(|joined| joined.inbox().lost(reason));
     }
 
     fn restored(&self) {
-        self.read().nodes.values().for_each(|joined| joined.inbox().restored());
+        self.joined.all().iter().for_each(|joined| joined.inbox().restored());
     }
 }

@@ -1,6 +1,5 @@
 //! What the three transports have in common: servers, joined nodes, the outbox with its publisher, and the subscriber.
 
-mod decode;
 mod joined;
 mod node_count;
 mod rejections;
@@ -18,8 +17,7 @@ use trunkline_core::{
 };
 
 pub(crate) use self::{
-    decode::{ChannelKind, decode, own, refuse},
-    joined::{JoinedNode, JoinedNodes, NodeInbox, PendingRooms},
+    joined::{ChannelKind, JoinedNode, NodeInbox, SubscribedNodes},
     node_count::count_nodes,
     rejections::{RejectionCounter, count_rejected},
 };
@@ -42,7 +40,7 @@ pub(crate) struct TransportCore<N: JoinedNode> {
     pub(crate) servers: Arc<ServerPool>,
     pub(crate) status: Arc<Status>,
     pub(crate) outbox: Arc<Outbox<Publication>>,
-    pub(crate) nodes: Arc<JoinedNodes<N>>,
+    pub(crate) nodes: Arc<SubscribedNodes<N>>,
     pub(crate) subscriber: Subscriber,
     pub(crate) max_message_bytes: usize,
     pub(crate) tasks: Tasks,
@@ -57,7 +55,7 @@ impl<N: JoinedNode> TransportCore<N> {
         config: &Config,
         servers: Arc<ServerPool>,
         outbox: Arc<Outbox<Publication>>,
-        nodes: Arc<JoinedNodes<N>>,
+        nodes: Arc<SubscribedNodes<N>>,
         observer: Arc<dyn PublishObserver>,
     ) -> Self {
         let (status, tasks) = (Arc::<Status>::default(), Tasks::default());
@@ -154,7 +152,7 @@ impl<N: JoinedNode> TransportCore<N> {
 
     /// Removes the nodes, publishes what is queued, for a while, and ends all tasks.
     pub(crate) async fn close(&self) {
-        self.nodes.clear();
+        self.nodes.close();
         self.outbox.close();
         let _ = timeout(LAST_WORDS, self.published.cancelled()).await;
         self.tasks.close().await;

@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use super::{JoinedNode, JoinedNodes};
+use super::{JoinedNode, SubscribedNodes};
 use crate::{
     connect::Reply,
     publish::{Publication, PublishObserver},
@@ -10,7 +10,7 @@ use crate::{
 
 /// Counts the rejected publications of each node. Credit is unlimited.
 #[derive(Debug)]
-pub(crate) struct RejectionCounter<N: JoinedNode>(pub(crate) Arc<JoinedNodes<N>>);
+pub(crate) struct RejectionCounter<N: JoinedNode>(pub(crate) Arc<SubscribedNodes<N>>);
 
 impl<N: JoinedNode> PublishObserver for RejectionCounter<N> {
     fn credit(&self) -> Pin<Box<dyn Future<Output = usize> + Send + '_>> {
@@ -28,9 +28,9 @@ impl<N: JoinedNode> PublishObserver for RejectionCounter<N> {
 }
 
 /// Counts a publication that the server does not take.
-pub(crate) fn count_rejected<N: JoinedNode>(nodes: &JoinedNodes<N>, publication: &Publication, reason: &str) {
+pub(crate) fn count_rejected<N: JoinedNode>(nodes: &SubscribedNodes<N>, publication: &Publication, reason: &str) {
     tracing::warn!(node = %publication.from.id, error = reason, "the server rejects a message");
-    if let Some(node) = nodes.find(&publication.from) {
+    if let Some(node) = nodes.joined.find(&publication.from) {
         node.inbox().metrics.publish_errors.increment();
     }
 }

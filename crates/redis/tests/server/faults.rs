@@ -79,7 +79,7 @@ async fn a_server_that_pauses_loses_nothing(wire: Wire) -> Result<(), Failure> {
 
 async fn a_server_that_pauses_for_long_is_left_and_found_again(wire: Wire) -> Result<(), Failure> {
     let server = server().await;
-    let quick = "response_timeout=400ms&connect_timeout=400ms&keepalive=200ms&block=200ms";
+    let quick = "response_timeout=400ms&connect_timeout=400ms&ping_interval=200ms&block=200ms";
     let quick = if wire != Wire::Streams { quick.trim_end_matches("&block=200ms") } else { quick };
     let [a, b] = pair(wire, server.url(), quick).await?;
     let there = b.socket(["r"]).await?;
@@ -122,7 +122,7 @@ async fn a_slow_consumer_is_cut_off_and_learns_what_it_missed(wire: Wire) -> Res
     let limit = ["--client-output-buffer-limit", "pubsub", "256kb", "64kb", "1"];
     let server = Redis::options().arguments(&limit).start().await.unwrap();
     let proxy = Proxy::start(server.port()).await.unwrap();
-    let patient = "response_timeout=25s&keepalive=20s";
+    let patient = "response_timeout=25s&ping_interval=20s";
     let cluster = cluster(wire, server.url(), patient);
     let a = cluster.node().await?;
     let b = cluster.build().over(backend(wire, &proxy.url(server.url()), patient).await?).join().await?;

@@ -73,7 +73,7 @@ pub(crate) fn with(url: &str, parameters: &str) -> String {
 /// A configuration that notices faults soon, as far as the parameters leave that open.
 pub(crate) fn config(wire: Wire, url: &str, parameters: &str) -> Config {
     let mut url = with(&with(url, wire.parameter()), parameters);
-    for quick in ["connect_timeout=2s", "response_timeout=2s", "keepalive=500ms", "max_backoff=300ms"] {
+    for quick in ["connect_timeout=2s", "response_timeout=2s", "ping_interval=500ms", "max_backoff=300ms"] {
         let (name, _) = quick.split_once('=').unwrap();
         if !url.contains(name) {
             url = with(&url, quick);

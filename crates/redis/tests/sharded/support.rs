@@ -20,7 +20,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A configuration that notices faults soon.
 pub(crate) fn config(url: &str, parameters: &str) -> Config {
-    let quick = "connect_timeout=2s&response_timeout=2s&keepalive=500ms&max_backoff=300ms";
+    let quick = "connect_timeout=2s&response_timeout=2s&ping_interval=500ms&max_backoff=300ms";
     Config::from_url(&format!("{url}?mode=sharded&{quick}&{parameters}")).unwrap()
 }
 

@@ -1,7 +1,4 @@
-//! Rooms into which sockets of other nodes were moved a moment ago.
-//!
-//! The node that serves such a socket may not have subscribed yet when the next message for the room is published. So for a grace period
-//! what is sent to these rooms goes to all nodes, which every official adapter understands in every mode.
+//! Rooms that sockets of other nodes were made to join a moment ago.
 
 use std::{
     collections::HashMap,
@@ -15,27 +12,38 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Keys that are remembered at most. Those beyond it are not: their first messages may be missed.
-const MAX_KEYS: usize = 65_536;
-
-/// The keys of these rooms, and until when.
+/// Keys of rooms that sockets of other nodes were made to join a moment ago.
+///
+/// The node that serves such a socket may not have subscribed yet when the next message for the room is published. So for a grace period
+/// what is sent to these rooms goes to all nodes. A room that shares its key with a recent one only travels further than it has to.
 #[derive(Debug)]
-pub(super) struct RecentJoins<K> {
+pub struct RecentJoins<K> {
     grace: Duration,
-    /// The time begins anew with each message. On a cluster channels do not wait for each other: a room in use must not change its channel.
-    extends: bool,
+    is_extended_by_use: bool,
     until: Mutex<HashMap<K, Instant>>,
     /// How many there are, to be read without a lock.
     count: AtomicUsize,
 }
 
+/// Keys that are remembered at most. Those beyond it are not: their first messages may be missed.
+const MAX_KEYS: usize = 65_536;
+
 impl<K: Eq + Hash> RecentJoins<K> {
-    pub(super) fn new(grace: Duration, extends: bool) -> Self {
-        Self { grace, extends, until: Mutex::default(), count: AtomicUsize::new(0) }
+    /// None yet.
+    #[must_use]
+    pub fn new(grace: Duration) -> Self {
+        Self { grace, is_extended_by_use: false, until: Mutex::default(), count: AtomicUsize::new(0) }
     }
 
-    /// The cluster is asked to let sockets join the rooms with these keys.
-    pub(super) fn note(&self, keys: impl Iterator<Item = K>) {
+    /// The grace period begins anew with each message: for brokers where the order between channels is not kept, so that a room in use does not
+    /// change its channel.
+    #[must_use]
+    pub fn extended_by_use(self, is_extended_by_use: bool) -> Self {
+        Self { is_extended_by_use, ..self }
+    }
+
+    /// The cluster was asked to let sockets join the rooms with these keys.
+    pub fn note(&self, keys: impl IntoIterator<Item = K>) {
         let now = Instant::now();
         let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         until.retain(|_, until| *until > now);
@@ -48,7 +56,7 @@ impl<K: Eq + Hash> RecentJoins<K> {
     }
 
     /// Whether a message that is published now has to go to all nodes.
-    pub(super) fn contains(&self, key: &K) -> bool {
+    pub fn contains(&self, key: &K) -> bool {
         if self.count.load(Ordering::Acquire) == 0 {
             return false;
         }
@@ -56,7 +64,7 @@ impl<K: Eq + Hash> RecentJoins<K> {
         let mut keys = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         match keys.get_mut(key) {
             Some(until) if *until > now => {
-                if self.extends {
+                if self.is_extended_by_use {
                     *until = now + self.grace;
                 }
                 true
@@ -77,40 +85,32 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(1);
 
-    fn note(recent: &RecentJoins<String>, key: &str) {
-        recent.note([key.to_owned()].into_iter());
-    }
-
-    fn contains(recent: &RecentJoins<String>, key: &str) -> bool {
-        recent.contains(&key.to_owned())
-    }
-
     #[tokio::test(start_paused = true)]
     async fn joins_are_recent_for_a_while() {
-        let recent = RecentJoins::new(GRACE, false);
-        assert!(!contains(&recent, "a"));
-        note(&recent, "a");
-        assert!(contains(&recent, "a") && !contains(&recent, "b"));
+        let recent = RecentJoins::new(GRACE);
+        assert!(!recent.contains(&"a"));
+        recent.note(["a"]);
+        assert!(recent.contains(&"a") && !recent.contains(&"b"));
         tokio::time::advance(GRACE).await;
-        assert!(!contains(&recent, "a"));
+        assert!(!recent.contains(&"a"));
         assert_eq!(recent.count.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn on_a_cluster_a_room_in_use_stays_recent() {
-        let recent = RecentJoins::new(GRACE, true);
-        note(&recent, "a");
+    async fn a_room_in_use_may_stay_recent() {
+        let recent = RecentJoins::new(GRACE).extended_by_use(true);
+        recent.note(["a"]);
         for _ in 0..5 {
             tokio::time::advance(GRACE / 2).await;
-            assert!(contains(&recent, "a"));
+            assert!(recent.contains(&"a"));
         }
         tokio::time::advance(GRACE).await;
-        assert!(!contains(&recent, "a"));
+        assert!(!recent.contains(&"a"));
     }
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let recent = RecentJoins::new(GRACE, false);
+        let recent = RecentJoins::new(GRACE);
         recent.note(0..=MAX_KEYS);
         assert_eq!(recent.count.load(Ordering::Relaxed), MAX_KEYS);
     }
