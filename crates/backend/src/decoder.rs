@@ -303,12 +303,12 @@ mod tests {
 
     fn decoder() -> (InboundDecoder, Arc<NodeMetrics>) {
         let metrics = Arc::<NodeMetrics>::default();
-        let seat = JoinRequest {
-            node: NodeKey { id: id("me"), namespace: Namespace::new("/") },
-            room_filter: Arc::new(Wants("here".into())),
-            metrics: Arc::clone(&metrics),
-            limits: InboxLimits::default(),
-        };
+        let seat = JoinRequest::new(
+            NodeKey { id: id("me"), namespace: Namespace::new("/") },
+            Arc::new(Wants("here".into())),
+            Arc::clone(&metrics),
+            InboxLimits::default(),
+        );
         (InboundDecoder::new(&seat), metrics)
     }
 
@@ -367,12 +367,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_frame_is_taken_once_and_its_joins_count_for_what_follows_in_it() {
-        let seat = JoinRequest {
-            node: NodeKey { id: id("me"), namespace: Namespace::new("/") },
-            room_filter: Arc::new(Wants("here".into())),
-            metrics: Arc::default(),
-            limits: InboxLimits::default(),
-        };
+        let seat = JoinRequest::new(
+            NodeKey { id: id("me"), namespace: Namespace::new("/") },
+            Arc::new(Wants("here".into())),
+            Arc::default(),
+            InboxLimits::default(),
+        );
         let (sender, mut receiver) = inbox(seat.limits, Arc::clone(&seat.metrics));
         let sender = Arc::new(sender);
         let mut frames = BatchDecoder::new(InboundDecoder::with_pending_joins(&sender, &seat), sender);
@@ -397,7 +397,8 @@ mod tests {
     #[tokio::test]
     async fn a_frame_for_which_there_was_room_is_taken_whole_also_behind_a_join() {
         let (decoder, metrics) = decoder();
-        let (sender, mut receiver) = inbox(InboxLimits { messages: 1, bytes: 1 << 20 }, Arc::clone(&metrics));
+        let (sender, mut receiver) =
+            inbox(InboxLimits::default().with_messages(1).with_bytes(1 << 20), Arc::clone(&metrics));
         let mut frames = BatchDecoder::new(decoder, Arc::new(sender));
         let join = Message::Join { target: Target::all(), rooms: vec!["there".into()] };
         let mut builder = BatchBuilder::new(ConnectionId::random(), 1, 0);

@@ -1,4 +1,4 @@
-//! The bounded queue between those who publish and a transport's writer.
+//! [`Outbox`]: the bounded queue between publishers and a transport's writer.
 
 use std::{
     collections::VecDeque,
@@ -10,17 +10,26 @@ use tokio::{sync::Notify, time::timeout};
 
 use trunkline_core::{
     error::{Error, ErrorKind, Result},
-    model::{Message, NodeId, SeqChannel, SeqNo},
+    model::{NodeId, SeqChannel, SeqNo},
     transport::Sequencer,
 };
 
 /// Bounds of an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OutboxLimits {
     /// Bytes that may wait, or be on their way unconfirmed. Default 64 MiB.
     pub bytes: usize,
     /// How long a publish waits for room while the broker is connected but takes nothing. Default 5 s.
     pub push_timeout: Duration,
+}
+
+impl OutboxLimits {
+    /// A queue of so many bytes, for which a publish waits so long.
+    #[must_use]
+    pub const fn new(bytes: usize, push_timeout: Duration) -> Self {
+        Self { bytes, push_timeout }
+    }
 }
 
 impl Default for OutboxLimits {
@@ -65,8 +74,11 @@ impl<T> Outbox<T> {
         Self { state: Mutex::new(state), limits, filled: Notify::new(), emptied: Notify::new() }
     }
 
-    /// Queues what `make` returns, which is called once the item has its place and may take a number for it there. Keep `make` short:
-    /// it holds the queue's lock.
+    /// Queues an encoded message of `from`, which `make` completes once it has its place: it gets the message's number on `channel` or,
+    /// for a message that takes none, the high-water marks of `from`, which a heartbeat carries.
+    ///
+    /// Numbers are assigned under the queue's lock, in the order of the queue: a receiver would take a number that arrives behind a
+    /// higher one for a repeat. Keep `make` short.
     ///
     /// An item that alone exceeds the limit is accepted by an empty queue, so that the limit bounds memory and not messages.
     ///
@@ -74,15 +86,43 @@ impl<T> Outbox<T> {
     ///
     /// # Errors
     /// `QueueFull` at once with the broker away, after [`OutboxLimits::push_timeout`] otherwise; `Closed`.
+    pub async fn push_message(
+        &self,
+        from: &NodeId,
+        channel: Option<SeqChannel>,
+        bytes: usize,
+        make: impl FnOnce(Option<SeqNo>, &[SeqNo]) -> T,
+    ) -> Result<()> {
+        self.push(bytes, |sequencer| numbered(sequencer, from, channel, make)).await
+    }
+
+    /// As [`Outbox::push_message`] without waiting. Returns `false` if the queue is full for the moment and the broker connected.
+    ///
+    /// # Errors
+    /// `QueueFull` with the broker away, `Closed`.
+    pub fn try_push_message(
+        &self,
+        from: &NodeId,
+        channel: Option<SeqChannel>,
+        bytes: usize,
+        make: impl FnOnce(Option<SeqNo>, &[SeqNo]) -> T,
+    ) -> Result<bool> {
+        self.try_push(bytes, |sequencer| numbered(sequencer, from, channel, make))
+    }
+
+    /// As [`Outbox::push_message`], for items that take numbers of several senders: `make` takes them from the sequencer.
+    ///
+    /// # Errors
+    /// As [`Outbox::push_message`].
     pub async fn push(&self, bytes: usize, make: impl FnOnce(&mut Sequencer) -> T) -> Result<()> {
         let mut make = Some(make);
-        if self.try_push(bytes, &mut make)? {
+        if self.push_if_room(bytes, &mut make)? {
             return Ok(());
         }
         let room = async {
             loop {
                 let emptied = self.emptied.notified();
-                if self.try_push(bytes, &mut make)? {
+                if self.push_if_room(bytes, &mut make)? {
                     return Ok(());
                 }
                 emptied.await;
@@ -91,28 +131,15 @@ impl<T> Outbox<T> {
         timeout(self.limits.push_timeout, room).await.unwrap_or_else(|_| Err(self.full()))
     }
 
-    /// As [`Outbox::push`], for a message of the node `from`. It is numbered on `channel`; without one it has no number. `finish` gets it as
-    /// it is to be written, a heartbeat with the high-water marks of its sender, and the number.
+    /// As [`Outbox::push`] without waiting. Returns `false` if the queue is full for the moment and the broker connected.
     ///
     /// # Errors
-    /// As [`Outbox::push`].
-    pub async fn push_message(
-        &self,
-        bytes: usize,
-        from: &NodeId,
-        channel: Option<SeqChannel>,
-        mut message: Message,
-        finish: impl FnOnce(Message, Option<SeqNo>) -> T,
-    ) -> Result<()> {
-        let make = |sequencer: &mut Sequencer| {
-            let seq_no = channel.and_then(|channel| sequencer.assign(from, channel, &mut message));
-            finish(message, seq_no)
-        };
-        self.push(bytes, make).await
+    /// `QueueFull` with the broker away, `Closed`.
+    pub fn try_push(&self, bytes: usize, make: impl FnOnce(&mut Sequencer) -> T) -> Result<bool> {
+        self.push_if_room(bytes, &mut Some(make))
     }
 
-    /// Queues the item if there is room for it.
-    fn try_push(&self, bytes: usize, make: &mut Option<impl FnOnce(&mut Sequencer) -> T>) -> Result<bool> {
+    fn push_if_room(&self, bytes: usize, make: &mut Option<impl FnOnce(&mut Sequencer) -> T>) -> Result<bool> {
         let mut state = self.lock();
         if state.closed {
             return Err(Error::new(ErrorKind::Closed, "the transport was closed"));
@@ -213,6 +240,19 @@ impl<T> Outbox<T> {
     }
 }
 
+/// Completes a message with its number, or with the last numbers of its sender.
+fn numbered<T>(
+    sequencer: &mut Sequencer,
+    from: &NodeId,
+    channel: Option<SeqChannel>,
+    make: impl FnOnce(Option<SeqNo>, &[SeqNo]) -> T,
+) -> T {
+    match channel {
+        Some(channel) => make(Some(sequencer.next(from, channel)), &[]),
+        None => make(None, sequencer.high_water_marks(from)),
+    }
+}
+
 impl<T> State<T> {
     fn take(&mut self, batch: &mut Vec<T>, max_bytes: usize) -> usize {
         let mut taken = 0;
@@ -233,10 +273,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use trunkline_core::{model::Heartbeat, payload::Payload};
+    use trunkline_core::{model::Message, payload::Payload};
 
     fn outbox(bytes: usize) -> Arc<Outbox<u64>> {
-        let outbox = Outbox::new(OutboxLimits { bytes, push_timeout: Duration::from_secs(1) });
+        let outbox = Outbox::new(OutboxLimits::new(bytes, Duration::from_secs(1)));
         outbox.set_connected(true);
         Arc::new(outbox)
     }
@@ -274,38 +314,6 @@ mod tests {
         timeout(Duration::from_secs(10), idle).await.expect("it is idle").unwrap();
     }
 
-    #[test]
-    fn heartbeats_take_no_number_but_tell_the_last_ones() {
-        let mut sequencer = Sequencer::default();
-        let node = NodeId::new("a").unwrap();
-        let mut heartbeat = Message::Heartbeat(Heartbeat::default());
-        let mut emit = Message::ServerSideEmit { request: None, payload: Payload::event("x", &()).unwrap() };
-        assert_eq!(sequencer.assign(&node, SeqChannel::ALL, &mut heartbeat), None);
-        assert_eq!(heartbeat, high_water_marks(&[(0, 0)]));
-        assert_eq!(
-            sequencer.assign(&node, SeqChannel(7), &mut emit),
-            Some(SeqNo { channel: SeqChannel(7), number: 1 })
-        );
-        assert_eq!(sequencer.assign(&node, SeqChannel::ALL, &mut Message::Leaving), None);
-        assert_eq!(sequencer.assign(&node, SeqChannel::ALL, &mut heartbeat), None);
-        assert_eq!(heartbeat, high_water_marks(&[(7, 1)]));
-    }
-
-    #[tokio::test]
-    async fn a_message_is_numbered_in_its_place_and_a_heartbeat_carries_the_marks() {
-        let outbox = Outbox::new(OutboxLimits::default());
-        let node = NodeId::new("a").unwrap();
-        let emit = Message::ServerSideEmit { request: None, payload: Payload::event("x", &()).unwrap() };
-        let heartbeat = Message::Heartbeat(Heartbeat::default());
-        for (channel, message) in [(Some(SeqChannel(7)), &emit), (None, &emit), (Some(SeqChannel(7)), &heartbeat)] {
-            outbox.push_message(1, &node, channel, message.clone(), |message, seq_no| (message, seq_no)).await.unwrap();
-        }
-        let mut batch = Vec::new();
-        outbox.take(&mut batch, usize::MAX).await;
-        let first = SeqNo { channel: SeqChannel(7), number: 1 };
-        assert_eq!(batch, [(emit.clone(), Some(first)), (emit, None), (high_water_marks(&[(7, 1)]), None)]);
-    }
-
     #[tokio::test]
     async fn the_numbers_of_a_node_go_on_while_it_leaves() {
         let outbox = outbox(1 << 20);
@@ -324,11 +332,6 @@ mod tests {
             }
         }
         assert_eq!(seq_nos, [1, 2].map(|number| Some(SeqNo { channel: SeqChannel::ALL, number })));
-    }
-
-    fn high_water_marks(marks: &[(u16, u64)]) -> Message {
-        let seq_no = |&(channel, number)| SeqNo { channel: SeqChannel(channel), number };
-        Message::Heartbeat(Heartbeat { high_water_marks: marks.iter().map(seq_no).collect(), ..Heartbeat::default() })
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,11 +2,6 @@
 
 use std::{error, fmt, sync::Arc};
 
-use crate::{
-    model::{NodeId, Room, SocketInfo},
-    payload::Payload,
-};
-
 /// Result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -16,7 +11,6 @@ pub struct Error {
     kind: ErrorKind,
     context: String,
     source: Option<Arc<dyn error::Error + Send + Sync>>,
-    partial: Option<Box<Partial>>,
 }
 
 /// The kinds of [`Error`].
@@ -35,7 +29,7 @@ pub enum ErrorKind {
     QueueFull,
     /// The message exceeds the transport's limit; nothing was sent.
     TooLarge,
-    /// Not every node answered in time; see [`Error::partial`].
+    /// Not every node answered in time; a [`RequestError`](crate::RequestError) has what arrived.
     Timeout,
     /// Data that is not what the protocol says.
     Malformed,
@@ -66,7 +60,7 @@ impl Error {
     /// An error of a kind; `context` says what was tried and with which value.
     #[must_use]
     pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
-        Self { kind, context: context.into(), source: None, partial: None }
+        Self { kind, context: context.into(), source: None }
     }
 
     /// A [`ErrorKind::Malformed`] error.
@@ -82,13 +76,6 @@ impl Error {
         self
     }
 
-    /// Keeps what had arrived when the request ended.
-    #[must_use]
-    pub fn with_partial(mut self, partial: Partial) -> Self {
-        self.partial = Some(Box::new(partial));
-        self
-    }
-
     /// What kind of error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -99,18 +86,6 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind, ErrorKind::Disconnected | ErrorKind::QueueFull | ErrorKind::Timeout | ErrorKind::Broker)
-    }
-
-    /// What arrived before a request timed out, and who did not answer.
-    #[must_use]
-    pub fn partial(&self) -> Option<&Partial> {
-        self.partial.as_deref()
-    }
-
-    /// As [`Error::partial`], by value.
-    #[must_use]
-    pub fn into_partial(self) -> Option<Partial> {
-        self.partial.map(|partial| *partial)
     }
 }
 
@@ -124,33 +99,4 @@ impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
     }
-}
-
-/// What a request had gathered when its time was up.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Partial {
-    /// The answers that arrived.
-    pub answers: Answers,
-    /// The nodes that did not answer.
-    pub missing: Vec<NodeId>,
-    /// How many more nodes did not answer that only the broker's count knows of (Node.js peers that send no heartbeats).
-    pub missing_unnamed: usize,
-}
-
-/// Answers of the nodes of a cluster, by kind of request.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answers {
-    /// Of `fetch_sockets`.
-    Sockets(Vec<SocketInfo>),
-    /// Of `all_rooms`.
-    Rooms(Vec<Room>),
-    /// Of a server-side emit: one value per node, `None` for `undefined`.
-    Values(Vec<Option<Payload>>),
-    /// Of an acknowledged broadcast: how many clients of the missing nodes and of the others were announced, and how many answered.
-    Acks {
-        /// Clients that the answering nodes announced.
-        expected: u64,
-        /// Clients that acknowledged.
-        received: u64,
-    },
 }

@@ -11,14 +11,14 @@ pub mod server;
 pub mod transport;
 
 pub use crate::{
-    error::{Answers, Error, ErrorKind, Partial, Result},
+    error::{Error, ErrorKind, Result},
     model::{
-        Answer, Capabilities, DownReason, Event, Flags, Gap, GapCause, Heartbeat, IdScheme, Membership, Message,
-        MetricsSnapshot, Namespace, NodeId, NodeKey, NodeMetrics, Offset, RequestId, Response, Room, Session,
-        SessionId, SocketId, SocketInfo, Target,
+        AckCounts, Answer, Capabilities, DownReason, Event, Flags, Gap, GapCause, Heartbeat, IdScheme, Incomplete,
+        Membership, Message, MetricsSnapshot, Namespace, NodeId, NodeKey, NodeMetrics, Offset, RequestError, RequestId,
+        Response, Room, Session, SessionId, SocketId, SocketInfo, Target,
     },
     node::{AckStream, Adapter, ClusterNode, Emitter, NodeConfig},
     payload::Payload,
-    server::{AckSink, DeliveryReport, EventReply, Local, LocalAbilities, RoomIndex},
+    server::{AckSink, DeliveryReport, EventReply, Local, RoomIndex},
     transport::{Backend, Transport},
 };

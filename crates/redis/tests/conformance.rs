@@ -72,22 +72,18 @@ const TENTH: usize = 10;
 
 const LIMIT: usize = 16 << 20;
 
-const CLASSIC: Capabilities = Capabilities {
-    membership: Membership::BrokerCount,
-    total_order: true,
-    acknowledged_in_order: true,
-    numbered: true,
-    announced_leave: true,
-    named_answers: true,
-    all_rooms_request: true,
-    room_interest: false,
-    history: false,
-    max_message_bytes: Some(LIMIT),
-};
+const CLASSIC: Capabilities = Capabilities::new(Membership::BrokerCount)
+    .with_total_order(true)
+    .with_acknowledged_in_order(true)
+    .with_numbered(true)
+    .with_announced_leave(true)
+    .with_named_answers(true)
+    .with_all_rooms_request(true)
+    .with_max_message_bytes(Some(LIMIT));
 
 /// Acknowledged broadcasts travel over pub/sub, plain ones through the stream.
 const STREAMS: Capabilities =
-    Capabilities { acknowledged_in_order: false, all_rooms_request: false, history: true, ..CLASSIC };
+    CLASSIC.with_acknowledged_in_order(false).with_all_rooms_request(false).with_history(true);
 
 suite! { pubsub, plain(Place::Single, "mode=pubsub"), capabilities = CLASSIC, skipped = 19 }
 

@@ -1,6 +1,6 @@
 //! Acknowledgements of clients, counted per node.
 
-use crate::model::NodeId;
+use crate::model::{AckCounts, NodeId};
 
 /// What the nodes have announced and what their clients have acknowledged. Counts and acknowledgements may come in either order.
 #[derive(Debug)]
@@ -71,13 +71,15 @@ impl Acks {
     }
 
     /// Clients that were announced and are waited for, and clients that have acknowledged.
-    pub(super) fn totals(&self) -> (u64, u64) {
-        self.tallies()
-            .fold((0, 0), |(expected, received), tally| (expected + tally.expected(), received + tally.received))
+    pub(super) fn totals(&self) -> AckCounts {
+        self.tallies().fold(AckCounts::default(), |sum, tally| AckCounts {
+            expected: sum.expected + tally.expected(),
+            received: sum.received + tally.received,
+        })
     }
 
     pub(super) fn describe(&self) -> String {
-        let (expected, received) = self.totals();
+        let AckCounts { expected, received } = self.totals();
         format!("{received} of {expected} clients acknowledged")
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Engine, interface::Output, members::Life, tracker::Verdict};
+use super::{Engine, interface::Output, members::Liveness, tracker::Verdict};
 use crate::model::{Delivery, Message, NodeId, Offset, SeqNo};
 
 impl Engine {
@@ -57,7 +57,7 @@ impl Engine {
         match message {
             Message::Leaving => return self.left(now, &from),
             Message::Heartbeat(heartbeat) => {
-                self.heard(now, &from, if heartbeat.initial { Life::Hello } else { Life::Sign });
+                self.heard(now, &from, if heartbeat.initial { Liveness::Hello } else { Liveness::Sign });
                 self.heard_heartbeat(now, &from, &heartbeat);
             }
             message => {

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use crate::model::setters;
+
 /// Times and bounds of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EngineConfig {
     /// How long after its last request-like message a node sends a heartbeat. Default 5 s, as the official adapters.
     pub heartbeat_interval: Duration,
@@ -20,6 +23,15 @@ pub struct EngineConfig {
     /// The number of room buckets of this node's transport, to be checked against that of others.
     pub buckets: Option<u16>,
 }
+
+setters!(EngineConfig {
+    with_heartbeat_interval(heartbeat_interval: Duration),
+    with_heartbeat_timeout(heartbeat_timeout: Duration),
+    with_gap_grace(gap_grace: Duration),
+    with_count_interval(count_interval: Duration),
+    with_max_pending_requests(max_pending_requests: usize),
+    with_buckets(buckets: Option<u16>),
+});
 
 impl EngineConfig {
     /// How long a suspect has to give a sign of life.

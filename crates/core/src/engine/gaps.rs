@@ -35,8 +35,8 @@ impl Engine {
         self.gap = Some(OpenGap { cause: gap.cause, due, missed, waiting, unknown });
         self.wake_by(due);
         self.heartbeat(now, true);
-        if self.counts_by_census() {
-            self.ask_census(now);
+        if self.broker_counts() {
+            self.ask_for_count(now);
         }
     }
 
@@ -100,7 +100,7 @@ impl Engine {
     }
 
     fn all_are_ours(&self) -> bool {
-        !self.counts_by_census() || self.members.foreign() == Some(0)
+        !self.broker_counts() || self.members.foreign() == Some(0)
     }
 
     fn report_gap(&mut self, cause: GapCause, missed: Option<u64>) {

@@ -3,8 +3,11 @@
 use std::time::Instant;
 
 use crate::{
-    error::{Answers, Error, Result},
-    model::{Answer, Delivery, Event, Message, NodeId, Offset, RequestId, Response},
+    error::Error,
+    model::{
+        AckCounts, Answer, Delivery, Event, Message, NodeId, Offset, RequestError, RequestId, Response, Room,
+        SocketInfo,
+    },
     payload::Payload,
     transport::NodeCount,
 };
@@ -65,6 +68,19 @@ pub enum Gather {
     Acks,
 }
 
+/// Answers gathered for a request. Only the field that its [`Gather`] names is filled.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Gathered {
+    /// Sockets of the other nodes.
+    pub sockets: Vec<SocketInfo>,
+    /// Rooms of the other nodes, sorted, each once.
+    pub rooms: Vec<Room>,
+    /// One value per node that answered a server-side emit, `None` for `undefined`.
+    pub values: Vec<Option<Payload>>,
+    /// Clients that were announced and clients that have acknowledged.
+    pub acks: AckCounts,
+}
+
 /// What to do.
 #[derive(Debug)]
 pub enum Output {
@@ -84,10 +100,10 @@ pub enum Output {
     /// A client's acknowledgement for the caller of an own request.
     Acknowledged(RequestId, Option<Payload>),
     /// An own request is over. Every [`Input::Request`] that is not cancelled ends in exactly one of these.
-    Finished(RequestId, Result<Answers>),
+    Finished(RequestId, Result<Gathered, RequestError<Gathered>>),
     /// Ask the broker for its count: take the question from [`Engine::begin_count`](super::Engine::begin_count), put it, and tell by
-    /// [`Input::NodeCounter`]. Several of these may be met by one count that begins after the last of them.
-    AskCensus,
+    /// [`Input::NodeCount`]. Several of these may be met by one count that begins after the last of them.
+    CountNodes,
     /// Tell whoever listens.
     Event(Event),
 }

@@ -18,7 +18,7 @@ const MAX_DEPARTED: usize = 256;
 pub(super) struct Members {
     nodes: BTreeMap<NodeId, Member>,
     departed: VecDeque<Departed>,
-    node_counter: Option<NodeCounter>,
+    broker_count: Option<BrokerCount>,
     /// How many of those that the last count saw have still not told their name.
     unnamed: usize,
     /// Changes whenever names or counts do.
@@ -46,14 +46,14 @@ struct Departed {
 
 /// What the last count says, less the departed nodes that it includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct NodeCounter {
+struct BrokerCount {
     others: usize,
     foreign: usize,
 }
 
 /// Evidence that a node is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Life {
+pub(super) enum Liveness {
     /// It has just joined, and asks who else is there.
     Hello,
     /// Some other message.
@@ -62,8 +62,8 @@ pub(super) enum Life {
 
 impl Members {
     /// Notes a sign of life. Returns whether the node was not known.
-    pub(super) fn heard(&mut self, now: Instant, node: &NodeId, life: Life) -> bool {
-        if self.refresh(now, node) || self.nodes.len() >= MAX_MEMBERS || !self.may_return(node, life) {
+    pub(super) fn heard(&mut self, now: Instant, node: &NodeId, liveness: Liveness) -> bool {
+        if self.refresh(now, node) || self.nodes.len() >= MAX_MEMBERS || !self.may_return(node, liveness) {
             return false;
         }
         self.departed.retain(|departed| departed.node != *node);
@@ -89,8 +89,8 @@ impl Members {
         }
     }
 
-    fn may_return(&self, node: &NodeId, life: Life) -> bool {
-        life == Life::Hello || !self.departed.iter().any(|departed| departed.left && departed.node == *node)
+    fn may_return(&self, node: &NodeId, liveness: Liveness) -> bool {
+        liveness == Liveness::Hello || !self.departed.iter().any(|departed| departed.left && departed.node == *node)
     }
 
     /// Forgets a node that said it leaves. Returns whether it was known.
@@ -103,8 +103,8 @@ impl Members {
             return false;
         }
         self.version += 1;
-        if let Some(node_counter) = &mut self.node_counter {
-            node_counter.others = node_counter.others.saturating_sub(1);
+        if let Some(broker_count) = &mut self.broker_count {
+            broker_count.others = broker_count.others.saturating_sub(1);
         }
         if self.departed.len() >= MAX_DEPARTED {
             self.departed.pop_front();
@@ -150,17 +150,17 @@ impl Members {
             departed.counted &= !node_count.absent.contains(&departed.node);
             ghosts += usize::from(departed.counted);
         }
-        let node_counter =
-            NodeCounter { others: others.saturating_sub(ghosts), foreign: others.saturating_sub(node_count.known) };
+        let broker_count =
+            BrokerCount { others: others.saturating_sub(ghosts), foreign: others.saturating_sub(node_count.known) };
         let is_gone = |node: &&NodeId| self.nodes.get(*node).is_some_and(|member| member.heard < asked);
         let gone: Vec<_> = node_count.absent.iter().filter(is_gone).cloned().collect();
         for node in &gone {
             self.depart(node, false);
             self.departed.back_mut().into_iter().for_each(|departed| departed.counted = false);
         }
-        self.version += u64::from(self.node_counter != Some(node_counter));
-        self.node_counter = Some(node_counter);
-        self.unnamed = node_counter.foreign;
+        self.version += u64::from(self.broker_count != Some(broker_count));
+        self.broker_count = Some(broker_count);
+        self.unnamed = broker_count.foreign;
         gone
     }
 
@@ -171,12 +171,12 @@ impl Members {
 
     /// How many nodes there are that only the broker's count knows of; `None` before the first count.
     pub(super) fn foreign(&self) -> Option<usize> {
-        self.node_counter.map(|node_counter| node_counter.foreign)
+        self.broker_count.map(|broker_count| broker_count.foreign)
     }
 
     /// How many other nodes there are, by name or by count.
     pub(super) fn count(&self) -> usize {
-        self.nodes.len().max(self.node_counter.map_or(0, |node_counter| node_counter.others))
+        self.nodes.len().max(self.broker_count.map_or(0, |broker_count| broker_count.others))
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -213,7 +213,7 @@ mod tests {
     fn members(now: Instant, names: &[&str]) -> Members {
         let mut members = Members::default();
         for name in names {
-            assert!(members.heard(now, &node(name), Life::Hello));
+            assert!(members.heard(now, &node(name), Liveness::Hello));
         }
         members
     }
@@ -235,8 +235,8 @@ mod tests {
         let now = Instant::now();
         let mut members = members(now, &["a"]);
         assert!(members.left(&node("a")));
-        assert!(!members.heard(now, &node("a"), Life::Sign), "a late message");
-        assert!(members.heard(now, &node("a"), Life::Hello));
+        assert!(!members.heard(now, &node("a"), Liveness::Sign), "a late message");
+        assert!(members.heard(now, &node("a"), Liveness::Hello));
     }
 
     #[test]
@@ -270,7 +270,7 @@ mod tests {
         let mut members = Members::default();
         members.counted(now, &NodeCount { nodes: 2, known: 0, absent: vec![] });
         assert_eq!(members.count(), 1);
-        members.heard(now, &node("a"), Life::Hello);
+        members.heard(now, &node("a"), Liveness::Hello);
         assert_eq!(members.count(), 1);
     }
 
@@ -279,7 +279,7 @@ mod tests {
         let now = Instant::now();
         let mut members = Members::default();
         for number in 0..=MAX_MEMBERS {
-            members.heard(now, &node(&number.to_string()), Life::Hello);
+            members.heard(now, &node(&number.to_string()), Liveness::Hello);
         }
         assert_eq!(members.nodes.len(), MAX_MEMBERS);
         members.take_silent(now + TIMEOUT, TIMEOUT, SUSPICION);

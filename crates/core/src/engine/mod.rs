@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `arrivals` | what arrives, and what is dropped at once: echoes, repeats, what an emitter cannot say |
 //! | `presence`, `members` | heartbeats, who is there, and what the broker's count adds |
-//! | `requests`, `table`, `pending`, `strangers`, `acks` | own requests: who is waited for, and when one is complete |
+//! | `requests`, `table`, `pending`, `unnamed_peers`, `acks` | own requests: who is waited for, and when one is complete |
 //! | `tracker`, `gaps` | numbers: repeats, holes, and how much a lost connection has cost |
 //!
 //! # Invariant
@@ -25,17 +25,17 @@ mod members;
 mod pending;
 mod presence;
 mod requests;
-mod strangers;
 mod table;
 mod tracker;
+mod unnamed_peers;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 pub use self::{
     config::EngineConfig,
-    interface::{Gather, Input, Output, Request},
+    interface::{Gather, Gathered, Input, Output, Request},
 };
-use self::{gaps::OpenGap, members::Members, table::Requests, tracker::Tracker};
+use self::{gaps::OpenGap, members::Members, table::Requests, tracker::SequenceTracker};
 use crate::model::{Capabilities, Event, NodeId, NodeKey, NodeMetrics};
 
 /// The state of one node.
@@ -46,7 +46,7 @@ pub struct Engine {
     config: EngineConfig,
     metrics: Arc<NodeMetrics>,
     members: Members,
-    tracker: Tracker,
+    tracker: SequenceTracker,
     requests: Requests,
     outputs: VecDeque<Output>,
     /// `None` before the start and after the leave.
@@ -54,13 +54,13 @@ pub struct Engine {
     last_heartbeat: Option<Instant>,
     /// When newcomers get their answer at the latest.
     owes_heartbeat: Option<Instant>,
-    next_census: Option<Instant>,
-    census_begun: Option<Instant>,
+    next_count: Option<Instant>,
+    count_begun: Option<Instant>,
     /// Counts that have begun.
     counts: u64,
     gap: Option<OpenGap>,
     /// The connection to the broker is away.
-    is_deaf: bool,
+    is_disconnected: bool,
     has_left: bool,
     /// The earliest moment at which time changes anything, or an earlier one.
     wake: Option<Instant>,
@@ -76,17 +76,17 @@ impl Engine {
             config,
             metrics,
             members: Members::default(),
-            tracker: Tracker::new(config.gap_grace),
+            tracker: SequenceTracker::new(config.gap_grace),
             requests: Requests::default(),
             outputs: VecDeque::new(),
             next_heartbeat: None,
             last_heartbeat: None,
             owes_heartbeat: None,
-            next_census: None,
-            census_begun: None,
+            next_count: None,
+            count_begun: None,
             counts: 0,
             gap: None,
-            is_deaf: false,
+            is_disconnected: false,
             has_left: false,
             wake: None,
         }
@@ -102,7 +102,7 @@ impl Engine {
             Input::Start => self.start(now),
             Input::Tick => {}
             Input::Delivery(delivery) => self.delivery(now, delivery),
-            Input::NodeCount(node_count) => self.node_counter(node_count.as_ref()),
+            Input::NodeCount(node_count) => self.counted(node_count.as_ref()),
             Input::Request(request) => self.request(now, request),
             Input::Cancel(id) => self.cancel(&id),
             Input::PublishFailed(id, error) => self.publish_failed(now, id, error),
@@ -128,7 +128,7 @@ impl Engine {
 
     /// Whom to ask the broker about along with its count. To be taken when the count begins.
     pub fn begin_count(&mut self, now: Instant) -> Vec<NodeId> {
-        self.census_begun = Some(now);
+        self.count_begun = Some(now);
         self.counts += 1;
         self.members.to_count()
     }
@@ -165,7 +165,7 @@ impl Engine {
         let missing = self.tracker.take_missing(now);
         self.missing(missing);
         self.close_gap(now);
-        self.ask_census_again(now);
+        self.ask_for_count_again(now);
         self.finish_due(now);
         if self.heartbeat_due().is_some_and(|due| due <= now) {
             self.heartbeat(now, false);
@@ -175,7 +175,7 @@ impl Engine {
     fn next_change(&self) -> Option<Instant> {
         [
             self.heartbeat_due(),
-            self.next_census,
+            self.next_count,
             self.gap.as_ref().map(|gap| gap.due),
             self.requests.deadline(),
             self.tracker.deadline(),

@@ -4,12 +4,11 @@ use std::{collections::BTreeSet, time::Instant};
 
 use super::{
     acks::Acks,
-    interface::Gather,
-    strangers::{Introduction, Strangers},
+    interface::{Gather, Gathered},
+    unnamed_peers::{Discovery, UnnamedPeers},
 };
 use crate::{
-    error::{Answers, Error, ErrorKind, Partial, Result},
-    model::{Answer, NodeId, Room, SocketInfo},
+    model::{Answer, Incomplete, NodeId, RequestError, Room, SocketInfo},
     payload::Payload,
 };
 
@@ -19,11 +18,11 @@ pub(super) struct Pending {
     gather: Gather,
     pub(super) deadline: Instant,
     /// Who is or was waited for, and whoever else has answered; sorted by name.
-    parties: Vec<Party>,
+    responders: Vec<Responder>,
     /// How many parties are [`State::Awaited`].
     awaited: usize,
     /// Who else is waited for; `None` where all nodes are known by name.
-    strangers: Option<Strangers>,
+    unnamed_peers: Option<UnnamedPeers>,
     sockets: Vec<SocketInfo>,
     rooms: BTreeSet<Room>,
     values: Vec<Option<Payload>>,
@@ -32,7 +31,7 @@ pub(super) struct Pending {
 
 /// A node that has to do with the request.
 #[derive(Debug)]
-struct Party {
+struct Responder {
     node: NodeId,
     state: State,
 }
@@ -44,14 +43,14 @@ enum State {
     /// It has answered.
     Answered,
     /// It has answered, and is not known to be one of ours.
-    AnsweredStranger,
+    AnsweredUnnamed,
     /// It left or died, and is waited for no longer.
     Gone,
 }
 
 /// What became of an answer.
 #[derive(Debug, PartialEq)]
-pub(super) enum Taken {
+pub(super) enum AnswerOutcome {
     /// It is a client's acknowledgement, to be passed on at once.
     Acknowledgement(Option<Payload>),
     /// It was noted.
@@ -66,15 +65,15 @@ impl Pending {
         gather: Gather,
         deadline: Instant,
         nodes: impl Iterator<Item = &'a NodeId>,
-        strangers: Option<Strangers>,
+        unnamed_peers: Option<UnnamedPeers>,
     ) -> Self {
-        let parties: Vec<_> = nodes.map(|node| Party { node: node.clone(), state: State::Awaited }).collect();
+        let responders: Vec<_> = nodes.map(|node| Responder { node: node.clone(), state: State::Awaited }).collect();
         Self {
             gather,
             deadline,
-            awaited: parties.len(),
-            parties,
-            strangers,
+            awaited: responders.len(),
+            responders,
+            unnamed_peers,
             sockets: Vec::new(),
             rooms: BTreeSet::new(),
             values: Vec::new(),
@@ -83,16 +82,16 @@ impl Pending {
     }
 
     /// Takes an answer in. `known` tells whether `from` is a node known by name.
-    pub(super) fn answer(&mut self, from: Option<&NodeId>, known: bool, answer: Answer) -> Taken {
+    pub(super) fn answer(&mut self, from: Option<&NodeId>, known: bool, answer: Answer) -> AnswerOutcome {
         if !self.gather.expects(&answer) {
-            return Taken::Nothing;
+            return AnswerOutcome::Nothing;
         }
         if let Answer::Ack(value) = answer {
             let fresh = self.acks.received(from);
-            return if fresh { Taken::Acknowledgement(value) } else { Taken::Nothing };
+            return if fresh { AnswerOutcome::Acknowledgement(value) } else { AnswerOutcome::Nothing };
         }
         if !self.note_answered(from, known) {
-            return Taken::Nothing;
+            return AnswerOutcome::Nothing;
         }
         match answer {
             Answer::Sockets(sockets) if self.gather == Gather::Rooms => {
@@ -104,37 +103,37 @@ impl Pending {
             Answer::ClientCount(count) => self.acks.announced(from, count),
             Answer::Ack(_) => {}
         }
-        Taken::Noted
+        AnswerOutcome::Noted
     }
 
     /// Takes an answer of this node's own clients in.
-    pub(super) fn own_answer(&mut self, answer: Answer) -> Taken {
+    pub(super) fn own_answer(&mut self, answer: Answer) -> AnswerOutcome {
         match answer {
             Answer::ClientCount(count) => self.acks.own_announced(count),
-            Answer::Ack(value) if self.acks.own_received() => return Taken::Acknowledgement(value),
-            _ => return Taken::Nothing,
+            Answer::Ack(value) if self.acks.own_received() => return AnswerOutcome::Acknowledgement(value),
+            _ => return AnswerOutcome::Nothing,
         }
-        Taken::Noted
+        AnswerOutcome::Noted
     }
 
     /// Notes that a node has answered. Returns `false` for a second answer, and for one of a node that was given up.
     fn note_answered(&mut self, from: Option<&NodeId>, known: bool) -> bool {
         let Some(from) = from else {
-            self.strangers.iter_mut().for_each(Strangers::answered);
+            self.unnamed_peers.iter_mut().for_each(UnnamedPeers::answered);
             return true;
         };
         match self.position(from) {
-            Ok(index) if self.parties[index].state != State::Awaited => return false,
+            Ok(index) if self.responders[index].state != State::Awaited => return false,
             Ok(index) => {
-                self.parties[index].state = State::Answered;
+                self.responders[index].state = State::Answered;
                 self.awaited -= 1;
             }
             Err(index) => {
-                let state = if known { State::Answered } else { State::AnsweredStranger };
-                self.parties.insert(index, Party { node: from.clone(), state });
-                match &mut self.strangers {
-                    Some(strangers) if known => strangers.named_answered(from),
-                    Some(strangers) => strangers.answered(),
+                let state = if known { State::Answered } else { State::AnsweredUnnamed };
+                self.responders.insert(index, Responder { node: from.clone(), state });
+                match &mut self.unnamed_peers {
+                    Some(unnamed_peers) if known => unnamed_peers.named_answered(from),
+                    Some(unnamed_peers) => unnamed_peers.answered(),
                     None => {}
                 }
             }
@@ -142,90 +141,81 @@ impl Pending {
         true
     }
 
-    fn position(&self, node: &NodeId) -> std::result::Result<usize, usize> {
-        self.parties.binary_search_by(|party| party.node.cmp(node))
+    fn position(&self, node: &NodeId) -> Result<usize, usize> {
+        self.responders.binary_search_by(|responder| responder.node.cmp(node))
     }
 
     /// A node is gone: neither its answer nor its clients are waited for.
     pub(super) fn node_gone(&mut self, node: &NodeId) {
-        self.strangers.iter_mut().for_each(|strangers| strangers.gone(node));
+        self.unnamed_peers.iter_mut().for_each(|unnamed_peers| unnamed_peers.gone(node));
         let Ok(index) = self.position(node) else { return };
-        let state = std::mem::replace(&mut self.parties[index].state, State::Gone);
+        let state = std::mem::replace(&mut self.responders[index].state, State::Gone);
         self.awaited -= usize::from(state == State::Awaited);
         self.acks.node_gone(node);
     }
 
     /// A node turns out to be one of ours.
-    pub(super) fn node_known(&mut self, node: &NodeId, introduction: Introduction) {
+    pub(super) fn node_known(&mut self, node: &NodeId, discovery: Discovery) {
         let position = self.position(node);
-        let Some(strangers) = &mut self.strangers else { return };
+        let Some(unnamed_peers) = &mut self.unnamed_peers else { return };
         match position {
-            Ok(index) if self.parties[index].state == State::AnsweredStranger => {
-                self.parties[index].state = State::Answered;
-                strangers.answerer_named(node);
+            Ok(index) if self.responders[index].state == State::AnsweredUnnamed => {
+                self.responders[index].state = State::Answered;
+                unnamed_peers.answerer_named(node);
             }
             Ok(_) => {}
-            Err(_) => strangers.named(node, introduction),
+            Err(_) => unnamed_peers.named(node, discovery),
         }
     }
 
     /// The broker has counted for the `count`-th time: so many nodes have no name.
     pub(super) fn counted(&mut self, count: u64, unnamed: usize) {
-        self.strangers.iter_mut().for_each(|strangers| strangers.counted(count, unnamed));
+        self.unnamed_peers.iter_mut().for_each(|unnamed_peers| unnamed_peers.counted(count, unnamed));
     }
 
     /// Whether nothing more is to come.
     pub(super) fn is_complete(&self) -> bool {
-        let strangers_done = self.strangers.as_ref().is_none_or(Strangers::is_complete);
+        let strangers_done = self.unnamed_peers.as_ref().is_none_or(UnnamedPeers::is_complete);
         self.awaited == 0 && strangers_done && self.acks.is_complete()
     }
 
-    /// What was gathered.
-    pub(super) fn finish(self) -> Result<Answers> {
-        if self.is_complete() { Ok(self.answers()) } else { Err(self.timed_out()) }
+    /// What was gathered; as an error if not everything has come.
+    pub(super) fn finish(self) -> Result<Gathered, RequestError<Gathered>> {
+        if self.is_complete() { Ok(self.gathered()) } else { Err(self.timed_out()) }
     }
 
-    fn timed_out(self) -> Error {
-        let awaited = self.parties.iter().filter(|party| party.state == State::Awaited);
-        let missing: Vec<_> = awaited.map(|party| party.node.clone()).collect();
-        let missing_unnamed = self.strangers.as_ref().map_or(0, Strangers::missing);
-        let context = self.describe_missing(&missing, missing_unnamed);
-        Error::new(ErrorKind::Timeout, context).with_partial(Partial {
-            answers: self.answers(),
-            missing,
-            missing_unnamed,
-        })
+    fn timed_out(self) -> RequestError<Gathered> {
+        let awaited = self.responders.iter().filter(|responder| responder.state == State::Awaited);
+        let missing: Vec<_> = awaited.map(|responder| responder.node.clone()).collect();
+        let missing_unnamed = self.unnamed_peers.as_ref().map_or(0, UnnamedPeers::missing);
+        let incomplete = Incomplete::new((), missing, missing_unnamed);
+        let context = self.describe_missing(&incomplete);
+        RequestError::timed_out(context, incomplete.map(|()| self.gathered()))
     }
 
-    fn describe_missing(&self, missing: &[NodeId], missing_unnamed: usize) -> String {
-        let nodes = missing.len() + missing_unnamed;
-        if nodes == 0 {
-            let are_counted = self.strangers.as_ref().is_none_or(Strangers::are_counted);
-            let uncounted = || "the broker did not tell how many nodes there are".to_owned();
-            return if are_counted { self.acks.describe() } else { uncounted() };
+    fn describe_missing(&self, incomplete: &Incomplete<()>) -> String {
+        let missing = incomplete.missing_nodes();
+        if missing > 0 {
+            return incomplete.describe(missing + self.answered());
         }
-        let names: Vec<_> = missing.iter().map(NodeId::as_str).collect();
-        let total = nodes + self.answered();
-        match names.as_slice() {
-            [] => format!("{nodes} of {total} nodes did not answer"),
-            names => format!("{nodes} of {total} nodes did not answer, among them {}", names.join(", ")),
+        if self.unnamed_peers.as_ref().is_none_or(UnnamedPeers::are_counted) {
+            self.acks.describe()
+        } else {
+            "the broker did not tell how many nodes there are".to_owned()
         }
     }
 
     fn answered(&self) -> usize {
-        let named = self.parties.iter().filter(|party| party.state == State::Answered).count();
-        named + self.strangers.as_ref().map_or(0, Strangers::answers)
+        let named = self.responders.iter().filter(|responder| responder.state == State::Answered).count();
+        named + self.unnamed_peers.as_ref().map_or(0, UnnamedPeers::answers)
     }
 
-    fn answers(self) -> Answers {
-        match self.gather {
-            Gather::Sockets => Answers::Sockets(self.sockets),
-            Gather::Rooms => Answers::Rooms(self.rooms.into_iter().collect()),
-            Gather::Values => Answers::Values(self.values),
-            Gather::Acks => {
-                let (expected, received) = self.acks.totals();
-                Answers::Acks { expected, received }
-            }
+    fn gathered(self) -> Gathered {
+        Gathered {
+            sockets: self.sockets,
+            rooms: self.rooms.into_iter().collect(),
+            values: self.values,
+            acks: self.acks.totals(),
         }
     }
 }

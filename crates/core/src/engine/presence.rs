@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Engine, interface::Output, members::Life, strangers::Introduction};
+use super::{Engine, interface::Output, members::Liveness, unnamed_peers::Discovery};
 use crate::{
     model::{DownReason, Event, Heartbeat, Membership, Message, NodeId},
     transport::NodeCount,
@@ -11,8 +11,8 @@ use crate::{
 impl Engine {
     pub(super) fn start(&mut self, now: Instant) {
         self.heartbeat(now, true);
-        if self.counts_by_census() {
-            self.ask_census(now);
+        if self.broker_counts() {
+            self.ask_for_count(now);
         }
     }
 
@@ -95,26 +95,26 @@ impl Engine {
     /// Notes a message of a node. Where the broker counts, a peer without heartbeats would never be seen to leave: only nodes of our kind
     /// are known by name, told by heartbeats and numbers.
     pub(super) fn sign_of_life(&mut self, now: Instant, from: &NodeId, ours: bool) {
-        if ours || !self.counts_by_census() || self.members.is_lost(from) {
-            self.heard(now, from, Life::Sign);
+        if ours || !self.broker_counts() || self.members.is_lost(from) {
+            self.heard(now, from, Liveness::Sign);
         } else {
             self.members.refresh(now, from);
         }
     }
 
-    pub(super) fn heard(&mut self, now: Instant, from: &NodeId, life: Life) {
-        let introduction = match life {
-            _ if self.members.is_lost(from) => Introduction::Return,
-            Life::Hello => Introduction::Hello(now),
-            Life::Sign => Introduction::Sign,
+    pub(super) fn heard(&mut self, now: Instant, from: &NodeId, liveness: Liveness) {
+        let discovery = match liveness {
+            _ if self.members.is_lost(from) => Discovery::Return,
+            Liveness::Hello => Discovery::Hello(now),
+            Liveness::Sign => Discovery::Sign,
         };
-        if !self.members.heard(now, from, life) {
+        if !self.members.heard(now, from, liveness) {
             return;
         }
         self.wake_by(now + self.config.heartbeat_timeout);
         self.gap_newcomer(from);
         self.event(Event::NodeUp(from.clone()));
-        self.requests.iter_mut().for_each(|pending| pending.node_known(from, introduction));
+        self.requests.iter_mut().for_each(|pending| pending.node_known(from, discovery));
         self.recount(now);
     }
 
@@ -133,7 +133,7 @@ impl Engine {
 
     /// Nobody is given up while this node's connection is away: it could not hear them.
     pub(super) fn give_up_silent(&mut self, now: Instant) {
-        if self.is_deaf {
+        if self.is_disconnected {
             return;
         }
         let silent = self.members.take_silent(now, self.config.heartbeat_timeout, self.config.suspicion());
@@ -149,11 +149,11 @@ impl Engine {
 
     pub(super) fn next_silence(&self) -> Option<Instant> {
         let next = || self.members.next_silence(self.config.heartbeat_timeout, self.config.suspicion());
-        if self.is_deaf { None } else { next() }
+        if self.is_disconnected { None } else { next() }
     }
 
     pub(super) fn connected(&mut self, now: Instant) {
-        if std::mem::take(&mut self.is_deaf) {
+        if std::mem::take(&mut self.is_disconnected) {
             self.members.refresh_all(now);
             self.wake_by(now + self.config.heartbeat_timeout);
         }
@@ -161,45 +161,45 @@ impl Engine {
     }
 
     pub(super) fn lost(&mut self, reason: String) {
-        self.is_deaf = true;
+        self.is_disconnected = true;
         self.metrics.connections_lost.increment();
         self.event(Event::Lost(reason));
     }
 
     // --- the broker's count ---
 
-    pub(super) fn counts_by_census(&self) -> bool {
+    pub(super) fn broker_counts(&self) -> bool {
         self.capabilities.membership == Membership::BrokerCount
     }
 
     /// Names have changed: the broker's count says something else now.
     fn recount(&mut self, now: Instant) {
-        if self.counts_by_census() && self.next_heartbeat.is_some() {
-            self.ask_census(now);
+        if self.broker_counts() && self.next_heartbeat.is_some() {
+            self.ask_for_count(now);
         }
     }
 
-    pub(super) fn ask_census(&mut self, now: Instant) {
+    pub(super) fn ask_for_count(&mut self, now: Instant) {
         let due = now + self.config.count_interval;
-        self.next_census = Some(due);
+        self.next_count = Some(due);
         self.wake_by(due);
-        self.outputs.push_back(Output::AskCensus);
+        self.outputs.push_back(Output::CountNodes);
     }
 
     /// Asks again while something depends on it.
-    pub(super) fn ask_census_again(&mut self, now: Instant) {
-        if self.next_census.is_none_or(|due| due > now) {
+    pub(super) fn ask_for_count_again(&mut self, now: Instant) {
+        if self.next_count.is_none_or(|due| due > now) {
             return;
         }
         if self.requests.is_empty() && self.gap.is_none() {
-            self.next_census = None;
+            self.next_count = None;
         } else {
-            self.ask_census(now);
+            self.ask_for_count(now);
         }
     }
 
-    pub(super) fn node_counter(&mut self, node_count: Option<&NodeCount>) {
-        let (Some(node_count), Some(asked)) = (node_count, self.census_begun.take()) else { return };
+    pub(super) fn counted(&mut self, node_count: Option<&NodeCount>) {
+        let (Some(node_count), Some(asked)) = (node_count, self.count_begun.take()) else { return };
         for node in self.members.counted(asked, node_count) {
             self.node_down(&node, DownReason::Disconnected);
         }

@@ -5,9 +5,9 @@ use std::time::Instant;
 use super::{
     Engine,
     interface::{Output, Request},
-    members::Life,
-    pending::{Pending, Taken},
-    strangers::Strangers,
+    members::Liveness,
+    pending::{AnswerOutcome, Pending},
+    unnamed_peers::UnnamedPeers,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -17,22 +17,22 @@ use crate::{
 impl Engine {
     pub(super) fn request(&mut self, now: Instant, request: Request) {
         if let Err(error) = self.check_request(&request) {
-            self.outputs.push_back(Output::Finished(request.id, Err(error)));
+            self.outputs.push_back(Output::Finished(request.id, Err(error.into())));
             return;
         }
         let Request { id, gather, message, deadline } = request;
         self.metrics.requests.increment();
-        let is_counted = message.is_some() && self.counts_by_census();
-        let strangers = is_counted.then(|| Strangers::new(now, self.counts, self.members.unnamed()));
+        let is_counted = message.is_some() && self.broker_counts();
+        let unnamed_peers = is_counted.then(|| UnnamedPeers::new(now, self.counts, self.members.unnamed()));
         let nodes = self.members.names().take(if message.is_some() { usize::MAX } else { 0 });
-        self.requests.insert(id.clone(), Pending::new(gather, deadline, nodes, strangers));
+        self.requests.insert(id.clone(), Pending::new(gather, deadline, nodes, unnamed_peers));
         self.wake_by(deadline);
         if let Some(message) = message {
             self.outputs.push_back(Output::Publish(message));
             self.postpone_heartbeat(now);
         }
         if is_counted {
-            self.ask_census(now);
+            self.ask_for_count(now);
         }
         self.finish_if_complete(&id);
     }
@@ -67,7 +67,7 @@ impl Engine {
         // Nobody heard it: it was no sign of life of this node.
         self.heartbeat_soon(now);
         if self.requests.end(&id).is_some() {
-            self.outputs.push_back(Output::Finished(id, Err(error)));
+            self.outputs.push_back(Output::Finished(id, Err(error.into())));
         }
     }
 
@@ -82,8 +82,8 @@ impl Engine {
             self.metrics.late_answers.add(u64::from(self.requests.has_ended(&request)));
             return;
         };
-        let taken = pending.answer(from, known, answer);
-        self.taken(&request, taken);
+        let outcome = pending.answer(from, known, answer);
+        self.outcome(&request, outcome);
     }
 
     /// Notes a sign of life of whoever answers. A node that fell silent is known again; strangers may be foreign.
@@ -92,7 +92,7 @@ impl Engine {
             return true;
         }
         if self.members.is_lost(from) {
-            self.heard(now, from, Life::Sign);
+            self.heard(now, from, Liveness::Sign);
             return true;
         }
         false
@@ -102,16 +102,16 @@ impl Engine {
         if let Some(to) = to {
             self.outputs.push_back(Output::Send(to, Response { request, answer }));
         } else if let Some(pending) = self.requests.get_mut(&request) {
-            let taken = pending.own_answer(answer);
-            self.taken(&request, taken);
+            let outcome = pending.own_answer(answer);
+            self.outcome(&request, outcome);
         }
     }
 
-    fn taken(&mut self, id: &RequestId, taken: Taken) {
-        match taken {
-            Taken::Acknowledgement(value) => self.outputs.push_back(Output::Acknowledged(id.clone(), value)),
-            Taken::Noted => {}
-            Taken::Nothing => self.metrics.late_answers.increment(),
+    fn outcome(&mut self, id: &RequestId, outcome: AnswerOutcome) {
+        match outcome {
+            AnswerOutcome::Acknowledgement(value) => self.outputs.push_back(Output::Acknowledged(id.clone(), value)),
+            AnswerOutcome::Noted => {}
+            AnswerOutcome::Nothing => self.metrics.late_answers.increment(),
         }
         self.finish_if_complete(id);
     }
@@ -143,8 +143,7 @@ impl Engine {
         let result = pending.finish();
         if let Err(error) = &result {
             self.metrics.requests_timed_out.increment();
-            let partial =
-                error.partial().is_some_and(|partial| !partial.missing.is_empty() || partial.missing_unnamed > 0);
+            let partial = error.incomplete().is_some_and(|incomplete| incomplete.missing_nodes() > 0);
             self.metrics.requests_partial.add(u64::from(partial));
         }
         self.outputs.push_back(Output::Finished(id.clone(), result));
@@ -154,7 +153,7 @@ impl Engine {
     pub(super) fn abandon_requests(&mut self) {
         for id in self.requests.all() {
             self.requests.end(&id);
-            self.outputs.push_back(Output::Finished(id, Err(self.closed())));
+            self.outputs.push_back(Output::Finished(id, Err(self.closed().into())));
         }
     }
 }

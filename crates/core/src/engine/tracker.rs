@@ -25,7 +25,7 @@ const MAX_ANNOUNCED: usize = 1 << 16;
 /// A message is delivered, or counted as missing, or neither (if it is older than anything known of its channel); never both, and
 /// never twice.
 #[derive(Debug)]
-pub(super) struct Tracker {
+pub(super) struct SequenceTracker {
     senders: BTreeMap<NodeId, Sender>,
     subscribed: BTreeSet<SeqChannel>,
     announced: VecDeque<Announced>,
@@ -36,12 +36,12 @@ pub(super) struct Tracker {
 struct Sender {
     heard: Instant,
     /// Sorted by channel; few: one, or one per room bucket.
-    lines: Vec<Line>,
+    channels: Vec<ChannelState>,
 }
 
 /// What is known of one channel of one sender.
 #[derive(Clone, Copy, Debug)]
-struct Line {
+struct ChannelState {
     channel: SeqChannel,
     /// Up to here, everything was delivered or counted as missing, or is older than what is known.
     settled: u64,
@@ -69,7 +69,7 @@ pub(super) enum Verdict {
     Hole(u64),
 }
 
-impl Tracker {
+impl SequenceTracker {
     pub(super) fn new(grace: Duration) -> Self {
         Self {
             senders: BTreeMap::new(),
@@ -81,8 +81,8 @@ impl Tracker {
 
     /// Whether losses on this channel would be noticed.
     pub(super) fn follows(&self, from: &NodeId, channel: SeqChannel) -> bool {
-        let line = self.senders.get(from).and_then(|sender| sender.line(channel));
-        line.is_some_and(|line| line.next.is_some())
+        let state = self.senders.get(from).and_then(|sender| sender.state(channel));
+        state.is_some_and(|state| state.next.is_some())
     }
 
     /// Judges the number of a message that arrived, and remembers it.
@@ -103,12 +103,12 @@ impl Tracker {
     /// How many numbers are missing before this one; `None` if it is a repeat.
     fn advance(&mut self, now: Instant, from: &NodeId, seq_no: SeqNo) -> Option<u64> {
         let is_subscribed = self.subscribed.contains(&seq_no.channel);
-        let Some(line) = self.sender(now, from).line_mut(seq_no.channel) else { return Some(0) };
-        line.advance(seq_no.number, is_subscribed)
+        let Some(state) = self.sender(now, from).line_mut(seq_no.channel) else { return Some(0) };
+        state.advance(seq_no.number, is_subscribed)
     }
 
     /// Takes over the counters of a heartbeat. The first ones of a channel are its baseline; those that are ahead of what arrived are
-    /// judged by [`Tracker::take_missing`] after the grace period. A channel that is not mentioned has carried nothing.
+    /// judged by [`SequenceTracker::take_missing`] after the grace period. A channel that is not mentioned has carried nothing.
     pub(super) fn announced(&mut self, now: Instant, from: &NodeId, marks: &[SeqNo]) {
         if marks.is_empty() {
             return;
@@ -121,8 +121,8 @@ impl Tracker {
         for &channel in &self.subscribed {
             let counter = marks.binary_search_by_key(&channel, |seq_no| seq_no.channel);
             let number = counter.map_or(0, |index| marks[index].number);
-            let Some(line) = sender.line_mut(channel) else { break };
-            if line.announced(number) && self.announced.len() < MAX_ANNOUNCED {
+            let Some(state) = sender.line_mut(channel) else { break };
+            if state.announced(number) && self.announced.len() < MAX_ANNOUNCED {
                 self.announced.push_back(Announced { due, from: from.clone(), seq_no: SeqNo { channel, number } });
             }
         }
@@ -132,8 +132,8 @@ impl Tracker {
     pub(super) fn take_missing(&mut self, now: Instant) -> u64 {
         let mut missing = 0_u64;
         while let Some(Announced { from, seq_no, .. }) = self.announced.pop_front_if(|announced| announced.due <= now) {
-            let line = self.senders.get_mut(&from).and_then(|sender| sender.line_mut(seq_no.channel));
-            missing = missing.saturating_add(line.map_or(0, |line| line.settle(seq_no.number)));
+            let state = self.senders.get_mut(&from).and_then(|sender| sender.line_mut(seq_no.channel));
+            missing = missing.saturating_add(state.map_or(0, |state| state.settle(seq_no.number)));
         }
         missing
     }
@@ -158,15 +158,15 @@ impl Tracker {
     }
 
     fn lose_track(&mut self, channel: SeqChannel) {
-        let lines = self.senders.values_mut().flat_map(|sender| &mut sender.lines);
-        lines.filter(|line| line.channel == channel).for_each(|line| line.next = None);
+        let channels = self.senders.values_mut().flat_map(|sender| &mut sender.channels);
+        channels.filter(|state| state.channel == channel).for_each(|state| state.next = None);
     }
 
     fn sender(&mut self, now: Instant, from: &NodeId) -> &mut Sender {
         if !self.senders.contains_key(from) {
             self.make_room();
         }
-        let sender = self.senders.entry(from.clone()).or_insert_with(|| Sender { heard: now, lines: Vec::new() });
+        let sender = self.senders.entry(from.clone()).or_insert_with(|| Sender { heard: now, channels: Vec::new() });
         sender.heard = now;
         sender
     }
@@ -184,28 +184,28 @@ impl Tracker {
 
 impl Sender {
     fn position(&self, channel: SeqChannel) -> Result<usize, usize> {
-        self.lines.binary_search_by_key(&channel, |line| line.channel)
+        self.channels.binary_search_by_key(&channel, |state| state.channel)
     }
 
-    fn line(&self, channel: SeqChannel) -> Option<&Line> {
-        self.position(channel).ok().map(|index| &self.lines[index])
+    fn state(&self, channel: SeqChannel) -> Option<&ChannelState> {
+        self.position(channel).ok().map(|index| &self.channels[index])
     }
 
     /// The line of a channel, made if need be; `None` if there are too many.
-    fn line_mut(&mut self, channel: SeqChannel) -> Option<&mut Line> {
+    fn line_mut(&mut self, channel: SeqChannel) -> Option<&mut ChannelState> {
         let index = match self.position(channel) {
             Ok(index) => index,
-            Err(_) if self.lines.len() >= MAX_CHANNELS => return None,
+            Err(_) if self.channels.len() >= MAX_CHANNELS => return None,
             Err(index) => {
-                self.lines.insert(index, Line { channel, settled: 0, next: None });
+                self.channels.insert(index, ChannelState { channel, settled: 0, next: None });
                 index
             }
         };
-        Some(&mut self.lines[index])
+        Some(&mut self.channels[index])
     }
 }
 
-impl Line {
+impl ChannelState {
     /// Message `number` is here. Returns how many are missing before it; `None` if it is a repeat.
     fn advance(&mut self, number: u64, is_subscribed: bool) -> Option<u64> {
         if number <= self.settled {
@@ -255,13 +255,13 @@ mod tests {
         SeqNo { channel: SeqChannel(channel), number }
     }
 
-    fn arrive<const N: usize>(tracker: &mut Tracker, numbers: [(u16, u64); N]) -> [Verdict; N] {
+    fn arrive<const N: usize>(tracker: &mut SequenceTracker, numbers: [(u16, u64); N]) -> [Verdict; N] {
         numbers.map(|(channel, number)| tracker.arrived(Instant::now(), &a(), assign(channel, number)))
     }
 
     #[test]
     fn repeats_and_holes_are_told_apart_per_channel() {
-        let mut tracker = Tracker::new(GRACE);
+        let mut tracker = SequenceTracker::new(GRACE);
         tracker.subscribe(SeqChannel(1));
         let verdicts = arrive(&mut tracker, [(0, 5), (0, 6), (0, 6), (0, 9), (1, 1), (0, 8)]);
         assert_eq!(verdicts, [Fresh, Fresh, Repeat, Hole(2), Fresh, Repeat]);
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn a_heartbeat_that_overtakes_its_messages_is_no_hole() {
         let now = Instant::now();
-        let mut tracker = Tracker::new(GRACE);
+        let mut tracker = SequenceTracker::new(GRACE);
         tracker.arrived(now, &a(), assign(0, 1));
         tracker.announced(now, &a(), &[assign(0, 2)]);
         assert_eq!(tracker.arrived(now, &a(), assign(0, 2)), Fresh);
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn a_first_heartbeat_that_overtakes_its_messages_makes_no_repeats_of_them() {
         let now = Instant::now();
-        let mut tracker = Tracker::new(GRACE);
+        let mut tracker = SequenceTracker::new(GRACE);
         tracker.subscribe(SeqChannel(7));
         tracker.announced(now, &a(), &[assign(7, 5)]);
         assert_eq!(arrive(&mut tracker, [(7, 4)]), [Fresh]);
@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn the_last_message_of_a_sender_is_missed_after_the_grace_period() {
         let now = Instant::now();
-        let mut tracker = Tracker::new(GRACE);
+        let mut tracker = SequenceTracker::new(GRACE);
         tracker.announced(now, &a(), &[assign(0, 3)]);
         tracker.announced(now, &a(), &[assign(0, 5)]);
         assert_eq!(tracker.take_missing(now), 0);
@@ -304,7 +304,7 @@ mod tests {
     #[test]
     fn a_channel_that_a_heartbeat_does_not_mention_has_carried_nothing() {
         let now = Instant::now();
-        let mut tracker = Tracker::new(GRACE);
+        let mut tracker = SequenceTracker::new(GRACE);
         tracker.subscribe(SeqChannel(7));
         tracker.announced(now, &a(), &[assign(0, 0)]);
         assert_eq!(arrive(&mut tracker, [(7, 3)]), [Hole(2)]);
@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn channels_without_subscription_have_no_holes_but_repeats() {
         let now = Instant::now();
-        let mut tracker = Tracker::new(GRACE);
+        let mut tracker = SequenceTracker::new(GRACE);
         tracker.announced(now, &a(), &[assign(7, 1)]);
         tracker.announced(now, &a(), &[assign(7, 9)]);
         assert_eq!(tracker.take_missing(now + GRACE), 0);
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn what_an_overflow_dropped_is_no_hole_but_what_was_lost_before_it_is() {
         let now = Instant::now();
-        let mut tracker = Tracker::new(GRACE);
+        let mut tracker = SequenceTracker::new(GRACE);
         assert_eq!(arrive(&mut tracker, [(0, 5)]), [Fresh]);
         assert_eq!(tracker.skip(now, &a(), assign(0, 8), 3), 0);
         assert_eq!(tracker.skip(now, &a(), assign(0, 12), 3), 1, "numbers 9 to 12 less three");
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn absurd_numbers_are_taken_as_they_are() {
         let now = Instant::now();
-        let mut tracker = Tracker::new(GRACE);
+        let mut tracker = SequenceTracker::new(GRACE);
         assert_eq!(arrive(&mut tracker, [(0, 0), (0, 1), (0, u64::MAX)]), [Repeat, Fresh, Hole(u64::MAX - 2)]);
         tracker.announced(now, &a(), &[assign(0, u64::MAX)]);
         assert_eq!(tracker.take_missing(now + GRACE), 0);
@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded() {
         let now = Instant::now();
-        let mut tracker = Tracker::new(GRACE);
+        let mut tracker = SequenceTracker::new(GRACE);
         for number in 0..=MAX_SENDERS {
             tracker.arrived(now, &NodeId::new(number.to_string()).unwrap(), assign(0, 1));
         }
@@ -359,7 +359,7 @@ mod tests {
         for channel in 0..=MAX_CHANNELS {
             tracker.arrived(now, &a(), assign(u16::try_from(channel).unwrap(), 1));
         }
-        assert_eq!(tracker.senders[&a()].lines.len(), MAX_CHANNELS);
+        assert_eq!(tracker.senders[&a()].channels.len(), MAX_CHANNELS);
         for number in 0..=MAX_ANNOUNCED + 1 {
             tracker.announced(now, &a(), &[assign(0, number as u64)]);
         }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long publishers wait for a node whose inbox is full. After that its messages overflow until it has caught up.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Hub {
@@ -29,16 +29,16 @@ pub(super) struct Hub {
 
 #[derive(Debug, Default)]
 struct State {
-    namespaces: HashMap<Namespace, HashMap<NodeId, Place>>,
+    namespaces: HashMap<Namespace, HashMap<NodeId, JoinedNode>>,
     ring: Option<Ring>,
     sessions: HashMap<(Namespace, SessionId), (Instant, Session)>,
     /// Sessions in the order of their expiry; taken ones are still in it.
     expiries: VecDeque<(Instant, Namespace, SessionId)>,
 }
 
-/// A taken seat.
+/// A node that has joined.
 #[derive(Debug)]
-struct Place {
+struct JoinedNode {
     inbox: Arc<InboxSender>,
     room_filter: Arc<dyn RoomFilter>,
     sequencer: Sequencer,
@@ -56,28 +56,28 @@ impl Hub {
         self.config
     }
 
-    pub(super) fn join(&self, seat: JoinRequest) -> Result<Inbox> {
-        let JoinRequest { node, room_filter, metrics, limits } = seat;
+    pub(super) fn join(&self, request: JoinRequest) -> Result<Inbox> {
+        let JoinRequest { node, room_filter, metrics, limits } = request;
         let (sender, receiver) = inbox(limits, metrics);
         sender.push([Delivery::Connected]);
         let mut state = self.lock();
-        let places = state.namespaces.entry(node.namespace.clone()).or_default();
-        if places.get(&node.id).is_some_and(|place| !place.inbox.is_closed()) {
+        let nodes = state.namespaces.entry(node.namespace.clone()).or_default();
+        if nodes.get(&node.id).is_some_and(|joined| !joined.inbox.is_closed()) {
             let context = format!("node {} is already in hub {:?}", node.id, self.name);
             return Err(Error::new(ErrorKind::Config, context));
         }
-        places.insert(
+        nodes.insert(
             node.id,
-            Place { inbox: Arc::new(sender), room_filter, sequencer: Sequencer::default(), is_stuck: false },
+            JoinedNode { inbox: Arc::new(sender), room_filter, sequencer: Sequencer::default(), is_stuck: false },
         );
         Ok(receiver)
     }
 
     pub(super) fn leave(&self, node: &NodeKey) {
         let mut state = self.lock();
-        if let Some(places) = state.namespaces.get_mut(&node.namespace) {
-            places.remove(&node.id);
-            if places.is_empty() {
+        if let Some(nodes) = state.namespaces.get_mut(&node.namespace) {
+            nodes.remove(&node.id);
+            if nodes.is_empty() {
                 state.namespaces.remove(&node.namespace);
             }
         }
@@ -92,31 +92,40 @@ impl Hub {
                     Some(full) => full,
                     // Under the same lock, or others who have seen the same room would take it first.
                     None if state.publish(from, message) => return Ok(()),
-                    None => return Err(self.no_seat(from)),
+                    None => return Err(self.not_joined(from)),
                 }
             };
-            if timeout(PATIENCE, inbox.ready()).await.is_err() {
+            if timeout(MAX_WAIT, inbox.ready()).await.is_err() {
                 self.set_stuck(&from.namespace, &node);
             }
         }
     }
 
+    /// Hands the message back if a node has no room for it.
+    pub(super) fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        let mut state = self.lock();
+        if state.full_inbox(&from.namespace).is_some() {
+            return Ok(Some(message));
+        }
+        if state.publish(from, message) { Ok(None) } else { Err(self.not_joined(from)) }
+    }
+
     fn set_stuck(&self, namespace: &Namespace, node: &NodeId) {
         let mut state = self.lock();
-        if let Some(place) = state.namespaces.get_mut(namespace).and_then(|places| places.get_mut(node)) {
-            place.is_stuck = true;
+        if let Some(joined) = state.namespaces.get_mut(namespace).and_then(|nodes| nodes.get_mut(node)) {
+            joined.is_stuck = true;
         }
     }
 
-    fn no_seat(&self, from: &NodeKey) -> Error {
+    fn not_joined(&self, from: &NodeKey) -> Error {
         let context = format!("node {} is not in namespace {} of hub {:?}", from.id, from.namespace, self.name);
         Error::new(ErrorKind::Closed, context)
     }
 
     pub(super) fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
         let state = self.lock();
-        if let Some(place) = state.namespaces.get(&from.namespace).and_then(|places| places.get(to)) {
-            place.inbox.push([Delivery::Response { from: Some(from.id.clone()), response }]);
+        if let Some(joined) = state.namespaces.get(&from.namespace).and_then(|nodes| nodes.get(to)) {
+            joined.inbox.push([Delivery::Response { from: Some(from.id.clone()), response }]);
         }
         Ok(())
     }
@@ -155,35 +164,35 @@ impl Hub {
 
 impl State {
     fn full_inbox(&mut self, namespace: &Namespace) -> Option<(NodeId, Arc<InboxSender>)> {
-        for (node, place) in self.namespaces.get_mut(namespace)? {
-            match (place.inbox.is_full(), place.is_stuck) {
-                (true, false) => return Some((node.clone(), Arc::clone(&place.inbox))),
-                (is_full, _) => place.is_stuck = is_full,
+        for (node, joined) in self.namespaces.get_mut(namespace)? {
+            match (joined.inbox.is_full(), joined.is_stuck) {
+                (true, false) => return Some((node.clone(), Arc::clone(&joined.inbox))),
+                (is_full, _) => joined.is_stuck = is_full,
             }
         }
         None
     }
 
-    /// `false` if the node has no seat. Emitters publish from outside; whoever else does must have joined.
+    /// `false` if the node has no request. Emitters publish from outside; whoever else does must have joined.
     fn publish(&mut self, from: &NodeKey, mut message: Message) -> bool {
-        let mut places = self.namespaces.get_mut(&from.namespace);
-        let place = places.as_deref_mut().and_then(|places| places.get_mut(&from.id));
-        if place.is_none() && !from.id.is_emitter() {
+        let mut nodes = self.namespaces.get_mut(&from.namespace);
+        let joined = nodes.as_deref_mut().and_then(|nodes| nodes.get_mut(&from.id));
+        if joined.is_none() && !from.id.is_emitter() {
             return false;
         }
-        let seq_no = place.and_then(|place| place.sequencer.assign(&from.id, SeqChannel::ALL, &mut message));
+        let seq_no = joined.and_then(|joined| joined.sequencer.assign(&from.id, SeqChannel::ALL, &mut message));
         let offset = self.ring.as_mut().and_then(|ring| ring.keep(&from.namespace, &message));
-        let Some(places) = places else { return true };
-        if let Some(place) = places.get(&from.id)
+        let Some(nodes) = nodes else { return true };
+        if let Some(joined) = nodes.get(&from.id)
             && self.ring.is_some()
             && matches!(message, Message::Broadcast { .. })
         {
-            place.inbox.push([Delivery::Stored { message: message.clone(), offset: offset.clone() }]);
+            joined.inbox.push([Delivery::Stored { message: message.clone(), offset: offset.clone() }]);
         }
-        for (_, place) in places.iter().filter(|(node, _)| **node != from.id) {
-            place.deliver(&from.id, seq_no, offset.as_ref(), &message);
+        for (_, joined) in nodes.iter().filter(|(node, _)| **node != from.id) {
+            joined.deliver(&from.id, seq_no, offset.as_ref(), &message);
         }
-        bury(places);
+        announce_leaves(nodes);
         true
     }
 
@@ -222,7 +231,7 @@ impl State {
     }
 }
 
-impl Place {
+impl JoinedNode {
     fn deliver(&self, from: &NodeId, seq_no: Option<SeqNo>, offset: Option<&Offset>, message: &Message) {
         let unwanted = match message {
             Message::Broadcast { request: None, target, .. } => {
@@ -238,14 +247,14 @@ impl Place {
     }
 }
 
-/// Says goodbye for nodes that are gone without a word.
-fn bury(places: &mut HashMap<NodeId, Place>) {
+/// Announces the leave of nodes that were dropped without leaving.
+fn announce_leaves(nodes: &mut HashMap<NodeId, JoinedNode>) {
     let gone: Vec<_> =
-        places.iter().filter(|(_, place)| place.inbox.is_closed()).map(|(node, _)| node.clone()).collect();
+        nodes.iter().filter(|(_, joined)| joined.inbox.is_closed()).map(|(node, _)| node.clone()).collect();
     for node in &gone {
-        places.remove(node);
-        for place in places.values() {
-            place.deliver(node, None, None, &Message::Leaving);
+        nodes.remove(node);
+        for joined in nodes.values() {
+            joined.deliver(node, None, None, &Message::Leaving);
         }
     }
 }
@@ -270,7 +279,7 @@ mod tests {
         NodeKey { id: NodeId::new(name).unwrap(), namespace: Namespace::new("/") }
     }
 
-    fn seat(name: &str, messages: usize) -> JoinRequest {
+    fn join_request(name: &str, messages: usize) -> JoinRequest {
         let limits = InboxLimits { messages, ..InboxLimits::default() };
         JoinRequest { node: node(name), room_filter: Arc::new(Unfiltered), metrics: Arc::default(), limits }
     }
@@ -289,9 +298,9 @@ mod tests {
         const TASKS: usize = 8;
         const EACH: usize = 2000;
         let hub = hub();
-        let seat = seat("slow", 1);
-        let metrics: Arc<NodeMetrics> = Arc::clone(&seat.metrics);
-        let mut inbox = hub.join(seat).unwrap();
+        let request = join_request("slow", 1);
+        let metrics: Arc<NodeMetrics> = Arc::clone(&request.metrics);
+        let mut inbox = hub.join(request).unwrap();
         let publish = async |hub: Arc<Hub>| {
             for _ in 0..EACH {
                 hub.publish(&NodeKey { id: NodeId::EMITTER, ..node("slow") }, broadcast()).await.unwrap();
@@ -310,7 +319,7 @@ mod tests {
     #[tokio::test]
     async fn an_offset_that_is_none_takes_no_session_and_the_largest_one_is_no_harm() {
         let hub = hub();
-        let _inbox = hub.join(seat("a", 100)).unwrap();
+        let _inbox = hub.join(join_request("a", 100)).unwrap();
         hub.persist(&node("a"), session());
         let restore = |offset: &str| hub.restore(&node("a"), &session().id, &Offset::new(offset).unwrap());
         assert_eq!(restore("none").unwrap_err().kind(), ErrorKind::Malformed);
@@ -336,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_no_seat_publishes_nothing() {
+    async fn who_has_not_joined_publishes_nothing() {
         let hub = hub();
         assert_eq!(hub.publish(&node("stranger"), broadcast()).await.unwrap_err().kind(), ErrorKind::Closed);
         assert!(hub.lock().ring.as_ref().unwrap().is_empty());

@@ -56,14 +56,14 @@ impl Default for HistoryLimits {
 /// use trunkline_core::memory::{MemoryConfig, backend};
 ///
 /// let backend = backend("chat", MemoryConfig::default())?;
-/// assert!(backend.transport.capabilities().total_order);
+/// assert!(backend.capabilities()?.total_order);
 /// # Ok::<(), trunkline_core::Error>(())
 /// ```
 pub fn backend(name: &str, config: MemoryConfig) -> Result<Backend> {
     let hub = hub(name, config)?;
     let transport = Arc::new(MemoryTransport { hub });
-    let history = config.history.map(|_| Arc::clone(&transport) as Arc<dyn History>);
-    Ok(Backend { transport, history, interest: None, node_counter: None, ids: IdScheme::Hex16 })
+    let backend = Backend::new(Arc::clone(&transport) as Arc<dyn Transport>, IdScheme::Hex16);
+    Ok(if config.history.is_some() { backend.with_history(transport) } else { backend })
 }
 
 /// Hubs live as long as someone holds a backend of theirs.
@@ -94,22 +94,22 @@ pub struct MemoryTransport {
 #[async_trait]
 impl Transport for MemoryTransport {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            membership: Membership::Heartbeats,
-            total_order: true,
-            acknowledged_in_order: true,
-            numbered: true,
-            announced_leave: true,
-            named_answers: true,
-            all_rooms_request: true,
-            room_interest: true,
-            history: self.hub.config().history.is_some(),
-            max_message_bytes: None,
-        }
+        Capabilities::new(Membership::Heartbeats)
+            .with_total_order(true)
+            .with_acknowledged_in_order(true)
+            .with_numbered(true)
+            .with_announced_leave(true)
+            .with_named_answers(true)
+            .with_all_rooms_request(true)
+            .with_room_interest(true)
     }
 
-    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
-        self.hub.join(seat)
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
+        self.hub.join(request)
+    }
+
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        self.hub.try_publish(from, message)
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
@@ -126,10 +126,10 @@ impl Transport for MemoryTransport {
     }
 
     fn health(&self) -> Health {
-        Health { connected: true, ..Health::default() }
+        Health::default().with_connected(true)
     }
 
-    /// There is nothing to end: seats end with their nodes.
+    /// There is nothing to end: nodes end by themselves.
     async fn close(&self) {}
 }
 

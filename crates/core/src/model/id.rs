@@ -132,12 +132,12 @@ impl fmt::Debug for Namespace {
     }
 }
 
-/// A node and the namespace in which it takes part.
+/// Id of a node together with the namespace in which it takes part.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NodeKey {
-    /// Who.
+    /// Id of the node.
     pub id: NodeId,
-    /// Where.
+    /// Namespace it joined.
     pub namespace: Namespace,
 }
 

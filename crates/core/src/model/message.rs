@@ -111,14 +111,35 @@ fn weight_of_rooms(rooms: &[Room]) -> usize {
 
 /// The content of a heartbeat among our own nodes. Official peers send it empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Heartbeat {
-    /// Whether everybody is asked to answer with a heartbeat at once.
+    /// Whether every node is asked to answer with a heartbeat at once.
     pub initial: bool,
-    /// How far the sender has numbered each of its channels: whoever has seen less has missed something. A channel that is not mentioned
-    /// has carried nothing. Filled in by the transport's queue, which hands out the numbers; empty from official peers only.
+    /// Last number on each channel of the sender: a node that has seen less has missed messages. A channel that is not mentioned has
+    /// carried nothing. Filled in by the transport's queue, which assigns the numbers; empty from official peers only.
     pub high_water_marks: Vec<SeqNo>,
     /// The number of room buckets the sender uses; all nodes of a cluster must agree.
     pub buckets: Option<u16>,
+}
+
+impl Heartbeat {
+    /// Heartbeat without numbers, as official peers send it.
+    #[must_use]
+    pub fn new(initial: bool) -> Self {
+        Self { initial, ..Self::default() }
+    }
+
+    /// The same with these last numbers.
+    #[must_use]
+    pub fn with_high_water_marks(self, high_water_marks: Vec<SeqNo>) -> Self {
+        Self { high_water_marks, ..self }
+    }
+
+    /// The same with this number of room buckets.
+    #[must_use]
+    pub fn with_buckets(self, buckets: Option<u16>) -> Self {
+        Self { buckets, ..self }
+    }
 }
 
 /// One of the channels of a sender: a subject, key or exchange route on which its messages keep their order.
@@ -133,9 +154,9 @@ impl SeqChannel {
 /// The number of a message among those its sender has published on one channel, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeqNo {
-    /// On which channel.
+    /// Channel of the message.
     pub channel: SeqChannel,
-    /// The how-manyeth.
+    /// Position on the channel, starting at 1.
     pub number: u64,
 }
 
@@ -180,6 +201,7 @@ pub enum Answer {
 
 /// A socket as the other nodes of the cluster see it.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SocketInfo {
     /// Its id.
     pub id: SocketId,
@@ -194,6 +216,30 @@ pub struct SocketInfo {
 }
 
 impl SocketInfo {
+    /// Socket in these rooms, without handshake and data, of an unknown node.
+    #[must_use]
+    pub fn new(id: SocketId, rooms: Vec<Room>) -> Self {
+        Self { id, node: None, rooms, handshake: None, data: None }
+    }
+
+    /// The same, served by this node.
+    #[must_use]
+    pub fn with_node(self, node: Option<NodeId>) -> Self {
+        Self { node, ..self }
+    }
+
+    /// The same with these details of the client's handshake.
+    #[must_use]
+    pub fn with_handshake(self, handshake: Option<Payload>) -> Self {
+        Self { handshake, ..self }
+    }
+
+    /// The same with this application data.
+    #[must_use]
+    pub fn with_data(self, data: Option<Payload>) -> Self {
+        Self { data, ..self }
+    }
+
     fn weight(&self) -> usize {
         let details: usize = self.handshake.iter().chain(&self.data).map(Payload::len).sum();
         size_of::<Self>() + weight_of_rooms(&self.rooms) + details
@@ -202,6 +248,7 @@ impl SocketInfo {
 
 /// The state of a client that may come back.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Session {
     /// The secret by which the client claims it.
     pub id: SessionId,
@@ -211,4 +258,18 @@ pub struct Session {
     pub rooms: Vec<Room>,
     /// What the application attached to the socket.
     pub data: Option<Payload>,
+}
+
+impl Session {
+    /// Session of a socket in these rooms, without application data.
+    #[must_use]
+    pub fn new(id: SessionId, socket: SocketId, rooms: Vec<Room>) -> Self {
+        Self { id, socket, rooms, data: None }
+    }
+
+    /// The same with this application data.
+    #[must_use]
+    pub fn with_data(self, data: Option<Payload>) -> Self {
+        Self { data, ..self }
+    }
 }

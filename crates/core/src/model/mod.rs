@@ -6,11 +6,14 @@ mod event;
 mod id;
 mod message;
 mod metrics;
+mod request;
 mod room;
+mod setters;
 mod target;
 
 #[cfg(test)]
 pub(crate) use self::delivery::MAX_DROPPED;
+pub(crate) use self::setters::setters;
 pub use self::{
     capabilities::{Capabilities, Membership},
     delivery::{Delivery, Dropped, Overflow},
@@ -18,6 +21,7 @@ pub use self::{
     id::{IdScheme, MAX_ID_BYTES, Namespace, NodeId, NodeKey, Offset, RequestId, SessionId, SocketId},
     message::{Answer, Heartbeat, Message, Response, SeqChannel, SeqNo, Session, SocketInfo},
     metrics::{Counter, MetricsSnapshot, NodeMetrics},
+    request::{AckCounts, Incomplete, RequestError},
     room::Room,
     target::{Flags, Target},
 };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::Room;
+use super::{Room, setters};
 
 /// Selects sockets of a namespace: those in any of `rooms` (all if empty), each once, minus those in any room of `except`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -83,6 +83,7 @@ impl Target {
 ///
 /// `volatile` and `compress` are `None` when the caller did not set them, which differs on the wire from an explicit `false`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Flags {
     /// Only sockets of this node. Never on the wire.
     pub local: bool,
@@ -95,6 +96,14 @@ pub struct Flags {
     /// The sender waits for one answer only (operations of `RemoteSocket`).
     pub expect_single_response: bool,
 }
+
+setters!(Flags {
+    with_local(local: bool),
+    with_volatile(volatile: Option<bool>),
+    with_compress(compress: Option<bool>),
+    with_timeout(timeout: Option<Duration>),
+    with_expect_single_response(expect_single_response: bool),
+});
 
 impl Flags {
     /// Whether the message may be dropped.

@@ -1,205 +1,208 @@
-//! What a server calls.
+//! [`Adapter`]: the operations of a node behind a trait, for servers that hold them as `dyn Adapter`.
 
-use std::{
-    fmt,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
-use futures_core::Stream;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::broadcast;
 
-use super::guards::Cancel;
+use super::{AckStream, ClusterNode};
 use crate::{
-    error::{Answers, Error, ErrorKind, Partial, Result},
+    error::Result,
     model::{
-        Capabilities, Event, MetricsSnapshot, NodeId, NodeKey, Offset, Room, Session, SessionId, SocketInfo, Target,
+        Capabilities, Event, MetricsSnapshot, NodeId, NodeKey, Offset, RequestError, Room, Session, SessionId,
+        SocketInfo, Target,
     },
     payload::Payload,
     transport::{Health, MissedBroadcast, RestoredSession},
 };
 
-/// The cluster, as one node's server sees it.
+/// Operations of one node of a cluster, as its server calls them. [`ClusterNode`] has the same operations without this trait; what holds
+/// for all of them, and for each one, stands there.
 ///
-/// Operations reach matching sockets of *all* nodes, this one included, unless `target.flags.local` is set. They return when the message
-/// has its place in the queue to the broker; what one caller does in sequence arrives elsewhere in that sequence.
-///
-/// While the broker is away, messages are held up to a limit and sent on return; local sockets are served meanwhile (with history on,
-/// they are served in the common order, once the broker is back). Errors say whether trying again helps.
-///
-/// *Cancel safety*: a dropped call has either been published or not; its pending answers are given up. What it has changed here stays, and
-/// rooms that own sockets have joined become active all the same.
+/// Sealed: [`ClusterNode`] implements it and nothing else can, so that new operations break no code.
 #[async_trait]
-pub trait Adapter: fmt::Debug + Send + Sync {
-    /// This node.
+pub trait Adapter: sealed::Sealed + fmt::Debug + Send + Sync {
+    /// Id and namespace of the node; [`ClusterNode::node`].
     fn node(&self) -> &NodeKey;
 
-    /// What the backend promises.
+    /// Promises of the backend; [`ClusterNode::capabilities`].
     fn capabilities(&self) -> Capabilities;
 
-    /// Sends a packet to the matching sockets.
-    ///
-    /// # Errors
-    /// `TooLarge`, `QueueFull`, `Disconnected`, `Closed`: other nodes did not get it. Local sockets did, unless it is too large or closed.
+    /// Sends a packet to the matching sockets; [`ClusterNode::broadcast`].
     async fn broadcast(&self, target: Target, payload: Payload) -> Result<()>;
 
-    /// Sends a packet to the matching sockets and gathers their acknowledgements, for as long as `target.flags.timeout` or the
-    /// configured time says. Errors as [`Adapter::broadcast`], and `QueueFull` if too many requests wait.
+    /// Sends a packet to the matching sockets and gathers their acknowledgements; [`ClusterNode::broadcast_with_ack`].
     async fn broadcast_with_ack(&self, target: Target, payload: Payload) -> Result<AckStream>;
 
-    /// Makes the matching sockets join rooms. With room interest, the rooms are active on this node on return.
+    /// Makes the matching sockets join rooms; [`ClusterNode::sockets_join`].
     async fn sockets_join(&self, target: Target, rooms: Vec<Room>) -> Result<()>;
 
-    /// Makes the matching sockets leave rooms.
+    /// Makes the matching sockets leave rooms; [`ClusterNode::sockets_leave`].
     async fn sockets_leave(&self, target: Target, rooms: Vec<Room>) -> Result<()>;
 
-    /// Disconnects the matching sockets from the namespace; with `close`, closes their connections where the server can.
+    /// Disconnects the matching sockets; [`ClusterNode::disconnect_sockets`].
     async fn disconnect_sockets(&self, target: Target, close: bool) -> Result<()>;
 
-    /// Describes the matching sockets.
-    ///
-    /// # Errors
-    /// `Timeout` if not every node answered; [`Error::partial`] has the sockets that arrived and the nodes that are missing.
-    async fn fetch_sockets(&self, target: Target) -> Result<Vec<SocketInfo>>;
+    /// Describes the matching sockets; [`ClusterNode::fetch_sockets`].
+    async fn fetch_sockets(&self, target: Target) -> Result<Vec<SocketInfo>, RequestError<Vec<SocketInfo>>>;
 
-    /// All rooms of the cluster, socket ids included, each once. Errors as [`Adapter::fetch_sockets`].
-    async fn all_rooms(&self) -> Result<Vec<Room>>;
+    /// All rooms of the cluster; [`ClusterNode::all_rooms`].
+    async fn all_rooms(&self) -> Result<Vec<Room>, RequestError<Vec<Room>>>;
 
-    /// Hands an event to the servers of all *other* nodes.
+    /// Hands an event to the servers of all other nodes; [`ClusterNode::server_side_emit`].
     async fn server_side_emit(&self, payload: Payload) -> Result<()>;
 
-    /// As [`Adapter::server_side_emit`], and gathers one value per node; `None` where it answered `undefined` or has no handler.
-    ///
-    /// # Errors
-    /// `Timeout` with the values that arrived and the nodes that are missing.
+    /// Hands an event to the servers of all other nodes and gathers their answers; [`ClusterNode::server_side_emit_with_ack`].
     async fn server_side_emit_with_ack(
         &self,
         payload: Payload,
         timeout: Option<Duration>,
-    ) -> Result<Vec<Option<Payload>>>;
+    ) -> Result<Vec<Option<Payload>>, RequestError<Vec<Option<Payload>>>>;
 
-    /// The number of nodes, this one included.
+    /// Number of nodes, this one included; [`ClusterNode::server_count`].
     async fn server_count(&self) -> Result<usize>;
 
-    /// The other nodes known by name, sorted.
+    /// Ids of the other nodes that are known by name; [`ClusterNode::peers`].
     fn peers(&self) -> Vec<NodeId>;
 
-    /// Waits until at least `count` other nodes are known: readiness for tests and start-up.
-    ///
-    /// # Errors
-    /// `Timeout`, saying how many there are.
+    /// Waits until other nodes are known; [`ClusterNode::await_peers`].
     async fn await_peers(&self, count: usize, timeout: Duration) -> Result<()>;
 
-    /// Tells that rooms got their first local socket. On return they are active: what is broadcast to them afterwards arrives. Needed
-    /// only by servers that let sockets join without [`Adapter::sockets_join`], on backends with room interest.
+    /// Tells that rooms got their first local socket; [`ClusterNode::rooms_created`].
     async fn rooms_created(&self, rooms: &[Room]) -> Result<()>;
 
-    /// Tells that the last local socket has left rooms.
+    /// Tells that the last local socket has left rooms; [`ClusterNode::rooms_deleted`].
     async fn rooms_deleted(&self, rooms: &[Room]) -> Result<()>;
 
-    /// Keeps the session of a client that may come back.
-    ///
-    /// # Errors
-    /// `Unsupported` without history.
+    /// Keeps the session of a client that may come back; [`ClusterNode::persist_session`].
     async fn persist_session(&self, session: Session) -> Result<()>;
 
-    /// Takes a session, once, with what it missed since `since`; `None` if it is unknown or expired.
-    ///
-    /// # Errors
-    /// `Unsupported` without history, `HistoryLost` if the history no longer reaches back that far.
+    /// Takes the session of a client that came back; [`ClusterNode::restore_session`].
     async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<RestoredSession>>;
 
-    /// What was broadcast after `since` to all or to any of `rooms`, in order. Errors as [`Adapter::restore_session`].
+    /// Broadcasts after an offset; [`ClusterNode::replay`].
     async fn replay(&self, since: Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>>;
 
-    /// Events from now on. A listener that lags by more than 256 loses the oldest and is told so.
+    /// Events from now on; [`ClusterNode::events`].
     fn events(&self) -> broadcast::Receiver<Event>;
 
-    /// What happened so far, in numbers.
+    /// Counters of what happened so far; [`ClusterNode::metrics`].
     fn metrics(&self) -> MetricsSnapshot;
 
-    /// How the broker connection is doing.
+    /// State of the connection to the broker; [`ClusterNode::health`].
     fn health(&self) -> Health;
 
-    /// Begins to leave, at once and from any thread. Idempotent.
+    /// Begins to leave; [`ClusterNode::close`].
     fn close(&self);
 
-    /// Waits until the node has left and all its tasks have ended.
+    /// Waits until the node has left; [`ClusterNode::closed`].
     async fn closed(&self);
 }
 
-/// The acknowledgements of a broadcast, as they arrive: the first argument of each client's answer, `None` if it had none.
-///
-/// Ends when every client has answered, or with an error that says who has not. Dropped early, it frees what waits for it.
-#[derive(Debug)]
-pub struct AckStream {
-    items: mpsc::UnboundedReceiver<AckItem>,
-    ended: bool,
-    _cancel: Cancel,
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::ClusterNode {}
 }
 
-/// At most one per client, and the end.
-#[derive(Debug)]
-pub(crate) enum AckItem {
-    Ack(Option<Payload>),
-    End(Result<Answers>),
-}
-
-impl AckStream {
-    pub(crate) fn new(items: mpsc::UnboundedReceiver<AckItem>, cancel: Cancel) -> Self {
-        Self { items, ended: false, _cancel: cancel }
+#[async_trait]
+impl Adapter for ClusterNode {
+    fn node(&self) -> &NodeKey {
+        self.node()
     }
 
-    /// The next acknowledgement; `None` after the last one. *Cancel safe.*
-    pub async fn next(&mut self) -> Option<Result<Option<Payload>>> {
-        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities()
     }
 
-    /// Waits for all of them.
-    ///
-    /// # Errors
-    /// `Timeout` if not all clients answered; [`Error::partial`] then has the values that arrived, as [`Answers::Values`].
-    pub async fn collect(mut self) -> Result<Vec<Option<Payload>>> {
-        let mut values = Vec::new();
-        while let Some(item) = self.next().await {
-            match item {
-                Ok(value) => values.push(value),
-                Err(error) => return Err(with_values(error, values)),
-            }
-        }
-        Ok(values)
+    async fn broadcast(&self, target: Target, payload: Payload) -> Result<()> {
+        self.broadcast(target, payload).await
     }
-}
 
-/// Puts the values that arrived in place of their number.
-fn with_values(error: Error, values: Vec<Option<Payload>>) -> Error {
-    let answers = Answers::Values(values);
-    match error.partial().cloned() {
-        Some(partial) => error.with_partial(Partial { answers, ..partial }),
-        None => error.with_partial(Partial { answers, missing: Vec::new(), missing_unnamed: 0 }),
+    async fn broadcast_with_ack(&self, target: Target, payload: Payload) -> Result<AckStream> {
+        self.broadcast_with_ack(target, payload).await
     }
-}
 
-impl Stream for AckStream {
-    type Item = Result<Option<Payload>>;
+    async fn sockets_join(&self, target: Target, rooms: Vec<Room>) -> Result<()> {
+        self.sockets_join(target, rooms).await
+    }
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        match std::task::ready!(self.items.poll_recv(cx)) {
-            Some(AckItem::Ack(value)) => Poll::Ready(Some(Ok(value))),
-            Some(AckItem::End(result)) => {
-                self.ended = true;
-                Poll::Ready(result.err().map(Err))
-            }
-            None => {
-                self.ended = true;
-                let error = Error::new(ErrorKind::Closed, "the node left while acknowledgements were outstanding");
-                Poll::Ready(Some(Err(error)))
-            }
-        }
+    async fn sockets_leave(&self, target: Target, rooms: Vec<Room>) -> Result<()> {
+        self.sockets_leave(target, rooms).await
+    }
+
+    async fn disconnect_sockets(&self, target: Target, close: bool) -> Result<()> {
+        self.disconnect_sockets(target, close).await
+    }
+
+    async fn fetch_sockets(&self, target: Target) -> Result<Vec<SocketInfo>, RequestError<Vec<SocketInfo>>> {
+        self.fetch_sockets(target).await
+    }
+
+    async fn all_rooms(&self) -> Result<Vec<Room>, RequestError<Vec<Room>>> {
+        self.all_rooms().await
+    }
+
+    async fn server_side_emit(&self, payload: Payload) -> Result<()> {
+        self.server_side_emit(payload).await
+    }
+
+    async fn server_side_emit_with_ack(
+        &self,
+        payload: Payload,
+        timeout: Option<Duration>,
+    ) -> Result<Vec<Option<Payload>>, RequestError<Vec<Option<Payload>>>> {
+        self.server_side_emit_with_ack(payload, timeout).await
+    }
+
+    async fn server_count(&self) -> Result<usize> {
+        self.server_count().await
+    }
+
+    fn peers(&self) -> Vec<NodeId> {
+        self.peers()
+    }
+
+    async fn await_peers(&self, count: usize, timeout: Duration) -> Result<()> {
+        self.await_peers(count, timeout).await
+    }
+
+    async fn rooms_created(&self, rooms: &[Room]) -> Result<()> {
+        self.rooms_created(rooms).await
+    }
+
+    async fn rooms_deleted(&self, rooms: &[Room]) -> Result<()> {
+        self.rooms_deleted(rooms).await
+    }
+
+    async fn persist_session(&self, session: Session) -> Result<()> {
+        self.persist_session(session).await
+    }
+
+    async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<RestoredSession>> {
+        self.restore_session(id, since).await
+    }
+
+    async fn replay(&self, since: Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
+        self.replay(since, rooms).await
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.events()
+    }
+
+    fn metrics(&self) -> MetricsSnapshot {
+        self.metrics()
+    }
+
+    fn health(&self) -> Health {
+        self.health()
+    }
+
+    fn close(&self) {
+        self.close();
+    }
+
+    async fn closed(&self) {
+        self.closed().await;
     }
 }

@@ -1,65 +1,96 @@
-//! What handles ask of the driver, and who waits for the answers.
+//! What handles of a node ask of its driver, and where the answers go.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::adapter::AckItem;
+use super::acks::AckItem;
 use crate::{
-    engine::Request,
-    error::{Answers, Result},
-    model::{RequestId, Room, Target},
+    engine::{Gathered, Request},
+    error::Result,
+    model::{RequestError, RequestId, Room, Target},
     payload::Payload,
 };
 
-/// What handles ask of the driver.
+/// A command to the driver of a node.
 #[derive(Debug)]
-pub(crate) enum Command {
-    /// Start a request; `entered` is told when its message is queued.
-    Request { request: Box<Request>, waiter: Waiter, entered: oneshot::Sender<Result<()>> },
-    /// The caller is gone.
+pub(super) enum Command {
+    /// Starts a request; `published` is told when its message is queued.
+    Request { request: Box<Request>, sink: ResponseSink, published: oneshot::Sender<Result<()>> },
+    /// Ends a request whose caller is gone.
     Cancel(RequestId),
-    /// Own sockets were moved into rooms or, if the broker knows them as entered, out of them, and the caller is gone.
-    RoomsChanged { rooms: Vec<Room>, were_entered: bool },
-    /// Somebody waits for nodes and the broker counts them.
-    Recount,
+    /// Tells the broker about rooms into which own sockets were moved or, if it knows them as having members, out of which; the caller is
+    /// gone.
+    RoomsChanged { rooms: Vec<Room>, had_members: bool },
+    /// Has the broker count the nodes, because a caller waits for some.
+    CountNodes,
 }
 
-/// Who waits for the answers of a request.
+/// Where the answers to a request go.
 #[derive(Debug)]
-pub(crate) enum Waiter {
-    Answers(oneshot::Sender<Result<Answers>>),
+pub(super) enum ResponseSink {
+    Gathered(oneshot::Sender<Result<Gathered, RequestError<Gathered>>>),
     Acks {
         items: mpsc::UnboundedSender<AckItem>,
         /// What to send to the own clients.
-        own: Option<Own>,
+        local: Option<LocalAckBroadcast>,
     },
 }
 
-/// An acknowledged broadcast for the own clients.
-pub(super) type Own = (Target, Payload, Duration);
+/// An acknowledged broadcast for the own clients: which of them, the packet, how long to wait.
+pub(super) type LocalAckBroadcast = (Target, Payload, Duration);
 
-/// A request, as its driver knows it.
+/// A request that the driver has started.
 #[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) waiter: Waiter,
-    pub(super) entered: Option<oneshot::Sender<Result<()>>>,
+pub(super) struct InFlight {
+    pub(super) sink: ResponseSink,
+    pub(super) published: Option<oneshot::Sender<Result<()>>>,
 }
 
-impl Waiter {
-    pub(super) fn take_own(&mut self) -> Option<Own> {
+impl ResponseSink {
+    pub(super) fn take_local(&mut self) -> Option<LocalAckBroadcast> {
         match self {
-            Self::Answers(_) => None,
-            Self::Acks { own, .. } => own.take(),
+            Self::Gathered(_) => None,
+            Self::Acks { local, .. } => local.take(),
+        }
+    }
+
+    /// Ends the request. Fails only when the caller is gone.
+    pub(super) fn finish(self, result: Result<Gathered, RequestError<Gathered>>) {
+        match self {
+            Self::Gathered(sender) => drop(sender.send(result)),
+            Self::Acks { items, .. } => {
+                let result = result.map(drop).map_err(|error| error.map(|gathered| gathered.acks));
+                drop(items.send(AckItem::End(result)));
+            }
         }
     }
 }
 
-impl Waiting {
-    pub(super) fn enter(&mut self, result: Result<()>) {
-        if let Some(entered) = self.entered.take() {
+impl InFlight {
+    pub(super) fn published(&mut self, result: Result<()>) {
+        if let Some(published) = self.published.take() {
             // Fails only when the caller is gone.
-            let _ = entered.send(result);
+            let _ = published.send(result);
         }
+    }
+}
+
+/// Ends a request when its caller is dropped.
+pub(super) struct CancelOnDrop {
+    pub(super) request: RequestId,
+    pub(super) commands: mpsc::Sender<Command>,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        // If the queue is full the request ends by its own deadline.
+        let _ = self.commands.try_send(Command::Cancel(self.request.clone()));
+    }
+}
+
+impl fmt::Debug for CancelOnDrop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CancelOnDrop({})", self.request)
     }
 }

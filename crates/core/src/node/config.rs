@@ -1,13 +1,14 @@
-//! What can be set for a node.
+//! Settings of a node.
 
 use std::time::Duration;
 
-use crate::{engine::EngineConfig, transport::InboxLimits};
+use crate::{engine::EngineConfig, model::setters, transport::InboxLimits};
 
 /// Times and bounds of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NodeConfig {
-    /// Of the protocol.
+    /// Times and bounds of the protocol.
     pub engine: EngineConfig,
     /// How long answers are waited for when the caller does not say. Default 5 s, as the official adapters.
     pub request_timeout: Duration,
@@ -20,15 +21,23 @@ pub struct NodeConfig {
     pub leave_timeout: Duration,
 }
 
-/// A time for those who want none: what is longer no clock can reach.
+setters!(NodeConfig {
+    with_engine(engine: EngineConfig),
+    with_request_timeout(request_timeout: Duration),
+    with_inbox(inbox: InboxLimits),
+    with_max_outgoing(max_outgoing: usize),
+    with_leave_timeout(leave_timeout: Duration),
+});
+
+/// Longest time that is kept: what is longer no clock can reach.
 pub(super) const FAR_FUTURE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// A pause for those who want none: without any, nothing else would be done.
+/// Shortest interval that is kept: without any, nothing else would be done.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 impl NodeConfig {
-    /// With times that can be kept.
-    pub(super) fn feasible(mut self) -> Self {
+    /// The same, with times that a clock can keep.
+    pub(super) fn clamped(mut self) -> Self {
         let EngineConfig { heartbeat_interval, heartbeat_timeout, gap_grace, count_interval, .. } = &mut self.engine;
         for time in [heartbeat_timeout, gap_grace] {
             *time = (*time).min(FAR_FUTURE);

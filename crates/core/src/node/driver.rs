@@ -13,25 +13,36 @@ use tokio::{
 
 use super::{
     NodeConfig,
-    adapter::AckItem,
-    command::{Command, Own, Waiter, Waiting},
-    handle::Peers,
+    acks::AckItem,
+    command::{Command, InFlight, LocalAckBroadcast, ResponseSink},
     outgoing::{Job, Outgoing},
 };
 use crate::{
-    engine::{Engine, Input, Output, Request},
-    error::{Answers, Error, ErrorKind, Result},
-    model::{Answer, Delivery, Event, Message, NodeId, NodeKey, NodeMetrics, Offset, RequestId, Response, Room},
+    engine::{Engine, Gathered, Input, Output, Request},
+    error::{Error, ErrorKind, Result},
+    model::{
+        Answer, Capabilities, Delivery, Event, Message, NodeId, NodeKey, NodeMetrics, Offset, RequestError, RequestId,
+        Response, Room,
+    },
     payload::Payload,
     server::{AckSink, DeliveryReport, EventReply, Local, LocalAnswer},
     transport::{Backend, Inbox, NodeCount},
 };
 
-/// Drives one engine. Everything it does not do at once stands in `outgoing`, in order.
+/// The other nodes, as the driver last knew them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Peers {
+    pub(super) names: Vec<NodeId>,
+    pub(super) count: usize,
+}
+
+/// Task of one node: feeds its engine with deliveries, commands, answers and time, and does what the engine says. What takes time waits in
+/// `outgoing`, in order.
 #[derive(Debug)]
 pub(crate) struct Driver {
     node: NodeKey,
     backend: Backend,
+    capabilities: Capabilities,
     local: Weak<dyn Local>,
     config: NodeConfig,
     metrics: Arc<NodeMetrics>,
@@ -39,13 +50,13 @@ pub(crate) struct Driver {
     peers: watch::Sender<Peers>,
     peers_version: Option<u64>,
     /// What the last delivery asked for.
-    delivered: DeliveryReport,
+    last_report: DeliveryReport,
     engine: Engine,
     outgoing: VecDeque<Outgoing>,
-    wants_census: bool,
-    waiters: HashMap<RequestId, Waiting>,
+    count_wanted: bool,
+    in_flight: HashMap<RequestId, InFlight>,
     /// Acknowledged broadcasts on their way out, which the own clients get in their place among what the caller sends.
-    own: HashMap<RequestId, Own>,
+    local_acks: HashMap<RequestId, LocalAckBroadcast>,
     answers: mpsc::UnboundedSender<LocalAnswer>,
     received_answers: Option<mpsc::UnboundedReceiver<LocalAnswer>>,
 }
@@ -57,29 +68,31 @@ impl Driver {
     pub(crate) fn new(
         node: NodeKey,
         backend: Backend,
+        capabilities: Capabilities,
         local: Weak<dyn Local>,
         config: NodeConfig,
         metrics: Arc<NodeMetrics>,
         events: broadcast::Sender<Event>,
         peers: watch::Sender<Peers>,
     ) -> Self {
-        let engine = Engine::new(node.clone(), backend.transport.capabilities(), config.engine, Arc::clone(&metrics));
+        let engine = Engine::new(node.clone(), capabilities, config.engine, Arc::clone(&metrics));
         let (answers, received_answers) = mpsc::unbounded_channel();
         Self {
             node,
             backend,
+            capabilities,
             local,
             config,
             metrics,
             events,
             peers,
             peers_version: None,
-            delivered: DeliveryReport::default(),
+            last_report: DeliveryReport::default(),
             engine,
             outgoing: VecDeque::new(),
-            wants_census: false,
-            waiters: HashMap::new(),
-            own: HashMap::new(),
+            count_wanted: false,
+            in_flight: HashMap::new(),
+            local_acks: HashMap::new(),
             answers,
             received_answers: Some(received_answers),
         }
@@ -96,7 +109,7 @@ impl Driver {
         let mut ended = Ended(Some(ended));
         self.input(Input::Start);
         self.serve_until_closed(&mut inbox, &mut commands, &mut closing).await;
-        self.say_goodbye().await;
+        self.leave().await;
         drop(inbox);
         drop(self);
         ended.tell();
@@ -148,7 +161,7 @@ impl Driver {
     }
 
     /// Announces the leave and gives the seat back, both bounded in time.
-    async fn say_goodbye(&mut self) {
+    async fn leave(&mut self) {
         self.input(Input::Leave);
         let transport = Arc::clone(&self.backend.transport);
         let limit = self.config.leave_timeout;
@@ -175,7 +188,7 @@ impl Driver {
         while let Some(delivery) = batch.pop_front() {
             paced += 1;
             self.input(Input::Delivery(delivery));
-            std::mem::take(&mut self.delivered).hold_back().await;
+            std::mem::take(&mut self.last_report).wait_for_sockets().await;
             if paced == PACE {
                 paced = 0;
                 tokio::task::yield_now().await;
@@ -185,37 +198,37 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Request { request, waiter, entered } => self.request(*request, waiter, entered),
+            Command::Request { request, sink, published } => self.request(*request, sink, published),
             Command::Cancel(id) => {
-                self.waiters.remove(&id);
+                self.in_flight.remove(&id);
                 self.input(Input::Cancel(id));
             }
-            Command::RoomsChanged { rooms, were_entered } => self.interest(rooms, were_entered),
-            Command::Recount => self.wants_census = true,
+            Command::RoomsChanged { rooms, had_members } => self.interest(rooms, had_members),
+            Command::CountNodes => self.count_wanted = true,
         }
     }
 
-    fn request(&mut self, request: Request, mut waiter: Waiter, entered: oneshot::Sender<Result<()>>) {
+    fn request(&mut self, request: Request, mut sink: ResponseSink, published: oneshot::Sender<Result<()>>) {
         let (id, is_local) = (request.id.clone(), request.message.is_none());
-        let own = waiter.take_own().filter(|_| is_local || !self.acknowledged_come_back());
-        self.own.extend(own.map(|own| (id.clone(), own)));
-        self.waiters.insert(id.clone(), Waiting { waiter, entered: Some(entered) });
+        let local = sink.take_local().filter(|_| is_local || !self.acknowledged_come_back());
+        self.local_acks.extend(local.map(|local| (id.clone(), local)));
+        self.in_flight.insert(id.clone(), InFlight { sink, published: Some(published) });
         self.input(Input::Request(request));
         if is_local {
-            self.entered(&id, Ok(()));
+            self.published(&id, Ok(()));
         }
     }
 
     /// The message of a request has its place in the queue, or never will. Own clients get it, also if nobody wants to wait for them, unless
     /// it is refused as a whole.
-    fn entered(&mut self, id: &RequestId, result: Result<()>) {
+    fn published(&mut self, id: &RequestId, result: Result<()>) {
         let is_refused =
             result.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Closed));
-        if let Some(own) = self.own.remove(id).filter(|_| !is_refused) {
-            self.ask_own_clients(id.clone(), own);
+        if let Some(local) = self.local_acks.remove(id).filter(|_| !is_refused) {
+            self.ask_own_clients(id.clone(), local);
         }
-        if let Some(waiting) = self.waiters.get_mut(id) {
-            waiting.enter(result.clone());
+        if let Some(request) = self.in_flight.get_mut(id) {
+            request.published(result.clone());
         }
         if let Err(error) = result {
             self.input(Input::PublishFailed(id.clone(), error));
@@ -224,13 +237,13 @@ impl Driver {
 
     /// With history, the own clients get acknowledged broadcasts in the common order, as they do plain ones, if that is promised.
     fn acknowledged_come_back(&self) -> bool {
-        self.backend.history.is_some() && self.backend.transport.capabilities().acknowledged_in_order
+        self.capabilities.history && self.capabilities.acknowledged_in_order
     }
 
-    fn ask_own_clients(&mut self, id: RequestId, (target, payload, timeout): Own) {
+    fn ask_own_clients(&mut self, id: RequestId, (target, payload, timeout): LocalAckBroadcast) {
         let Some(local) = self.local.upgrade() else { return };
-        let replies = AckSink::new(None, id.clone(), self.answers.clone());
-        let count = local.deliver_with_ack(&target, &payload, timeout, replies);
+        let sink = AckSink::new(None, id.clone(), self.answers.clone());
+        let count = local.deliver_with_ack(&target, &payload, timeout, sink);
         self.metrics.sent_to_sockets.add(u64::from(count));
         self.local_answer(LocalAnswer { to: None, request: id, answer: Answer::ClientCount(count) });
     }
@@ -251,7 +264,7 @@ impl Driver {
                 Output::Serve { from, message, offset } => self.serve(from, message, offset.as_ref()),
                 Output::Acknowledged(id, value) => self.acknowledged(&id, value),
                 Output::Finished(id, result) => self.finished(&id, result),
-                Output::AskCensus => self.wants_census = true,
+                Output::CountNodes => self.count_wanted = true,
                 Output::Event(event) => drop(self.events.send(event)),
             }
         }
@@ -270,7 +283,7 @@ impl Driver {
     fn publish(&mut self, message: Message) {
         let request = message.request().cloned();
         if let (Err(error), Some(id)) = (self.queue(Outgoing::Publish(message)), request) {
-            self.entered(&id, Err(error));
+            self.published(&id, Err(error));
         }
     }
 
@@ -287,22 +300,19 @@ impl Driver {
     }
 
     fn acknowledged(&self, id: &RequestId, value: Option<Payload>) {
-        if let Some(Waiting { waiter: Waiter::Acks { items, .. }, .. }) = self.waiters.get(id) {
+        if let Some(InFlight { sink: ResponseSink::Acks { items, .. }, .. }) = self.in_flight.get(id) {
             // Fails only when the caller is gone; its cancellation is on the way.
             let _ = items.send(AckItem::Ack(value));
         }
     }
 
-    fn finished(&mut self, id: &RequestId, result: Result<Answers>) {
-        let Some(mut waiting) = self.waiters.remove(id) else { return };
-        waiting.enter(match &result {
-            Err(error) if error.partial().is_none() => Err(error.clone()),
+    fn finished(&mut self, id: &RequestId, result: Result<Gathered, RequestError<Gathered>>) {
+        let Some(mut request) = self.in_flight.remove(id) else { return };
+        request.published(match &result {
+            Err(error) if error.incomplete().is_none() => Err(error.as_error().clone()),
             _ => Ok(()),
         });
-        match waiting.waiter {
-            Waiter::Answers(answers) => drop(answers.send(result)),
-            Waiter::Acks { items, .. } => drop(items.send(AckItem::End(result))),
-        }
+        request.sink.finish(result);
     }
 
     /// Applies a message to the local sockets.
@@ -310,18 +320,18 @@ impl Driver {
         let Some(local) = self.local.upgrade() else { return };
         match message {
             Message::Broadcast { request: None, target, payload } => {
-                let delivered = local.deliver(&target, &payload, offset);
-                self.metrics.sent_to_sockets.add(delivered.sent);
-                self.metrics.dropped_by_sockets.add(delivered.dropped);
-                self.delivered = delivered;
+                let report = local.deliver(&target, &payload, offset);
+                self.metrics.sent_to_sockets.add(report.sent);
+                self.metrics.dropped_by_sockets.add(report.dropped);
+                self.last_report = report;
             }
             Message::Broadcast { request: Some(request), target, payload } => {
                 let timeout = target.flags.timeout.unwrap_or(self.config.request_timeout);
                 if from == self.node.id {
                     return self.ask_own_clients(request, (target, payload, timeout));
                 }
-                let replies = AckSink::new(Some(from.clone()), request.clone(), self.answers.clone());
-                let count = local.deliver_with_ack(&target, &payload, timeout, replies);
+                let sink = AckSink::new(Some(from.clone()), request.clone(), self.answers.clone());
+                let count = local.deliver_with_ack(&target, &payload, timeout, sink);
                 self.metrics.sent_to_sockets.add(u64::from(count));
                 self.answer(from, request, Answer::ClientCount(count));
             }
@@ -352,9 +362,9 @@ impl Driver {
     }
 
     /// Local sockets were moved into or out of rooms: the broker has to know.
-    fn interest(&mut self, rooms: Vec<Room>, were_entered: bool) {
+    fn interest(&mut self, rooms: Vec<Room>, had_members: bool) {
         if self.backend.interest.is_some() {
-            drop(self.queue(Outgoing::Interest { rooms, were_entered }));
+            drop(self.queue(Outgoing::Interest { rooms, had_members }));
         }
     }
 
@@ -372,12 +382,12 @@ impl Driver {
         if let Outgoing::Publish(message) = outgoing
             && let Some(id) = message.request()
         {
-            self.entered(id, result);
+            self.published(id, result);
         }
     }
 
     fn count(&mut self) -> Option<Job<Option<NodeCount>>> {
-        if !std::mem::take(&mut self.wants_census) {
+        if !std::mem::take(&mut self.count_wanted) {
             return None;
         }
         let node_counter = self.backend.node_counter.clone()?;

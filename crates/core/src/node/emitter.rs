@@ -1,22 +1,20 @@
 //! Emits into a cluster from a process that is no node.
 
-use std::sync::Arc;
-
 use crate::{
     error::{Error, ErrorKind, Result},
     model::{Message, Namespace, NodeId, NodeKey, Room, Target},
     payload::Payload,
-    transport::{Backend, Transport},
+    transport::Backend,
 };
 
 /// Sends to a cluster without taking part in it: it serves no clients, is not counted, and gets no answers. For jobs, cron tasks and
 /// other services.
 ///
-/// Operations return when the message has its place in the queue to the broker; errors are as of [`Adapter`](crate::Adapter), and
+/// Operations return when the message has its place in the queue to the broker; errors are as of [`ClusterNode`](crate::ClusterNode), and
 /// `Unsupported` for a target with `local`. *Cancel safety*: a dropped call has been published whole or not at all.
 #[derive(Clone, Debug)]
 pub struct Emitter {
-    transport: Arc<dyn Transport>,
+    backend: Backend,
     node: NodeKey,
 }
 
@@ -25,14 +23,14 @@ impl Emitter {
     #[must_use]
     pub fn new(backend: &Backend) -> Self {
         let node = NodeKey { id: NodeId::EMITTER, namespace: Namespace::new("/") };
-        Self { transport: Arc::clone(&backend.transport), node }
+        Self { backend: backend.clone(), node }
     }
 
     /// The same emitter, for another namespace.
     #[must_use]
     pub fn of(&self, namespace: &str) -> Self {
         let node = NodeKey { id: NodeId::EMITTER, namespace: Namespace::new(namespace) };
-        Self { transport: Arc::clone(&self.transport), node }
+        Self { backend: self.backend.clone(), node }
     }
 
     /// Sends a packet to the matching sockets.
@@ -65,7 +63,7 @@ impl Emitter {
     }
 
     async fn publish(&self, message: Message) -> Result<()> {
-        self.transport.publish(&self.node, message).await
+        self.backend.publish(&self.node, message).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! A node's membership: the handle that servers call, over one driver task.
+//! [`ClusterNode`]: a server's handle of its node, over one driver task.
 
 use std::{
     fmt,
@@ -6,57 +6,56 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use tokio::{
     sync::{broadcast, mpsc, watch},
     time::timeout,
 };
 
 use super::{
-    AckStream, Adapter, NodeConfig,
-    command::{Command, Waiter},
-    driver::Driver,
-    guards::Untold,
-    outgoing::tell_interest,
-    requests::{amend, unexpected},
+    AckStream, NodeConfig,
+    command::Command,
+    driver::{Driver, Peers},
 };
 use crate::{
-    engine::{Gather, Request},
-    error::{Answers, Error, ErrorKind, Result},
+    error::{Error, ErrorKind, Result},
     model::{
         Capabilities, Event, Membership, Message, MetricsSnapshot, Namespace, NodeId, NodeKey, NodeMetrics, Offset,
-        Room, Session, SessionId, SocketInfo, Target,
+        RequestError, Room, Session, SessionId, SocketInfo, Target,
     },
     payload::Payload,
     server::{DeliveryReport, Local},
     transport::{Backend, Health, History, JoinRequest, MissedBroadcast, RestoredSession, RoomFilter},
 };
 
-/// A node of a cluster. Cheap to clone; when the last clone is dropped, or the server behind `Local` is, the node leaves.
+/// One node of a cluster: a server's membership of a namespace. Cheap to clone.
+///
+/// Operations reach matching sockets of *all* nodes, this one included, unless `target.flags.local` is set. They return when the message
+/// has its place in the queue to the broker; what one caller does in sequence arrives elsewhere in that sequence.
+///
+/// While the broker is away, messages are held up to a limit and sent on return; local sockets are served meanwhile (with history on,
+/// they are served in the common order, once the broker is back). Errors say whether trying again helps.
+///
+/// When the last clone is dropped, or the server behind [`Local`] is, the node leaves.
+///
+/// *Cancel safety*: a dropped call has either been published or not; its pending answers are given up. What it has changed here stays, and
+/// rooms that own sockets have joined become active all the same.
 #[derive(Clone)]
 pub struct ClusterNode {
     pub(super) shared: Arc<Shared>,
 }
 
 pub(super) struct Shared {
-    node: NodeKey,
+    pub(super) node: NodeKey,
     pub(super) backend: Backend,
     pub(super) capabilities: Capabilities,
-    local: Weak<dyn Local>,
+    pub(super) local: Weak<dyn Local>,
     pub(super) config: NodeConfig,
+    pub(super) commands: mpsc::Sender<Command>,
     metrics: Arc<NodeMetrics>,
     events: broadcast::Sender<Event>,
-    pub(super) commands: mpsc::Sender<Command>,
     peers: watch::Receiver<Peers>,
     closing: watch::Sender<bool>,
     ended: watch::Receiver<bool>,
-}
-
-/// The other nodes, as the driver last knew them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Peers {
-    pub(crate) names: Vec<NodeId>,
-    pub(crate) count: usize,
 }
 
 impl ClusterNode {
@@ -65,27 +64,23 @@ impl ClusterNode {
     /// The server is held weakly: when it is dropped, the node leaves by itself.
     ///
     /// # Errors
-    /// What the transport says when it cannot join.
+    /// `Config` if the parts of the backend contradict each other; what the transport says when it cannot join.
     pub async fn join(
         backend: Backend,
         namespace: Namespace,
         local: Weak<dyn Local>,
         config: NodeConfig,
     ) -> Result<Self> {
-        let mut config = config.feasible();
+        let capabilities = backend.capabilities()?;
+        let mut config = config.clamped();
         if let Some(interest) = &backend.interest {
             config.engine.buckets = interest.buckets();
         }
         let node = NodeKey { id: backend.ids.node_id(), namespace };
         let metrics = Arc::<NodeMetrics>::default();
-        let seat = JoinRequest {
-            node: node.clone(),
-            room_filter: Arc::new(LocalWants(Weak::clone(&local))),
-            metrics: Arc::clone(&metrics),
-            limits: config.inbox,
-        };
-        let inbox = backend.transport.join(seat).await?;
-        let capabilities = backend.transport.capabilities();
+        let filter = Arc::new(LocalRooms(Weak::clone(&local)));
+        let request = JoinRequest::new(node.clone(), filter, Arc::clone(&metrics), config.inbox);
+        let inbox = backend.transport.join(request).await?;
         let (commands, received_commands) = mpsc::channel(COMMANDS);
         let (events, _) = broadcast::channel(EVENTS);
         let (peers_sender, peers) = watch::channel(Peers::default());
@@ -94,6 +89,7 @@ impl ClusterNode {
         let driver = Driver::new(
             node.clone(),
             backend.clone(),
+            capabilities,
             Weak::clone(&local),
             config,
             Arc::clone(&metrics),
@@ -106,6 +102,213 @@ impl ClusterNode {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// This node's id and namespace.
+    #[must_use]
+    pub fn node(&self) -> &NodeKey {
+        &self.shared.node
+    }
+
+    /// What the backend promises.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.shared.capabilities
+    }
+
+    /// Sends a packet to the matching sockets.
+    ///
+    /// # Errors
+    /// `TooLarge`, `QueueFull`, `Disconnected`, `Closed`: other nodes did not get it. Local sockets did, unless it is too large or closed.
+    pub async fn broadcast(&self, target: Target, payload: Payload) -> Result<()> {
+        self.check_open()?;
+        if target.flags.local {
+            self.deliver(&target, &payload).wait_for_sockets().await;
+            return Ok(());
+        }
+        let message = Message::Broadcast { request: None, target: target.clone(), payload: payload.clone() };
+        let result = self.publish(message).await;
+        let deliver_now = match &result {
+            // With history it comes back with its offset.
+            Ok(()) => self.shared.backend.history.is_none(),
+            Err(error) => !matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Closed),
+        };
+        if deliver_now {
+            self.deliver(&target, &payload).wait_for_sockets().await;
+        }
+        result
+    }
+
+    /// Sends a packet to the matching sockets and gathers their acknowledgements, for as long as `target.flags.timeout` or the
+    /// configured time says.
+    ///
+    /// # Errors
+    /// As [`ClusterNode::broadcast`], and `QueueFull` if too many requests wait.
+    pub async fn broadcast_with_ack(&self, target: Target, payload: Payload) -> Result<AckStream> {
+        self.request_acks(target, payload).await
+    }
+
+    /// Disconnects the matching sockets from the namespace; with `close`, closes their connections where the server can.
+    ///
+    /// # Errors
+    /// As [`ClusterNode::broadcast`]. Own sockets are disconnected all the same, unless the node is closed.
+    pub async fn disconnect_sockets(&self, target: Target, close: bool) -> Result<()> {
+        self.apply(|local| local.disconnect(&target, close))?;
+        self.apply_elsewhere(&target, Message::Disconnect { target: target.clone(), close }).await
+    }
+
+    /// Describes the matching sockets.
+    ///
+    /// # Errors
+    /// `Timeout` if not every node answered, with the sockets that arrived and the nodes that are missing; `QueueFull`, `Disconnected`,
+    /// `Closed` if the request was not sent.
+    pub async fn fetch_sockets(&self, target: Target) -> Result<Vec<SocketInfo>, RequestError<Vec<SocketInfo>>> {
+        self.check_open()?;
+        let own = self.own_sockets(&target)?;
+        if target.flags.local {
+            return Ok(own);
+        }
+        with_own(self.request_sockets(target).await, |mut others| {
+            let mut sockets = own;
+            sockets.append(&mut others);
+            sockets
+        })
+    }
+
+    /// All rooms of the cluster, socket ids included, sorted, each once.
+    ///
+    /// # Errors
+    /// As [`ClusterNode::fetch_sockets`].
+    pub async fn all_rooms(&self) -> Result<Vec<Room>, RequestError<Vec<Room>>> {
+        self.check_open()?;
+        let own = self.local()?.rooms();
+        with_own(self.request_rooms().await, |others| union(others, own))
+    }
+
+    /// Hands an event to the servers of all *other* nodes.
+    ///
+    /// # Errors
+    /// As [`ClusterNode::broadcast`].
+    pub async fn server_side_emit(&self, payload: Payload) -> Result<()> {
+        self.publish(Message::ServerSideEmit { request: None, payload }).await
+    }
+
+    /// Hands an event to the servers of all *other* nodes and gathers one value per node; `None` where it answered `undefined` or has no
+    /// handler. Waits for `timeout`, or the configured time.
+    ///
+    /// # Errors
+    /// `Timeout` with the values that arrived and the nodes that are missing; otherwise as [`ClusterNode::fetch_sockets`].
+    pub async fn server_side_emit_with_ack(
+        &self,
+        payload: Payload,
+        timeout: Option<Duration>,
+    ) -> Result<Vec<Option<Payload>>, RequestError<Vec<Option<Payload>>>> {
+        self.request_values(payload, timeout).await
+    }
+
+    /// Number of nodes, this one included.
+    ///
+    /// # Errors
+    /// `Closed`; where the broker counts the nodes, `Disconnected` or `Broker` if it cannot.
+    pub async fn server_count(&self) -> Result<usize> {
+        self.check_open()?;
+        match &self.shared.backend.node_counter {
+            Some(node_counter) => Ok(node_counter.count_nodes(&self.shared.node, &[]).await?.nodes),
+            None => Ok(1 + self.shared.peers.borrow().count),
+        }
+    }
+
+    /// Ids of the other nodes that are known by name, sorted.
+    #[must_use]
+    pub fn peers(&self) -> Vec<NodeId> {
+        self.shared.peers.borrow().names.clone()
+    }
+
+    /// Waits until at least `count` other nodes are known: readiness for tests and start-up.
+    ///
+    /// # Errors
+    /// `Timeout`, saying how many are known; `Closed`.
+    pub async fn await_peers(&self, count: usize, limit: Duration) -> Result<()> {
+        timeout(limit, self.peers_known(count)).await.unwrap_or_else(|_| {
+            let known = self.shared.peers.borrow().count;
+            let context = format!("{known} of {count} other nodes are known after {limit:?}");
+            Err(Error::new(ErrorKind::Timeout, context))
+        })
+    }
+
+    async fn peers_known(&self, count: usize) -> Result<()> {
+        let mut peers = self.shared.peers.clone();
+        let broker_counts = self.shared.capabilities.membership == Membership::BrokerCount;
+        // A broker that counts does not tell when its count changes.
+        let pause = if broker_counts { RECOUNT } else { Duration::MAX };
+        while peers.borrow_and_update().count < count {
+            if broker_counts && self.shared.commands.send(Command::CountNodes).await.is_err() {
+                return Err(self.closed_error());
+            }
+            if let Ok(Err(_)) = timeout(pause, peers.changed()).await {
+                return Err(self.closed_error());
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps the session of a client that may come back.
+    ///
+    /// # Errors
+    /// `Unsupported` without history.
+    pub async fn persist_session(&self, session: Session) -> Result<()> {
+        self.check_open()?;
+        self.history()?.persist(&self.shared.node, session).await
+    }
+
+    /// Takes a session, once, with what it missed since `since`; `None` if it is unknown or expired.
+    ///
+    /// # Errors
+    /// `Unsupported` without history, `HistoryLost` if the history no longer reaches back that far.
+    pub async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<RestoredSession>> {
+        self.check_open()?;
+        self.history()?.restore(&self.shared.node, &id, &since).await
+    }
+
+    /// What was broadcast after `since` to all or to any of `rooms`, in order.
+    ///
+    /// # Errors
+    /// As [`ClusterNode::restore_session`].
+    pub async fn replay(&self, since: Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
+        self.check_open()?;
+        self.history()?.replay(&self.shared.node, &since, rooms).await
+    }
+
+    /// Events from now on. A listener that lags by more than 256 loses the oldest and is told so.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
+    }
+
+    /// Counters of what happened so far.
+    #[must_use]
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.shared.metrics.snapshot()
+    }
+
+    /// State of the connection to the broker.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.shared.backend.transport.health()
+    }
+
+    /// Begins to leave, at once and from any thread. Idempotent.
+    pub fn close(&self) {
+        self.shared.closing.send_replace(true);
+    }
+
+    /// Waits until the node has left and all its tasks have ended. *Cancel safe.*
+    pub async fn closed(&self) {
+        let mut ended = self.shared.ended.clone();
+        // An error means that the driver is gone, which is what is waited for.
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+
+    // --- what the operations share ---
+
     pub(super) fn check_open(&self) -> Result<()> {
         if *self.shared.closing.borrow() || *self.shared.ended.borrow() { Err(self.closed_error()) } else { Ok(()) }
     }
@@ -115,21 +318,21 @@ impl ClusterNode {
         Error::new(ErrorKind::Closed, format!("node {id} of namespace {namespace} has left"))
     }
 
-    fn local(&self) -> Result<Arc<dyn Local>> {
-        self.shared.local.upgrade().ok_or_else(|| self.closed_error())
+    /// Changes own sockets.
+    pub(super) fn apply(&self, change: impl FnOnce(&dyn Local)) -> Result<()> {
+        self.check_open()?;
+        change(&*self.local()?);
+        Ok(())
     }
 
-    fn history(&self) -> Result<&Arc<dyn History>> {
-        self.shared
-            .backend
-            .history
-            .as_ref()
-            .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this backend keeps no history, or it is switched off"))
+    /// Publishes what changes the sockets of others, unless it is not for them.
+    pub(super) async fn apply_elsewhere(&self, target: &Target, message: Message) -> Result<()> {
+        if target.flags.local { Ok(()) } else { self.publish(message).await }
     }
 
     async fn publish(&self, message: Message) -> Result<()> {
         self.check_open()?;
-        let result = self.shared.backend.transport.publish(&self.shared.node, message).await;
+        let result = self.shared.backend.publish(&self.shared.node, message).await;
         match &result {
             Ok(()) => self.shared.metrics.published.increment(),
             Err(_) => self.shared.metrics.publish_errors.increment(),
@@ -137,34 +340,22 @@ impl ClusterNode {
         result
     }
 
-    /// Changes own sockets.
-    fn apply(&self, change: impl FnOnce(&dyn Local)) -> Result<()> {
-        self.check_open()?;
-        change(&*self.local()?);
-        Ok(())
+    fn local(&self) -> Result<Arc<dyn Local>> {
+        self.shared.local.upgrade().ok_or_else(|| self.closed_error())
     }
 
-    /// Publishes what changes the sockets of others, unless it is not for them.
-    async fn apply_elsewhere(&self, target: &Target, message: Message) -> Result<()> {
-        if target.flags.local { Ok(()) } else { self.publish(message).await }
-    }
-
-    /// Tells the broker about rooms into or out of which own sockets were moved.
-    pub(super) async fn rooms_changed(&self, rooms: &[Room], were_entered: bool) -> Result<()> {
-        match &self.shared.backend.interest {
-            Some(interest) => {
-                tell_interest(&**interest, &self.shared.node, &self.shared.local, rooms, were_entered).await
-            }
-            None => Ok(()),
-        }
+    fn history(&self) -> Result<&Arc<dyn History>> {
+        let history = self.shared.backend.history.as_ref();
+        history
+            .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this backend keeps no history, or it is switched off"))
     }
 
     fn deliver(&self, target: &Target, payload: &Payload) -> DeliveryReport {
         let Some(local) = self.shared.local.upgrade() else { return DeliveryReport::default() };
-        let delivered = local.deliver(target, payload, None);
-        self.shared.metrics.sent_to_sockets.add(delivered.sent);
-        self.shared.metrics.dropped_by_sockets.add(delivered.dropped);
-        delivered
+        let report = local.deliver(target, payload, None);
+        self.shared.metrics.sent_to_sockets.add(report.sent);
+        self.shared.metrics.dropped_by_sockets.add(report.dropped);
+        report
     }
 
     fn own_sockets(&self, target: &Target) -> Result<Vec<SocketInfo>> {
@@ -176,221 +367,9 @@ impl ClusterNode {
     }
 }
 
-#[async_trait]
-impl Adapter for ClusterNode {
-    fn node(&self) -> &NodeKey {
-        &self.shared.node
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        self.shared.capabilities
-    }
-
-    async fn broadcast(&self, target: Target, payload: Payload) -> Result<()> {
-        self.check_open()?;
-        if target.flags.local {
-            self.deliver(&target, &payload).hold_back().await;
-            return Ok(());
-        }
-        let message = Message::Broadcast { request: None, target: target.clone(), payload: payload.clone() };
-        let result = self.publish(message).await;
-        let deliver_now = match &result {
-            // With history it comes back with its offset.
-            Ok(()) => self.shared.backend.history.is_none(),
-            Err(error) => !matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Closed),
-        };
-        if deliver_now {
-            self.deliver(&target, &payload).hold_back().await;
-        }
-        result
-    }
-
-    async fn broadcast_with_ack(&self, target: Target, payload: Payload) -> Result<AckStream> {
-        let (items, received) = mpsc::unbounded_channel();
-        let id = self.new_request();
-        let timeout = target.flags.timeout.unwrap_or(self.shared.config.request_timeout);
-        let own = (target.clone(), payload.clone(), timeout);
-        let is_local = target.flags.local;
-        let message = Message::Broadcast { request: Some(id.clone()), target, payload };
-        let request = Request {
-            id,
-            gather: Gather::Acks,
-            message: (!is_local).then_some(message),
-            deadline: self.deadline(Some(timeout)),
-        };
-        let cancel = self.start(request, Waiter::Acks { items, own: Some(own) }).await?;
-        Ok(AckStream::new(received, cancel))
-    }
-
-    async fn sockets_join(&self, target: Target, rooms: Vec<Room>) -> Result<()> {
-        self.apply(|local| local.join(&target, &rooms))?;
-        let untold = Untold { cluster: self, rooms: &rooms, were_entered: false, is_due: true };
-        let message = Message::Join { target: target.clone(), rooms: rooms.clone() };
-        let published = self.apply_elsewhere(&target, message).await;
-        // Own sockets are in the rooms whether others could be told or not.
-        published.and(untold.tell().await)
-    }
-
-    async fn sockets_leave(&self, target: Target, rooms: Vec<Room>) -> Result<()> {
-        self.apply(|local| local.leave(&target, &rooms))?;
-        let untold = Untold { cluster: self, rooms: &rooms, were_entered: true, is_due: true };
-        let message = Message::Leave { target: target.clone(), rooms: rooms.clone() };
-        let published = self.apply_elsewhere(&target, message).await;
-        published.and(untold.tell().await)
-    }
-
-    async fn disconnect_sockets(&self, target: Target, close: bool) -> Result<()> {
-        self.apply(|local| local.disconnect(&target, close))?;
-        self.apply_elsewhere(&target, Message::Disconnect { target: target.clone(), close }).await
-    }
-
-    async fn fetch_sockets(&self, target: Target) -> Result<Vec<SocketInfo>> {
-        self.check_open()?;
-        let mut sockets = self.own_sockets(&target)?;
-        if target.flags.local {
-            return Ok(sockets);
-        }
-        let timeout = target.flags.timeout;
-        let id = self.new_request();
-        let message = Message::FetchSockets { request: id.clone(), target };
-        match self.ask(id, Gather::Sockets, message, timeout).await {
-            Ok(Answers::Sockets(others)) => {
-                sockets.extend(others);
-                Ok(sockets)
-            }
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => Err(amend(error, |answers| {
-                if let Answers::Sockets(others) = answers {
-                    others.extend(sockets);
-                }
-            })),
-        }
-    }
-
-    async fn all_rooms(&self) -> Result<Vec<Room>> {
-        self.check_open()?;
-        let own = self.local()?.rooms();
-        match self.other_rooms().await {
-            Ok(others) => Ok(union(others, own)),
-            Err(error) => Err(amend(error, |answers| {
-                if let Answers::Rooms(others) = answers {
-                    *others = union(std::mem::take(others), own);
-                }
-            })),
-        }
-    }
-
-    async fn server_side_emit(&self, payload: Payload) -> Result<()> {
-        self.publish(Message::ServerSideEmit { request: None, payload }).await
-    }
-
-    async fn server_side_emit_with_ack(
-        &self,
-        payload: Payload,
-        timeout: Option<Duration>,
-    ) -> Result<Vec<Option<Payload>>> {
-        let id = self.new_request();
-        let message = Message::ServerSideEmit { request: Some(id.clone()), payload };
-        match self.ask(id, Gather::Values, message, timeout).await? {
-            Answers::Values(values) => Ok(values),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    async fn server_count(&self) -> Result<usize> {
-        self.check_open()?;
-        match &self.shared.backend.node_counter {
-            Some(node_counter) => Ok(node_counter.count_nodes(&self.shared.node, &[]).await?.nodes),
-            None => Ok(1 + self.shared.peers.borrow().count),
-        }
-    }
-
-    fn peers(&self) -> Vec<NodeId> {
-        self.shared.peers.borrow().names.clone()
-    }
-
-    async fn await_peers(&self, count: usize, limit: Duration) -> Result<()> {
-        let mut peers = self.shared.peers.clone();
-        let counted = self.shared.capabilities.membership == Membership::BrokerCount;
-        let enough = async {
-            while peers.borrow_and_update().count < count {
-                if counted && self.shared.commands.send(Command::Recount).await.is_err() {
-                    return Err(self.closed_error());
-                }
-                // Where the broker counts, nobody tells when it changes.
-                let pause = if counted { RECOUNT } else { Duration::MAX };
-                if let Ok(Err(_)) = timeout(pause, peers.changed()).await {
-                    return Err(self.closed_error());
-                }
-            }
-            Ok(())
-        };
-        timeout(limit, enough).await.unwrap_or_else(|_| {
-            let context =
-                format!("{} of {count} other nodes are known after {limit:?}", self.shared.peers.borrow().count);
-            Err(Error::new(ErrorKind::Timeout, context))
-        })
-    }
-
-    async fn rooms_created(&self, rooms: &[Room]) -> Result<()> {
-        if let Some(interest) = &self.shared.backend.interest {
-            for room in rooms {
-                interest.room_created(&self.shared.node, room).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn rooms_deleted(&self, rooms: &[Room]) -> Result<()> {
-        if let Some(interest) = &self.shared.backend.interest {
-            for room in rooms {
-                interest.room_deleted(&self.shared.node, room).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn persist_session(&self, session: Session) -> Result<()> {
-        self.check_open()?;
-        self.history()?.persist(&self.shared.node, session).await
-    }
-
-    async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<RestoredSession>> {
-        self.check_open()?;
-        self.history()?.restore(&self.shared.node, &id, &since).await
-    }
-
-    async fn replay(&self, since: Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
-        self.check_open()?;
-        self.history()?.replay(&self.shared.node, &since, rooms).await
-    }
-
-    fn events(&self) -> broadcast::Receiver<Event> {
-        self.shared.events.subscribe()
-    }
-
-    fn metrics(&self) -> MetricsSnapshot {
-        self.shared.metrics.snapshot()
-    }
-
-    fn health(&self) -> Health {
-        self.shared.backend.transport.health()
-    }
-
-    fn close(&self) {
-        self.shared.closing.send_replace(true);
-    }
-
-    async fn closed(&self) {
-        let mut ended = self.shared.ended.clone();
-        // An error means that the driver is gone, which is what is waited for.
-        let _ = ended.wait_for(|ended| *ended).await;
-    }
-}
-
 impl fmt::Debug for ClusterNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cluster")
+        f.debug_struct("ClusterNode")
             .field("node", &self.shared.node)
             .field("transport", &self.shared.backend.transport)
             .field("peers", &self.shared.peers.borrow().count)
@@ -398,13 +377,21 @@ impl fmt::Debug for ClusterNode {
     }
 }
 
-/// Wants the rooms in which the server has sockets.
+/// Passes the rooms in which the server has sockets.
 #[derive(Debug)]
-struct LocalWants(Weak<dyn Local>);
+struct LocalRooms(Weak<dyn Local>);
 
-impl RoomFilter for LocalWants {
+impl RoomFilter for LocalRooms {
     fn may_have_members(&self, room: &Room) -> bool {
         self.0.upgrade().is_none_or(|local| local.has_room(room))
+    }
+}
+
+/// Adds what this node has to the answers of the others, whether all of them came or not.
+fn with_own<T>(answers: Result<T, RequestError<T>>, add: impl FnOnce(T) -> T) -> Result<T, RequestError<T>> {
+    match answers {
+        Ok(others) => Ok(add(others)),
+        Err(error) => Err(error.map(add)),
     }
 }
 

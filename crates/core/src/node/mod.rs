@@ -1,18 +1,14 @@
 //! One node of a cluster: the handle that servers call, the task that drives it, and the emitter for processes that are no nodes.
 
+mod acks;
 mod adapter;
 mod command;
 mod config;
 mod driver;
 mod emitter;
-mod guards;
 mod handle;
+mod interest;
 mod outgoing;
 mod requests;
 
-pub use self::{
-    adapter::{AckStream, Adapter},
-    config::NodeConfig,
-    emitter::Emitter,
-    handle::ClusterNode,
-};
+pub use self::{acks::AckStream, adapter::Adapter, config::NodeConfig, emitter::Emitter, handle::ClusterNode};

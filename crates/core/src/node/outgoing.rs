@@ -18,10 +18,10 @@ use crate::{
 pub(super) enum Outgoing {
     Publish(Message),
     Send(NodeId, Response),
-    /// Sockets were moved into these rooms or, if the broker knows them as entered, out of them.
+    /// Tells the broker about rooms into which sockets were moved or, if it knows them as having members, out of which.
     Interest {
         rooms: Vec<Room>,
-        were_entered: bool,
+        had_members: bool,
     },
 }
 
@@ -41,12 +41,12 @@ impl Outgoing {
                 let (to, response) = (to.clone(), response.clone());
                 Box::pin(async move { transport.send(&node, &to, response).await })
             }
-            Self::Interest { rooms, were_entered } => {
+            Self::Interest { rooms, had_members } => {
                 let (interest, rooms, local) = (backend.interest.clone(), rooms.clone(), Weak::clone(local));
-                let were_entered = *were_entered;
+                let had_members = *had_members;
                 Box::pin(async move {
                     match interest {
-                        Some(interest) => tell_interest(&*interest, &node, &local, &rooms, were_entered).await,
+                        Some(interest) => sync_interest(&*interest, &node, &local, &rooms, had_members).await,
                         None => Ok(()),
                     }
                 })
@@ -57,23 +57,19 @@ impl Outgoing {
 
 /// Tells the broker which of the rooms have members here by now, and had none before or the other way round. Callers and the driver may
 /// tell at the same time, so each looks again behind what it has told: whoever looks last is right.
-pub(crate) async fn tell_interest(
+pub(crate) async fn sync_interest(
     interest: &dyn RoomInterest,
     node: &NodeKey,
     local: &Weak<dyn Local>,
     rooms: &[Room],
-    were_entered: bool,
+    had_members: bool,
 ) -> Result<()> {
     let has_members = |room: &Room| local.upgrade().is_some_and(|local| local.has_room(room));
     for room in rooms {
-        let mut is_entered = were_entered;
-        while is_entered != has_members(room) {
-            is_entered = !is_entered;
-            if is_entered {
-                interest.room_created(node, room).await?
-            } else {
-                interest.room_deleted(node, room).await?
-            }
+        let mut is_known = had_members;
+        while is_known != has_members(room) {
+            is_known = !is_known;
+            if is_known { interest.room_created(node, room).await? } else { interest.room_deleted(node, room).await? }
         }
     }
     Ok(())

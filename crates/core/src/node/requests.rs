@@ -1,84 +1,107 @@
-//! Asking the other nodes.
+//! Requests of a node to the other nodes of its cluster.
 
 use std::time::Duration;
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{
-    ClusterNode,
-    command::{Command, Waiter},
+    AckStream, ClusterNode,
+    command::{CancelOnDrop, Command, ResponseSink},
     config::FAR_FUTURE,
-    guards::Cancel,
 };
 use crate::{
-    engine::{Gather, Request},
-    error::{Answers, Error, Partial, Result},
-    model::{Message, RequestId, Room, Target},
+    engine::{Gather, Gathered, Request},
+    error::Result,
+    model::{Message, RequestError, RequestId, Room, SocketInfo, Target},
+    payload::Payload,
 };
 
 impl ClusterNode {
-    pub(super) fn deadline(&self, timeout: Option<Duration>) -> std::time::Instant {
-        let timeout = timeout.unwrap_or(self.shared.config.request_timeout);
-        let now = Instant::now();
-        now.checked_add(timeout).unwrap_or_else(|| now + FAR_FUTURE).into_std()
+    pub(super) async fn request_acks(&self, target: Target, payload: Payload) -> Result<AckStream> {
+        let (items, received) = mpsc::unbounded_channel();
+        let id = self.new_request();
+        let timeout = target.flags.timeout.unwrap_or(self.shared.config.request_timeout);
+        let local = (target.clone(), payload.clone(), timeout);
+        let is_local = target.flags.local;
+        let message = Message::Broadcast { request: Some(id.clone()), target, payload };
+        let request = Request {
+            id,
+            gather: Gather::Acks,
+            message: (!is_local).then_some(message),
+            deadline: self.deadline(Some(timeout)),
+        };
+        let cancel = self.start(request, ResponseSink::Acks { items, local: Some(local) }).await?;
+        Ok(AckStream::new(received, cancel))
     }
 
-    pub(super) fn new_request(&self) -> RequestId {
-        self.shared.backend.ids.request_id()
+    pub(super) async fn request_sockets(
+        &self,
+        target: Target,
+    ) -> Result<Vec<SocketInfo>, RequestError<Vec<SocketInfo>>> {
+        let timeout = target.flags.timeout;
+        let id = self.new_request();
+        let message = Message::FetchSockets { request: id.clone(), target };
+        self.request(id, Gather::Sockets, message, timeout, |gathered| gathered.sockets).await
     }
 
-    /// Hands a request to the driver and waits until it is published.
-    pub(super) async fn start(&self, request: Request, waiter: Waiter) -> Result<Cancel> {
-        self.check_open()?;
-        let cancel = Cancel { request: request.id.clone(), commands: self.shared.commands.clone() };
-        let (entered, has_entered) = oneshot::channel();
-        let command = Command::Request { request: Box::new(request), waiter, entered };
-        self.shared.commands.send(command).await.map_err(|_| self.closed_error())?;
-        has_entered.await.map_err(|_| self.closed_error())??;
-        Ok(cancel)
+    /// The rooms of all other nodes.
+    pub(super) async fn request_rooms(&self) -> Result<Vec<Room>, RequestError<Vec<Room>>> {
+        let id = self.new_request();
+        let message = if self.shared.capabilities.all_rooms_request {
+            Message::AllRooms { request: id.clone() }
+        } else {
+            Message::FetchSockets { request: id.clone(), target: Target::all() }
+        };
+        self.request(id, Gather::Rooms, message, None, |gathered| gathered.rooms).await
+    }
+
+    pub(super) async fn request_values(
+        &self,
+        payload: Payload,
+        timeout: Option<Duration>,
+    ) -> Result<Vec<Option<Payload>>, RequestError<Vec<Option<Payload>>>> {
+        let id = self.new_request();
+        let message = Message::ServerSideEmit { request: Some(id.clone()), payload };
+        self.request(id, Gather::Values, message, timeout, |gathered| gathered.values).await
     }
 
     /// Asks all other nodes and waits for their answers.
-    pub(super) async fn ask(
+    async fn request<T>(
         &self,
         id: RequestId,
         gather: Gather,
         message: Message,
         timeout: Option<Duration>,
-    ) -> Result<Answers> {
-        let (answers, answered) = oneshot::channel();
+        part: fn(Gathered) -> T,
+    ) -> Result<T, RequestError<T>> {
+        let (sender, answered) = oneshot::channel();
         let request = Request { id, gather, message: Some(message), deadline: self.deadline(timeout) };
-        let _cancel = self.start(request, Waiter::Answers(answers)).await?;
-        answered.await.map_err(|_| self.closed_error())?
+        let _cancel = self.start(request, ResponseSink::Gathered(sender)).await?;
+        let gathered = answered.await.map_err(|_| self.closed_error())?;
+        gathered.map(part).map_err(|error| error.map(part))
     }
 
-    /// The rooms of all other nodes.
-    pub(super) async fn other_rooms(&self) -> Result<Vec<Room>> {
-        let request = self.new_request();
-        let message = if self.shared.capabilities.all_rooms_request {
-            Message::AllRooms { request: request.clone() }
-        } else {
-            Message::FetchSockets { request: request.clone(), target: Target::all() }
-        };
-        match self.ask(request, Gather::Rooms, message, None).await? {
-            Answers::Rooms(rooms) => Ok(rooms),
-            other => Err(unexpected(&other)),
-        }
+    /// Hands a request to the driver and waits until its message is queued.
+    async fn start(&self, request: Request, sink: ResponseSink) -> Result<CancelOnDrop> {
+        self.check_open()?;
+        let cancel = CancelOnDrop { request: request.id.clone(), commands: self.shared.commands.clone() };
+        let (published, is_published) = oneshot::channel();
+        let command = Command::Request { request: Box::new(request), sink, published };
+        self.shared.commands.send(command).await.map_err(|_| self.closed_error())?;
+        is_published.await.map_err(|_| self.closed_error())??;
+        Ok(cancel)
     }
-}
 
-/// Changes the partial answers of an error.
-pub(super) fn amend(error: Error, change: impl FnOnce(&mut Answers)) -> Error {
-    match error.partial().cloned() {
-        Some(Partial { mut answers, missing, missing_unnamed }) => {
-            change(&mut answers);
-            error.with_partial(Partial { answers, missing, missing_unnamed })
-        }
-        None => error,
+    fn deadline(&self, timeout: Option<Duration>) -> std::time::Instant {
+        let timeout = timeout.unwrap_or(self.shared.config.request_timeout);
+        let now = Instant::now();
+        now.checked_add(timeout).unwrap_or_else(|| now + FAR_FUTURE).into_std()
     }
-}
 
-/// The engine answers each kind of request with its kind of answers.
-pub(super) fn unexpected(answers: &Answers) -> Error {
-    Error::malformed(format!("answers of another kind: {answers:?}"))
+    fn new_request(&self) -> RequestId {
+        self.shared.backend.ids.request_id()
+    }
 }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
-    model::{Answer, NodeId, Offset, RequestId, Room, SocketInfo, Target},
+    model::{Answer, IdScheme, NodeId, Offset, RequestId, Room, SocketInfo, Target, setters},
     payload::Payload,
 };
 
@@ -14,9 +14,6 @@ use crate::{
 /// Calls are synchronous and short: they only put packets into the sockets' buffers. They come from the tasks of callers and from the
 /// cluster's driver, possibly at the same time. `target.flags.local` does not matter here.
 pub trait Local: fmt::Debug + Send + Sync + 'static {
-    /// What this server can do.
-    fn abilities(&self) -> LocalAbilities;
-
     /// Sends a packet to the matching sockets, encoding it once. `offset` is appended as last argument for clients that want to
     /// recover.
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport;
@@ -48,38 +45,36 @@ pub trait Local: fmt::Debug + Send + Sync + 'static {
     fn server_side_event(&self, from: &NodeId, payload: &Payload, reply: Option<EventReply>);
 }
 
-/// What a server can do with its sockets. What it cannot is known, not silently ignored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LocalAbilities {
-    /// Close a client's connection, not only its membership of the namespace.
-    pub close_connections: bool,
-    /// Keep number rooms apart from text rooms.
-    pub number_rooms: bool,
-}
-
-/// What became of a packet at the sockets.
+/// Outcome of a delivery to local sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DeliveryReport {
     /// Sockets it was sent to.
     pub sent: u64,
     /// Sockets whose buffer was full.
     pub dropped: u64,
-    /// How long to hold back what comes next, because a socket is behind and catching up fast; zero most of the time. Whoever delivers
-    /// waits, though never longer than 10 ms at a time. The server sees to it that a slow client does not hold up the others.
-    pub pause: Duration,
+    /// How long to hold back the next delivery, because a socket is behind and catching up fast; zero most of the time. The node waits,
+    /// though never longer than 10 ms at a time. The server sees to it that a slow client does not hold up the others.
+    pub backpressure: Duration,
 }
+
+setters!(DeliveryReport {
+    with_sent(sent: u64),
+    with_dropped(dropped: u64),
+    with_backpressure(backpressure: Duration),
+});
 
 impl DeliveryReport {
     /// Waits as long as the server asked for.
-    pub(crate) async fn hold_back(self) {
-        if !self.pause.is_zero() {
-            sleep(self.pause.min(MAX_PAUSE)).await;
+    pub(crate) async fn wait_for_sockets(self) {
+        if !self.backpressure.is_zero() {
+            sleep(self.backpressure.min(MAX_BACKPRESSURE)).await;
         }
     }
 }
 
 /// The node has other things to do as well.
-const MAX_PAUSE: Duration = Duration::from_millis(10);
+const MAX_BACKPRESSURE: Duration = Duration::from_millis(10);
 
 /// Where the acknowledgements of several clients go.
 #[derive(Clone, Debug)]
@@ -94,38 +89,67 @@ impl AckSink {
         Self { to, request, answers }
     }
 
+    /// Sink without a node, and what arrives in it: for unit tests of a [`Local`].
+    #[must_use]
+    pub fn detached() -> (Self, DetachedAnswers) {
+        let (answers, received) = mpsc::unbounded_channel();
+        (Self { to: None, request: IdScheme::Hex16.request_id(), answers }, DetachedAnswers(received))
+    }
+
     /// Passes on the first argument of one client's acknowledgement; `None` if it had none. Call once per client.
     pub fn ack(&self, value: Option<Payload>) {
         self.pass(Answer::Ack(value));
     }
 
     fn pass(&self, answer: Answer) {
-        // Fails only when the cluster is closed; then nobody waits for it.
+        // Fails only when the node is closed; then no caller waits for it.
         let _ = self.answers.send(LocalAnswer { to: self.to.clone(), request: self.request.clone(), answer });
     }
 }
 
-/// Where the one answer to a server-side event goes.
+/// Where the one answer to a server-side event goes. Dropped without an answer, it answers `undefined`.
 #[derive(Debug)]
 pub struct EventReply(Option<AckSink>);
 
 impl EventReply {
-    pub(crate) fn new(replies: AckSink) -> Self {
-        Self(Some(replies))
+    pub(crate) fn new(sink: AckSink) -> Self {
+        Self(Some(sink))
+    }
+
+    /// Reply without a node, and what arrives in it: for unit tests of a [`Local`].
+    #[must_use]
+    pub fn detached() -> (Self, DetachedAnswers) {
+        let (sink, answers) = AckSink::detached();
+        (Self::new(sink), answers)
     }
 
     /// Answers with a value; `None` for `undefined`.
     pub fn answer(mut self, value: Option<Payload>) {
-        if let Some(replies) = self.0.take() {
-            replies.pass(Answer::ServerSideEmit(value));
+        if let Some(sink) = self.0.take() {
+            sink.pass(Answer::ServerSideEmit(value));
         }
     }
 }
 
 impl Drop for EventReply {
     fn drop(&mut self) {
-        if let Some(replies) = self.0.take() {
-            replies.pass(Answer::ServerSideEmit(None));
+        if let Some(sink) = self.0.take() {
+            sink.pass(Answer::ServerSideEmit(None));
+        }
+    }
+}
+
+/// Answers that arrived in a detached [`AckSink`] or [`EventReply`].
+#[derive(Debug)]
+pub struct DetachedAnswers(mpsc::UnboundedReceiver<LocalAnswer>);
+
+impl DetachedAnswers {
+    /// Value of the next answer, `None` for an answer without a value; the outer `None` once the sink and its clones are dropped and
+    /// all answers were taken. *Cancel safe.*
+    pub async fn next(&mut self) -> Option<Option<Payload>> {
+        match self.0.recv().await?.answer {
+            Answer::Ack(value) | Answer::ServerSideEmit(value) => Some(value),
+            Answer::Sockets(_) | Answer::Rooms(_) | Answer::ClientCount(_) => None,
         }
     }
 }
@@ -138,4 +162,23 @@ pub(crate) struct LocalAnswer {
     pub(crate) to: Option<NodeId>,
     pub(crate) request: RequestId,
     pub(crate) answer: Answer,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_can_be_tested_without_a_node() {
+        let (sink, mut answers) = AckSink::detached();
+        sink.ack(Some(Payload::value(&7).unwrap()));
+        sink.clone().ack(None);
+        drop(sink);
+        assert_eq!(answers.next().await, Some(Some(Payload::value(&7).unwrap())));
+        assert_eq!(answers.next().await, Some(None));
+        assert_eq!(answers.next().await, None);
+        let (reply, mut answers) = EventReply::detached();
+        drop(reply);
+        assert_eq!(answers.next().await, Some(None));
+    }
 }

@@ -5,6 +5,6 @@ mod room_index;
 
 pub(crate) use self::local::LocalAnswer;
 pub use self::{
-    local::{AckSink, DeliveryReport, EventReply, Local, LocalAbilities},
+    local::{AckSink, DeliveryReport, DetachedAnswers, EventReply, Local},
     room_index::RoomIndex,
 };

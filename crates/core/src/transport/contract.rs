@@ -4,28 +4,39 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 
+use super::Inbox;
 use crate::{
-    error::Result,
+    error::{Error, ErrorKind, Result},
     model::{
-        Capabilities, IdScheme, Message, NodeId, NodeKey, NodeMetrics, Offset, Response, Room, Session, SessionId,
+        Capabilities, IdScheme, Membership, Message, NodeId, NodeKey, NodeMetrics, Offset, Response, Room, Session,
+        SessionId, setters,
     },
     payload::Payload,
-    transport::Inbox,
 };
 
 /// Moves typed messages between the nodes of a cluster. One transport serves all namespaces of a process over shared connections.
 ///
 /// Messages are typed because backends store them differently: MongoDB as documents, PostgreSQL with big payloads set aside, classic
-/// Redis in a request format of its own. All methods may be called from any task at the same time.
+/// Redis in a request format of its own. All methods may be called from any task at the same time. There are no provided methods, so that
+/// a wrapper cannot forget to forward one.
 #[async_trait]
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
-    /// What this transport promises.
+    /// Promises of this transport. Those that follow from the parts of a [`Backend`] are added by [`Backend::capabilities`].
     fn capabilities(&self) -> Capabilities;
 
-    /// Takes a seat in the cluster. On return, whatever a peer publishes afterwards arrives in the inbox.
+    /// Joins a node to the cluster. On return, whatever a peer publishes afterwards arrives in the inbox.
     ///
     /// A lost connection is restored by the transport, with back-off and full resubscription, and reported in the inbox.
-    async fn join(&self, seat: JoinRequest) -> Result<Inbox>;
+    ///
+    /// # Errors
+    /// `Config` if the node has joined already, `Disconnected` or `Broker` if the broker does not take the subscription, `Closed`.
+    async fn join(&self, request: JoinRequest) -> Result<Inbox>;
+
+    /// Queues a message for all nodes of the namespace if that takes no waiting; otherwise hands it back, for [`Transport::publish`].
+    ///
+    /// # Errors
+    /// As [`Transport::publish`].
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>>;
 
     /// Queues a message for all nodes of the namespace.
     ///
@@ -41,10 +52,13 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Queues an answer for one node; as [`Transport::publish`].
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()>;
 
-    /// Gives the seat back. Idempotent; touches no other namespace. The engine has announced the leave before.
+    /// Ends the membership of a node. Idempotent; touches no other namespace. The engine has announced the leave before.
+    ///
+    /// # Errors
+    /// `Disconnected` or `Broker` if the broker could not be told; it finds out by itself.
     async fn leave(&self, node: &NodeKey) -> Result<()>;
 
-    /// How the connection is doing.
+    /// State of the connection and of the queue.
     fn health(&self) -> Health;
 
     /// Ends all tasks and connections. Returns when they have ended. Idempotent.
@@ -53,42 +67,64 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 
 /// What a node brings along when it joins.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct JoinRequest {
-    /// Who joins, and where.
+    /// Id of the node and the namespace it joins.
     pub node: NodeKey,
-    /// Tells which rooms have a member here.
+    /// Tells which rooms may have a member on the node.
     pub room_filter: Arc<dyn RoomFilter>,
-    /// Where to count what is dropped before it reaches the inbox.
+    /// Counts what is dropped before it reaches the inbox.
     pub metrics: Arc<NodeMetrics>,
     /// Bounds of the inbox.
     pub limits: InboxLimits,
 }
 
+impl JoinRequest {
+    /// Request of `node`, whose rooms `room_filter` knows, with an inbox of these `limits`.
+    #[must_use]
+    pub fn new(
+        node: NodeKey,
+        room_filter: Arc<dyn RoomFilter>,
+        metrics: Arc<NodeMetrics>,
+        limits: InboxLimits,
+    ) -> Self {
+        Self { node, room_filter, metrics, limits }
+    }
+
+    /// The same with another filter of rooms.
+    #[must_use]
+    pub fn with_room_filter(self, room_filter: Arc<dyn RoomFilter>) -> Self {
+        Self { room_filter, ..self }
+    }
+}
+
 /// Bounds of an inbox. What comes when they are reached is dropped, counted and reported as a gap, or waited with where the broker holds it
 /// for us. A batch that comes before is taken whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InboxLimits {
-    /// Messages that may wait.
+    /// Messages that may wait. Default 100,000.
     pub messages: usize,
-    /// Bytes of payload that may wait.
+    /// Bytes of payload that may wait. Default 64 MiB.
     pub bytes: usize,
 }
 
+setters!(InboxLimits { with_messages(messages: usize), with_bytes(bytes: usize) });
+
 impl Default for InboxLimits {
-    /// 100,000 messages, 64 MiB.
     fn default() -> Self {
         Self { messages: 100_000, bytes: 64 << 20 }
     }
 }
 
 /// Lets a reader drop messages for rooms without a local member before it touches their payload. Readers ask it through
-/// [`InboxSender::wants`](crate::inbox::InboxSender::wants), which knows of joins that arrived and are not applied yet.
+/// [`InboxSender::may_have_members`](super::InboxSender::may_have_members), which knows of joins that arrived and are not applied yet.
 pub trait RoomFilter: fmt::Debug + Send + Sync + 'static {
     /// Whether a socket of this node may be in the room. When in doubt, `true`.
     fn may_have_members(&self, room: &Room) -> bool;
 }
 
-/// Wants everything.
+/// A [`RoomFilter`] that drops nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Unfiltered;
 
@@ -98,40 +134,105 @@ impl RoomFilter for Unfiltered {
     }
 }
 
-/// The state of a transport's connection and queue.
+/// State of a transport's connection and queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Health {
     /// Whether the broker can be reached.
     pub connected: bool,
     /// Messages waiting to be written.
     pub queued_messages: usize,
-    /// Their bytes.
+    /// Bytes of the messages that wait or are written and unconfirmed.
     pub queued_bytes: usize,
     /// How often the connection came back.
     pub reconnects: u64,
 }
 
+setters!(Health {
+    with_connected(connected: bool),
+    with_queued_messages(queued_messages: usize),
+    with_queued_bytes(queued_bytes: usize),
+    with_reconnects(reconnects: u64),
+});
+
 /// A transport and what else the broker can do. A `dyn Transport` cannot reveal more traits, so they stand beside it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Backend {
     /// Moves the messages.
     pub transport: Arc<dyn Transport>,
     /// Keeps them for a while, if the broker can and it is switched on. Then every plain broadcast comes back to its sender as
-    /// [`Delivery::Stored`](crate::inbox::Delivery::Stored); so do acknowledged ones, with no offset, if they are promised to keep
+    /// [`Delivery::Stored`](crate::model::Delivery::Stored); so do acknowledged ones, with no offset, if they are promised to keep
     /// their order among plain ones.
     pub history: Option<Arc<dyn History>>,
     /// Is told about rooms, if messages travel only where a room has members.
     pub interest: Option<Arc<dyn RoomInterest>>,
     /// Counts the nodes, where peers send no heartbeats.
     pub node_counter: Option<Arc<dyn NodeCounter>>,
-    /// How ids look on this backend's wire.
+    /// Form of the ids on this backend's wire.
     pub ids: IdScheme,
+}
+
+impl Backend {
+    /// Backend over `transport`, whose nodes and requests get ids of this form, without any of the optional parts.
+    #[must_use]
+    pub fn new(transport: Arc<dyn Transport>, ids: IdScheme) -> Self {
+        Self { transport, history: None, interest: None, node_counter: None, ids }
+    }
+
+    /// The same, keeping messages and sessions.
+    #[must_use]
+    pub fn with_history(self, history: Arc<dyn History>) -> Self {
+        Self { history: Some(history), ..self }
+    }
+
+    /// The same, with a broker that is told about rooms.
+    #[must_use]
+    pub fn with_interest(self, interest: Arc<dyn RoomInterest>) -> Self {
+        Self { interest: Some(interest), ..self }
+    }
+
+    /// The same, with a broker that counts the nodes.
+    #[must_use]
+    pub fn with_node_counter(self, node_counter: Arc<dyn NodeCounter>) -> Self {
+        Self { node_counter: Some(node_counter), ..self }
+    }
+
+    /// Promises of this backend: those of its transport, and what follows from its other parts.
+    ///
+    /// # Errors
+    /// `Config` if the transport promises what needs a part that is missing: a broker that counts, without a [`NodeCounter`].
+    pub fn capabilities(&self) -> Result<Capabilities> {
+        let mut capabilities = self.transport.capabilities();
+        if (capabilities.membership == Membership::BrokerCount) != self.node_counter.is_some() {
+            let context = format!(
+                "membership {:?} with{} node counter",
+                capabilities.membership,
+                if self.node_counter.is_some() { " a" } else { "out a" }
+            );
+            return Err(Error::new(ErrorKind::Config, context));
+        }
+        capabilities.history = self.history.is_some();
+        capabilities.room_interest |= self.interest.is_some();
+        Ok(capabilities)
+    }
+
+    /// Publishes a message; see [`Transport::publish`]. Allocates nothing where the queue has room.
+    pub(crate) async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
+        match self.transport.try_publish(from, message)? {
+            None => Ok(()),
+            Some(message) => self.transport.publish(from, message).await,
+        }
+    }
 }
 
 /// Sessions, and replay of missed messages.
 #[async_trait]
 pub trait History: fmt::Debug + Send + Sync + 'static {
     /// Keeps the session of a client that may come back.
+    ///
+    /// # Errors
+    /// `Disconnected` or `Broker` if it could not be stored.
     async fn persist(&self, node: &NodeKey, session: Session) -> Result<()>;
 
     /// Takes a session, once, with what was missed since `since`. `None` if there is no such session (any more).
@@ -148,12 +249,12 @@ pub trait History: fmt::Debug + Send + Sync + 'static {
     async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>>;
 }
 
-/// A session that came back.
+/// The session of a client that came back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RestoredSession {
     /// The session.
     pub session: Session,
-    /// What it missed, in order.
+    /// What the client missed, in order.
     pub missed: Vec<MissedBroadcast>,
 }
 
@@ -162,43 +263,62 @@ pub struct RestoredSession {
 pub struct MissedBroadcast {
     /// Event name and arguments.
     pub payload: Payload,
-    /// Where the message lies.
+    /// Position of the message in the history.
     pub offset: Offset,
 }
 
-/// Is told which rooms have local members, where the broker delivers only what somebody wants.
+/// Is told which rooms have local members, where the broker delivers only what a node has subscribed to.
 #[async_trait]
 pub trait RoomInterest: fmt::Debug + Send + Sync + 'static {
-    /// The number of [buckets](crate::interest) that rooms are hashed into, if they are; all nodes must agree, and heartbeats tell.
+    /// Number of buckets that rooms are hashed into, if they are; all nodes must agree, and heartbeats tell.
     fn buckets(&self) -> Option<u16>;
 
-    /// The first local socket enters the room. On return, what is published to the room afterwards arrives.
+    /// Subscribes a node to a room that got its first local socket (Socket.IO's `create-room`). On return, what is published to the room
+    /// afterwards arrives.
+    ///
+    /// # Errors
+    /// `Disconnected` if the broker is away; the subscription follows when it is back.
     async fn room_created(&self, node: &NodeKey, room: &Room) -> Result<()>;
 
-    /// The last local socket has left the room. The subscription may linger.
+    /// Ends the subscription of a node to a room whose last local socket has left (Socket.IO's `delete-room`). It may linger.
+    ///
+    /// # Errors
+    /// `Disconnected` if the broker is away.
     async fn room_deleted(&self, node: &NodeKey, room: &Room) -> Result<()>;
 }
 
 /// Counts nodes as the broker sees them.
 ///
 /// The broker knows subscribers, not names. But each node also has a channel of its own for its answers, so the broker can tell which of
-/// the nodes that are known by name it sees; whoever is counted beyond them is an official peer.
+/// the nodes that are known by name it sees; those counted beyond them are official peers.
 #[async_trait]
 pub trait NodeCounter: fmt::Debug + Send + Sync + 'static {
     /// Counts the nodes of the namespace of `node`, and looks for the `known` ones among them, if possible at the same moment.
     ///
     /// A node subscribes to the counted channel before its own one, and leaves them the other way round: so it is never seen without being
     /// counted, and no official peer is overlooked.
+    ///
+    /// # Errors
+    /// `Disconnected` or `Broker` if the broker could not be asked.
     async fn count_nodes(&self, node: &NodeKey, known: &[NodeId]) -> Result<NodeCount>;
 }
 
-/// A count of nodes.
+/// A count of nodes by the broker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NodeCount {
-    /// All nodes, this one included.
+    /// Number of all nodes, the asking one included.
     pub nodes: usize,
-    /// How many of the nodes that were asked about the broker sees.
+    /// Number of the nodes asked about that the broker sees.
     pub known: usize,
-    /// Those that it does not see.
+    /// Nodes asked about that the broker does not see.
     pub absent: Vec<NodeId>,
+}
+
+impl NodeCount {
+    /// `nodes` in all, of which `known` were asked about, and `absent` asked about and not seen.
+    #[must_use]
+    pub fn new(nodes: usize, known: usize, absent: Vec<NodeId>) -> Self {
+        Self { nodes, known, absent }
+    }
 }

@@ -70,3 +70,31 @@ impl Sequencer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Heartbeat, payload::Payload};
+
+    #[test]
+    fn heartbeats_take_no_number_but_tell_the_last_ones() {
+        let mut sequencer = Sequencer::default();
+        let node = NodeId::new("a").unwrap();
+        let mut heartbeat = Message::Heartbeat(Heartbeat::default());
+        let mut emit = Message::ServerSideEmit { request: None, payload: Payload::event("x", &()).unwrap() };
+        assert_eq!(sequencer.assign(&node, SeqChannel::ALL, &mut heartbeat), None);
+        assert_eq!(heartbeat, high_water_marks(&[(0, 0)]));
+        assert_eq!(
+            sequencer.assign(&node, SeqChannel(7), &mut emit),
+            Some(SeqNo { channel: SeqChannel(7), number: 1 })
+        );
+        assert_eq!(sequencer.assign(&node, SeqChannel::ALL, &mut Message::Leaving), None);
+        assert_eq!(sequencer.assign(&node, SeqChannel::ALL, &mut heartbeat), None);
+        assert_eq!(heartbeat, high_water_marks(&[(7, 1)]));
+    }
+
+    fn high_water_marks(marks: &[(u16, u64)]) -> Message {
+        let seq_no = |&(channel, number)| SeqNo { channel: SeqChannel(channel), number };
+        Message::Heartbeat(Heartbeat { high_water_marks: marks.iter().map(seq_no).collect(), ..Heartbeat::default() })
+    }
+}

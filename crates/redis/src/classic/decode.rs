@@ -251,7 +251,7 @@ impl RequestFields {
             kind::INITIAL_HEARTBEAT | kind::HEARTBEAT => {
                 let high_water_marks = self.high_water_marks.flatten().unwrap_or_default();
                 let initial = kind == kind::INITIAL_HEARTBEAT;
-                Message::Heartbeat(Heartbeat { initial, high_water_marks, ..Heartbeat::default() })
+                Message::Heartbeat(Heartbeat::new(initial).with_high_water_marks(high_water_marks))
             }
             kind::LEAVING => Message::Leaving,
             _ => return Err(Error::new(ErrorKind::Unsupported, format!("request of unknown type {kind}"))),
@@ -376,7 +376,7 @@ fn read_sockets<'a>(reader: &mut impl Reader<'a>) -> Result<Vec<SocketInfo>> {
         found.push(match reader.shape().map_err(at)? {
             Shape::Text => {
                 let id = socket_id(reader).map_err(at)?;
-                SocketInfo { id, node: None, rooms: Vec::new(), handshake: None, data: None }
+                SocketInfo::new(id, Vec::new())
             }
             _ => sockets::read(reader)?,
         });

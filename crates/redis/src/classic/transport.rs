@@ -7,7 +7,7 @@ use bytes::Bytes;
 use trunkline_backend::Outbox;
 use trunkline_core::{
     Backend, Capabilities, IdScheme, Membership, Namespace, NodeId, NodeKey, Result, Transport,
-    model::{Answer, Delivery, Message, Response, SeqChannel},
+    model::{Answer, Delivery, Message, Response, SeqChannel, SeqNo},
     transport::{Health, Inbox, JoinRequest, NodeCount, NodeCounter},
 };
 
@@ -19,22 +19,17 @@ use super::{
 use crate::{
     config::{Config, PubSub},
     connect::ServerPool,
+    publish::Publication,
     subscribe::Topic,
     transport_core::{
-        JoinedNode as _, NodeInbox, RejectionCounter, Route, SubscribedNodes, TransportCore, count_nodes,
+        JoinedNode as _, NodeInbox, Outgoing, RejectionCounter, Route, SubscribedNodes, TransportCore, count_nodes,
     },
 };
 
 /// Makes the backend, once a server has been reached.
 pub(crate) fn backend(config: &Config, options: PubSub, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(ClassicTransport::new(config, options, servers));
-    Backend {
-        transport: Arc::clone(&transport) as Arc<dyn Transport>,
-        history: None,
-        interest: None,
-        node_counter: Some(transport),
-        ids: IdScheme::Short6,
-    }
+    Backend::new(Arc::clone(&transport) as _, IdScheme::Short6).with_node_counter(transport)
 }
 
 /// Pub/sub.
@@ -63,6 +58,25 @@ impl ClassicTransport {
         ]
     }
 
+    fn encode<'a>(
+        &self,
+        from: &'a NodeKey,
+        message: &Message,
+    ) -> Result<Outgoing<'a, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication + use<'a>>> {
+        let joined = self.core.nodes.joined.publishing(from)?;
+        if let (Some(joined), Some(request)) = (&joined, message.request()) {
+            joined.expect(request);
+        }
+        let is_broadcast = matches!(message, Message::Broadcast { request: None, .. });
+        let is_numbered = message.is_numbered() && joined.is_some_and(|joined| joined.numbered || !is_broadcast);
+        let encoded = encode::message(from, message)?;
+        let channel = self.channel_of(&from.namespace, message);
+        let route = Route { sharded: false, channel, numbered: is_numbered.then_some(SeqChannel::ALL) };
+        let bytes = encoded.len() + encode::STAMP_BYTES;
+        self.core.check_size(bytes)?;
+        Ok(route.outgoing(from, bytes, |seq_no, marks| encoded.finish(seq_no, marks)))
+    }
+
     fn channel_of(&self, namespace: &Namespace, message: &Message) -> Bytes {
         match message {
             Message::Broadcast { request: None, target, .. } => match target.single_room() {
@@ -77,18 +91,14 @@ impl ClassicTransport {
 #[async_trait]
 impl Transport for ClassicTransport {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            membership: Membership::BrokerCount,
-            total_order: true,
-            acknowledged_in_order: true,
-            numbered: true,
-            announced_leave: true,
-            named_answers: true,
-            all_rooms_request: true,
-            room_interest: false,
-            history: false,
-            max_message_bytes: Some(self.core.max_message_bytes),
-        }
+        Capabilities::new(Membership::BrokerCount)
+            .with_total_order(true)
+            .with_acknowledged_in_order(true)
+            .with_numbered(true)
+            .with_announced_leave(true)
+            .with_named_answers(true)
+            .with_all_rooms_request(true)
+            .with_max_message_bytes(Some(self.core.max_message_bytes))
     }
 
     async fn join(&self, request: JoinRequest) -> Result<Inbox> {
@@ -102,18 +112,13 @@ impl Transport for ClassicTransport {
         Ok(receiver)
     }
 
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        let is_queued = self.core.try_push(self.encode(from, &message)?)?;
+        Ok((!is_queued).then_some(message))
+    }
+
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        let joined = self.core.nodes.joined.publishing(from)?;
-        if let (Some(joined), Some(request)) = (&joined, message.request()) {
-            joined.expect(request);
-        }
-        let is_broadcast = matches!(message, Message::Broadcast { request: None, .. });
-        let numbered = joined.is_some_and(|joined| joined.numbered || !is_broadcast);
-        let encoded = encode::message(from, &message)?;
-        let channel = self.channel_of(&from.namespace, &message);
-        let route = Route { sharded: false, channel, numbered: numbered.then_some(SeqChannel::ALL) };
-        let bytes = encoded.len() + encode::STAMP_BYTES;
-        self.core.publish(from, route, message, bytes, |seq_no, marks| encoded.finish(seq_no, marks)).await
+        self.core.push(self.encode(from, &message)?).await
     }
 
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {

@@ -85,7 +85,12 @@ impl NodeConnection {
     ) {
         let opened = match open {
             Some(open) => Ok(open),
-            None => self.open(pause).await.inspect(|_| reconnected.iter().for_each(|status| status.reconnected())),
+            None => {
+                // It connects when there is something to write.
+                let Some(first) = batches.recv().await else { return };
+                self.under_way.push_back(first.into());
+                self.open(pause).await.inspect(|_| reconnected.iter().for_each(|status| status.reconnected()))
+            }
         };
         let was_open = opened.is_ok();
         let open = match opened {
@@ -141,6 +146,9 @@ impl NodeConnection {
         batches: &mut mpsc::Receiver<Vec<Publication>>,
     ) -> io::Result<()> {
         let limit = self.servers.response_timeout();
+        if !self.under_way.is_empty() {
+            open.write(self.under_way.iter().flatten(), limit).await?;
+        }
         let mut is_closed = false;
         loop {
             while let Some(frame) = open.frames.next()? {

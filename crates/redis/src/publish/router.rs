@@ -35,6 +35,8 @@ impl Publisher {
     pub(crate) async fn run(self) {
         let (sender, mut outcomes) = mpsc::unbounded_channel();
         let mut router = Router { publisher: &self, nodes: HashMap::new(), pinned: HashMap::new(), outcomes: sender };
+        // Sooner or later each is written to.
+        self.servers.all_destinations().into_iter().for_each(|destination| router.start(destination));
         let mut batch = Vec::new();
         let mut is_open = true;
         while is_open || router.is_working() {
@@ -145,6 +147,11 @@ impl Router<'_> {
             backoff: Backoff::new(FIRST_PAUSE, max_backoff),
             is_failing: false,
         })
+    }
+
+    fn start(&mut self, destination: Destination) {
+        let (publisher, outcomes) = (self.publisher, self.outcomes.clone());
+        self.node(destination.clone()).start(publisher, &destination, &outcomes);
     }
 
     /// Gives a batch to every connection that can take one.

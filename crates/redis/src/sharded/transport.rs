@@ -23,9 +23,11 @@ use super::{
 use crate::{
     config::{Config, Sharded, SubscriptionMode},
     connect::{ServerPool, slot_of},
+    publish::Publication,
     subscribe::Topic,
     transport_core::{
-        ChannelKind, JoinedNode as _, NodeInbox, RejectionCounter, Route, SubscribedNodes, TransportCore, count_nodes,
+        ChannelKind, JoinedNode as _, NodeInbox, Outgoing, RejectionCounter, Route, SubscribedNodes, TransportCore,
+        count_nodes,
     },
 };
 
@@ -33,13 +35,9 @@ use crate::{
 pub(crate) fn backend(config: &Config, options: Sharded, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(ShardedTransport::new(config, options, servers));
     let is_static = options.subscription == SubscriptionMode::Static;
-    Backend {
-        transport: Arc::clone(&transport) as Arc<dyn Transport>,
-        history: None,
-        interest: (!is_static).then(|| Arc::clone(&transport) as Arc<dyn RoomInterest>),
-        node_counter: Some(transport),
-        ids: IdScheme::Hex16,
-    }
+    let backend =
+        Backend::new(Arc::clone(&transport) as _, IdScheme::Hex16).with_node_counter(Arc::clone(&transport) as _);
+    if is_static { backend } else { backend.with_interest(transport) }
 }
 
 /// Sharded pub/sub.
@@ -72,6 +70,23 @@ impl ShardedTransport {
             (Topic::Shard(self.names.public(&node.namespace)), ChannelKind::Public),
             (Topic::Shard(self.names.private(&node.namespace, &node.id)), ChannelKind::Private),
         ]
+    }
+
+    fn encode<'a>(
+        &self,
+        from: &'a NodeKey,
+        message: &Message,
+    ) -> Result<Outgoing<'a, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication + use<'a>>> {
+        let joined = self.core.nodes.joined.publishing(from)?;
+        let encoded = codec::encode(format_of(message), &from.id, &from.namespace, message)?;
+        self.core.check_size(encoded.len())?;
+        if let Message::Join { rooms, .. } = message {
+            self.recent_joins.note(rooms.iter().filter_map(|room| self.names.room(&from.namespace, room)));
+        }
+        let (channel, number) = self.route(&from.namespace, message);
+        let numbered = joined.filter(|_| message.is_numbered()).map(|_| number);
+        let (route, bytes) = (Route { sharded: true, channel, numbered }, encoded.len());
+        Ok(route.outgoing(from, bytes, |seq_no, marks| encoded.finish(seq_no, &marks_for_all(marks))))
     }
 
     /// Which channel a message takes, and as what it is numbered there. A plain broadcast to one room takes that of the room, if it has one;
@@ -121,18 +136,13 @@ impl Transport for ShardedTransport {
     /// by which repeats are dropped, but that holes are noticed is not promised.
     fn capabilities(&self) -> Capabilities {
         let one_way = self.is_static() || !self.is_cluster();
-        Capabilities {
-            membership: Membership::BrokerCount,
-            total_order: one_way,
-            acknowledged_in_order: one_way,
-            numbered: self.is_static(),
-            announced_leave: true,
-            named_answers: true,
-            all_rooms_request: false,
-            room_interest: !self.is_static(),
-            history: false,
-            max_message_bytes: Some(self.core.max_message_bytes),
-        }
+        Capabilities::new(Membership::BrokerCount)
+            .with_total_order(one_way)
+            .with_acknowledged_in_order(one_way)
+            .with_numbered(self.is_static())
+            .with_announced_leave(true)
+            .with_named_answers(true)
+            .with_max_message_bytes(Some(self.core.max_message_bytes))
     }
 
     async fn join(&self, request: JoinRequest) -> Result<Inbox> {
@@ -149,20 +159,13 @@ impl Transport for ShardedTransport {
         Ok(receiver)
     }
 
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        let is_queued = self.core.try_push(self.encode(from, &message)?)?;
+        Ok((!is_queued).then_some(message))
+    }
+
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        let joined = self.core.nodes.joined.publishing(from)?;
-        let encoded = codec::encode(format_of(&message), &from.id, &from.namespace, &message)?;
-        if let Message::Join { rooms, .. } = &message
-            && !self.is_static()
-        {
-            self.recent_joins.note(rooms.iter().filter_map(|room| self.names.room(&from.namespace, room)));
-        }
-        let (channel, number) = self.route(&from.namespace, &message);
-        let route = Route { sharded: true, channel, numbered: joined.map(|_| number) };
-        let bytes = encoded.len();
-        self.core
-            .publish(from, route, message, bytes, |seq_no, marks| encoded.finish(seq_no, &marks_for_all(marks)))
-            .await
+        self.core.push(self.encode(from, &message)?).await
     }
 
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {

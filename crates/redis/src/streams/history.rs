@@ -125,12 +125,12 @@ impl SessionFields {
 
     fn into_session(self) -> Result<(Option<Namespace>, Session)> {
         let missing = |name: &'static str| move || Fault::Missing.at(name);
-        let session = Session {
-            id: SessionId::new(self.session.ok_or_else(missing("session.pid"))?)?,
-            socket: SocketId::new(self.socket.ok_or_else(missing("session.sid"))?)?,
-            rooms: self.rooms.unwrap_or_default(),
-            data: self.data.flatten(),
-        };
+        let session = Session::new(
+            SessionId::new(self.session.ok_or_else(missing("session.pid"))?)?,
+            SocketId::new(self.socket.ok_or_else(missing("session.sid"))?)?,
+            self.rooms.unwrap_or_default(),
+        )
+        .with_data(self.data.flatten());
         Ok((self.namespace, session))
     }
 }

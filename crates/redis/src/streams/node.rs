@@ -75,7 +75,8 @@ impl StreamNode {
             && !heartbeat.high_water_marks.is_empty()
         {
             let high_water_marks = std::mem::take(&mut heartbeat.high_water_marks);
-            let heartbeat = Heartbeat { initial: false, high_water_marks, buckets: heartbeat.buckets };
+            let heartbeat =
+                Heartbeat::new(false).with_high_water_marks(high_water_marks).with_buckets(heartbeat.buckets);
             let mut deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner);
             if deferred.len() < MAX_DEFERRED || deferred.contains_key(from) {
                 deferred.insert(from.clone(), heartbeat);

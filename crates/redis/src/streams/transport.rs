@@ -26,7 +26,9 @@ use crate::{
     connect::{Reply, ServerPool, slot_of},
     publish::{Command, Publication, PublishObserver},
     subscribe::{MessageHandler as _, Topic},
-    transport_core::{ChannelKind, NodeInbox, Route, SubscribedNodes, TransportCore, count_nodes, count_rejected},
+    transport_core::{
+        ChannelKind, NodeInbox, Outgoing, Route, SubscribedNodes, TransportCore, count_nodes, count_rejected,
+    },
 };
 
 /// What is numbered over pub/sub; what is in the stream is numbered as [`SeqChannel::ALL`].
@@ -41,13 +43,8 @@ const MAX_HOLD: Duration = Duration::from_secs(1);
 /// Makes the backend.
 pub(crate) fn backend(config: &Config, options: &Streams, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(StreamsTransport::new(config, options, servers));
-    Backend {
-        transport: Arc::clone(&transport) as Arc<dyn Transport>,
-        history: Some(Arc::clone(&transport) as Arc<dyn History>),
-        interest: None,
-        node_counter: Some(transport),
-        ids: IdScheme::Hex16,
-    }
+    let backend = Backend::new(Arc::clone(&transport) as _, IdScheme::Hex16);
+    backend.with_history(Arc::clone(&transport) as _).with_node_counter(transport)
 }
 
 /// Streams for what lasts, pub/sub for the rest.
@@ -93,28 +90,48 @@ impl StreamsTransport {
         ]
     }
 
-    /// Queues a message that lasts.
-    async fn append(&self, from: &NodeKey, joined: Option<Arc<StreamNode>>, message: Message) -> Result<()> {
-        let data = entry::encode(&message, self.options.plaintext)?;
+    /// A message for the stream.
+    fn append<'a>(
+        &self,
+        from: &'a NodeKey,
+        message: &'a Message,
+    ) -> Result<Outgoing<'a, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication + use<'a>>> {
+        let joined = self.shared.nodes.joined.publishing(from)?;
+        let data = entry::encode(message, self.options.plaintext)?;
         self.core.check_size(data.len())?;
         let bytes = data.len().max(LEAST_BYTES);
-        let stream = self.stream(from).clone();
-        let max_len = Bytes::from(self.options.max_len.to_string());
-        let channel = joined.as_ref().map(|_| SeqChannel::ALL);
-        let make = |message: Message, seq_no: Option<SeqNo>| {
-            let fields = entry::fields(&from.id, &from.namespace, &message, data, seq_no);
-            let number = match (joined, seq_no) {
-                (Some(joined), Some(SeqNo { number, .. })) if comes_back(&message) => {
-                    joined.pending_own.add(number, message, bytes);
-                    Some(number)
-                }
-                _ => None,
-            };
+        let (stream, max_len) = (self.stream(from).clone(), Bytes::from(self.options.max_len.to_string()));
+        let channel = joined.as_ref().filter(|_| message.is_numbered()).map(|_| SeqChannel::ALL);
+        let make = move |seq_no: Option<SeqNo>, _: &[SeqNo]| {
+            let fields = entry::fields(&from.id, &from.namespace, message, data, seq_no);
+            let own = joined.filter(|_| comes_back(message)).zip(seq_no);
+            let number = own.map(|(joined, SeqNo { number, .. })| {
+                joined.pending_own.add(number, message.clone(), bytes);
+                number
+            });
             let slot = Some(slot_of(&stream));
-            let command = Command::Append { stream, max_len, fields, number };
-            Publication { from: from.clone(), slot, bytes, command }
+            Publication {
+                from: from.clone(),
+                slot,
+                bytes,
+                command: Command::Append { stream, max_len, fields, number },
+            }
         };
-        self.core.outbox.push_message(bytes, &from.id, channel, message, make).await
+        Ok(Outgoing { from, channel, bytes, make })
+    }
+
+    /// A message for subscribers.
+    fn announce<'a>(
+        &self,
+        from: &'a NodeKey,
+        message: &Message,
+    ) -> Result<Outgoing<'a, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication + use<'a>>> {
+        let joined = self.shared.nodes.joined.publishing(from)?;
+        let encoded = codec::encode(FORMAT, &from.id, &from.namespace, message)?;
+        self.core.check_size(encoded.len())?;
+        let numbered = joined.filter(|_| message.is_numbered()).map(|_| PUBSUB);
+        let (route, bytes) = (self.route(self.names.public(&from.namespace), numbered), encoded.len());
+        Ok(route.outgoing(from, bytes, |seq_no, marks| encoded.finish(seq_no, marks)))
     }
 
     fn route(&self, channel: Bytes, numbered: Option<SeqChannel>) -> Route {
@@ -130,23 +147,26 @@ impl StreamsTransport {
     }
 }
 
+/// Whether a message goes into the stream.
+fn lasts(message: &Message) -> bool {
+    match message {
+        Message::Broadcast { request, .. } => request.is_none(),
+        Message::Join { .. } | Message::Leave { .. } | Message::Disconnect { .. } => true,
+        _ => false,
+    }
+}
+
 const FORMAT: Format = Format::MsgPack(Rules::MsgpackJs);
 
 #[async_trait]
 impl Transport for StreamsTransport {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            membership: Membership::BrokerCount,
-            total_order: true,
-            acknowledged_in_order: false,
-            numbered: true,
-            announced_leave: true,
-            named_answers: true,
-            all_rooms_request: false,
-            room_interest: false,
-            history: true,
-            max_message_bytes: Some(self.core.max_message_bytes),
-        }
+        Capabilities::new(Membership::BrokerCount)
+            .with_total_order(true)
+            .with_numbered(true)
+            .with_announced_leave(true)
+            .with_named_answers(true)
+            .with_max_message_bytes(Some(self.core.max_message_bytes))
     }
 
     async fn join(&self, request: JoinRequest) -> Result<Inbox> {
@@ -161,20 +181,19 @@ impl Transport for StreamsTransport {
         Ok(receiver)
     }
 
-    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        let joined = self.shared.nodes.joined.publishing(from)?;
-        let lasts = match &message {
-            Message::Broadcast { request, .. } => request.is_none(),
-            Message::Join { .. } | Message::Leave { .. } | Message::Disconnect { .. } => true,
-            _ => false,
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        let is_queued = match lasts(&message) {
+            true => self.core.try_push(self.append(from, &message)?)?,
+            false => self.core.try_push(self.announce(from, &message)?)?,
         };
-        if lasts {
-            return self.append(from, joined, message).await;
+        Ok((!is_queued).then_some(message))
+    }
+
+    async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
+        match lasts(&message) {
+            true => self.core.push(self.append(from, &message)?).await,
+            false => self.core.push(self.announce(from, &message)?).await,
         }
-        let encoded = codec::encode(FORMAT, &from.id, &from.namespace, &message)?;
-        let route = self.route(self.names.public(&from.namespace), joined.map(|_| PUBSUB));
-        let bytes = encoded.len();
-        self.core.publish(from, route, message, bytes, |seq_no, marks| encoded.finish(seq_no, marks)).await
     }
 
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {

@@ -143,6 +143,12 @@ impl SubscriptionRouter {
     // --- subscribing ---
 
     fn subscribe(&mut self, topic: Topic, waiting: Waiting) {
+        if self.nodes.is_empty() && matches!(topic, Topic::Shard(_)) {
+            // Sooner or later something is wanted from each.
+            self.shared.servers.all_destinations().into_iter().for_each(|destination| {
+                self.node(destination);
+            });
+        }
         if !self.entries.contains_key(&topic) {
             self.last_number += 1;
             let entry = SubscriptionEntry {
@@ -188,15 +194,19 @@ impl SubscriptionRouter {
         let (number, is_interrupted) = (entry.number, entry.was_active);
         let command = NodeCommand::Subscribe { topic: topic.clone(), number, is_interrupted };
         let destination = entry.destination.clone();
+        // Fails only when the transport is closed.
+        let _ = self.node(destination).commands.send(command);
+    }
+
+    /// The connection to a server; its task connects when something is wanted from it.
+    fn node(&mut self, destination: Destination) -> &Node {
         let (shared, events, tasks) = (&self.shared, &self.events, &self.tasks);
-        let node = self.nodes.entry(destination).or_insert_with_key(|destination| {
+        self.nodes.entry(destination).or_insert_with_key(|destination| {
             let (commands, received) = mpsc::unbounded_channel();
             let node = NodeSubscriber::new(destination.clone(), Arc::clone(shared), events.clone(), received);
             tasks.spawn(node.run());
             Node { commands, is_lost: false }
-        });
-        // Fails only when the transport is closed.
-        let _ = node.commands.send(command);
+        })
     }
 
     fn unsubscribe(&mut self, topic: Topic, done: Done) {

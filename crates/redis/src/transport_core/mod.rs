@@ -12,7 +12,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use trunkline_backend::Outbox;
 use trunkline_core::{
     Error, ErrorKind, NodeKey, Result,
-    model::{Message, SeqChannel, SeqNo},
+    model::{SeqChannel, SeqNo},
     transport::Health,
 };
 
@@ -104,34 +104,28 @@ impl<N: JoinedNode> TransportCore<N> {
         left
     }
 
-    /// Queues a message for subscribers. `finish` gets its number and, for a heartbeat, the high-water marks of its sender.
-    pub(crate) async fn publish(
+    /// Queues an encoded message.
+    pub(crate) async fn push(
         &self,
-        from: &NodeKey,
-        route: Route,
-        message: Message,
-        bytes: usize,
-        finish: impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Vec<u8>,
+        outgoing: Outgoing<'_, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication>,
     ) -> Result<()> {
-        self.check_size(bytes)?;
-        let (bytes, channel) = (bytes + OVERHEAD, route.numbered);
-        let make = |message: &Message, seq_no| {
-            let marks = match message {
-                Message::Heartbeat(heartbeat) => heartbeat.high_water_marks.as_slice(),
-                _ => &[],
-            };
-            let payload = finish(seq_no, marks);
-            route.publication(from.clone(), bytes, payload)
-        };
-        self.outbox.push_message(bytes, &from.id, channel, message, |message, seq_no| make(&message, seq_no)).await
+        let Outgoing { from, channel, bytes, make } = outgoing;
+        self.outbox.push_message(&from.id, channel, bytes, make).await
+    }
+
+    /// As [`TransportCore::push`] without waiting. False if the outbox is full for the moment.
+    pub(crate) fn try_push(
+        &self,
+        outgoing: Outgoing<'_, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication>,
+    ) -> Result<bool> {
+        let Outgoing { from, channel, bytes, make } = outgoing;
+        self.outbox.try_push_message(&from.id, channel, bytes, make)
     }
 
     /// Queues something that has no number, such as an answer.
     pub(crate) async fn send(&self, from: &NodeKey, route: Route, payload: Vec<u8>) -> Result<()> {
         self.check_size(payload.len())?;
-        let bytes = payload.len() + OVERHEAD;
-        let from = from.clone();
-        self.outbox.push(bytes, move |_| route.publication(from, bytes, payload)).await
+        self.push(route.outgoing(from, payload.len(), |_, _| payload)).await
     }
 
     /// # Errors
@@ -147,7 +141,11 @@ impl<N: JoinedNode> TransportCore<N> {
     pub(crate) fn health(&self) -> Health {
         let (_, queued_messages, queued_bytes) = self.outbox.status();
         let (connected, reconnects) = (self.status.is_connected(), self.status.reconnects());
-        Health { connected, queued_messages, queued_bytes, reconnects }
+        Health::default()
+            .with_connected(connected)
+            .with_queued_messages(queued_messages)
+            .with_queued_bytes(queued_bytes)
+            .with_reconnects(reconnects)
     }
 
     /// Removes the nodes, publishes what is queued, for a while, and ends all tasks.
@@ -178,7 +176,18 @@ impl<N: JoinedNode> Drop for JoinGuard<'_, N> {
     }
 }
 
-/// Which channel a message takes, and as what it is numbered there.
+/// A message that is encoded but for its number.
+pub(crate) struct Outgoing<'a, F> {
+    pub(crate) from: &'a NodeKey,
+    /// The channel on which it is numbered, if it is.
+    pub(crate) channel: Option<SeqChannel>,
+    /// What it takes in the outbox.
+    pub(crate) bytes: usize,
+    /// Gets the number or, without one, the high-water marks that a heartbeat carries.
+    pub(crate) make: F,
+}
+
+/// Which pub/sub channel a message takes, and as what it is numbered there, if it is.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     pub(crate) sharded: bool,
@@ -187,9 +196,24 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    fn publication(self, from: NodeKey, bytes: usize, payload: Vec<u8>) -> Publication {
-        let slot = self.sharded.then(|| slot_of(&self.channel));
-        let command = Command::Publish { sharded: self.sharded, channel: self.channel, payload };
-        Publication { from, slot, bytes, command }
+    /// A message of so many bytes. `finish` makes its payload.
+    pub(crate) fn outgoing<'a, F>(
+        self,
+        from: &'a NodeKey,
+        bytes: usize,
+        finish: F,
+    ) -> Outgoing<'a, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication + use<'a, F>>
+    where
+        F: FnOnce(Option<SeqNo>, &[SeqNo]) -> Vec<u8>,
+    {
+        let bytes = bytes + OVERHEAD;
+        let channel = self.numbered;
+        let make = move |seq_no: Option<SeqNo>, marks: &[SeqNo]| {
+            let slot = self.sharded.then(|| slot_of(&self.channel));
+            let payload = finish(seq_no, marks);
+            let command = Command::Publish { sharded: self.sharded, channel: self.channel, payload };
+            Publication { from: from.clone(), slot, bytes, command }
+        };
+        Outgoing { from, channel, bytes, make }
     }
 }

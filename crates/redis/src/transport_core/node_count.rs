@@ -25,12 +25,9 @@ pub(crate) async fn count_nodes(
     let subscribers = |channel: &Bytes| seen.counts.get(channel.as_ref()).copied().unwrap_or(0);
     let is_seen = |(_, channel): &(&NodeId, &Bytes)| subscribers(channel) > 0;
     let (present, absent): (Vec<_>, Vec<_>) = known.iter().zip(&channels).partition(is_seen);
-    Ok(NodeCount {
-        nodes: subscribers(counted),
-        known: present.len(),
-        // A node that is not seen may be on the server that did not answer.
-        absent: if seen.is_complete { absent.into_iter().map(|(node, _)| node.clone()).collect() } else { Vec::new() },
-    })
+    // A node that is not seen may be on the server that did not answer.
+    let absent = absent.into_iter().filter(|_| seen.is_complete).map(|(node, _)| node.clone()).collect();
+    Ok(NodeCount::new(subscribers(counted), present.len(), absent))
 }
 
 /// How many subscribers each channel has.

@@ -12,7 +12,7 @@ async fn persisted(node: &TestNode, missed: usize) -> Result<(Session, Offset), 
     node.emit(Target::room(socket.room()), "seen").await?;
     let since = socket.wait_for(1).await?.last().and_then(|packet| packet.offset.clone()).unwrap();
     let id = SessionId::new(format!("session-of-{}", socket.id()))?;
-    let session = Session { id, socket: socket.id().clone(), rooms: vec!["r".into()], data: None };
+    let session = Session::new(id, socket.id().clone(), vec!["r".into()]);
     node.persist_session(session.clone()).await?;
     send(node, 0..missed).await?;
     socket.wait_for(1 + missed).await?;

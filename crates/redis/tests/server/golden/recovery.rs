@@ -80,12 +80,12 @@ fn is_of_recovery(operation: &Operation) -> bool {
 /// That of the captured client.
 fn session() -> Session {
     let data = json!({"user": "c1", "b": {"_placeholder": true, "num": 0}}).to_string();
-    Session {
-        id: SessionId::new("s1NGrLHkZL-MBvBOAAAN").unwrap(),
-        socket: SocketId::new("4bCsq3v2NYMvxKQbAAAM").unwrap(),
-        rooms: vec!["4bCsq3v2NYMvxKQbAAAM".into(), "room1".into()],
-        data: Some(Payload::from_json_with(data, vec![vec![1, 2, 3].into()]).unwrap()),
-    }
+    Session::new(
+        SessionId::new("s1NGrLHkZL-MBvBOAAAN").unwrap(),
+        SocketId::new("4bCsq3v2NYMvxKQbAAAM").unwrap(),
+        vec!["4bCsq3v2NYMvxKQbAAAM".into(), "room1".into()],
+    )
+    .with_data(Some(Payload::from_json_with(data, vec![vec![1, 2, 3].into()]).unwrap()))
 }
 
 fn described(session: &Session) -> Value {

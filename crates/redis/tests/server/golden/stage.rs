@@ -204,7 +204,7 @@ impl Local for House {
             arguments.as_array_mut().unwrap().push(json!(offset.as_str()));
         }
         let sent = self.lock().note(target, &arguments, false).len() as u64;
-        DeliveryReport { sent, ..DeliveryReport::default() }
+        DeliveryReport::default().with_sent(sent)
     }
 
     fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: AckSink) -> u32 {
@@ -219,7 +219,7 @@ impl Local for House {
         let describe = |id: &SocketId| {
             let (handshake, data) = state.clients[id].details.clone().unzip();
             let rooms = state.index.rooms_of(id).into_iter().flatten().cloned().collect();
-            SocketInfo { id: id.clone(), node: None, rooms, handshake, data }
+            SocketInfo::new(id.clone(), rooms).with_handshake(handshake).with_data(data)
         };
         state.index.matching(target).iter().map(describe).collect()
     }

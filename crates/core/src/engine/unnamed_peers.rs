@@ -12,7 +12,7 @@ const HELLO: Duration = Duration::from_secs(1);
 
 /// The strangers of one request.
 #[derive(Debug)]
-pub(super) struct Strangers {
+pub(super) struct UnnamedPeers {
     began: Instant,
     /// Counts that had begun by then. What they say may be from before the request was published.
     counts: u64,
@@ -38,7 +38,7 @@ struct Named {
 
 /// How a node came to be known by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Introduction {
+pub(super) enum Discovery {
     /// It has just joined, at this moment as far as can be told.
     Hello(Instant),
     /// It was there all the time, only not heard.
@@ -47,7 +47,7 @@ pub(super) enum Introduction {
     Return,
 }
 
-impl Strangers {
+impl UnnamedPeers {
     /// For a request that began at `began`, after so many counts, the last of which has seen so many nodes that have not told their names
     /// since.
     pub(super) fn new(began: Instant, counts: u64, seen: usize) -> Self {
@@ -86,11 +86,11 @@ impl Strangers {
     }
 
     /// A node that has not answered tells its name.
-    pub(super) fn named(&mut self, node: &NodeId, introduction: Introduction) {
-        let was_there = match introduction {
-            Introduction::Hello(now) if now < self.began + HELLO => false,
-            Introduction::Sign => true,
-            Introduction::Hello(_) | Introduction::Return => return,
+    pub(super) fn named(&mut self, node: &NodeId, discovery: Discovery) {
+        let was_there = match discovery {
+            Discovery::Hello(now) if now < self.began + HELLO => false,
+            Discovery::Sign => true,
+            Discovery::Hello(_) | Discovery::Return => return,
         };
         self.named.push(Named { node: node.clone(), was_there, has_answered: false });
     }

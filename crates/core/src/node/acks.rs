@@ -1,0 +1,84 @@
+//! The acknowledgements of a broadcast, as a stream.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use tokio::sync::mpsc;
+
+use super::command::CancelOnDrop;
+use crate::{
+    error::{Error, ErrorKind},
+    model::{AckCounts, RequestError},
+    payload::Payload,
+};
+
+/// Acknowledgements of a broadcast as they arrive: the first argument of each client's answer, `None` if it had none.
+///
+/// Ends when every client has answered, or with an error that says which nodes and how many clients have not. Dropped early, it frees what
+/// waits for it.
+#[derive(Debug)]
+pub struct AckStream {
+    items: mpsc::UnboundedReceiver<AckItem>,
+    ended: bool,
+    _cancel: CancelOnDrop,
+}
+
+/// At most one acknowledgement per client, and the end.
+#[derive(Debug)]
+pub(super) enum AckItem {
+    Ack(Option<Payload>),
+    End(Result<(), RequestError<AckCounts>>),
+}
+
+impl AckStream {
+    pub(super) fn new(items: mpsc::UnboundedReceiver<AckItem>, cancel: CancelOnDrop) -> Self {
+        Self { items, ended: false, _cancel: cancel }
+    }
+
+    /// Next acknowledgement; `None` after the last one. *Cancel safe.*
+    ///
+    /// # Errors
+    /// `Timeout` if not all clients answered in time, with their number.
+    pub async fn next(&mut self) -> Option<Result<Option<Payload>, RequestError<AckCounts>>> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// All acknowledgements.
+    ///
+    /// # Errors
+    /// `Timeout` if not all clients answered in time, with the values that arrived.
+    pub async fn collect(mut self) -> Result<Vec<Option<Payload>>, RequestError<Vec<Option<Payload>>>> {
+        let mut values = Vec::new();
+        while let Some(item) = self.next().await {
+            match item {
+                Ok(value) => values.push(value),
+                Err(error) => return Err(error.map(|_| values)),
+            }
+        }
+        Ok(values)
+    }
+}
+
+impl Stream for AckStream {
+    type Item = Result<Option<Payload>, RequestError<AckCounts>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let item = std::task::ready!(self.items.poll_recv(cx));
+        if let Some(AckItem::Ack(value)) = item {
+            return Poll::Ready(Some(Ok(value)));
+        }
+        self.ended = true;
+        Poll::Ready(match item {
+            Some(AckItem::End(result)) => result.err().map(Err),
+            _ => {
+                Some(Err(Error::new(ErrorKind::Closed, "the node left while clients had not acknowledged yet").into()))
+            }
+        })
+    }
+}
