@@ -28,7 +28,19 @@ lint:
 doc:
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --all-features --open
 
-# Clusters over real brokers beside other adapters and the bare brokers, for example `just bench redis --workload w1`
+# Package every published crate and build each from its package alone; nothing may be uncommitted
+package *ARGS:
+    sh scripts/package.sh {{ARGS}}
+
+# Check with exactly the oldest Rust version that is supported
+msrv:
+    sh scripts/msrv.sh
+
+# Licences, sources and advisories of all dependencies, and dependencies that nothing uses
+audit:
+    sh scripts/audit.sh
+
+# Clusters over real brokers beside other adapters and the bare brokers, for example `just bench redis --workload w1 --link 0.5ms`
 bench *ARGS:
     sh integration-tests/bench/run.sh {{ARGS}}
 

@@ -10,6 +10,9 @@ prepare() {
 run() {
     cargo_tests -p trunkline-bench
     measured --ours --runs 1 --workload w1 --messages 5000
+    whole=$?
+    # The link, rooms of several clients, and a rate; one broker whose URL changes behind a link, and one whose does not.
+    measured redis mongodb --ours --runs 1 --workload w3,w4 --clients 5 --messages 1000 --link 0.5ms && return "$whole"
 }
 
 # measured ARGUMENT...: one table per broker and workload is one test; the program fails if Trunkline breaks a promise.

@@ -75,13 +75,25 @@ impl InboundDecoder {
     }
 
     fn judge(&self, bytes: &Bytes, offset: Option<Offset>) -> Option<Delivery> {
-        if let Some(header) = codec::peek(bytes)
-            && let Some(verdict) = self.drop_early(&header, offset.is_some())
-        {
+        let is_stored = offset.is_some();
+        self.decode_with(codec::peek(bytes).as_ref(), is_stored, || Ok((codec::decode(&self.own(bytes))?, offset)))
+    }
+
+    /// Decodes a message of a backend with an encoding of its own, such as BSON.
+    ///
+    /// `header` is what can be read without touching the payload; `None` if nothing can. `decode` reads the whole message and, if it
+    /// `is_stored` in the history, its offset.
+    pub fn decode_with(
+        &self,
+        header: Option<&Header>,
+        is_stored: bool,
+        decode: impl FnOnce() -> Result<(Decoded, Option<Offset>)>,
+    ) -> Option<Delivery> {
+        if let Some(verdict) = header.and_then(|header| self.drop_early(header, is_stored)) {
             return verdict;
         }
-        match codec::decode(&self.own(bytes)) {
-            Ok(decoded) => self.decoded(decoded, offset),
+        match decode() {
+            Ok((decoded, offset)) => self.decoded(decoded, offset),
             Err(error) => self.refused(&error),
         }
     }

@@ -75,6 +75,13 @@ impl<P> JoinedNodes<P> {
         self.lock().nodes.values().cloned().collect()
     }
 
+    /// The nodes of one namespace.
+    #[must_use]
+    pub fn in_namespace(&self, namespace: &Namespace) -> Vec<Arc<P>> {
+        let state = self.lock();
+        state.nodes.iter().filter(|(node, _)| node.namespace == *namespace).map(|(_, kept)| Arc::clone(kept)).collect()
+    }
+
     /// Lets nobody in any more. Returns who is there, so that nobody is overlooked who came at the last moment.
     pub fn close(&self) -> Vec<Arc<P>> {
         self.lock().closed = true;

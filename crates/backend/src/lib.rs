@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod batch;
+pub mod batched;
 pub mod connection;
 pub mod decoder;
 pub mod joined;

@@ -1,10 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+mod case;
 mod cases;
 pub mod faults;
 pub mod kit;
-mod needs;
-mod setup;
+mod need;
 mod suite;
 
 #[doc(hidden)]
@@ -12,8 +12,8 @@ pub use self::suite::{
     check_capabilities as __check_capabilities, check_skipped as __check_skipped, run_as_test as __run_as_test,
 };
 pub use self::{
+    case::{Case, Outcome},
     cases::CASES,
-    needs::{Abilities, Need},
-    setup::Setup,
-    suite::{Case, Outcome},
+    kit::{Abilities, Setup},
+    need::Need,
 };

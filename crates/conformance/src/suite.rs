@@ -1,99 +1,14 @@
-//! Running cases: one by one from tests, or all of them from a program.
+//! The [`suite!`](crate::suite!) macro and the functions that its tests call.
 
-use std::{fmt, future::Future, io::Write as _};
+use std::io::Write as _;
 
-use futures_util::{FutureExt as _, future::BoxFuture};
-use tokio::time::timeout;
 use trunkline_core::Capabilities;
 
 use crate::{
-    kit::{Checked, Failure, TestCluster},
-    needs::{Abilities, Need},
-    setup::Setup,
+    case::{Case, Outcome},
+    cases::CASES,
+    kit::{Abilities, Setup, TestCluster},
 };
-
-/// One promise, and how it is put to the test.
-#[derive(Clone, Copy)]
-pub struct Case {
-    /// The group of promises it belongs to.
-    pub group: &'static str,
-    /// The promise, as a sentence.
-    pub name: &'static str,
-    /// What has to hold for the case to apply.
-    pub needs: &'static [Need],
-    pub(crate) run: fn(TestCluster) -> BoxFuture<'static, Checked>,
-}
-
-/// How a case went.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// The promise was kept.
-    Passed,
-    /// The promise was broken.
-    Failed(Failure),
-    /// The promise was never made.
-    Skipped(&'static str),
-}
-
-impl Case {
-    /// Why the case does not apply; `None` if it does.
-    #[must_use]
-    pub fn unmet(&self, abilities: &Abilities) -> Option<&'static str> {
-        self.needs.iter().find_map(|need| need.unmet(abilities))
-    }
-
-    /// Puts the promise to the test, in a cluster of its own.
-    pub async fn run(&self, setup: &Setup) -> Outcome {
-        let cluster = TestCluster::new(setup);
-        // No case waits that long, on whatever machine.
-        let overall = cluster.patience() * 9;
-        let outcome = match timeout(overall, self.judge(&cluster)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Outcome::Failed(Failure::new(format!("the case did not end within {overall:?}"))),
-        };
-        cluster.close().await;
-        match outcome {
-            Outcome::Failed(failure) => Outcome::Failed(failure.noticed(cluster.troubles())),
-            outcome => outcome,
-        }
-    }
-
-    async fn judge(&self, cluster: &TestCluster) -> Outcome {
-        let abilities = match cluster.abilities().await {
-            Ok(abilities) => abilities,
-            Err(failure) => return Outcome::Failed(failure),
-        };
-        if let Some(reason) = self.unmet(&abilities) {
-            return Outcome::Skipped(reason);
-        }
-        let run = std::panic::AssertUnwindSafe((self.run)(cluster.clone()));
-        match run.catch_unwind().await {
-            Ok(Ok(())) => Outcome::Passed,
-            Ok(Err(failure)) => Outcome::Failed(failure),
-            Err(panic) => Outcome::Failed(Failure::new(format!("panicked: {}", panic_text(&*panic)))),
-        }
-    }
-}
-
-impl fmt::Display for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}::{}", self.group, self.name)
-    }
-}
-
-impl fmt::Debug for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Case({self})")
-    }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("without a text")
-}
 
 /// Runs one case as a test does.
 ///
@@ -101,10 +16,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 /// If the case fails, or there is no such case.
 #[doc(hidden)]
 pub fn run_as_test(setup: &Setup, group: &str, name: &str) {
-    let case = crate::CASES
-        .iter()
-        .find(|case| case.group == group && case.name == name)
-        .unwrap_or_else(|| panic!("there is no case {group}::{name}"));
+    let case = find(group, name).unwrap_or_else(|| panic!("there is no case {group}::{name}"));
     match block_on(case.run(setup)) {
         Outcome::Passed => {}
         Outcome::Skipped(reason) => println!("does not apply: {reason}"),
@@ -112,29 +24,36 @@ pub fn run_as_test(setup: &Setup, group: &str, name: &str) {
     }
 }
 
+fn find(group: &str, name: &str) -> Option<&'static Case> {
+    CASES.iter().find(|case| case.group == group && case.name == name)
+}
+
+/// Compares the capabilities that the backend declares with the stated ones.
+///
 /// # Panics
-/// If the backend promises something else than `stated`.
+/// If they differ.
 #[doc(hidden)]
 pub fn check_capabilities(setup: &Setup, stated: Capabilities) {
     assert_eq!(abilities(setup).capabilities, stated, "the capabilities are not as stated");
 }
 
+/// Counts the cases that do not apply, prints them with the reasons, and compares the count with the stated one.
+///
 /// # Panics
-/// If another number of cases does not apply.
+/// If the counts differ.
 #[doc(hidden)]
 pub fn check_skipped(suite: &str, setup: &Setup, stated: usize) {
     let abilities = abilities(setup);
-    let skipped: Vec<_> =
-        crate::CASES.iter().filter_map(|case| case.unmet(&abilities).map(|reason| (case, reason))).collect();
-    say(&format!("{suite}: {} cases apply, {} do not", crate::CASES.len() - skipped.len(), skipped.len()));
+    let skipped: Vec<_> = CASES.iter().filter_map(|case| case.unmet(&abilities).map(|reason| (case, reason))).collect();
+    print_past_capture(&format!("{suite}: {} cases apply, {} do not", CASES.len() - skipped.len(), skipped.len()));
     for (case, reason) in &skipped {
-        say(&format!("    does not apply: {case}: {reason}"));
+        print_past_capture(&format!("    does not apply: {case}: {reason}"));
     }
     assert_eq!(skipped.len(), stated, "another number of cases than stated does not apply; they are listed above");
 }
 
-/// Prints a line that the test runner does not hold back, though the test passes: nobody is to take what does not apply for passed.
-fn say(line: &str) {
+/// Prints a line that the test runner does not capture, so that skipped cases show even if all tests pass.
+fn print_past_capture(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
@@ -158,7 +77,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     output
 }
 
-/// Runs the whole suite over a backend: one test per case, a test of its capabilities, and a test of how many cases do not apply.
+/// Expands to the conformance tests of a backend: one per case, one of its capabilities, one of the number of skipped
+/// cases.
 ///
 /// ```
 /// use trunkline_conformance::Setup;
@@ -167,18 +87,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// trunkline_conformance::suite! {
 ///     plain,
 ///     Setup::new(|cluster| async move { memory::backend(&cluster, MemoryConfig::default()) }),
-///     capabilities = Capabilities {
-///         membership: Membership::Heartbeats,
-///         total_order: true,
-///         acknowledged_in_order: true,
-///         numbered: true,
-///         announced_leave: true,
-///         named_answers: true,
-///         all_rooms_request: true,
-///         room_interest: true,
-///         history: false,
-///         max_message_bytes: None,
-///     },
+///     capabilities = Capabilities::new(Membership::Heartbeats).with_total_order(true).with_acknowledged_in_order(true).with_numbered(true).with_announced_leave(true).with_named_answers(true).with_all_rooms_request(true).with_room_interest(true),
 ///     skipped = 23,
 /// }
 /// # fn main() {}
@@ -209,7 +118,7 @@ macro_rules! suite {
     };
 }
 
-/// Makes one test of each case.
+/// Expands to one test per case.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __tests {

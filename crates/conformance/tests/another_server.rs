@@ -1,4 +1,5 @@
-//! The suite over another server than its own: a plain table of sockets, which knows neither number rooms nor connections.
+//! The suite over another server than its own: a plain table of sockets, without number rooms and without closing
+//! connections.
 //!
 //! This is what an author of a [`Local`] writes: the server behind it as a [`Server`], and the macro line.
 
@@ -10,43 +11,32 @@ use std::{
 
 use trunkline_conformance::{
     Setup,
-    kit::{Client, Packet, Server},
+    kit::{Client, Packet, Server, ServerAbilities},
 };
 use trunkline_core::{
-    AckSink, Capabilities, DeliveryReport, EventReply, Local, LocalAbilities, Membership, NodeId, Offset, Payload,
-    Room, SocketId, SocketInfo, Target,
+    AckSink, Capabilities, DeliveryReport, EventReply, Local, Membership, NodeId, Offset, Payload, Room, SocketId,
+    SocketInfo, Target,
     memory::{self, HistoryLimits, MemoryConfig},
 };
 
 trunkline_conformance::suite! {
     table,
     Setup::new(|cluster| async move { with_history(&cluster, HistoryLimits::default()) })
-        .limited_history(|cluster| async move { with_history(&cluster, FORGETFUL) })
+        .limited_history(|cluster| async move { with_history(&cluster, LIMITED_HISTORY) })
         .server(TableServer::default)
         .scaled_down_by(10),
-    capabilities = Capabilities {
-        membership: Membership::Heartbeats,
-        total_order: true,
-        acknowledged_in_order: true,
-        numbered: true,
-        announced_leave: true,
-        named_answers: true,
-        all_rooms_request: true,
-        room_interest: true,
-        history: true,
-        max_message_bytes: None,
-    },
+    capabilities = Capabilities::new(Membership::Heartbeats).with_total_order(true).with_acknowledged_in_order(true).with_numbered(true).with_announced_leave(true).with_named_answers(true).with_all_rooms_request(true).with_room_interest(true).with_history(true),
     skipped = 10,
 }
 
-const FORGETFUL: HistoryLimits =
+const LIMITED_HISTORY: HistoryLimits =
     HistoryLimits { messages: 1000, bytes: 1 << 20, session_ttl: Duration::from_millis(500), sessions: 1000 };
 
 fn with_history(cluster: &str, limits: HistoryLimits) -> trunkline_core::Result<trunkline_core::Backend> {
     memory::backend(cluster, MemoryConfig { history: Some(limits) })
 }
 
-/// The server: who is connected, and in which rooms.
+/// A server that is a table of its sockets and their rooms.
 #[derive(Debug, Default)]
 struct TableServer(Arc<Table>);
 
@@ -56,7 +46,7 @@ struct Table(Mutex<BTreeMap<SocketId, Entry>>);
 #[derive(Debug)]
 struct Entry {
     client: Arc<Client>,
-    /// By their texts.
+    /// Rooms by their texts.
     rooms: BTreeSet<String>,
 }
 
@@ -69,6 +59,10 @@ impl Server for TableServer {
         let own = client.id().to_string();
         let rooms = rooms.iter().map(|room| room.to_text().to_string()).chain([own]).collect();
         self.0.lock().insert(client.id().clone(), Entry { client, rooms });
+    }
+
+    fn abilities(&self) -> ServerAbilities {
+        ServerAbilities::default()
     }
 }
 
@@ -101,14 +95,10 @@ fn packet(target: &Target, payload: &Payload, offset: Option<&Offset>, wants_ack
 }
 
 impl Local for Table {
-    fn abilities(&self) -> LocalAbilities {
-        LocalAbilities { close_connections: false, number_rooms: false }
-    }
-
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         let clients = self.clients(target);
         clients.iter().for_each(|client| client.packet(packet(target, payload, offset, false)));
-        DeliveryReport { sent: clients.len() as u64, ..DeliveryReport::default() }
+        DeliveryReport::default().with_sent(clients.len() as u64)
     }
 
     fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: AckSink) -> u32 {
@@ -124,7 +114,7 @@ impl Local for Table {
         let describe = |(id, entry): (&SocketId, &Entry)| {
             let (handshake, data) = entry.client.details();
             let rooms = entry.rooms.iter().map(|room| Room::from(room.as_str())).collect();
-            SocketInfo { id: id.clone(), node: None, rooms, handshake, data }
+            SocketInfo::new(id.clone(), rooms).with_handshake(handshake).with_data(data)
         };
         self.lock().iter().filter(|(_, entry)| entry.matches(target)).map(describe).collect()
     }
@@ -154,6 +144,6 @@ impl Local for Table {
         }
     }
 
-    /// Without a handler there is no answer.
+    /// Without a handler, the dropped reply answers `undefined`.
     fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<EventReply>) {}
 }

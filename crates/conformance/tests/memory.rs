@@ -1,4 +1,4 @@
-//! The suite over the embedded transport.
+//! The suite over the memory transport.
 
 use std::time::Duration;
 
@@ -8,18 +8,14 @@ use trunkline_core::{
     memory::{self, HistoryLimits, MemoryConfig},
 };
 
-const CAPABILITIES: Capabilities = Capabilities {
-    membership: Membership::Heartbeats,
-    total_order: true,
-    acknowledged_in_order: true,
-    numbered: true,
-    announced_leave: true,
-    named_answers: true,
-    all_rooms_request: true,
-    room_interest: true,
-    history: false,
-    max_message_bytes: None,
-};
+const CAPABILITIES: Capabilities = Capabilities::new(Membership::Heartbeats)
+    .with_total_order(true)
+    .with_acknowledged_in_order(true)
+    .with_numbered(true)
+    .with_announced_leave(true)
+    .with_named_answers(true)
+    .with_all_rooms_request(true)
+    .with_room_interest(true);
 
 trunkline_conformance::suite! {
     plain,
@@ -31,12 +27,12 @@ trunkline_conformance::suite! {
 trunkline_conformance::suite! {
     with_history,
     Setup::new(|cluster| async move { with_history(&cluster, HistoryLimits::default()) })
-        .limited_history(|cluster| async move { with_history(&cluster, FORGETFUL) }),
-    capabilities = Capabilities { history: true, ..CAPABILITIES },
+        .limited_history(|cluster| async move { with_history(&cluster, LIMITED_HISTORY) }),
+    capabilities = CAPABILITIES.with_history(true),
     skipped = 5,
 }
 
-const FORGETFUL: HistoryLimits =
+const LIMITED_HISTORY: HistoryLimits =
     HistoryLimits { messages: 1000, bytes: 1 << 20, session_ttl: Duration::from_millis(500), sessions: 1000 };
 
 fn with_history(cluster: &str, limits: HistoryLimits) -> Result<Backend> {

@@ -1,5 +1,5 @@
-//! docs/new-backend.md, proven: a crate outside the workspace that uses nothing but public APIs implements a transport and passes the
-//! suite. Its files lie in `outside_crate/`.
+//! docs/new-backend.md, proven: a crate outside the workspace that uses nothing but public APIs implements a transport
+//! and passes the suite. Its files lie in `outside_crate/`.
 
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]
@@ -75,7 +75,8 @@ fn crates() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Writes the crate. The versions of what it depends on are those of the workspace, so that nothing has to be downloaded.
+/// Writes the crate. The versions of what it depends on are those of the workspace, so that nothing has to be
+/// downloaded.
 fn lay_out(folder: &Path) {
     for (path, text) in FILES {
         let path = folder.join(path);

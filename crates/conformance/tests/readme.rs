@@ -1,4 +1,4 @@
-//! The tables of the README say what is there.
+//! The tables of the README agree with the cases.
 
 use trunkline_conformance::{CASES, Need};
 

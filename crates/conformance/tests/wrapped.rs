@@ -1,4 +1,4 @@
-//! The suite over transports with faults that nobody may notice: a slow network, repeats, a limit.
+//! The suite over transports with faults that must not show: delays, repeats, a size limit.
 
 mod common;
 
@@ -10,20 +10,17 @@ use trunkline_core::{
     memory::{self, HistoryLimits, MemoryConfig},
 };
 
-const CAPABILITIES: Capabilities = Capabilities {
-    membership: Membership::Heartbeats,
-    total_order: true,
-    acknowledged_in_order: true,
-    numbered: true,
-    announced_leave: true,
-    named_answers: true,
-    all_rooms_request: true,
-    room_interest: true,
-    history: true,
-    max_message_bytes: None,
-};
+const CAPABILITIES: Capabilities = Capabilities::new(Membership::Heartbeats)
+    .with_total_order(true)
+    .with_acknowledged_in_order(true)
+    .with_numbered(true)
+    .with_announced_leave(true)
+    .with_named_answers(true)
+    .with_all_rooms_request(true)
+    .with_room_interest(true)
+    .with_history(true);
 
-const FORGETFUL: HistoryLimits =
+const LIMITED_HISTORY: HistoryLimits =
     HistoryLimits { messages: 1000, bytes: 1 << 20, session_ttl: Duration::from_millis(500), sessions: 1000 };
 
 fn with_history(cluster: &str, limits: HistoryLimits) -> Result<Backend> {
@@ -32,7 +29,7 @@ fn with_history(cluster: &str, limits: HistoryLimits) -> Result<Backend> {
 
 fn memory() -> Setup {
     Setup::new(|cluster| async move { with_history(&cluster, HistoryLimits::default()) })
-        .limited_history(|cluster| async move { with_history(&cluster, FORGETFUL) })
+        .limited_history(|cluster| async move { with_history(&cluster, LIMITED_HISTORY) })
 }
 
 trunkline_conformance::suite! {
@@ -52,6 +49,6 @@ trunkline_conformance::suite! {
 trunkline_conformance::suite! {
     limited,
     memory().map(common::limited::limited),
-    capabilities = Capabilities { max_message_bytes: Some(common::limited::LIMIT), ..CAPABILITIES },
+    capabilities = CAPABILITIES.with_max_message_bytes(Some(common::limited::LIMIT)),
     skipped = 1,
 }

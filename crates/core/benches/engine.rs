@@ -66,7 +66,7 @@ impl Bench {
     fn heartbeats(&mut self) {
         let metrics = vec![SeqNo { channel: SeqChannel::ALL, number: self.number }];
         for peer in 0..PEERS {
-            let heartbeat = Heartbeat { high_water_marks: metrics.clone(), ..Heartbeat::default() };
+            let heartbeat = Heartbeat::new(false).with_high_water_marks(metrics.clone());
             self.hear(peer, None, Message::Heartbeat(heartbeat));
         }
     }
@@ -107,7 +107,7 @@ impl Bench {
                 ended = self.answer(peer, &id, Answer::Ack(None));
             }
         }
-        assert!(ended, "everybody has acknowledged");
+        assert!(ended, "every client has acknowledged");
     }
 
     /// Each peer describes ten sockets.
@@ -119,30 +119,24 @@ impl Bench {
             let sockets = self.sockets.clone();
             ended = self.answer(peer, &id, Answer::Sockets(sockets));
         }
-        assert!(ended, "everybody has answered");
+        assert!(ended, "every node has answered");
     }
 }
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 fn capabilities() -> Capabilities {
-    Capabilities {
-        membership: Membership::Heartbeats,
-        total_order: true,
-        acknowledged_in_order: true,
-        numbered: true,
-        announced_leave: true,
-        named_answers: true,
-        all_rooms_request: false,
-        room_interest: false,
-        history: false,
-        max_message_bytes: None,
-    }
+    Capabilities::new(Membership::Heartbeats)
+        .with_total_order(true)
+        .with_acknowledged_in_order(true)
+        .with_numbered(true)
+        .with_announced_leave(true)
+        .with_named_answers(true)
 }
 
 fn socket(number: u32) -> SocketInfo {
     let id = SocketId::new(format!("{number:020}")).unwrap();
-    SocketInfo { id, node: None, rooms: vec!["room-1".into()], handshake: None, data: None }
+    SocketInfo::new(id, vec!["room-1".into()])
 }
 
 fn steps(c: &mut Criterion) {

@@ -7,7 +7,15 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use trunkline_core::payload::{Payload, Rules};
+use trunkline_core::payload::{Payload, Rules, json};
+
+/// What [`objects`] are made of.
+#[derive(Debug, serde::Deserialize)]
+struct Entry {
+    id: u32,
+    name: String,
+    on: bool,
+}
 
 /// An argument list with one text of `size` bytes.
 fn text(size: usize) -> Payload {
@@ -37,11 +45,54 @@ fn conversions(c: &mut Criterion) {
             b.iter(|| black_box(&json).to_msgpack(Rules::Notepack).unwrap());
         });
         group.bench_function(format!("to json {name}"), |b| b.iter(|| black_box(&packed).to_json()));
+        group.bench_function(format!("msgpack to Rust values {name}"), |b| {
+            b.iter(|| black_box(&packed).deserialize::<Vec<serde_json::Value>>().unwrap());
+        });
     }
+    let entries = Payload::from_msgpack(objects(10_240).to_msgpack(Rules::Notepack).unwrap()).unwrap();
+    group.bench_function("msgpack to structs objects 10240", |b| {
+        b.iter(|| {
+            let entries = black_box(&entries).arguments::<Vec<Entry>>().unwrap();
+            entries.iter().map(|entry| entry.id as usize + entry.name.len() + usize::from(entry.on)).sum::<usize>()
+        });
+    });
     group.finish();
     c.bench_function("payload/event from a tuple", |b| {
         b.iter(|| Payload::event("message", black_box(&("someone", "x".repeat(100), 1))).unwrap());
     });
+}
+
+/// What rmp-serde alone takes, without JavaScript's numbers, dates, keys and invalid UTF-8.
+fn rmp_serde_alone(c: &mut Criterion) {
+    let payload = objects(10_240);
+    let packed = payload.to_msgpack(Rules::Notepack).unwrap();
+    let entries = rmp_serde::to_vec(&payload.arguments::<Vec<serde_json::Value>>().unwrap()).unwrap();
+    c.bench_function("payload/rmp-serde alone to Rust values, objects 10240", |b| {
+        b.iter(|| rmp_serde::from_slice::<Vec<serde_json::Value>>(black_box(&packed)).unwrap());
+    });
+    c.bench_function("payload/rmp-serde alone to structs, objects 10240", |b| {
+        b.iter(|| rmp_serde::from_slice::<Vec<Entry>>(black_box(&entries)).unwrap().len());
+    });
+}
+
+/// Escaping of JSON text, here and by serde_json.
+fn escaping(c: &mut Criterion) {
+    for size in [16, 128, 10_240] {
+        let text = "x".repeat(size);
+        let mut out = Vec::with_capacity(size + 2);
+        c.bench_function(&format!("payload/escape {size}"), |b| {
+            b.iter(|| {
+                out.clear();
+                json::escape(&mut out, black_box(&text));
+            });
+        });
+        c.bench_function(&format!("payload/escape {size} by serde_json"), |b| {
+            b.iter(|| {
+                out.clear();
+                serde_json::to_writer(&mut out, black_box(&text)).unwrap();
+            });
+        });
+    }
 }
 
 /// What conversion through a tree of values would cost.
@@ -53,5 +104,5 @@ fn tree(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, conversions, tree);
+criterion_group!(benches, conversions, rmp_serde_alone, escaping, tree);
 criterion_main!(benches);

@@ -59,7 +59,7 @@ fn matching(c: &mut Criterion) {
     let mut group = c.benchmark_group("room_index");
     for (name, target) in [
         ("a room of 100", Target::room(room(1))),
-        ("a room nobody is in", Target::room("nowhere")),
+        ("an empty room", Target::room("nowhere")),
         ("a room except another", Target::room(room(1)).except(room(8))),
         ("three rooms", Target::rooms([room(1), room(2), room(3)])),
         ("all", Target::all()),

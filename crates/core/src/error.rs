@@ -1,11 +1,11 @@
-//! What can go wrong, and whether trying again helps.
+//! Errors: their kind, context and source, and whether trying again helps.
 
 use std::{error, fmt, sync::Arc};
 
 /// Result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, where, and why. Never contains credentials or payloads.
+/// An error of an operation: its kind, what was tried, and the cause. Never contains credentials or payloads.
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -13,7 +13,7 @@ pub struct Error {
     source: Option<Arc<dyn error::Error + Send + Sync>>,
 }
 
-/// The kinds of [`Error`].
+/// Kind of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -76,7 +76,7 @@ impl Error {
         self
     }
 
-    /// What kind of error.
+    /// Kind of the error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.kind

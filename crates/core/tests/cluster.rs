@@ -1,4 +1,4 @@
-//! Nodes over the embedded transport, where what is tested lies between engine and server.
+//! Nodes over the memory transport: what lies between engine and server.
 
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]
@@ -14,15 +14,14 @@ use std::{
 
 use tokio::{sync::mpsc, time::timeout};
 use trunkline_core::{
-    AckSink, Adapter as _, Backend, Capabilities, ClusterNode, DeliveryReport, Error, ErrorKind, Event, EventReply,
-    Local, LocalAbilities, Message, Namespace, NodeConfig, NodeId, Offset, Payload, Response, Result, Room, SocketId,
-    SocketInfo, Target,
+    AckSink, Backend, Capabilities, ClusterNode, DeliveryReport, Error, ErrorKind, Event, EventReply, Local, Message,
+    Namespace, NodeConfig, NodeId, Offset, Payload, Response, Result, Room, SocketId, SocketInfo, Target,
     engine::EngineConfig,
     memory::{self, HistoryLimits, MemoryConfig},
     transport::{Health, Inbox, JoinRequest, RoomInterest, Transport},
 };
 
-/// A server with one socket, `name`, in whatever rooms it was made to join; it acknowledges everything.
+/// A server with one socket, `name`, which acknowledges everything.
 #[derive(Debug)]
 struct Server {
     name: String,
@@ -47,10 +46,6 @@ impl Server {
 }
 
 impl Local for Server {
-    fn abilities(&self) -> LocalAbilities {
-        LocalAbilities { close_connections: false, number_rooms: true }
-    }
-
     fn deliver(&self, target: &Target, payload: &Payload, _: Option<&Offset>) -> DeliveryReport {
         self.take(target, payload);
         DeliveryReport::default()
@@ -67,7 +62,7 @@ impl Local for Server {
     fn sockets(&self, target: &Target) -> Vec<SocketInfo> {
         let rooms = self.rooms.lock().unwrap().clone();
         let id = SocketId::new(self.name.as_str()).unwrap();
-        let info = SocketInfo { id, node: None, rooms, handshake: None, data: None };
+        let info = SocketInfo::new(id, rooms);
         if target.matches(&info.rooms) { vec![info] } else { Vec::new() }
     }
 
@@ -123,10 +118,10 @@ impl Node {
 
 /// Two nodes, `a` and `b`, that know each other.
 async fn pair(history: bool) -> [Node; 2] {
-    static HUB: AtomicU64 = AtomicU64::new(0);
-    let hub = format!("cluster-{}", HUB.fetch_add(1, Ordering::Relaxed));
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let name = format!("cluster-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let config = MemoryConfig { history: history.then(HistoryLimits::default) };
-    let backend = memory::backend(&hub, config).unwrap();
+    let backend = memory::backend(&name, config).unwrap();
     let nodes = [Node::join(backend.clone(), "a").await, Node::join(backend, "b").await];
     for node in &nodes {
         node.cluster.await_peers(1, Duration::from_secs(10)).await.unwrap();
@@ -146,7 +141,7 @@ async fn a_fetched_socket_names_its_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_hears_of_a_node_finds_it_counted() {
+async fn an_event_about_a_node_comes_after_the_count_has_changed() {
     let [a, b] = pair(false).await;
     let mut events = a.cluster.events();
     b.cluster.close();
@@ -156,7 +151,7 @@ async fn whoever_hears_of_a_node_finds_it_counted() {
 }
 
 #[tokio::test]
-async fn who_does_not_wait_for_acknowledgements_sends_all_the_same() {
+async fn a_broadcast_with_a_zero_timeout_is_sent() {
     let [mut a, mut b] = pair(false).await;
     let target = Target::all().timeout(Duration::ZERO);
     let acks = a.cluster.broadcast_with_ack(target, event("question")).await.unwrap();
@@ -176,7 +171,7 @@ async fn a_broadcast_behind_a_join_that_is_not_applied_yet_is_delivered() {
 }
 
 #[tokio::test]
-async fn with_history_own_clients_get_acknowledged_broadcasts_in_their_place() {
+async fn with_history_own_clients_receive_acknowledged_broadcasts_in_order() {
     let [mut a, mut b] = pair(true).await;
     for _ in 0..10 {
         a.cluster.broadcast(Target::all(), event("plain")).await.unwrap();
@@ -188,44 +183,53 @@ async fn with_history_own_clients_get_acknowledged_broadcasts_in_their_place() {
     }
 }
 
-/// What becomes of a message that is not published.
-enum Fate {
+/// How a message is not published.
+enum Refusal {
     Refused(ErrorKind),
     Waits,
 }
 
-/// A transport that refuses some messages, in whose queue so many wait all the time, and whose broker may take for ever.
+/// A transport that refuses some messages, or never returns from publishing them.
+/// ever.
 #[derive(Debug)]
-struct Odd {
+struct RefusingTransport {
     transport: Arc<dyn Transport>,
-    refuses: fn(&Message) -> Option<Fate>,
+    refuses: fn(&Message) -> Option<Refusal>,
 }
 
-impl Odd {
-    fn refusing(backend: &mut Backend, refuses: fn(&Message) -> Option<Fate>) {
+impl RefusingTransport {
+    fn refusing(backend: &mut Backend, refuses: fn(&Message) -> Option<Refusal>) {
         let transport = Arc::clone(&backend.transport);
         backend.transport = Arc::new(Self { transport, refuses });
     }
 }
 
 #[async_trait::async_trait]
-impl Transport for Odd {
+impl Transport for RefusingTransport {
     fn capabilities(&self) -> Capabilities {
         self.transport.capabilities()
     }
 
-    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
-        self.transport.join(seat).await
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
+        self.transport.join(request).await
     }
 
     async fn leave(&self, node: &trunkline_core::NodeKey) -> Result<()> {
         self.transport.leave(node).await
     }
 
+    fn try_publish(&self, from: &trunkline_core::NodeKey, message: Message) -> Result<Option<Message>> {
+        match (self.refuses)(&message) {
+            Some(Refusal::Refused(kind)) => Err(Error::new(kind, "refused")),
+            Some(Refusal::Waits) => Ok(Some(message)),
+            None => self.transport.try_publish(from, message),
+        }
+    }
+
     async fn publish(&self, from: &trunkline_core::NodeKey, message: Message) -> Result<()> {
         match (self.refuses)(&message) {
-            Some(Fate::Refused(kind)) => Err(Error::new(kind, "refused")),
-            Some(Fate::Waits) => std::future::pending().await,
+            Some(Refusal::Refused(kind)) => Err(Error::new(kind, "refused")),
+            Some(Refusal::Waits) => std::future::pending().await,
             None => self.transport.publish(from, message).await,
         }
     }
@@ -243,21 +247,21 @@ impl Transport for Odd {
     }
 }
 
-/// A broker that is told about rooms. While it is told that a room was left, `meanwhile` happens, once.
+/// Room interest that records the rooms. While a room is being removed, it calls `meanwhile` once.
 #[derive(Default)]
-struct Told {
+struct RecordedInterest {
     rooms: Mutex<HashSet<Room>>,
     meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
-impl std::fmt::Debug for Told {
+impl std::fmt::Debug for RecordedInterest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.rooms.fmt(f)
     }
 }
 
 #[async_trait::async_trait]
-impl RoomInterest for Told {
+impl RoomInterest for RecordedInterest {
     fn buckets(&self) -> Option<u16> {
         None
     }
@@ -276,12 +280,12 @@ impl RoomInterest for Told {
     }
 }
 
-impl Told {
+impl RecordedInterest {
     fn has(&self, room: &str) -> bool {
         self.rooms.lock().unwrap().contains(&Room::from(room))
     }
 
-    /// Waits until whatever is to happen meanwhile has happened, and the room is known.
+    /// Waits until `meanwhile` was called and the room is recorded.
     async fn wait_for(&self, room: &str) {
         let known = async {
             while self.meanwhile.lock().unwrap().is_some() || !self.has(room) {
@@ -293,60 +297,62 @@ impl Told {
 }
 
 #[tokio::test]
-async fn the_broker_is_told_about_a_room_also_if_the_other_nodes_are_not() {
+async fn room_interest_is_updated_even_if_the_join_cannot_be_published() {
     let mut backend = memory::backend("full", MemoryConfig::default()).unwrap();
-    let told = Arc::<Told>::default();
-    Odd::refusing(&mut backend, |message| {
-        matches!(message, Message::Join { .. }).then_some(Fate::Refused(ErrorKind::QueueFull))
+    let interest = Arc::<RecordedInterest>::default();
+    RefusingTransport::refusing(&mut backend, |message| {
+        matches!(message, Message::Join { .. }).then_some(Refusal::Refused(ErrorKind::QueueFull))
     });
-    backend.interest = Some(Arc::clone(&told) as _);
+    backend.interest = Some(Arc::clone(&interest) as _);
     let a = Node::join(backend, "a").await;
     let error = a.cluster.sockets_join(Target::all(), vec!["r".into()]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::QueueFull);
-    assert!(told.has("r"), "a socket is in the room");
+    assert!(interest.has("r"), "a socket is in the room");
 }
 
 #[tokio::test]
-async fn the_broker_is_told_about_a_room_also_if_the_caller_gives_up() {
+async fn room_interest_is_updated_even_if_the_call_is_dropped() {
     let mut backend = memory::backend("given up", MemoryConfig::default()).unwrap();
-    let told = Arc::<Told>::default();
-    Odd::refusing(&mut backend, |message| matches!(message, Message::Join { .. }).then_some(Fate::Waits));
-    backend.interest = Some(Arc::clone(&told) as _);
+    let interest = Arc::<RecordedInterest>::default();
+    RefusingTransport::refusing(&mut backend, |message| {
+        matches!(message, Message::Join { .. }).then_some(Refusal::Waits)
+    });
+    backend.interest = Some(Arc::clone(&interest) as _);
     let a = Node::join(backend, "a").await;
     let joining = a.cluster.sockets_join(Target::all(), vec!["r".into()]);
     timeout(Duration::ZERO, joining).await.unwrap_err();
-    told.wait_for("r").await;
+    interest.wait_for("r").await;
 }
 
-/// What happens while the broker is told that the room was left: somebody joins it, and the broker is told so first.
-fn joined_meanwhile(node: &Node, told: &Arc<Told>) -> Box<dyn FnOnce() + Send> {
-    let (server, told) = (Arc::clone(&node.server), Arc::downgrade(told));
+/// A socket joins the room while it is being removed, and that is recorded first.
+fn joined_meanwhile(node: &Node, interest: &Arc<RecordedInterest>) -> Box<dyn FnOnce() + Send> {
+    let (server, interest) = (Arc::clone(&node.server), Arc::downgrade(interest));
     Box::new(move || {
         server.join(&Target::all(), &["r".into()]);
-        told.upgrade().unwrap().rooms.lock().unwrap().insert("r".into());
+        interest.upgrade().unwrap().rooms.lock().unwrap().insert("r".into());
     })
 }
 
 #[tokio::test]
-async fn who_joins_a_room_while_another_one_leaves_it_is_not_forgotten() {
+async fn joining_a_room_while_another_socket_leaves_it_keeps_the_room_interest() {
     let mut backend = memory::backend("flapping", MemoryConfig::default()).unwrap();
     let peer = Node::join(backend.clone(), "peer").await;
-    let told = Arc::<Told>::default();
-    backend.interest = Some(Arc::clone(&told) as _);
+    let interest = Arc::<RecordedInterest>::default();
+    backend.interest = Some(Arc::clone(&interest) as _);
     let a = Node::join(backend, "a").await;
     for leaving in [&a, &peer] {
         a.cluster.sockets_join(Target::room("a"), vec!["r".into()]).await.unwrap();
-        *told.meanwhile.lock().unwrap() = Some(joined_meanwhile(&a, &told));
+        *interest.meanwhile.lock().unwrap() = Some(joined_meanwhile(&a, &interest));
         leaving.cluster.sockets_leave(Target::all(), vec!["r".into()]).await.unwrap();
-        told.wait_for("r").await;
+        interest.wait_for("r").await;
     }
 }
 
 #[tokio::test]
-async fn a_request_for_which_there_is_no_place_fails_at_once() {
-    let backend = memory::backend("no place", MemoryConfig::default()).unwrap();
+async fn a_request_fails_at_once_when_the_outgoing_queue_is_full() {
+    let backend = memory::backend("full queue", MemoryConfig::default()).unwrap();
     let peer = Node::join(backend.clone(), "peer").await;
-    let config = NodeConfig { max_outgoing: 0, ..NodeConfig::default() };
+    let config = NodeConfig::default().with_max_outgoing(0);
     let a = Node::join_with(backend, "a", config).await;
     peer.cluster.broadcast(Target::all(), event("I am here")).await.unwrap();
     a.cluster.await_peers(1, Duration::from_secs(10)).await.unwrap();
@@ -355,15 +361,13 @@ async fn a_request_for_which_there_is_no_place_fails_at_once() {
 }
 
 #[tokio::test]
-async fn whoever_wants_to_wait_for_ever_may() {
-    let engine = EngineConfig {
-        heartbeat_interval: Duration::MAX,
-        heartbeat_timeout: Duration::MAX,
-        gap_grace: Duration::MAX,
-        count_interval: Duration::MAX,
-        ..EngineConfig::default()
-    };
-    let config = NodeConfig { engine, leave_timeout: Duration::MAX, ..NodeConfig::default() };
+async fn durations_may_be_infinite() {
+    let engine = EngineConfig::default()
+        .with_heartbeat_interval(Duration::MAX)
+        .with_heartbeat_timeout(Duration::MAX)
+        .with_gap_grace(Duration::MAX)
+        .with_count_interval(Duration::MAX);
+    let config = NodeConfig::default().with_engine(engine).with_leave_timeout(Duration::MAX);
     let backend = memory::backend("for ever", MemoryConfig::default()).unwrap();
     let [a, b] = [Node::join_with(backend.clone(), "a", config).await, Node::join_with(backend, "b", config).await];
     a.cluster.await_peers(1, Duration::MAX).await.unwrap();
@@ -374,9 +378,11 @@ async fn whoever_wants_to_wait_for_ever_may() {
 }
 
 #[tokio::test]
-async fn an_acknowledged_broadcast_that_is_too_large_reaches_nobody() {
+async fn an_acknowledged_broadcast_that_is_too_large_reaches_no_socket() {
     let mut backend = memory::backend("too large", MemoryConfig::default()).unwrap();
-    Odd::refusing(&mut backend, |message| message.request().map(|_| Fate::Refused(ErrorKind::TooLarge)));
+    RefusingTransport::refusing(&mut backend, |message| {
+        message.request().map(|_| Refusal::Refused(ErrorKind::TooLarge))
+    });
     let mut node = Node::join(backend, "a").await;
     let refused = node.cluster.broadcast_with_ack(Target::all(), event("too large")).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::TooLarge);
@@ -385,10 +391,10 @@ async fn an_acknowledged_broadcast_that_is_too_large_reaches_nobody() {
 }
 
 #[tokio::test]
-async fn while_the_queue_is_full_own_clients_get_acknowledged_broadcasts_as_they_do_plain_ones() {
+async fn while_the_queue_is_full_own_clients_receive_acknowledged_broadcasts_as_they_do_plain_ones() {
     let mut backend = memory::backend("queue full", MemoryConfig::default()).unwrap();
-    Odd::refusing(&mut backend, |message| {
-        matches!(message, Message::Broadcast { .. }).then_some(Fate::Refused(ErrorKind::QueueFull))
+    RefusingTransport::refusing(&mut backend, |message| {
+        matches!(message, Message::Broadcast { .. }).then_some(Refusal::Refused(ErrorKind::QueueFull))
     });
     let mut node = Node::join(backend, "a").await;
     assert!(node.cluster.broadcast(Target::all(), event("plain")).await.is_err());

@@ -1,4 +1,9 @@
-//! BSON without a value tree: messages are written and read in one pass, by the rules of the Node.js driver.
+//! BSON in one pass, by the rules of the Node.js driver.
+//!
+//! The `bson` crate builds a tree of values, one allocation per string and container; its raw types build every nested
+//! document in a buffer of its own and copy it into the one around it. Here a payload goes from JSON to BSON and back
+//! without either: arguments of any size cost the buffer they end in. Numbers get the type that the Node.js driver would
+//! choose, so that official adapters see no difference.
 
 mod reader;
 mod writer;
@@ -6,7 +11,7 @@ mod writer;
 pub(crate) use reader::BsonReader;
 pub(crate) use writer::{BsonWriter, date, object_id};
 
-/// The types of elements, by their number in the encoding.
+/// Element types, by their number in the encoding.
 mod kind {
     pub(super) const END: u8 = 0x00;
     pub(super) const DOUBLE: u8 = 0x01;

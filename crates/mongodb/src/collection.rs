@@ -1,4 +1,4 @@
-//! The collection that carries the messages: found, created, or refused.
+//! The collection that carries the messages: inspected, created if it is missing, refused if it is of the wrong kind.
 
 use std::{fmt, time::Duration};
 
@@ -16,28 +16,28 @@ use crate::{
     error,
 };
 
-/// The field by which documents expire.
+/// The field of the TTL index.
 const CREATED_AT: &str = "createdAt";
 
-/// What kind of collection it is.
+/// A kind of collection that keeps messages for a limited time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum CollectionKind {
     Capped { bytes: u64 },
     Expiring { after: Duration },
 }
 
-impl Kind {
+impl CollectionKind {
     pub(crate) fn is_expiring(self) -> bool {
         matches!(self, Self::Expiring { .. })
     }
 }
 
-/// What is there.
+/// The result of inspecting the collection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     Nothing,
-    Known(Kind),
-    /// An ordinary collection.
+    Known(CollectionKind),
+    /// A collection that is neither capped nor has a TTL index.
     Ordinary {
         is_empty: bool,
     },
@@ -45,23 +45,23 @@ enum Found {
     TimeSeries,
 }
 
-/// Makes sure that there is a collection that will do, and returns its kind.
+/// Creates the collection if it is missing and [`Config::create`] allows it, and returns its kind.
 ///
 /// # Errors
-/// `Config` for one of another kind, or none where none may be created; `Disconnected`, `Broker`.
-pub(crate) async fn prepare(database: &Database, config: &Config) -> Result<Kind> {
-    // Somebody else may create it at the same time: then look again.
+/// `Config` for a collection of the wrong kind, or a missing one that may not be created; `Disconnected`, `Broker`.
+pub(crate) async fn prepare(database: &Database, config: &Config) -> Result<CollectionKind> {
+    // Another process may create it at the same time: then it is inspected again.
     const ATTEMPTS: usize = 3;
     let mut last = None;
     for _ in 0..ATTEMPTS {
         let found =
             inspect(database, &config.collection).await.map_err(|failed| failed_to("inspect", config, &failed))?;
-        match judge(found, config)? {
+        match next_step(found, config)? {
             Step::Done(kind) => return Ok(kind),
             Step::Create(kind) => last = create(database, &config.collection, kind).await.err(),
-            Step::Index(after) => last = index(database, &config.collection, after).await.err(),
+            Step::CreateIndex(after) => last = create_index(database, &config.collection, after).await.err(),
         }
-        if let Some(failed) = last.as_ref().filter(|failed| !is_rivalry(failed)) {
+        if let Some(failed) = last.as_ref().filter(|failed| !is_conflict(failed)) {
             return Err(failed_to("create", config, failed));
         }
     }
@@ -69,9 +69,10 @@ pub(crate) async fn prepare(database: &Database, config: &Config) -> Result<Kind
     Err(Error::new(ErrorKind::Broker, format!("create collection {}: {reason}", name(config))))
 }
 
-/// Makes a collection again that was dropped or renamed. A document inserted meanwhile has made an ordinary one, which is converted.
-pub(crate) async fn restore(database: &Database, config: &Config, kind: Kind) -> Result<()> {
-    // Other nodes do the same at the same time, and writers insert.
+/// Creates a collection again that was dropped or renamed. If a document was inserted meanwhile, which creates an
+/// ordinary collection, it is converted.
+pub(crate) async fn restore(database: &Database, config: &Config, kind: CollectionKind) -> Result<()> {
+    // Other nodes do the same at the same time, and publishers insert.
     const ATTEMPTS: usize = 10;
     let name = &config.collection;
     let mut last = None;
@@ -81,27 +82,26 @@ pub(crate) async fn restore(database: &Database, config: &Config, kind: Kind) ->
             (Found::Known(found), _) if found.is_expiring() == kind.is_expiring() => return Ok(()),
             _ if !config.create => return refuse(found, config),
             (Found::Nothing, _) => create(database, name, kind).await,
-            (Found::Ordinary { .. }, Kind::Expiring { after }) => index(database, name, after).await,
-            (Found::Ordinary { .. }, Kind::Capped { bytes }) => convert(database, name, bytes).await,
+            (Found::Ordinary { .. }, CollectionKind::Expiring { after }) => create_index(database, name, after).await,
+            (Found::Ordinary { .. }, CollectionKind::Capped { bytes }) => convert(database, name, bytes).await,
             _ => return refuse(found, config),
         };
         last = done.err();
     }
     let reason = last.map_or_else(|| "it keeps changing".to_owned(), |failed| error::describe(&failed));
-    Err(Error::new(ErrorKind::Broker, format!("make collection {} again: {reason}", self::name(config))))
+    Err(Error::new(ErrorKind::Broker, format!("create collection {} again: {reason}", self::name(config))))
 }
 
-/// What has to be done until there is a collection that will do.
+/// What [`prepare`] does next.
 #[derive(Debug, PartialEq)]
 enum Step {
-    Done(Kind),
-    Create(Kind),
-    /// Create the TTL index.
-    Index(Duration),
+    Done(CollectionKind),
+    Create(CollectionKind),
+    CreateIndex(Duration),
 }
 
-fn judge(found: Found, config: &Config) -> Result<Step> {
-    let is_wanted = |kind: Kind| match config.storage {
+fn next_step(found: Found, config: &Config) -> Result<Step> {
+    let is_wanted = |kind: CollectionKind| match config.storage {
         Storage::AsFound => true,
         Storage::Capped { .. } => !kind.is_expiring(),
         Storage::Expiring { .. } => kind.is_expiring(),
@@ -109,12 +109,12 @@ fn judge(found: Found, config: &Config) -> Result<Step> {
     match found {
         Found::Known(kind) if is_wanted(kind) => Ok(Step::Done(kind)),
         Found::Nothing if config.create => Ok(Step::Create(match config.storage {
-            Storage::AsFound => Kind::Capped { bytes: Storage::DEFAULT_BYTES },
-            Storage::Capped { bytes } => Kind::Capped { bytes },
-            Storage::Expiring { after } => Kind::Expiring { after },
+            Storage::AsFound => CollectionKind::Capped { bytes: Storage::DEFAULT_BYTES },
+            Storage::Capped { bytes } => CollectionKind::Capped { bytes },
+            Storage::Expiring { after } => CollectionKind::Expiring { after },
         })),
         Found::Ordinary { is_empty: true } if config.create => match config.storage {
-            Storage::Expiring { after } => Ok(Step::Index(after)),
+            Storage::Expiring { after } => Ok(Step::CreateIndex(after)),
             _ => refuse(found, config),
         },
         _ => refuse(found, config),
@@ -140,8 +140,8 @@ impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => f.write_str("none"),
-            Self::Known(Kind::Capped { bytes }) => write!(f, "a capped collection of {bytes} bytes"),
-            Self::Known(Kind::Expiring { after }) => {
+            Self::Known(CollectionKind::Capped { bytes }) => write!(f, "a capped collection of {bytes} bytes"),
+            Self::Known(CollectionKind::Expiring { after }) => {
                 write!(f, "a collection with a TTL index of {after:?} on createdAt")
             }
             Self::Ordinary { is_empty: true } => {
@@ -167,12 +167,12 @@ async fn inspect(database: &Database, name: &str) -> mongodb::error::Result<Foun
         _ => {}
     }
     if specification.options.capped == Some(true) {
-        return Ok(Found::Known(Kind::Capped { bytes: specification.options.size.unwrap_or_default() }));
+        return Ok(Found::Known(CollectionKind::Capped { bytes: specification.options.size.unwrap_or_default() }));
     }
     let collection = database.collection::<RawDocumentBuf>(name);
     let indexes: Vec<IndexModel> = collection.list_indexes().await?.try_collect().await?;
     if let Some(after) = indexes.iter().find_map(expiry) {
-        return Ok(Found::Known(Kind::Expiring { after }));
+        return Ok(Found::Known(CollectionKind::Expiring { after }));
     }
     let first = collection.find_one(doc! {}).projection(doc! { "_id": 1 }).await?;
     Ok(Found::Ordinary { is_empty: first.is_none() })
@@ -183,15 +183,15 @@ fn expiry(index: &IndexModel) -> Option<Duration> {
     index.options.as_ref().filter(|_| is_on_date)?.expire_after
 }
 
-async fn create(database: &Database, name: &str, kind: Kind) -> mongodb::error::Result<()> {
+async fn create(database: &Database, name: &str, kind: CollectionKind) -> mongodb::error::Result<()> {
     match kind {
-        Kind::Capped { bytes } => database.create_collection(name).capped(true).size(bytes).await,
+        CollectionKind::Capped { bytes } => database.create_collection(name).capped(true).size(bytes).await,
         // Creates the collection, too.
-        Kind::Expiring { after } => index(database, name, after).await,
+        CollectionKind::Expiring { after } => create_index(database, name, after).await,
     }
 }
 
-async fn index(database: &Database, name: &str, after: Duration) -> mongodb::error::Result<()> {
+async fn create_index(database: &Database, name: &str, after: Duration) -> mongodb::error::Result<()> {
     let options = IndexOptions::builder().expire_after(after).build();
     let model = IndexModel::builder().keys(doc! { CREATED_AT: 1 }).options(options).build();
     database.collection::<Document>(name).create_index(model).await.map(|_| ())
@@ -201,8 +201,8 @@ async fn convert(database: &Database, name: &str, bytes: u64) -> mongodb::error:
     database.run_command(doc! { "convertToCapped": name, "size": bytes.cast_signed() }).await.map(|_| ())
 }
 
-/// Somebody else was faster: the collection exists, or the index does with another time.
-fn is_rivalry(failed: &mongodb::error::Error) -> bool {
+/// Whether another process was faster: the collection exists, or the index does with another time.
+fn is_conflict(failed: &mongodb::error::Error) -> bool {
     const CODES: [i32; 4] = [48, 85, 86, 117];
     matches!(&*failed.kind, mongodb::error::ErrorKind::Command(command) if CODES.contains(&command.code))
 }
@@ -219,34 +219,37 @@ fn name(config: &Config) -> String {
 mod tests {
     use super::*;
 
-    const CAPPED: Found = Found::Known(Kind::Capped { bytes: 4096 });
-    const EXPIRING: Found = Found::Known(Kind::Expiring { after: Duration::from_secs(60) });
+    const CAPPED: Found = Found::Known(CollectionKind::Capped { bytes: 4096 });
+    const EXPIRING: Found = Found::Known(CollectionKind::Expiring { after: Duration::from_secs(60) });
 
     fn config(parameters: &str) -> Config {
         Config::from_url(&format!("mongodb://h/db?{parameters}")).unwrap()
     }
 
     #[test]
-    fn what_is_missing_is_created_as_asked_for() {
-        let step = |parameters: &str| judge(Found::Nothing, &config(parameters)).unwrap();
-        assert_eq!(step(""), Step::Create(Kind::Capped { bytes: 64 << 20 }));
-        assert_eq!(step("capped_bytes=1MiB"), Step::Create(Kind::Capped { bytes: 1 << 20 }));
-        assert_eq!(step("ttl=5m"), Step::Create(Kind::Expiring { after: Duration::from_secs(300) }));
+    fn a_missing_collection_is_created_as_configured() {
+        let step = |parameters: &str| next_step(Found::Nothing, &config(parameters)).unwrap();
+        assert_eq!(step(""), Step::Create(CollectionKind::Capped { bytes: 64 << 20 }));
+        assert_eq!(step("capped_bytes=1MiB"), Step::Create(CollectionKind::Capped { bytes: 1 << 20 }));
+        assert_eq!(step("ttl=5m"), Step::Create(CollectionKind::Expiring { after: Duration::from_secs(300) }));
         let empty = Found::Ordinary { is_empty: true };
-        assert_eq!(judge(empty, &config("ttl=5m")).unwrap(), Step::Index(Duration::from_secs(300)));
+        assert_eq!(next_step(empty, &config("ttl=5m")).unwrap(), Step::CreateIndex(Duration::from_secs(300)));
     }
 
     #[test]
-    fn both_kinds_are_taken_as_found() {
+    fn an_existing_collection_of_either_kind_is_used() {
         for found in [CAPPED, EXPIRING] {
-            assert!(matches!(judge(found, &config("")), Ok(Step::Done(_))));
+            assert!(matches!(next_step(found, &config("")), Ok(Step::Done(_))));
         }
-        assert!(matches!(judge(CAPPED, &config("capped_bytes=1MiB")), Ok(Step::Done(Kind::Capped { bytes: 4096 }))));
-        assert!(matches!(judge(EXPIRING, &config("ttl=1h")), Ok(Step::Done(_))));
+        assert!(matches!(
+            next_step(CAPPED, &config("capped_bytes=1MiB")),
+            Ok(Step::Done(CollectionKind::Capped { bytes: 4096 }))
+        ));
+        assert!(matches!(next_step(EXPIRING, &config("ttl=1h")), Ok(Step::Done(_))));
     }
 
     #[test]
-    fn the_wrong_kind_is_refused_with_what_was_found_and_what_is_allowed() {
+    fn a_collection_of_the_wrong_kind_is_refused_with_what_was_found_and_what_is_allowed() {
         let ordinary = Found::Ordinary { is_empty: false };
         for (found, parameters, parts) in [
             (ordinary, "", ["an ordinary collection", "a capped collection or one with a TTL index"]),
@@ -256,7 +259,7 @@ mod tests {
             (Found::Nothing, "create=off", ["found is none", "create=on"]),
             (Found::Ordinary { is_empty: true }, "", ["an empty ordinary", "allowed"]),
         ] {
-            let error = judge(found, &config(parameters)).unwrap_err();
+            let error = next_step(found, &config(parameters)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
             for part in parts {
                 assert!(error.to_string().contains(part), "{error}");

@@ -1,4 +1,4 @@
-//! What can be set, and how a URL sets it.
+//! Settings, and how a URL sets them.
 
 use std::{fmt, time::Duration};
 
@@ -12,46 +12,46 @@ use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::MAX_DOCUMENT_BYTES;
 
-/// Where the server is and how this node uses it. Made from a URL, and changed field by field.
+/// The settings of a [`MongoDb`](crate::MongoDb) transport: made from a URL, then changed field by field.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Config {
-    /// With the password in it.
+    /// The driver's part of the URL, password included.
     uri: String,
-    /// The database. Default `socket_io`.
+    /// Name of the database. Default `socket_io`.
     pub database: String,
-    /// The collection that carries all messages of all namespaces. Default `socket.io-adapter-events`.
+    /// Name of the collection that carries the messages of all namespaces. Default `socket.io-adapter-events`.
     pub collection: String,
-    /// What kind of collection it is. Default [`Storage::AsFound`].
+    /// Kind of the collection. Default [`Storage::AsFound`].
     pub storage: Storage,
-    /// Whether a collection or index that is missing is created. Default on.
+    /// Whether a missing collection or TTL index is created. Default on.
     pub create: bool,
-    /// How long a session can be restored, as `maxDisconnectionDuration` of Socket.IO. Default 2 min.
+    /// How long a session can be restored, like Socket.IO's `maxDisconnectionDuration`. Default 2 min.
     pub session_ttl: Duration,
-    /// Publishes that may wait for the server.
+    /// Limits of the queue of messages that wait to be inserted.
     pub outbox: OutboxLimits,
-    /// The largest message that can be published, in bytes of its document. At most, and by default, [`MAX_DOCUMENT_BYTES`]; in a capped
-    /// collection also at most its size.
+    /// Size limit of a message, in bytes of its document. Default, and at most, [`MAX_DOCUMENT_BYTES`]; a capped
+    /// collection also limits it to its own size.
     pub max_message_bytes: usize,
-    /// How long an operation may take until it is given up and, for publishes, tried again. Default 10 s.
-    pub operation_timeout: Duration,
-    /// How long the change stream may be silent until it is given up and opened again. The server breaks the silence every second.
+    /// How long the server may take to answer. Then the operation fails; an insert is tried again. Default 10 s.
+    pub response_timeout: Duration,
+    /// How long the change stream may be silent before it is opened again; the server ends the silence every second.
     /// Default 5 s.
     pub stream_timeout: Duration,
 }
 
-/// How the collection forgets.
+/// The kind of the collection: how it deletes old documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Storage {
-    /// Whatever of the two the collection is. One that does not exist is made a capped one of 64 MiB.
+    /// Either kind, as the collection is found. A missing one is created as a capped collection of 64 MiB.
     #[default]
     AsFound,
-    /// A capped collection: the oldest documents make room for new ones.
+    /// A capped collection, in which new documents replace the oldest ones.
     Capped {
-        /// Its size, if it has to be created.
+        /// Size in bytes, if the collection has to be created.
         bytes: u64,
     },
-    /// A collection with a TTL index on `createdAt`, as of the official adapter with `addCreatedAtField`.
+    /// A collection with a TTL index on `createdAt`, as for the official adapter with `addCreatedAtField`.
     Expiring {
         /// How long documents are kept, if the index has to be created.
         after: Duration,
@@ -59,12 +59,12 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// The size of a capped collection if nothing else is said.
+    /// Size of a capped collection that is created without a configured one.
     pub(crate) const DEFAULT_BYTES: u64 = 64 << 20;
 }
 
-/// The parameters that are ours. All others are the driver's.
-const OWN_PARAMETERS: [&str; 9] = [
+/// Parameters of this crate. All others are the driver's.
+const OWN_PARAMETERS: [&str; 10] = [
     "collection",
     "capped_bytes",
     "ttl",
@@ -72,25 +72,27 @@ const OWN_PARAMETERS: [&str; 9] = [
     "session_ttl",
     "outbox_bytes",
     "max_message_bytes",
+    "response_timeout",
+    // Its former name.
     "operation_timeout",
     "stream_timeout",
 ];
 
 impl Config {
-    /// Reads a URL: `mongodb://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE?PARAMETERS` or `mongodb+srv://…`, with the parameters of the
-    /// table in the [README](crate#options) and those of the driver.
+    /// Reads a URL: `mongodb://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE?PARAMETERS` or `mongodb+srv://…`, with the
+    /// parameters of the table in the [README](crate#options) and those of the driver.
     ///
     /// # Errors
     /// `Config`, naming what is wrong and what is allowed. No message contains the password.
     pub fn from_url(url: &str) -> Result<Self> {
-        let (uri, mut query) = split(url);
+        let (uri, mut params) = split(url);
         let parsed = ConnectionString::parse(&uri).map_err(|error| not_understood(url, &error))?;
         if parsed.write_concern.as_ref().and_then(|concern| concern.w.as_ref()) == Some(&0_u32.into()) {
             return refuse("parameter \"w\" is 0; allowed is what makes the server confirm writes");
         }
         let mut config = Self::new(uri, parsed.default_database);
-        config.take(&mut query)?;
-        query.finish()?;
+        config.read(&mut params)?;
+        params.finish()?;
         config.check()?;
         Ok(config)
     }
@@ -105,34 +107,38 @@ impl Config {
             session_ttl: Duration::from_secs(120),
             outbox: OutboxLimits::default(),
             max_message_bytes: MAX_DOCUMENT_BYTES,
-            operation_timeout: Duration::from_secs(10),
+            response_timeout: Duration::from_secs(10),
             stream_timeout: Duration::from_secs(5),
         }
     }
 
-    fn take(&mut self, query: &mut Params) -> Result<()> {
-        set(&mut self.collection, query.take("collection")?);
-        let capped = query.take("capped_bytes")?.map(|ByteSize(bytes)| Storage::Capped { bytes: bytes as u64 });
-        let expiring = query.take("ttl")?.map(|after| Storage::Expiring { after });
-        if capped.is_some() && expiring.is_some() {
-            return refuse("parameters \"capped_bytes\" and \"ttl\": a collection is either capped or has a TTL index");
-        }
-        set(&mut self.storage, capped.or(expiring));
-        set(&mut self.create, query.take("create")?);
-        set(&mut self.session_ttl, query.take("session_ttl")?);
-        set(&mut self.outbox.bytes, query.take("outbox_bytes")?.map(|ByteSize(bytes)| bytes));
-        set(&mut self.max_message_bytes, query.take("max_message_bytes")?.map(|ByteSize(bytes)| bytes));
-        set(&mut self.operation_timeout, query.take("operation_timeout")?);
-        set(&mut self.stream_timeout, query.take("stream_timeout")?);
-        Ok(())
+    fn read(&mut self, params: &mut Params) -> Result<()> {
+        params.read("collection", &mut self.collection)?;
+        self.storage = match (params.take("capped_bytes")?, params.take("ttl")?) {
+            (None, None) => self.storage,
+            (Some(ByteSize(bytes)), None) => Storage::Capped { bytes: bytes as u64 },
+            (None, Some(after)) => Storage::Expiring { after },
+            _ => {
+                return refuse(
+                    "parameters \"capped_bytes\" and \"ttl\": a collection is either capped or has a TTL index",
+                );
+            }
+        };
+        params.read("create", &mut self.create)?;
+        params.read("session_ttl", &mut self.session_ttl)?;
+        params.read_bytes("outbox_bytes", &mut self.outbox.bytes)?;
+        params.read_bytes("max_message_bytes", &mut self.max_message_bytes)?;
+        params.read("operation_timeout", &mut self.response_timeout)?;
+        params.read("response_timeout", &mut self.response_timeout)?;
+        params.read("stream_timeout", &mut self.stream_timeout)
     }
 
-    /// Refuses what cannot work.
+    /// Refuses settings that cannot work.
     pub(crate) fn check(&self) -> Result<()> {
         const LEAST_SILENCE: Duration = Duration::from_millis(1500);
         if self.max_message_bytes > MAX_DOCUMENT_BYTES {
-            let most = self.max_message_bytes;
-            return refuse(format!("max_message_bytes is {most}; a document has at most {MAX_DOCUMENT_BYTES} bytes"));
+            let bytes = self.max_message_bytes;
+            return refuse(format!("max_message_bytes is {bytes}; a document has at most {MAX_DOCUMENT_BYTES} bytes"));
         }
         if self.stream_timeout < LEAST_SILENCE {
             let silence = self.stream_timeout;
@@ -140,7 +146,7 @@ impl Config {
                 "stream_timeout is {silence:?}; the server is silent for a second, so allowed is {LEAST_SILENCE:?} and more"
             ));
         }
-        for (name, time) in [("operation_timeout", self.operation_timeout), ("session_ttl", self.session_ttl)] {
+        for (name, time) in [("response_timeout", self.response_timeout), ("session_ttl", self.session_ttl)] {
             if time.is_zero() {
                 return refuse(format!("{name} is 0; allowed is a time above that"));
             }
@@ -170,7 +176,7 @@ impl fmt::Debug for Config {
     }
 }
 
-/// The URL as the driver takes it, and the parameters that are ours.
+/// Splits a URL into the driver's part and the parameters of this crate.
 fn split(url: &str) -> (String, Params) {
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     let is_own = |pair: &&str| {
@@ -186,7 +192,7 @@ fn split(url: &str) -> (String, Params) {
     (format!("{address}{slash}{mark}{}", drivers.join("&")), Params::parse(&own.join("&")))
 }
 
-/// What the driver says about a URL that it does not understand, without the password.
+/// The driver's complaint about a URL, without the password.
 fn not_understood(url: &str, error: &mongodb::error::Error) -> Error {
     let own = OWN_PARAMETERS.join(", ");
     let reason = hide_password(url, &error.kind.to_string());
@@ -206,12 +212,6 @@ fn hide_password(url: &str, text: &str) -> String {
     }
 }
 
-fn set<T>(field: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *field = value;
-    }
-}
-
 fn refuse<T>(context: impl Into<String>) -> Result<T> {
     Err(Error::new(ErrorKind::Config, context))
 }
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn our_parameters_and_the_drivers_stand_side_by_side() {
+    fn our_parameters_and_the_drivers_are_separated() {
         let config = Config::from_url(
             "mongodb://u:p@a:1,b:2/db?collection=events&replicaSet=rs0&ttl=1h&create=off&session_ttl=5s&authSource=admin",
         )
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_what_is_allowed() {
+    fn a_wrong_parameter_is_named_with_what_is_allowed() {
         for (parameters, expected) in [
             ("capped_bytes=1MiB&ttl=1h", "either capped or has a TTL index"),
             ("ttl=200ms", "1s and more"),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn no_message_has_the_password() {
+    fn no_error_contains_the_password() {
         for url in [
             "mongodb://u:s3cr@t@h/?replicaSet=rs0",
             "mongodb://u:s3cr%3At@h:port/",

@@ -1,14 +1,14 @@
-//! What the driver's errors mean here.
+//! Classifying the errors of the driver.
 
 use std::fmt;
 
-use mongodb::error::{CommandError, Error as DriverError, ErrorKind as Kind, WriteFailure};
+use mongodb::error::{Error as DriverError, ErrorKind as Kind, WriteFailure};
 use trunkline_core::{Error, ErrorKind};
 
-/// Why something at the server did not succeed, in one line. The server's answer is left out: it may quote documents.
+/// Describes an error in one line, without the server's answer, which may quote documents.
 pub(crate) fn describe(error: &DriverError) -> String {
     match &*error.kind {
-        Kind::Command(command) => of_command(command),
+        Kind::Command(command) => coded(Some(&command.code_name), command.code, &command.message),
         Kind::Write(WriteFailure::WriteError(write)) => coded(write.code_name.as_deref(), write.code, &write.message),
         Kind::Write(WriteFailure::WriteConcernError(concern)) => {
             coded(Some(&concern.code_name), concern.code, &concern.message)
@@ -17,13 +17,8 @@ pub(crate) fn describe(error: &DriverError) -> String {
     }
 }
 
-fn of_command(command: &CommandError) -> String {
-    coded(Some(&command.code_name), command.code, &command.message)
-}
-
-/// What the server says, with its code.
+/// A message of the server with its code, cut before a quoted document.
 pub(crate) fn coded(name: Option<&str>, code: i32, message: &str) -> String {
-    // A message about a document goes on with the document.
     let message = message.split(" : ").next().unwrap_or_default();
     match name.filter(|name| !name.is_empty()) {
         Some(name) => format!("{message} ({name}, {code})"),
@@ -31,7 +26,7 @@ pub(crate) fn coded(name: Option<&str>, code: i32, message: &str) -> String {
     }
 }
 
-/// As error of a call.
+/// Converts an error of the driver into that of an operation of ours.
 pub(crate) fn into_error(what: impl fmt::Display, error: &DriverError) -> Error {
     let kind = match &*error.kind {
         Kind::Io(_) | Kind::ServerSelection { .. } | Kind::ConnectionPoolCleared { .. } | Kind::DnsResolve { .. } => {
@@ -43,7 +38,7 @@ pub(crate) fn into_error(what: impl fmt::Display, error: &DriverError) -> Error 
     Error::new(kind, format!("{what}: {}", describe(error)))
 }
 
-/// The server will never carry out this command, with these documents or for this user.
+/// Whether the server will never carry out the command, with these documents or for this user.
 pub(crate) fn is_refusal(error: &DriverError) -> bool {
     match &*error.kind {
         Kind::Command(command) => REFUSED.contains(&command.code),
@@ -52,7 +47,8 @@ pub(crate) fn is_refusal(error: &DriverError) -> bool {
     }
 }
 
-/// The connection is gone, or the server is not the primary any more or about to end: the next attempt may find another way at once.
+/// Whether the connection is gone, or the server no longer the primary or about to end: the next attempt may succeed at
+/// once.
 pub(crate) fn is_transient(error: &DriverError) -> bool {
     const CODES: [i32; 12] = [6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436];
     match &*error.kind {
@@ -62,16 +58,17 @@ pub(crate) fn is_transient(error: &DriverError) -> bool {
     }
 }
 
-/// Bad values, too large, not allowed, not valid.
+/// Codes for bad values, documents too large or invalid, missing permission.
 const REFUSED: [i32; 8] = [2, 9, 13, 14, 22, 73, 121, 10334];
 
-/// The change stream cannot go on where it stood: that part of the oplog is gone, or holds what is too large to be passed on.
+/// Whether a change stream cannot go on at its resume point: that part of the oplog is gone, or has an event too large
+/// to be sent.
 pub(crate) fn is_history_lost(error: &DriverError) -> bool {
     const CODES: [i32; 6] = [260, 280, 286, 10334, 40585, 40615];
     matches!(&*error.kind, Kind::Command(command) if CODES.contains(&command.code))
 }
 
-/// Whether the server answered, if only with an error.
+/// Whether the server answered, with an error.
 pub(crate) fn is_answer(error: &DriverError) -> bool {
     matches!(&*error.kind, Kind::Command(_))
 }

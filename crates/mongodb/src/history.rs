@@ -1,11 +1,14 @@
-//! Sessions and replay, from the collection.
+//! Session recovery and replay, from the collection.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, Document as Filter, RawDocumentBuf, doc, oid::ObjectId};
+use mongodb::{
+    bson::{Bson, Document, RawDocumentBuf, doc, oid::ObjectId},
+    options::Hint,
+};
 use tokio::time::timeout;
 use trunkline_core::{
     Error, ErrorKind, Message, NodeKey, Offset, Result, Room, Session, SessionId,
@@ -15,108 +18,102 @@ use trunkline_core::{
 
 use crate::{
     error,
-    shared::Shared,
-    wire::{self, Arrived, Document, Ids, StoredSession},
+    server::Server,
+    transport_core::TransportCore,
+    wire::{self, ObjectIdGenerator, OutgoingDocument, ReceivedDocument, SESSION, StoredSession},
 };
 
-/// Clocks of processes that insert, and time between making an id and inserting it, differ by less.
-const SLACK_SECONDS: u32 = 60;
+/// Upper bound of how far the clocks of two processes differ, plus the time between generating an id and inserting the
+/// document.
+const MAX_CLOCK_SKEW_SECONDS: u32 = 60;
 
-/// The type of sessions in filters.
-const SESSION: i32 = 13;
-
-/// The history of a collection.
+/// The history in a collection: broadcasts, sessions and tombstones.
 #[derive(Debug)]
-pub(crate) struct Documents {
-    shared: Arc<Shared>,
+pub(crate) struct MongoHistory {
+    core: Arc<TransportCore>,
 }
 
-impl Documents {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+impl MongoHistory {
+    pub(crate) fn new(core: Arc<TransportCore>) -> Self {
+        Self { core }
     }
 
-    /// Limits how long something at the server may take.
-    async fn in_time<T>(&self, what: &str, work: impl Future<Output = mongodb::error::Result<T>>) -> Result<T> {
-        let limit = self.shared.config.operation_timeout;
+    /// Runs an operation at the server, and limits how long it may take.
+    async fn run<T>(&self, what: &str, operation: impl AsyncFnOnce(Server) -> mongodb::error::Result<T>) -> Result<T> {
+        let limit = self.core.config.response_timeout;
         let away = |_| Error::new(ErrorKind::Disconnected, format!("{what}: no answer in {limit:?}"));
-        timeout(limit, work).await.map_err(away)?.map_err(|failed| error::into_error(what, &failed))
+        let done = timeout(limit, operation(self.core.server()?)).await.map_err(away)?;
+        done.map_err(|failed| error::into_error(what, &failed))
     }
 
-    async fn insert(&self, what: &str, mut document: Document, mut ids: Ids) -> Result<ObjectId> {
-        let id = ObjectId::from_bytes(document.identify(&mut ids));
+    async fn insert(&self, what: &str, mut document: OutgoingDocument, mut ids: ObjectIdGenerator) -> Result<ObjectId> {
+        document.identify(&mut ids);
+        let id = ObjectId::from_bytes(document.id());
         let raw = document.into_raw()?;
-        let server = self.shared.server()?;
-        self.in_time(what, async { server.collection.insert_one(&raw).await }).await?;
+        self.run(what, async |server| server.collection.insert_one(&raw).await).await?;
         Ok(id)
     }
 
-    async fn find_one(&self, what: &str, filter: Filter, sort: Filter) -> Result<Option<Bytes>> {
-        let server = self.shared.server()?;
-        let find = async { server.collection.find_one(filter).sort(sort).await };
-        Ok(self.in_time(what, find).await?.map(bytes_of))
-    }
-
-    /// Takes a session so that nobody else can.
+    /// Takes a session so that no other node can restore it.
     async fn take(&self, node: &NodeKey, id: &SessionId) -> Result<Option<Session>> {
-        let wanted = of_session(node, id);
-        let found = if self.shared.kind.is_expiring() {
-            let server = self.shared.server()?;
-            let take = async { server.collection.find_one_and_delete(wanted).sort(doc! { "createdAt": -1 }).await };
-            self.in_time("take a session", take).await?.map(bytes_of)
-        } else {
-            // The one that was inserted last, whatever the clocks say.
-            self.find_one("find a session", wanted, doc! { "$natural": -1 }).await?
-        };
-        let Some(document) = found else { return Ok(None) };
-        let (session, arrived) = read_session(&document)?;
-        let StoredSession::Session(session) = session else { return Ok(None) };
-        let is_alive = u128::from(arrived.age()) <= self.shared.config.session_ttl.as_millis();
-        if !is_alive {
+        let Some(document) = self.find_session(session_filter(node, id)).await? else { return Ok(None) };
+        let received = ReceivedDocument::read(&document).map_err(|fault| fault.at("session"))?;
+        let StoredSession::Session(session) = received.session()? else { return Ok(None) };
+        if u128::from(received.age()) > self.core.config.session_ttl.as_millis() {
             return Ok(None);
         }
-        if !self.shared.kind.is_expiring() && !self.bury(node, id, arrived.id).await? {
-            return Ok(None);
-        }
-        Ok(Some(session))
+        let is_taken = self.core.kind.is_expiring() || self.insert_tombstone(node, id, received.id).await?;
+        Ok(is_taken.then_some(session))
     }
 
-    /// Says that a session was taken. False if somebody else had said so before.
-    async fn bury(&self, node: &NodeKey, id: &SessionId, session: Option<[u8; 12]>) -> Result<bool> {
+    /// Finds a session or its tombstone; deletes it where the collection can.
+    async fn find_session(&self, filter: Document) -> Result<Option<Bytes>> {
+        let found = if self.core.kind.is_expiring() {
+            let newest = doc! { "createdAt": -1 };
+            let take = async |server: Server| server.collection.find_one_and_delete(filter).sort(newest).await;
+            self.run("take a session", take).await?
+        } else {
+            // The last one inserted, whatever the clocks say.
+            let last = doc! { "$natural": -1 };
+            self.run("find a session", async |server| server.collection.find_one(filter).sort(last).await).await?
+        };
+        Ok(found.map(bytes_of))
+    }
+
+    /// Marks a session as restored. False if another node did so before.
+    async fn insert_tombstone(&self, node: &NodeKey, id: &SessionId, session: Option<[u8; 12]>) -> Result<bool> {
         let session = session.unwrap_or_default();
-        // The official adapter looks for the largest id.
-        let ids = Ids::behind(session);
-        let ours = self.insert("bury a session", wire::tombstone(node, id.as_str())?, ids).await?;
-        let wanted = of_session(node, id);
-        let server = self.shared.server()?;
-        let find = async {
-            let found = server.collection.find(wanted).projection(doc! { "_id": 1 }).sort(doc! { "$natural": 1 });
+        // The official adapter takes the document with the largest id.
+        let ids = ObjectIdGenerator::after(session);
+        let ours = self.insert("insert a tombstone", wire::tombstone(node, id.as_str())?, ids).await?;
+        let filter = session_filter(node, id);
+        let find = async |server: Server| {
+            let found = server.collection.find(filter).projection(doc! { "_id": 1 }).sort(doc! { "$natural": 1 });
             found.await?.try_collect::<Vec<_>>().await
         };
-        let found = self.in_time("look who buried a session", find).await?;
+        let found = self.run("find the tombstones of a session", find).await?;
         let mut ids = found.iter().filter_map(|document| document.get_object_id("_id").ok());
         let session = ObjectId::from_bytes(session);
         let is_there = ids.any(|id| id == session);
         Ok(!is_there || ids.next() == Some(ours))
     }
 
-    /// What was inserted after `since`, in the order of insertion.
-    async fn since(&self, node: &NodeKey, since: ObjectId, rooms: &[Room]) -> Result<Vec<Bytes>> {
+    /// Broadcasts inserted after `since`, in the order of insertion.
+    async fn inserted_after(&self, node: &NodeKey, since: ObjectId, rooms: &[Room]) -> Result<Vec<Bytes>> {
         let filter = doc! { "$or": [{ "_id": since }, {
-            "_id": { "$gte": earlier(since) },
+            "_id": { "$gte": earliest_id_after(since) },
             "type": i32::from(Kind::Broadcast.number()),
             "nsp": node.namespace.as_str(),
             "data.requestId": { "$exists": false },
-            "$and": [of_rooms(rooms)],
+            "$and": [room_filter(rooms)],
         }] };
-        // Ids are made by many clocks; the order of insertion is that of record ids.
-        let server = self.shared.server()?;
-        let find = async {
-            let found = server.collection.find(filter).hint(mongodb::options::Hint::Keys(doc! { "_id": 1 }));
+        let find = async |server: Server| {
+            let found = server.collection.find(filter).hint(Hint::Keys(doc! { "_id": 1 }));
             found.show_record_id(true).await?.try_collect::<Vec<_>>().await
         };
-        let mut found = self.in_time("read the history", find).await?;
-        found.sort_by_key(record_id);
+        let mut found = self.run("read the history", find).await?;
+        // Many clocks make ids; the server makes record ids, in the order of insertion.
+        found.sort_by_key(|document| document.get_i64("$recordId").unwrap_or_default());
         let at = found.iter().position(|document| document.get_object_id("_id").is_ok_and(|id| id == since));
         let lost = || {
             let context = format!("the message at offset {} is not there any more", since.to_hex());
@@ -128,30 +125,29 @@ impl Documents {
 }
 
 #[async_trait]
-impl History for Documents {
+impl History for MongoHistory {
     async fn persist(&self, node: &NodeKey, session: Session) -> Result<()> {
         let document = wire::session(node, &session)?;
-        let kept = self.insert("keep a session", document, Ids::new()).await?;
-        if self.shared.kind.is_expiring() {
-            // What was kept before is outdated, and would outlive this one.
-            let mut outdated = of_session(node, &session.id);
+        let kept = self.insert("keep a session", document, ObjectIdGenerator::new()).await?;
+        if self.core.kind.is_expiring() {
+            // An older document of the session is outdated, and would be found once this one is restored.
+            let mut outdated = session_filter(node, &session.id);
             outdated.insert("_id", doc! { "$ne": kept });
-            let server = self.shared.server()?;
-            self.in_time("forget a session", async { server.collection.delete_many(outdated).await }).await?;
+            self.run("delete a session", async |server| server.collection.delete_many(outdated).await).await?;
         }
         Ok(())
     }
 
     async fn restore(&self, node: &NodeKey, id: &SessionId, since: &Offset) -> Result<Option<RestoredSession>> {
-        place(since)?;
+        object_id(since)?;
         let Some(session) = self.take(node, id).await? else { return Ok(None) };
         let missed = self.replay(node, since, &session.rooms).await?;
         Ok(Some(RestoredSession { session, missed }))
     }
 
     async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
-        let documents = self.since(node, place(since)?, rooms).await?;
-        Ok(documents.iter().filter_map(|document| missed(document, rooms)).collect())
+        let documents = self.inserted_after(node, object_id(since)?, rooms).await?;
+        Ok(documents.iter().filter_map(|document| missed_broadcast(document, rooms)).collect())
     }
 }
 
@@ -159,58 +155,49 @@ fn bytes_of(document: RawDocumentBuf) -> Bytes {
     document.into_bytes().into()
 }
 
-/// The documents of a session in a namespace.
-fn of_session(node: &NodeKey, id: &SessionId) -> Filter {
-    doc! { "type": SESSION, "data.pid": id.as_str(), "nsp": node.namespace.as_str() }
+/// Matches the documents of a session in a namespace.
+fn session_filter(node: &NodeKey, id: &SessionId) -> Document {
+    doc! { "type": i32::from(SESSION), "data.pid": id.as_str(), "nsp": node.namespace.as_str() }
 }
 
-fn read_session(document: &Bytes) -> Result<(StoredSession, Arrived<'_>)> {
-    let arrived = Arrived::read(document).map_err(|fault| fault.at("session"))?;
-    Ok((arrived.session()?, arrived))
-}
-
-fn record_id(document: &RawDocumentBuf) -> i64 {
-    document.get_i64("$recordId").unwrap_or_default()
-}
-
-/// An id that is smaller than that of any document that was inserted later than this one.
-fn earlier(id: ObjectId) -> ObjectId {
-    let bytes = id.bytes();
-    let second = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    let mut earlier = [0; 12];
-    earlier[..4].copy_from_slice(&second.saturating_sub(SLACK_SECONDS).to_be_bytes());
-    ObjectId::from_bytes(earlier)
-}
-
-/// Broadcasts to all or to one of the rooms, and not excepted from any.
-fn of_rooms(rooms: &[Room]) -> Filter {
-    let rooms: Vec<Bson> = rooms.iter().map(bson_of).collect();
+/// Matches broadcasts to all or to one of the rooms that are not excepted from any.
+fn room_filter(rooms: &[Room]) -> Document {
+    let rooms: Vec<Bson> = rooms.iter().map(room_value).collect();
     doc! {
         "$or": [{ "data.opts.rooms": { "$size": 0 } }, { "data.opts.rooms": { "$in": rooms.clone() } }],
         "data.opts.except": { "$nin": rooms },
     }
 }
 
-fn bson_of(room: &Room) -> Bson {
+fn room_value(room: &Room) -> Bson {
     match room {
         Room::Text(name) => Bson::String(name.to_string()),
         Room::Number(number) => Bson::Double(number.value()),
     }
 }
 
-/// What a client in these rooms has missed of a document.
-fn missed(document: &Bytes, rooms: &[Room]) -> Option<MissedBroadcast> {
-    let arrived = Arrived::read(document).ok()?;
-    let Body::Message(Message::Broadcast { request: None, target, payload }) = arrived.body(arrived.kind()?).ok()?
+/// A lower bound of the ids of documents inserted after the one with this id.
+fn earliest_id_after(id: ObjectId) -> ObjectId {
+    let bytes = id.bytes();
+    let second = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let mut earliest = [0; 12];
+    earliest[..4].copy_from_slice(&second.saturating_sub(MAX_CLOCK_SKEW_SECONDS).to_be_bytes());
+    ObjectId::from_bytes(earliest)
+}
+
+/// The broadcast in a document, if a client in these rooms missed it.
+fn missed_broadcast(document: &Bytes, rooms: &[Room]) -> Option<MissedBroadcast> {
+    let received = ReceivedDocument::read(document).ok()?;
+    let Body::Message(Message::Broadcast { request: None, target, payload }) = received.body(received.kind()?).ok()?
     else {
         return None;
     };
-    let offset = arrived.offset()?;
+    let offset = received.offset()?;
     let is_missed = !target.flags.is_volatile() && target.matches(rooms);
     is_missed.then_some(MissedBroadcast { payload, offset })
 }
 
-fn place(offset: &Offset) -> Result<ObjectId> {
+fn object_id(offset: &Offset) -> Result<ObjectId> {
     let id = ObjectId::parse_str(offset.as_str());
     id.map_err(|_| Error::new(ErrorKind::Malformed, format!("{offset:?} is no offset of this history")))
 }

@@ -1,24 +1,24 @@
 #![doc = include_str!("../README.md")]
 
 mod bson;
+mod change_stream;
 mod collection;
 mod config;
 mod error;
 mod history;
 mod insert;
-mod reader;
-mod seats;
+mod joined;
+mod publisher;
 mod server;
-mod shared;
-mod stream;
+mod subscriber;
 mod transport;
+mod transport_core;
 mod wire;
-mod writer;
 
 pub use crate::{
     config::{Config, Storage},
     transport::{MongoDb, connect},
 };
 
-/// The largest document that can be published: BSON ends at 16 MiB, and the change stream needs some of that for itself.
+/// Size limit of one message, as a BSON document. BSON ends at 16 MiB; the change stream adds up to 64 KiB of its own.
 pub const MAX_DOCUMENT_BYTES: usize = (16 << 20) - (64 << 10);

@@ -1,4 +1,4 @@
-//! Connecting, and finding out whether the server will do.
+//! The driver's client: connecting, refusing servers without change streams, shutting down.
 
 use std::time::Duration;
 
@@ -13,38 +13,39 @@ use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::{config::Config, error};
 
-/// How long the driver looks for a primary, unless the URL says so: it looks again and again anyway.
+/// How long an operation waits for a primary, unless the URL has `serverSelectionTimeoutMS`. It is tried again anyway.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a connection may take, unless the URL says so.
+/// How long connecting may take, unless the URL has `connectTimeoutMS`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The driver's handles. Cheap to clone.
+/// The handles of the driver: client, database and collection. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     client: Client,
     pub(crate) database: Database,
     pub(crate) collection: Collection<RawDocumentBuf>,
-    /// What the URL says that the server has to confirm.
+    /// The write concern of the URL, encoded.
     pub(crate) write_concern: Option<RawDocumentBuf>,
 }
 
 impl Server {
-    /// Ends the driver's tasks and connections.
+    /// Shuts the driver down: its tasks and connections.
     pub(crate) async fn close(self) {
-        const PATIENCE: Duration = Duration::from_secs(2);
+        const LIMIT: Duration = Duration::from_secs(2);
         // It first kills cursors at the server, which may be away.
-        let orderly = async { self.client.clone().shutdown().await };
-        if timeout(PATIENCE, orderly).await.is_err() {
-            let hasty = async { self.client.clone().shutdown().immediate(true).await };
-            if timeout(PATIENCE, hasty).await.is_err() {
-                tracing::debug!("the driver has not ended yet");
-            }
+        let graceful = async { self.client.clone().shutdown().await };
+        if timeout(LIMIT, graceful).await.is_ok() {
+            return;
+        }
+        let immediate = async { self.client.clone().shutdown().immediate(true).await };
+        if timeout(LIMIT, immediate).await.is_err() {
+            tracing::debug!("the driver has not ended yet");
         }
     }
 }
 
-/// Opens a client and makes sure that its server has change streams.
+/// Connects, and refuses a server without change streams.
 pub(crate) async fn open(config: &Config) -> Result<Server> {
     let options = options(config).await?;
     let client = Client::with_options(options.clone()).map_err(|failed| error::into_error("configure", &failed))?;
@@ -52,7 +53,7 @@ pub(crate) async fn open(config: &Config) -> Result<Server> {
         Ok(hello) => refuse_standalone(&hello)?,
         Err(failed) => {
             if matches!(*failed.kind, Kind::ServerSelection { .. }) {
-                diagnose(options).await?;
+                refuse_lone_standalone(options).await?;
             }
             return Err(error::into_error("connect", &failed));
         }
@@ -74,19 +75,19 @@ async fn options(config: &Config) -> Result<ClientOptions> {
     Ok(options)
 }
 
-/// Asks one server that is not found as member of a replica set what it is instead.
-async fn diagnose(mut options: ClientOptions) -> Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(3);
+/// Refuses a standalone server that the driver has not selected because the URL names a replica set.
+async fn refuse_lone_standalone(mut options: ClientOptions) -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(3);
     options.direct_connection = Some(true);
     options.repl_set_name = None;
     options.hosts.truncate(1);
-    options.server_selection_timeout = Some(PATIENCE);
+    options.server_selection_timeout = Some(LIMIT);
     let Ok(client) = Client::with_options(options) else { return Ok(()) };
     let admin = client.database("admin");
-    let hello = timeout(PATIENCE, async { admin.run_command(doc! { "hello": 1 }).await }).await;
+    let hello = timeout(LIMIT, async { admin.run_command(doc! { "hello": 1 }).await }).await;
     let verdict = match hello {
         Ok(Ok(hello)) => refuse_standalone(&hello),
-        // What was found out before says more.
+        // The error of the selection says more.
         Ok(Err(_)) | Err(_) => Ok(()),
     };
     client.shutdown().immediate(true).await;
@@ -96,8 +97,8 @@ async fn diagnose(mut options: ClientOptions) -> Result<()> {
 /// Change streams need a replica set, if only of one member, or a sharded cluster.
 fn refuse_standalone(hello: &Document) -> Result<()> {
     let refuse = |context: &str| Err(Error::new(ErrorKind::Unsupported, context));
-    let is_router = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
-    if is_router || hello.contains_key("setName") {
+    let is_mongos = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
+    if is_mongos || hello.contains_key("setName") {
         return Ok(());
     }
     if hello.get_bool("isreplicaset").unwrap_or_default() {
@@ -116,13 +117,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replica_sets_and_routers_will_do() {
+    fn replica_sets_and_mongos_are_accepted() {
         assert!(refuse_standalone(&doc! { "setName": "rs0" }).is_ok());
         assert!(refuse_standalone(&doc! { "msg": "isdbgrid" }).is_ok());
     }
 
     #[test]
-    fn who_has_no_change_streams_is_told_what_to_do() {
+    fn a_server_without_change_streams_is_refused_with_what_to_do() {
         let refusal = |hello| refuse_standalone(&hello).unwrap_err().to_string();
         assert!(refusal(doc! { "isWritablePrimary": true }).contains("--replSet"));
         assert!(refusal(doc! { "isreplicaset": true }).contains("rs.initiate()"));

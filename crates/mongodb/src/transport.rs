@@ -1,33 +1,32 @@
-//! One transport: its tasks, and what nodes ask of it.
+//! The transport: what nodes and emitters ask of MongoDB.
 
-use std::{
-    fmt, mem,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::time::timeout;
+use trunkline_backend::Direction;
 use trunkline_core::{
-    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, NodeId, NodeKey, Response, Result,
+    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, NodeId, NodeKey, Payload, Response, Result,
     Transport,
     codec::BodyRef,
-    model::Delivery,
+    model::{Delivery, SeqChannel, SeqNo},
     transport::{Health, Inbox, JoinRequest},
 };
 
 use crate::{
-    collection,
+    change_stream, collection,
     config::Config,
-    history::Documents,
-    reader::Reader,
+    history::MongoHistory,
+    joined::JoinedNode,
+    publisher::Publisher,
     server,
-    shared::{Direction, Shared, closed},
-    stream,
-    wire::Draft,
-    writer::Writer,
+    subscriber::Subscriber,
+    transport_core::{TransportCore, closed},
+    wire::EncodedMessage,
 };
 
-/// Connects, and returns the backend for [`Cluster`](trunkline_core::Cluster) and [`Emitter`](trunkline_core::Emitter).
+/// Connects to MongoDB and returns the backend for a [`ClusterNode`](trunkline_core::ClusterNode) or an
+/// [`Emitter`](trunkline_core::Emitter).
 ///
 /// # Errors
 /// As [`MongoDb::connect`].
@@ -35,169 +34,162 @@ pub async fn connect(config: Config) -> Result<Backend> {
     Ok(MongoDb::connect(config).await?.backend())
 }
 
-/// A transport over MongoDB, shared by all namespaces of a process. Cheap to clone; when the last clone is dropped, or
-/// [`Transport::close`] is called, its tasks and connections end.
+/// A transport over a MongoDB collection and its change stream, shared by all namespaces of a process.
+///
+/// Cheap to clone. Its tasks and connections end when the last clone is dropped or [`Transport::close`] is called.
 #[derive(Clone)]
 pub struct MongoDb {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    shared: Arc<Shared>,
-    /// Of all namespaces of this process.
+    core: Arc<TransportCore>,
+    /// The node id in all namespaces of this process.
     id: NodeId,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl MongoDb {
-    /// Connects, creates the collection if need be, opens the change stream, and spawns a task for each direction on the current Tokio
-    /// runtime.
+    /// Connects, creates the collection if it is missing and [`Config::create`] allows it, opens the change stream, and
+    /// spawns the tasks that publish and subscribe on the current Tokio runtime.
     ///
     /// # Errors
-    /// `Config` for what is set wrongly or a collection of the wrong kind, `Unsupported` for a server without change streams,
-    /// `Disconnected` or `Broker` if the server cannot be reached or refuses.
+    /// `Config` for a wrong setting or a collection of the wrong kind, `Unsupported` for a server without change
+    /// streams, `Disconnected` or `Broker` if the server cannot be reached or refuses.
     pub async fn connect(config: Config) -> Result<Self> {
         config.check()?;
         let server = server::open(&config).await?;
         let kind = collection::prepare(&server.database, &config).await?;
-        let opened = stream::open(&server, &config, &None).await;
-        let refused = |failure| format!("open the change stream of {:?}: {failure}", config.collection);
-        let changes = opened.map_err(|failure| Error::new(ErrorKind::Broker, refused(failure)))?;
-        let shared = Arc::new(Shared::new(config, server.clone(), kind));
-        shared.restored(Direction::Inbound);
-        shared.restored(Direction::Outbound);
-        let reader = Reader::new(Arc::clone(&shared), server.clone(), &changes);
-        let tasks =
-            vec![tokio::spawn(reader.run(changes)), tokio::spawn(Writer::new(Arc::clone(&shared), server).run())];
-        let inner = Inner { shared, id: IdScheme::Hex16.node_id(), tasks: Mutex::new(tasks) };
-        Ok(Self { inner: Arc::new(inner) })
+        let opened = change_stream::open(&server, &config, &None).await;
+        let refused = |error| format!("open the change stream of {:?}: {error}", config.collection);
+        let events = opened.map_err(|error| Error::new(ErrorKind::Broker, refused(error)))?;
+        let core = Arc::new(TransportCore::new(config, server.clone(), kind));
+        core.restored(Direction::Inbound);
+        core.restored(Direction::Outbound);
+        core.tasks.spawn(Subscriber::new(Arc::clone(&core), server.clone()).run(events));
+        core.tasks.spawn(Publisher::new(Arc::clone(&core), server).run());
+        Ok(Self { inner: Arc::new(Inner { core, id: IdScheme::Hex16.node_id() }) })
     }
 
-    /// What nodes and emitters need.
+    /// The backend of this transport, for nodes and emitters.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        Backend {
-            transport: Arc::new(self.clone()),
-            history: Some(Arc::new(Documents::new(Arc::clone(&self.inner.shared)))),
-            interest: None,
-            node_counter: None,
-            ids: IdScheme::Shared(self.inner.id.clone()),
-        }
+        let history = MongoHistory::new(Arc::clone(&self.inner.core));
+        Backend::new(Arc::new(self.clone()), IdScheme::Shared(self.inner.id.clone())).with_history(Arc::new(history))
     }
 
-    async fn queue(&self, from: &NodeKey, to: Option<&NodeId>, body: BodyRef<'_>) -> Result<()> {
-        let shared = &self.inner.shared;
-        let most = shared.max_message_bytes();
-        check_size(body.payload().map_or(0, trunkline_core::Payload::len), most)?;
-        let key = shared.seats.number_key(from)?;
-        let draft = Draft::new(from, key, to, body, shared.kind.is_expiring())?;
-        draft.check()?;
-        check_size(draft.bytes(), most)?;
-        shared.outbox.push(draft.bytes(), |sequencer| draft.finish(sequencer)).await
+    fn encode(&self, from: &NodeKey, to: Option<&NodeId>, body: BodyRef<'_>) -> Result<EncodedMessage> {
+        let core = &self.inner.core;
+        let limit = core.max_message_bytes();
+        check_size(body.payload().map_or(0, Payload::len), limit)?;
+        let encoded = EncodedMessage::new(from, to, body, core.kind.is_expiring())?;
+        check_size(encoded.bytes(), limit)?;
+        Ok(encoded)
+    }
+
+    /// The id under which messages of a node or an emitter are numbered.
+    ///
+    /// # Errors
+    /// `Closed` for a node that has not joined.
+    fn sequence_id(&self, from: &NodeKey) -> Result<NodeId> {
+        if from.id.is_emitter() {
+            return Ok(from.id.clone());
+        }
+        Ok(self.inner.core.nodes.of(from)?.sequence_id.clone())
     }
 }
 
-fn check_size(bytes: usize, most: usize) -> Result<()> {
-    if bytes > most {
-        return Err(Error::new(
-            ErrorKind::TooLarge,
-            format!("message of {bytes} bytes; the largest document is {most}"),
-        ));
+fn check_size(bytes: usize, limit: usize) -> Result<()> {
+    if bytes > limit {
+        let context = format!("message of {bytes} bytes; the largest document is {limit}");
+        return Err(Error::new(ErrorKind::TooLarge, context));
     }
     Ok(())
+}
+
+/// The channel on which a message is numbered. All emitters have one id, so they number nothing.
+fn channel(from: &NodeKey, message: &Message) -> Option<SeqChannel> {
+    (message.is_numbered() && !from.id.is_emitter()).then_some(SeqChannel::ALL)
 }
 
 #[async_trait]
 impl Transport for MongoDb {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            membership: Membership::Heartbeats,
-            total_order: true,
-            acknowledged_in_order: true,
-            numbered: true,
-            announced_leave: true,
-            named_answers: true,
-            all_rooms_request: false,
-            room_interest: false,
-            history: true,
-            max_message_bytes: Some(self.inner.shared.max_message_bytes()),
-        }
+        Capabilities::new(Membership::Heartbeats)
+            .with_total_order(true)
+            .with_acknowledged_in_order(true)
+            .with_numbered(true)
+            .with_announced_leave(true)
+            .with_named_answers(true)
+            .with_max_message_bytes(Some(self.inner.core.max_message_bytes()))
     }
 
-    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
-        let shared = &self.inner.shared;
-        if shared.is_closing() {
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
+        let core = &self.inner.core;
+        if core.closing.is_cancelled() {
             return Err(closed());
         }
-        let (taken, inbox) = shared.seats.take(seat)?;
-        // The seat is given back if joining fails or is given up.
-        let mut pending = Pending { shared, node: Some(taken.node.clone()) };
-        let limit = shared.config.operation_timeout;
+        let limit = core.config.response_timeout;
         let away = |_| Error::new(ErrorKind::Disconnected, format!("the change stream is not back after {limit:?}"));
-        timeout(limit, shared.until_listening()).await.map_err(away)?;
-        if shared.is_up() {
-            taken.inbox.push([Delivery::Connected]);
+        timeout(limit, core.until_listening()).await.map_err(away)?;
+        let (node, inbox) = JoinedNode::new(request);
+        let node = Arc::new(node);
+        core.nodes.add(&node.key, &node)?;
+        if core.is_up() {
+            node.inbox.push([Delivery::Connected]);
         }
-        pending.node = None;
         Ok(inbox)
     }
 
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        let id = self.sequence_id(from)?;
+        let encoded = self.encode(from, None, (&message).into())?;
+        let (channel, bytes, mut message) = (channel(from, &message), encoded.bytes(), Some(message));
+        let make = |seq_no, marks: &[SeqNo]| encoded.finish(from, seq_no, marks).with_own_broadcast(message.take());
+        self.inner.core.outbox.try_push_message(&id, channel, bytes, make)?;
+        Ok(message)
+    }
+
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        self.queue(from, None, (&message).into()).await
+        let id = self.sequence_id(from)?;
+        let encoded = self.encode(from, None, (&message).into())?;
+        let (channel, bytes) = (channel(from, &message), encoded.bytes());
+        let make = |seq_no, marks: &[SeqNo]| encoded.finish(from, seq_no, marks).with_own_broadcast(Some(message));
+        self.inner.core.outbox.push_message(&id, channel, bytes, make).await
     }
 
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
-        self.queue(from, Some(to), (&response).into()).await
+        let id = self.sequence_id(from)?;
+        let encoded = self.encode(from, Some(to), (&response).into())?;
+        let bytes = encoded.bytes();
+        let make = |seq_no, marks: &[SeqNo]| encoded.finish(from, seq_no, marks);
+        self.inner.core.outbox.push_message(&id, None, bytes, make).await
     }
 
     async fn leave(&self, node: &NodeKey) -> Result<()> {
-        // Its numbers are kept: the id serves all namespaces and comes back with the next one.
-        self.inner.shared.seats.give_back(node);
+        // Its sequence numbers are kept: the id serves all namespaces of the process and comes back with the next join.
+        self.inner.core.nodes.remove(node);
         Ok(())
     }
 
     fn health(&self) -> Health {
-        self.inner.shared.health()
+        self.inner.core.health()
     }
 
     async fn close(&self) {
-        let shared = &self.inner.shared;
-        shared.close();
-        let tasks = mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        for task in tasks {
-            // A task that panicked has ended, too.
-            let _ = task.await;
-        }
-        shared.seats.clear();
-        if let Some(server) = shared.give_up_server() {
-            server.close().await;
-        }
+        self.inner.core.close();
+        self.inner.core.closed().await;
     }
 }
 
 impl Drop for Inner {
-    /// The tasks end by themselves: what is queued, most likely a last farewell, may still be sent.
+    /// The tasks end by themselves: queued messages, most likely the announcement of a leave, may still be sent.
     fn drop(&mut self) {
-        self.shared.close();
-    }
-}
-
-/// A seat of a node that has not joined yet.
-struct Pending<'a> {
-    shared: &'a Shared,
-    node: Option<NodeKey>,
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        if let Some(node) = &self.node {
-            self.shared.seats.give_back(node);
-        }
+        self.core.close();
     }
 }
 
 impl fmt::Debug for MongoDb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MongoDb").field("config", &self.inner.shared.config).field("id", &self.inner.id).finish()
+        f.debug_struct("MongoDb").field("config", &self.inner.core.config).field("id", &self.inner.id).finish()
     }
 }

@@ -1,12 +1,24 @@
-//! Messages as documents: `{_id, type, data, uid, nsp}` and, for TTL indexes, `createdAt`. What our own nodes add stands behind.
+//! Messages as documents: `{_id, type, data, uid, nsp}` and, for TTL indexes, `createdAt`. Fields of Trunkline nodes
+//! follow.
 
-mod document;
-mod event;
 #[cfg(test)]
 mod golden;
+mod object_id;
+mod outgoing;
+mod received;
 
-pub(crate) use document::{Document, Draft, Ids, session, tombstone};
-pub(crate) use event::{Arrived, Event, StoredSession};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The type of a session. The number of a leave elsewhere; in collections a leave is a heartbeat that says so.
-const SESSION: u64 = 13;
+pub(crate) use object_id::ObjectIdGenerator;
+pub(crate) use outgoing::{EncodedMessage, OutgoingDocument, QueuedMessage, session, tombstone};
+pub(crate) use received::{ChangeEvent, ReceivedDocument, StoredSession};
+
+/// The type of a session. Other wires have this number for a leave; in collections a leave is a heartbeat with a field
+/// `leaving`.
+pub(crate) const SESSION: u8 = 13;
+
+/// Milliseconds since 1970.
+fn now_millis() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,24 +1,21 @@
-//! The conformance suite on a real replica set: with a capped collection, with a TTL index, and over TLS with a password.
+//! The conformance suite on a real replica set: with a capped collection; with a TTL index, over TLS and with a
+//! password.
 
 use trunkline_brokers::MongoDb as Server;
 use trunkline_conformance::Setup;
 use trunkline_core::{Backend, Capabilities, Membership, Result};
 use trunkline_mongodb::{Config, MAX_DOCUMENT_BYTES, connect};
 
-const CAPABILITIES: Capabilities = Capabilities {
-    membership: Membership::Heartbeats,
-    total_order: true,
-    acknowledged_in_order: true,
-    numbered: true,
-    announced_leave: true,
-    named_answers: true,
-    all_rooms_request: false,
-    room_interest: false,
-    history: true,
-    max_message_bytes: Some(MAX_DOCUMENT_BYTES),
-};
+const CAPABILITIES: Capabilities = Capabilities::new(Membership::Heartbeats)
+    .with_total_order(true)
+    .with_acknowledged_in_order(true)
+    .with_numbered(true)
+    .with_announced_leave(true)
+    .with_named_answers(true)
+    .with_history(true)
+    .with_max_message_bytes(Some(MAX_DOCUMENT_BYTES));
 
-/// A backend of a cluster with a collection of its own.
+/// Connects a backend to the collection of a cluster.
 async fn cluster(url: &str, name: &str, parameters: &str) -> Result<Backend> {
     let mark = if url.contains('?') { '&' } else { '?' };
     connect(Config::from_url(&format!("{url}{mark}collection={name}&{parameters}"))?).await
@@ -38,7 +35,7 @@ trunkline_conformance::suite! {
 }
 
 mod over_tls {
-    //! With a password, the server's certificate checked, and a TTL index.
+    //! With a TTL index, a password, and a check of the server's certificate.
 
     use tokio::sync::OnceCell;
     use trunkline_brokers::ClientCertificate;

@@ -156,27 +156,27 @@ impl Config {
             "tls" => true,
             _ => return Err(no_address(url)),
         };
-        config.take_parameters(Params::parse(query), user_info)?;
+        config.read_params(Params::parse(query).with_aliases(ALIASES), user_info)?;
         Ok(config)
     }
 
-    fn take_parameters(&mut self, mut query: Params, user_info: Option<&str>) -> Result<()> {
-        self.credentials = credentials(user_info, &mut query)?;
-        self.tls.required |= query.take("tls")?.unwrap_or(false);
-        self.tls.first = query.take("tls_first")?.unwrap_or(false);
-        self.tls.ca = query.take::<String>("tls_ca")?.map(PathBuf::from);
-        self.tls.client = query.take_files("tls_cert", "tls_key")?;
-        query.read("prefix", &mut self.prefix)?;
-        query.read("buckets", &mut self.buckets)?;
-        query.read("linger", &mut self.linger)?;
-        query.read("join_grace", &mut self.join_grace)?;
-        query.read_bytes("outbox_bytes", &mut self.outbox.bytes)?;
-        query.read("outbox_patience", &mut self.outbox.push_timeout)?;
-        query.read("connect_timeout", &mut self.connect_timeout)?;
-        query.read("ping_interval", &mut self.ping_interval)?;
-        query.read("pending_frames", &mut self.pending_frames)?;
-        self.history = history(&mut query)?;
-        query.finish()?;
+    fn read_params(&mut self, mut params: Params, user_info: Option<&str>) -> Result<()> {
+        self.credentials = credentials(user_info, &mut params)?;
+        self.tls.required |= params.take("tls")?.unwrap_or(false);
+        self.tls.first = params.take("tls_first")?.unwrap_or(false);
+        self.tls.ca = params.take::<String>("tls_ca")?.map(PathBuf::from);
+        self.tls.client = params.take_files("tls_cert", "tls_key")?;
+        params.read("prefix", &mut self.prefix)?;
+        params.read("buckets", &mut self.buckets)?;
+        params.read("linger", &mut self.linger)?;
+        params.read("join_grace", &mut self.join_grace)?;
+        params.read_bytes("outbox_bytes", &mut self.outbox.bytes)?;
+        params.read("push_timeout", &mut self.outbox.push_timeout)?;
+        params.read("connect_timeout", &mut self.connect_timeout)?;
+        params.read("ping_interval", &mut self.ping_interval)?;
+        params.read("pending_frames", &mut self.pending_frames)?;
+        self.history = history(&mut params)?;
+        params.finish()?;
         self.check()
     }
 
@@ -200,6 +200,9 @@ impl Config {
         Ok(())
     }
 }
+
+/// Former names of parameters, which are still accepted.
+const ALIASES: &[(&str, &str)] = &[("outbox_patience", "push_timeout")];
 
 /// Stream names are limited to 255 characters, and escaping may triple the prefix.
 const MAX_PREFIX: usize = 64;
@@ -228,7 +231,7 @@ fn server(host: &str) -> Option<String> {
 }
 
 /// Credentials are given once: before the host, or by one of the parameters.
-fn credentials(user_info: Option<&str>, query: &mut Params) -> Result<Credentials> {
+fn credentials(user_info: Option<&str>, params: &mut Params) -> Result<Credentials> {
     let in_address = match user_info.map(|user_info| user_info.split_once(':').ok_or(user_info)) {
         None => None,
         Some(Ok((user, password))) => {
@@ -236,9 +239,9 @@ fn credentials(user_info: Option<&str>, query: &mut Params) -> Result<Credential
         }
         Some(Err(token)) => Some(Credentials::Token(decoded(token)?)),
     };
-    let token = query.take("token")?.map(Credentials::Token);
-    let nkey = file(query, "nkey_file")?.map(|seed| Credentials::NKey(seed.trim().to_owned()));
-    let jwt = file(query, "credentials_file")?.map(Credentials::Jwt);
+    let token = params.take("token")?.map(Credentials::Token);
+    let nkey = file(params, "nkey_file")?.map(|seed| Credentials::NKey(seed.trim().to_owned()));
+    let jwt = file(params, "credentials_file")?.map(Credentials::Jwt);
     let mut given = [in_address, token, nkey, jwt].into_iter().flatten();
     let credentials = given.next().unwrap_or_default();
     if given.next().is_some() {
@@ -254,23 +257,23 @@ fn decoded(text: &str) -> Result<String> {
     decoded.map(String::from).map_err(|_| wrong("user, password and token must be UTF-8"))
 }
 
-fn file(query: &mut Params, name: &'static str) -> Result<Option<String>> {
-    let Some(path) = query.take::<String>(name)? else { return Ok(None) };
+fn file(params: &mut Params, name: &'static str) -> Result<Option<String>> {
+    let Some(path) = params.take::<String>(name)? else { return Ok(None) };
     match std::fs::read_to_string(&path) {
         Ok(content) => Ok(Some(content)),
         Err(error) => Err(wrong(format!("parameter {name:?}: {path:?} cannot be read")).with_source(error)),
     }
 }
 
-fn history(query: &mut Params) -> Result<Option<HistoryConfig>> {
-    let is_on = query.take("history")?.unwrap_or(false);
+fn history(params: &mut Params) -> Result<Option<HistoryConfig>> {
+    let is_on = params.take("history")?.unwrap_or(false);
     let mut history = HistoryConfig::default();
-    query.read("history_frames", &mut history.frames)?;
-    query.read_bytes("history_bytes", &mut history.bytes)?;
-    query.read("history_ttl", &mut history.ttl)?;
-    query.read("history_replicas", &mut history.replicas)?;
-    query.read("history_in_memory", &mut history.in_memory)?;
-    query.read("session_ttl", &mut history.session_ttl)?;
+    params.read("history_frames", &mut history.frames)?;
+    params.read_bytes("history_bytes", &mut history.bytes)?;
+    params.read("history_ttl", &mut history.ttl)?;
+    params.read("history_replicas", &mut history.replicas)?;
+    params.read("history_in_memory", &mut history.in_memory)?;
+    params.read("session_ttl", &mut history.session_ttl)?;
     Ok(is_on.then_some(history))
 }
 

@@ -1,7 +1,7 @@
 //! One connection to one server, from its handshake to its end.
 //!
 //! The client's own reconnecting is not used: it would send what it still holds *before* anything that was lost with the old connection
-//! could be sent again, and so out of order. A connection that ends here ends for good, and the keeper opens another one.
+//! could be sent again, and so out of order. A connection that ends here ends for good, and another one is opened.
 
 use std::{
     sync::{
@@ -12,62 +12,70 @@ use std::{
 };
 
 use async_nats::{
-    Client, ConnectErrorKind, ConnectOptions, ReconnectToServer, ServerAddr, Subject, Subscriber, jetstream::Context,
-    rustls::ClientConfig,
+    Client, ConnectError, ConnectErrorKind, ConnectOptions, ReconnectToServer, ServerAddr, Subject, Subscriber,
+    jetstream::Context,
 };
 use bytes::Bytes;
-use tokio::time::timeout;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use tokio::{sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
-use trunkline_backend::batch::ConnectionId;
+use trunkline_backend::batched::{BatchConnection, Confirmation, OutgoingBatch};
 use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::{
-    config::{Config, Credentials},
-    fence::Fence,
-    life::{Events, Life},
-    peers::Peers,
-    subjects::token,
+    barrier::SubscriptionBarrier,
+    broker::Nats,
+    config::Credentials,
+    connection_state::{ConnectionState, EventSink},
 };
 
-/// What every connection is made with.
+/// How long telling peers that this connection ends may take.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// An open connection.
 #[derive(Debug)]
-pub(crate) struct Connector {
-    pub(crate) config: Config,
-    pub(crate) sender: ConnectionId,
-    tls: ClientConfig,
-    opened: AtomicU64,
-    peers: Arc<Peers>,
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    /// Where it leads to.
+    pub(crate) server: String,
+    pub(crate) state: Arc<ConnectionState>,
+    /// If there is a history.
+    jetstream: Option<Context>,
+    marks: Subject,
+    next_mark: AtomicU64,
+    /// If the server is one of several.
+    barrier: Option<SubscriptionBarrier>,
 }
 
-impl Connector {
-    pub(crate) fn new(config: Config, tls: ClientConfig) -> Self {
-        Self { config, sender: ConnectionId::random(), tls, opened: AtomicU64::new(0), peers: Arc::default() }
-    }
-
-    /// Connects to one server. The connection's task is added to `tasks`.
-    pub(crate) async fn open(&self, server: &str, tasks: &TaskTracker) -> Result<Arc<Connection>> {
+impl Connection {
+    /// Connects to one server. Its tasks belong to `tasks`.
+    pub(crate) async fn open(nats: &Nats, server: &str, tasks: &TaskTracker) -> Result<Self> {
         let address = address(server)?;
-        let (events, life) = Life::new(tasks.token());
-        let options = self.options(&address, events)?;
+        let (events, state) = ConnectionState::new(tasks.token());
+        let options = options(nats, &address, events)?;
         // Only the handshake is bounded by the client, not looking up the name.
-        let pool = [address.clone(), nowhere()?];
-        let connecting = options.connect(pool.as_slice());
-        let client = match timeout(self.config.connect_timeout, connecting).await {
+        let pool = [address, unroutable_address()?];
+        let client = match timeout(nats.config.connect_timeout, options.connect(pool.as_slice())).await {
             Ok(Ok(client)) => client,
             Ok(Err(error)) => return Err(refused(server, error)),
             Err(_) => return Err(Error::new(ErrorKind::Disconnected, format!("{server} does not answer"))),
         };
-        let number = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
-        let marks = Subject::from(format!("{}.mark.{}", token(&self.config.prefix), self.sender));
-        let jetstream = self.config.history.map(|_| self.jetstream(&client));
-        let fence = Fence::open(&client, &self.config, self.sender.to_string(), Arc::clone(&self.peers)).await?;
-        let (fence, fencing) = fence.unzip();
-        let connection = Arc::new(Connection::new(client, jetstream, number, server, marks, life, fence));
+        let barrier = SubscriptionBarrier::open(&client, nats).await?;
+        let (barrier, barrier_task) = barrier.unzip();
+        let connection = Self {
+            jetstream: nats.config.history.map(|_| jetstream(&client, nats.config.connect_timeout)),
+            client,
+            server: server.to_owned(),
+            state: Arc::new(state),
+            marks: format!("{}.mark.{}", nats.prefix(), nats.settings.sender).into(),
+            next_mark: AtomicU64::new(1),
+            barrier,
+        };
         let echoes = connection.subscribe(connection.marks.clone()).await?;
-        tasks.spawn(Arc::clone(&connection.life).listen(echoes));
-        self.confirm(&connection).await?;
-        if let Some(fencing) = fencing {
-            tasks.spawn(fencing.run(Arc::clone(&connection.life)));
+        tasks.spawn(Arc::clone(&connection.state).listen(echoes));
+        connection.check_echo(nats).await?;
+        if let Some(task) = barrier_task {
+            tasks.spawn(task.run(Arc::clone(&connection.state)));
             // Peers are heard through it before it is used.
             connection.settle().await?;
         }
@@ -75,62 +83,176 @@ impl Connector {
     }
 
     /// A server that accepts a connection but refuses our subjects is of no use.
-    async fn confirm(&self, connection: &Arc<Connection>) -> Result<()> {
-        match timeout(self.config.connect_timeout, connection.round_trip()).await {
-            Ok(result) => result,
-            Err(_) => {
-                connection.close();
-                let said = connection.life.last_words().unwrap_or_else(|| "nothing".into());
-                let context = format!(
-                    "{} does not echo what is published below {:?}; it said {said}",
-                    connection.server, self.config.prefix
-                );
-                Err(Error::new(ErrorKind::Broker, context))
-            }
+    async fn check_echo(&self, nats: &Nats) -> Result<()> {
+        if let Ok(result) = timeout(nats.config.connect_timeout, self.round_trip()).await {
+            return result;
         }
+        self.abort();
+        let said = self.state.last_error().unwrap_or_else(|| "nothing".into());
+        let context =
+            format!("{} does not echo what is published below {:?}; it said {said}", self.server, nats.config.prefix);
+        Err(Error::new(ErrorKind::Broker, context))
     }
 
-    fn jetstream(&self, client: &Client) -> Context {
-        let mut context = async_nats::jetstream::new(client.clone());
-        context.set_timeout(self.config.connect_timeout);
-        context
+    /// Queues a message. Waits while the connection takes nothing.
+    pub(crate) async fn send(&self, subject: Subject, payload: Bytes) -> Result<()> {
+        let sent = self.client.publish(subject, payload).await;
+        sent.map_err(|error| Error::new(ErrorKind::Disconnected, "publishing").with_source(error))
     }
 
-    fn options(&self, address: &ServerAddr, events: Events) -> Result<ConnectOptions> {
-        let config = &self.config;
-        let target = address.clone();
-        let nowhere = nowhere()?;
-        let used = AtomicBool::new(false);
-        let options = ConnectOptions::new()
-            .name("trunkline")
-            .connection_timeout(config.connect_timeout)
-            .ping_interval(config.ping_interval)
-            .subscription_capacity(config.pending_frames)
-            .request_timeout(Some(config.connect_timeout))
-            .custom_inbox_prefix(format!("{}.inbox", token(&config.prefix)))
-            .require_tls(config.tls.required)
-            .tls_client_config(self.tls.clone())
-            .ignore_discovered_servers()
-            .event_callback(move |event| {
-                events.take(event);
-                std::future::ready(())
-            })
-            .max_reconnects(1)
-            .reconnect_to_server_callback(move |_, _| {
-                let addr = if used.swap(true, Ordering::Relaxed) { nowhere.clone() } else { target.clone() };
-                std::future::ready(Some(ReconnectToServer { addr, delay: Some(Duration::ZERO) }))
-            });
-        let options = if config.tls.first { options.tls_first() } else { options };
-        Ok(match &config.credentials {
-            Credentials::None => options,
-            Credentials::Password { user, password } => options.user_and_password(user.clone(), password.clone()),
-            Credentials::Token(token) => options.token(token.clone()),
-            Credentials::NKey(seed) => options.nkey(seed.clone()),
-            Credentials::Jwt(content) => options.credentials(content).map_err(|error| {
-                Error::new(ErrorKind::Config, "the credentials file has no JWT and key").with_source(error)
-            })?,
+    /// Queues a subscription. It is active after [`Connection::settle`].
+    pub(crate) async fn subscribe(&self, subject: Subject) -> Result<Subscriber> {
+        subscribe(&self.client, subject).await
+    }
+
+    /// Queues a mark, which the server echoes: what is returned resolves when the server has processed everything that was queued before.
+    ///
+    /// NATS confirms no publish outside of JetStream, and the client lets nobody send a PING. A server processes what one client sends in
+    /// order, so the echo of a message to a subject of this connection is as good, and costs the server one small message per write.
+    ///
+    /// # Errors
+    /// `Disconnected` once the connection has ended.
+    async fn mark(&self) -> Result<BoxFuture<'static, Result<()>>> {
+        let number = self.next_mark.fetch_add(1, Ordering::Relaxed);
+        let echo = self.state.expect(number)?;
+        self.send(self.marks.clone(), number.to_string().into()).await?;
+        let state = Arc::clone(&self.state);
+        Ok(async move { echo.await.map_err(|_| state.ended_error()) }.boxed())
+    }
+
+    async fn round_trip(&self) -> Result<()> {
+        self.mark().await?.await
+    }
+
+    /// Returns when everything that was queued before has been processed by the server, and by the other servers of its cluster as far as
+    /// peers are connected to them.
+    ///
+    /// # Errors
+    /// `Disconnected` once the connection has ended.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        let barrier = async {
+            if let Some(barrier) = &self.barrier {
+                barrier.pass().await;
+            }
+        };
+        tokio::join!(self.round_trip(), barrier).0
+    }
+
+    /// Tells peers not to wait for this connection any more.
+    async fn announce_end(&self) -> Result<()> {
+        let Some(barrier) = &self.barrier else { return Ok(()) };
+        self.send(barrier.subject.clone(), barrier.goodbye.clone()).await?;
+        self.round_trip().await
+    }
+
+    /// What the history is reached by.
+    pub(crate) fn jetstream(&self) -> Result<&Context> {
+        self.jetstream.as_ref().ok_or_else(|| Error::new(ErrorKind::Unsupported, "the history is switched off"))
+    }
+}
+
+impl BatchConnection for Connection {
+    type Address = Subject;
+
+    async fn publish(&self, batches: &[OutgoingBatch<Subject>]) -> Result<Confirmation<Subject>> {
+        let max_payload = self.client.max_payload();
+        for OutgoingBatch { address, bytes, .. } in batches {
+            if bytes.len() > max_payload {
+                // It was queued for another server. Trying it would cost the connection, again and again.
+                let (bytes, server) = (bytes.len(), &self.server);
+                tracing::error!(bytes, server, "a message is too large for this server: dropped");
+                continue;
+            }
+            self.send(address.clone(), bytes.clone()).await?;
+        }
+        let echoed = self.mark().await?;
+        Ok(async move { echoed.await.map(|()| Vec::new()) }.boxed())
+    }
+
+    fn server(&self) -> &str {
+        &self.server
+    }
+
+    fn cluster_servers(&self) -> Vec<String> {
+        self.client.server_info().connect_urls
+    }
+
+    /// Never: a NATS server that is out of memory ends connections.
+    fn blocked(&self) -> watch::Receiver<Option<String>> {
+        watch::channel(None).1
+    }
+
+    async fn shutdown_announced(&self) {
+        self.state.lame_duck_mode().await;
+    }
+
+    async fn ended(&self) {
+        self.state.ended().await;
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state.has_ended()
+    }
+
+    fn end_reason(&self) -> String {
+        self.state.end_reason()
+    }
+
+    fn abort(&self) {
+        self.state.close();
+    }
+
+    async fn close(&self) {
+        // Peers notice without it, later.
+        let _ = timeout(GOODBYE, self.announce_end()).await;
+        self.abort();
+    }
+}
+
+pub(crate) async fn subscribe(client: &Client, subject: Subject) -> Result<Subscriber> {
+    let subscribed = client.subscribe(subject).await;
+    subscribed.map_err(|error| Error::new(ErrorKind::Disconnected, "subscribing").with_source(error))
+}
+
+fn options(nats: &Nats, address: &ServerAddr, events: EventSink) -> Result<ConnectOptions> {
+    let config = &nats.config;
+    let (target, unroutable) = (address.clone(), unroutable_address()?);
+    let used = AtomicBool::new(false);
+    let options = ConnectOptions::new()
+        .name("trunkline")
+        .connection_timeout(config.connect_timeout)
+        .ping_interval(config.ping_interval)
+        .subscription_capacity(config.pending_frames)
+        .request_timeout(Some(config.connect_timeout))
+        .custom_inbox_prefix(format!("{}.inbox", nats.prefix()))
+        .require_tls(config.tls.required)
+        .tls_client_config(nats.tls.clone())
+        .ignore_discovered_servers()
+        .event_callback(move |event| {
+            events.take(event);
+            std::future::ready(())
         })
-    }
+        .max_reconnects(1)
+        .reconnect_to_server_callback(move |_, _| {
+            let addr = if used.swap(true, Ordering::Relaxed) { unroutable.clone() } else { target.clone() };
+            std::future::ready(Some(ReconnectToServer { addr, delay: Some(Duration::ZERO) }))
+        });
+    let options = if config.tls.first { options.tls_first() } else { options };
+    Ok(match &config.credentials {
+        Credentials::None => options,
+        Credentials::Password { user, password } => options.user_and_password(user.clone(), password.clone()),
+        Credentials::Token(token) => options.token(token.clone()),
+        Credentials::NKey(seed) => options.nkey(seed.clone()),
+        Credentials::Jwt(content) => options.credentials(content).map_err(|error| {
+            Error::new(ErrorKind::Config, "the credentials file has no JWT and key").with_source(error)
+        })?,
+    })
+}
+
+fn jetstream(client: &Client, answer_timeout: Duration) -> Context {
+    let mut context = async_nats::jetstream::new(client.clone());
+    context.set_timeout(answer_timeout);
+    context
 }
 
 /// Never with credentials in it: the client logs addresses.
@@ -139,126 +261,16 @@ fn address(server: &str) -> Result<ServerAddr> {
     format!("nats://{server}").parse::<ServerAddr>().map_err(|error| no_address().with_source(error))
 }
 
-/// An address where nobody can listen. A client that lost its connection is sent there, and ends.
-fn nowhere() -> Result<ServerAddr> {
+/// An address to which no connection is possible. A client that lost its connection is sent there, and ends.
+fn unroutable_address() -> Result<ServerAddr> {
     address("127.0.0.1:0")
 }
 
-fn refused(server: &str, error: async_nats::ConnectError) -> Error {
+fn refused(server: &str, error: ConnectError) -> Error {
+    use ConnectErrorKind::{Authentication, AuthorizationViolation, ServerParse, Tls};
     let kind = match error.kind() {
-        ConnectErrorKind::ServerParse | ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
-            ErrorKind::Config
-        }
-        ConnectErrorKind::Tls => ErrorKind::Config,
+        ServerParse | Authentication | AuthorizationViolation | Tls => ErrorKind::Config,
         _ => ErrorKind::Disconnected,
     };
     Error::new(kind, format!("{server} refuses the connection ({})", error.kind())).with_source(error)
-}
-
-/// An open connection.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    pub(crate) client: Client,
-    /// If there is a history.
-    pub(crate) jetstream: Option<Context>,
-    /// The how-manyeth of its transport.
-    pub(crate) number: u64,
-    /// Where it leads to.
-    pub(crate) server: String,
-    marks: Subject,
-    next_mark: AtomicU64,
-    pub(crate) life: Arc<Life>,
-    /// If the server is one of several.
-    fence: Option<Fence>,
-}
-
-impl Connection {
-    fn new(
-        client: Client,
-        jetstream: Option<Context>,
-        number: u64,
-        server: &str,
-        marks: Subject,
-        life: Life,
-        fence: Option<Fence>,
-    ) -> Self {
-        Self {
-            client,
-            jetstream,
-            number,
-            server: server.to_owned(),
-            marks,
-            next_mark: AtomicU64::new(1),
-            life: Arc::new(life),
-            fence,
-        }
-    }
-
-    /// Queues a message. Waits while the connection takes nothing.
-    pub(crate) async fn publish(&self, subject: Subject, payload: Bytes) -> Result<()> {
-        let sent = self.client.publish(subject, payload).await;
-        sent.map_err(|error| Error::new(ErrorKind::Disconnected, "publishing").with_source(error))
-    }
-
-    /// Queues a subscription. It is active after [`Connection::settle`].
-    pub(crate) async fn subscribe(&self, subject: Subject) -> Result<Subscriber> {
-        let subscribed = self.client.subscribe(subject).await;
-        subscribed.map_err(|error| Error::new(ErrorKind::Disconnected, "subscribing").with_source(error))
-    }
-
-    /// Returns when the server has processed everything that was queued before: it echoes a mark.
-    ///
-    /// # Errors
-    /// `Disconnected` once the connection has ended.
-    pub(crate) async fn round_trip(&self) -> Result<()> {
-        let number = self.next_mark.fetch_add(1, Ordering::Relaxed);
-        let echo = self.life.expect(number)?;
-        self.publish(self.marks.clone(), number.to_string().into()).await?;
-        echo.await.map_err(|_| self.life.gone())
-    }
-
-    /// Returns when everything that was queued before has been processed by the server, and by the other servers of its cluster as far as
-    /// peers are behind them.
-    ///
-    /// # Errors
-    /// `Disconnected` once the connection has ended.
-    pub(crate) async fn settle(&self) -> Result<()> {
-        let fenced = async {
-            if let Some(fence) = &self.fence {
-                fence.pass().await;
-            }
-        };
-        tokio::join!(self.round_trip(), fenced).0
-    }
-
-    /// Tells peers not to wait for us any more.
-    pub(crate) async fn say_farewell(&self) -> Result<()> {
-        let Some(fence) = &self.fence else { return Ok(()) };
-        self.publish(fence.subject.clone(), fence.farewell.clone()).await?;
-        self.round_trip().await
-    }
-
-    /// What the history is reached by.
-    pub(crate) fn jetstream(&self) -> Result<&Context> {
-        self.jetstream.as_ref().ok_or_else(|| Error::new(ErrorKind::Unsupported, "the history is switched off"))
-    }
-
-    /// Lets go of the connection. It ends when everybody has.
-    pub(crate) fn close(&self) {
-        self.life.close();
-    }
-
-    /// Returns when the connection is no more.
-    pub(crate) async fn ended(&self) {
-        self.life.ended().await;
-    }
-
-    pub(crate) fn has_ended(&self) -> bool {
-        self.life.has_ended()
-    }
-
-    /// The largest message that the server accepts.
-    pub(crate) fn max_payload(&self) -> usize {
-        self.client.max_payload()
-    }
 }

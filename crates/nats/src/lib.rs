@@ -1,24 +1,16 @@
 #![doc = include_str!("../README.md")]
 
-mod attachment;
+mod barrier;
+mod broker;
 mod config;
 mod connection;
-mod fence;
+mod connection_state;
 mod history;
-mod keeper;
-mod life;
 mod merge;
 mod peers;
-mod place;
-mod publish;
-mod reader;
-mod shared;
-mod subjects;
-mod tls;
-mod transport;
-mod writer;
+mod subscriptions;
 
 pub use crate::{
+    broker::connect,
     config::{Config, Credentials, HistoryConfig, Tls},
-    transport::connect,
 };

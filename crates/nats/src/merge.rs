@@ -17,13 +17,13 @@ use std::{
 use futures_util::{Stream, task::AtomicWaker};
 use trunkline_backend::batch::ConnectionId;
 
-/// Anything that has a place in the order of some sender.
+/// An item that its sender may have numbered.
 pub(crate) trait Numbered {
-    /// Who sent it, and its number among everything of that sender; `None` if the sender does not number.
-    fn place(&self) -> Option<(ConnectionId, u64)>;
+    /// The sender and the number among everything of that sender; `None` if the sender does not number.
+    fn number(&self) -> Option<(ConnectionId, u64)>;
 }
 
-/// The merged streams. Each is known by the key of whoever added it.
+/// Streams that are read as one. Each has a key, given when it was added.
 #[derive(Debug)]
 pub(crate) struct Merge<S> {
     streams: HashMap<usize, (S, Arc<Flag>)>,
@@ -50,8 +50,8 @@ impl<S: Stream + Unpin> Merge<S> {
         self.streams.remove(&key).map(|(stream, _)| stream)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.streams.len()
+    pub(crate) fn is_empty(&self) -> bool {
+        self.streams.is_empty()
     }
 
     /// Takes everything that is there, as one batch per stream; ready when there is something, or when a stream has ended, which removes it.
@@ -128,15 +128,17 @@ pub(crate) fn in_order<T: Numbered>(mut batches: Vec<Vec<T>>) -> Vec<T> {
     if batches.len() == 1 {
         return batches.pop().unwrap_or_default();
     }
-    let mut left = Left::of(&batches);
+    let mut remaining = RemainingNumbers::of(&batches);
     let mut ordered = Vec::with_capacity(batches.iter().map(Vec::len).sum());
     let mut queues: VecDeque<_> = batches.into_iter().map(|batch| batch.into_iter().peekable()).collect();
     let mut blocked = 0;
     while let Some(mut queue) = queues.pop_front() {
         let may_go_first = blocked > queues.len();
         let before = ordered.len();
-        while let Some(item) = queue.next_if(|item| left.is_next(item) || (may_go_first && ordered.len() == before)) {
-            left.remove(&item);
+        while let Some(item) =
+            queue.next_if(|item| remaining.is_next(item) || (may_go_first && ordered.len() == before))
+        {
+            remaining.remove(&item);
             ordered.push(item);
         }
         blocked = if ordered.len() > before { 0 } else { blocked + 1 };
@@ -151,7 +153,7 @@ pub(crate) fn in_order<T: Numbered>(mut batches: Vec<Vec<T>>) -> Vec<T> {
 fn drop_repeats<T: Numbered>(batch: &mut Vec<T>) {
     let mut last: HashMap<ConnectionId, u64> = HashMap::new();
     batch.retain(|item| {
-        let Some((sender, number)) = item.place() else { return true };
+        let Some((sender, number)) = item.number() else { return true };
         let last = last.entry(sender).or_default();
         let is_new = number > *last;
         *last = number.max(*last);
@@ -160,25 +162,25 @@ fn drop_repeats<T: Numbered>(batch: &mut Vec<T>) {
 }
 
 /// The numbers of each sender that are still to come.
-struct Left(HashMap<ConnectionId, BTreeMap<u64, usize>>);
+struct RemainingNumbers(HashMap<ConnectionId, BTreeMap<u64, usize>>);
 
-impl Left {
+impl RemainingNumbers {
     fn of<T: Numbered>(batches: &[Vec<T>]) -> Self {
         let mut senders: HashMap<ConnectionId, BTreeMap<u64, usize>> = HashMap::new();
-        for (sender, number) in batches.iter().flatten().filter_map(T::place) {
+        for (sender, number) in batches.iter().flatten().filter_map(T::number) {
             *senders.entry(sender).or_default().entry(number).or_default() += 1;
         }
         Self(senders)
     }
 
-    /// Whether no other item of its sender has to come before.
+    /// Whether no other item of its sender comes before.
     fn is_next<T: Numbered>(&self, item: &T) -> bool {
-        let Some((sender, number)) = item.place() else { return true };
+        let Some((sender, number)) = item.number() else { return true };
         self.0.get(&sender).and_then(BTreeMap::first_key_value).is_none_or(|(first, _)| number <= *first)
     }
 
     fn remove<T: Numbered>(&mut self, item: &T) {
-        let Some((sender, number)) = item.place() else { return };
+        let Some((sender, number)) = item.number() else { return };
         let Some(numbers) = self.0.get_mut(&sender) else { return };
         if let Some(count) = numbers.get_mut(&number) {
             *count -= 1;
@@ -200,7 +202,7 @@ mod tests {
     type Item = (ConnectionId, u64);
 
     impl Numbered for Item {
-        fn place(&self) -> Option<(ConnectionId, u64)> {
+        fn number(&self) -> Option<(ConnectionId, u64)> {
             (self.1 > 0).then_some(*self)
         }
     }
@@ -240,14 +242,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_again_does_not_disturb_the_order() {
+    fn resent_items_do_not_disturb_the_order() {
         let a = ConnectionId::random();
         let ordered = in_order(vec![vec![(a, 5), (a, 6), (a, 8), (a, 5), (a, 6), (a, 8)], vec![(a, 7), (a, 7)]]);
         assert_eq!(ordered, [5, 6, 7, 8].map(|number| (a, number)));
     }
 
     #[test]
-    fn items_without_number_wait_for_nobody() {
+    fn items_without_a_number_do_not_wait_for_others() {
         let (a, b) = (ConnectionId::random(), ConnectionId::random());
         assert_eq!(in_order(vec![vec![(a, 0)], vec![(b, 1), (a, 0)]]).len(), 3);
         assert!(in_order::<Item>(Vec::new()).is_empty());
@@ -285,7 +287,7 @@ mod tests {
         assert_eq!(all().await, [vec![7]]);
         drop((a, c));
         assert!(all().await.is_empty());
-        assert_eq!(merge.len(), 0);
+        assert!(merge.is_empty());
     }
 
     /// A linear congruential generator: enough to shuffle.

@@ -12,20 +12,20 @@ use tokio::time::Instant;
 /// How long a silent peer is remembered: three of its announcements.
 const MEMORY: Duration = Duration::from_secs(35);
 
-/// Peers that are remembered. Nobody waits for more.
+/// Peers that are remembered. More are not waited for.
 const MAX_PEERS: usize = 4096;
 
-/// Longer names are nobody's.
+/// The longest name that is understood.
 const MAX_NAME: usize = 128;
 
-/// What a transport says of itself: who it is, and behind which server; behind none if it leaves.
+/// What a transport says of itself: its id and the server it is connected to; no server if it leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Hello {
+pub(crate) struct PeerHello {
     pub(crate) sender: String,
     pub(crate) server: Option<String>,
 }
 
-impl Hello {
+impl PeerHello {
     pub(crate) fn encode(&self) -> Bytes {
         match &self.server {
             Some(server) => format!("{} {server}", self.sender).into(),
@@ -43,7 +43,7 @@ impl Hello {
     }
 }
 
-/// Who is known, shared by the connections of one transport.
+/// The peers that were heard, shared by the connections of one transport.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     known: Mutex<HashMap<String, Peer>>,
@@ -56,7 +56,7 @@ struct Peer {
 }
 
 impl Peers {
-    pub(crate) fn heard(&self, hello: Hello) {
+    pub(crate) fn heard(&self, hello: PeerHello) {
         let mut known = self.known();
         let Some(server) = hello.server else {
             known.remove(&hello.sender);
@@ -71,13 +71,13 @@ impl Peers {
         }
     }
 
-    /// Whether there is nobody behind another server, as far as is known.
+    /// Whether every known peer is connected to one of these servers.
     pub(crate) fn are_all_behind(&self, servers: &HashSet<String>) -> bool {
         let now = Instant::now();
         self.known().values().all(|peer| servers.contains(&peer.server) || !peer.is_remembered(now))
     }
 
-    /// Forgets everybody who is behind another server. Returns how many they were.
+    /// Forgets the peers that are connected to other servers. Returns how many they were.
     pub(crate) fn keep_only_behind(&self, servers: &HashSet<String>) -> usize {
         let mut known = self.known();
         let before = known.len();
@@ -104,8 +104,8 @@ impl Peer {
 mod tests {
     use super::*;
 
-    fn hello(text: &str) -> Hello {
-        Hello::decode(text.as_bytes()).unwrap()
+    fn hello(text: &str) -> PeerHello {
+        PeerHello::decode(text.as_bytes()).unwrap()
     }
 
     fn set(servers: &[&str]) -> HashSet<String> {
@@ -118,9 +118,9 @@ mod tests {
             assert_eq!(hello(text).encode(), text);
         }
         assert_eq!(hello("a B later=1").encode(), "a B");
-        assert_eq!(Hello::decode(b""), None);
-        assert_eq!(Hello::decode(b"\xff"), None);
-        assert_eq!(Hello::decode("x".repeat(129).as_bytes()), None);
+        assert_eq!(PeerHello::decode(b""), None);
+        assert_eq!(PeerHello::decode(b"\xff"), None);
+        assert_eq!(PeerHello::decode("x".repeat(129).as_bytes()), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,12 +49,7 @@ trunkline_conformance::suite! {
         let limits = HistoryConfig { bytes: 64 << 10, session_ttl: Duration::from_secs(1), ..history() };
         backend(cluster, move |config| config.history = Some(limits))
     }),
-    capabilities = Capabilities {
-        room_interest: false,
-        history: true,
-        max_message_bytes: Some((1 << 20) - 165),
-        ..CAPABILITIES
-    },
+    capabilities = CAPABILITIES.with_room_interest(false).with_history(true).with_max_message_bytes(Some((1 << 20) - 165)),
     skipped = 1,
 }
 

@@ -37,9 +37,9 @@ pub struct Config {
     pub outbox: OutboxLimits,
     /// How long connecting, and everything else that needs an answer of the broker, may take. Default 5 s.
     pub connect_timeout: Duration,
-    /// How often both sides show that they are alive, in whole seconds. After twice that without a sign the connection counts as lost.
+    /// How often both sides show that they are alive (AMQP's heartbeat), in whole seconds. After twice that without a sign the connection counts as lost.
     /// Default 5 s.
-    pub heartbeat: Duration,
+    pub ping_interval: Duration,
     /// The largest message to publish, at most what the broker's `max_message_size` allows. Default 4 MiB.
     pub max_message_bytes: usize,
     /// Frames that the broker sends ahead of what the node has taken. Default 256.
@@ -94,7 +94,7 @@ impl Default for Config {
             join_grace: Duration::from_secs(5),
             outbox: OutboxLimits::default(),
             connect_timeout: Duration::from_secs(5),
-            heartbeat: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(5),
             max_message_bytes: 4 << 20,
             prefetch: 256,
             queue_frames: 100_000,
@@ -148,27 +148,27 @@ impl Config {
         let default_port = if config.tls.required { 5671 } else { 5672 };
         let servers = hosts.split(',').map(|host| host_and_port(host, default_port).ok_or_else(|| no_address(url)));
         config.servers = servers.collect::<Result<_>>()?;
-        config.take_parameters(Params::parse(query))?;
+        config.read_params(Params::parse(query).with_aliases(ALIASES))?;
         Ok(config)
     }
 
-    fn take_parameters(&mut self, mut query: Params) -> Result<()> {
-        self.tls.ca = query.take::<String>("tls_ca")?.map(PathBuf::from);
-        self.tls.client = query.take_files("tls_cert", "tls_key")?;
-        query.read("prefix", &mut self.prefix)?;
-        query.read("buckets", &mut self.buckets)?;
-        query.read("linger", &mut self.linger)?;
-        query.read("join_grace", &mut self.join_grace)?;
-        query.read_bytes("outbox_bytes", &mut self.outbox.bytes)?;
-        query.read("outbox_patience", &mut self.outbox.push_timeout)?;
-        query.read("connect_timeout", &mut self.connect_timeout)?;
-        query.read("heartbeat", &mut self.heartbeat)?;
-        query.read_bytes("max_message_bytes", &mut self.max_message_bytes)?;
-        query.read("prefetch", &mut self.prefetch)?;
-        query.read("queue_frames", &mut self.queue_frames)?;
-        query.read_bytes("queue_bytes", &mut self.queue_bytes)?;
-        self.history = history(&mut query)?;
-        query.finish()?;
+    fn read_params(&mut self, mut params: Params) -> Result<()> {
+        self.tls.ca = params.take::<String>("tls_ca")?.map(PathBuf::from);
+        self.tls.client = params.take_files("tls_cert", "tls_key")?;
+        params.read("prefix", &mut self.prefix)?;
+        params.read("buckets", &mut self.buckets)?;
+        params.read("linger", &mut self.linger)?;
+        params.read("join_grace", &mut self.join_grace)?;
+        params.read_bytes("outbox_bytes", &mut self.outbox.bytes)?;
+        params.read("push_timeout", &mut self.outbox.push_timeout)?;
+        params.read("connect_timeout", &mut self.connect_timeout)?;
+        params.read("ping_interval", &mut self.ping_interval)?;
+        params.read_bytes("max_message_bytes", &mut self.max_message_bytes)?;
+        params.read("prefetch", &mut self.prefetch)?;
+        params.read("queue_frames", &mut self.queue_frames)?;
+        params.read_bytes("queue_bytes", &mut self.queue_bytes)?;
+        self.history = history(&mut params)?;
+        params.finish()?;
         self.check()
     }
 
@@ -180,8 +180,8 @@ impl Config {
         if self.prefix.is_empty() || self.prefix.len() > MAX_PREFIX {
             return Err(wrong(format!("a prefix of {} bytes; allowed are 1 to {MAX_PREFIX}", self.prefix.len())));
         }
-        if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.heartbeat) {
-            return Err(wrong(format!("a heartbeat of {:?}; allowed are 1s to 10m", self.heartbeat)));
+        if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.ping_interval) {
+            return Err(wrong(format!("a ping_interval of {:?}; allowed are 1s to 10m", self.ping_interval)));
         }
         if self.prefetch == 0 || self.queue_frames == 0 || self.queue_bytes == 0 || self.connect_timeout.is_zero() {
             return Err(wrong("prefetch, queue_frames, queue_bytes and connect_timeout must not be 0"));
@@ -198,6 +198,9 @@ impl Config {
     }
 }
 
+/// Former names of parameters, which are still accepted.
+const ALIASES: &[(&str, &str)] = &[("heartbeat", "ping_interval"), ("outbox_patience", "push_timeout")];
+
 /// Escaping may triple it, and it is part of the names of queues.
 const MAX_PREFIX: usize = 64;
 
@@ -207,12 +210,12 @@ const MIN_MESSAGE_BYTES: usize = 64 << 10;
 /// Parts of less are not worth a file.
 const MIN_HISTORY: usize = 16 << 10;
 
-fn history(query: &mut Params) -> Result<Option<HistoryConfig>> {
-    let is_on = query.take("history")?.unwrap_or(false);
+fn history(params: &mut Params) -> Result<Option<HistoryConfig>> {
+    let is_on = params.take("history")?.unwrap_or(false);
     let mut history = HistoryConfig::default();
-    query.read_bytes("history_bytes", &mut history.bytes)?;
-    query.read("history_ttl", &mut history.ttl)?;
-    query.read("session_ttl", &mut history.session_ttl)?;
+    params.read_bytes("history_bytes", &mut history.bytes)?;
+    params.read("history_ttl", &mut history.ttl)?;
+    params.read("session_ttl", &mut history.session_ttl)?;
     Ok(is_on.then_some(history))
 }
 
@@ -243,19 +246,28 @@ mod tests {
 
     #[test]
     fn an_address_has_brokers_credentials_a_vhost_and_parameters() {
-        let url = "amqp://app:p%40ss@a:1,b,[::1]:5/my%2Fhost?prefix=chat&buckets=16&linger=1s&outbox_bytes=1MiB&heartbeat=2s&history=on&session_ttl=10s";
+        let url = "amqp://app:p%40ss@a:1,b,[::1]:5/my%2Fhost?prefix=chat&buckets=16&linger=1s&outbox_bytes=1MiB&ping_interval=2s&history=on&session_ttl=10s";
         let config = Config::from_url(url).unwrap();
         assert_eq!(config.servers, ["a:1", "b:5672", "[::1]:5"]);
         assert_eq!((config.user.as_str(), config.password.as_str()), ("app", "p@ss"));
         assert_eq!((config.vhost.as_str(), config.prefix.as_str()), ("my/host", "chat"));
         assert_eq!((config.buckets.count(), config.outbox.bytes), (16, 1 << 20));
-        assert_eq!((config.linger, config.heartbeat), (Duration::from_secs(1), Duration::from_secs(2)));
+        assert_eq!((config.linger, config.ping_interval), (Duration::from_secs(1), Duration::from_secs(2)));
         assert_eq!(config.history.unwrap().session_ttl, Duration::from_secs(10));
         let secure = Config::from_url("amqps://a").unwrap();
         assert!(secure.tls.required && secure.servers == ["a:5671"]);
         for url in ["amqp://localhost", "amqp://localhost/", "amqp://guest:guest@localhost/%2F"] {
             assert_eq!(Config::from_url(url).unwrap(), Config::default(), "{url}");
         }
+    }
+
+    #[test]
+    fn former_names_of_parameters_are_accepted() {
+        let config = Config::from_url("amqp://a?heartbeat=2s&outbox_patience=3s").unwrap();
+        assert_eq!(
+            (config.ping_interval, config.outbox.push_timeout),
+            (Duration::from_secs(2), Duration::from_secs(3))
+        );
     }
 
     #[test]
@@ -267,7 +279,7 @@ mod tests {
         assert!(refused("amqp://a?buckets=0").contains("1 to 1023"));
         assert!(refused("amqp://a?prefix=").contains("text that is not empty"));
         assert!(refused("amqp://a?tls_cert=x").contains("go together"));
-        assert!(refused("amqp://a?heartbeat=10ms").contains("1s to 10m"));
+        assert!(refused("amqp://a?ping_interval=10ms").contains("1s to 10m"));
         assert!(refused("amqp://a?prefetch=0").contains("must not be 0"));
         assert!(refused("amqp://a?history=on&history_bytes=1").contains("at least 16384 bytes"));
     }

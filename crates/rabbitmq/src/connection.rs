@@ -1,154 +1,253 @@
-//! What connects a process with one broker, from its handshake to its end: one connection to publish over and one to listen on.
+//! What connects a process with one broker, from its handshake to its end: one connection to publish over and one to consume from.
 //!
 //! Two, because a broker that runs out of memory or disk stops reading from connections that publish: acknowledgements and bindings must
 //! not wait for that. The client's own recovery is not used: it would send what it holds before anything that was lost with the old
-//! connection could be sent again, and so out of order. When either of the two ends, both do, and the keeper opens others.
+//! connection could be sent again, and so out of order. When either of the two ends, both do, and others are opened.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use async_rs::Runtime;
-use bytes::Bytes;
-use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _, Stream, StreamExt as _,
+    future::{BoxFuture, try_join_all},
+};
 use lapin::{
-    AsyncTcpStream, BasicProperties, Channel, Confirmation, ConnectionProperties, ConnectionState, Event, ExchangeKind,
+    AsyncTcpStream, BasicProperties, Channel, Confirmation, ConnectionProperties, Event, ExchangeKind,
     options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions},
     types::{FieldTable, ShortString},
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
-use trunkline_backend::batch::ConnectionId;
+use trunkline_backend::batched::{self, BatchConnection, OutgoingBatch};
 use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::{
-    config::Config,
-    history, names,
-    runtime::Kit,
+    broker::RabbitMq,
+    history,
+    runtime::LapinRuntime,
     socket::{Encrypted, Socket},
 };
 
 /// Bodies are split into AMQP frames of this size. The client's buffers are 64 times as large.
 const AMQP_FRAME: u32 = 64 << 10;
 
-/// What every connection is made with.
+/// How long a broker may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// An open pair of connections.
 #[derive(Debug)]
-pub(crate) struct Connector {
-    pub(crate) config: Config,
-    pub(crate) sender: ConnectionId,
-    exchange: ShortString,
-    tls: Option<Arc<ClientConfig>>,
-    opened: AtomicU64,
+pub(crate) struct Connection {
+    /// Counts the connections of the transport, from 1.
+    pub(crate) number: u64,
+    pub(crate) exchange: ShortString,
+    pub(crate) inbound: lapin::Connection,
+    server: String,
+    outbound: lapin::Connection,
+    publishing: Channel,
+    blocked: watch::Receiver<Option<String>>,
+    state: ConnectionState,
 }
 
-impl Connector {
-    pub(crate) fn new(config: Config, tls: Option<Arc<ClientConfig>>) -> Self {
-        let exchange = names::exchange(&config.prefix);
-        Self { config, sender: ConnectionId::random(), exchange, tls, opened: AtomicU64::new(0) }
-    }
+/// The tasks and threads of a pair of connections.
+#[derive(Clone, Debug)]
+struct ConnectionState {
+    tasks: TaskTracker,
+    /// Cancelled to end them.
+    aborted: CancellationToken,
+    /// Cancelled when one of them has ended.
+    ended: CancellationToken,
+}
 
-    /// Connects to one broker. The connections' tasks and threads count among `tasks`.
-    pub(crate) async fn open(&self, server: &str, tasks: &TaskTracker) -> Result<Arc<Connection>> {
-        let life = Life::new(tasks);
+impl Connection {
+    /// Connects to one broker. Its tasks and threads belong to `tasks`.
+    pub(crate) async fn open(broker: &RabbitMq, server: &str, number: u64, tasks: &TaskTracker) -> Result<Self> {
+        let (aborted, ended) = (CancellationToken::new(), CancellationToken::new());
+        let state = ConnectionState { tasks: tasks.clone(), aborted, ended };
         // Whatever fails, nothing stays behind.
-        let cut = life.cut.clone().drop_guard();
-        match timeout(self.config.connect_timeout, self.connect(server, life)).await {
+        let abort_on_failure = state.aborted.clone().drop_guard();
+        match timeout(broker.config.connect_timeout, Self::connect(broker, server, number, state)).await {
             Ok(connection) => {
                 let connection = connection?;
-                cut.disarm();
-                Ok(Arc::new(connection))
+                abort_on_failure.disarm();
+                Ok(connection)
             }
             Err(_) => Err(Error::new(ErrorKind::Disconnected, format!("{server} does not answer"))),
         }
     }
 
-    async fn connect(&self, server: &str, life: Life) -> Result<Connection> {
-        let outgoing = self.client(server, "publishes", &life).await?;
-        let incoming = self.client(server, "listens", &life).await?;
-        let publishing = self.publishing(&outgoing).await.map_err(|error| refused(server, error))?;
-        let (blocked, is_blocked) = watch::channel(None);
-        life.tasks
-            .spawn(life.ended.clone().run_until_cancelled_owned(note_alarms(outgoing.events_listener(), blocked)));
-        Ok(Connection {
-            number: self.opened.fetch_add(1, Ordering::Relaxed) + 1,
-            server: server.to_owned(),
-            exchange: self.exchange.clone(),
-            incoming,
-            outgoing,
-            publishing,
-            is_blocked,
-            life,
+    async fn connect(broker: &RabbitMq, server: &str, number: u64, state: ConnectionState) -> Result<Self> {
+        let outbound = client(broker, server, "publishes", &state).await?;
+        let inbound = client(broker, server, "listens", &state).await?;
+        let publishing = publishing(broker, &outbound).await.map_err(|error| refused(server, error))?;
+        let (block, blocked) = watch::channel(None);
+        let note_blocks = note_blocks(outbound.events_listener(), block);
+        state.tasks.spawn(state.ended.clone().run_until_cancelled_owned(note_blocks));
+        let (server, exchange) = (server.to_owned(), broker.exchange.clone());
+        Ok(Self { number, exchange, inbound, server, outbound, publishing, blocked, state })
+    }
+
+    /// Publishes to one routing key behind what was published before. What is returned resolves when the broker has it.
+    pub(crate) fn publish_batch(
+        &self,
+        batch: OutgoingBatch<ShortString>,
+    ) -> BoxFuture<'static, lapin::Result<Confirmation>> {
+        let (channel, exchange) = (self.publishing.clone(), self.exchange.clone());
+        begin(async move {
+            let OutgoingBatch { address, bytes, is_probe } = batch;
+            // An unroutable probe comes back.
+            let options = BasicPublishOptions { mandatory: is_probe, immediate: false };
+            let sent = channel.basic_publish(exchange, address, options, &bytes, BasicProperties::default()).await;
+            // Nothing is to hold the bytes until they are confirmed.
+            drop(bytes);
+            sent?.await
         })
     }
 
-    async fn client(&self, server: &str, does: &str, life: &Life) -> Result<lapin::Connection> {
-        let socket = self.socket(server).await?;
-        let socket = Socket::new(socket, life.cut.clone(), life.ended.clone(), life.tasks.token());
-        let socket = Mutex::new(Some(AsyncTcpStream::Plain(socket)));
-        let take = async move |_: AMQPUri, _: Runtime<Kit>| {
-            let socket = socket.lock().unwrap_or_else(PoisonError::into_inner).take();
-            socket.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected).into())
-        };
-        let kit = Kit::new(life.tasks.clone(), life.cut.clone());
-        let properties = ConnectionProperties::default()
-            .with_connection_name(format!("trunkline {} {} {does}", self.config.prefix, self.sender).into());
-        let opened = lapin::Connection::connector(self.address(server), Runtime::new(kit), take, properties).await;
-        opened.map_err(|error| refused(server, error))
-    }
-
-    async fn socket(&self, server: &str) -> Result<Either<TcpStream, Encrypted>> {
-        let unreachable = |error: std::io::Error| {
-            Error::new(ErrorKind::Disconnected, format!("{server} cannot be reached")).with_source(error)
-        };
-        let stream = TcpStream::connect(server).await.map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
-        let Some(tls) = &self.tls else { return Ok(Either::Left(stream)) };
-        let not_secure = || format!("TLS with {server} fails");
-        let name = ServerName::try_from(host(server).to_owned())
-            .map_err(|error| Error::new(ErrorKind::Config, not_secure()).with_source(error))?;
-        let encrypted = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(|error| {
-            // What is wrong with a certificate stays wrong.
-            let is_refusal = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-            let kind = if is_refusal { ErrorKind::Config } else { ErrorKind::Disconnected };
-            Error::new(kind, not_secure()).with_source(error)
-        })?;
-        Ok(Either::Right(Box::new(encrypted)))
-    }
-
-    /// The socket stands already: of the address only who connects, and what to agree on, matters.
-    fn address(&self, server: &str) -> AMQPUri {
-        let config = &self.config;
-        let userinfo = AMQPUserInfo { username: config.user.clone(), password: config.password.clone() };
-        AMQPUri {
-            scheme: AMQPScheme::AMQP,
-            authority: AMQPAuthority { userinfo, host: host(server).to_owned(), port: 0 },
-            vhost: config.vhost.clone(),
-            query: AMQPQueryString {
-                frame_max: Some(AMQP_FRAME),
-                heartbeat: Some(config.heartbeat.as_secs().try_into().unwrap_or(u16::MAX)),
-                ..AMQPQueryString::default()
-            },
+    /// The outcome of an operation. Of one that was on its way when the connection ended, the client may never tell any.
+    pub(crate) async fn outcome<T>(&self, operation: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
+        tokio::select! {
+            biased;
+            outcome = operation => outcome,
+            () = self.ended() => {
+                Err(lapin::ErrorKind::InvalidConnectionState(lapin::ConnectionState::Closed).into())
+            }
         }
     }
+}
 
-    async fn publishing(&self, connection: &lapin::Connection) -> lapin::Result<Channel> {
-        let channel = connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        let (exchange, arguments) = (self.exchange.clone(), FieldTable::default());
-        channel.exchange_declare(exchange, ExchangeKind::Topic, durable, arguments).await?;
-        if let Some(history) = &self.config.history {
-            history::set_up(&channel, &self.config, history, &self.exchange).await?;
+impl BatchConnection for Connection {
+    type Address = ShortString;
+
+    async fn publish(&self, batches: &[OutgoingBatch<ShortString>]) -> Result<batched::Confirmation<ShortString>> {
+        let confirmed = try_join_all(batches.iter().map(|batch| self.publish_batch(batch.clone())));
+        Ok(async move {
+            let confirmations = confirmed.await.map_err(|error| {
+                // A soft error closes only the channel: the broker refuses something.
+                let kind = if error.is_amqp_soft_error() { ErrorKind::Broker } else { ErrorKind::Disconnected };
+                Error::new(kind, "publishing").with_source(error)
+            })?;
+            Ok(confirmations.into_iter().filter_map(unroutable).collect())
         }
-        Ok(channel)
+        .boxed())
     }
+
+    fn server(&self) -> &str {
+        &self.server
+    }
+
+    fn cluster_servers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn blocked(&self) -> watch::Receiver<Option<String>> {
+        self.blocked.clone()
+    }
+
+    /// Never: RabbitMQ closes connections without announcing it.
+    async fn shutdown_announced(&self) {
+        std::future::pending().await
+    }
+
+    async fn ended(&self) {
+        self.state.ended.cancelled().await;
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state.ended.is_cancelled() || self.state.aborted.is_cancelled()
+    }
+
+    fn end_reason(&self) -> String {
+        "the connection was closed".into()
+    }
+
+    fn abort(&self) {
+        self.state.aborted.cancel();
+    }
+
+    async fn close(&self) {
+        let goodbye =
+            async { tokio::join!(self.inbound.close(200, "bye".into()), self.outbound.close(200, "bye".into())) };
+        // Fails if the broker is gone already.
+        let _ = timeout(GOODBYE, goodbye).await;
+        self.abort();
+    }
+}
+
+/// Where a probe went that came back. It comes with the confirmation of some batch, not always its own.
+fn unroutable(confirmation: Confirmation) -> Option<ShortString> {
+    if confirmation.is_nack() {
+        tracing::warn!("RabbitMQ could not pass on a batch");
+    }
+    confirmation.take_message().map(|returned| returned.delivery.routing_key)
+}
+
+async fn client(broker: &RabbitMq, server: &str, does: &str, state: &ConnectionState) -> Result<lapin::Connection> {
+    let stream = stream(broker, server).await?;
+    let socket = Socket::new(stream, state.aborted.clone(), state.ended.clone(), state.tasks.token());
+    let socket = Mutex::new(Some(AsyncTcpStream::Plain(socket)));
+    let take = async move |_: AMQPUri, _: Runtime<LapinRuntime>| {
+        let socket = socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        socket.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected).into())
+    };
+    let runtime = Runtime::new(LapinRuntime::new(state.tasks.clone(), state.aborted.clone()));
+    let name = format!("trunkline {} {} {does}", broker.config.prefix, broker.settings.sender);
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let opened = lapin::Connection::connector(uri(broker, server), runtime, take, properties).await;
+    opened.map_err(|error| refused(server, error))
+}
+
+async fn stream(broker: &RabbitMq, server: &str) -> Result<Either<TcpStream, Encrypted>> {
+    let unreachable = |error: std::io::Error| {
+        Error::new(ErrorKind::Disconnected, format!("{server} cannot be reached")).with_source(error)
+    };
+    let stream = TcpStream::connect(server).await.map_err(unreachable)?;
+    stream.set_nodelay(true).map_err(unreachable)?;
+    let Some(tls) = &broker.tls else { return Ok(Either::Left(stream)) };
+    let not_secure = || format!("TLS with {server} fails");
+    let name = ServerName::try_from(host(server).to_owned())
+        .map_err(|error| Error::new(ErrorKind::Config, not_secure()).with_source(error))?;
+    let encrypted = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(|error| {
+        // What is wrong with a certificate stays wrong.
+        let is_refusal = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+        let kind = if is_refusal { ErrorKind::Config } else { ErrorKind::Disconnected };
+        Error::new(kind, not_secure()).with_source(error)
+    })?;
+    Ok(Either::Right(Box::new(encrypted)))
+}
+
+/// The socket is connected already: of the address only the user, and what to agree on, matters.
+fn uri(broker: &RabbitMq, server: &str) -> AMQPUri {
+    let config = &broker.config;
+    let userinfo = AMQPUserInfo { username: config.user.clone(), password: config.password.clone() };
+    AMQPUri {
+        scheme: AMQPScheme::AMQP,
+        authority: AMQPAuthority { userinfo, host: host(server).to_owned(), port: 0 },
+        vhost: config.vhost.clone(),
+        query: AMQPQueryString {
+            frame_max: Some(AMQP_FRAME),
+            heartbeat: Some(config.ping_interval.as_secs().try_into().unwrap_or(u16::MAX)),
+            ..AMQPQueryString::default()
+        },
+    }
+}
+
+async fn publishing(broker: &RabbitMq, connection: &lapin::Connection) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let (exchange, arguments) = (broker.exchange.clone(), FieldTable::default());
+    channel.exchange_declare(exchange, ExchangeKind::Topic, durable, arguments).await?;
+    if let Some(history) = &broker.config.history {
+        history::set_up(&channel, &broker.config, history, &broker.exchange).await?;
+    }
+    Ok(channel)
 }
 
 /// The name without port and brackets.
@@ -169,7 +268,7 @@ fn refused(server: &str, error: lapin::Error) -> Error {
 /// Access refused, precondition failed, not allowed: trying again does not help.
 const WRONG: [u16; 3] = [403, 406, 530];
 
-async fn note_alarms(events: impl Stream<Item = Event>, blocked: watch::Sender<Option<String>>) {
+async fn note_blocks(events: impl Stream<Item = Event>, blocked: watch::Sender<Option<String>>) {
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
@@ -180,100 +279,57 @@ async fn note_alarms(events: impl Stream<Item = Event>, blocked: watch::Sender<O
     }
 }
 
-/// The tasks and threads of a pair of connections.
-#[derive(Clone, Debug)]
-struct Life {
-    tasks: TaskTracker,
-    /// Ends them.
-    cut: CancellationToken,
-    /// One of them has ended.
-    ended: CancellationToken,
-}
-
-impl Life {
-    fn new(tasks: &TaskTracker) -> Self {
-        Self { tasks: tasks.clone(), cut: CancellationToken::new(), ended: CancellationToken::new() }
-    }
-}
-
-/// An open pair of connections.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    /// The how-manyeth of its transport.
-    pub(crate) number: u64,
-    /// Where it leads to.
-    pub(crate) server: String,
-    pub(crate) exchange: ShortString,
-    pub(crate) incoming: lapin::Connection,
-    outgoing: lapin::Connection,
-    publishing: Channel,
-    is_blocked: watch::Receiver<Option<String>>,
-    life: Life,
-}
-
-/// The broker's answer to a frame.
-pub(crate) type Confirming = BoxFuture<'static, lapin::Result<Confirmation>>;
-
-impl Connection {
-    /// Sends a frame behind those that were sent before, and returns what tells when the broker has taken it. A `mandatory` one comes back
-    /// if nobody receives it.
-    pub(crate) fn publish(&self, key: ShortString, frame: Bytes, mandatory: bool) -> Confirming {
-        let (channel, exchange) = (self.publishing.clone(), self.exchange.clone());
-        begin(async move {
-            let options = BasicPublishOptions { mandatory, immediate: false };
-            let sent = channel.basic_publish(exchange, key, options, &frame, BasicProperties::default()).await;
-            // Nothing is to hold the frame until it is confirmed.
-            drop(frame);
-            sent?.await
-        })
-    }
-
-    /// The outcome of an operation. Of one that was on its way when the connection ended, the client may never say any.
-    pub(crate) async fn outcome<T>(&self, operation: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
-        tokio::select! {
-            biased;
-            outcome = operation => outcome,
-            () = self.ended() => Err(lapin::ErrorKind::InvalidConnectionState(ConnectionState::Closed).into()),
-        }
-    }
-
-    /// Tells whether the broker has an alarm, and why.
-    pub(crate) fn alarms(&self) -> watch::Receiver<Option<String>> {
-        self.is_blocked.clone()
-    }
-
-    /// Says goodbye, if the broker listens.
-    pub(crate) async fn close(&self) {
-        let goodbye =
-            async { tokio::join!(self.incoming.close(200, "bye".into()), self.outgoing.close(200, "bye".into())) };
-        // Fails if the broker is gone already.
-        let _ = timeout(GOODBYE, goodbye).await;
-        self.cut();
-    }
-
-    /// Ends both without a word.
-    pub(crate) fn cut(&self) {
-        self.life.cut.cancel();
-    }
-
-    /// Returns when the connection is no more.
-    pub(crate) async fn ended(&self) {
-        self.life.ended.cancelled().await;
-    }
-
-    pub(crate) fn has_ended(&self) -> bool {
-        self.life.ended.is_cancelled() || self.life.cut.is_cancelled()
-    }
-}
-
-/// How long a broker may take to say goodbye.
-const GOODBYE: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// Starts an operation of the client: what it sends has its place before this returns.
+/// Starts an operation of the client: what it sends has its order among other operations before this returns.
+///
+/// The client documents no order of futures that are polled later. That the first poll puts the frames of an operation into the client's
+/// queue is how it is written; the test `operations_have_the_order_in_which_they_were_begun` names this assumption.
 pub(crate) fn begin<T: Send + 'static>(operation: impl Future<Output = T> + Send + 'static) -> BoxFuture<'static, T> {
     let mut operation = operation.boxed();
     match operation.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => std::future::ready(output).boxed(),
         Poll::Pending => operation,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
+
+    use super::*;
+    use crate::config::Config;
+
+    const OPERATIONS: u32 = 200;
+
+    /// What [`begin`] assumes of the client: without its first poll the broker would get these the other way round.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn operations_have_the_order_in_which_they_were_begun() {
+        let server = trunkline_brokers::RabbitMq::start().await.unwrap();
+        let broker = RabbitMq::new(Config::from_url(server.url()).unwrap()).unwrap();
+        let connection = Connection::open(&broker, &broker.settings.servers[0], 1, &TaskTracker::new()).await.unwrap();
+        let mut consumer = consume(&connection, "order").await.unwrap();
+        let publish = |number: u32| {
+            let bytes = number.to_be_bytes().to_vec().into();
+            connection.publish_batch(OutgoingBatch { address: "order".into(), bytes, is_probe: false })
+        };
+        let begun: Vec<_> = (0..OPERATIONS).map(publish).collect();
+        for operation in begun.into_iter().rev() {
+            assert!(operation.await.unwrap().is_ack());
+        }
+        for number in 0..OPERATIONS {
+            let delivery = timeout(Duration::from_secs(40), consumer.next()).await.unwrap().unwrap().unwrap();
+            assert_eq!(delivery.data, number.to_be_bytes());
+        }
+        connection.close().await;
+    }
+
+    /// Everything with this routing key.
+    async fn consume(connection: &Connection, key: &str) -> lapin::Result<lapin::Consumer> {
+        let channel = connection.inbound.create_channel().await?;
+        let queue = channel.queue_declare("".into(), QueueDeclareOptions::exclusive(), FieldTable::default()).await?;
+        let (queue, exchange) = (queue.name().clone(), connection.exchange.clone());
+        let (bind, arguments) = (QueueBindOptions::default(), FieldTable::default());
+        channel.queue_bind(queue.clone(), exchange, key.into(), bind, arguments).await?;
+        let no_ack = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        channel.basic_consume(queue, "".into(), no_ack, FieldTable::default()).await
     }
 }

@@ -1,22 +1,15 @@
 #![doc = include_str!("../README.md")]
 
-mod attachment;
+mod broker;
 mod config;
 mod connection;
 mod history;
-mod keeper;
 mod names;
-mod place;
-mod publish;
-mod reader;
+mod node_queue;
 mod runtime;
-mod shared;
 mod socket;
-mod tls;
-mod transport;
-mod writer;
 
 pub use crate::{
+    broker::connect,
     config::{Config, HistoryConfig, Tls},
-    transport::connect,
 };

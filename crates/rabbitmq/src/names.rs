@@ -1,8 +1,8 @@
 //! The names of exchanges, queues and routing keys. AMQP limits each of them to 255 bytes.
 
 use lapin::types::ShortString;
-use trunkline_backend::rooms::{Bucket, Buckets};
-use trunkline_core::{Namespace, NodeId, NodeKey};
+use trunkline_backend::batched;
+use trunkline_core::NodeKey;
 
 /// A token that would be longer is cut here and ends in a hash of the whole text.
 const MAX_TOKEN: usize = 100;
@@ -11,27 +11,21 @@ const MAX_TOKEN: usize = 100;
 const KEPT: usize = 82;
 
 /// What AMQP allows.
-const MAX_NAME: usize = 255;
+pub(crate) const MAX_NAME: usize = 255;
 
-/// Text as one word of a routing key, without the characters that have a meaning there.
+/// What the stream keeps: the messages of every namespace.
+pub(crate) const EVERY_LOG: &str = "*.log";
+
+/// What the stream keeps: the sessions of every namespace.
+pub(crate) const EVERY_SESSION: &str = "*.session";
+
+/// Text as one word of a routing key: a [token](batched::token), cut if it is long.
 ///
-/// Letters, digits, `-` and `_` stay; every other byte becomes `=` and two upper-case hexadecimal digits; nothing becomes a single `=`.
 /// What would be longer than 100 bytes is its first 82 bytes, `=h`, and the 64-bit FNV-1a hash of the text in 16 lower-case hexadecimal
 /// digits. So different texts have different tokens, but for long ones whose hashes collide: what they share is traffic, not messages,
 /// since messages name their namespace.
 pub(crate) fn token(text: &str) -> String {
-    if text.is_empty() {
-        return "=".into();
-    }
-    let mut token = String::with_capacity(text.len() + 8);
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' {
-            token.push(char::from(byte));
-        } else {
-            token.push('=');
-            token.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789ABCDEF"[usize::from(digit)])));
-        }
-    }
+    let mut token = batched::token(text);
     if token.len() > MAX_TOKEN {
         token.truncate(KEPT);
         token.push_str(&format!("=h{:016x}", fnv1a(text.as_bytes())));
@@ -54,12 +48,8 @@ pub(crate) fn exchange(prefix: &str) -> ShortString {
 ///
 /// A queue of a connection that the broker still believes in cannot be declared again, so each connection has its own.
 pub(crate) fn queue(prefix: &str, node: &NodeKey, connection: &str) -> ShortString {
-    let name = format!(
-        "trunkline.{}.{}.{}.{connection}",
-        token(prefix),
-        token(node.namespace.as_str()),
-        token(node.id.as_str())
-    );
+    let (prefix, namespace, id) = (token(prefix), token(node.namespace.as_str()), token(node.id.as_str()));
+    let name = format!("trunkline.{prefix}.{namespace}.{id}.{connection}");
     ShortString::try_new(if name.len() > MAX_NAME { String::new() } else { name }).unwrap_or_default()
 }
 
@@ -68,48 +58,11 @@ pub(crate) fn stream(prefix: &str) -> ShortString {
     format!("trunkline.{}.log", token(prefix)).into()
 }
 
-/// What the stream keeps: the messages of every namespace.
-pub(crate) const EVERY_LOG: &str = "*.log";
-
-/// What the stream keeps: the sessions of every namespace.
-pub(crate) const EVERY_SESSION: &str = "*.session";
-
-/// The routing keys of one namespace.
-#[derive(Debug)]
-pub(crate) struct Keys {
-    namespace: String,
-    /// What every node receives.
-    pub(crate) all: ShortString,
-    /// What the history keeps.
-    pub(crate) log: ShortString,
-    /// What the history keeps of sessions.
-    pub(crate) session: ShortString,
-    rooms: Vec<ShortString>,
-}
-
-impl Keys {
-    pub(crate) fn new(namespace: &Namespace, buckets: Buckets) -> Self {
-        let namespace = token(namespace.as_str());
-        let rooms = buckets.iter().map(|bucket| format!("{namespace}.room.{}", bucket.number()).into()).collect();
-        let key = |name: &str| format!("{namespace}.{name}").into();
-        Self { all: key("all"), log: key("log"), session: key("session"), rooms, namespace }
-    }
-
-    /// What only nodes with a room in the bucket receive.
-    pub(crate) fn room(&self, bucket: Bucket) -> ShortString {
-        // A bucket out of range cannot be: it comes from the same number of buckets.
-        self.rooms.get(usize::from(bucket.number())).unwrap_or(&self.all).clone()
-    }
-
-    /// What only one node receives.
-    pub(crate) fn node(&self, node: &NodeId) -> ShortString {
-        format!("{}.node.{}", self.namespace, token(node.as_str())).into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
+
+    use trunkline_core::{Namespace, NodeId};
 
     use super::*;
 
@@ -127,19 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_have_a_fixed_number_of_words_and_fit() {
-        let buckets = Buckets::DEFAULT;
-        let keys = Keys::new(&Namespace::new("/"), buckets);
-        assert_eq!(keys.all.as_str(), "=2F.all");
-        let bucket = buckets.of(&"r".into()).unwrap();
-        assert_eq!(keys.room(bucket).as_str(), format!("=2F.room.{}", bucket.number()));
-        assert_eq!(keys.node(&NodeId::new("a.b").unwrap()).as_str(), "=2F.node.a=2Eb");
-        let keys = Keys::new(&Namespace::new(&"#".repeat(1000)), buckets);
-        assert!(keys.node(&NodeId::new("*".repeat(255)).unwrap()).as_str().len() <= MAX_NAME);
-    }
-
-    #[test]
-    fn a_queue_tells_whose_it_is_unless_that_is_too_long() {
+    fn a_queue_is_named_after_its_node_unless_that_is_too_long() {
         let node =
             |id: &str, namespace: &str| NodeKey { id: NodeId::new(id).unwrap(), namespace: Namespace::new(namespace) };
         assert_eq!(queue("my app", &node("ab", "/"), "1").as_str(), "trunkline.my=20app.=2F.ab.1");

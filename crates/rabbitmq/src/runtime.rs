@@ -1,4 +1,6 @@
 //! The runtime that the client works in: Tokio, with every task owned by the transport.
+//!
+//! The runtime for Tokio that comes with the client spawns tasks that nothing tracks: closing a transport could not wait for their end.
 
 use std::{
     future::{Future, ready},
@@ -25,30 +27,30 @@ use crate::socket::Socket;
 
 /// Spawns the tasks of one connection, and ends them.
 #[derive(Clone, Debug)]
-pub(crate) struct Kit {
+pub(crate) struct LapinRuntime {
     runtime: Handle,
     tasks: TaskTracker,
-    cut: CancellationToken,
+    aborted: CancellationToken,
 }
 
-impl Kit {
-    /// Tasks are added to `tasks` and end when `cut` is cancelled.
+impl LapinRuntime {
+    /// Tasks are added to `tasks` and end when `aborted` is cancelled.
     ///
     /// To be called within a runtime.
-    pub(crate) fn new(tasks: TaskTracker, cut: CancellationToken) -> Self {
-        Self { runtime: Handle::current(), tasks, cut }
+    pub(crate) fn new(tasks: TaskTracker, aborted: CancellationToken) -> Self {
+        Self { runtime: Handle::current(), tasks, aborted }
     }
 
     fn start<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Task<Spawned<T>> {
-        let cut = self.cut.clone();
-        let work = async move { cut.run_until_cancelled_owned(work).await };
+        let aborted = self.aborted.clone();
+        let work = async move { aborted.run_until_cancelled_owned(work).await };
         Spawned(self.tasks.spawn_on(work, &self.runtime)).into()
     }
 }
 
-impl RuntimeKit for Kit {}
+impl RuntimeKit for LapinRuntime {}
 
-impl Executor for Kit {
+impl Executor for LapinRuntime {
     type Task<T: Send + 'static> = Spawned<T>;
 
     fn block_on<T, F: Future<Output = T>>(&self, work: F) -> T {
@@ -64,14 +66,14 @@ impl Executor for Kit {
         self.start(async move {
             match blocking.await {
                 Ok(output) => output,
-                // The runtime is being shut down: nobody waits for this any more.
+                // The runtime is being shut down, and what waits for this with it.
                 Err(_) => std::future::pending().await,
             }
         })
     }
 }
 
-impl Reactor for Kit {
+impl Reactor for LapinRuntime {
     type TcpStream = Socket;
     type Sleep = Sleep;
 
@@ -100,7 +102,7 @@ impl Reactor for Kit {
     }
 }
 
-/// A task that goes on when nobody waits for it.
+/// A task that goes on when its handle is dropped.
 #[derive(Debug)]
 pub(crate) struct Spawned<T>(JoinHandle<Option<T>>);
 

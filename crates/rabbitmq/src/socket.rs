@@ -1,4 +1,4 @@
-//! The stream that the client reads and writes, which can be cut from outside.
+//! The socket that the client reads and writes, which can be aborted from outside.
 
 use std::{
     io::{Error, ErrorKind, Result},
@@ -21,36 +21,36 @@ pub(crate) type Encrypted = Box<TlsStream<TcpStream>>;
 /// A TCP connection, encrypted or not. The client has a thread for each, which ends when the socket does.
 pub(crate) struct Socket {
     stream: Compat<Either<TcpStream, Encrypted>>,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    is_cut: CancellationToken,
-    /// Let go of last: nothing reads or writes any more.
+    until_aborted: Pin<Box<WaitForCancellationFutureOwned>>,
+    aborted: CancellationToken,
+    /// Dropped last: nothing reads or writes any more.
     _ended: (DropGuard, TaskTrackerToken),
 }
 
 impl Socket {
-    /// It fails once `cut` is cancelled, and cancels `ended` when it is dropped.
+    /// It fails once `aborted` is cancelled, and cancels `ended` when it is dropped.
     pub(crate) fn new(
         stream: Either<TcpStream, Encrypted>,
-        cut: CancellationToken,
+        aborted: CancellationToken,
         ended: CancellationToken,
         alive: TaskTrackerToken,
     ) -> Self {
         Self {
             stream: stream.compat(),
-            cut: Box::pin(cut.clone().cancelled_owned()),
-            is_cut: cut,
+            until_aborted: Box::pin(aborted.clone().cancelled_owned()),
+            aborted,
             _ended: (ended.drop_guard(), alive),
         }
     }
 
     fn check(&self) -> Result<()> {
-        if self.is_cut.is_cancelled() { Err(ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+        if self.aborted.is_cancelled() { Err(ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<usize>> {
-        if self.cut.as_mut().poll(cx).is_ready() {
+        if self.until_aborted.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(Error::from(ErrorKind::ConnectionAborted)));
         }
         Pin::new(&mut self.stream).poll_read(cx, buffer)

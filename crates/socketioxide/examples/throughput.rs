@@ -1,10 +1,10 @@
-//! How many messages a second travel from an emitter on one node to a real client of another one, and whether all of them arrive in order.
+//! Messages a second from an emitter on one node to the real clients of a room on another node, and whether all of them arrive in order.
 //!
 //! ```sh
-//! cargo run --release -p trunkline-socketioxide --example throughput -- [MESSAGES] [BYTES] [BUFFER]
+//! cargo run --release -p trunkline-socketioxide --example throughput -- [MESSAGES] [BYTES] [BUFFER] [CLIENTS]
 //! ```
 //!
-//! Two socketioxide servers in this process, an embedded hub between them, and a WebSocket client of the second one over loopback TCP. It
+//! Two socketioxide servers in this process, an embedded hub between them, and WebSocket clients of the second one over loopback TCP. It
 //! fails if a message is lost, repeated or out of order.
 
 use std::{
@@ -14,7 +14,10 @@ use std::{
 
 use futures_util::{SinkExt, StreamExt};
 use socketioxide::{SocketIo, extract::SocketRef};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
 use trunkline_core::memory::{MemoryConfig, backend};
 use trunkline_socketioxide::{Cluster, Trunkline};
@@ -29,40 +32,47 @@ async fn main() -> Result<ExitCode, Failure> {
     let messages: u64 = arguments.next().map_or(Ok(1_000_000), |text| text.parse())?;
     let bytes: usize = arguments.next().map_or(Ok(128), |text| text.parse())?;
     let buffer: usize = arguments.next().map_or(Ok(BUFFER), |text| text.parse())?;
+    let clients: usize = arguments.next().map_or(Ok(1), |text| text.parse())?;
 
     let hub = backend("throughput", MemoryConfig::default())?;
     let (emitter, emitting, _) = node(Cluster::from(hub.clone()), buffer).await?;
     let (_receiver, receiving, port) = node(Cluster::from(hub), buffer).await?;
     emitting.of("/")?.await_peers(1, Duration::from_secs(5)).await?;
-    let client = connect(port).await?;
+    let mut counting = JoinSet::new();
+    for _ in 0..clients {
+        counting.spawn(count(connect(port).await?, messages));
+    }
 
     let started = Instant::now();
-    let counting = tokio::spawn(count(client, messages));
     let padding = "x".repeat(bytes.saturating_sub(r#"["tick",0000000,""]"#.len()));
     for number in 0..messages {
-        emitter.emit("tick", &(number, &padding)).await.map_err(|error| error.to_string())?;
+        emitter.to("room").emit("tick", &(number, &padding)).await.map_err(|error| error.to_string())?;
     }
     let emitted = started.elapsed();
-    let fault = counting.await??;
+    let mut faults = Vec::new();
+    while let Some(counted) = counting.join_next().await {
+        faults.extend(counted??);
+    }
     let elapsed = started.elapsed();
     let rate = messages as f64 / elapsed.as_secs_f64();
     println!(
-        "{messages} messages of {bytes} bytes: emitted in {emitted:.2?}, received in {elapsed:.2?}, {rate:.0} per second"
+        "{messages} messages of {bytes} bytes to {clients} clients: emitted in {emitted:.2?}, received in {elapsed:.2?}, {rate:.0} per second"
     );
     let metrics = receiving.of("/")?.metrics();
     println!("dropped by sockets: {}, inbox overflow: {}", metrics.dropped_by_sockets, metrics.inbox_overflow);
-    if let Some(fault) = fault {
-        println!("{fault}");
-        return Ok(ExitCode::FAILURE);
-    }
-    Ok(ExitCode::SUCCESS)
+    faults.iter().for_each(|fault| println!("{fault}"));
+    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A server with its node, on a port of its own.
 async fn node(cluster: Cluster, buffer: usize) -> Result<(Io, Cluster, u16), Failure> {
     let (layer, io) =
         SocketIo::builder().max_buffer_size(buffer).with_adapter::<Trunkline<_>>(cluster.clone()).build_layer();
-    io.ns("/", async |socket: SocketRef<Trunkline<_>>| drop(socket.emit("ready", &()))).await?;
+    let greet = async |socket: SocketRef<Trunkline<_>>| {
+        socket.join("room");
+        drop(socket.emit("ready", &()));
+    };
+    io.ns("/", greet).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
     tokio::spawn(async move { axum::serve(listener, axum::Router::new().layer(layer)).await });

@@ -1,4 +1,4 @@
-//! The acknowledgements of an acknowledged broadcast, as socketioxide wants them.
+//! The stream of acknowledgements of a broadcast, for socketioxide.
 
 use std::{
     fmt,
@@ -15,18 +15,18 @@ use socketioxide_core::{
     Sid, Value,
     adapter::{AckStreamItem, SocketEmitter},
 };
-use trunkline_core::{AckStream, Answers, Error, Payload};
+use trunkline_core::{AckCounts, AckStream, Payload, RequestError};
 
 use crate::convert::{Encoding, acknowledgement};
 
-/// The acknowledgements of all nodes, as they arrive.
+/// Stream of the acknowledgements of a broadcast from the clients of all nodes.
 ///
-/// Ends when every client has answered or the time is up. Then each client that is known not to have answered is an error
-/// (`AckError::Timeout`); nodes that did not even tell how many clients they have end the stream without one.
+/// Ends when every client has answered or the time is up. Then it yields an `AckError::Timeout` for each client that is
+/// known not to have answered, and none for nodes that did not even report how many clients they have.
 pub struct ClusterAckStream<E: SocketEmitter>(Inner<E>);
 
 enum Inner<E: SocketEmitter> {
-    /// Only own sockets are asked: socketioxide's own stream.
+    /// socketioxide's own stream, for a broadcast to local sockets.
     Local(Pin<Box<E::AckStream>>),
     Cluster(Remote),
 }
@@ -34,8 +34,8 @@ enum Inner<E: SocketEmitter> {
 struct Remote {
     acks: Option<AckStream>,
     encoding: Encoding,
-    /// Clients that did not answer in time and are still to be reported.
-    silent: u64,
+    /// Number of clients that did not answer in time and are still to be yielded.
+    unanswered: u64,
 }
 
 impl<E: SocketEmitter> ClusterAckStream<E> {
@@ -44,7 +44,7 @@ impl<E: SocketEmitter> ClusterAckStream<E> {
     }
 
     pub(crate) fn cluster(acks: AckStream, encoding: Encoding) -> Self {
-        Self(Inner::Cluster(Remote { acks: Some(acks), encoding, silent: 0 }))
+        Self(Inner::Cluster(Remote { acks: Some(acks), encoding, unanswered: 0 }))
     }
 }
 
@@ -63,7 +63,7 @@ impl<E: SocketEmitter> FusedStream for ClusterAckStream<E> {
     fn is_terminated(&self) -> bool {
         match &self.0 {
             Inner::Local(stream) => stream.is_terminated(),
-            Inner::Cluster(remote) => remote.acks.is_none() && remote.silent == 0,
+            Inner::Cluster(remote) => remote.acks.is_none() && remote.unanswered == 0,
         }
     }
 }
@@ -77,10 +77,10 @@ impl Remote {
                 None => self.acks = None,
             }
         }
-        Poll::Ready(self.next_silent())
+        Poll::Ready(self.next_unanswered())
     }
 
-    /// A client's answer that cannot be converted was never valid; it counts as one without argument.
+    /// A client's acknowledgement. One that cannot be converted was never valid and counts as one without argument.
     fn value<A>(&self, value: Option<&Payload>) -> Result<Value, A> {
         let empty = || Value::Str("[]".into(), None);
         Ok(acknowledgement(value, self.encoding)
@@ -88,21 +88,21 @@ impl Remote {
             .unwrap_or_else(|_| empty()))
     }
 
-    fn end(&mut self, error: &Error) {
+    fn end(&mut self, error: &RequestError<AckCounts>) {
         self.acks = None;
         tracing::debug!(%error, "an acknowledged broadcast is incomplete");
-        if let Some(Answers::Acks { expected, received }) = error.partial().map(|partial| &partial.answers) {
-            self.silent = expected.saturating_sub(*received);
+        if let Some(AckCounts { expected, received }) = error.incomplete().map(|incomplete| incomplete.received) {
+            self.unanswered = expected.saturating_sub(received);
         }
     }
 
-    fn next_silent<A: for<'de> Deserialize<'de>>(&mut self) -> Option<AckStreamItem<A>> {
-        self.silent = self.silent.checked_sub(1)?;
+    fn next_unanswered<A: for<'de> Deserialize<'de>>(&mut self) -> Option<AckStreamItem<A>> {
+        self.unanswered = self.unanswered.checked_sub(1)?;
         timed_out().map(|error| (Sid::ZERO, Err(error)))
     }
 }
 
-/// socketioxide does not tell adapters its error type, only that it can be deserialized: this is how a time-out is made.
+/// `AckError::Timeout`, deserialized: socketioxide does not tell adapters its error type.
 fn timed_out<A: for<'de> Deserialize<'de>>() -> Option<A> {
     let variant: Result<A, ValueError> = A::deserialize("Timeout".into_deserializer());
     variant.ok()

@@ -1,37 +1,37 @@
-//! What socketioxide calls.
+//! The adapter that socketioxide calls.
 
 use std::{
     collections::HashSet,
     fmt,
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
+    sync::{Arc, OnceLock, Weak, atomic::AtomicBool},
     time::Duration,
 };
 
 use socketioxide_core::{
     adapter::{
-        BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, RemoteSocketData, Room,
-        RoomParam, SocketEmitter, errors::BroadcastError,
+        BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, RemoteSocketData, Room, RoomParam,
+        SocketEmitter, errors::BroadcastError,
     },
     packet::Packet,
     parser::Parse,
 };
-use trunkline_core::{self as core, Adapter, ErrorKind, Local, Namespace, Target};
+use tokio::task::coop::consume_budget;
+use trunkline_core::{self as core, ErrorKind, Local, Namespace};
 
 use crate::{
     ack::ClusterAckStream,
+    backlog::Backlogs,
     cluster::{Cluster, Settings},
     convert::{Encoding, event_payload},
-    error::Error,
-    handle::{Opened, Sockets},
+    details::SocketDetails,
+    error::SocketIoError,
     handlers::Handlers,
-    identity::{remote_socket, socket_id},
+    identity::remote_socket,
     init::InitRes,
-    keeper::{self, Interest},
-    lanes::Lanes,
-    sockets::Attached,
+    interest::Interest,
+    maintenance,
+    members::KnownMembers,
+    namespace::{OpenNamespace, Sockets},
     tasks::Tasks,
 };
 
@@ -41,12 +41,11 @@ pub struct Trunkline<E: SocketEmitter> {
     pub(crate) encoding: Encoding,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) tasks: Arc<Tasks>,
+    pub(crate) known_members: KnownMembers,
     namespace: Namespace,
     cluster: Cluster,
-    /// From the moment the namespace is open.
-    opened: OnceLock<Arc<Opened>>,
-    /// Broadcasts of this server, for [`Trunkline::pace`].
-    emitted: AtomicU32,
+    /// Set when the namespace has been opened.
+    open: OnceLock<Arc<OpenNamespace>>,
 }
 
 impl<E: SocketEmitter> Trunkline<E> {
@@ -56,28 +55,28 @@ impl<E: SocketEmitter> Trunkline<E> {
         let settings = self.cluster.settings();
         let backend = self.cluster.backend();
         let has_interest = backend.interest.is_some();
-        let node = core::ClusterNode::join(backend, self.namespace.clone(), this, settings.cluster).await?;
-        let opened = Arc::new(self.open(node, settings));
+        let node =
+            core::ClusterNode::join(backend, self.namespace.clone(), Weak::clone(&this), settings.cluster).await?;
+        let open = Arc::new(self.open(node, settings));
         // Only `init` joins, and socketioxide calls it once.
-        let _ = self.opened.set(Arc::clone(&opened));
-        opened.tasks.spawn(keeper::hand_on(Arc::downgrade(self), Arc::clone(&opened)));
+        let _ = self.open.set(Arc::clone(&open));
+        open.tasks.spawn(maintenance::flush_backlogs(Arc::downgrade(self), Arc::clone(&open)));
         if has_interest {
-            let every = settings.reconcile_every;
-            opened.tasks.spawn(keeper::reconcile(Arc::downgrade(self), Arc::clone(&opened), every));
+            open.tasks.spawn(maintenance::reconcile_rooms(this, Arc::clone(&open), settings.reconcile_every));
         }
-        self.cluster.opened(&self.namespace, &opened);
+        self.cluster.opened(&self.namespace, &open);
         Ok(())
     }
 
-    fn open(self: &Arc<Self>, node: core::ClusterNode, settings: Settings) -> Opened {
+    fn open(self: &Arc<Self>, node: core::ClusterNode, settings: Settings) -> OpenNamespace {
         let sockets: Weak<dyn Sockets> = Arc::<Self>::downgrade(self);
-        Opened {
+        OpenNamespace {
             sockets,
             node,
             handlers: Arc::clone(&self.handlers),
-            attached: Attached::default(),
+            details: SocketDetails::default(),
             tasks: Arc::clone(&self.tasks),
-            lanes: Lanes::new(settings.backlog),
+            backlogs: Backlogs::new(settings.backlog),
             interest: Interest::default(),
             superseded: AtomicBool::new(false),
             appends_offsets: settings.append_offsets,
@@ -85,48 +84,20 @@ impl<E: SocketEmitter> Trunkline<E> {
         }
     }
 
-    pub(crate) fn opened(&self) -> core::Result<&Opened> {
-        self.opened
-            .get()
-            .map(|opened| &**opened)
-            .ok_or_else(|| core::Error::new(ErrorKind::Closed, format!("namespace {} is not open yet", self.namespace)))
-    }
-
-    /// Gives the sockets' tasks their turn while the application emits in a loop.
-    async fn pace(&self) {
-        if self.emitted.fetch_add(1, Ordering::Relaxed) % PACE == PACE - 1 {
-            tokio::task::yield_now().await;
-        }
+    pub(crate) fn namespace(&self) -> core::Result<&OpenNamespace> {
+        let open = self.open.get().map(|open| &**open);
+        open.ok_or_else(|| core::Error::new(ErrorKind::Closed, format!("namespace {} is not open yet", self.namespace)))
     }
 
     fn node(&self) -> core::Result<&core::ClusterNode> {
-        Ok(&self.opened()?.node)
-    }
-
-    /// The sockets that socketioxide means; `None` if it means none.
-    fn target(&self, opts: &BroadcastOptions) -> Option<Target> {
-        let to_all_but_sender = opts.has_flag(BroadcastFlags::Broadcast);
-        let mut target = Target::rooms(opts.rooms.iter().map(AsRef::as_ref));
-        target.except = opts.except.iter().map(|room| room.as_ref().into()).collect();
-        match opts.sid {
-            Some(sender) if to_all_but_sender => target = target.except(sender.as_str()),
-            Some(only) if opts.rooms.is_empty() => {
-                target.flags.local = self.is_connected(only);
-                target.rooms.push(socket_id(only, opts.server_id).into());
-            }
-            None if opts.rooms.is_empty() && !to_all_but_sender => return None,
-            _ => {}
-        }
-        target.flags.local |= opts.has_flag(BroadcastFlags::Local);
-        target.flags.volatile = opts.has_flag(BroadcastFlags::Volatile).then_some(true);
-        Some(target)
+        Ok(&self.namespace()?.node)
     }
 }
 
 impl<E: SocketEmitter> DefinedAdapter for Trunkline<E> {}
 
 impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
-    type Error = Error;
+    type Error = SocketIoError;
     type State = Cluster;
     type AckStream = ClusterAckStream<E>;
     type InitRes = InitRes;
@@ -142,10 +113,10 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
             encoding,
             handlers,
             tasks,
+            known_members: KnownMembers::default(),
             namespace,
             cluster: cluster.clone(),
-            opened: OnceLock::new(),
-            emitted: AtomicU32::new(0),
+            open: OnceLock::new(),
         }
     }
 
@@ -158,15 +129,15 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
     }
 
     /// Begins to leave at the first poll: when a namespace is deleted socketioxide polls this once and drops it.
-    async fn close(&self) -> Result<(), Error> {
-        if let Ok(opened) = self.opened() {
-            opened.close();
-            opened.closed().await;
+    async fn close(&self) -> Result<(), SocketIoError> {
+        if let Ok(namespace) = self.namespace() {
+            namespace.close();
+            namespace.closed().await;
         }
         Ok(())
     }
 
-    async fn server_count(&self) -> Result<u16, Error> {
+    async fn server_count(&self) -> Result<u16, SocketIoError> {
         let count = self.node()?.server_count().await?;
         Ok(u16::try_from(count).unwrap_or(u16::MAX))
     }
@@ -175,8 +146,9 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
         let Some(target) = self.target(&opts) else { return Ok(()) };
         let payload = event_payload(packet.inner)?;
         let sent = async { self.node()?.broadcast(target, payload).await };
-        let result = sent.await.map_err(Error::from);
-        self.pace().await;
+        let result = sent.await.map_err(SocketIoError::from);
+        // The sockets' tasks get their turn while the application emits in a loop.
+        consume_budget().await;
         Ok(result?)
     }
 
@@ -185,7 +157,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
         packet: Packet,
         opts: BroadcastOptions,
         timeout: Option<Duration>,
-    ) -> Result<ClusterAckStream<E>, Error> {
+    ) -> Result<ClusterAckStream<E>, SocketIoError> {
         let Some(target) = self.target(&opts) else {
             return Ok(ClusterAckStream::local(self.local.broadcast_with_ack(packet, opts, timeout).0));
         };
@@ -201,12 +173,12 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
         Ok(ClusterAckStream::cluster(acks, self.encoding))
     }
 
-    async fn add_sockets(&self, opts: BroadcastOptions, rooms: impl RoomParam) -> Result<(), Error> {
+    async fn add_sockets(&self, opts: BroadcastOptions, rooms: impl RoomParam) -> Result<(), SocketIoError> {
         let Some(target) = self.target(&opts) else { return Ok(()) };
         Ok(self.node()?.sockets_join(target, core_rooms(rooms)).await?)
     }
 
-    async fn del_sockets(&self, opts: BroadcastOptions, rooms: impl RoomParam) -> Result<(), Error> {
+    async fn del_sockets(&self, opts: BroadcastOptions, rooms: impl RoomParam) -> Result<(), SocketIoError> {
         let Some(target) = self.target(&opts) else { return Ok(()) };
         Ok(self.node()?.sockets_leave(target, core_rooms(rooms)).await?)
     }
@@ -214,11 +186,11 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
     async fn disconnect_socket(&self, opts: BroadcastOptions) -> Result<(), BroadcastError> {
         let Some(target) = self.target(&opts) else { return Ok(()) };
         let sent = async { self.node()?.disconnect_sockets(target, false).await };
-        Ok(sent.await.map_err(Error::from)?)
+        Ok(sent.await.map_err(SocketIoError::from)?)
     }
 
     /// The rooms of the matching sockets, without the ids by which Node.js sockets are rooms of their own.
-    async fn rooms(&self, opts: BroadcastOptions) -> Result<Vec<Room>, Error> {
+    async fn rooms(&self, opts: BroadcastOptions) -> Result<Vec<Room>, SocketIoError> {
         let Some(target) = self.target(&opts) else { return Ok(Vec::new()) };
         let sockets = self.node()?.fetch_sockets(target).await?;
         let rooms: HashSet<_> = sockets
@@ -229,7 +201,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
         Ok(rooms.into_iter().map(|room| Room::Owned(room.into())).collect())
     }
 
-    async fn fetch_sockets(&self, opts: BroadcastOptions) -> Result<Vec<RemoteSocketData>, Error> {
+    async fn fetch_sockets(&self, opts: BroadcastOptions) -> Result<Vec<RemoteSocketData>, SocketIoError> {
         let Some(target) = self.target(&opts) else { return Ok(Vec::new()) };
         let sockets = self.node()?.fetch_sockets(target).await?;
         Ok(sockets.iter().filter_map(|socket| remote_socket(socket, self.local.path().clone())).collect())
@@ -242,8 +214,8 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
 
 impl<E: SocketEmitter> Drop for Trunkline<E> {
     fn drop(&mut self) {
-        if let Ok(opened) = self.opened() {
-            opened.close();
+        if let Ok(namespace) = self.namespace() {
+            namespace.close();
         }
     }
 }
@@ -257,6 +229,3 @@ impl<E: SocketEmitter> fmt::Debug for Trunkline<E> {
 fn core_rooms(rooms: impl RoomParam) -> Vec<core::Room> {
     rooms.into_room_iter().map(|room| core::Room::from(room.as_ref())).collect()
 }
-
-/// Broadcasts after which the sockets get their turn, well below the default buffer of a socket (128 packets).
-const PACE: u32 = 32;

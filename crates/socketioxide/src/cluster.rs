@@ -1,4 +1,4 @@
-//! The state that all namespaces of a server share: the handle that the application keeps.
+//! The membership of a server, with all its namespaces, in its cluster.
 
 use std::{
     collections::HashMap,
@@ -7,28 +7,29 @@ use std::{
     time::Duration,
 };
 
-use trunkline_core::{Backend, Error, ErrorKind, Namespace, NodeConfig, Result};
+use trunkline_core::{Backend, Error, ErrorKind, Namespace, NodeConfig, Result, transport::Health};
 
 use crate::{
-    handle::{Handle, Opened},
+    backlog::BacklogLimits,
+    handle::NamespaceHandle,
     handlers::{Handlers, ServerSideAnswer, ServerSideEvent},
-    lanes::BacklogLimits,
+    namespace::OpenNamespace,
 };
 
-/// A server's way into its cluster: give a clone to `with_adapter`, keep another.
+/// The membership of one `SocketIo` server in a cluster: a clone goes to `with_adapter`, another stays with the application.
 ///
-/// One value serves one `SocketIo` with all its namespaces; a second server in the same process takes a value of its own, made from a
-/// clone of the backend. Cheap to clone.
+/// Each namespace that the server opens is a node of the cluster. A second server in the same process takes a `Cluster` of its own, made
+/// from a clone of the backend. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster(Arc<Shared>);
 
 struct Shared {
     backend: Backend,
     settings: Settings,
-    namespaces: Mutex<HashMap<Namespace, Entry>>,
+    entries: Mutex<HashMap<Namespace, Entry>>,
 }
 
-/// What can be set.
+/// What a [`ClusterBuilder`] sets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) cluster: NodeConfig,
@@ -50,11 +51,18 @@ impl Default for Settings {
     }
 }
 
-/// What is known of a namespace, open or not.
+/// The handlers of a namespace, open or not, and the namespace if it is open.
 #[derive(Default)]
 struct Entry {
     handlers: Arc<Handlers>,
-    opened: Weak<Opened>,
+    open: Weak<OpenNamespace>,
+}
+
+impl Entry {
+    fn handle(&self) -> Option<NamespaceHandle> {
+        let open = self.open.upgrade().filter(|namespace| !namespace.is_closed());
+        open.map(NamespaceHandle::new)
+    }
 }
 
 impl From<Backend> for Cluster {
@@ -64,32 +72,56 @@ impl From<Backend> for Cluster {
 }
 
 impl Cluster {
-    /// A cluster over `backend` whose times and bounds can be set.
+    /// Sets times and bounds before the cluster is built.
     pub fn builder(backend: Backend) -> ClusterBuilder {
         ClusterBuilder { backend, settings: Settings::default() }
     }
 
-    /// The open namespace of this name: server-side events, peers, counters and what else socketioxide has no call for.
+    /// The handle of an open namespace, for what socketioxide has no call for: server-side events, replay, peers, metrics and more.
     ///
     /// # Errors
     /// `Closed` if this server has not opened the namespace, or has closed it.
-    pub fn of(&self, namespace: &str) -> Result<Handle> {
+    pub fn of(&self, namespace: &str) -> Result<NamespaceHandle> {
         let namespace = Namespace::new(namespace);
-        let opened = self.namespaces().get(&namespace).and_then(|entry| entry.opened.upgrade());
-        match opened {
-            Some(opened) if !opened.is_closed() => Ok(Handle::new(opened)),
-            _ => Err(Error::new(ErrorKind::Closed, format!("namespace {namespace} is not open on this server"))),
-        }
+        let handle = self.entries().get(&namespace).and_then(Entry::handle);
+        handle.ok_or_else(|| Error::new(ErrorKind::Closed, format!("namespace {namespace} is not open on this server")))
     }
 
-    /// Registers the handler of a server-side event of a namespace, which need not be open yet: so nothing can arrive before its handler
-    /// is there. One handler per event; a later one takes its place. An event without a handler answers `undefined` at once.
+    /// The handles of all open namespaces of this server, in no particular order.
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<NamespaceHandle> {
+        self.entries().values().filter_map(Entry::handle).collect()
+    }
+
+    /// State of the connection to the broker, also before a namespace is open.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.0.backend.transport.health()
+    }
+
+    /// Registers the handler of a server-side event of a namespace, open or not. Registered before the namespace is opened, it misses no
+    /// event. There is one handler per event: a later one replaces it. An event without a handler is answered with `undefined` at once.
     pub fn on_server_side_event<F, Fut>(&self, namespace: &str, event: &str, handler: F)
     where
         F: Fn(ServerSideEvent) -> Fut + Send + Sync + 'static,
         Fut: Future<Output: Into<ServerSideAnswer>> + Send + 'static,
     {
         self.handlers(&Namespace::new(namespace)).set(event, handler);
+    }
+
+    /// Begins to leave the cluster in all open namespaces, at once and from any thread. Clients stay connected to this server, where
+    /// operations on the cluster fail with `Closed` from now on; `io.close()` disconnects them and leaves the cluster too. The connection to
+    /// the broker stays open for other users of the backend.
+    pub fn close(&self) {
+        self.namespaces().iter().for_each(NamespaceHandle::close);
+    }
+
+    /// Waits until the nodes of all namespaces that have been opened have left the cluster and all their tasks have ended.
+    pub async fn closed(&self) {
+        let namespaces: Vec<_> = self.entries().values().filter_map(|entry| entry.open.upgrade()).collect();
+        for namespace in namespaces {
+            namespace.closed().await;
+        }
     }
 
     pub(crate) fn backend(&self) -> Backend {
@@ -101,23 +133,23 @@ impl Cluster {
     }
 
     pub(crate) fn handlers(&self, namespace: &Namespace) -> Arc<Handlers> {
-        Arc::clone(&self.namespaces().entry(namespace.clone()).or_default().handlers)
+        Arc::clone(&self.entries().entry(namespace.clone()).or_default().handlers)
     }
 
-    /// A namespace has been opened, perhaps again.
-    pub(crate) fn opened(&self, namespace: &Namespace, opened: &Arc<Opened>) {
+    /// Registers a namespace that has been opened, perhaps for the second time.
+    pub(crate) fn opened(&self, namespace: &Namespace, open: &Arc<OpenNamespace>) {
         let before = {
-            let mut namespaces = self.namespaces();
-            std::mem::replace(&mut namespaces.entry(namespace.clone()).or_default().opened, Arc::downgrade(opened))
+            let mut entries = self.entries();
+            std::mem::replace(&mut entries.entry(namespace.clone()).or_default().open, Arc::downgrade(open))
         };
         if let Some(before) = before.upgrade() {
             before.supersede();
         }
     }
 
-    fn namespaces(&self) -> MutexGuard<'_, HashMap<Namespace, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<Namespace, Entry>> {
         // The map is valid after each step.
-        self.0.namespaces.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -127,7 +159,7 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// Sets the times and bounds of a [`Cluster`].
+/// Builds a [`Cluster`] with its own times and bounds.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ClusterBuilder {
@@ -136,43 +168,43 @@ pub struct ClusterBuilder {
 }
 
 impl ClusterBuilder {
-    /// Times and bounds of the protocol.
+    /// Times and bounds of the cluster protocol: heartbeats, time-outs, pending requests.
     pub fn config(mut self, config: NodeConfig) -> Self {
         self.settings.cluster = config;
         self
     }
 
-    /// How much may wait for sockets whose buffers are full.
+    /// How much may wait for sockets whose buffers are full; see [`BacklogLimits`].
     pub fn backlog(mut self, limits: BacklogLimits) -> Self {
         self.settings.backlog = limits;
         self
     }
 
-    /// Up to how many matching sockets a packet is handed to each one by itself: what does not fit into a buffer then waits. It is encoded
-    /// for each of them. Beyond this number it is encoded once, and lost for sockets whose buffer is full just then. Default 64.
+    /// The largest number of matching sockets that are served one by one, each from its backlog if its buffer is full. A packet for more
+    /// sockets is encoded once for all of them, and lost for those whose buffer is full. Default 64.
     pub fn paced_sockets(mut self, count: usize) -> Self {
         self.settings.paced_sockets = count;
         self
     }
 
-    /// Whether events carry their place in the history as last argument, so that a client can say what it has seen. On by default, as on
-    /// Node.js servers with connection state recovery; without history in the backend there is nothing to append.
+    /// Whether events carry their offset in the history as last argument, for clients that reconnect and ask for what they missed. On by
+    /// default, as on Node.js servers with connection state recovery; without history in the backend there is nothing to append.
     pub fn append_offsets(mut self, append: bool) -> Self {
         self.settings.append_offsets = append;
         self
     }
 
-    /// How often the broker is told about rooms that sockets have joined or left without an awaited join, where it sends messages only where
-    /// a room has members. Default 1 s.
+    /// The interval at which rooms that sockets have joined or left without an awaited call are reported to a broker that routes by room.
+    /// Default 1 s.
     pub fn reconcile_every(mut self, every: Duration) -> Self {
         self.settings.reconcile_every = every;
         self
     }
 
-    /// The cluster.
+    /// Builds the cluster.
     #[must_use]
     pub fn build(self) -> Cluster {
         let Self { backend, settings } = self;
-        Cluster(Arc::new(Shared { backend, settings, namespaces: Mutex::default() }))
+        Cluster(Arc::new(Shared { backend, settings, entries: Mutex::default() }))
     }
 }

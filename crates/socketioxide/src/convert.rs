@@ -1,4 +1,4 @@
-//! Between socketioxide's values and payloads, without parsing either.
+//! Conversion between socketioxide's values and payloads, without parsing either.
 
 use bytes::Bytes;
 use socketioxide_core::{Str, Value, packet::PacketData, parser::ParserError};
@@ -7,16 +7,16 @@ use trunkline_core::{
     payload::{self, ByteString, Rules, msgpack::Token},
 };
 
-/// How a server's clients are spoken to.
+/// The encoding of packets between a server and its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
-    /// The common parser: JSON text, and binary beside it.
+    /// The common parser: JSON text with binary attachments.
     Json,
     /// The MessagePack parser.
     MsgPack,
 }
 
-/// The arguments of an event that this server sends; its own serializer has just written them.
+/// The payload of an event that this server emits. It is not validated: socketioxide's serializer has just written it.
 pub(crate) fn event_payload(packet: PacketData) -> Result<Payload, ParserError> {
     match packet {
         PacketData::Event(value, _) | PacketData::BinaryEvent(value, _) => match value {
@@ -42,7 +42,7 @@ impl std::fmt::Display for NoEvent {
 
 impl std::error::Error for NoEvent {}
 
-/// A payload as this server's parser wants it.
+/// A payload in the form of this server's parser.
 pub(crate) fn to_value(payload: &Payload, encoding: Encoding) -> Result<Value> {
     match encoding {
         Encoding::Json => {
@@ -54,7 +54,7 @@ pub(crate) fn to_value(payload: &Payload, encoding: Encoding) -> Result<Value> {
     }
 }
 
-/// The first argument of a client's acknowledgement, which it has just sent: `None` if there is none, or if it makes no sense.
+/// The first argument of a client's acknowledgement; `None` if it has none or is malformed.
 pub(crate) fn acknowledged(value: Value) -> Option<Payload> {
     let list = match value {
         Value::Str(text, binary) => {
@@ -66,7 +66,7 @@ pub(crate) fn acknowledged(value: Value) -> Option<Payload> {
     first(&list)
 }
 
-/// What a client's acknowledgement would look like that has this argument.
+/// A client's acknowledgement with this argument, as socketioxide represents it.
 pub(crate) fn acknowledgement(argument: Option<&Payload>, encoding: Encoding) -> Result<Value> {
     let list = argument.map_or_else(|| Ok(Payload::from_trusted_json("[]", Vec::new())), list)?;
     to_value(&list, encoding)

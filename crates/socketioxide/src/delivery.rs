@@ -1,6 +1,6 @@
-//! Handing packets to sockets, in order and without losing any that a buffer cannot take at once.
+//! Delivery of packets to sockets, in order and without losing those that a full buffer cannot take at once.
 
-use std::{borrow::Cow, pin::Pin, time::Duration};
+use std::{pin::Pin, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
 use serde::Serialize;
@@ -13,48 +13,49 @@ use trunkline_core::{AckSink, DeliveryReport, Offset, Payload, Target};
 
 use crate::{
     adapter::Trunkline,
+    backlog::{HOLD, Offered, Queued, SendOutcome, SocketSink},
     convert::acknowledged,
-    handle::Opened,
-    lanes::{Given, Outlet, PAUSE, Sent, Waiting},
+    namespace::OpenNamespace,
 };
 
 impl<E: SocketEmitter> Trunkline<E> {
-    /// One socket after the other, so that it is known which of them cannot take it.
+    /// Delivers to one socket after the other, so that it is known which of them cannot take the packet.
     pub(crate) fn deliver_each(
         &self,
-        opened: &Opened,
+        namespace: &OpenNamespace,
         sockets: &[Sid],
         packet: &Packet,
         offset: Option<&Offset>,
     ) -> DeliveryReport {
         let mut delivered = DeliveryReport::default();
         for socket in sockets {
-            let waiting = Waiting::Event(packet.clone(), offset.cloned());
-            match opened.lanes.give(*socket, waiting, self) {
-                Given::Sent => delivered.sent += 1,
-                Given::Waits { hold_back } => {
+            let packet = Queued::Event(packet.clone(), offset.cloned());
+            match namespace.backlogs.offer(*socket, packet, self) {
+                Offered::Sent => delivered.sent += 1,
+                Offered::Queued { hold_back } => {
                     delivered.sent += 1;
-                    delivered.pause = delivered.pause.max(if hold_back { PAUSE } else { Duration::ZERO });
+                    delivered.backpressure = delivered.backpressure.max(if hold_back { HOLD } else { Duration::ZERO });
                 }
-                Given::Dropped => delivered.dropped += 1,
-                Given::Repeated | Given::Gone => {}
+                Offered::Dropped => delivered.dropped += 1,
+                Offered::Duplicate | Offered::Closed => {}
             }
         }
         delivered
     }
 
-    /// All sockets at once, encoded once; those with something waiting get it behind that. Only how many cannot take it is known.
+    /// Delivers to all sockets at once, encoded once; those with a backlog get the packet behind that. Of the others it is known only how many
+    /// could not take it.
     pub(crate) fn deliver_all(
         &self,
-        opened: &Opened,
+        namespace: &OpenNamespace,
         target: &Target,
         sockets: &[Sid],
         packet: &Packet,
         offset: Option<&Offset>,
     ) -> DeliveryReport {
-        let behind = opened.lanes.among(sockets);
-        let mut delivered = self.deliver_each(opened, &behind, packet, offset);
-        let result = self.local.broadcast(packet.clone(), self.leaving_out(target, &behind));
+        let behind = namespace.backlogs.among(sockets);
+        let mut delivered = self.deliver_each(namespace, &behind, packet, offset);
+        let result = self.local.broadcast(packet.clone(), self.options_without(target, &behind));
         let refused = result.err().unwrap_or_default();
         let dropped = refused.iter().filter(|error| matches!(error, SocketError::InternalChannelFull)).count();
         delivered.sent += (sockets.len() - behind.len()).saturating_sub(refused.len()) as u64;
@@ -62,29 +63,30 @@ impl<E: SocketEmitter> Trunkline<E> {
         delivered
     }
 
-    /// As [`Local::deliver_with_ack`](trunkline_core::Local::deliver_with_ack), to these sockets.
-    pub(crate) fn deliver_acked(
+    /// Delivers to these sockets, which are those of `target`, and passes their acknowledgements to `acks`. Returns how many will answer.
+    pub(crate) fn deliver_with_acks(
         &self,
-        opened: &Opened,
+        namespace: &OpenNamespace,
         target: &Target,
         sockets: &[Sid],
         packet: &Packet,
         timeout: Duration,
         acks: &AckSink,
     ) -> u32 {
-        let behind = opened.lanes.among(sockets);
+        let queued = || Queued::WithAck(packet.clone(), timeout, acks.clone());
+        let behind = namespace.backlogs.among(sockets);
         for socket in &behind {
-            opened.lanes.give(*socket, Waiting::Acked(packet.clone(), timeout, acks.clone()), self);
+            namespace.backlogs.offer(*socket, queued(), self);
         }
-        let opts = self.leaving_out(target, &behind);
+        let opts = self.options_without(target, &behind);
         let (stream, count) = self.local.broadcast_with_ack(packet.clone(), opts, Some(timeout));
         let mut stream = Box::pin(stream);
-        // Those that cannot take it say so at once.
+        // Sockets whose buffer is full are reported at once.
         while let Some(Some((socket, ack))) = stream.next().now_or_never() {
             match ack {
                 Ok(value) => acks.ack(acknowledged(value)),
                 Err(error) if is_full(&error) => {
-                    opened.lanes.queue(socket, Waiting::Acked(packet.clone(), timeout, acks.clone()));
+                    namespace.backlogs.queue(socket, queued());
                 }
                 Err(_) => {}
             }
@@ -93,9 +95,8 @@ impl<E: SocketEmitter> Trunkline<E> {
         count + u32::try_from(behind.len()).unwrap_or(u32::MAX)
     }
 
-    /// Passes acknowledgements on as they arrive. A client that does not answer in time is noticed by whoever asked.
+    /// Passes acknowledgements on as they arrive. A client that does not answer in time is noticed by the node that asked.
     fn forward(&self, stream: Pin<Box<E::AckStream>>, acks: &AckSink) {
-        let Ok(opened) = self.opened() else { return };
         let acks = acks.clone();
         let forwarding = stream.for_each(move |(_, ack)| {
             if let Ok(value) = ack {
@@ -103,68 +104,62 @@ impl<E: SocketEmitter> Trunkline<E> {
             }
             std::future::ready(())
         });
-        if !opened.tasks.spawn(forwarding) {
-            tracing::debug!("too many acknowledged broadcasts are under way: the answers to one are lost");
+        if !self.tasks.spawn(forwarding) {
+            tracing::debug!("too many acknowledged broadcasts are pending: the answers to one are lost");
         }
     }
 
-    fn send_acked(&self, socket: Sid, packet: &Packet, timeout: Duration, acks: &AckSink) -> Sent {
+    fn send_with_ack(&self, socket: Sid, packet: &Packet, timeout: Duration, acks: &AckSink) -> SendOutcome {
         let only = BroadcastOptions::new(socket);
         let (stream, _) = self.local.broadcast_with_ack(packet.clone(), only, Some(timeout));
         let mut stream = Box::pin(stream);
         match stream.next().now_or_never() {
             None => self.forward(stream, acks),
-            Some(None) => return Sent::Gone,
+            Some(None) => return SendOutcome::Closed,
             Some(Some((_, Ok(value)))) => acks.ack(acknowledged(value)),
-            Some(Some((_, Err(error)))) => return if is_full(&error) { Sent::Full } else { Sent::Gone },
+            Some(Some((_, Err(error)))) => {
+                return if is_full(&error) { SendOutcome::Full } else { SendOutcome::Closed };
+            }
         }
-        Sent::Yes
+        SendOutcome::Sent
     }
 
-    /// In an opening that socketioxide has forgotten, nobody else removes a closed socket. With the last one the namespace goes.
-    fn forget_lost(&self, socket: Sid) {
-        if self.opened().is_ok_and(Opened::is_superseded) {
-            // It is closed already: there is nobody to tell.
+    /// Removes a closed socket from an opening that socketioxide has forgotten. With its last socket the namespace is dropped.
+    fn remove_from_superseded(&self, socket: Sid) {
+        if self.namespace().is_ok_and(OpenNamespace::is_superseded) {
+            // An error says that the client cannot be told, which is closed already.
             let _ = self.local.disconnect_socket(BroadcastOptions::new(socket));
         }
     }
-
-    /// The target in socketioxide's terms, without some sockets.
-    fn leaving_out(&self, target: &Target, sockets: &[Sid]) -> BroadcastOptions {
-        let mut opts = self.options(target);
-        for socket in sockets {
-            self.adopt(*socket);
-            opts.except.push(Cow::Owned(socket.to_string()));
-        }
-        opts
-    }
 }
 
-impl<E: SocketEmitter> Outlet for Trunkline<E> {
-    fn send(&self, socket: Sid, waiting: &Waiting) -> Sent {
+impl<E: SocketEmitter> SocketSink for Trunkline<E> {
+    fn send(&self, socket: Sid, packet: &Queued) -> SendOutcome {
         let only = BroadcastOptions::new(socket);
-        match waiting {
-            Waiting::Event(packet, _) => {
-                let sent = outcome(self.local.broadcast(packet.clone(), only));
-                if sent == Sent::Gone {
-                    self.forget_lost(socket);
+        match packet {
+            Queued::Event(packet, _) => {
+                let outcome = outcome(self.local.broadcast(packet.clone(), only));
+                if outcome == SendOutcome::Closed {
+                    self.remove_from_superseded(socket);
                 }
-                sent
+                outcome
             }
-            Waiting::Acked(packet, timeout, acks) => self.send_acked(socket, packet, *timeout, acks),
-            Waiting::Disconnect => match outcome(self.local.disconnect_socket(only)) {
-                Sent::Full => Sent::Full,
-                Sent::Yes | Sent::Gone => Sent::Gone,
+            Queued::WithAck(packet, timeout, acks) => self.send_with_ack(socket, packet, *timeout, acks),
+            Queued::Disconnect => match outcome(self.local.disconnect_socket(only)) {
+                SendOutcome::Full => SendOutcome::Full,
+                SendOutcome::Sent | SendOutcome::Closed => SendOutcome::Closed,
             },
         }
     }
 }
 
-fn outcome(result: Result<(), Vec<SocketError>>) -> Sent {
+fn outcome(result: Result<(), Vec<SocketError>>) -> SendOutcome {
     match result {
-        Ok(()) => Sent::Yes,
-        Err(errors) if errors.iter().any(|error| matches!(error, SocketError::InternalChannelFull)) => Sent::Full,
-        Err(_) => Sent::Gone,
+        Ok(()) => SendOutcome::Sent,
+        Err(errors) if errors.iter().any(|error| matches!(error, SocketError::InternalChannelFull)) => {
+            SendOutcome::Full
+        }
+        Err(_) => SendOutcome::Closed,
     }
 }
 
@@ -180,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_buffer_is_told_from_other_errors() {
+    fn a_full_buffer_is_distinguished_from_other_errors() {
         assert!(is_full(&AckError::Socket(SocketError::InternalChannelFull)));
         assert!(!is_full(&AckError::Socket(SocketError::Closed)));
         assert!(!is_full(&AckError::Timeout));

@@ -1,61 +1,67 @@
-//! The error type that socketioxide sees.
+//! The error of socketioxide's own operations.
 
 use std::{error, fmt};
 
-use socketioxide_core::{adapter::errors::AdapterError, adapter::errors::BroadcastError};
-use trunkline_core::Partial;
+use socketioxide_core::adapter::errors::{AdapterError, BroadcastError};
+use trunkline_core::{Error, Incomplete, RequestError, SocketInfo};
 
-/// What socketioxide's operations return when the cluster could not do them: a [`trunkline_core::Error`] in the form that socketioxide
-/// wants.
+/// Error of socketioxide's own operations (`io.ns`, `fetch_sockets`, `join`, …) on the cluster: an [`Error`] in the form that socketioxide
+/// requires. It converts into that with `?`.
 #[derive(Clone, Debug)]
-pub struct Error(trunkline_core::Error);
+pub struct SocketIoError(RequestError<Vec<SocketInfo>>);
 
-impl Error {
-    /// What arrived before a request timed out, and who did not answer.
+impl SocketIoError {
+    /// The error with its kind.
     #[must_use]
-    pub fn partial(&self) -> Option<&Partial> {
-        self.0.partial()
+    pub fn as_error(&self) -> &Error {
+        self.0.as_error()
     }
 
-    /// The error itself: its kind, and whether trying again helps.
+    /// The sockets that were fetched before the time ran out, and the nodes that did not answer.
     #[must_use]
-    pub fn inner(&self) -> &trunkline_core::Error {
-        &self.0
+    pub fn incomplete(&self) -> Option<&Incomplete<Vec<SocketInfo>>> {
+        self.0.incomplete()
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for SocketIoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl error::Error for Error {
+impl error::Error for SocketIoError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         self.0.source()
     }
 }
 
-impl From<trunkline_core::Error> for Error {
-    fn from(error: trunkline_core::Error) -> Self {
+impl From<Error> for SocketIoError {
+    fn from(error: Error) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<RequestError<Vec<SocketInfo>>> for SocketIoError {
+    fn from(error: RequestError<Vec<SocketInfo>>) -> Self {
         Self(error)
     }
 }
 
-impl From<Error> for trunkline_core::Error {
-    fn from(Error(error): Error) -> Self {
-        error
+impl From<SocketIoError> for Error {
+    fn from(SocketIoError(error): SocketIoError) -> Self {
+        error.into()
     }
 }
 
-impl From<Error> for AdapterError {
-    fn from(error: Error) -> Self {
+impl From<SocketIoError> for AdapterError {
+    fn from(error: SocketIoError) -> Self {
         Self(Box::new(error))
     }
 }
 
-impl From<Error> for BroadcastError {
-    fn from(error: Error) -> Self {
+impl From<SocketIoError> for BroadcastError {
+    fn from(error: SocketIoError) -> Self {
         Self::Adapter(error.into())
     }
 }

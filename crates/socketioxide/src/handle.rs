@@ -1,124 +1,75 @@
-//! One open namespace, for what socketioxide has no call.
+//! Operations of an open namespace for which socketioxide has no call.
 
-use std::{
-    fmt,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use socketioxide::{adapter::Adapter as ServerAdapter, socket::Socket};
-use socketioxide_core::{Sid, packet::Packet};
 use tokio::sync::broadcast;
 use trunkline_core::{
-    Adapter, ClusterNode, Event, MetricsSnapshot, NodeId, Payload, Result, Session, SessionId,
+    ClusterNode, Event, MetricsSnapshot, NodeId, Payload, RequestError, Result, Room, Session, SessionId, SocketInfo,
+    Target,
     model::{NodeKey, Offset},
     transport::{Health, RestoredSession},
 };
 
 use crate::{
-    handlers::{Handlers, ServerSideAnswer, ServerSideEvent},
+    handlers::{ServerSideAnswer, ServerSideEvent},
     handshake::Handshake,
-    keeper::Interest,
-    lanes::Lanes,
-    sockets::{Attached, Details},
-    tasks::Tasks,
+    namespace::OpenNamespace,
 };
 
-/// An open namespace of this server: one node of the cluster. Cheap to clone; it keeps nothing open.
+/// Handle of an open namespace of this server, which is one node of the cluster. Cheap to clone; it keeps nothing open.
 #[derive(Clone, Debug)]
-pub struct Handle(Arc<Opened>);
+pub struct NamespaceHandle(Arc<OpenNamespace>);
 
-/// What the adapter of a namespace and its handles share.
-pub(crate) struct Opened {
-    pub(crate) sockets: Weak<dyn Sockets>,
-    pub(crate) node: ClusterNode,
-    pub(crate) handlers: Arc<Handlers>,
-    pub(crate) attached: Attached,
-    pub(crate) tasks: Arc<Tasks>,
-    pub(crate) lanes: Lanes,
-    pub(crate) interest: Interest,
-    /// Set when the namespace was opened a second time: see [`Opened::supersede`].
-    pub(crate) superseded: AtomicBool,
-    /// Whether events carry their offset as last argument.
-    pub(crate) appends_offsets: bool,
-    /// Up to how many sockets are served one by one.
-    pub(crate) paced_sockets: usize,
-}
-
-/// The server's sockets, whatever the type of its adapter.
-pub(crate) trait Sockets: Send + Sync {
-    /// Whether the socket is connected to this namespace.
-    fn is_connected(&self, socket: Sid) -> bool;
-
-    /// An event for sockets of this namespace.
-    fn event(&self, payload: &Payload) -> Option<Packet>;
-}
-
-impl Opened {
-    fn is_connected(&self, socket: Sid) -> bool {
-        self.sockets.upgrade().is_some_and(|sockets| sockets.is_connected(socket))
+impl NamespaceHandle {
+    pub(crate) fn new(namespace: Arc<OpenNamespace>) -> Self {
+        Self(namespace)
     }
 
-    fn change_details(&self, socket: Sid, change: impl FnOnce(&mut Details)) {
-        self.attached.change(socket, |other| self.is_connected(other), change);
-    }
-
-    /// Begins to leave the cluster and ends all tasks. From any thread, any number of times.
-    pub(crate) fn close(&self) {
-        self.node.close();
-        self.tasks.close();
-    }
-
-    /// Two clients that name a dynamic namespace at once open it twice. socketioxide forgets the first opening: its client goes on hearing
-    /// the cluster, but is hung up on when it speaks, and then comes back to the second one. Nobody but this adapter notices that its
-    /// socket is closed, and that this opening is over.
-    pub(crate) fn supersede(&self) {
-        self.superseded.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_superseded(&self) -> bool {
-        self.superseded.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.tasks.is_closed()
-    }
-
-    pub(crate) async fn closed(&self) {
-        self.tasks.closed().await;
-        self.node.closed().await;
-    }
-}
-
-impl fmt::Debug for Opened {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opened").field("node", &self.node).field("handlers", &self.handlers).finish_non_exhaustive()
-    }
-}
-
-impl Handle {
-    pub(crate) fn new(opened: Arc<Opened>) -> Self {
-        Self(opened)
-    }
-
-    pub(crate) fn opened(&self) -> &Opened {
+    pub(crate) fn namespace(&self) -> &OpenNamespace {
         &self.0
     }
 
-    /// This node: its id, and the namespace.
+    /// Node id and namespace.
     #[must_use]
     pub fn node(&self) -> &NodeKey {
         self.0.node.node()
     }
 
-    /// All operations of the cluster, for targets and payloads of their own kind.
+    /// The node of the cluster, whose operations take targets and payloads in place of socketioxide's operators: for number rooms, or to
+    /// emit what is encoded already.
     #[must_use]
-    pub fn adapter(&self) -> Arc<dyn Adapter> {
-        Arc::new(self.0.node.clone())
+    pub fn cluster_node(&self) -> &ClusterNode {
+        &self.0.node
+    }
+
+    // --- sockets ---
+
+    /// Describes the matching sockets of all nodes, with rooms, handshake and data. socketioxide's `fetch_sockets` returns only their ids,
+    /// but can act on them.
+    ///
+    /// # Errors
+    /// `Timeout` if not every node has answered, with the sockets that arrived and the nodes that are missing.
+    pub async fn fetch_sockets(&self, target: Target) -> Result<Vec<SocketInfo>, RequestError<Vec<SocketInfo>>> {
+        self.0.node.fetch_sockets(target).await
+    }
+
+    /// All rooms of the namespace on all nodes, socket ids included, each once.
+    ///
+    /// # Errors
+    /// As of [`NamespaceHandle::fetch_sockets`].
+    pub async fn all_rooms(&self) -> Result<Vec<Room>, RequestError<Vec<Room>>> {
+        self.0.node.all_rooms().await
+    }
+
+    /// Disconnects the matching sockets of all nodes from the namespace; with `close`, Node.js servers close their connections too, which
+    /// socketioxide servers cannot.
+    ///
+    /// # Errors
+    /// As of [`ClusterNode::disconnect_sockets`].
+    pub async fn disconnect_sockets(&self, target: Target, close: bool) -> Result<()> {
+        self.0.node.disconnect_sockets(target, close).await
     }
 
     // --- server-side events ---
@@ -126,33 +77,34 @@ impl Handle {
     /// Sends an event to the servers of all other nodes. A tuple is a list of arguments.
     ///
     /// # Errors
-    /// As of [`Adapter::broadcast`].
+    /// As of [`ClusterNode::broadcast`].
     pub async fn server_side_emit<T: Serialize + ?Sized>(&self, event: &str, arguments: &T) -> Result<()> {
         self.0.node.server_side_emit(Payload::event(event, arguments)?).await
     }
 
-    /// As [`Handle::server_side_emit`], and gathers one answer per node; `None` where a node answered `undefined` or has no handler.
-    /// Waits for `timeout`, or for the configured time.
+    /// Sends an event to the servers of all other nodes and returns one answer per node; `None` where a node answered `undefined` or has no
+    /// handler. Waits for `timeout`, or for the configured time.
     ///
     /// # Errors
-    /// `Timeout` with the answers that arrived and the nodes that are missing; `Malformed` for an answer that is no `R`.
+    /// `Timeout` with the answers that arrived and the nodes that are missing; `Malformed` for an answer of another type.
     pub async fn server_side_emit_with_ack<T, R>(
         &self,
         event: &str,
         arguments: &T,
         timeout: Option<Duration>,
-    ) -> Result<Vec<Option<R>>>
+    ) -> Result<Vec<Option<R>>, RequestError<Vec<Option<Payload>>>>
     where
         T: Serialize + ?Sized,
         R: DeserializeOwned,
     {
         let payload = Payload::event(event, arguments)?;
         let answers = self.0.node.server_side_emit_with_ack(payload, timeout).await?;
-        answers.into_iter().map(|answer| answer.map(|value| value.deserialize()).transpose()).collect()
+        let answers = answers.into_iter().map(|answer| answer.map(|value| value.deserialize()).transpose());
+        Ok(answers.collect::<Result<_>>()?)
     }
 
-    /// Registers the handler of a server-side event. See [`ClusterNode::on_server_side_event`](crate::Cluster::on_server_side_event), which
-    /// can be called before the namespace is open.
+    /// Registers the handler of a server-side event, as [`Cluster::on_server_side_event`](crate::Cluster::on_server_side_event) does before
+    /// the namespace is open.
     pub fn on_server_side_event<F, Fut>(&self, event: &str, handler: F)
     where
         F: Fn(ServerSideEvent) -> Fut + Send + Sync + 'static,
@@ -163,7 +115,7 @@ impl Handle {
 
     // --- the cluster ---
 
-    /// The other nodes known by name, sorted.
+    /// Ids of the other nodes known by name, sorted.
     #[must_use]
     pub fn peers(&self) -> Vec<NodeId> {
         self.0.node.peers()
@@ -185,25 +137,26 @@ impl Handle {
         self.0.node.await_peers(count, timeout).await
     }
 
-    /// Events from now on. A listener that lags by more than 256 loses the oldest and is told so.
+    /// Receiver of cluster events from now on: nodes that come and go, gaps. A receiver that lags by more than 256 events loses the oldest
+    /// and gets `Lagged`.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.0.node.events()
     }
 
-    /// What happened so far, in numbers.
+    /// Counts of messages, gaps, drops and errors since the namespace was opened.
     #[must_use]
     pub fn metrics(&self) -> MetricsSnapshot {
         self.0.node.metrics()
     }
 
-    /// Packets that wait for sockets whose buffers are full.
+    /// Number of packets that wait for sockets whose buffers are full.
     #[must_use]
     pub fn backlog(&self) -> usize {
-        self.0.lanes.waiting()
+        self.0.backlogs.len()
     }
 
-    /// How the connection to the broker is doing.
+    /// State of the connection to the broker.
     #[must_use]
     pub fn health(&self) -> Health {
         self.0.node.health()
@@ -211,17 +164,17 @@ impl Handle {
 
     // --- what other nodes see of a socket ---
 
-    /// Shows a client's handshake to other nodes that fetch its socket; without it they see an empty one. Call it in the connect handler.
+    /// Sets the handshake that other nodes get when they fetch the socket; without it they get an empty one. For the connect handler.
     ///
     /// # Errors
     /// `Malformed` if it cannot be encoded.
-    pub fn attach<A: ServerAdapter>(&self, socket: &Socket<A>, handshake: &Handshake) -> Result<()> {
+    pub fn set_handshake<A: ServerAdapter>(&self, socket: &Socket<A>, handshake: &Handshake) -> Result<()> {
         let handshake = handshake.payload()?;
         self.0.change_details(socket.id, |details| details.handshake = Some(handshake));
         Ok(())
     }
 
-    /// Shows the application's data of a socket to other nodes that fetch it: `socket.data` on Node.js ones.
+    /// Sets the data that other nodes get when they fetch the socket: `socket.data` on Node.js servers.
     ///
     /// # Errors
     /// `Malformed` if it cannot be encoded.
@@ -237,7 +190,7 @@ impl Handle {
 
     // --- recovery ---
 
-    /// Keeps the session of a client that may come back.
+    /// Stores the session of a client that may reconnect. See [`NamespaceHandle::persist`] for a connected socket.
     ///
     /// # Errors
     /// `Unsupported` without history.
@@ -245,7 +198,8 @@ impl Handle {
         self.0.node.persist_session(session).await
     }
 
-    /// Takes a session, once, with what it missed since `since`; `None` if it is unknown or expired.
+    /// Removes a stored session and returns it with the broadcasts it missed after `since`; `None` if it is unknown or expired. See
+    /// [`NamespaceHandle::restore`] for a connected socket.
     ///
     /// # Errors
     /// `Unsupported` without history, `HistoryLost` if the history no longer reaches back that far.
@@ -255,8 +209,13 @@ impl Handle {
 
     // --- the end ---
 
-    /// Waits until the namespace is closed, the node has left and all its tasks have ended. Close it by `io.delete_ns(…)`, `io.close()`
-    /// or by dropping the server.
+    /// Begins to leave the cluster, at once and from any thread. Clients stay connected; `io.delete_ns(…)`, `io.close()` and dropping the
+    /// server leave the cluster too.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    /// Waits until the namespace is closed, its node has left the cluster and all its tasks have ended.
     pub async fn closed(&self) {
         self.0.closed().await;
     }

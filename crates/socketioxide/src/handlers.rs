@@ -10,17 +10,17 @@ use std::{
 use serde::de::DeserializeOwned;
 use trunkline_core::{NodeId, Payload, Result};
 
-/// An event that another node or an emitter sent to this server.
+/// A server-side event that another node or an emitter has sent to this server.
 #[derive(Clone, Debug)]
 pub struct ServerSideEvent {
-    /// Who sent it; [`NodeId::EMITTER`] for an emitter.
+    /// Id of the node that sent it; [`NodeId::EMITTER`] for an emitter.
     pub from: NodeId,
     /// The event's name and arguments.
     pub payload: Payload,
 }
 
 impl ServerSideEvent {
-    /// The arguments, as a tuple, an array or a list.
+    /// Deserializes the arguments into a tuple, an array or a list.
     ///
     /// # Errors
     /// `Malformed` if they are of other types.
@@ -29,7 +29,8 @@ impl ServerSideEvent {
     }
 }
 
-/// What a handler answers. Handlers return what converts into it: nothing, a payload, or the result of encoding one.
+/// The answer of a server-side event's handler. A handler returns anything that converts into it: `()`, a payload, or the result of
+/// encoding one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServerSideAnswer(pub(crate) Option<Payload>);
 
@@ -51,7 +52,7 @@ impl From<Option<Payload>> for ServerSideAnswer {
     }
 }
 
-/// An error answers `undefined`.
+/// An error is logged and answered with `undefined`.
 impl From<Result<Payload>> for ServerSideAnswer {
     fn from(value: Result<Payload>) -> Self {
         Self(value.inspect_err(|error| tracing::warn!(%error, "answering undefined")).ok())
@@ -61,12 +62,12 @@ impl From<Result<Payload>> for ServerSideAnswer {
 type Answering = Pin<Box<dyn Future<Output = ServerSideAnswer> + Send>>;
 type Handler = Arc<dyn Fn(ServerSideEvent) -> Answering + Send + Sync>;
 
-/// The handlers of one namespace. They outlive its closing: reopened, it has them again.
+/// The handlers of one namespace by event. They stay when it is closed and opened again.
 #[derive(Default)]
 pub(crate) struct Handlers(RwLock<HashMap<String, Handler>>);
 
 impl Handlers {
-    /// Registers the handler of an event, in place of an earlier one.
+    /// Registers the handler of an event and drops an earlier one.
     pub(crate) fn set<F, Fut>(&self, event: &str, handler: F)
     where
         F: Fn(ServerSideEvent) -> Fut + Send + Sync + 'static,

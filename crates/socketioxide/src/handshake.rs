@@ -1,4 +1,4 @@
-//! The handshake of a client, as other nodes see it.
+//! The handshake of a client, for fetched sockets.
 
 use std::{
     collections::BTreeMap,
@@ -10,8 +10,8 @@ use serde::Serialize;
 use socketioxide::{adapter::Adapter, socket::Socket};
 use trunkline_core::{Payload, Result};
 
-/// Details of a client's handshake, of the shape that Socket.IO's documentation gives: what `handshake` of a remote socket holds on every
-/// node, also on Node.js ones.
+/// A client's handshake as Socket.IO's documentation describes it: what other nodes, Node.js servers included, find in `handshake` of a
+/// fetched socket. Set it by [`NamespaceHandle::set_handshake`](crate::NamespaceHandle::set_handshake).
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Handshake {
@@ -26,7 +26,7 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// The handshake of a socket, as far as its request tells: headers, URL and query. The time is now.
+    /// Reads headers, URL and query from the socket's request. The time is now.
     pub fn of<A: Adapter>(socket: &Socket<A>) -> Self {
         let request = socket.req_parts();
         let mut headers = BTreeMap::<_, String>::new();
@@ -50,19 +50,19 @@ impl Handshake {
         }
     }
 
-    /// The client's address, if the server knows it.
+    /// Sets the client's address; empty otherwise.
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.address = address.into();
         self
     }
 
-    /// Whether the connection is encrypted.
+    /// Sets whether the connection is encrypted; `false` otherwise.
     pub fn secure(mut self, secure: bool) -> Self {
         self.secure = secure;
         self
     }
 
-    /// What the client sent as `auth`, without what must stay here.
+    /// Sets the `auth` object of the client, without what other nodes must not see.
     ///
     /// # Errors
     /// `Malformed` if it cannot be encoded.

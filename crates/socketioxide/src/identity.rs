@@ -1,4 +1,4 @@
-//! Ids of other servers' sockets in socketioxide's fixed format.
+//! Conversion of socket ids of other servers into socketioxide's fixed format.
 //!
 //! socketioxide describes a remote socket by two ids of exactly 16 characters, the socket's and its server's, and hands both back when the
 //! application uses it. Ids of Node.js sockets have 20 characters (and any length if the server makes its own). So that no table of them
@@ -14,20 +14,22 @@ use std::str::FromStr;
 use socketioxide_core::{Sid, Str, Uid, adapter::RemoteSocketData};
 use trunkline_core::{NodeId, SocketId, SocketInfo};
 
-/// The id of a remote socket as its own server knows it: that of a Node.js socket has 20 characters, of which `data.id` holds only 16.
+/// The full id of a fetched socket, as its own server knows it: that of a Node.js socket has 20 characters, of which `data.id` holds only
+/// 16.
 #[must_use]
 pub fn remote_id(data: &RemoteSocketData) -> String {
     socket_id(data.id, Some(data.server_id))
 }
 
-/// A socket of the cluster as socketioxide describes it; `None` if its id is longer than 28 characters or has others than `A-Z a-z 0-9 - _`.
+/// Converts a fetched socket into socketioxide's description; `None` if its id is longer than 28 characters or has others than
+/// `A-Z a-z 0-9 - _`.
 #[must_use]
 pub fn remote_socket(info: &SocketInfo, namespace: Str) -> Option<RemoteSocketData> {
     let (id, server_id) = split(&info.id, info.node.as_ref())?;
     Some(RemoteSocketData { id, server_id, ns: namespace })
 }
 
-/// Puts a split id together again.
+/// The whole id of a socket whose id may be split over the two.
 pub(crate) fn socket_id(id: Sid, server: Option<Uid>) -> String {
     let whole = server.and_then(|server| {
         let [b'-', b'i', b'd', length, rest @ ..] = server.as_str().as_bytes() else { return None };
@@ -50,7 +52,7 @@ fn split(id: &SocketId, node: Option<&NodeId>) -> Option<(Sid, Uid)> {
     Some((sid, uid))
 }
 
-/// A node's id, filled up to the length of socketioxide's server ids. Nobody addresses a node by it: it only tells nodes apart.
+/// A node's id, filled up to the length of socketioxide's server ids. It only distinguishes nodes: none is addressed by it.
 fn server(node: Option<&NodeId>) -> Uid {
     let node = node.map_or("", NodeId::as_str);
     let uid = Uid::from_str(&format!("{node:-<SID$}")).unwrap_or_else(|_| unknown());
@@ -74,13 +76,8 @@ mod tests {
     use super::*;
 
     fn there_and_back(id: &str, node: Option<&str>) -> Option<String> {
-        let info = SocketInfo {
-            id: SocketId::new(id).unwrap(),
-            node: node.map(|node| NodeId::new(node).unwrap()),
-            rooms: Vec::new(),
-            handshake: None,
-            data: None,
-        };
+        let info = SocketInfo::new(SocketId::new(id).unwrap(), Vec::new())
+            .with_node(node.map(|node| NodeId::new(node).unwrap()));
         remote_socket(&info, "/".into()).map(|data| remote_id(&data))
     }
 

@@ -1,4 +1,4 @@
-//! What adding a namespace returns.
+//! The future that opens a namespace.
 
 use std::{
     fmt,
@@ -9,29 +9,29 @@ use std::{
 use futures_util::FutureExt;
 use socketioxide_core::adapter::Spawnable;
 
-use crate::error::Error;
+use crate::error::SocketIoError;
 
-/// Joins the cluster. `io.ns(…)` returns it: await it, and the namespace is open and hears its peers.
+/// Future of `io.ns(…)`, which joins the cluster. When it has resolved, the namespace is open and receives from all other nodes.
 #[must_use = "a namespace opens when this is awaited"]
-pub struct InitRes(Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>);
+pub struct InitRes(Pin<Box<dyn Future<Output = Result<(), SocketIoError>> + Send>>);
 
 impl InitRes {
-    pub(crate) fn new(joining: impl Future<Output = Result<(), Error>> + Send + 'static) -> Self {
+    pub(crate) fn new(joining: impl Future<Output = Result<(), SocketIoError>> + Send + 'static) -> Self {
         Self(Box::pin(joining))
     }
 }
 
 impl Future for InitRes {
-    type Output = Result<(), Error>;
+    type Output = Result<(), SocketIoError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.as_mut().poll(cx)
     }
 }
 
-/// A dynamic namespace is opened by the client that names it first, and nobody awaits it.
+/// Opens a dynamic namespace in a task of its own: it is opened by the first client that names it, whose connection does not await it.
 impl Spawnable for InitRes {
-    /// Joins at once where the backend can: a second client that names the namespace meanwhile would open it a second time.
+    /// Joins in this call where the backend can: a second client that names the namespace meanwhile would open it a second time.
     fn spawn(mut self) {
         match (&mut self).now_or_never() {
             Some(joined) => report(joined),
@@ -40,7 +40,7 @@ impl Spawnable for InitRes {
     }
 }
 
-fn report(joined: Result<(), Error>) {
+fn report(joined: Result<(), SocketIoError>) {
     if let Err(error) = joined {
         tracing::error!(%error, "a dynamic namespace could not be opened");
     }

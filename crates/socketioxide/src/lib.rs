@@ -2,33 +2,38 @@
 
 mod ack;
 mod adapter;
+mod backlog;
 mod cluster;
 mod convert;
 mod delivery;
+mod details;
 mod error;
 mod handle;
 mod handlers;
 mod handshake;
 mod identity;
 mod init;
-mod keeper;
-mod lanes;
+mod interest;
 mod local;
+mod maintenance;
+mod members;
+mod namespace;
 mod recovery;
 mod rooms;
-mod sockets;
+mod target;
 mod tasks;
 
 pub use crate::{
     ack::ClusterAckStream,
     adapter::Trunkline,
+    backlog::BacklogLimits,
     cluster::{Cluster, ClusterBuilder},
-    error::Error,
-    handle::Handle,
+    error::SocketIoError,
+    handle::NamespaceHandle,
     handlers::{ServerSideAnswer, ServerSideEvent},
     handshake::Handshake,
     identity::{remote_id, remote_socket},
     init::InitRes,
-    lanes::BacklogLimits,
     rooms::AwaitedRooms,
 };
+pub use trunkline_core as core;

@@ -1,6 +1,6 @@
-//! What the server lends to the cluster: its sockets.
+//! The server's sockets, as the cluster uses them.
 
-use std::{borrow::Cow, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use socketioxide_core::{
     Sid,
@@ -8,12 +8,12 @@ use socketioxide_core::{
     packet::Packet,
 };
 use trunkline_core::{
-    AckSink, DeliveryReport, EventReply, Local, LocalAbilities, NodeId, Offset, Payload, Room, SocketId, SocketInfo,
-    Target,
+    AckSink, DeliveryReport, EventReply, Local, NodeId, Offset, Payload, Room, SocketId, SocketInfo, Target,
 };
 
 use crate::{
-    adapter::Trunkline, convert::to_value, handle::Sockets, handlers::ServerSideEvent, lanes::Waiting, sockets::Details,
+    adapter::Trunkline, backlog::Queued, convert::to_value, details::Details, handlers::ServerSideEvent,
+    namespace::Sockets,
 };
 
 impl<E: SocketEmitter> Sockets for Trunkline<E> {
@@ -30,50 +30,6 @@ impl<E: SocketEmitter> Sockets for Trunkline<E> {
 }
 
 impl<E: SocketEmitter> Trunkline<E> {
-    fn matching(&self, target: &Target) -> Vec<Sid> {
-        self.local.sockets(self.options(target))
-    }
-
-    /// The target in socketioxide's terms.
-    pub(crate) fn options(&self, target: &Target) -> BroadcastOptions {
-        let mut opts = BroadcastOptions::default();
-        opts.rooms.extend(target.rooms.iter().map(|room| self.room(room)));
-        opts.except.extend(target.except.iter().map(|room| self.room(room)));
-        if opts.rooms.is_empty() {
-            opts.add_flag(BroadcastFlags::Broadcast);
-        }
-        if target.flags.is_volatile() {
-            opts.add_flag(BroadcastFlags::Volatile);
-        }
-        opts
-    }
-
-    /// A room by its text. Peers address sockets by rooms named by their ids, which socketioxide does not have: the socket joins it.
-    fn room(&self, room: &Room) -> Cow<'static, str> {
-        let text = room.to_text();
-        if let Ok(socket) = Sid::from_str(&text) {
-            self.adopt(socket);
-        }
-        Cow::Owned(text.into())
-    }
-
-    pub(crate) fn adopt(&self, socket: Sid) {
-        let mut own_room = BroadcastOptions::default();
-        own_room.rooms.push(Cow::Owned(socket.to_string()));
-        if !self.is_connected(socket) || self.local.sockets(own_room).contains(&socket) {
-            return;
-        }
-        self.local.add_all(socket, socket);
-        self.forget_if_gone(socket);
-    }
-
-    /// A socket that closes takes its rooms along; what joins it to a room at the same moment must not leave it there for ever.
-    fn forget_if_gone(&self, socket: Sid) {
-        if !self.is_connected(socket) {
-            self.local.del_all(socket);
-        }
-    }
-
     fn describe(&self, socket: Sid) -> Option<SocketInfo> {
         let id = SocketId::new(socket.as_str()).ok()?;
         let mut rooms: Vec<_> = self.local.socket_rooms(socket).iter().map(|room| Room::from(room.as_ref())).collect();
@@ -81,41 +37,33 @@ impl<E: SocketEmitter> Trunkline<E> {
         if !rooms.contains(&own_room) {
             rooms.push(own_room);
         }
-        let Details { handshake, data } = self.opened().map(|opened| opened.attached.of(socket)).unwrap_or_default();
-        let nothing = || Payload::from_trusted_json("{}", Vec::new());
-        Some(SocketInfo {
-            id,
-            node: None,
-            rooms,
-            handshake: Some(handshake.unwrap_or_else(nothing)),
-            data: Some(data.unwrap_or_else(nothing)),
-        })
+        let Details { handshake, data } =
+            self.namespace().map(|namespace| namespace.details.of(socket)).unwrap_or_default();
+        let nothing = || Some(Payload::from_trusted_json("{}", Vec::new()));
+        let info = SocketInfo::new(id, rooms);
+        Some(info.with_handshake(handshake.or_else(nothing)).with_data(data.or_else(nothing)))
     }
 }
 
 impl<E: SocketEmitter> Local for Trunkline<E> {
-    fn abilities(&self) -> LocalAbilities {
-        LocalAbilities { close_connections: false, number_rooms: false }
-    }
-
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         let sockets = self.matching(target);
-        let Ok(opened) = self.opened() else { return DeliveryReport::default() };
+        let Ok(namespace) = self.namespace() else { return DeliveryReport::default() };
         if sockets.is_empty() {
             return DeliveryReport::default();
         }
-        let offset = offset.filter(|_| opened.appends_offsets);
+        let offset = offset.filter(|_| namespace.appends_offsets);
         let appended = offset.map(|offset| payload.with_appended_text(offset.as_str()));
         let Some(packet) = self.event(appended.as_ref().unwrap_or(payload)) else { return DeliveryReport::default() };
         if target.flags.is_volatile() {
-            // The latest one wins, and nobody counts the others.
+            // Dropped packets of a volatile event are not counted.
             let _ = self.local.broadcast(packet, self.options(target));
-            return DeliveryReport { sent: sockets.len() as u64, ..DeliveryReport::default() };
+            return DeliveryReport::default().with_sent(sockets.len() as u64);
         }
-        if sockets.len() <= opened.paced_sockets || opened.is_superseded() {
-            self.deliver_each(opened, &sockets, &packet, offset)
+        if sockets.len() <= namespace.paced_sockets || namespace.is_superseded() {
+            self.deliver_each(namespace, &sockets, &packet, offset)
         } else {
-            self.deliver_all(opened, target, &sockets, &packet, offset)
+            self.deliver_all(namespace, target, &sockets, &packet, offset)
         }
     }
 
@@ -124,8 +72,8 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
         if sockets.is_empty() {
             return 0;
         }
-        let (Ok(opened), Some(packet)) = (self.opened(), self.event(payload)) else { return 0 };
-        self.deliver_acked(opened, target, &sockets, &packet, timeout, &acks)
+        let (Ok(namespace), Some(packet)) = (self.namespace(), self.event(payload)) else { return 0 };
+        self.deliver_with_acks(namespace, target, &sockets, &packet, timeout, &acks)
     }
 
     fn sockets(&self, target: &Target) -> Vec<SocketInfo> {
@@ -150,9 +98,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
         if Sid::from_str(&text).is_ok_and(|socket| self.is_connected(socket)) {
             return true;
         }
-        let mut opts = BroadcastOptions::default();
-        opts.rooms.push(Cow::Owned(text.into()));
-        !self.local.sockets(opts).is_empty()
+        self.known_members.has_members(&self.local, &text)
     }
 
     fn join(&self, target: &Target, rooms: &[Room]) {
@@ -160,13 +106,13 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
         if sockets.is_empty() {
             return;
         }
-        if let Ok(opened) = self.opened() {
-            opened.interest.entered(rooms);
+        if let Ok(namespace) = self.namespace() {
+            namespace.interest.joined(rooms);
         }
         let rooms: Vec<_> = rooms.iter().map(|room| room.to_text().to_string()).collect();
         for socket in sockets {
             self.local.add_all(socket, rooms.clone());
-            self.forget_if_gone(socket);
+            self.forget_if_closed(socket);
         }
     }
 
@@ -177,11 +123,11 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
         }
     }
 
-    /// A socket whose buffer is full is disconnected when it has taken what waits.
+    /// A socket with a backlog is disconnected when it has taken that.
     fn disconnect(&self, target: &Target, _close: bool) {
-        let Ok(opened) = self.opened() else { return };
+        let Ok(namespace) = self.namespace() else { return };
         for socket in self.matching(target) {
-            opened.lanes.give(socket, Waiting::Disconnect, self);
+            namespace.backlogs.offer(socket, Queued::Disconnect, self);
         }
     }
 

@@ -1,8 +1,8 @@
-//! Bringing a client that was away up to date.
+//! Replay of missed broadcasts to a client that reconnects.
 //!
 //! socketioxide's CONNECT packet has no session id, so the official client never asks for what it missed, as it does of Node.js servers with
-//! connection state recovery. The same is done by the application: the client sends the last offset it has seen, and the connect handler
-//! calls [`Handle::replay`].
+//! connection state recovery. Here the application does it: the client sends the last offset it has seen, and the connect handler calls
+//! [`NamespaceHandle::replay`].
 
 use std::time::Duration;
 
@@ -10,89 +10,86 @@ use socketioxide::{adapter::Adapter as ServerAdapter, socket::Socket};
 use socketioxide_core::{Sid, packet::Packet};
 use tokio::time::Instant;
 use trunkline_core::{
-    Adapter, Error, ErrorKind, Offset, Result, Room, Session, SessionId, SocketId, Target,
+    Error, ErrorKind, Offset, Result, Room, Session, SessionId, SocketId, Target,
     transport::{MissedBroadcast, RestoredSession},
 };
 
-use crate::{
-    cluster::Cluster,
-    handle::{Handle, Opened},
-};
+use crate::{cluster::Cluster, handle::NamespaceHandle, namespace::OpenNamespace};
 
 impl Cluster {
-    /// Lets everything for a new socket wait until [`Handle::replay`], [`Handle::restore`] or [`Handle::resume`] is called for it, or 10 s
-    /// have passed. For a connect middleware: what arrives between the connection and the connect handler then comes after what the client
-    /// missed, and not before it.
-    pub fn hold<A: ServerAdapter>(&self, socket: &Socket<A>) {
+    /// Queues everything for a new socket until [`NamespaceHandle::replay`], [`NamespaceHandle::restore`] or [`NamespaceHandle::resume`] is
+    /// called for it, or 10 s have passed. For a connect middleware: what arrives between the connection and the connect handler then
+    /// follows what the client missed.
+    pub fn pause<A: ServerAdapter>(&self, socket: &Socket<A>) {
         if let Ok(handle) = self.of(socket.ns()) {
-            handle.opened().hold(socket.id);
+            handle.namespace().pause(socket.id);
         }
     }
 }
 
-impl Handle {
+impl NamespaceHandle {
     /// Sends a socket what it missed since an offset: everything that was broadcast to all or to its present rooms, in order, before anything
     /// that arrives from now on, and nothing twice. Each event has its offset as last argument. Returns how many there are.
     ///
-    /// Let the socket join its rooms first. *Cancel safety*: dropped, the socket goes on without what it missed.
+    /// The socket must have joined its rooms before. *Cancel safety*: dropped, the socket goes on without what it missed.
     ///
     /// # Errors
     /// `HistoryLost` if the history no longer reaches back that far: the client has to load its state anew. `Malformed` for what is no
     /// offset, `Unsupported` without history, `QueueFull` if more arrives than the socket can take.
     pub async fn replay<A: ServerAdapter>(&self, socket: &Socket<A>, since: Offset) -> Result<usize> {
-        let held = Held::new(self.opened(), socket.id);
+        let paused = Paused::new(self.namespace(), socket.id);
         let mut rooms = rooms_of(socket);
         rooms.push(own_room(socket));
-        held.catch_up(since, &rooms, Vec::new()).await
+        paused.catch_up(since, &rooms, Vec::new()).await
     }
 
-    /// Lets a socket go on that [`Cluster::hold`] let wait, without replay.
+    /// Sends what waits for a socket since [`Cluster::pause`], without replay.
     pub fn resume<A: ServerAdapter>(&self, socket: &Socket<A>) {
-        self.opened().lanes.release(socket.id);
+        self.namespace().backlogs.resume(socket.id);
     }
 
-    /// Keeps a socket's session under a secret that only its client knows: its rooms, and the data given to [`Handle::set_data`]. For the
-    /// disconnect handler.
+    /// Stores a socket's session under a secret that only its client knows: its rooms, and the data given to
+    /// [`NamespaceHandle::set_data`]. For the disconnect handler.
     ///
     /// # Errors
     /// `Unsupported` without history, or what the broker says.
     pub async fn persist<A: ServerAdapter>(&self, socket: &Socket<A>, secret: SessionId) -> Result<()> {
-        let data = self.opened().attached.of(socket.id).data;
-        let session = Session { id: secret, socket: SocketId::new(socket.id.as_str())?, rooms: rooms_of(socket), data };
+        let data = self.namespace().details.of(socket.id).data;
+        let session = Session::new(secret, SocketId::new(socket.id.as_str())?, rooms_of(socket)).with_data(data);
         self.persist_session(session).await
     }
 
-    /// Gives a new socket the session of a client that comes back: its rooms, and everything it missed since an offset, as
-    /// [`Handle::replay`]. A session can be restored once; `None` if it is unknown or expired. It has the data and the former socket id; the
-    /// socket keeps its new one.
+    /// Gives a new socket the stored session of its client: the rooms, and everything it missed since an offset, as
+    /// [`NamespaceHandle::replay`] does. A session can be restored once; `None` if it is unknown or expired. The returned session has the
+    /// data and the former socket id; the socket keeps its new one.
     ///
     /// # Errors
-    /// As of [`Handle::replay`].
+    /// As of [`NamespaceHandle::replay`].
     pub async fn restore<A: ServerAdapter>(
         &self,
         socket: &Socket<A>,
         secret: SessionId,
         since: Offset,
     ) -> Result<Option<Session>> {
-        let held = Held::new(self.opened(), socket.id);
+        let paused = Paused::new(self.namespace(), socket.id);
         let Some(RestoredSession { session, missed }) = self.restore_session(secret, since.clone()).await? else {
             return Ok(None);
         };
-        let node = &self.opened().node;
+        let node = &self.namespace().node;
         node.sockets_join(Target::room(socket.id.as_str()).local(), session.rooms.clone()).await?;
         let mut rooms = session.rooms.clone();
         rooms.extend([Room::from(session.socket.as_str()), own_room(socket)]);
-        held.catch_up(since, &rooms, missed).await?;
+        paused.catch_up(since, &rooms, missed).await?;
         Ok(Some(session))
     }
 }
 
-impl Opened {
-    fn hold(&self, socket: Sid) {
-        self.lanes.hold(socket, Instant::now() + HOLD);
+impl OpenNamespace {
+    fn pause(&self, socket: Sid) {
+        self.backlogs.pause(socket, Instant::now() + MAX_PAUSE);
     }
 
-    /// A missed broadcast as packet of this server.
+    /// The packet and the offset of a missed broadcast.
     fn packet(&self, MissedBroadcast { payload, offset }: MissedBroadcast) -> Option<(Packet, Offset)> {
         let appended = self.appends_offsets.then(|| payload.with_appended_text(offset.as_str()));
         let packet = self.sockets.upgrade()?.event(appended.as_ref().unwrap_or(&payload))?;
@@ -100,30 +97,30 @@ impl Opened {
     }
 }
 
-/// A socket for which everything waits as long as this lives.
-struct Held<'a> {
-    opened: &'a Opened,
+/// A socket that is paused until this is dropped.
+struct Paused<'a> {
+    namespace: &'a OpenNamespace,
     socket: Sid,
 }
 
-impl<'a> Held<'a> {
-    fn new(opened: &'a Opened, socket: Sid) -> Self {
-        opened.hold(socket);
-        Self { opened, socket }
+impl<'a> Paused<'a> {
+    fn new(namespace: &'a OpenNamespace, socket: Sid) -> Self {
+        namespace.pause(socket);
+        Self { namespace, socket }
     }
 
-    /// Reads what came after `since`, or after what is known to be missed already.
+    /// Queues for the socket what was broadcast after `since`, of which `missed` is the beginning.
     async fn catch_up(&self, since: Offset, rooms: &[Room], mut missed: Vec<MissedBroadcast>) -> Result<usize> {
-        let Self { opened, socket } = *self;
+        let Self { namespace, socket } = *self;
         for _ in 0..ATTEMPTS {
-            if opened.lanes.is_full() {
+            if namespace.backlogs.is_full() {
                 break;
             }
             let from = missed.last().map_or(&since, |missed| &missed.offset);
-            let more = opened.node.replay(from.clone(), rooms).await?;
+            let more = namespace.node.replay(from.clone(), rooms).await?;
             missed.extend(more);
-            let packets = missed.iter().cloned().filter_map(|missed| opened.packet(missed)).collect();
-            if opened.lanes.catch_up(socket, packets, Instant::now() + REMEMBER) {
+            let packets = missed.iter().cloned().filter_map(|missed| namespace.packet(missed)).collect();
+            if namespace.backlogs.catch_up(socket, packets, Instant::now() + REMEMBER) {
                 return Ok(missed.len());
             }
         }
@@ -131,9 +128,9 @@ impl<'a> Held<'a> {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Paused<'_> {
     fn drop(&mut self) {
-        self.opened.lanes.release(self.socket);
+        self.namespace.backlogs.resume(self.socket);
     }
 }
 
@@ -146,10 +143,10 @@ fn own_room<A: ServerAdapter>(socket: &Socket<A>) -> Room {
     Room::from(socket.id.as_str())
 }
 
-/// How long a socket may be held: nobody may ever come to release it.
-const HOLD: Duration = Duration::from_secs(10);
+/// How long a socket is paused when neither replay nor resume is called.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// How long it is remembered what a socket was brought up to date with: this node may receive it later than the history had it.
+/// How long replayed offsets are remembered: this node may receive a message later than the history had it.
 const REMEMBER: Duration = Duration::from_secs(60);
 
 /// How often the history is read when too much arrives meanwhile.

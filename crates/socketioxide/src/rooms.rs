@@ -1,15 +1,15 @@
-//! Joining and leaving rooms so that the cluster knows.
+//! Joining and leaving rooms with confirmation by the broker.
 
 use socketioxide::{adapter::Adapter, socket::Socket};
 use socketioxide_core::adapter::RoomParam;
 
-/// Joins and leaves that can be awaited.
+/// Joins and leaves that complete when the broker knows of them.
 ///
 /// `socket.join(…)` changes only this server's own list. That is enough where every message reaches every node. Where the backend sends a
-/// room's messages only to the nodes with a member in it, they may pass by until the cluster has noticed the join (see *rooms* in the
-/// [crate documentation](crate)); after an awaited join they do not.
+/// room's messages only to the nodes with a member in it, they may be missed until the next report of rooms to the broker (see *rooms* in
+/// the [crate documentation](crate)); after an awaited join they are not.
 pub trait AwaitedRooms<A: Adapter> {
-    /// Joins rooms. On return, what any node sends to them afterwards arrives.
+    /// Joins rooms. What any node emits to them after the return arrives.
     fn join_awaited(&self, rooms: impl RoomParam) -> impl Future<Output = Result<(), A::Error>> + Send;
 
     /// Leaves rooms.
@@ -18,7 +18,7 @@ pub trait AwaitedRooms<A: Adapter> {
 
 impl<A: Adapter> AwaitedRooms<A> for Socket<A> {
     fn join_awaited(&self, rooms: impl RoomParam) -> impl Future<Output = Result<(), A::Error>> + Send {
-        // Without a room, the operators of a socket mean the socket itself.
+        // Without a room, a socket's operators select the socket itself.
         self.local().join(rooms)
     }
 

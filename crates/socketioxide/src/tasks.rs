@@ -1,9 +1,9 @@
-//! The tasks of one namespace, and their end.
+//! Tracking and cancellation of the tasks of one namespace.
 
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Owns every task of one namespace's adapter: they end when it is closed or dropped.
+/// The tasks of one namespace's adapter: they are cancelled when it is closed or dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     tracker: TaskTracker,
@@ -11,10 +11,11 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// Runs `task` on the current runtime until it ends or the adapter does. Returns `false`, and drops it, when `MOST` are running.
+    /// Runs `task` on the current runtime until it ends or the adapter does. Returns `false`, and drops it, if
+    /// `MAX_TASKS` are running.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
         let Ok(runtime) = Handle::try_current() else { return false };
-        if self.is_closed() || self.tracker.len() >= MOST {
+        if self.is_closed() || self.tracker.len() >= MAX_TASKS {
             return false;
         }
         let task = self.closing.clone().run_until_cancelled_owned(task);
@@ -26,13 +27,13 @@ impl Tasks {
         self.closing.is_cancelled()
     }
 
-    /// Tells all tasks to end.
+    /// Cancels all tasks.
     pub(crate) fn close(&self) {
         self.closing.cancel();
         self.tracker.close();
     }
 
-    /// Waits until they have, after [`Tasks::close`].
+    /// Waits until all tasks have ended, after [`Tasks::close`].
     pub(crate) async fn closed(&self) {
         self.tracker.wait().await;
     }
@@ -44,5 +45,5 @@ impl Drop for Tasks {
     }
 }
 
-/// Acknowledged broadcasts and server-side events that may be under way at a time.
-const MOST: usize = 10_000;
+/// Acknowledged broadcasts and server-side events that may be pending at a time.
+const MAX_TASKS: usize = 10_000;

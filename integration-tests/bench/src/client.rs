@@ -2,125 +2,200 @@
 
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt, TryStreamExt, stream};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
-use crate::{Failure, now};
+use crate::{Failure, load::Load, now};
 
 pub(crate) struct Client {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
-/// What a client saw of `expected` numbered events.
+/// What clients received of `expected` numbered events.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Received {
     pub(crate) expected: u64,
-    pub(crate) received: u64,
+    pub(crate) events: u64,
     /// Events that came after one with a higher number.
     pub(crate) out_of_order: u64,
     pub(crate) repeated: u64,
     /// When the last event arrived, in nanoseconds of the monotonic clock.
     pub(crate) last: u64,
-    /// From the call that emits to the client, in nanoseconds, in order of arrival.
+    /// From the emit call to the client, in nanoseconds, in order of arrival.
     pub(crate) latencies: Vec<u64>,
 }
 
-impl Seen {
-    /// One more event, so old.
-    pub(crate) fn add(&mut self, nanoseconds: u64) {
-        self.received += 1;
-        self.latencies.push(nanoseconds);
+impl Received {
+    /// One more event, and the nanoseconds since it was emitted.
+    pub(crate) fn add(&mut self, latency: u64) {
+        self.events += 1;
+        self.latencies.push(latency);
     }
 
     pub(crate) fn lost(&self) -> u64 {
-        self.expected - (self.received - self.repeated)
+        self.expected - (self.events - self.repeated)
+    }
+
+    /// What several clients received together.
+    pub(crate) fn merged(clients: impl IntoIterator<Item = Self>) -> Self {
+        clients.into_iter().fold(Self::default(), |mut all, one| {
+            all.expected += one.expected;
+            all.events += one.events;
+            all.out_of_order += one.out_of_order;
+            all.repeated += one.repeated;
+            all.last = all.last.max(one.last);
+            all.latencies.extend(one.latencies);
+            all
+        })
     }
 }
 
-enum Heard {
-    Event { number: u64, emitted: u64 },
-    End,
-    Silence,
-    HungUp,
+/// What a handler says when it has emitted everything.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Emitted {
+    /// When it was called, in nanoseconds of the monotonic clock.
+    pub(crate) began: u64,
+    /// Events that the server refused to emit.
+    pub(crate) refused: u64,
+}
+
+enum Incoming {
+    Event {
+        number: u64,
+        emitted: u64,
+    },
+    /// Of so many events.
+    End {
+        of: u64,
+    },
+    Ready,
+    Emitted(Emitted),
+    TimedOut,
+    Closed,
 }
 
 impl Client {
-    /// Returns when the server has greeted it.
+    /// A client in no room but its own. Returns when the server listens to its events, which is after it has accepted the connection.
     pub(crate) async fn connect(port: u16) -> Result<Self, Failure> {
         let url = format!("ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket");
         let (mut stream, _) = connect_async(url).await?;
         stream.send(Message::text("40")).await?;
-        while let Some(message) = timeout(PATIENCE, stream.next()).await? {
-            if message?.to_text()?.starts_with(r#"42["ready""#) {
+        while let Some(message) = timeout(TIMEOUT, stream.next()).await? {
+            if message?.to_text()?.starts_with(r#"42["connected""#) {
                 return Ok(Self { stream });
             }
         }
-        Err("the server hung up before it was ready".into())
+        Err("the server has closed a new connection".into())
     }
 
-    /// Listens until all `expected` events and the end are there; after the end, or when the server hangs up, until nothing comes any more.
-    pub(crate) async fn listen(mut self, expected: u64) -> Result<Seen, Failure> {
-        let mut seen = Seen { expected, ..Seen::default() };
-        let mut numbers = vec![false; usize::try_from(expected)?];
+    /// Returns when the server has put this client into the room.
+    pub(crate) async fn join(mut self) -> Result<Self, Failure> {
+        self.stream.send(Message::text(r#"42["join"]"#)).await?;
+        match self.next(TIMEOUT).await? {
+            Incoming::Ready => Ok(self),
+            _ => Err("a client could not join the room".into()),
+        }
+    }
+
+    /// Has a handler of its server emit to the room, and returns when that has emitted everything.
+    pub(crate) async fn go(&mut self, load: Load) -> Result<Emitted, Failure> {
+        let event = format!(r#"42["go",{},{},{}]"#, load.messages, load.bytes, load.rate);
+        self.stream.send(Message::text(event)).await?;
+        match self.next(EMITTING).await? {
+            Incoming::Emitted(emitted) => Ok(emitted),
+            _ => Err("the handler that emits did not end".into()),
+        }
+    }
+
+    /// Receives until all `expected` events and the end are there; after the end, or when the server closes, until no event comes any more.
+    pub(crate) async fn receive(mut self, expected: u64) -> Result<Received, Failure> {
+        let mut received = Received { expected, ..Received::default() };
+        let mut known = vec![false; usize::try_from(expected)?];
         let (mut next, mut ended) = (0, false);
-        while !(ended && seen.received - seen.repeated == expected) {
-            match self.hear(if ended { STRAGGLERS } else { PATIENCE }).await? {
-                Heard::Event { number, emitted } => {
-                    let Some(known) = numbers.get_mut(usize::try_from(number)?) else {
+        while !(ended && received.events - received.repeated == expected) {
+            match self.next(if ended { AFTER_THE_END } else { TIMEOUT }).await? {
+                Incoming::Event { number, emitted } => {
+                    let Some(known) = known.get_mut(usize::try_from(number)?) else {
                         return Err(format!("event {number} was never emitted").into());
                     };
-                    seen.last = now();
-                    seen.add(seen.last.saturating_sub(emitted));
-                    seen.repeated += u64::from(std::mem::replace(known, true));
-                    seen.out_of_order += u64::from(number < next);
+                    received.last = now();
+                    received.add(received.last.saturating_sub(emitted));
+                    received.repeated += u64::from(std::mem::replace(known, true));
+                    received.out_of_order += u64::from(number < next);
                     next = next.max(number + 1);
                 }
-                Heard::End => ended = true,
-                Heard::Silence | Heard::HungUp => break,
+                Incoming::End { of } => ended |= of == expected,
+                Incoming::TimedOut | Incoming::Closed => break,
+                Incoming::Ready | Incoming::Emitted(_) => {}
             }
         }
-        Ok(seen)
+        Ok(received)
     }
 
     /// Whether an end arrives in time; events before it are passed over.
-    pub(crate) async fn hears_end(&mut self, limit: Duration) -> Result<bool, Failure> {
+    pub(crate) async fn receives_end(&mut self, limit: Duration) -> Result<bool, Failure> {
         loop {
-            match self.hear(limit).await? {
-                Heard::Event { .. } => {}
-                Heard::End => return Ok(true),
-                Heard::Silence => return Ok(false),
-                Heard::HungUp => return Err("the server hung up".into()),
+            match self.next(limit).await? {
+                Incoming::End { .. } => return Ok(true),
+                Incoming::TimedOut => return Ok(false),
+                Incoming::Closed => return Err("the server has closed the connection".into()),
+                _ => {}
             }
         }
     }
 
-    async fn hear(&mut self, limit: Duration) -> Result<Heard, Failure> {
+    async fn next(&mut self, limit: Duration) -> Result<Incoming, Failure> {
         loop {
             let message = match timeout(limit, self.stream.next()).await {
-                Err(_) => return Ok(Heard::Silence),
-                Ok(None | Some(Err(_))) => return Ok(Heard::HungUp),
+                Err(_) => return Ok(Incoming::TimedOut),
+                Ok(None | Some(Err(_))) => return Ok(Incoming::Closed),
                 Ok(Some(Ok(message))) => message,
             };
             let text = message.to_text()?;
             if text == "2" {
                 self.stream.send(Message::text("3")).await?;
-            } else if text.starts_with(r#"42["end""#) {
-                return Ok(Heard::End);
-            } else if let Some((number, emitted)) = numbers(text) {
-                return Ok(Heard::Event { number, emitted });
+            } else if let Some(incoming) = Incoming::parse(text) {
+                return Ok(incoming);
             }
         }
     }
 }
 
-/// The numbers at the beginning of `42["m",NUMBER,TIME,…`. Streams append an offset behind the padding.
-fn numbers(text: &str) -> Option<(u64, u64)> {
-    let mut fields = text.strip_prefix(r#"42["m","#)?.splitn(3, ',');
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+impl Incoming {
+    fn parse(packet: &str) -> Option<Self> {
+        let (event, arguments) = packet.strip_prefix(r#"42[""#)?.split_once('"')?;
+        match event {
+            "m" => numbers(arguments).map(|[number, emitted]| Self::Event { number, emitted }),
+            "end" => numbers(arguments).map(|[of]| Self::End { of }),
+            "ready" => Some(Self::Ready),
+            "emitted" => numbers(arguments).map(|[began, refused]| Self::Emitted(Emitted { began, refused })),
+            _ => None,
+        }
+    }
 }
 
-/// A server that says nothing for so long has lost what is missing.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How long events may lag behind the end, with adapters that keep no order.
-const STRAGGLERS: Duration = Duration::from_secs(2);
+/// The first numbers of `,NUMBER,NUMBER,…]`. Streams append an offset behind all arguments.
+fn numbers<const N: usize>(arguments: &str) -> Option<[u64; N]> {
+    let mut fields = arguments.strip_prefix(',')?.split([',', ']']);
+    let mut numbers = [0; N];
+    for number in &mut numbers {
+        *number = fields.next()?.parse().ok()?;
+    }
+    Some(numbers)
+}
+
+/// So many clients of one server, in the room.
+pub(crate) async fn join_all(port: u16, count: usize) -> Result<Vec<Client>, Failure> {
+    let joining = (0..count).map(|_| async move { Client::connect(port).await?.join().await });
+    stream::iter(joining).buffer_unordered(AT_ONCE).try_collect().await
+}
+
+/// How long a server may say nothing; after that, what is missing is lost.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// How long emitting may take.
+const EMITTING: Duration = Duration::from_secs(300);
+/// How long events may arrive behind the end, with adapters that keep no order.
+const AFTER_THE_END: Duration = Duration::from_secs(2);
+/// Clients that connect at the same time.
+const AT_ONCE: usize = 32;

@@ -2,10 +2,10 @@
 
 use clap::Parser;
 use socketioxide::{SocketIo, extract::SocketRef};
-use trunkline_bench_worker::{Failure, ROOM, work};
+use trunkline_bench_worker::{Failure, ROOM, go, serve};
 use trunkline_socketioxide::{AwaitedRooms, Cluster, Trunkline};
 
-/// One server of a Trunkline cluster, as the benchmark measures it. Reads orders from standard input.
+/// One server of a Trunkline cluster, as the benchmark measures it. Ends when its standard input is closed.
 #[derive(Debug, Parser)]
 #[command(name = "bench-node")]
 struct Arguments {
@@ -24,10 +24,14 @@ async fn main() -> Result<(), Failure> {
         .max_buffer_size(arguments.max_buffer_size)
         .with_adapter::<Trunkline<_>>(cluster)
         .build_layer();
-    io.ns("/", async |socket: SocketRef<Trunkline<_>>| match socket.join_awaited(ROOM).await {
-        Ok(()) => drop(socket.emit("ready", &())),
-        Err(error) => eprintln!("cannot join: {error}"),
+    io.ns("/", async |socket: SocketRef<Trunkline<_>>| {
+        socket.on("go", go::<Trunkline<_>>);
+        socket.on("join", async |socket: SocketRef<Trunkline<_>>| match socket.join_awaited(ROOM).await {
+            Ok(()) => drop(socket.emit("ready", &())),
+            Err(error) => eprintln!("cannot join: {error}"),
+        });
+        let _ = socket.emit("connected", &());
     })
     .await?;
-    work(io, axum::Router::new().layer(layer)).await
+    serve(axum::Router::new().layer(layer)).await
 }

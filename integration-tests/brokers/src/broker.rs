@@ -1,4 +1,4 @@
-//! What every private broker can do.
+//! A private broker process: killing, stopping, freezing and restarting it.
 
 use std::{fmt, path::Path, pin::Pin, sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use crate::{
     process::Process,
 };
 
-/// Asks once whether the broker serves; an error means not yet.
+/// A check whether the broker serves; an error means not yet.
 pub(crate) type Probe = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + Sync>;
 
-/// Makes a [`Probe`] of an async closure over something cheap to clone.
+/// Creates a [`Probe`] from an async closure over something cheap to clone.
 pub(crate) fn probe<T, F>(with: T, ask: impl Fn(T) -> F + Send + Sync + 'static) -> Probe
 where
     T: Clone + Send + Sync + 'static,
@@ -23,12 +23,13 @@ where
     Arc::new(move || Box::pin(ask(with.clone())))
 }
 
-/// How long a broker may take to serve. RabbitMQ takes 7 s when two start at once, and more on a busy machine.
+/// Maximum time until a broker serves. RabbitMQ takes 7 s when two start at once, and more on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A broker process of our own: on a free loopback port, in a folder of its own, killed when dropped and when the test process ends.
+/// A private broker process: on a free loopback port, in a folder of its own, killed when dropped and when the test
+/// process ends.
 ///
-/// It comes back on the same port with the same folder. All methods may be called from any task and runtime.
+/// It restarts on the same port with the same folder. All methods may be called from any task and runtime.
 pub struct Broker {
     process: Process,
     probe: Probe,
@@ -44,25 +45,25 @@ impl Broker {
         Ok(broker)
     }
 
-    /// Where it listens, in the form its clients take, with the password if there is one.
+    /// URL in the form that its clients take, with the password if there is one.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The port on 127.0.0.1.
+    /// Port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// The folder with its data, its `log` and its certificates.
+    /// Folder with its data, its `log` and its certificates.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.process.folder()
     }
 
-    /// Kills it like a crash (SIGKILL) and returns when it has ended. Nothing to do if it is down.
+    /// Kills the process as a crash does (SIGKILL), and returns when it has ended. Has no effect if it is down.
     ///
     /// # Errors
     /// If the operating system refuses.
@@ -70,7 +71,7 @@ impl Broker {
         self.process.end(Signal::KILL).await
     }
 
-    /// Asks it to end in good order and returns when it has ended. Nothing to do if it is down.
+    /// Shuts the broker down in good order, and returns when it has ended. Has no effect if it is down.
     ///
     /// # Errors
     /// If the operating system refuses.
@@ -78,7 +79,7 @@ impl Broker {
         self.process.stop().await
     }
 
-    /// Kills it if it runs, starts it on the same port and folder, and returns when it serves.
+    /// Kills the broker if it runs, starts it on the same port and folder, and returns when it serves.
     ///
     /// # Errors
     /// If it ends, or does not serve in time; with the end of its log.
@@ -88,7 +89,7 @@ impl Broker {
         self.ready().await
     }
 
-    /// Returns when it serves.
+    /// Returns when the broker serves.
     ///
     /// # Errors
     /// If it ends, or does not serve in time; with the end of its log.
@@ -102,7 +103,7 @@ impl Broker {
         Err(self.process.not_ready(format!("it does not serve after {PATIENCE:?}: {last}")))
     }
 
-    /// Stops its execution (SIGSTOP): connections stay open and nobody answers. Returns when it stands still.
+    /// Stops its execution (SIGSTOP) and returns when all threads are stopped: connections stay open without an answer.
     ///
     /// # Errors
     /// If it is down.
@@ -110,7 +111,7 @@ impl Broker {
         self.process.freeze()
     }
 
-    /// Lets it go on after [`Broker::freeze`].
+    /// Continues after [`Broker::freeze`] (SIGCONT).
     ///
     /// # Errors
     /// If it is down.
@@ -118,12 +119,12 @@ impl Broker {
         self.process.signal_all(Signal::CONT).map(drop)
     }
 
-    /// Sends it a signal that its own documentation explains.
+    /// Sends a signal whose meaning the broker's own documentation explains.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         self.process.signal_all(signal).map(drop)
     }
 
-    /// Its process id while it runs.
+    /// Process id, `None` while it is down.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.process.pid()
@@ -135,7 +136,7 @@ enum Poll {
     Late(String),
 }
 
-/// Asks again and again until the answer is good.
+/// Repeats a check until it succeeds.
 async fn poll<F>(ask: impl Fn() -> F, check: impl Fn() -> Result<()>) -> std::result::Result<(), Poll>
 where
     F: Future<Output = Result<()>>,
@@ -160,7 +161,7 @@ where
     }
 }
 
-/// Waits for something that several processes must agree on.
+/// Waits for a state on which several processes must agree.
 pub(crate) async fn wait_until<F>(what: &str, ask: impl Fn() -> F) -> Result<()>
 where
     F: Future<Output = Result<()>>,

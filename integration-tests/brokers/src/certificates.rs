@@ -28,23 +28,24 @@ cat server.crt server.key >server.pem
 chmod 600 ./*.key server.pem
 "#;
 
-/// Whether a TLS server asks its clients for a certificate.
+/// Whether a TLS server requires a client certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientCertificate {
-    /// It does not.
+    /// Client certificates are not requested.
     Ignored,
-    /// It serves nobody without.
+    /// Clients without a certificate are refused.
     Required,
 }
 
-/// A certificate authority with one certificate for a server (`localhost`, 127.0.0.1, ::1) and one for a client (`app`); PEM files.
+/// A certificate authority with one certificate for a server (`localhost`, 127.0.0.1, ::1) and one for a client
+/// (`app`); PEM files.
 #[derive(Clone, Debug)]
 pub struct Certificates {
     folder: PathBuf,
 }
 
 impl Certificates {
-    /// Makes new ones in `folder`, which must exist.
+    /// Generates new certificates in `folder`, which is created.
     ///
     /// # Errors
     /// If openssl is missing or fails.
@@ -55,37 +56,37 @@ impl Certificates {
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// The certificate of the authority.
+    /// Path of the authority's certificate.
     #[must_use]
     pub fn authority(&self) -> PathBuf {
         self.folder.join("ca.crt")
     }
 
-    /// The server's certificate.
+    /// Path of the server's certificate.
     #[must_use]
     pub fn server(&self) -> PathBuf {
         self.folder.join("server.crt")
     }
 
-    /// The server's private key.
+    /// Path of the server's private key.
     #[must_use]
     pub fn server_key(&self) -> PathBuf {
         self.folder.join("server.key")
     }
 
-    /// The server's certificate and key in one file.
+    /// Path of a file with the server's certificate and key.
     #[must_use]
     pub fn server_bundle(&self) -> PathBuf {
         self.folder.join("server.pem")
     }
 
-    /// The client's certificate.
+    /// Path of the client's certificate.
     #[must_use]
     pub fn client(&self) -> PathBuf {
         self.folder.join("client.crt")
     }
 
-    /// The client's private key.
+    /// Path of the client's private key.
     #[must_use]
     pub fn client_key(&self) -> PathBuf {
         self.folder.join("client.key")

@@ -1,40 +1,40 @@
-//! Why a broker is not there.
+//! Errors of starting and controlling brokers.
 
 use std::{fmt, io};
 
-/// Short form for this crate.
+/// Result of a broker operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A broker could not be started or controlled. Tests fail with it: a missing broker is never a pass.
+/// A broker could not be started or controlled. Tests fail with it: a missing broker never counts as a pass.
 pub enum Error {
     /// A program is not installed.
     Missing {
-        /// What was looked for.
+        /// Name of the program.
         program: String,
-        /// How to get it.
+        /// How to install it.
         install: &'static str,
     },
     /// The broker ended, or did not get ready in time.
     NotReady {
-        /// Which broker.
+        /// Name of the broker.
         broker: String,
         /// What happened.
         reason: String,
-        /// The end of what it printed.
+        /// The end of its output.
         log: String,
     },
-    /// A helper program failed.
+    /// An external program failed.
     Failed {
-        /// The command.
+        /// Name of the program.
         command: String,
-        /// What it printed.
+        /// Its output.
         output: String,
     },
-    /// The operating system refused something.
+    /// The operating system refused an operation.
     Io {
-        /// What was tried.
+        /// The operation.
         what: String,
-        /// How it failed.
+        /// The error.
         source: io::Error,
     },
 }
@@ -57,7 +57,7 @@ impl fmt::Display for Error {
 }
 
 impl fmt::Debug for Error {
-    /// As `Display`, so that `unwrap` in a test prints the sentence.
+    /// Formats as `Display`, so that `unwrap` in a test prints the sentence.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

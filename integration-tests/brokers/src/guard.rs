@@ -1,4 +1,4 @@
-//! Kills a broker when the test process ends, however it ends.
+//! A guard process that kills a broker when the test process ends, however it ends.
 
 use std::{
     io::Write,
@@ -8,8 +8,9 @@ use std::{
 
 use crate::error::{Error, Result};
 
-/// Each line names the process to kill in the end, an empty one none. The pipe ends with the test process, even one killed with -9.
-/// The guard ignores the signals of a terminal: it must outlive who sits at it.
+/// Each line is the id of the process to kill in the end, an empty line means none. The pipe closes with the test
+/// process, even after kill -9. The guard ignores the signals of a terminal: it must outlive the test process that is
+/// interrupted there.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP
 pid=
@@ -18,7 +19,7 @@ while read -r line; do pid=$line; done
 rm -rf "$1"
 "#;
 
-/// A small shell that watches over one broker process and its folder.
+/// A shell that watches over one broker process and its folder.
 #[derive(Debug)]
 pub(crate) struct Guard {
     shell: Child,
@@ -40,7 +41,7 @@ impl Guard {
         Ok(Self { shell, pipe })
     }
 
-    /// The process to kill in the end.
+    /// Sets the process to kill in the end.
     pub(crate) fn watch(&mut self, pid: Option<u32>) -> Result<()> {
         let line = pid.map(|pid| pid.to_string()).unwrap_or_default();
         let Some(pipe) = &mut self.pipe else { return Ok(()) };
@@ -50,7 +51,7 @@ impl Guard {
     /// Kills the process, removes the folder, and returns when that is done.
     pub(crate) fn end(&mut self) {
         self.pipe = None;
-        // It can only fail if somebody else has waited for the shell, which then has ended.
+        // It can only fail if the shell was waited for elsewhere, and then has ended.
         let _ = self.shell.wait();
     }
 }

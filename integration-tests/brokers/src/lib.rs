@@ -13,6 +13,7 @@ mod program;
 mod proxy;
 mod rabbitmq;
 mod redis;
+mod timer;
 
 pub use crate::{
     broker::Broker,

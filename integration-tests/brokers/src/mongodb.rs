@@ -1,4 +1,4 @@
-//! MongoDB: a replica set of one member.
+//! MongoDB: a replica set with one member.
 
 mod command;
 
@@ -23,7 +23,7 @@ use crate::{
 const INSTALL: &str =
     "run `sh integration-tests/run.sh --only mongodb`, which fetches it into the cache folder of the user";
 
-/// A private MongoDB server: a replica set named `rs0` of one member, so that it has change streams and sessions.
+/// A private MongoDB server: a replica set named `rs0` with one member, so that it has change streams and sessions.
 #[derive(Debug)]
 pub struct MongoDb {
     broker: Broker,
@@ -31,7 +31,7 @@ pub struct MongoDb {
 }
 
 impl MongoDb {
-    /// One that trusts everybody.
+    /// Starts a server without authentication.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -39,14 +39,14 @@ impl MongoDb {
         Self::options().start().await
     }
 
-    /// To choose how it is set up.
+    /// Returns options, to start a server with authentication, TLS or more.
     #[must_use]
     pub fn options() -> MongoDbOptions {
         MongoDbOptions::default()
     }
 
-    /// The URL of a server that the tests of this process share: `TRUNKLINE_MONGODB_URL`, otherwise one of our own, started once.
-    /// For tests that keep to a database of their own and need no control over the server.
+    /// URL of a server that the tests of this process share: `TRUNKLINE_MONGODB_URL`, or a private one that is started
+    /// once. For tests that use a database of their own and need no control over the server.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -58,7 +58,7 @@ impl MongoDb {
         Ok(SHARED.get_or_try_init(Self::start).await?.url().to_owned())
     }
 
-    /// The certificates, if it speaks TLS.
+    /// Certificates, if it serves TLS.
     #[must_use]
     pub fn certificates(&self) -> Option<&Certificates> {
         self.certificates.as_ref()
@@ -73,7 +73,7 @@ impl Deref for MongoDb {
     }
 }
 
-/// How a private MongoDB server is set up.
+/// Options of a private MongoDB server.
 #[derive(Clone, Debug, Default)]
 pub struct MongoDbOptions {
     user: Option<(String, String)>,
@@ -83,35 +83,35 @@ pub struct MongoDbOptions {
 }
 
 impl MongoDbOptions {
-    /// Only this user is served, as `root`.
+    /// Serves only this user, with the role `root`.
     #[must_use]
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.user = Some((name.into(), password.into()));
         self
     }
 
-    /// Only TLS is served, with an authority of its own.
+    /// Serves only TLS, with certificates of a private authority.
     #[must_use]
     pub fn tls(mut self, client: ClientCertificate) -> Self {
         self.tls = Some(client);
         self
     }
 
-    /// More arguments for `mongod`.
+    /// Adds arguments of `mongod`.
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(ToString::to_string));
         self
     }
 
-    /// Not a member of any replica set: it has neither change streams nor sessions.
+    /// Starts no replica set: the server has neither change streams nor sessions.
     #[must_use]
     pub fn standalone(mut self) -> Self {
         self.standalone = true;
         self
     }
 
-    /// Starts it and returns when it is the primary of its set.
+    /// Starts the server, and returns when it is the primary of its set.
     ///
     /// # Errors
     /// If a program is missing or the server does not get ready.
@@ -162,7 +162,7 @@ impl MongoDbOptions {
         recipe.args(&self.arguments)
     }
 
-    /// Makes the replica set and the user on the first start; afterwards only looks.
+    /// Creates the replica set and the user on the first start; later only checks for the primary.
     async fn ready(&self, port: u16, tls: Option<&Certificates>) -> Result<()> {
         let mut server = Connection::open(port, tls).await?;
         let hello = server.run("hello", Value::Int(1), &[]).await?;
@@ -186,7 +186,7 @@ impl MongoDbOptions {
         Value::document([("_id", Value::text("rs0")), ("members", Value::array([member])), ("settings", settings)])
     }
 
-    /// As clients use it: what a server's certificate names, if there is one.
+    /// Host and port as clients use them: the name in the server's certificate, if there is one.
     fn address(&self, port: u16) -> String {
         let host = if self.tls.is_some() { "localhost" } else { "127.0.0.1" };
         format!("{host}:{port}")
@@ -200,7 +200,7 @@ impl MongoDbOptions {
     }
 }
 
-/// `$TRUNKLINE_MONGOD`, the one in the user's cache folder, or one in `$PATH`.
+/// Path of mongod: `$TRUNKLINE_MONGOD`, the one in the user's cache folder, or one in `$PATH`.
 fn program() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("TRUNKLINE_MONGOD") {
         return Ok(path.into());
@@ -211,7 +211,7 @@ fn program() -> Result<PathBuf> {
     find("mongod", &[&cached.to_string_lossy()], INSTALL)
 }
 
-/// The secret that members of a set share; mongod insists that nobody else can read it.
+/// Writes the key file that members of a set share; mongod refuses it if other users can read it.
 fn write_key(path: &Path) -> Result<()> {
     std::fs::write(path, "dHJ1bmtsaW5lLXRlc3Qta2V5\n").map_err(Error::io(format!("write {}", path.display())))?;
     let mode = std::fs::Permissions::from_mode(0o600);

@@ -29,7 +29,7 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// One that trusts everybody.
+    /// Starts a server without authentication.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -37,14 +37,14 @@ impl Nats {
         Self::options().start().await
     }
 
-    /// To choose how it is set up.
+    /// Returns options, to start a server with authentication, TLS or more.
     #[must_use]
     pub fn options() -> NatsOptions {
         NatsOptions::default()
     }
 
-    /// The URL of a server that the tests of this process share: `TRUNKLINE_NATS_URL`, otherwise one of our own, started once.
-    /// For tests that keep to subjects and streams of their own and need no control over the server.
+    /// URL of a server that the tests of this process share: `TRUNKLINE_NATS_URL`, or a private one that is started
+    /// once. For tests that use subjects and streams of their own and need no control over the server.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -56,13 +56,13 @@ impl Nats {
         Ok(SHARED.get_or_try_init(Self::start).await?.url().to_owned())
     }
 
-    /// The certificates, if it speaks TLS.
+    /// Certificates, if it serves TLS.
     #[must_use]
     pub fn certificates(&self) -> Option<&Certificates> {
         self.certificates.as_ref()
     }
 
-    /// Tells it to shut down slowly: it asks its clients to leave first.
+    /// Puts the server into lame duck mode: it asks its clients to reconnect elsewhere, and shuts down.
     ///
     /// # Errors
     /// If it is down.
@@ -70,7 +70,7 @@ impl Nats {
         self.broker.signal(Signal::USR2)
     }
 
-    /// A page of its monitoring port, for example `/connz`.
+    /// Fetches a page of its monitoring port, for example `/connz`.
     ///
     /// # Errors
     /// If it was not started with [`NatsOptions::monitored`], or does not answer.
@@ -89,7 +89,7 @@ impl Nats {
         Ok(page.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or(page))
     }
 
-    /// Looks for a text in a page, written with or without a space behind its colon.
+    /// Searches a page for a JSON field, with or without a space behind its colon.
     async fn expect(&self, path: &str, text: &str) -> Result<()> {
         let page = self.page(path).await?;
         if page.contains(text) || page.contains(&text.replace("\": ", "\":")) {
@@ -107,7 +107,7 @@ impl Deref for Nats {
     }
 }
 
-/// How a private NATS server is set up.
+/// Options of a private NATS server.
 #[derive(Clone, Debug, Default)]
 pub struct NatsOptions {
     user: Option<(String, String)>,
@@ -119,49 +119,49 @@ pub struct NatsOptions {
 }
 
 impl NatsOptions {
-    /// Only this user is served.
+    /// Serves only this user.
     #[must_use]
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.user = Some((name.into(), password.into()));
         self
     }
 
-    /// Only who knows the token is served; the URL holds it.
+    /// Serves only clients with this token; the URL contains it.
     #[must_use]
     pub fn token(mut self, token: &str) -> Self {
         self.token = Some(token.into());
         self
     }
 
-    /// Only TLS is served, with an authority of its own.
+    /// Serves only TLS, with certificates of a private authority.
     #[must_use]
     pub fn tls(mut self, client: ClientCertificate) -> Self {
         self.tls = Some(client);
         self
     }
 
-    /// More arguments for `nats-server`.
+    /// Adds arguments of `nats-server`.
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(ToString::to_string));
         self
     }
 
-    /// Lines of its configuration file.
+    /// Adds lines to its configuration file.
     #[must_use]
     pub fn configuration(mut self, lines: &str) -> Self {
         self.configuration = Some(lines.into());
         self
     }
 
-    /// With a monitoring port, see [`Nats::page`].
+    /// Opens a monitoring port, see [`Nats::page`].
     #[must_use]
     pub fn monitored(mut self) -> Self {
         self.monitored = true;
         self
     }
 
-    /// Starts it and returns when it serves.
+    /// Starts the server, and returns when it serves.
     ///
     /// # Errors
     /// If the program is missing or the server does not get ready.
@@ -206,7 +206,7 @@ impl NatsOptions {
         recipe.args(&self.arguments)
     }
 
-    /// The configuration file. Its default times for a handshake are shorter than a busy machine may need.
+    /// Writes the configuration file. The default timeouts of a handshake are shorter than a busy machine may need.
     fn lines(&self) -> Option<String> {
         let lines = self.configuration.clone().unwrap_or_default();
         let client = match self.tls {
@@ -231,7 +231,7 @@ impl NatsOptions {
     }
 }
 
-/// A NATS server speaks first, with or without TLS.
+/// Checks that the server sends its INFO, which it does first, with or without TLS.
 async fn greets(port: u16) -> Result<()> {
     let mut greeting = [0; 5];
     let read = async {
@@ -245,16 +245,16 @@ async fn greets(port: u16) -> Result<()> {
     Err(Error::Failed { command: "nats-server".into(), output: format!("greets with {}", greeting.escape_ascii()) })
 }
 
-/// Three NATS servers in one cluster, with JetStream.
+/// A cluster of three NATS servers with JetStream.
 #[derive(Debug)]
 pub struct NatsCluster {
     nodes: Vec<Nats>,
-    /// Reserved as long as the cluster lives.
+    /// Cluster ports, reserved as long as the cluster lives.
     _routes: Vec<Port>,
 }
 
 impl NatsCluster {
-    /// Starts the servers and returns when they have found each other and JetStream has a leader.
+    /// Starts the servers, and returns when they have connected to each other and JetStream has a leader.
     ///
     /// # Errors
     /// If they cannot be started.
@@ -275,7 +275,7 @@ impl NatsCluster {
         Ok(cluster)
     }
 
-    /// The addresses of all servers, separated by commas.
+    /// URLs of all servers, separated by commas.
     #[must_use]
     pub fn url(&self) -> String {
         self.nodes.iter().map(|node| node.url()).collect::<Vec<_>>().join(",")
@@ -287,7 +287,7 @@ impl NatsCluster {
         &self.nodes
     }
 
-    /// Returns when every server runs, sees both others, and JetStream has a leader.
+    /// Returns when every server runs and is connected to both others, and JetStream has a leader.
     ///
     /// # Errors
     /// If that takes too long.

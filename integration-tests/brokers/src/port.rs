@@ -1,4 +1,4 @@
-//! Ports that stay ours from one start of a broker to the next.
+//! Ports that stay reserved between two starts of a broker.
 
 use std::{
     fs::{self, File},
@@ -8,17 +8,19 @@ use std::{
 
 use crate::error::{Error, Result};
 
-/// Below the range from which the kernel serves outgoing connections, so that none takes the port of a broker that is down for a moment.
+/// Range below the kernel's ephemeral ports, so that no outgoing connection takes the port of a broker that is down for
+/// a moment.
 const RANGE: Range<u16> = 20_000..32_000;
 
-/// From a Redis of a cluster to the port on which it talks to the others, unless told otherwise; only Redis 7 and later can be.
+/// Distance from a Redis Cluster node's port to its cluster bus port. Only Redis 7 and later can be configured
+/// otherwise.
 const TO_BUS: u16 = 10_000;
 
-/// A free loopback port, locked against every other test process of this machine until dropped.
+/// A free loopback port, locked against all other test processes of this machine until dropped.
 #[derive(Debug)]
 pub(crate) struct Port {
     number: u16,
-    /// Locked; the lock ends with the file or with the process.
+    /// The lock ends with the file or with the process.
     _lock: File,
 }
 
@@ -27,13 +29,13 @@ impl Port {
         search(RANGE, Self::take)
     }
 
-    /// A port, and the one at the distance at which servers of a Redis Cluster expect each other.
+    /// Reserves a port, and the one at the distance of a cluster bus port.
     pub(crate) fn reserve_with_bus() -> Result<(Self, Self)> {
         let both = |number| Ok(Self::take(number)?.zip(Self::take(number + TO_BUS)?));
         search(RANGE.start..RANGE.end - TO_BUS, both)
     }
 
-    /// `None` if somebody else has it.
+    /// Reserves this port, `None` if it is in use.
     fn take(number: u16) -> Result<Option<Self>> {
         let folder = std::env::temp_dir().join("trunkline-ports");
         fs::create_dir_all(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
@@ -48,7 +50,7 @@ impl Port {
     }
 }
 
-/// Tries random numbers until one will do.
+/// Tries random port numbers until one is free.
 fn search<T>(range: Range<u16>, take: impl Fn(u16) -> Result<Option<T>>) -> Result<T> {
     for _ in 0..1_000 {
         if let Some(found) = take(fastrand::u16(range.clone()))? {

@@ -1,4 +1,4 @@
-//! PostgreSQL.
+//! PostgreSQL: one server.
 
 use std::{
     ffi::OsStr,
@@ -23,7 +23,7 @@ use crate::{
 
 const INSTALL: &str = "apt-get install postgresql";
 
-/// Where Debian and Ubuntu put the programs, newest first.
+/// Folders of the programs on Debian and Ubuntu, newest version first.
 const FOLDERS: [&str; 5] = [
     "/usr/lib/postgresql/18/bin",
     "/usr/lib/postgresql/17/bin",
@@ -41,7 +41,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// One that trusts everybody.
+    /// Starts a server without authentication.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -49,14 +49,14 @@ impl Postgres {
         Self::options().start().await
     }
 
-    /// To choose how it is set up.
+    /// Returns options, to start a server with authentication, TLS or more.
     #[must_use]
     pub fn options() -> PostgresOptions {
         PostgresOptions::default()
     }
 
-    /// The URL of a server that the tests of this process share: `TRUNKLINE_POSTGRES_URL`, otherwise one of our own, started once.
-    /// For tests that keep to tables and channels of their own and need no control over the server.
+    /// URL of a server that the tests of this process share: `TRUNKLINE_POSTGRES_URL`, or a private one that is started
+    /// once. For tests that use tables and channels of their own and need no control over the server.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -81,7 +81,7 @@ impl Postgres {
         run(&mut command).await
     }
 
-    /// The certificates, if it speaks TLS.
+    /// Certificates, if it serves TLS.
     #[must_use]
     pub fn certificates(&self) -> Option<&Certificates> {
         self.certificates.as_ref()
@@ -96,7 +96,7 @@ impl Deref for Postgres {
     }
 }
 
-/// How a private PostgreSQL server is set up.
+/// Options of a private PostgreSQL server.
 #[derive(Clone, Debug, Default)]
 pub struct PostgresOptions {
     user: Option<(String, String)>,
@@ -105,28 +105,28 @@ pub struct PostgresOptions {
 }
 
 impl PostgresOptions {
-    /// The superuser is called so and needs a password (SCRAM-SHA-256).
+    /// Sets the superuser's name and password (SCRAM-SHA-256).
     #[must_use]
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.user = Some((name.into(), password.into()));
         self
     }
 
-    /// Over TCP only TLS is served, with an authority of its own.
+    /// Serves only TLS over TCP, with certificates of a private authority.
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
     }
 
-    /// More arguments for `postgres`, for example `["-c", "max_connections=20"]`.
+    /// Adds arguments of `postgres`, for example `["-c", "max_connections=20"]`.
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(ToString::to_string));
         self
     }
 
-    /// Makes the database and starts the server; returns when it serves.
+    /// Creates the database, starts the server, and returns when it serves.
     ///
     /// # Errors
     /// If a program is missing or the server does not get ready.
@@ -213,7 +213,7 @@ impl PostgresOptions {
     }
 }
 
-/// Makes an empty database cluster.
+/// Creates an empty database cluster.
 async fn initialize<const N: usize>(
     folder: &Path,
     user: &str,
@@ -228,7 +228,8 @@ async fn initialize<const N: usize>(
     run(command.args(arguments).current_dir(folder)).await.map(drop)
 }
 
-/// An empty database cluster that trusts everybody. To make one takes a second, to copy it a tenth of that: it is made once per process.
+/// Path of an empty database cluster without authentication. Creating one takes a second, copying it a tenth of that:
+/// it is created once per process.
 async fn copy_template(folder: &Path, owner: Option<(u32, u32)>) -> Result<()> {
     // The guard removes it in the end.
     static TEMPLATE: OnceCell<(PathBuf, Guard)> = OnceCell::const_new();
@@ -244,7 +245,7 @@ async fn copy_template(folder: &Path, owner: Option<(u32, u32)>) -> Result<()> {
     run(copy.arg("-a").arg(template.join("data")).arg(folder)).await.map(drop)
 }
 
-/// `postgres` refuses to be root: then it becomes the user of its package.
+/// User that runs the programs: `postgres` refuses to run as root, and then runs as the user of its package.
 async fn owner() -> Result<Option<(u32, u32)>> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);

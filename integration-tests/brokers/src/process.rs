@@ -19,7 +19,7 @@ use crate::{
     guard::Guard,
 };
 
-/// How long a process may take to stand still.
+/// Maximum time until a process is stopped.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a broker is started, always in the same way.
@@ -27,11 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Recipe {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
-    /// Only these variables, if there are any.
+    /// Only these environment variables, if there are any.
     pub(crate) environment: Vec<(OsString, OsString)>,
-    /// User and group to become, when root starts what refuses to be root.
+    /// User and group of the process, for programs that refuse to run as root.
     pub(crate) user: Option<(u32, u32)>,
-    /// The signal that asks it to end in good order and soon.
+    /// Signal for a fast shutdown in good order.
     pub(crate) stop_signal: Option<Signal>,
 }
 
@@ -46,7 +46,7 @@ impl Recipe {
     }
 }
 
-/// A folder of its own for a broker, removed with the guard that watches it. `id` is its port, or that of this process.
+/// A broker's folder, removed with the guard that watches it. `id` is its port, or the id of this process.
 pub(crate) fn folder(kind: &str, id: impl Display) -> Result<PathBuf> {
     let path = std::env::temp_dir().join(format!("trunkline-{kind}-{id}"));
     // Whoever had the number before is gone, or it would not be ours.
@@ -75,7 +75,7 @@ struct State {
 }
 
 impl Process {
-    /// Does not start it yet.
+    /// Creates the process without starting it.
     pub(crate) fn new(name: String, recipe: Recipe, folder: PathBuf) -> Result<Self> {
         let guard = Guard::start(&folder)?;
         Ok(Self { name, recipe, folder, state: Mutex::new(State { child: None, guard }) })
@@ -124,14 +124,14 @@ impl Process {
         OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(format!("open {}", path.display())))
     }
 
-    /// Whether it still runs; an error says how it ended.
+    /// Checks that it still runs; an error says how it ended.
     pub(crate) fn check(&self) -> Result<()> {
         let mut state = self.lock();
         match state.child.as_mut().map(Child::try_wait) {
             None => Err(self.not_ready("it was stopped")),
             Some(Ok(None)) => Ok(()),
             Some(Ok(Some(status))) => {
-                // From now on its number may be that of somebody else.
+                // From now on its id may belong to another process.
                 state.child = None;
                 state.guard.watch(None)?;
                 Err(self.not_ready(format!("it ended with {status}")))
@@ -151,7 +151,8 @@ impl Process {
         self.signal_one(pid, signal)
     }
 
-    /// The process first, so that it makes no more children, then those it has: PostgreSQL serves each client with one. Returns all of them.
+    /// Sends a signal to the process, so that it starts no more children, and then to its children: PostgreSQL serves
+    /// each client with one. Returns all ids.
     pub(crate) fn signal_all(&self, signal: Signal) -> Result<Vec<u32>> {
         let pid = self.pid().ok_or_else(|| self.not_ready("it was stopped"))?;
         self.signal_one(pid, signal)?;

@@ -19,18 +19,19 @@ use tokio::{
     },
     sync::watch,
     task::{JoinHandle, JoinSet},
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 
 use crate::{
     error::{Error, Result},
     port::Port,
+    timer::PreciseTimer,
 };
 
-/// Bytes that may be under way in one direction of a delayed connection.
+/// Maximum number of delayed bytes in one direction of a connection.
 const UNDER_WAY: usize = 1 << 20;
 
-/// Stands between a client and a broker on 127.0.0.1 and breaks what passes through it. It ends when dropped.
+/// A TCP proxy between clients and a broker on 127.0.0.1 that injects faults. It ends when dropped.
 #[derive(Debug)]
 pub struct Proxy {
     target: u16,
@@ -40,7 +41,7 @@ pub struct Proxy {
     task: JoinHandle<()>,
 }
 
-/// What is wrong at the moment.
+/// The current faults.
 #[derive(Clone, Copy, Debug, Default)]
 struct Faults {
     /// New connections are refused.
@@ -50,7 +51,7 @@ struct Faults {
     /// Nothing is forwarded to clients.
     muted: bool,
     delay: Duration,
-    /// Each cut makes a new generation; connections of older ones end.
+    /// Number of cuts; connections accepted before the last one end.
     generation: u64,
 }
 
@@ -75,40 +76,40 @@ impl Proxy {
         Ok(Self { target, port, faults, connections, task })
     }
 
-    /// Its own port.
+    /// Port of the proxy.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// The URL of the broker with the proxy's port in place of the broker's.
+    /// The broker's URL with the port of the proxy instead of the broker's.
     #[must_use]
     pub fn url(&self, url: &str) -> String {
         url.replace(&format!(":{}", self.target), &format!(":{}", self.port()))
     }
 
-    /// Cuts every connection (RST). New ones are accepted.
+    /// Closes every connection (RST). New ones are accepted.
     pub fn cut(&self) {
         self.faults.send_modify(|faults| faults.generation += 1);
     }
 
-    /// Refuses new connections from now on. Those that stand are not touched.
+    /// Refuses new connections from now on, and keeps existing ones.
     pub fn refuse(&self) {
         self.faults.send_modify(|faults| faults.refusing = true);
     }
 
-    /// Forwards nothing any more: connections stay open, what is written disappears into the buffers of the kernel. Goes on
-    /// where it stopped with [`Proxy::resume`]; together with [`Proxy::cut`] before that it is a peer that vanished.
+    /// Forwards nothing from now on: connections stay open, and written data stays in the buffers of the kernel.
+    /// [`Proxy::resume`] continues where it stopped; [`Proxy::cut`] instead simulates a peer that vanished.
     pub fn stall(&self) {
         self.faults.send_modify(|faults| faults.stalled = true);
     }
 
-    /// Forwards nothing to clients any more, what they write arrives. Goes on where it stopped with [`Proxy::resume`].
+    /// Forwards nothing to clients from now on, but everything from them. [`Proxy::resume`] continues where it stopped.
     pub fn mute(&self) {
         self.faults.send_modify(|faults| faults.muted = true);
     }
 
-    /// Everything arrives this much later from now on, in both directions.
+    /// Delays all data by this time from now on, in both directions.
     pub fn delay(&self, delay: Duration) {
         self.faults.send_modify(|faults| faults.delay = delay);
     }
@@ -118,19 +119,19 @@ impl Proxy {
         self.faults.send_modify(|faults| *faults = Faults { generation: faults.generation, ..Faults::default() });
     }
 
-    /// How many connections stand.
+    /// Number of open connections.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.open.load(Ordering::Relaxed)
     }
 
-    /// How many connections were accepted since the start.
+    /// Number of connections accepted since the start.
     #[must_use]
     pub fn accepted(&self) -> usize {
         *self.connections.accepted.borrow()
     }
 
-    /// Returns when so many connections have been accepted since the start.
+    /// Returns when at least `count` connections have been accepted since the start.
     pub async fn await_accepted(&self, count: usize) {
         // The sending side lives as long as this does.
         let _ = self.connections.accepted.subscribe().wait_for(|accepted| *accepted >= count).await;
@@ -215,8 +216,8 @@ impl Link {
         let (from_server, to_server) = server.split();
         let mut cut = self.faults.clone();
         let forward = async {
-            let up = Direction::new(from_client, to_server, self.faults.clone(), false);
-            let down = Direction::new(from_server, to_client, self.faults.clone(), true);
+            let up = Direction::new(from_client, to_server, self.faults.clone(), false)?;
+            let down = Direction::new(from_server, to_client, self.faults.clone(), true)?;
             tokio::try_join!(up.run(), down.run())
         };
         tokio::select! {
@@ -237,15 +238,22 @@ struct Direction<'a> {
     to: WriteHalf<'a>,
     faults: watch::Receiver<Faults>,
     to_client: bool,
-    /// What has been read, and when it arrives.
+    /// Chunks that were read, each with the time at which it is written.
     under_way: VecDeque<(Instant, Vec<u8>)>,
     bytes: usize,
+    timer: PreciseTimer,
     ended: bool,
 }
 
 impl<'a> Direction<'a> {
-    fn new(from: ReadHalf<'a>, to: WriteHalf<'a>, faults: watch::Receiver<Faults>, to_client: bool) -> Self {
-        Self { from, to, faults, to_client, under_way: VecDeque::new(), bytes: 0, ended: false }
+    fn new(
+        from: ReadHalf<'a>,
+        to: WriteHalf<'a>,
+        faults: watch::Receiver<Faults>,
+        to_client: bool,
+    ) -> io::Result<Self> {
+        let timer = PreciseTimer::new()?;
+        Ok(Self { from, to, faults, to_client, under_way: VecDeque::new(), bytes: 0, timer, ended: false })
     }
 
     /// Moves bytes until the sender closes, and then closes the other side.
@@ -260,7 +268,8 @@ impl<'a> Direction<'a> {
                 read = self.from.read(&mut buffer), if !stalled && !self.ended && self.bytes < UNDER_WAY => {
                     self.take(&buffer[..read?], delay);
                 }
-                () = arrives(due), if !stalled => {
+                arrived = arrives(&self.timer, due), if !stalled => {
+                    arrived?;
                     let Some((_, chunk)) = self.under_way.pop_front() else { continue };
                     self.bytes -= chunk.len();
                     self.to.write_all(&chunk).await?;
@@ -279,9 +288,9 @@ impl<'a> Direction<'a> {
     }
 }
 
-async fn arrives(due: Option<Instant>) {
+async fn arrives(timer: &PreciseTimer, due: Option<Instant>) -> io::Result<()> {
     match due {
-        Some(due) => sleep_until(due).await,
+        Some(due) => timer.until(due).await,
         None => pending().await,
     }
 }

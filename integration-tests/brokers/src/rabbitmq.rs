@@ -26,24 +26,24 @@ use crate::{
 
 const INSTALL: &str = "apt-get install rabbitmq-server";
 
-/// The programs themselves. Those in `$PATH` are wrappers that change user and folder.
+/// Folder of the programs themselves; those in `$PATH` are wrappers that change user and folder.
 const FOLDER: &str = "/usr/lib/rabbitmq/bin";
 
-/// A private RabbitMQ server. It takes about 5 s to start: one per test program is enough for most. What is durable survives
-/// [`Broker::kill`].
+/// A private RabbitMQ server. It takes about 5 s to start: one per test program is enough for most. Durable messages
+/// survive [`Broker::kill`].
 #[derive(Debug)]
 pub struct RabbitMq {
     broker: Broker,
     certificates: Option<Certificates>,
     environment: Vec<(OsString, OsString)>,
     node: String,
-    /// Ends after the server.
+    /// epmd, which ends after the server.
     _epmd: Broker,
     _ports: [Port; 2],
 }
 
 impl RabbitMq {
-    /// One with the user `guest`.
+    /// Starts a server with the user `guest`.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -51,14 +51,14 @@ impl RabbitMq {
         Self::options().start().await
     }
 
-    /// To choose how it is set up.
+    /// Returns options, to start a server with another user, TLS or more.
     #[must_use]
     pub fn options() -> RabbitMqOptions {
         RabbitMqOptions::default()
     }
 
-    /// The URL of a server that the tests of this process share: `TRUNKLINE_RABBITMQ_URL`, otherwise one of our own, started once.
-    /// For tests that keep to exchanges and queues of their own and need no control over the server.
+    /// URL of a server that the tests of this process share: `TRUNKLINE_RABBITMQ_URL`, or a private one that is started
+    /// once. For tests that use exchanges and queues of their own and need no control over the server.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -70,7 +70,8 @@ impl RabbitMq {
         Ok(SHARED.get_or_try_init(Self::start).await?.url().to_owned())
     }
 
-    /// Runs `rabbitmqctl`, for example `["stop_app"]`, and returns what it prints. It takes half a second: it boots a virtual machine.
+    /// Runs `rabbitmqctl`, for example `["stop_app"]`, and returns its output. It takes half a second to boot its
+    /// virtual machine.
     ///
     /// # Errors
     /// If the command fails.
@@ -81,7 +82,7 @@ impl RabbitMq {
         run(ctl.args(["-q", "-n", &self.node]).args(command).current_dir(self.folder())).await
     }
 
-    /// The certificates, if it speaks TLS.
+    /// Certificates, if it serves TLS.
     #[must_use]
     pub fn certificates(&self) -> Option<&Certificates> {
         self.certificates.as_ref()
@@ -96,7 +97,7 @@ impl Deref for RabbitMq {
     }
 }
 
-/// How a private RabbitMQ server is set up.
+/// Options of a private RabbitMQ server.
 #[derive(Clone, Debug, Default)]
 pub struct RabbitMqOptions {
     user: Option<(String, String)>,
@@ -105,21 +106,21 @@ pub struct RabbitMqOptions {
 }
 
 impl RabbitMqOptions {
-    /// This administrator instead of `guest`.
+    /// Creates this administrator instead of `guest`.
     #[must_use]
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.user = Some((name.into(), password.into()));
         self
     }
 
-    /// Also serves TLS, with an authority of its own; the URL names that port.
+    /// Also serves TLS, with certificates of a private authority; the URL has the TLS port.
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
     }
 
-    /// More lines for `rabbitmq.conf`.
+    /// Adds lines to `rabbitmq.conf`.
     #[must_use]
     pub fn settings(mut self, lines: &str) -> Self {
         self.settings.push_str(lines);
@@ -127,7 +128,7 @@ impl RabbitMqOptions {
         self
     }
 
-    /// Starts it and returns when it serves.
+    /// Starts the server, and returns when it serves.
     ///
     /// # Errors
     /// If a program is missing or the server does not get ready.
@@ -191,7 +192,7 @@ impl RabbitMqOptions {
     }
 }
 
-/// Without one of our own the server would start one that outlives it.
+/// Starts a private epmd. Otherwise the server would start one that outlives it.
 async fn start_epmd() -> Result<Broker> {
     let port = Port::reserve()?;
     let number = port.number();
@@ -208,7 +209,7 @@ async fn start_epmd() -> Result<Broker> {
     Broker::start(process, ready, String::new(), port).await
 }
 
-/// What keeps a server to its own folder and ports.
+/// Environment that confines a server to its own folder and ports.
 fn environment(folder: &Path, node: &str, port: u16, dist: u16, epmd: u16) -> Vec<(OsString, OsString)> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut variables: Vec<(OsString, OsString)> = vec![("PATH".into(), path), ("HOME".into(), folder.into())];
@@ -240,13 +241,13 @@ fn environment(folder: &Path, node: &str, port: u16, dist: u16, epmd: u16) -> Ve
     variables
 }
 
-/// It opens one port after the other.
+/// Checks all ports: the server opens one after the other.
 async fn listens(tls_port: Option<u16>) -> Result<()> {
     let Some(port) = tls_port else { return Ok(()) };
     TcpStream::connect(("127.0.0.1", port)).await.map(drop).map_err(Error::io("connect to RabbitMQ with TLS"))
 }
 
-/// The server answers the protocol header with Connection.Start.
+/// Checks that the server answers the protocol header with Connection.Start.
 async fn answers(port: u16) -> Result<()> {
     let ask = async {
         let mut server = TcpStream::connect(("127.0.0.1", port)).await?;

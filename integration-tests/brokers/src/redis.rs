@@ -1,4 +1,4 @@
-//! Redis: one server here; Cluster and Sentinel below.
+//! Redis: one server. Cluster and Sentinel have files of their own.
 
 mod cluster;
 mod sentinel;
@@ -30,7 +30,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// A plain one that keeps nothing over a restart.
+    /// Starts a server without password and persistence.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -38,14 +38,14 @@ impl Redis {
         Self::options().start().await
     }
 
-    /// To choose how it is set up.
+    /// Returns options, to start a server with authentication, TLS or more.
     #[must_use]
     pub fn options() -> RedisOptions {
         RedisOptions::default()
     }
 
-    /// The URL of a Redis that the tests of this process share: `TRUNKLINE_REDIS_URL`, otherwise one of our own, started once.
-    /// For tests that keep to a prefix of their own and need no control over the server.
+    /// URL of a server that the tests of this process share: `TRUNKLINE_REDIS_URL`, or a private one that is started
+    /// once. For tests that use a prefix of their own and need no control over the server.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -57,7 +57,7 @@ impl Redis {
         Ok(SHARED.get_or_try_init(Self::start).await?.url().to_owned())
     }
 
-    /// Runs a command as the default user with `redis-cli` and returns what it prints.
+    /// Runs a command as the default user with `redis-cli`, and returns its output.
     ///
     /// # Errors
     /// If the server answers with an error.
@@ -65,13 +65,13 @@ impl Redis {
         self.cli.run(command).await
     }
 
-    /// The certificates, if it speaks TLS.
+    /// Certificates, if it serves TLS.
     #[must_use]
     pub fn certificates(&self) -> Option<&Certificates> {
         self.certificates.as_ref()
     }
 
-    /// Where its unix socket is, if it has one.
+    /// Path of its unix socket, if it has one.
     #[must_use]
     pub fn socket(&self) -> Option<&PathBuf> {
         self.socket.as_ref()
@@ -86,7 +86,7 @@ impl Deref for Redis {
     }
 }
 
-/// How a private Redis server is set up.
+/// Options of a private Redis server.
 #[derive(Clone, Debug, Default)]
 pub struct RedisOptions {
     password: Option<String>,
@@ -98,49 +98,49 @@ pub struct RedisOptions {
 }
 
 impl RedisOptions {
-    /// The default user needs a password.
+    /// Sets a password of the default user.
     #[must_use]
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.into());
         self
     }
 
-    /// Another user who may do everything; the URL names it.
+    /// Adds a user with all rights; the URL has its name.
     #[must_use]
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.user = Some((name.into(), password.into()));
         self
     }
 
-    /// TLS instead of plain TCP, with an authority of its own.
+    /// Serves TLS instead of plain TCP, with certificates of a private authority.
     #[must_use]
     pub fn tls(mut self, client: ClientCertificate) -> Self {
         self.tls = Some(client);
         self
     }
 
-    /// Also listens on a unix socket; the URL names it.
+    /// Also listens on a unix socket, which the URL names.
     #[must_use]
     pub fn unix_socket(mut self) -> Self {
         self.socket = true;
         self
     }
 
-    /// Every write is on disk before it is answered, and survives a crash.
+    /// Syncs every write to disk before it is answered, so that it survives a crash.
     #[must_use]
     pub fn append_only(mut self) -> Self {
         self.append_only = true;
         self
     }
 
-    /// More arguments for `redis-server`.
+    /// Adds arguments of `redis-server`.
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(ToString::to_string));
         self
     }
 
-    /// Starts it and returns when it serves.
+    /// Starts the server, and returns when it serves.
     ///
     /// # Errors
     /// If a program is missing or the server does not get ready.
@@ -206,13 +206,13 @@ impl RedisOptions {
     }
 }
 
-/// `$TRUNKLINE_REDIS_SERVER`, a path or a name in `$PATH`: another version, or Valkey. Otherwise `redis-server`.
+/// Name or path of the server: `$TRUNKLINE_REDIS_SERVER`, for another version or Valkey, or `redis-server`.
 pub(crate) fn server_program() -> Result<PathBuf> {
     let name = std::env::var("TRUNKLINE_REDIS_SERVER");
     find(name.as_deref().unwrap_or("redis-server"), &[], INSTALL)
 }
 
-/// `redis-cli` with what it needs to reach one server, of whatever version.
+/// Arguments of `redis-cli` to reach one server of any version.
 #[derive(Debug)]
 pub(crate) struct Cli {
     program: PathBuf,
@@ -226,7 +226,7 @@ impl Cli {
         Ok(Self { program: find("redis-cli", &[], INSTALL)?, port, password, certificates })
     }
 
-    /// `redis-cli` ends with 0 whatever the server says; `-e` makes it tell.
+    /// Runs a command. `redis-cli` exits with 0 even if the server answers with an error; `-e` changes that.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.program);
         command.args(["-e", "-h", "127.0.0.1", "-p", &self.port.to_string()]);

@@ -20,7 +20,7 @@ async fn it_comes_back_on_the_same_port_with_its_data() {
 }
 
 #[tokio::test]
-async fn frozen_no_connection_is_served() {
+async fn a_frozen_server_serves_no_connection() {
     let postgres = Postgres::start().await.unwrap();
     let mut sleeping = Box::pin(postgres.sql("SELECT pg_sleep(1)"));
     let served = async {

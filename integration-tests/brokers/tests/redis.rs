@@ -67,7 +67,7 @@ async fn a_server_that_cannot_start_shows_its_log() {
 }
 
 #[tokio::test]
-async fn dropped_it_is_gone_with_its_folder() {
+async fn a_dropped_server_is_gone_with_its_folder() {
     let redis = Redis::start().await.unwrap();
     let (port, folder) = (redis.port(), redis.folder().to_owned());
     drop(redis);

@@ -19,7 +19,7 @@ async fn a_cluster_serves_moves_slots_and_survives_a_crash() {
 }
 
 #[tokio::test]
-async fn a_node_that_knows_nobody_gets_to_know_the_cluster() {
+async fn a_node_that_knows_no_other_joins_the_cluster() {
     let cluster = RedisCluster::start().await.unwrap();
     let [.., stranger] = cluster.nodes() else { panic!("no nodes") };
     for node in cluster.nodes().iter().filter(|node| node.port() != stranger.port()) {
@@ -43,7 +43,7 @@ async fn a_sentinel_names_a_new_master() {
 }
 
 #[tokio::test]
-async fn a_failover_can_be_ordered() {
+async fn a_failover_can_be_requested() {
     let redis = RedisSentinel::start().await.unwrap();
     redis.failover().await.unwrap();
     assert_eq!(redis.master().await.unwrap().port(), redis.servers()[1].port());

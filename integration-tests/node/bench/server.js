@@ -1,8 +1,7 @@
 // A Socket.IO server with one of the official adapters, as the benchmark measures it: `node server.js ADAPTER URL`.
-// The orders on standard input and the answers are those of the Rust servers, see bench/src/worker.rs.
+// Its events are those of the Rust servers, see bench/src/worker.rs.
 
 import { createServer } from "node:http";
-import { createInterface } from "node:readline";
 import { setImmediate as yielded, setTimeout as after } from "node:timers/promises";
 
 import { Server } from "socket.io";
@@ -61,20 +60,22 @@ if (!(adapter in adapters)) {
 
 const http = createServer();
 const io = new Server(http, { adapter: await adapters[adapter](url) });
-io.on("connection", async (socket) => {
-  await socket.join(ROOM);
-  socket.emit("ready");
+io.on("connection", (socket) => {
+  socket.on("join", async () => {
+    await socket.join(ROOM);
+    socket.emit("ready");
+  });
+  socket.on("go", async (count, bytes, rate) => {
+    const began = process.hrtime.bigint();
+    await emit(count, bytes, rate, began);
+    io.to(ROOM).emit("end", count);
+    socket.emit("emitted", Number(began), 0);
+  });
+  socket.emit("connected");
 });
 http.listen(0, "127.0.0.1", () => console.log(`ready ${http.address().port}`));
 
-for await (const line of createInterface({ input: process.stdin })) {
-  const [, count, bytes, rate] = line.split(" ").map(Number);
-  const began = process.hrtime.bigint();
-  await emit(count, bytes, rate, began);
-  io.to(ROOM).emit("end");
-  console.log(`emitted ${began} ${process.hrtime.bigint()} 0`);
-}
-process.exit();
+process.stdin.resume().on("end", () => process.exit());
 
 async function emit(count, bytes, rate, began) {
   const padding = "x".repeat(bytes);

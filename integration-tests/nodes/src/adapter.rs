@@ -1,4 +1,4 @@
-//! Where the servers meet the cluster: the only file that knows which adapter they use.
+//! The adapter of the servers. No other file knows which one they use.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub(crate) type Io = SocketIo<Adapter>;
 pub(crate) type Socket = SocketRef<Adapter>;
 pub(crate) type Operators = BroadcastOperators<Adapter>;
 
-/// The server of one node with its namespaces; on return it hears the rest of the cluster.
+/// Creates the server of one node with its namespaces; on return it is connected to the cluster.
 pub(crate) async fn server(
     builder: SocketIoBuilder<LocalAdapter>,
     shared: Arc<Shared>,

@@ -1,9 +1,9 @@
-//! What goes on between the nodes, and what socketioxide has no call for: by the handle of the namespace.
+//! Operations between nodes, and those that socketioxide has no call for: they use the handle of the namespace.
 
 use rmpv::Value;
 use serde::{Deserialize, Serialize};
 use trunkline::{Answers, Offset, Payload, Room, SessionId, SocketId, SocketInfo, core};
-use trunkline_socketioxide::{Cluster, Handle};
+use trunkline_socketioxide::{Cluster, NamespaceHandle};
 
 use crate::{
     adapter::Socket,
@@ -13,7 +13,7 @@ use crate::{
     values::Arguments,
 };
 
-/// A socket of the cluster with all that its node tells of it.
+/// A socket of any node with its details.
 #[derive(Debug, Serialize)]
 pub(crate) struct Described {
     id: String,
@@ -22,7 +22,7 @@ pub(crate) struct Described {
     data: Option<Value>,
 }
 
-/// The session of a client that may come back, by the names that Node.js servers use.
+/// A session for connection state recovery, with the field names of Node.js servers.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Session {
     pid: String,
@@ -31,7 +31,7 @@ pub(crate) struct Session {
     data: Option<Value>,
 }
 
-/// Returns whether the operation is one of these.
+/// Performs the operation if it is one of these; returns whether it is.
 pub(crate) async fn perform(
     socket: &Socket,
     cluster: &Cluster,
@@ -66,15 +66,16 @@ pub(crate) async fn perform(
             handle.persist_session(session.decoded()?).await.map_err(text)?;
         }
         Kind::RestoreSession => restore(&handle, id, since, outcome).await?,
-        Kind::Counters => outcome.metrics = handle.metrics().iter().collect(),
+        Kind::Metrics => outcome.metrics = handle.metrics().iter().collect(),
         _ => return Ok(false),
     }
     Ok(true)
 }
 
-/// A timeout is no failure here: the outcome holds what arrived, and who is missing.
+/// Emits to the other servers with acknowledgements. A timeout is no error here: the outcome holds the answers so far
+/// and the missing nodes.
 async fn ask_servers(
-    handle: &Handle,
+    handle: &NamespaceHandle,
     event: &str,
     arguments: &Arguments,
     select: &Selection,
@@ -95,7 +96,7 @@ async fn ask_servers(
     Ok(())
 }
 
-async fn restore(handle: &Handle, id: &str, since: &str, outcome: &mut Outcome) -> Result<(), String> {
+async fn restore(handle: &NamespaceHandle, id: &str, since: &str, outcome: &mut Outcome) -> Result<(), String> {
     let (id, since) = (SessionId::new(id).map_err(text)?, Offset::new(since).map_err(text)?);
     let Some(restored) = handle.restore_session(id, since).await.map_err(text)? else { return Ok(()) };
     outcome.session = Some(Session::encoded(restored.session)?);
@@ -109,12 +110,12 @@ async fn restore(handle: &Handle, id: &str, since: &str, outcome: &mut Outcome) 
 
 impl Session {
     fn decoded(&self) -> Result<core::Session, String> {
-        Ok(core::Session {
-            id: SessionId::new(self.pid.as_str()).map_err(text)?,
-            socket: SocketId::new(self.sid.as_str()).map_err(text)?,
-            rooms: self.rooms.iter().map(|room| room.as_str().into()).collect(),
-            data: self.data.as_ref().map(Payload::value).transpose().map_err(text)?,
-        })
+        Ok(core::Session::new(
+            SessionId::new(self.pid.as_str()).map_err(text)?,
+            SocketId::new(self.sid.as_str()).map_err(text)?,
+            self.rooms.iter().map(|room| room.as_str().into()).collect(),
+        )
+        .with_data(self.data.as_ref().map(Payload::value).transpose().map_err(text)?))
     }
 
     fn encoded(session: core::Session) -> Result<Self, String> {
@@ -136,7 +137,7 @@ fn described(socket: SocketInfo) -> Result<Described, String> {
     })
 }
 
-pub(crate) fn found(handle: &Handle, socket: &SocketInfo) -> Found {
+pub(crate) fn found(handle: &NamespaceHandle, socket: &SocketInfo) -> Found {
     let namespace = handle.node().namespace.as_str().to_owned();
     Found { id: socket.id.as_str().to_owned(), server: String::new(), namespace }
 }

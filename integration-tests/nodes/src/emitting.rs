@@ -1,4 +1,4 @@
-//! What a process that is no node can ask of a cluster.
+//! Operations of the emitter, a process that is no node.
 
 use trunkline::{Emitter, Payload};
 
@@ -7,7 +7,7 @@ use crate::{
     values::Arguments,
 };
 
-/// Returns whether the operation is one that an emitter has.
+/// Performs the operation if an emitter has it; returns whether it has.
 pub(crate) async fn perform(emitter: &Emitter, operation: &Operation) -> Result<bool, String> {
     let Operation { kind, select, event, args, rooms, close, .. } = operation;
     let target = select.target();

@@ -1,8 +1,9 @@
-//! Socket.IO nodes that do what a test program asks of them.
+//! Socket.IO nodes that perform the operations that a test program requests.
 //!
-//! Starts a cluster of nodes in this process and prints where they listen, as JSON in one line: `{"nodes":["http://127.0.0.1:40001", …]}`.
-//! A client of any of them performs every operation of the adapter by emitting `op` (see `operation`) and reads the outcome from the
-//! acknowledgement. The nodes serve the namespaces `/`, `/other` and, made when they are first used, `/dynamic/{name}`.
+//! Starts a cluster of nodes in this process and prints their URLs, as JSON in one line:
+//! `{"nodes":["http://127.0.0.1:40001", …]}`. A client of any node performs any operation of the adapter by emitting
+//! `op` (see `operation`), and reads the outcome from the acknowledgement. The nodes serve the namespaces `/`, `/other`
+//! and, created on first use, `/dynamic/{name}`.
 
 mod adapter;
 mod between;
@@ -22,38 +23,38 @@ use trunkline::{Backend, Emitter};
 
 use crate::node::{Node, Options};
 
-/// Socket.IO nodes that do what a test program asks of them.
+/// Socket.IO nodes that perform the operations that a test program requests.
 #[derive(Debug, Parser)]
 #[command(name = "test-node")]
 struct Arguments {
-    /// How many nodes to start.
+    /// Number of nodes.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
-    /// The number by which the first node greets its clients, the others follow.
+    /// Number of the first node, which it sends to its clients; the others follow.
     #[arg(long, default_value_t = 0)]
     first: u16,
-    /// The port of the first node, the others follow; 0 takes free ones.
+    /// Port of the first node, the others follow; 0 takes free ones.
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// The parser of the nodes, or a list over which they take turns.
+    /// Parser of the nodes, or a list over which they take turns.
     #[arg(long, value_delimiter = ',', default_value = "common")]
     parser: Vec<PacketParser>,
-    /// The broker that connects the nodes.
+    /// URL of the broker that connects the nodes.
     #[arg(long, value_name = "URL", default_value = "memory:")]
     broker: String,
-    /// Another cluster: what clients ask for is emitted there, by an emitter, which is none of its nodes.
+    /// URL of another cluster, into which an emitter emits what clients request.
     #[arg(long, value_name = "URL")]
     emits_to: Option<String>,
-    /// Whether events carry their place in the history as last argument.
+    /// Append the offset in the history to events as last argument.
     #[arg(long)]
     append_offsets: bool,
     /// Milliseconds between the heartbeats of a node.
     #[arg(long, default_value_t = 5000)]
     heartbeat_interval: u64,
-    /// Packets that a socket may lag behind before it loses some.
+    /// Packets in the buffer of a socket before it loses some.
     #[arg(long, default_value_t = 4096)]
     max_buffer_size: usize,
-    /// End when standard input is closed, that is when the program that started this one has ended.
+    /// End when standard input is closed, that is when the parent process has ended.
     #[arg(long)]
     until_stdin_closes: bool,
 }

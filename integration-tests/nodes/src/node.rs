@@ -1,4 +1,4 @@
-//! One node: a web server with a Socket.IO server, and what it does for every client.
+//! One node: a web server with a Socket.IO server, and its handlers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,19 +25,19 @@ use crate::{
     values::Arguments,
 };
 
-/// What the handlers of one node share.
+/// State shared by the handlers of one node.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// The number by which it greets its clients.
+    /// Number of the node, which it sends to its clients.
     pub(crate) node: u16,
     pub(crate) cluster: Cluster,
-    /// Does what it can in place of the node.
+    /// Performs the operations that an emitter has, instead of the node.
     pub(crate) emitter: Option<Emitter>,
 }
 
-/// How a node is set up.
+/// Options of a node.
 pub(crate) struct Options {
-    /// The number by which it greets its clients.
+    /// Number of the node, which it sends to its clients.
     pub(crate) node: u16,
     pub(crate) parser: PacketParser,
     pub(crate) max_buffer_size: usize,
@@ -108,7 +108,8 @@ impl Node {
     }
 }
 
-/// Registers the handlers first and greets last: a client that has been greeted is heard, also by its id on wires where that has a channel.
+/// Registers the handlers first and emits `ready` last: afterwards the client receives everything, also by its id on
+/// wires where that has a channel.
 pub(crate) async fn connected(
     socket: Socket,
     transport: TransportType,
@@ -126,14 +127,14 @@ pub(crate) async fn connected(
     socket.emit("ready", &(shared.node, socket.id, format!("{transport:?}").to_lowercase())).ok();
 }
 
-/// Lets other nodes see with what the client came.
+/// Attaches the handshake, so that other nodes can fetch it.
 fn show_handshake(socket: &Socket, shared: &Shared, auth: Option<Value>) {
     let handshake = Handshake::of(socket).address("127.0.0.1");
     let handshake = match auth.filter(Value::is_map) {
         Some(auth) => handshake.auth(&auth),
         None => Ok(handshake),
     };
-    let shown = shared.cluster.of(socket.ns()).and_then(|handle| handle.attach(socket, &handshake?));
+    let shown = shared.cluster.of(socket.ns()).and_then(|handle| handle.set_handshake(socket, &handshake?));
     if let Err(error) = shown {
         eprintln!("test-node: the handshake of {} is not shown: {error}", socket.id);
     }
@@ -153,12 +154,12 @@ async fn perform(
     ack.send(&outcome.unwrap_or_else(Outcome::failed)).ok();
 }
 
-/// Whatever comes goes back.
+/// Acknowledges with the arguments of the event.
 async fn echo(TryData(arguments): TryData<Arguments>, ack: AckSender<Adapter>) {
     ack.send(&arguments.unwrap_or_default()).ok();
 }
 
-/// Tells everybody in the namespace that a client has gone, so that a test can wait for it.
+/// Emits to the namespace that a client has disconnected, so that a test can wait for it.
 async fn farewell(socket: Socket, io: Io) {
     if let Some(namespace) = io.of(socket.ns()) {
         namespace.emit("left", &socket.id).await.ok();

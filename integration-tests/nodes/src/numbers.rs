@@ -1,7 +1,8 @@
-//! Rooms that are numbers, as Node.js servers may have: socketioxide's rooms are text, so an application addresses them by the adapter.
+//! Number rooms, as Node.js servers may have: socketioxide's rooms are text, so an application addresses them by the
+//! adapter.
 
 use trunkline::{Payload, Room};
-use trunkline_socketioxide::Handle;
+use trunkline_socketioxide::NamespaceHandle;
 
 use crate::{
     between::{found, optional},
@@ -9,8 +10,12 @@ use crate::{
     values::Arguments,
 };
 
-/// Returns whether the operation is about such rooms.
-pub(crate) async fn perform(handle: &Handle, operation: &Operation, outcome: &mut Outcome) -> Result<bool, String> {
+/// Performs the operation if it is about number rooms; returns whether it is.
+pub(crate) async fn perform(
+    handle: &NamespaceHandle,
+    operation: &Operation,
+    outcome: &mut Outcome,
+) -> Result<bool, String> {
     let Operation { kind, select, event, args, rooms, .. } = operation;
     let target = select.target();
     if !target.rooms.iter().chain(&target.except).chain(rooms).any(|room| matches!(room, Room::Number(_))) {

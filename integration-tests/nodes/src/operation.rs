@@ -1,4 +1,4 @@
-//! What a client can ask for with the event `op`, and what it gets to know in the acknowledgement.
+//! The operations that a client requests with the event `op`, and their outcome, sent as acknowledgement.
 
 use futures_util::{Stream, StreamExt};
 use rmpv::Value;
@@ -20,7 +20,8 @@ use crate::{
     values::Arguments,
 };
 
-/// One operation, for example `{ kind: "emit", select: { to: ["room"] }, event: "hello", args: [1] }`. What a kind has no use for is left out.
+/// An operation, for example `{ kind: "emit", select: { to: ["room"] }, event: "hello", args: [1] }`. Unused fields are
+/// left out.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Operation {
@@ -31,21 +32,22 @@ pub(crate) struct Operation {
     pub(crate) event: String,
     #[serde(default)]
     pub(crate) args: Vec<Value>,
-    /// What to join or leave.
+    /// Rooms to join or leave.
     #[serde(default)]
     pub(crate) rooms: Vec<Room>,
-    /// The socket that a remote operation acts on, looked up among the selected ones on all nodes; or the session to restore.
+    /// Id of the socket that a remote operation acts on, among the selected ones of all nodes; or of the session to
+    /// restore.
     #[serde(default)]
     pub(crate) id: String,
-    /// Whether connections are closed, not only the namespace left.
+    /// Whether to close connections instead of only leaving the namespace.
     #[serde(default)]
     pub(crate) close: bool,
-    /// What other nodes see of the own socket.
+    /// Data of the own socket, as other nodes fetch it.
     #[serde(default)]
     pub(crate) data: Option<Value>,
     #[serde(default)]
     pub(crate) session: Option<Session>,
-    /// The offset since which something was missed.
+    /// Offset of the last packet before the missed ones.
     #[serde(default)]
     pub(crate) since: String,
 }
@@ -58,8 +60,8 @@ pub(crate) enum Kind {
     Leave,
     OwnRooms,
     Emit,
-    /// Emits the numbers below the first argument, every third to the selected sockets and the others to all, each with a text: with as many
-    /// characters as the second argument says in every fiftieth, with one in the others.
+    /// Emits the numbers below the first argument, every third to the selected sockets and the others to all, each with
+    /// a text: with as many characters as the second argument says in every fiftieth, with one in the others.
     EmitSeries,
     EmitWithAck,
     FetchSockets,
@@ -84,31 +86,34 @@ pub(crate) enum Kind {
     SetData,
     PersistSession,
     RestoreSession,
-    Counters,
+    #[serde(rename = "counters")]
+    Metrics,
 }
 
-/// What came of it; what the operation has nothing for is empty.
+/// The outcome of an operation; fields without a meaning for the operation are empty.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Outcome {
     error: Option<String>,
-    /// Who answered what.
+    /// Acknowledgements by socket id.
     answers: Vec<(String, Value)>,
-    /// Who did not answer, and why: "timeout" or the error.
+    /// Sockets that did not acknowledge, with the reason: "timeout" or the error.
     silent: Vec<(Sid, String)>,
     pub(crate) sockets: Vec<Found>,
     pub(crate) rooms: Vec<String>,
-    /// What the other servers answered; nil for one without an answer to give.
+    /// Answers of the other servers; nil for an answer without a value.
     pub(crate) servers: Vec<Value>,
-    /// Nodes: the peers that are known, or those that have not answered in time.
+    /// Ids of nodes: the known peers, or those that have not answered in time.
     pub(crate) nodes: Vec<String>,
-    /// How many nodes have not answered in time, with those that are not known by name.
+    /// Number of nodes that have not answered in time, with those without a known id.
     pub(crate) missing: usize,
-    /// How many nodes there are, this one included.
+    /// Number of nodes, this one included.
     pub(crate) count: usize,
     pub(crate) described: Vec<Described>,
     pub(crate) session: Option<Session>,
-    /// What a restored session has missed: event, arguments, offset.
+    /// Packets that a restored session has missed: event, arguments, offset.
     pub(crate) missed: Vec<Value>,
+    /// Metrics of the node, by the name that the test programs have for them.
+    #[serde(rename = "counters")]
     pub(crate) metrics: std::collections::BTreeMap<&'static str, u64>,
 }
 
@@ -221,7 +226,7 @@ async fn perform_on(
     }
 }
 
-/// Of an answer the first value counts: the others do not cross the cluster.
+/// Collects acknowledgements. Only the first value of each counts: the others do not cross the cluster.
 async fn collect(answers: impl Stream<Item = (Sid, Result<Arguments, AckError>)>, outcome: &mut Outcome) {
     let mut answers = std::pin::pin!(answers);
     while let Some((id, answer)) = answers.next().await {

@@ -1,4 +1,4 @@
-//! Which sockets an operation is about, and how it is sent.
+//! The target of an operation, and its flags.
 
 use std::time::Duration;
 
@@ -7,20 +7,20 @@ use trunkline::{Room, Target};
 
 use crate::adapter::{Io, Operators, Socket};
 
-/// The chain of operators before the operation itself, all optional.
+/// The operators before the operation itself, all optional.
 #[derive(Debug, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 #[derive(Default)]
 pub(crate) struct Selection {
-    /// Start at the client's own socket, which the operation then leaves out, instead of at the server.
+    /// Begin with the client's own socket, which is then excepted, instead of with the server.
     pub(crate) from_socket: bool,
     pub(crate) to: Vec<Room>,
-    /// Like `to`, but with the own socket.
+    /// Rooms as in `to`, with the own socket.
     pub(crate) within: Vec<Room>,
     pub(crate) except: Vec<Room>,
     pub(crate) local: bool,
     pub(crate) volatile: bool,
-    /// Milliseconds to wait for acknowledgements; 0 leaves it to the server.
+    /// Timeout of acknowledgements in milliseconds; 0 takes the server's default.
     pub(crate) timeout: u64,
 }
 
@@ -53,7 +53,7 @@ impl Selection {
         Ok(operators)
     }
 
-    /// The same for calls that socketioxide does not have. `from_socket` plays no part there.
+    /// The target for calls that socketioxide does not have; `from_socket` has no effect there.
     pub(crate) fn target(&self) -> Target {
         let mut target = Target::rooms(self.to.iter().chain(&self.within).cloned());
         target.except = self.except.clone();

@@ -1,4 +1,4 @@
-//! Events between the servers themselves, which no client takes part in: what this node answers and hears.
+//! Server-side events: the handlers of this node.
 
 use tokio::sync::mpsc;
 use trunkline::Payload;
@@ -6,8 +6,8 @@ use trunkline_socketioxide::{Cluster, ServerSideEvent};
 
 use crate::{adapter::Io, values::Arguments};
 
-/// Registers, for a namespace: `notice`, which is passed on to the clients of this node; `question`, answered with the node and what was
-/// asked; and `never`, which is not answered in time. Every other event has no handler.
+/// Registers, for a namespace: `notice`, which is emitted to the clients of this node; `question`, which is answered
+/// with the node and the arguments; and `never`, which is not answered in time. Every other event has no handler.
 pub(crate) fn listen(cluster: &Cluster, namespace: &'static str, node: u16, notices: mpsc::UnboundedSender<Notice>) {
     cluster.on_server_side_event(namespace, "notice", move |event: ServerSideEvent| {
         let arguments = event.arguments().unwrap_or_default();
@@ -22,14 +22,14 @@ pub(crate) fn listen(cluster: &Cluster, namespace: &'static str, node: u16, noti
     cluster.on_server_side_event(namespace, "never", |_| std::future::pending::<()>());
 }
 
-/// A `notice` that this node has heard.
+/// A `notice` received from another node.
 #[derive(Debug)]
 pub(crate) struct Notice {
     namespace: &'static str,
     arguments: Arguments,
 }
 
-/// Passes on what this node hears, in order, until it stops.
+/// Emits the notices in order, until the node stops.
 pub(crate) async fn pass_on(mut notices: mpsc::UnboundedReceiver<Notice>, io: Io) {
     while let Some(Notice { namespace, arguments }) = notices.recv().await {
         if let Some(clients) = io.of(namespace) {

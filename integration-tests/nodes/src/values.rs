@@ -11,7 +11,8 @@ use serde::{
 
 /// All arguments of an event or an acknowledgement.
 ///
-/// socketioxide takes a tuple for several arguments and everything else, also a vector, for a single one: so this claims to be a tuple.
+/// socketioxide takes a tuple for several arguments and everything else, also a vector, for a single one: so this
+/// claims to be a tuple.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Arguments(pub(crate) Vec<Value>);
 

@@ -1,14 +1,14 @@
-//! Broadcasts that are acknowledged.
+//! Broadcasts with acknowledgements.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use trunkline_core::{Adapter as _, Answers, Error, ErrorKind, Payload, Target};
+use trunkline_core::{Payload, Target};
 
-use super::anything;
+use super::{anything, timed_out};
 use crate::kit::{
-    Checked, Failure, TestCluster, Visitor, check, check_eq,
+    Checked, ClientSpec, TestCluster, check, check_eq,
     values::{ids_as_answers, text, texts},
 };
 
@@ -16,20 +16,7 @@ fn question() -> Checked<Payload> {
     Ok(Payload::event("question", &())?)
 }
 
-/// What a request that has to time out had gathered.
-#[track_caller]
-fn timed_out(result: Result<Vec<Option<Payload>>, Error>) -> Checked<(Vec<String>, Vec<String>)> {
-    let error = result.err().ok_or_else(|| Failure::new("the request did not time out"))?;
-    check_eq(error.kind(), ErrorKind::Timeout, "kind of the error")?;
-    let partial = error.into_partial().ok_or_else(|| Failure::new("the error does not tell what arrived"))?;
-    let missing = partial.missing.iter().map(ToString::to_string).collect();
-    match partial.answers {
-        Answers::Values(values) => Ok((texts(&values), missing)),
-        other => Err(Failure::new(format!("answers of another kind: {other:?}"))),
-    }
-}
-
-pub(crate) async fn every_client_of_every_node_is_heard(t: TestCluster) -> Checked {
+pub(crate) async fn every_client_of_every_node_acknowledges(t: TestCluster) -> Checked {
     let [a, b, c] = t.nodes().await?;
     let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?, b.socket(["y"]).await?, c.socket(["y"]).await?];
     let acks = a.broadcast_with_ack(Target::all(), question()?).await?.collect().await?;
@@ -40,16 +27,16 @@ pub(crate) async fn every_client_of_every_node_is_heard(t: TestCluster) -> Check
     Ok(())
 }
 
-pub(crate) async fn hundreds_of_clients_are_heard_though_they_answer_alike(t: TestCluster) -> Checked {
+pub(crate) async fn hundreds_of_equal_acknowledgements_are_all_returned(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     for _ in 0..300 {
-        b.connect(Visitor::new().answering(Payload::value("yes")?)).await?;
+        b.connect(ClientSpec::new().answering(Payload::value("yes")?)).await?;
     }
     let acks = a.broadcast_with_ack(Target::all(), question()?).await?.collect().await?;
     check_eq(texts(&acks), vec!["\"yes\""; 300], "acknowledgements")
 }
 
-pub(crate) async fn only_clients_that_match_are_asked(t: TestCluster) -> Checked {
+pub(crate) async fn only_clients_of_the_target_are_asked(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let inside = [a.socket(["x"]).await?, b.socket(["x", "y"]).await?];
     let outside = [a.socket(["z"]).await?, b.socket(["x", "quiet"]).await?];
@@ -60,31 +47,31 @@ pub(crate) async fn only_clients_that_match_are_asked(t: TestCluster) -> Checked
     outside.iter().try_for_each(|socket| socket.got(&[]))
 }
 
-pub(crate) async fn answers_mean_what_the_clients_said(t: TestCluster) -> Checked {
+pub(crate) async fn acknowledgements_keep_their_meaning(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let answer = Payload::value(&anything())?;
-    a.connect(Visitor::new().answering(answer.clone())).await?;
-    b.connect(Visitor::new().answering(answer.clone())).await?;
+    a.connect(ClientSpec::new().answering(answer.clone())).await?;
+    b.connect(ClientSpec::new().answering(answer.clone())).await?;
     let acks = a.broadcast_with_ack(Target::all(), question()?).await?.collect().await?;
     check_eq(acks.len(), 2, "number of acknowledgements")?;
     check(acks.iter().flatten().all(|ack| ack.same_meaning(&answer)), format!("got {:?}", texts(&acks)))
 }
 
-pub(crate) async fn answers_carry_binary(t: TestCluster) -> Checked {
+pub(crate) async fn acknowledgements_carry_binary(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let answer = Payload::value(&("blob", [Bytes::from_iter(0..=u8::MAX)], Bytes::new()))?;
-    b.connect(Visitor::new().answering(answer.clone())).await?;
+    b.connect(ClientSpec::new().answering(answer.clone())).await?;
     let question = Payload::event("question", &(Bytes::from_static(b"\0\xff"),))?;
     let acks = a.broadcast_with_ack(Target::all(), question).await?.collect().await?;
     check_eq(acks.len(), 1, "number of acknowledgements")?;
     check(acks.iter().flatten().any(|ack| ack.same_meaning(&answer)), format!("got {:?}", texts(&acks)))
 }
 
-pub(crate) async fn big_questions_and_answers_arrive_whole(t: TestCluster) -> Checked {
-    let bytes = t.big(500_000).await?;
+pub(crate) async fn large_broadcasts_and_acknowledgements_arrive_whole(t: TestCluster) -> Checked {
+    let bytes = t.scaled_within_limit(500_000).await?;
     let [a, b] = t.nodes().await?;
     let answer = Payload::value(&"x".repeat(bytes))?;
-    let socket = b.connect(Visitor::new().answering(answer.clone())).await?;
+    let socket = b.connect(ClientSpec::new().answering(answer.clone())).await?;
     let question = Payload::event("question", &"?".repeat(bytes))?;
     let acks = a.broadcast_with_ack(Target::all(), question.clone()).await?.collect().await?;
     check(socket.only_packet()?.payload.same_meaning(&question), "the question is not what was asked")?;
@@ -92,26 +79,26 @@ pub(crate) async fn big_questions_and_answers_arrive_whole(t: TestCluster) -> Ch
     check(acks.iter().flatten().any(|ack| ack.same_meaning(&answer)), "the answer is not what the client sent")
 }
 
-pub(crate) async fn an_acknowledgement_without_argument_counts(t: TestCluster) -> Checked {
+pub(crate) async fn an_acknowledgement_without_a_value_counts(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
-    a.connect(Visitor::new().answering_nothing()).await?;
-    b.connect(Visitor::new().answering_nothing()).await?;
+    a.connect(ClientSpec::new().answering_nothing()).await?;
+    b.connect(ClientSpec::new().answering_nothing()).await?;
     let acks = a.broadcast_with_ack(Target::all(), question()?).await?.collect().await?;
     // Some official wires cannot tell `undefined` from `null`.
     let is_nothing = |ack: &Option<Payload>| ack.as_ref().is_none_or(|ack| text(ack) == "null");
     check(acks.len() == 2 && acks.iter().all(is_nothing), format!("got {:?}", texts(&acks)))
 }
 
-pub(crate) async fn without_clients_it_ends_at_once_and_empty(t: TestCluster) -> Checked {
+pub(crate) async fn without_clients_there_are_no_acknowledgements_and_no_wait(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     b.socket(["other"]).await?;
     let acks = a.broadcast_with_ack(Target::room("x"), question()?).await?.collect().await?;
     check_eq(texts(&acks), [""; 0], "acknowledgements")
 }
 
-pub(crate) async fn acknowledgements_arrive_as_they_come(t: TestCluster) -> Checked {
+pub(crate) async fn acknowledgements_are_returned_as_they_arrive(t: TestCluster) -> Checked {
     let [a, b, c] = t.nodes().await?;
-    let slow = b.connect(Visitor::new().silent()).await?;
+    let slow = b.connect(ClientSpec::new().silent()).await?;
     let quick = c.socket(["x"]).await?;
     let mut acks = a.broadcast_with_ack(Target::all(), question()?).await?;
     let first = acks.next().await.transpose()?;
@@ -123,26 +110,28 @@ pub(crate) async fn acknowledgements_arrive_as_they_come(t: TestCluster) -> Chec
     check(acks.next().await.is_none(), "more acknowledgements than clients")
 }
 
-pub(crate) async fn a_silent_client_costs_the_time_out_and_no_answer_of_others(t: TestCluster) -> Checked {
+pub(crate) async fn a_client_that_does_not_acknowledge_costs_the_timeout_and_no_other_acknowledgement(
+    t: TestCluster,
+) -> Checked {
     let [a, b] = t.nodes().await?;
     let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?];
-    b.connect(Visitor::new().silent()).await?;
+    b.connect(ClientSpec::new().silent()).await?;
     let (a, sockets) = (&a, &sockets);
     t.with_growing_time_outs(|limit| async move {
         let acks = a.broadcast_with_ack(Target::all().timeout(limit), question()?).await?;
-        let (heard, missing) = timed_out(acks.collect().await)?;
-        check_eq(heard, ids_as_answers(sockets), "acknowledgements that came")?;
-        check_eq(missing, [""; 0], "nodes that are missing, though each has answered")
+        let incomplete = timed_out(acks.collect().await)?;
+        check_eq(texts(&incomplete.received), ids_as_answers(sockets), "acknowledgements that came")?;
+        check_eq(incomplete.missing, [], "nodes that are missing, though each has answered")
     })
     .await
 }
 
 pub(crate) async fn a_node_that_dies_is_not_waited_for(t: TestCluster) -> Checked {
-    let a = t.build().mortal().join().await?;
-    let b = t.build().mortal().own_process().join().await?;
-    a.await_peers(1, t.patience()).await?;
+    let a = t.build().fast_failure_detection().join().await?;
+    let b = t.build().fast_failure_detection().own_process().join().await?;
+    a.await_peers(1, t.timeout()).await?;
     let here = a.socket(["x"]).await?;
-    let there = b.connect(Visitor::new().silent()).await?;
+    let there = b.connect(ClientSpec::new().silent()).await?;
     let acks = a.broadcast_with_ack(Target::all(), question()?).await?;
     there.wait_for(1).await?;
     b.kill().await?;
@@ -151,7 +140,7 @@ pub(crate) async fn a_node_that_dies_is_not_waited_for(t: TestCluster) -> Checke
 
 pub(crate) async fn a_node_that_leaves_is_not_waited_for(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
-    let there = b.connect(Visitor::new().silent()).await?;
+    let there = b.connect(ClientSpec::new().silent()).await?;
     let acks = a.broadcast_with_ack(Target::all(), question()?).await?;
     there.wait_for(1).await?;
     b.leave().await?;
@@ -162,21 +151,21 @@ pub(crate) async fn a_frozen_node_is_named_as_missing(t: TestCluster) -> Checked
     let a = t.node().await?;
     let b = t.build().own_process().join().await?;
     let c = t.node().await?;
-    a.await_peers(2, t.patience()).await?;
+    a.await_peers(2, t.timeout()).await?;
     let sockets = [a.socket(["x"]).await?, c.socket(["x"]).await?];
     b.socket(["x"]).await?;
     b.freeze().await?;
     let (a, b, sockets) = (&a, &b, &sockets);
     t.with_growing_time_outs(|limit| async move {
         let acks = a.broadcast_with_ack(Target::room("x").timeout(limit), question()?).await?;
-        let (heard, missing) = timed_out(acks.collect().await)?;
-        check_eq(heard, ids_as_answers(sockets), "acknowledgements that came")?;
-        check_eq(missing, [b.id().to_string()], "nodes that are missing")
+        let incomplete = timed_out(acks.collect().await)?;
+        check_eq(texts(&incomplete.received), ids_as_answers(sockets), "acknowledgements that came")?;
+        check_eq(incomplete.missing.as_slice(), [b.id().clone()], "nodes that are missing")
     })
     .await
 }
 
-pub(crate) async fn local_asks_only_clients_of_its_node(t: TestCluster) -> Checked {
+pub(crate) async fn local_broadcasts_ask_only_clients_of_their_node(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let (here, there) = (a.socket(["x"]).await?, b.socket(["x"]).await?);
     let acks = a.broadcast_with_ack(Target::room("x").local(), question()?).await?.collect().await?;
@@ -185,13 +174,12 @@ pub(crate) async fn local_asks_only_clients_of_its_node(t: TestCluster) -> Check
     there.got(&[])
 }
 
-pub(crate) async fn a_zero_time_out_delivers_and_ends_at_once(t: TestCluster) -> Checked {
+pub(crate) async fn a_zero_timeout_delivers_and_ends_at_once(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
-    let sockets = [a.connect(Visitor::new().silent()).await?, b.connect(Visitor::new().silent()).await?];
+    let sockets = [a.connect(ClientSpec::new().silent()).await?, b.connect(ClientSpec::new().silent()).await?];
     let started = Instant::now();
     let acks = a.broadcast_with_ack(Target::all().timeout(Duration::ZERO), question()?).await?;
-    let (heard, _) = timed_out(acks.collect().await)?;
-    check_eq(heard, [""; 0], "acknowledgements")?;
+    check_eq(texts(&timed_out(acks.collect().await)?.received), [""; 0], "acknowledgements")?;
     check(started.elapsed() < t.config().request_timeout, format!("it took {:?}", started.elapsed()))?;
     for socket in &sockets {
         socket.wait_for(1).await?;
@@ -199,11 +187,11 @@ pub(crate) async fn a_zero_time_out_delivers_and_ends_at_once(t: TestCluster) ->
     Ok(())
 }
 
-pub(crate) async fn a_caller_that_goes_away_frees_its_request(t: TestCluster) -> Checked {
+pub(crate) async fn dropping_the_acknowledgements_frees_the_request(t: TestCluster) -> Checked {
     let mut config = t.config();
     config.engine.max_pending_requests = 1;
     let [a, b] = t.build().config(config).join_several().await?;
-    let there = b.connect(Visitor::new().silent()).await?;
+    let there = b.connect(ClientSpec::new().silent()).await?;
     for round in 1..=5 {
         let acks = a.broadcast_with_ack(Target::all(), question()?).await?;
         there.wait_for(round).await?;
@@ -212,9 +200,9 @@ pub(crate) async fn a_caller_that_goes_away_frees_its_request(t: TestCluster) ->
     check_eq(a.fetch_sockets(Target::all()).await?.len(), 1, "sockets fetched by the only request allowed")
 }
 
-pub(crate) async fn late_answers_disturb_nobody(t: TestCluster) -> Checked {
+pub(crate) async fn late_acknowledgements_are_ignored(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
-    let there = b.connect(Visitor::new().silent()).await?;
+    let there = b.connect(ClientSpec::new().silent()).await?;
     let hasty = a.broadcast_with_ack(Target::all().timeout(Duration::from_millis(10)), question()?).await?;
     timed_out(hasty.collect().await)?;
     there.wait_for(1).await?;
@@ -224,7 +212,7 @@ pub(crate) async fn late_answers_disturb_nobody(t: TestCluster) -> Checked {
     check_eq(texts(&second.collect().await?), ["\"now\""], "answers to the second request")
 }
 
-pub(crate) async fn requests_at_the_same_time_get_their_own_answers(t: TestCluster) -> Checked {
+pub(crate) async fn concurrent_requests_get_their_own_acknowledgements(t: TestCluster) -> Checked {
     let nodes = t.nodes::<3>().await?;
     let mut sockets = Vec::new();
     for number in 0..9 {

@@ -1,6 +1,6 @@
-//! Who gets a broadcast, and who does not.
+//! Which sockets receive a broadcast.
 
-use trunkline_core::{Adapter as _, Payload, Room, Target};
+use trunkline_core::{Payload, Room, Target};
 
 use super::LOOK_ALIKE;
 use crate::kit::{Checked, TestCluster, check_eq};
@@ -47,7 +47,7 @@ pub(crate) async fn to_hundreds_of_rooms_reaches_the_members_of_each(t: TestClus
     outside.got(&[])
 }
 
-pub(crate) async fn a_node_in_hundreds_of_rooms_hears_each_of_them(t: TestCluster) -> Checked {
+pub(crate) async fn a_node_with_hundreds_of_rooms_receives_broadcasts_to_each(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let names: Vec<_> = (0..t.scaled(300, 60)).map(|number| format!("room-{number}")).collect();
     let mut sockets = Vec::new();
@@ -65,7 +65,7 @@ pub(crate) async fn except_leaves_out_the_members_of_a_room(t: TestCluster) -> C
     let [a, b] = t.nodes().await?;
     let reached = [a.socket(["x"]).await?, b.socket(["x"]).await?, b.socket([""; 0]).await?];
     let left_out = [a.socket(["quiet"]).await?, b.socket(["x", "quiet"]).await?, b.socket(["mute"]).await?];
-    a.emit(Target::all().except("quiet").except("mute").except("nobody"), "news").await?;
+    a.emit(Target::all().except("quiet").except("mute").except("empty"), "news").await?;
     a.settle().await?;
     reached.iter().try_for_each(|socket| socket.got(&["news"]))?;
     left_out.iter().try_for_each(|socket| socket.got(&[]))
@@ -89,12 +89,12 @@ pub(crate) async fn to_a_room_except_another_leaves_out_members_of_both(t: TestC
     a.emit(Target::room("room").except("quiet"), "one").await?;
     a.emit(Target::rooms(["room", "other"]).except("quiet"), "several").await?;
     a.settle().await?;
-    // To one room and to several are different ways, which need not wait for each other.
+    // Broadcasts to one room and to several may take different paths, whose order is not promised.
     reached.iter().try_for_each(|socket| socket.got_in_any_order(&["one", "several"]))?;
     in_both.iter().try_for_each(|socket| socket.got(&[]))
 }
 
-pub(crate) async fn local_stays_on_its_node(t: TestCluster) -> Checked {
+pub(crate) async fn local_broadcasts_reach_only_sockets_of_their_node(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let (here, there) = (a.socket(["room"]).await?, b.socket(["room"]).await?);
     a.emit(Target::all().local(), "to-all").await?;
@@ -104,18 +104,18 @@ pub(crate) async fn local_stays_on_its_node(t: TestCluster) -> Checked {
     there.got(&[])
 }
 
-pub(crate) async fn volatile_reaches_sockets_that_are_ready(t: TestCluster) -> Checked {
+pub(crate) async fn volatile_broadcasts_reach_sockets_that_are_ready(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let sockets = [a.socket(["room"]).await?, b.socket(["room"]).await?];
     a.emit(Target::all().volatile(), "to-all").await?;
     a.emit(Target::room("room").volatile(), "to-room").await?;
-    let big = Payload::event("big", &"x".repeat(t.allowed(50_000).await?))?;
+    let big = Payload::event("big", &"x".repeat(t.within_limit(50_000).await?))?;
     a.broadcast(Target::all().volatile(), big).await?;
     a.settle().await?;
     sockets.iter().try_for_each(|socket| socket.got_in_any_order(&["to-all", "to-room", "big"]))
 }
 
-pub(crate) async fn flags_arrive_at_other_nodes_as_they_were_set(t: TestCluster) -> Checked {
+pub(crate) async fn flags_reach_other_nodes_unchanged(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["room"]).await?;
     let mut targets = [Target::all(), Target::all().volatile(), Target::all(), Target::all()];
@@ -131,7 +131,7 @@ pub(crate) async fn flags_arrive_at_other_nodes_as_they_were_set(t: TestCluster)
     check_eq(flags.collect::<Vec<_>>(), expected, "volatile and compress")
 }
 
-pub(crate) async fn the_sending_socket_can_be_left_out(t: TestCluster) -> Checked {
+pub(crate) async fn the_sending_socket_can_be_excepted(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let sender = a.socket(["room"]).await?;
     let others = [a.socket(["room"]).await?, b.socket(["room"]).await?];
@@ -153,7 +153,7 @@ pub(crate) async fn a_socket_id_is_a_room_on_every_node(t: TestCluster) -> Check
     there.got_in_any_order(&["to-there", "to-both"])
 }
 
-pub(crate) async fn an_unknown_room_reaches_nobody(t: TestCluster) -> Checked {
+pub(crate) async fn a_broadcast_to_an_unknown_room_reaches_no_socket(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let sockets = [a.socket(["room"]).await?, b.socket(["room"]).await?];
     a.emit(Target::room("nowhere"), "one").await?;
@@ -219,7 +219,7 @@ pub(crate) async fn a_number_room_is_not_the_room_of_its_text(t: TestCluster) ->
     zero.got_in_any_order(&["to-zero", "except-number"])
 }
 
-pub(crate) async fn every_node_can_send(t: TestCluster) -> Checked {
+pub(crate) async fn every_node_can_broadcast(t: TestCluster) -> Checked {
     let nodes = t.nodes::<4>().await?;
     let mut sockets = Vec::new();
     for node in &nodes {

@@ -1,14 +1,14 @@
-//! A process that is no node sends into the cluster.
+//! The emitter: sending into the cluster from a process that is no node.
 
 use bytes::Bytes;
-use trunkline_core::{Adapter as _, Emitter, ErrorKind, Payload, Target};
+use trunkline_core::{Emitter, ErrorKind, Payload, Target};
 
 use crate::kit::{
     Checked, TestCluster, check_eq,
     values::{event_names, text},
 };
 
-pub(crate) async fn broadcasts_reach_whom_they_are_for(t: TestCluster) -> Checked {
+pub(crate) async fn broadcasts_reach_the_sockets_of_their_target(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let emitter = t.emitter().await?;
     let x = [a.socket(["x"]).await?, b.socket(["x"]).await?];
@@ -18,13 +18,13 @@ pub(crate) async fn broadcasts_reach_whom_they_are_for(t: TestCluster) -> Checke
     emitter.emit(Target::rooms(["x", "y"]), "rooms").await?;
     emitter.emit(Target::room("x").except("y"), "except").await?;
     emitter.emit(Target::room(y.room()), "id").await?;
-    emitter.emit(Target::room("nowhere"), "nobody").await?;
+    emitter.emit(Target::room("nowhere"), "empty").await?;
     emitter.settle().await?;
     x.iter().try_for_each(|socket| socket.got_in_any_order(&["all", "room", "rooms", "except"]))?;
     y.got_in_any_order(&["all", "room", "rooms", "id"])
 }
 
-pub(crate) async fn binary_and_flags_arrive_as_they_are(t: TestCluster) -> Checked {
+pub(crate) async fn binary_and_flags_arrive_unchanged(t: TestCluster) -> Checked {
     let b = t.node().await?;
     let socket = b.socket(["x"]).await?;
     let emitter = t.emitter().await?;
@@ -42,7 +42,7 @@ pub(crate) async fn a_thousand_broadcasts_arrive_complete_and_in_order(t: TestCl
     let socket = b.socket(["x"]).await?;
     let emitter = t.emitter().await?;
     let names: Vec<_> = (0..t.scaled(1000, 100)).map(|number| number.to_string()).collect();
-    let big = t.allowed(20_000).await?;
+    let big = t.within_limit(20_000).await?;
     for (number, name) in names.iter().enumerate() {
         let text = "x".repeat(if number % 20 == 19 { big } else { 20 });
         (*emitter).emit(Target::room("x"), Payload::event(name, &text)?).await?;
@@ -51,7 +51,7 @@ pub(crate) async fn a_thousand_broadcasts_arrive_complete_and_in_order(t: TestCl
     check_eq(socket.names(), names, "events in the order of their arrival")
 }
 
-pub(crate) async fn the_same_event_of_two_emitters_arrives_each_time(t: TestCluster) -> Checked {
+pub(crate) async fn equal_events_of_two_emitters_arrive_each_time(t: TestCluster) -> Checked {
     let b = t.node().await?;
     let socket = b.socket(["x"]).await?;
     let emitters = [t.emitter().await?, t.emitter().await?];
@@ -66,7 +66,7 @@ pub(crate) async fn the_same_event_of_two_emitters_arrives_each_time(t: TestClus
     socket.got(&["same"; 100])
 }
 
-pub(crate) async fn what_was_accepted_before_closing_arrives(t: TestCluster) -> Checked {
+pub(crate) async fn broadcasts_accepted_before_closing_arrive(t: TestCluster) -> Checked {
     let b = t.node().await?;
     let socket = b.socket(["x"]).await?;
     let backend = t.backend().await?;
@@ -112,7 +112,7 @@ pub(crate) async fn sockets_are_disconnected(t: TestCluster) -> Checked {
     check_eq(stayed.disconnected(), None, "whether a client left out was disconnected")
 }
 
-pub(crate) async fn connections_are_closed_if_asked_to(t: TestCluster) -> Checked {
+pub(crate) async fn connections_are_closed_on_request(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let emitter = t.emitter().await?;
     for socket in [a.socket(["x"]).await?, b.socket(["x"]).await?] {
@@ -134,14 +134,14 @@ pub(crate) async fn server_side_events_reach_every_node(t: TestCluster) -> Check
     Ok(())
 }
 
-pub(crate) async fn each_namespace_gets_its_own(t: TestCluster) -> Checked {
+pub(crate) async fn each_namespace_receives_its_own_broadcasts(t: TestCluster) -> Checked {
     let a = t.node().await?;
     let b = t.build().namespace("/admin").join().await?;
     let (main, admin) = (a.socket(["x"]).await?, b.socket(["x"]).await?);
     let emitter = t.emitter().await?;
     emitter.emit(Target::all(), "main").await?;
     emitter.of("/admin").emit(Target::all(), "admin").await?;
-    emitter.of("/nobody").emit(Target::all(), "nobody").await?;
+    emitter.of("/empty").emit(Target::all(), "empty").await?;
     emitter.of("/admin").server_side_emit(Payload::event("hello", &())?).await?;
     emitter.of("/admin").disconnect_sockets(Target::room("x"), false).await?;
     admin.wait_for_disconnect().await?;
@@ -175,12 +175,12 @@ pub(crate) async fn an_emitter_has_no_local_sockets(t: TestCluster) -> Checked {
     check_eq(kinds, [Some(ErrorKind::Unsupported); 4], "kinds of the errors")
 }
 
-pub(crate) async fn without_nodes_nothing_fails(t: TestCluster) -> Checked {
+pub(crate) async fn without_nodes_broadcasts_succeed(t: TestCluster) -> Checked {
     let emitter = t.emitter().await?;
-    emitter.emit(Target::all(), "to-nobody").await?;
+    emitter.emit(Target::all(), "to-no-socket").await?;
     let a = t.node().await?;
     let socket = a.socket(["x"]).await?;
-    emitter.emit(Target::all(), "to-somebody").await?;
+    emitter.emit(Target::all(), "to-one-socket").await?;
     emitter.settle().await?;
-    check_eq(socket.names().last().map(String::as_str), Some("to-somebody"), "the last event at the client")
+    check_eq(socket.names().last().map(String::as_str), Some("to-one-socket"), "the last event at the client")
 }

@@ -1,14 +1,14 @@
-//! Sockets and rooms of other nodes, described.
+//! Fetching sockets and rooms of all nodes.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use trunkline_core::{Adapter as _, Answers, ErrorKind, Payload, Room, Target};
+use trunkline_core::{Payload, Room, Target};
 
-use super::anything;
+use super::{anything, timed_out};
 use crate::kit::{
-    Checked, Failure, TestCluster, Visitor, check_eq,
+    Checked, ClientSpec, Failure, TestCluster, check_eq,
     values::{fetched_ids, ids, rooms, text},
 };
 
@@ -42,11 +42,12 @@ pub(crate) async fn a_socket_is_found_by_its_id_on_any_node(t: TestCluster) -> C
     Ok(())
 }
 
-pub(crate) async fn rooms_handshake_and_data_arrive_as_they_are(t: TestCluster) -> Checked {
+pub(crate) async fn rooms_handshake_and_data_arrive_unchanged(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let handshake = Payload::from_json(r#"{"headers":{"host":"example.org"},"auth":{"token":"ä"},"secure":true}"#)?;
     let data = Payload::value(&("user", 7, [Bytes::from_static(b"\0\xff")], anything()))?;
-    let socket = b.connect(Visitor::new().room("x").room("ä").handshake(handshake.clone()).data(data.clone())).await?;
+    let socket =
+        b.connect(ClientSpec::new().room("x").room("ä").handshake(handshake.clone()).data(data.clone())).await?;
     let fetched = a.fetch_sockets(Target::all()).await?;
     let [info] = fetched.as_slice() else { return Err(Failure::new(format!("{} sockets fetched", fetched.len()))) };
     check_eq(rooms(info.rooms.clone()), rooms([Room::from("x"), Room::from("ä"), socket.room()]), "rooms")?;
@@ -72,7 +73,7 @@ pub(crate) async fn local_finds_only_sockets_of_its_node(t: TestCluster) -> Chec
     check_eq(fetched_ids(&a.fetch_sockets(Target::room("x").local()).await?), ids([&here]), "fetched sockets")
 }
 
-pub(crate) async fn where_nobody_is_nobody_is_found(t: TestCluster) -> Checked {
+pub(crate) async fn without_matching_sockets_none_are_found(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     b.socket(["x"]).await?;
     check_eq(a.fetch_sockets(Target::room("nowhere")).await?.len(), 0, "sockets in an unknown room")?;
@@ -82,20 +83,20 @@ pub(crate) async fn where_nobody_is_nobody_is_found(t: TestCluster) -> Checked {
 }
 
 pub(crate) async fn hundreds_of_sockets_are_found_with_their_data(t: TestCluster) -> Checked {
-    let bytes = t.allowed(300_000).await? / 300;
+    let bytes = t.within_limit(300_000).await? / 300;
     let [a, b, c] = t.nodes().await?;
     let data = Payload::value(&"x".repeat(bytes))?;
     let mut sockets = Vec::new();
     for number in 0..500 {
         let node = if number % 2 == 0 { &b } else { &c };
-        sockets.push(node.connect(Visitor::new().data(data.clone())).await?);
+        sockets.push(node.connect(ClientSpec::new().data(data.clone())).await?);
     }
     let fetched = a.fetch_sockets(Target::all()).await?;
     check_eq(fetched_ids(&fetched), ids(&sockets), "fetched sockets")?;
     check_eq(fetched.iter().filter(|info| info.data.as_ref() == Some(&data)).count(), 500, "sockets with their data")
 }
 
-pub(crate) async fn requests_of_several_nodes_at_once_get_their_own_answers(t: TestCluster) -> Checked {
+pub(crate) async fn concurrent_requests_get_their_own_answers(t: TestCluster) -> Checked {
     let nodes = t.nodes::<3>().await?;
     let mut sockets = Vec::new();
     for number in 0..6 {
@@ -112,13 +113,13 @@ pub(crate) async fn requests_of_several_nodes_at_once_get_their_own_answers(t: T
 }
 
 pub(crate) async fn a_node_that_dies_is_not_waited_for(t: TestCluster) -> Checked {
-    let a = t.build().mortal().join().await?;
-    let b = t.build().mortal().own_process().join().await?;
-    let c = t.build().mortal().join().await?;
-    a.await_peers(2, t.patience()).await?;
+    let a = t.build().fast_failure_detection().join().await?;
+    let b = t.build().fast_failure_detection().own_process().join().await?;
+    let c = t.build().fast_failure_detection().join().await?;
+    a.await_peers(2, t.timeout()).await?;
     let sockets = [a.socket(["x"]).await?, c.socket(["x"]).await?];
     b.socket(["x"]).await?;
-    // Frozen it cannot answer, so that it dies while its answer is awaited.
+    // A frozen node cannot answer: it dies while its answer is awaited.
     b.freeze().await?;
     let fetching = a.fetch_sockets(Target::room("x"));
     let (fetched, killed) = tokio::join!(fetching, async {
@@ -129,35 +130,29 @@ pub(crate) async fn a_node_that_dies_is_not_waited_for(t: TestCluster) -> Checke
     check_eq(fetched_ids(&fetched?), ids(&sockets), "fetched sockets")
 }
 
-pub(crate) async fn a_frozen_node_is_named_and_the_others_are_told(t: TestCluster) -> Checked {
+pub(crate) async fn a_frozen_node_is_named_as_missing_and_the_other_answers_are_returned(t: TestCluster) -> Checked {
     let a = t.node().await?;
     let b = t.build().own_process().join().await?;
     let c = t.node().await?;
-    a.await_peers(2, t.patience()).await?;
+    a.await_peers(2, t.timeout()).await?;
     let sockets = [a.socket(["x"]).await?, c.socket(["x"]).await?];
     b.socket(["x"]).await?;
     b.freeze().await?;
     let (a, b, sockets) = (&a, &b, &sockets);
     t.with_growing_time_outs(|limit| async move {
-        let result = a.fetch_sockets(Target::room("x").timeout(limit)).await;
-        let error = result.err().ok_or_else(|| Failure::new("fetching from a frozen node succeeded"))?;
-        check_eq(error.kind(), ErrorKind::Timeout, "kind of the error")?;
-        let partial = error.into_partial().ok_or_else(|| Failure::new("the error does not tell what arrived"))?;
-        check_eq(partial.missing.as_slice(), [b.id().clone()], "nodes that are missing")?;
-        match partial.answers {
-            Answers::Sockets(fetched) => check_eq(fetched_ids(&fetched), ids(sockets), "sockets that arrived"),
-            other => Err(Failure::new(format!("answers of another kind: {other:?}"))),
-        }
+        let incomplete = timed_out(a.fetch_sockets(Target::room("x").timeout(limit)).await)?;
+        check_eq(incomplete.missing.as_slice(), [b.id().clone()], "nodes that are missing")?;
+        check_eq(fetched_ids(&incomplete.received), ids(sockets), "sockets that arrived")
     })
     .await
 }
 
-pub(crate) async fn a_caller_that_goes_away_frees_its_request(t: TestCluster) -> Checked {
+pub(crate) async fn dropping_the_call_frees_its_request(t: TestCluster) -> Checked {
     let mut config = t.config();
     config.engine.max_pending_requests = 1;
     let a = t.build().config(config).join().await?;
     let b = t.build().own_process().join().await?;
-    a.await_peers(1, t.patience()).await?;
+    a.await_peers(1, t.timeout()).await?;
     let there = b.socket(["x"]).await?;
     b.freeze().await?;
     for _ in 0..5 {
@@ -169,7 +164,7 @@ pub(crate) async fn a_caller_that_goes_away_frees_its_request(t: TestCluster) ->
     check_eq(fetched_ids(&a.fetch_sockets(Target::all()).await?), ids([&there]), "sockets fetched afterwards")
 }
 
-pub(crate) async fn rooms_of_all_nodes_are_named_once_each(t: TestCluster) -> Checked {
+pub(crate) async fn rooms_of_all_nodes_are_listed_once_each(t: TestCluster) -> Checked {
     let [a, b, c] = t.nodes().await?;
     let sockets = [a.socket(["x"]).await?, b.socket(["x", "y"]).await?, c.socket(["z", ""]).await?];
     let named = ["x", "y", "z", ""].map(Room::from);

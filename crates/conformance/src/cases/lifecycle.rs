@@ -1,38 +1,36 @@
-//! Nodes come and go without leaving anything behind.
+//! Joining, leaving and closing, without tasks or connections left over.
 
 use std::{sync::Arc, thread};
 
 use tokio::{runtime::Builder, sync::oneshot, time::timeout};
-use trunkline_core::{
-    Adapter as _, ClusterNode, ErrorKind, Local, Namespace, Payload, Room, Target, transport::Health,
-};
+use trunkline_core::{ClusterNode, Error, ErrorKind, Local, Namespace, Payload, Room, Target, transport::Health};
 
 use crate::kit::{
-    Checked, Failure, RoomServer, Server as _, TestCluster, TestNode, Visitor, check, check_eq, eventually,
+    Checked, ClientSpec, Failure, RoomServer, Server as _, TestCluster, TestNode, check, check_eq, eventually,
 };
 
-/// Waits until the tasks of a node's process have ended, down to `left`.
+/// Waits until at most `left` tasks of a node's process are running.
 async fn tasks_ended(t: &TestCluster, node: &TestNode, left: usize) -> Checked {
     let alive = || node.tasks().map(|tasks| tasks.to_string()).unwrap_or_else(|failure| failure.to_string());
     let what = || format!("{} tasks are alive, allowed are {left},", alive());
-    eventually(t.patience(), what, async || node.tasks().is_ok_and(|tasks| tasks <= left)).await
+    eventually(t.timeout(), what, async || node.tasks().is_ok_and(|tasks| tasks <= left)).await
 }
 
-pub(crate) async fn a_node_that_works_is_in_good_health(t: TestCluster) -> Checked {
+pub(crate) async fn a_working_node_is_healthy(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     for node in [&a, &b] {
         node.emit(Target::all(), "news").await?;
         node.settle().await?;
         let transport = &node.backend().transport;
         check(transport.health().connected, "the broker is said to be away")?;
-        let idle = Health { connected: true, ..Health::default() };
+        let idle = Health::default().with_connected(true);
         let what = || format!("everything has arrived, but the health is {:?}", transport.health());
-        eventually(t.patience(), what, async || transport.health() == idle).await?;
+        eventually(t.timeout(), what, async || transport.health() == idle).await?;
     }
     Ok(())
 }
 
-pub(crate) async fn closing_twice_is_closing_once(t: TestCluster) -> Checked {
+pub(crate) async fn closing_twice_has_the_effect_of_closing_once(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     b.close();
     b.leave().await?;
@@ -42,13 +40,13 @@ pub(crate) async fn closing_twice_is_closing_once(t: TestCluster) -> Checked {
     a.wait_for_peers(0).await
 }
 
-pub(crate) async fn giving_a_seat_back_twice_is_giving_it_back_once(t: TestCluster) -> Checked {
+pub(crate) async fn leaving_twice_has_the_effect_of_leaving_once(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let c = t.build().namespace("/admin").sharing(&b).join().await?;
     b.leave().await?;
     for _ in 0..2 {
-        let leaving = timeout(t.patience(), b.backend().transport.leave(b.node())).await;
-        leaving.map_err(|_| Failure::new("giving the seat back again did not end"))??;
+        let leaving = timeout(t.timeout(), b.backend().transport.leave(b.node())).await;
+        leaving.map_err(|_| Failure::new("leaving again did not end"))??;
     }
     let socket = c.socket(["x"]).await?;
     c.emit(Target::all(), "news").await?;
@@ -57,7 +55,7 @@ pub(crate) async fn giving_a_seat_back_twice_is_giving_it_back_once(t: TestClust
     a.wait_for_peers(0).await
 }
 
-pub(crate) async fn closing_during_traffic_ends_it_cleanly(t: TestCluster) -> Checked {
+pub(crate) async fn closing_during_traffic_delivers_what_was_accepted(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     let sender = (*a).clone();
@@ -65,7 +63,7 @@ pub(crate) async fn closing_during_traffic_ends_it_cleanly(t: TestCluster) -> Ch
         for number in 0.. {
             let payload = Payload::event(&number.to_string(), &"x".repeat(1000))?;
             if let Err(error) = sender.broadcast(Target::room("x"), payload).await {
-                return Ok::<_, trunkline_core::Error>((number, error.kind()));
+                return Ok::<_, Error>((number, error.kind()));
             }
             tokio::task::yield_now().await;
         }
@@ -81,7 +79,7 @@ pub(crate) async fn closing_during_traffic_ends_it_cleanly(t: TestCluster) -> Ch
     socket.wait_for(sent + 1).await.map(drop)
 }
 
-pub(crate) async fn after_closing_every_operation_says_so(t: TestCluster) -> Checked {
+pub(crate) async fn after_closing_every_operation_fails_with_closed(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     a.leave().await?;
@@ -94,10 +92,10 @@ pub(crate) async fn after_closing_every_operation_says_so(t: TestCluster) -> Che
         a.sockets_join(Target::all(), rooms()).await.err(),
         a.sockets_leave(Target::all(), rooms()).await.err(),
         a.disconnect_sockets(Target::all(), false).await.err(),
-        a.fetch_sockets(Target::all()).await.err(),
-        a.all_rooms().await.err(),
+        a.fetch_sockets(Target::all()).await.err().map(Error::from),
+        a.all_rooms().await.err().map(Error::from),
         a.server_side_emit(payload()?).await.err(),
-        a.server_side_emit_with_ack(payload()?, None).await.err(),
+        a.server_side_emit_with_ack(payload()?, None).await.err().map(Error::from),
         a.server_count().await.err(),
     ]
     .map(|error| error.map(|error| error.kind()));
@@ -109,7 +107,7 @@ pub(crate) async fn after_closing_every_operation_says_so(t: TestCluster) -> Che
 
 pub(crate) async fn a_request_ends_when_its_node_closes(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
-    let there = b.connect(Visitor::new().silent()).await?;
+    let there = b.connect(ClientSpec::new().silent()).await?;
     let acks = a.broadcast_with_ack(Target::all(), Payload::event("question", &())?).await?;
     there.wait_for(1).await?;
     a.leave().await?;
@@ -121,7 +119,7 @@ pub(crate) async fn a_request_ends_when_its_node_closes(t: TestCluster) -> Check
 pub(crate) async fn closing_ends_all_tasks(t: TestCluster) -> Checked {
     let a = t.node().await?;
     let b = t.build().own_process().join().await?;
-    a.await_peers(1, t.patience()).await?;
+    a.await_peers(1, t.timeout()).await?;
     let c = t.build().namespace("/admin").sharing(&b).join().await?;
     let socket = b.socket(["x"]).await?;
     a.emit(Target::room("x"), "there").await?;
@@ -135,20 +133,21 @@ pub(crate) async fn closing_ends_all_tasks(t: TestCluster) -> Checked {
     tasks_ended(&t, &b, 0).await
 }
 
-pub(crate) async fn joining_and_leaving_many_times_leaves_no_task_behind(t: TestCluster) -> Checked {
+pub(crate) async fn joining_and_leaving_many_times_leaves_no_task_running(t: TestCluster) -> Checked {
     let a = t.build().own_process().join().await?;
-    // The first time may open connections that are kept.
-    come_and_go(&t, &a, 0).await?;
+    // The first join may open connections that are kept.
+    join_and_leave(&t, &a, 0).await?;
     let before = a.tasks()?;
     for turn in 1..=t.scaled(20, 5) {
-        come_and_go(&t, &a, turn).await?;
+        join_and_leave(&t, &a, turn).await?;
     }
     tasks_ended(&t, &a, before).await
 }
 
-/// A second node of the same process: it joins, is used, and leaves. It counts the others, which may take connections of its own.
-/// A room of its own: what the node of the turn before it emitted may still be on its way, and is news to this one.
-async fn come_and_go(t: &TestCluster, a: &TestNode, turn: usize) -> Checked {
+/// Joins a second node of the same process, uses it, and leaves. It counts the nodes, which may take connections of its
+/// own, and uses a room of its own: broadcasts of the turn before may still be on their way, and would be delivered to
+/// this node.
+async fn join_and_leave(t: &TestCluster, a: &TestNode, turn: usize) -> Checked {
     let node = t.build().namespace("/again").sharing(a).join().await?;
     let room = format!("x{turn}");
     let socket = node.socket([room.as_str()]).await?;
@@ -159,7 +158,7 @@ async fn come_and_go(t: &TestCluster, a: &TestNode, turn: usize) -> Checked {
     node.leave().await
 }
 
-pub(crate) async fn a_closed_node_is_opened_again(t: TestCluster) -> Checked {
+pub(crate) async fn a_node_can_join_again_after_closing(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     b.leave().await?;
     b.close_transport().await?;
@@ -174,13 +173,13 @@ pub(crate) async fn a_closed_node_is_opened_again(t: TestCluster) -> Checked {
     sockets.iter().try_for_each(|socket| socket.got(&["there", "back"]))
 }
 
-pub(crate) async fn a_namespace_is_opened_again_over_the_same_connections(t: TestCluster) -> Checked {
+pub(crate) async fn a_namespace_can_be_opened_again_over_the_same_connections(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let emitter = t.emitter().await?.of("/again");
     for _ in 0..3 {
         let again = t.build().namespace("/again").sharing(&b).join().await?;
         let other = t.build().namespace("/again").sharing(&a).join().await?;
-        again.await_peers(1, t.patience()).await?;
+        again.await_peers(1, t.timeout()).await?;
         let socket = again.socket(["x"]).await?;
         other.emit(Target::room("x"), "news").await?;
         other.settle().await?;
@@ -193,7 +192,7 @@ pub(crate) async fn a_namespace_is_opened_again_over_the_same_connections(t: Tes
     Ok(())
 }
 
-pub(crate) async fn a_dropped_server_ends_its_node(t: TestCluster) -> Checked {
+pub(crate) async fn dropping_the_server_ends_its_node(t: TestCluster) -> Checked {
     let a = t.node().await?;
     let server = RoomServer::default();
     let local: Arc<dyn Local> = server.local();
@@ -201,28 +200,29 @@ pub(crate) async fn a_dropped_server_ends_its_node(t: TestCluster) -> Checked {
     let node = ClusterNode::join(backend, Namespace::new("/"), Arc::downgrade(&local), t.config()).await?;
     a.wait_for_peers(1).await?;
     drop((server, local));
-    let ended = timeout(t.patience(), node.closed()).await;
+    let ended = timeout(t.timeout(), node.closed()).await;
     ended.map_err(|_| Failure::new("the node outlives its server"))?;
     a.wait_for_peers(0).await
 }
 
-pub(crate) async fn a_node_without_handles_leaves(t: TestCluster) -> Checked {
+pub(crate) async fn a_node_leaves_when_its_last_handle_is_dropped(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     drop(b);
     a.wait_for_peers(0).await
 }
 
-pub(crate) async fn a_runtime_ends_in_the_middle_of_the_traffic_of_its_node(t: TestCluster) -> Checked {
+pub(crate) async fn a_runtime_can_end_during_the_traffic_of_its_node(t: TestCluster) -> Checked {
     let b = t.node().await?;
     let socket = b.socket(["x"]).await?;
     let (ended, has_ended) = oneshot::channel();
     let apart = t.clone();
     thread::spawn(move || ended.send(flood_until(&apart, async move || socket.wait_for(100).await.map(drop))));
-    let ended = timeout(t.patience() * 2, has_ended).await;
+    let ended = timeout(t.timeout() * 2, has_ended).await;
     ended.map_err(|_| Failure::new("the runtime goes on"))?.map_err(|error| Failure::new(error.to_string()))?
 }
 
-/// Floods the room `x` from a node in a runtime of its own, which is dropped in the middle of that, once `enough` has returned.
+/// Floods the room `x` from a node in a runtime of its own, and drops that runtime meanwhile, once `enough` has
+/// returned.
 fn flood_until(t: &TestCluster, enough: impl AsyncFnOnce() -> Checked) -> Checked {
     // Dropped after the runtime: otherwise the node would leave first.
     let server = RoomServer::default();
@@ -232,7 +232,7 @@ fn flood_until(t: &TestCluster, enough: impl AsyncFnOnce() -> Checked) -> Checke
     runtime.block_on(async {
         let backend = t.backend().await?;
         let node = ClusterNode::join(backend, Namespace::new("/"), Arc::downgrade(&local), t.config()).await?;
-        node.await_peers(1, t.patience()).await?;
+        node.await_peers(1, t.timeout()).await?;
         for _ in 0..2 {
             tokio::spawn(flood(node.clone()));
         }
@@ -253,7 +253,7 @@ async fn flood(node: ClusterNode) -> Checked {
 pub(crate) async fn a_frozen_peer_does_not_keep_others_from_closing(t: TestCluster) -> Checked {
     let a = t.node().await?;
     let b = t.build().own_process().join().await?;
-    a.await_peers(1, t.patience()).await?;
+    a.await_peers(1, t.timeout()).await?;
     b.freeze().await?;
     for _ in 0..100 {
         a.emit(Target::all(), "news").await?;

@@ -1,8 +1,8 @@
-//! Who is in the cluster.
+//! Which nodes are in the cluster.
 
 use std::time::Duration;
 
-use trunkline_core::{Adapter as _, DownReason, ErrorKind, Event, NodeId, Target};
+use trunkline_core::{DownReason, ErrorKind, Event, NodeId, Target};
 
 use crate::kit::{
     Checked, Failure, TestCluster, TestNode, check, check_eq,
@@ -17,7 +17,7 @@ fn is_down(node: &NodeId) -> impl Fn(&Event) -> bool {
     move |event| matches!(event, Event::NodeDown(down, _) if down == node)
 }
 
-/// The names of other nodes as they should be told: sorted.
+/// The sorted ids of nodes, as `peers` returns them.
 fn names<'a>(nodes: impl IntoIterator<Item = &'a TestNode>) -> Vec<NodeId> {
     let mut names: Vec<_> = nodes.into_iter().map(|node| node.id().clone()).collect();
     names.sort_unstable();
@@ -50,8 +50,8 @@ pub(crate) async fn a_node_that_joins_is_announced(t: TestCluster) -> Checked {
 
 pub(crate) async fn nodes_that_join_know_each_other_before_the_next_heartbeat(t: TestCluster) -> Checked {
     let mut config = t.config();
-    config.engine.heartbeat_interval = t.patience() * 10;
-    config.engine.heartbeat_timeout = t.patience() * 30;
+    config.engine.heartbeat_interval = t.timeout() * 10;
+    config.engine.heartbeat_timeout = t.timeout() * 30;
     let nodes = t.build().config(config).join_several::<3>().await?;
     for node in &nodes {
         let others = nodes.iter().filter(|other| other.id() != node.id());
@@ -60,7 +60,7 @@ pub(crate) async fn nodes_that_join_know_each_other_before_the_next_heartbeat(t:
     Ok(())
 }
 
-pub(crate) async fn a_node_gets_everything_from_the_moment_it_has_joined(t: TestCluster) -> Checked {
+pub(crate) async fn a_node_receives_every_broadcast_sent_after_it_has_joined(t: TestCluster) -> Checked {
     let a = t.node().await?;
     let mut joined = Vec::new();
     for _ in 0..5 {
@@ -75,7 +75,7 @@ pub(crate) async fn a_node_gets_everything_from_the_moment_it_has_joined(t: Test
     Ok(())
 }
 
-pub(crate) async fn readiness_says_how_many_nodes_are_missing(t: TestCluster) -> Checked {
+pub(crate) async fn await_peers_says_how_many_nodes_are_missing(t: TestCluster) -> Checked {
     let [a, _b] = t.nodes().await?;
     a.await_peers(1, Duration::ZERO).await?;
     let result = a.await_peers(2, Duration::from_millis(50)).await;
@@ -84,7 +84,7 @@ pub(crate) async fn readiness_says_how_many_nodes_are_missing(t: TestCluster) ->
     check(error.to_string().contains("1 of 2"), format!("the error does not tell how many are there: {error}"))
 }
 
-pub(crate) async fn a_node_that_leaves_is_known_to_have_left(t: TestCluster) -> Checked {
+pub(crate) async fn a_node_that_leaves_is_reported_as_left(t: TestCluster) -> Checked {
     let [a, b, c] = t.nodes().await?;
     let events = a.events();
     for _ in 0..20 {
@@ -98,15 +98,15 @@ pub(crate) async fn a_node_that_leaves_is_known_to_have_left(t: TestCluster) -> 
 }
 
 pub(crate) async fn a_node_that_leaves_is_no_longer_counted(t: TestCluster) -> Checked {
-    let [a, b] = t.build().mortal().join_several().await?;
+    let [a, b] = t.build().fast_failure_detection().join_several().await?;
     b.leave().await?;
     a.wait_for_peers(0).await
 }
 
 pub(crate) async fn a_node_that_is_killed_is_noticed(t: TestCluster) -> Checked {
-    let a = t.build().mortal().join().await?;
-    let b = t.build().mortal().own_process().join().await?;
-    a.await_peers(1, t.patience()).await?;
+    let a = t.build().fast_failure_detection().join().await?;
+    let b = t.build().fast_failure_detection().own_process().join().await?;
+    a.await_peers(1, t.timeout()).await?;
     let (events, killed) = (a.events(), b.id().clone());
     b.kill().await?;
     a.wait_for_event(events, is_down(&killed), "that a node is down").await?;
@@ -115,12 +115,12 @@ pub(crate) async fn a_node_that_is_killed_is_noticed(t: TestCluster) -> Checked 
 }
 
 pub(crate) async fn a_node_that_was_killed_returns_under_a_new_id(t: TestCluster) -> Checked {
-    let a = t.build().mortal().join().await?;
-    let b = t.build().mortal().own_process().join().await?;
-    a.await_peers(1, t.patience()).await?;
+    let a = t.build().fast_failure_detection().join().await?;
+    let b = t.build().fast_failure_detection().own_process().join().await?;
+    a.await_peers(1, t.timeout()).await?;
     let (events, arrivals, killed) = (a.events(), a.events(), b.id().clone());
     b.kill().await?;
-    let returned = t.build().mortal().join().await?;
+    let returned = t.build().fast_failure_detection().join().await?;
     check(*returned.id() != killed, "the new node has the id of the killed one")?;
     a.wait_for_event(arrivals, is_up(returned.id()), "that the new node is there").await?;
     a.wait_for_event(events, is_down(&killed), "that the killed node is down").await?;
@@ -133,11 +133,11 @@ pub(crate) async fn a_node_that_was_killed_returns_under_a_new_id(t: TestCluster
     socket.got(&["news"])
 }
 
-pub(crate) async fn a_silent_node_is_down_until_it_is_heard_again(t: TestCluster) -> Checked {
-    let a = t.build().mortal().join().await?;
-    let b = t.build().mortal().own_process().join().await?;
-    let c = t.build().mortal().join().await?;
-    a.await_peers(2, t.patience()).await?;
+pub(crate) async fn a_silent_node_is_down_until_it_sends_again(t: TestCluster) -> Checked {
+    let a = t.build().fast_failure_detection().join().await?;
+    let b = t.build().fast_failure_detection().own_process().join().await?;
+    let c = t.build().fast_failure_detection().join().await?;
+    a.await_peers(2, t.timeout()).await?;
     let (events, mut all_events) = (a.events(), a.events());
     b.freeze().await?;
     let down = Event::NodeDown(b.id().clone(), DownReason::Silent);
@@ -158,7 +158,8 @@ pub(crate) async fn a_silent_node_is_down_until_it_is_heard_again(t: TestCluster
 
 pub(crate) async fn fifty_nodes_are_one_cluster(t: TestCluster) -> Checked {
     let count = t.scaled(50, 8);
-    // Each hears all the others' heartbeats: as often as in the small cases, they would be most of what fifty debug builds do.
+    // Each node receives the heartbeats of all others: at the interval of the small cases they would be most of the
+    // work of fifty nodes.
     let mut config = t.config();
     config.engine.heartbeat_interval = Duration::from_secs(2);
     let nodes = t.build().config(config).join_many(count).await?;
@@ -174,7 +175,7 @@ pub(crate) async fn fifty_nodes_are_one_cluster(t: TestCluster) -> Checked {
     check_eq(fetched_ids(&last.fetch_sockets(Target::room("x")).await?), ids(&sockets), "fetched sockets")
 }
 
-pub(crate) async fn a_node_that_has_left_gets_nothing_more(t: TestCluster) -> Checked {
+pub(crate) async fn a_node_that_has_left_receives_nothing_more(t: TestCluster) -> Checked {
     let [a, b, c] = t.nodes().await?;
     let (gone, stayed) = (b.socket(["x"]).await?, c.socket(["x"]).await?);
     a.emit(Target::room("x"), "before").await?;

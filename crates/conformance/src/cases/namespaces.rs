@@ -1,8 +1,8 @@
-//! What happens in one namespace, or in one cluster, stays there.
+//! Isolation of namespaces and clusters from each other.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use trunkline_core::{Adapter as _, Payload, Target};
+use trunkline_core::{Payload, Target};
 
 use crate::kit::{
     Checked, TestCluster, check_eq,
@@ -27,7 +27,7 @@ pub(crate) async fn namespaces_of_one_process_share_connections_and_nothing_else
     let [a, b] = t.nodes().await?;
     let c = t.build().namespace("/admin").sharing(&a).join().await?;
     let d = t.build().namespace("/admin").sharing(&b).join().await?;
-    c.await_peers(1, t.patience()).await?;
+    c.await_peers(1, t.timeout()).await?;
     let (main, admin) = (b.socket(["x"]).await?, d.socket(["x"]).await?);
     a.emit(Target::room("x"), "main").await?;
     c.emit(Target::room("x"), "admin").await?;
@@ -39,11 +39,11 @@ pub(crate) async fn namespaces_of_one_process_share_connections_and_nothing_else
     check_eq(a.server_count().await?, 2, "nodes of the first namespace")
 }
 
-pub(crate) async fn leaving_one_namespace_leaves_the_others_alone(t: TestCluster) -> Checked {
+pub(crate) async fn leaving_one_namespace_does_not_affect_the_others(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let [c, d] = [t.build().namespace("/admin").sharing(&a), t.build().namespace("/admin").sharing(&b)];
     let (c, d) = (c.join().await?, d.join().await?);
-    c.await_peers(1, t.patience()).await?;
+    c.await_peers(1, t.timeout()).await?;
     let (socket, other) = (b.socket(["x"]).await?, d.socket(["x"]).await?);
     d.sockets_leave(Target::room(other.room()), vec!["x".into()]).await?;
     d.leave().await?;
@@ -58,7 +58,7 @@ pub(crate) async fn leaving_one_namespace_leaves_the_others_alone(t: TestCluster
     a.wait_for_peers(1).await
 }
 
-pub(crate) async fn moves_and_disconnects_stay_in_their_namespace(t: TestCluster) -> Checked {
+pub(crate) async fn joins_leaves_and_disconnects_stay_in_their_namespace(t: TestCluster) -> Checked {
     let a = t.node().await?;
     let b = t.build().namespace("/admin").join().await?;
     let (main, admin) = (a.socket(["x"]).await?, b.socket(["x"]).await?);
@@ -109,7 +109,7 @@ pub(crate) async fn a_namespace_that_appears_later_works_like_any_other(t: TestC
     for name in names {
         let [c, d] = [t.build().namespace(name).sharing(&a), t.build().namespace(name).sharing(&b)];
         let (c, d) = (c.join().await?, d.join().await?);
-        c.await_peers(1, t.patience()).await?;
+        c.await_peers(1, t.timeout()).await?;
         let socket = d.socket(["x"]).await?;
         there.push((c, d, socket));
     }
@@ -123,7 +123,7 @@ pub(crate) async fn a_namespace_that_appears_later_works_like_any_other(t: TestC
     there.iter().zip(names).try_for_each(|((_, _, socket), name)| socket.got(&[name, name]))
 }
 
-pub(crate) async fn odd_names_are_namespaces_of_their_own(t: TestCluster) -> Checked {
+pub(crate) async fn namespace_names_that_look_alike_are_different_namespaces(t: TestCluster) -> Checked {
     let long = format!("/{}", "n".repeat(100));
     let names = [
         "/",
@@ -155,7 +155,7 @@ pub(crate) async fn odd_names_are_namespaces_of_their_own(t: TestCluster) -> Che
     ];
     let mut nodes = Vec::new();
     let mut sockets = Vec::new();
-    // Somewhere else: on some backends all nodes of a process have one name.
+    // In another process: on some backends all nodes of a process have the same id.
     let first = t.build().namespace("/first").join().await?;
     for name in names {
         let node = t.build().namespace(name).sharing(&first).join().await?;
@@ -166,7 +166,7 @@ pub(crate) async fn odd_names_are_namespaces_of_their_own(t: TestCluster) -> Che
     let emitter = t.emitter().await?;
     for (name, socket) in names.into_iter().zip(&sockets) {
         let node = t.build().namespace(name).sharing(&elsewhere).join().await?;
-        node.await_peers(1, t.patience()).await?;
+        node.await_peers(1, t.timeout()).await?;
         node.emit(Target::all(), name).await?;
         node.emit(Target::room("x"), name).await?;
         node.settle().await?;
@@ -177,7 +177,7 @@ pub(crate) async fn odd_names_are_namespaces_of_their_own(t: TestCluster) -> Che
     sockets.iter().zip(names).try_for_each(|(socket, name)| socket.got(&[name, name, name]))
 }
 
-pub(crate) async fn opening_and_closing_a_namespace_disturbs_no_other(t: TestCluster) -> Checked {
+pub(crate) async fn opening_and_closing_a_namespace_does_not_affect_the_others(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     let has_ended = AtomicBool::new(false);
@@ -210,7 +210,7 @@ pub(crate) async fn opening_and_closing_a_namespace_disturbs_no_other(t: TestClu
     came.and(arrived)
 }
 
-pub(crate) async fn clusters_of_other_names_do_not_hear_each_other(t: TestCluster) -> Checked {
+pub(crate) async fn clusters_of_different_names_do_not_receive_each_others_broadcasts(t: TestCluster) -> Checked {
     let other = t.sibling();
     let [a, b] = t.nodes().await?;
     let [c, d] = other.nodes().await?;
@@ -224,7 +224,7 @@ pub(crate) async fn clusters_of_other_names_do_not_hear_each_other(t: TestCluste
     there.got_in_any_order(&["there", "there"])
 }
 
-pub(crate) async fn clusters_of_other_names_do_not_answer_each_other(t: TestCluster) -> Checked {
+pub(crate) async fn clusters_of_different_names_do_not_answer_each_other(t: TestCluster) -> Checked {
     let other = t.sibling();
     let [a, b] = t.nodes().await?;
     let [c, d] = other.nodes().await?;
@@ -233,7 +233,7 @@ pub(crate) async fn clusters_of_other_names_do_not_answer_each_other(t: TestClus
         check_eq(fetched_ids(&node.fetch_sockets(Target::all()).await?), ids([socket]), "fetched sockets")?;
         check_eq(node.server_count().await?, 2, "nodes")?;
         node.server_side_emit(Payload::event("hello", &())?).await?;
-        node.disconnect_sockets(Target::room("nobody"), false).await?;
+        node.disconnect_sockets(Target::room("empty"), false).await?;
         node.settle().await?;
     }
     check_eq((b.server_side_events().len(), d.server_side_events().len()), (1, 1), "server-side events")?;

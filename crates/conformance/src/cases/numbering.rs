@@ -1,11 +1,11 @@
-//! Numbered messages: what is repeated is dropped, what is missing is noticed. The faults are those of [`faults`](crate::faults), on the
-//! way to one node.
+//! Numbered messages: repeats are dropped, missing messages are noticed. The faults are those of
+//! [`faults`](crate::faults), on the way to one node.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 use trunkline_core::{
-    Adapter as _, Event, Message, Payload, Target,
+    Event, Message, Payload, Target,
     model::{Delivery, Gap, GapCause},
 };
 
@@ -28,12 +28,12 @@ impl Fault for LoseNamed {
     }
 }
 
-/// A healthy node, and one to which something happens on the way.
+/// A node without faults, and one with `fault` on the way to it.
 async fn pair<F: Fault>(t: &TestCluster, fault: F) -> Checked<(TestNode, TestNode)> {
     let a = t.node().await?;
-    let b = t.build().over(Faulty::around(t.backend().await?, 42, fault)).join().await?;
-    a.await_peers(1, t.patience()).await?;
-    b.await_peers(1, t.patience()).await?;
+    let b = t.build().over(Faulty::wrap(t.backend().await?, 42, fault)).join().await?;
+    a.await_peers(1, t.timeout()).await?;
+    b.await_peers(1, t.timeout()).await?;
     Ok((a, b))
 }
 
@@ -41,8 +41,8 @@ fn is_hole(event: &Event) -> bool {
     matches!(event, Event::Gap(Gap { cause: GapCause::Hole, .. }))
 }
 
-pub(crate) async fn a_repeated_message_is_applied_once(t: TestCluster) -> Checked {
-    let (a, b) = pair(&t, faults::Duplicate { percent: 50, most: Duration::from_millis(5) }).await?;
+pub(crate) async fn a_repeated_message_is_delivered_once(t: TestCluster) -> Checked {
+    let (a, b) = pair(&t, faults::Duplicate { percent: 50, max: Duration::from_millis(5) }).await?;
     let socket = b.socket(["x"]).await?;
     let names: Vec<_> = (0..t.scaled(300, 60)).map(|number| number.to_string()).collect();
     for name in &names {
@@ -50,11 +50,11 @@ pub(crate) async fn a_repeated_message_is_applied_once(t: TestCluster) -> Checke
     }
     a.settle().await?;
     // The last repeats may come after the marker.
-    eventually(t.patience(), || "no repeat is counted".into(), async || b.metrics().repeats > 0).await?;
+    eventually(t.timeout(), || "no repeat is counted".into(), async || b.metrics().repeats > 0).await?;
     check_eq(socket.names(), names, "events at the client")
 }
 
-pub(crate) async fn a_lost_message_is_noticed_by_the_next_one(t: TestCluster) -> Checked {
+pub(crate) async fn a_lost_message_is_noticed_at_the_next_one(t: TestCluster) -> Checked {
     let (a, b) = pair(&t, LoseNamed).await?;
     let socket = b.socket(["x"]).await?;
     let events = b.events();
@@ -69,7 +69,7 @@ pub(crate) async fn a_lost_message_is_noticed_by_the_next_one(t: TestCluster) ->
     check_eq(b.metrics().missed, 1, "messages counted as missed")
 }
 
-pub(crate) async fn a_lost_last_message_is_noticed_by_a_heartbeat(t: TestCluster) -> Checked {
+pub(crate) async fn a_lost_last_message_is_noticed_at_a_heartbeat(t: TestCluster) -> Checked {
     let (a, b) = pair(&t, LoseNamed).await?;
     let socket = b.socket(["x"]).await?;
     let events = b.events();
@@ -83,37 +83,37 @@ pub(crate) async fn a_lost_last_message_is_noticed_by_a_heartbeat(t: TestCluster
     check_eq(b.metrics().missed, 1, "messages counted as missed")
 }
 
-pub(crate) async fn what_nobody_wants_is_not_taken_for_missing(t: TestCluster) -> Checked {
+pub(crate) async fn a_message_without_matching_sockets_does_not_count_as_missed(t: TestCluster) -> Checked {
     let (a, b) = pair(&t, LoseNamed).await?;
     let socket = b.socket(["x"]).await?;
     let events = b.events();
     for round in 0..20 {
-        a.emit(Target::room(format!("nobody-{round}")), "unwanted").await?;
-        a.emit(Target::rooms([format!("nobody-{round}"), "none".to_owned()]), "unwanted").await?;
+        a.emit(Target::room(format!("empty-{round}")), "unwanted").await?;
+        a.emit(Target::rooms([format!("empty-{round}"), "none".to_owned()]), "unwanted").await?;
         a.emit(Target::room("x").except("x"), "unwanted").await?;
         a.emit(Target::room("x").volatile(), "volatile").await?;
         a.emit(Target::room("x").local(), "local").await?;
     }
     a.server_side_emit(Payload::event("event", &())?).await?;
     a.fetch_sockets(Target::all()).await?;
-    // Noticed by a heartbeat, which tells of everything before as well.
+    // Noticed at a heartbeat, whose numbers cover everything sent before.
     a.emit(Target::room("x"), "lost").await?;
     b.wait_for_event(events, is_hole, "that something is missing").await?;
     check_eq(b.metrics().missed, 1, "messages counted as missed, of which one was lost")?;
     socket.got(&["volatile"; 20])
 }
 
-pub(crate) async fn what_comes_late_is_missed_rather_than_out_of_order(t: TestCluster) -> Checked {
-    let (a, b) = pair(&t, faults::Reorder { most: Duration::from_millis(3) }).await?;
+pub(crate) async fn late_messages_are_missed_rather_than_delivered_out_of_order(t: TestCluster) -> Checked {
+    let (a, b) = pair(&t, faults::Reorder { max: Duration::from_millis(3) }).await?;
     let socket = b.socket(["x"]).await?;
     let count = t.scaled(500, 100);
     for number in 0..count {
         a.emit(Target::room("x"), &number.to_string()).await?;
     }
-    // What is sent after a pause of the network arrives whatever happened before.
+    // A message sent after all delays have passed arrives, whatever happened before.
     let arrives =
         async || a.emit(Target::room("x"), "last").await.is_ok() && socket.names().iter().any(|name| name == "last");
-    eventually(t.patience(), || "nothing arrives any more".into(), arrives).await?;
+    eventually(t.timeout(), || "nothing arrives any more".into(), arrives).await?;
     let numbers: Vec<usize> = socket.names().iter().map_while(|name| name.parse().ok()).collect();
     let is_in_order = numbers.windows(2).all(|pair| pair[0] < pair[1]);
     check(is_in_order, format!("events arrived out of order: {numbers:?}"))?;

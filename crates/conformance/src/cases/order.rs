@@ -1,17 +1,17 @@
-//! What one sender sends arrives complete and in order.
+//! Completeness and order of the messages of one sender.
 
 use futures_util::{FutureExt as _, future::try_join_all};
-use trunkline_core::{Adapter as _, Payload, Target};
+use trunkline_core::{Payload, Target};
 
 use crate::kit::{Checked, Packet, TestCluster, TestNode, check, check_eq};
 
-/// The event `sender-number`, of about so many bytes.
+/// The event `sender-number` with about `bytes` bytes of text.
 fn numbered(sender: &str, number: usize, bytes: usize) -> Payload {
     let text = format!(r#"["{sender}-{number}","{}"]"#, "x".repeat(bytes.saturating_sub(20)));
     Payload::from_trusted_json(text, Vec::new())
 }
 
-/// The numbers of a sender's events, in the order of their arrival.
+/// The numbers of one sender's events, in the order of their arrival.
 fn numbers<'a>(payloads: impl IntoIterator<Item = &'a Payload>, sender: &str) -> Vec<usize> {
     let number = |payload: &Payload| payload.event_name()?.strip_prefix(sender)?.strip_prefix('-')?.parse().ok();
     payloads.into_iter().filter_map(number).collect()
@@ -32,7 +32,7 @@ async fn send(node: &TestNode, target: &Target, sender: &str, count: usize) -> C
 }
 
 pub(crate) async fn ten_thousand_messages_of_all_sizes_arrive_complete_and_in_order(t: TestCluster) -> Checked {
-    let (count, most) = (t.scaled(10_000, 1000), t.big(1_000_000).await?);
+    let (count, most) = (t.scaled(10_000, 1000), t.scaled_within_limit(1_000_000).await?);
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     for number in 0..count {
@@ -47,7 +47,7 @@ pub(crate) async fn ten_thousand_messages_of_all_sizes_arrive_complete_and_in_or
 }
 
 pub(crate) async fn a_small_message_never_overtakes_a_big_one(t: TestCluster) -> Checked {
-    let most = t.big(1_000_000).await?;
+    let most = t.scaled_within_limit(1_000_000).await?;
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     for number in 0..20 {
@@ -67,7 +67,7 @@ pub(crate) async fn the_last_message_before_a_pause_arrives(t: TestCluster) -> C
     Ok(())
 }
 
-pub(crate) async fn several_senders_keep_their_own_order(t: TestCluster) -> Checked {
+pub(crate) async fn each_sender_keeps_its_own_order(t: TestCluster) -> Checked {
     let count = t.scaled(1000, 100);
     let [a, b, c, d] = t.nodes().await?;
     let socket = d.socket(["x"]).await?;
@@ -78,7 +78,7 @@ pub(crate) async fn several_senders_keep_their_own_order(t: TestCluster) -> Chec
     ["a", "b", "c"].iter().try_for_each(|name| check_in_order(&packets, name, count))
 }
 
-pub(crate) async fn what_tasks_emit_at_the_same_time_arrives_complete(t: TestCluster) -> Checked {
+pub(crate) async fn broadcasts_of_concurrent_tasks_arrive_complete(t: TestCluster) -> Checked {
     let count = t.scaled(100, 20);
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
@@ -109,7 +109,7 @@ pub(crate) async fn messages_keep_their_order_whatever_their_rooms(t: TestCluste
     for number in 0..count {
         a.broadcast(targets[number % targets.len()].clone(), numbered("a", number, number * 10)).await?;
     }
-    // A goodbye arrives before its client is disconnected.
+    // A broadcast before a disconnect arrives before the client is disconnected.
     a.disconnect_sockets(Target::room("y"), false).await?;
     socket.wait_for_disconnect().await?;
     check_in_order(&socket.packets(), "a", count)
@@ -149,12 +149,12 @@ pub(crate) async fn joins_and_broadcasts_apply_in_the_order_of_their_calls(t: Te
     socket.got(&["inside"; 50])
 }
 
-pub(crate) async fn a_call_that_is_dropped_sends_its_message_whole_or_not_at_all(t: TestCluster) -> Checked {
+pub(crate) async fn a_dropped_call_sends_its_message_whole_or_not_at_all(t: TestCluster) -> Checked {
     let count = t.scaled(200, 50);
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     for number in 0..count {
-        // Begun and, if it has to wait for anything, dropped.
+        // Polled once, and dropped if it has to wait.
         let _ = a.broadcast(Target::room("x"), numbered("a", number, 5000)).now_or_never();
     }
     a.broadcast(Target::room("x"), numbered("a", count, 5000)).await?;
@@ -172,7 +172,7 @@ pub(crate) async fn a_call_that_is_dropped_sends_its_message_whole_or_not_at_all
 pub(crate) async fn server_side_events_keep_their_order(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let count = t.scaled(500, 100);
-    let big = t.allowed(20_000).await?;
+    let big = t.within_limit(20_000).await?;
     for number in 0..count {
         a.server_side_emit(numbered("a", number, if number % 20 == 19 { big } else { number })).await?;
     }

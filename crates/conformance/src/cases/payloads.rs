@@ -1,15 +1,15 @@
-//! What is sent is what arrives.
+//! Payloads arrive as they were sent.
 
 mod limit;
 
 use bytes::Bytes;
 use serde::Serialize;
-use trunkline_core::{Adapter as _, Payload, Target};
+use trunkline_core::{Payload, Target};
 
 pub(crate) use self::limit::*;
 use crate::kit::{Checked, TestCluster, check, check_eq, values::text};
 
-/// Broadcasts payloads, and checks that clients here and elsewhere get the same ones in the same order.
+/// Broadcasts payloads, and checks that clients of both nodes receive the same ones in the same order.
 async fn check_arrive(t: &TestCluster, payloads: Vec<Payload>) -> Checked {
     let [a, b] = t.nodes().await?;
     let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?];
@@ -96,7 +96,7 @@ pub(crate) async fn integers_beyond_2_to_the_53_keep_every_digit(t: TestCluster)
     check_arrive(&t, vec![event(&integers)?]).await
 }
 
-pub(crate) async fn null_and_booleans_stay_what_they_are(t: TestCluster) -> Checked {
+pub(crate) async fn null_and_booleans_stay_unchanged(t: TestCluster) -> Checked {
     let texts = [
         r#"["event",null]"#,
         r#"["event",null,null]"#,
@@ -115,14 +115,14 @@ pub(crate) async fn nested_objects_keep_keys_and_their_order(t: TestCluster) -> 
         r#"["event",{"a.b":1,"$set":{"x":1},"__proto__":2,"constructor":3,"ключ":4,"type":"x","data":5}]"#,
         r#"["event",{"nsp":"/other","rooms":["x"],"uid":"1","requestId":"2","packet":{"type":2}}]"#,
         r#"["event",{"1":"a","0":"b"}]"#,
-        // What stands for binary where there is binary means nothing where there is none.
+        // The placeholder of binary attachments is an ordinary object in an event without attachments.
         r#"["event",{"_placeholder":true,"num":0}]"#,
         &deep,
     ];
     check_arrive(&t, texts.into_iter().map(json).collect::<Checked<_>>()?).await
 }
 
-pub(crate) async fn dates_arrive_as_their_text(t: TestCluster) -> Checked {
+pub(crate) async fn dates_arrive_as_iso_8601_text(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     // ["date", timestamp of 1 s] as MessagePack, which has a type for it.
@@ -135,11 +135,11 @@ pub(crate) async fn dates_arrive_as_their_text(t: TestCluster) -> Checked {
     Ok(())
 }
 
-pub(crate) async fn an_event_without_arguments_arrives_without(t: TestCluster) -> Checked {
+pub(crate) async fn an_event_without_arguments_arrives_without_arguments(t: TestCluster) -> Checked {
     check_arrive(&t, vec![json(r#"["event"]"#)?, json(r#"[""]"#)?]).await
 }
 
-pub(crate) async fn many_arguments_arrive_in_their_places(t: TestCluster) -> Checked {
+pub(crate) async fn many_arguments_arrive_in_order(t: TestCluster) -> Checked {
     let numbers: Vec<_> = (0..200).collect();
     check_arrive(&t, vec![event(&numbers)?, event(&("a", 1, Bytes::from_static(b"b"), [2.5], ()))?]).await
 }
@@ -166,13 +166,13 @@ pub(crate) async fn binary_arrives_at_any_depth(t: TestCluster) -> Checked {
     check_arrive(&t, payloads).await
 }
 
-pub(crate) async fn many_binary_parts_arrive_in_their_places_beside_long_text(t: TestCluster) -> Checked {
+pub(crate) async fn many_binary_attachments_arrive_in_order_beside_long_text(t: TestCluster) -> Checked {
     let parts: Vec<_> = (0..25_u8).map(|number| Bytes::from(vec![number; 3])).collect();
-    let text = "x".repeat(t.allowed(50_000).await?);
+    let text = "x".repeat(t.within_limit(50_000).await?);
     check_arrive(&t, vec![event(&parts)?, event(&(text, Bytes::from_static(b"\0\xff"), "end"))?]).await
 }
 
-pub(crate) async fn binary_of_no_bytes_is_binary_all_the_same(t: TestCluster) -> Checked {
+pub(crate) async fn empty_binary_stays_binary(t: TestCluster) -> Checked {
     check_arrive(
         &t,
         vec![event(&(Bytes::new(),))?, event(&(Bytes::new(), "", Bytes::from_static(b"x"), Bytes::new()))?],
@@ -180,14 +180,14 @@ pub(crate) async fn binary_of_no_bytes_is_binary_all_the_same(t: TestCluster) ->
     .await
 }
 
-pub(crate) async fn a_payload_in_messagepack_means_the_same(t: TestCluster) -> Checked {
+pub(crate) async fn a_messagepack_payload_keeps_its_meaning(t: TestCluster) -> Checked {
     // ["event", {"a": [1.5, -1, nil, true, bin 1 2 3]}]
     let encoded = b"\x92\xa5event\x81\xa1a\x95\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\xff\xc0\xc3\xc4\x03\x01\x02\x03";
     check_arrive(&t, vec![Payload::from_msgpack(encoded.to_vec())?]).await
 }
 
 pub(crate) async fn a_mebibyte_of_text_arrives_whole(t: TestCluster) -> Checked {
-    let bytes = t.big(1 << 20).await?;
+    let bytes = t.scaled_within_limit(1 << 20).await?;
     let varied: String =
         (0..).map(|n| char::from(b'!' + (n % 90) as u8)).filter(|c| !"\"\\".contains(*c)).take(bytes).collect();
     // Characters of one to four bytes, so that no size of chunks falls between characters only.
@@ -196,7 +196,7 @@ pub(crate) async fn a_mebibyte_of_text_arrives_whole(t: TestCluster) -> Checked 
 }
 
 pub(crate) async fn a_mebibyte_of_binary_arrives_whole(t: TestCluster) -> Checked {
-    let bytes = t.big(1 << 20).await? * 5 / 8;
+    let bytes = t.scaled_within_limit(1 << 20).await? * 5 / 8;
     let varied: Bytes = (0..bytes).map(|n| (n * 7 + n / 256) as u8).collect();
     check_arrive(&t, vec![event(&(varied,))?, event(&("next",))?]).await
 }
@@ -204,7 +204,7 @@ pub(crate) async fn a_mebibyte_of_binary_arrives_whole(t: TestCluster) -> Checke
 pub(crate) async fn every_size_around_powers_of_two_arrives_whole(t: TestCluster) -> Checked {
     let mut payloads = Vec::new();
     for power in [7, 8, 12, 13, 14, 15, 16, 17] {
-        let size = t.allowed(1 << power).await?;
+        let size = t.within_limit(1 << power).await?;
         for bytes in [size - 40, size - 1, size, size + 1] {
             payloads.push(event(&("x".repeat(bytes),))?);
         }
@@ -228,5 +228,3 @@ pub(crate) async fn the_same_event_a_thousand_times_arrives_a_thousand_times(t: 
     a.settle().await?;
     sockets.iter().try_for_each(|socket| socket.got(&vec!["same"; count]))
 }
-
-// --- the limit ---

@@ -1,25 +1,25 @@
-//! Clients that come back get what they missed.
+//! Connection state recovery: sessions, replay of missed packets.
 
 mod sessions;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use trunkline_core::{
-    Adapter as _, ErrorKind, Offset, Payload, Room, Session, SessionId, Target,
+    ErrorKind, Offset, Payload, Room, Session, SessionId, Target,
     transport::{MissedBroadcast, RestoredSession},
 };
 
 pub(crate) use self::sessions::*;
 use crate::kit::{Checked, Failure, TestCluster, TestNode, TestSocket, check, check_eq, values::event_names};
 
-/// A session with a new secret.
+/// A session of `socket` in these rooms and its own.
 fn session(socket: &TestSocket, in_rooms: &[&str]) -> Checked<Session> {
     let rooms = in_rooms.iter().copied().map(Room::from).chain([socket.room()]).collect();
     let id = SessionId::new(format!("session-of-{}", socket.id()))?;
-    Ok(Session { id, socket: socket.id().clone(), rooms, data: Some(Payload::value(&("user", 7))?) })
+    Ok(Session::new(id, socket.id().clone(), rooms).with_data(Some(Payload::value(&("user", 7))?)))
 }
 
-/// Broadcasts to a client, and takes the offset from the packet.
+/// Broadcasts to a client, and returns the offset of the packet.
 async fn last_offset(node: &TestNode, socket: &TestSocket) -> Checked<Offset> {
     node.emit(Target::room(socket.room()), "seen").await?;
     let packets = socket.wait_for(1).await?;
@@ -36,12 +36,12 @@ async fn restored(node: &TestNode, session: &Session, since: &Offset) -> Checked
     restored.ok_or_else(|| Failure::new("the session is unknown"))
 }
 
-pub(crate) async fn missed_packets_come_in_order_and_whole(t: TestCluster) -> Checked {
-    let most = t.big(200_000).await?;
+pub(crate) async fn missed_packets_are_replayed_whole_and_in_order(t: TestCluster) -> Checked {
+    let most = t.scaled_within_limit(200_000).await?;
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     let since = last_offset(&a, &socket).await?;
-    // More than may come from the broker at once, and as many that others missed.
+    // More than a broker may return at once, and as many for other clients.
     let count = t.scaled(1200, 120);
     for _ in 0..count {
         a.emit(Target::room("z"), "other").await?;
@@ -60,7 +60,7 @@ pub(crate) async fn missed_packets_come_in_order_and_whole(t: TestCluster) -> Ch
     check_eq(events.collect::<Vec<_>>() == sent.iter().collect::<Vec<_>>(), true, "whether all came in order and whole")
 }
 
-pub(crate) async fn every_offset_is_a_place_to_go_on_from(t: TestCluster) -> Checked {
+pub(crate) async fn replay_continues_after_any_offset(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?];
     let sent = ["1", "2", "3", "4", "5"];
@@ -80,7 +80,7 @@ pub(crate) async fn every_offset_is_a_place_to_go_on_from(t: TestCluster) -> Che
     Ok(())
 }
 
-pub(crate) async fn missed_packets_have_offsets_to_go_on_from(t: TestCluster) -> Checked {
+pub(crate) async fn replay_continues_after_the_offset_of_a_missed_packet(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     let since = last_offset(&a, &socket).await?;
@@ -93,7 +93,7 @@ pub(crate) async fn missed_packets_have_offsets_to_go_on_from(t: TestCluster) ->
     check_eq(names(&b.replay(second.offset.clone(), &["x".into()]).await?), ["3"], "events after the second missed one")
 }
 
-pub(crate) async fn rooms_and_exceptions_are_respected(t: TestCluster) -> Checked {
+pub(crate) async fn only_packets_for_the_rooms_of_the_session_are_replayed(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x", "y"]).await?;
     let since = last_offset(&a, &socket).await?;
@@ -122,7 +122,7 @@ pub(crate) async fn rooms_and_exceptions_are_respected(t: TestCluster) -> Checke
     Ok(())
 }
 
-pub(crate) async fn number_rooms_are_told_from_their_texts(t: TestCluster) -> Checked {
+pub(crate) async fn number_rooms_are_kept_apart_from_their_texts(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket([42]).await?;
     let since = last_offset(&a, &socket).await?;
@@ -132,7 +132,7 @@ pub(crate) async fn number_rooms_are_told_from_their_texts(t: TestCluster) -> Ch
     check_eq(names(&b.replay(since, &[Room::from(42)]).await?), ["to-number"], "missed events")
 }
 
-pub(crate) async fn what_every_node_and_the_emitter_sent_is_replayed(t: TestCluster) -> Checked {
+pub(crate) async fn broadcasts_of_every_node_and_the_emitter_are_replayed(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let emitter = t.emitter().await?;
     let socket = b.socket(["x"]).await?;
@@ -151,9 +151,9 @@ pub(crate) async fn what_every_node_and_the_emitter_sent_is_replayed(t: TestClus
     Ok(())
 }
 
-pub(crate) async fn a_trimmed_history_says_so(t: TestCluster) -> Checked {
+pub(crate) async fn replay_from_a_trimmed_history_fails(t: TestCluster) -> Checked {
     const ROUND: usize = 500;
-    let t = t.forgetful()?;
+    let t = t.with_limited_history()?;
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     let since = last_offset(&a, &socket).await?;
@@ -201,7 +201,7 @@ pub(crate) async fn only_plain_broadcasts_are_replayed(t: TestCluster) -> Checke
     check_eq(names(&b.replay(since, &["x".into(), "y".into()]).await?), ["plain"], "missed events")
 }
 
-pub(crate) async fn all_clients_see_one_order(t: TestCluster) -> Checked {
+pub(crate) async fn all_clients_receive_the_same_order(t: TestCluster) -> Checked {
     let count = t.scaled(200, 40);
     let nodes = t.nodes::<3>().await?;
     let mut sockets = Vec::new();

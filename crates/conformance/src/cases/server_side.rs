@@ -1,12 +1,12 @@
-//! Events from server to servers.
+//! Server-side events, `serverSideEmit` of Socket.IO.
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use trunkline_core::{Adapter as _, Answers, ErrorKind, Payload, Target};
+use trunkline_core::{Payload, Target};
 
-use super::anything;
+use super::{anything, timed_out};
 use crate::kit::{
-    Checked, Failure, TestCluster, check, check_eq,
+    Checked, TestCluster, check, check_eq,
     values::{event_names, text, texts},
 };
 
@@ -14,7 +14,7 @@ fn event(name: &str) -> Checked<Payload> {
     Ok(Payload::event(name, &())?)
 }
 
-pub(crate) async fn reaches_every_other_node_and_not_its_own(t: TestCluster) -> Checked {
+pub(crate) async fn an_event_reaches_every_other_node_and_not_its_own(t: TestCluster) -> Checked {
     let [a, b, c] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     a.server_side_emit(Payload::event("hello", &("ä", 1, [2.5]))?).await?;
@@ -53,7 +53,7 @@ pub(crate) async fn every_other_node_answers(t: TestCluster) -> Checked {
     check_eq(texts(&answers), ["2.5", r#"[1,"ä"]"#], "answers")
 }
 
-pub(crate) async fn answers_mean_what_the_nodes_said(t: TestCluster) -> Checked {
+pub(crate) async fn events_and_answers_keep_their_meaning(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let (asked, said) = (Payload::event("question", &anything())?, Payload::value(&anything())?);
     b.answer_server_side(Some(said.clone()));
@@ -64,7 +64,7 @@ pub(crate) async fn answers_mean_what_the_nodes_said(t: TestCluster) -> Checked 
     check(answers.iter().flatten().all(|answer| answer.same_meaning(&said)), format!("got {:?}", texts(&answers)))
 }
 
-pub(crate) async fn binary_goes_there_and_back(t: TestCluster) -> Checked {
+pub(crate) async fn events_and_answers_carry_binary(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let sent = Payload::event("upload", &("cat", [Bytes::from_iter(0..=u8::MAX)], Bytes::new()))?;
     let answer = Payload::value(&(Bytes::from_static(b"\0\xff"), "done"))?;
@@ -75,8 +75,8 @@ pub(crate) async fn binary_goes_there_and_back(t: TestCluster) -> Checked {
     check_eq(texts(&answers), [text(&answer)], "answers")
 }
 
-pub(crate) async fn big_events_and_answers_arrive_whole(t: TestCluster) -> Checked {
-    let bytes = t.big(500_000).await?;
+pub(crate) async fn large_events_and_answers_arrive_whole(t: TestCluster) -> Checked {
+    let bytes = t.scaled_within_limit(500_000).await?;
     let [a, b] = t.nodes().await?;
     let (sent, answer) = (Payload::event("big", &"x".repeat(bytes))?, Payload::value(&"y".repeat(bytes))?);
     b.answer_server_side(Some(answer.clone()));
@@ -87,7 +87,7 @@ pub(crate) async fn big_events_and_answers_arrive_whole(t: TestCluster) -> Check
     check(answers.iter().flatten().any(|got| got.same_meaning(&answer)), "the answer is not what was given")
 }
 
-pub(crate) async fn the_same_event_and_the_same_answer_count_each_time(t: TestCluster) -> Checked {
+pub(crate) async fn equal_events_and_equal_answers_count_each_time(t: TestCluster) -> Checked {
     let [a, b, c] = t.nodes().await?;
     for node in [&b, &c] {
         node.answer_server_side(Some(Payload::value("same")?));
@@ -103,7 +103,7 @@ pub(crate) async fn the_same_event_and_the_same_answer_count_each_time(t: TestCl
     c.wait_for_server_side_events(22).await.map(drop)
 }
 
-pub(crate) async fn a_node_without_a_handler_costs_no_time_out(t: TestCluster) -> Checked {
+pub(crate) async fn a_node_without_a_handler_costs_no_timeout(t: TestCluster) -> Checked {
     let [a, b, c] = t.nodes().await?;
     b.answer_server_side(Some(Payload::value("here")?));
     let answers = a.server_side_emit_with_ack(event("question")?, None).await?;
@@ -111,16 +111,16 @@ pub(crate) async fn a_node_without_a_handler_costs_no_time_out(t: TestCluster) -
     check_eq(c.server_side_events().len(), 1, "events at the node without a handler")
 }
 
-pub(crate) async fn alone_there_are_no_answers_and_no_wait(t: TestCluster) -> Checked {
+pub(crate) async fn a_node_alone_gets_no_answers_and_does_not_wait(t: TestCluster) -> Checked {
     let a = t.node().await?;
     check_eq(a.server_side_emit_with_ack(event("question")?, None).await?.len(), 0, "answers")
 }
 
 pub(crate) async fn a_node_that_dies_is_not_waited_for(t: TestCluster) -> Checked {
-    let a = t.build().mortal().join().await?;
-    let b = t.build().mortal().own_process().join().await?;
-    let c = t.build().mortal().join().await?;
-    a.await_peers(2, t.patience()).await?;
+    let a = t.build().fast_failure_detection().join().await?;
+    let b = t.build().fast_failure_detection().own_process().join().await?;
+    let c = t.build().fast_failure_detection().join().await?;
+    a.await_peers(2, t.timeout()).await?;
     b.ignore_server_side();
     c.answer_server_side(Some(Payload::value("alive")?));
     let asking = a.server_side_emit_with_ack(event("question")?, None);
@@ -138,20 +138,14 @@ pub(crate) async fn a_node_that_does_not_answer_is_named_as_missing(t: TestClust
     c.answer_server_side(Some(Payload::value("here")?));
     let (a, b) = (&a, &b);
     t.with_growing_time_outs(|limit| async move {
-        let result = a.server_side_emit_with_ack(event("question")?, Some(limit)).await;
-        let error = result.err().ok_or_else(|| Failure::new("the request did not time out"))?;
-        check_eq(error.kind(), ErrorKind::Timeout, "kind of the error")?;
-        let partial = error.into_partial().ok_or_else(|| Failure::new("the error does not tell what arrived"))?;
-        check_eq(partial.missing.as_slice(), [b.id().clone()], "nodes that are missing")?;
-        match partial.answers {
-            Answers::Values(values) => check_eq(texts(&values), ["\"here\""], "answers that came"),
-            other => Err(Failure::new(format!("answers of another kind: {other:?}"))),
-        }
+        let incomplete = timed_out(a.server_side_emit_with_ack(event("question")?, Some(limit)).await)?;
+        check_eq(incomplete.missing.as_slice(), [b.id().clone()], "nodes that are missing")?;
+        check_eq(texts(&incomplete.received), ["\"here\""], "answers that came")
     })
     .await
 }
 
-pub(crate) async fn questions_of_several_nodes_at_once_get_their_own_answers(t: TestCluster) -> Checked {
+pub(crate) async fn concurrent_requests_get_their_own_answers(t: TestCluster) -> Checked {
     let nodes = t.nodes::<3>().await?;
     for (number, node) in nodes.iter().enumerate() {
         node.answer_server_side(Some(Payload::value(&number)?));

@@ -1,6 +1,6 @@
-//! Moving and disconnecting sockets, wherever they are.
+//! Joining, leaving and disconnecting sockets of any node.
 
-use trunkline_core::{Adapter as _, Room, Target};
+use trunkline_core::{Room, Target};
 
 use super::LOOK_ALIKE;
 use crate::kit::{
@@ -12,15 +12,15 @@ fn rooms(names: &[&str]) -> Vec<Room> {
     names.iter().copied().map(Room::from).collect()
 }
 
-/// Waits until other nodes have done what this one asked for, and have told the broker about rooms where it has to know: their
-/// answers come behind that.
-async fn done(node: &TestNode) -> Checked {
+/// Waits until all nodes have applied the joins and leaves of `node`, and have told the broker about rooms where it has
+/// to know: answers to the request come behind that.
+async fn applied(node: &TestNode) -> Checked {
     node.settle().await?;
     node.fetch_sockets(Target::all()).await?;
     Ok(())
 }
 
-/// Broadcasts to a room, and waits.
+/// Broadcasts to a room, and waits until that has arrived.
 async fn probe(node: &TestNode, room: &str) -> Checked {
     node.emit(Target::room(room), room).await?;
     node.settle().await
@@ -31,7 +31,7 @@ pub(crate) async fn members_of_a_room_join_another_on_every_node(t: TestCluster)
     let inside = [a.socket(["x"]).await?, b.socket(["x"]).await?];
     let outside = [a.socket(["y"]).await?, b.socket(["y"]).await?];
     a.sockets_join(Target::room("x"), rooms(&["new"])).await?;
-    done(&a).await?;
+    applied(&a).await?;
     probe(&a, "new").await?;
     inside.iter().try_for_each(|socket| socket.got(&["new"]))?;
     outside.iter().try_for_each(|socket| socket.got(&[]))
@@ -41,7 +41,7 @@ pub(crate) async fn a_socket_of_another_node_joins_by_its_id(t: TestCluster) -> 
     let [a, b] = t.nodes().await?;
     let (one, other) = (b.socket(["x"]).await?, b.socket(["x"]).await?);
     a.sockets_join(Target::room(one.room()), rooms(&["new"])).await?;
-    done(&a).await?;
+    applied(&a).await?;
     probe(&a, "new").await?;
     one.got(&["new"])?;
     other.got(&[])
@@ -51,18 +51,18 @@ pub(crate) async fn a_socket_of_another_node_leaves_by_its_id(t: TestCluster) ->
     let [a, b] = t.nodes().await?;
     let (one, other) = (b.socket(["x"]).await?, b.socket(["x"]).await?);
     a.sockets_leave(Target::room(one.room()), rooms(&["x"])).await?;
-    done(&a).await?;
+    applied(&a).await?;
     probe(&a, "x").await?;
     one.got(&[])?;
     other.got(&["x"])
 }
 
-pub(crate) async fn all_sockets_join_except_those_left_out(t: TestCluster) -> Checked {
+pub(crate) async fn all_sockets_join_except_those_excepted(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let moved = [a.socket(["x"]).await?, b.socket(["y"]).await?];
     let left_out = [a.socket(["quiet"]).await?, b.socket(["quiet"]).await?, b.socket(["silent"]).await?];
     a.sockets_join(Target::all().except("quiet").except("silent"), rooms(&["new"])).await?;
-    done(&a).await?;
+    applied(&a).await?;
     probe(&a, "new").await?;
     moved.iter().try_for_each(|socket| socket.got(&["new"]))?;
     left_out.iter().try_for_each(|socket| socket.got(&[]))
@@ -74,14 +74,14 @@ pub(crate) async fn several_rooms_are_joined_and_left_at_once(t: TestCluster) ->
     let either = || Target::rooms(["x", "y"]);
     a.sockets_join(either(), rooms(&["one", "two", "three", "four"])).await?;
     a.sockets_leave(either(), rooms(&["four", "two"])).await?;
-    done(&a).await?;
+    applied(&a).await?;
     for room in ["one", "two", "three", "four"] {
         probe(&a, room).await?;
     }
     sockets.iter().try_for_each(|socket| socket.got_in_any_order(&["one", "three"]))
 }
 
-pub(crate) async fn hundreds_of_rooms_of_any_name_are_joined_left_and_told(t: TestCluster) -> Checked {
+pub(crate) async fn hundreds_of_rooms_of_any_name_are_joined_left_and_listed(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket([""; 0]).await?;
     let names = (0..300).map(|number| Room::from(format!("room-{number:0>55}")));
@@ -100,11 +100,11 @@ pub(crate) async fn hundreds_of_rooms_of_any_name_are_joined_left_and_told(t: Te
     Ok(())
 }
 
-pub(crate) async fn number_rooms_are_joined_left_and_told_as_numbers(t: TestCluster) -> Checked {
+pub(crate) async fn number_rooms_are_joined_left_and_listed_as_numbers(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let (socket, other) = (b.socket([""; 0]).await?, b.socket(["42"]).await?);
     a.sockets_join(Target::room(socket.room()), vec![Room::from(42)]).await?;
-    done(&a).await?;
+    applied(&a).await?;
     check_eq(fetched_ids(&a.fetch_sockets(Target::room(42)).await?), ids([&socket]), "sockets in the number room")?;
     let elsewhere = a.fetch_sockets(Target::all().except(42)).await?;
     check_eq(fetched_ids(&elsewhere), ids([&other]), "sockets that are not in the number room")?;
@@ -122,9 +122,9 @@ pub(crate) async fn number_rooms_are_joined_left_and_told_as_numbers(t: TestClus
     check_rooms(&a, &socket, &[]).await
 }
 
-/// Checks that `socket`, the only one there is, is in these rooms and its own.
+/// Checks that `socket`, the only one of the cluster, is in these rooms and its own.
 async fn check_rooms(node: &TestNode, socket: &TestSocket, expected: &[Room]) -> Checked {
-    done(node).await?;
+    applied(node).await?;
     let expected = values::rooms(expected.iter().cloned().chain([socket.room()]));
     let fetched = node.fetch_sockets(Target::all()).await?;
     check_eq(values::rooms(fetched.into_iter().flat_map(|info| info.rooms)), expected.clone(), "rooms of the socket")?;
@@ -135,7 +135,7 @@ pub(crate) async fn members_leave_a_room_on_every_node(t: TestCluster) -> Checke
     let [a, b] = t.nodes().await?;
     let left = [a.socket(["x", "y"]).await?, b.socket(["x", "y"]).await?];
     let (stayed, left_out) = (b.socket(["x"]).await?, b.socket(["x", "y", "safe"]).await?);
-    a.sockets_leave(Target::room("y").except("nobody").except("safe"), rooms(&["x"])).await?;
+    a.sockets_leave(Target::room("y").except("empty").except("safe"), rooms(&["x"])).await?;
     a.settle().await?;
     probe(&a, "x").await?;
     probe(&a, "y").await?;
@@ -144,30 +144,30 @@ pub(crate) async fn members_leave_a_room_on_every_node(t: TestCluster) -> Checke
     stayed.got(&["x"])
 }
 
-pub(crate) async fn joining_twice_and_leaving_what_one_is_not_in_change_nothing(t: TestCluster) -> Checked {
+pub(crate) async fn joining_twice_and_leaving_a_room_without_being_in_it_change_nothing(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     a.sockets_join(Target::room("x"), rooms(&["x", "new", "new"])).await?;
     a.sockets_leave(Target::room("x"), rooms(&["never", "never"])).await?;
-    done(&a).await?;
+    applied(&a).await?;
     probe(&a, "x").await?;
     probe(&a, "new").await?;
     socket.got_in_any_order(&["x", "new"])
 }
 
-pub(crate) async fn local_moves_only_sockets_of_its_node(t: TestCluster) -> Checked {
+pub(crate) async fn local_joins_and_leaves_apply_only_to_sockets_of_their_node(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let (here, there) = (a.socket(["x"]).await?, b.socket(["x"]).await?);
     a.sockets_join(Target::room("x").local(), rooms(&["new"])).await?;
     a.sockets_leave(Target::room("x").local(), rooms(&["x"])).await?;
-    done(&a).await?;
+    applied(&a).await?;
     probe(&a, "new").await?;
     probe(&a, "x").await?;
     here.got(&["new"])?;
     there.got(&["x"])
 }
 
-pub(crate) async fn a_broadcast_right_after_an_awaited_join_elsewhere_is_delivered(t: TestCluster) -> Checked {
+pub(crate) async fn a_broadcast_right_after_an_awaited_join_on_another_node_is_delivered(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket([""; 0]).await?;
     let names: Vec<_> = (0..t.scaled(40, 10)).map(|number| format!("room-{number}")).collect();
@@ -179,7 +179,7 @@ pub(crate) async fn a_broadcast_right_after_an_awaited_join_elsewhere_is_deliver
     check_eq(sorted(socket.names()), sorted(names), "events at the client")
 }
 
-pub(crate) async fn a_broadcast_right_after_a_client_connects_elsewhere_is_delivered(t: TestCluster) -> Checked {
+pub(crate) async fn a_broadcast_right_after_a_client_connects_to_another_node_is_delivered(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     for number in 0..t.scaled(40, 10) {
         let room = format!("room-{number}");
@@ -192,7 +192,7 @@ pub(crate) async fn a_broadcast_right_after_a_client_connects_elsewhere_is_deliv
     Ok(())
 }
 
-pub(crate) async fn a_broadcast_after_the_last_member_left_reaches_nobody(t: TestCluster) -> Checked {
+pub(crate) async fn a_broadcast_after_the_last_member_left_reaches_no_socket(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     b.sockets_leave(Target::room(socket.room()), rooms(&["x"])).await?;
@@ -207,7 +207,7 @@ pub(crate) async fn members_of_a_room_are_disconnected_on_every_node(t: TestClus
     let [a, b] = t.nodes().await?;
     let gone = [a.socket(["x"]).await?, b.socket(["x"]).await?];
     let stayed = [a.socket(["y"]).await?, b.socket(["x", "safe"]).await?];
-    a.disconnect_sockets(Target::room("x").except("nobody").except("safe"), false).await?;
+    a.disconnect_sockets(Target::room("x").except("empty").except("safe"), false).await?;
     for socket in &gone {
         check_eq(socket.wait_for_disconnect().await?, false, "whether the connection was closed")?;
     }
@@ -227,7 +227,7 @@ pub(crate) async fn a_socket_of_another_node_is_disconnected_by_its_id(t: TestCl
     check_eq(stayed.disconnected(), None, "whether another client was disconnected")
 }
 
-pub(crate) async fn disconnecting_closes_connections_if_asked_to(t: TestCluster) -> Checked {
+pub(crate) async fn disconnecting_closes_connections_on_request(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?];
     a.disconnect_sockets(Target::room("x"), true).await?;

@@ -1,7 +1,6 @@
-//! Transports with faults: wrappers around any transport that lose, delay, reorder or repeat what arrives, by decisions that a seed
-//! fixes.
+//! Fault injection: wrappers around any transport that lose, delay, reorder or repeat deliveries, as a seed decides.
 //!
-//! They show what a cluster does on a bad network, and that the suite notices what it claims to notice.
+//! They show how a cluster behaves on a bad network, and that the suite notices broken promises.
 //!
 //! ```
 //! use std::time::Duration;
@@ -12,7 +11,7 @@
 //!     .map(|backend| faults::slow(backend, 42, Duration::from_millis(5)));
 //! ```
 
-mod line;
+mod delay_queue;
 
 use std::{
     collections::HashMap,
@@ -29,19 +28,19 @@ use trunkline_core::{
     transport::{Health, Inbox, JoinRequest, Unfiltered, inbox},
 };
 
-/// What goes wrong on the way to a node. Every node gets a clone.
+/// A fault on the way from a transport to a node. Each node has a clone of its own.
 pub trait Fault: Clone + std::fmt::Debug + Send + Sync + 'static {
-    /// Whether what is delayed stays in order all the same.
+    /// Whether delayed deliveries keep their order.
     const IN_ORDER: bool;
 
-    /// Decides what becomes of a message or answer: the copies that arrive, each with its delay. None, and it is lost.
+    /// Returns the copies of a message or answer that arrive, each with its delay; none if it is lost.
     fn pass(&mut self, random: &mut Rng, delivery: Delivery) -> Vec<(Duration, Delivery)>;
 }
 
-/// Loses messages and answers.
+/// Fault that loses messages and answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Loss {
-    /// How many of a hundred.
+    /// Share of lost deliveries.
     pub percent: u8,
 }
 
@@ -53,43 +52,43 @@ impl Fault for Loss {
     }
 }
 
-/// Delays everything, in order.
+/// Fault that delays all deliveries and keeps their order.
 #[derive(Clone, Copy, Debug)]
 pub struct Delay {
-    /// How long at most.
-    pub most: Duration,
+    /// Maximum delay.
+    pub max: Duration,
 }
 
 impl Fault for Delay {
     const IN_ORDER: bool = true;
 
     fn pass(&mut self, random: &mut Rng, delivery: Delivery) -> Vec<(Duration, Delivery)> {
-        vec![(self.most.mul_f64(random.f64()), delivery)]
+        vec![(self.max.mul_f64(random.f64()), delivery)]
     }
 }
 
-/// Delays messages and answers each by its own time, so that they overtake each other.
+/// Fault that delays each message and answer by a time of its own, so that they overtake each other.
 #[derive(Clone, Copy, Debug)]
 pub struct Reorder {
-    /// How long at most.
-    pub most: Duration,
+    /// Maximum delay.
+    pub max: Duration,
 }
 
 impl Fault for Reorder {
     const IN_ORDER: bool = false;
 
     fn pass(&mut self, random: &mut Rng, delivery: Delivery) -> Vec<(Duration, Delivery)> {
-        vec![(self.most.mul_f64(random.f64()), delivery)]
+        vec![(self.max.mul_f64(random.f64()), delivery)]
     }
 }
 
-/// Repeats numbered messages, at once or later, as a connection does that is restored in the middle of a batch.
+/// Fault that repeats numbered messages, as a connection does that is restored in the middle of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Duplicate {
-    /// How many of a hundred.
+    /// Share of repeated messages.
     pub percent: u8,
-    /// How much later at most.
-    pub most: Duration,
+    /// Maximum delay of the repeat.
+    pub max: Duration,
 }
 
 impl Fault for Duplicate {
@@ -100,69 +99,71 @@ impl Fault for Duplicate {
             matches!(delivery, Delivery::Message { seq_no: Some(_), .. } | Delivery::Skipped { seq_no: Some(_), .. });
         let mut copies = vec![(Duration::ZERO, delivery)];
         if is_numbered && random.u8(..100) < self.percent {
-            copies.push((self.most.mul_f64(random.f64()), copies[0].1.clone()));
+            copies.push((self.max.mul_f64(random.f64()), copies[0].1.clone()));
         }
         copies
     }
 }
 
-/// Loses messages and answers.
+/// Transport that loses messages and answers.
 pub type Lossy = Faulty<Loss>;
-/// Delays everything, in order.
+/// Transport that delays all deliveries and keeps their order.
 pub type Slow = Faulty<Delay>;
-/// Lets messages and answers overtake each other.
+/// Transport on which messages and answers overtake each other.
 pub type Reordering = Faulty<Reorder>;
-/// Repeats numbered messages.
+/// Transport that repeats numbered messages.
 pub type Duplicating = Faulty<Duplicate>;
 
-/// Loses so many of a hundred messages and answers.
+/// Wraps a backend so that it loses `percent` of all messages and answers.
 #[must_use]
 pub fn lossy(backend: Backend, seed: u64, percent: u8) -> Backend {
-    Lossy::around(backend, seed, Loss { percent })
+    Lossy::wrap(backend, seed, Loss { percent })
 }
 
-/// Delays everything by up to `most`, in order.
+/// Wraps a backend so that it delays all deliveries by up to `max` and keeps their order.
 #[must_use]
-pub fn slow(backend: Backend, seed: u64, most: Duration) -> Backend {
-    Slow::around(backend, seed, Delay { most })
+pub fn slow(backend: Backend, seed: u64, max: Duration) -> Backend {
+    Slow::wrap(backend, seed, Delay { max })
 }
 
-/// Delays messages and answers by up to `most`, each by its own time.
+/// Wraps a backend so that it delays messages and answers by up to `max`, each by a time of its own.
 #[must_use]
-pub fn reordering(backend: Backend, seed: u64, most: Duration) -> Backend {
-    Reordering::around(backend, seed, Reorder { most })
+pub fn reordering(backend: Backend, seed: u64, max: Duration) -> Backend {
+    Reordering::wrap(backend, seed, Reorder { max })
 }
 
-/// Repeats so many of a hundred numbered messages, up to 5 ms later.
+/// Wraps a backend so that it repeats `percent` of all numbered messages, up to 5 ms later.
 #[must_use]
 pub fn duplicating(backend: Backend, seed: u64, percent: u8) -> Backend {
-    Duplicating::around(backend, seed, Duplicate { percent, most: Duration::from_millis(5) })
+    Duplicating::wrap(backend, seed, Duplicate { percent, max: Duration::from_millis(5) })
 }
 
-/// A transport with a fault on the way to its nodes.
+/// A transport with a [`Fault`] on the way to its nodes.
 #[derive(Debug)]
 pub struct Faulty<F> {
     transport: Arc<dyn Transport>,
     fault: F,
     seed: u64,
-    lines: Mutex<HashMap<NodeKey, JoinHandle<()>>>,
+    /// The forwarding task of each node.
+    forwarders: Mutex<HashMap<NodeKey, JoinHandle<()>>>,
 }
 
 impl<F: Fault> Faulty<F> {
-    /// Wraps a transport. The same seed leads to the same decisions about the same deliveries.
+    /// Wraps a transport. The same seed decides the same about the same deliveries.
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, seed: u64, fault: F) -> Self {
-        Self { transport, fault, seed, lines: Mutex::default() }
+        Self { transport, fault, seed, forwarders: Mutex::default() }
     }
 
     /// Wraps the transport of a backend.
     #[must_use]
-    pub fn around(backend: Backend, seed: u64, fault: F) -> Backend {
-        Backend { transport: Arc::new(Self::new(backend.transport, seed, fault)), ..backend }
+    pub fn wrap(mut backend: Backend, seed: u64, fault: F) -> Backend {
+        backend.transport = Arc::new(Self::new(backend.transport, seed, fault));
+        backend
     }
 
-    fn lines(&self) -> MutexGuard<'_, HashMap<NodeKey, JoinHandle<()>>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn forwarders(&self) -> MutexGuard<'_, HashMap<NodeKey, JoinHandle<()>>> {
+        self.forwarders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -173,18 +174,21 @@ impl<F: Fault> Transport for Faulty<F> {
         self.transport.capabilities()
     }
 
-    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
-        let node = seat.node.clone();
-        let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.metrics));
-        // A join may be under way still, so nothing is dropped by what is wanted before it.
-        let seat = JoinRequest { room_filter: Arc::new(Unfiltered), ..seat };
-        let arriving = self.transport.join(seat).await?;
-        let line = line::run(arriving, sender, self.fault.clone(), Rng::with_seed(self.seed));
-        let line = tokio::spawn(line);
-        if let Some(old) = self.lines().insert(node, line) {
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
+        let node = request.node.clone();
+        let (sender, receiver) = inbox(request.limits, Arc::clone(&request.metrics));
+        // Unfiltered: a join may still be delayed when a broadcast to its room arrives.
+        let request = request.with_room_filter(Arc::new(Unfiltered));
+        let arriving = self.transport.join(request).await?;
+        let forwarding = delay_queue::forward(arriving, sender, self.fault.clone(), Rng::with_seed(self.seed));
+        if let Some(old) = self.forwarders().insert(node, tokio::spawn(forwarding)) {
             old.abort();
         }
         Ok(receiver)
+    }
+
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        self.transport.try_publish(from, message)
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
@@ -197,8 +201,8 @@ impl<F: Fault> Transport for Faulty<F> {
 
     async fn leave(&self, node: &NodeKey) -> Result<()> {
         let result = self.transport.leave(node).await;
-        let line = self.lines().remove(node);
-        end(line).await;
+        let forwarder = self.forwarders().remove(node);
+        end(forwarder).await;
         result
     }
 
@@ -208,16 +212,16 @@ impl<F: Fault> Transport for Faulty<F> {
 
     async fn close(&self) {
         self.transport.close().await;
-        let lines: Vec<_> = self.lines().drain().map(|(_, line)| line).collect();
-        end(lines).await;
+        let forwarders: Vec<_> = self.forwarders().drain().map(|(_, forwarder)| forwarder).collect();
+        end(forwarders).await;
     }
 }
 
-/// Ends the tasks, and waits until they have ended.
-async fn end(lines: impl IntoIterator<Item = JoinHandle<()>>) {
-    for line in lines {
-        line.abort();
+/// Aborts tasks, and waits until they have ended.
+async fn end(forwarders: impl IntoIterator<Item = JoinHandle<()>>) {
+    for forwarder in forwarders {
+        forwarder.abort();
         // The error says that it was aborted.
-        let _ = line.await;
+        let _ = forwarder.await;
     }
 }

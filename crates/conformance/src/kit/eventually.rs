@@ -1,4 +1,4 @@
-//! Waiting for what nobody announces.
+//! Waiting by polling.
 
 use std::{future::Future, panic::Location, time::Duration};
 
@@ -6,17 +6,17 @@ use tokio::time::timeout;
 
 use super::failure::{Checked, Failure};
 
-/// How often it is looked.
+/// Interval at which the condition is checked.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Waits until something holds that can only be looked at: a broker's own count, a counter, tasks that end. What can be waited for by a
-/// marker or an event should be.
+/// Polls `condition` until it holds. For state without a notification: a broker's own count, a metric, tasks that end.
+/// Where a marker or an event tells, wait for that instead.
 ///
 /// # Errors
-/// When it does not hold within `patience`, with `what`.
+/// If it does not hold within `limit`; the text is that of `what`.
 #[track_caller]
 pub fn eventually<W: Future<Output = bool>>(
-    patience: Duration,
+    limit: Duration,
     what: impl FnOnce() -> String,
     condition: impl Fn() -> W,
 ) -> impl Future<Output = Checked> {
@@ -27,7 +27,7 @@ pub fn eventually<W: Future<Output = bool>>(
                 tokio::time::sleep(POLL).await;
             }
         };
-        let late = |_| Failure::at(at, format!("{} after {patience:?}", what()));
-        timeout(patience, holds).await.map_err(late)
+        let late = |_| Failure::at(at, format!("{} after {limit:?}", what()));
+        timeout(limit, holds).await.map_err(late)
     }
 }

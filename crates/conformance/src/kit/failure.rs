@@ -5,21 +5,21 @@ use std::{
     panic::Location,
 };
 
-use trunkline_core::Error;
+use trunkline_core::{Error, RequestError};
 
-/// Why a case failed, on which line of it, and what its nodes had noticed by then.
+/// Failure of a check: the reason, the line of the case, and the anomalies that its nodes counted.
 #[derive(Clone)]
 pub struct Failure {
     text: String,
     at: &'static Location<'static>,
-    noticed: String,
+    anomalies: String,
 }
 
-/// What a step of a case returns.
+/// Result of a step of a case.
 pub type Checked<T = ()> = Result<T, Failure>;
 
 impl Failure {
-    /// A failure at the place of the call.
+    /// Creates a failure at the line of the caller.
     #[track_caller]
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
@@ -27,12 +27,12 @@ impl Failure {
     }
 
     pub(crate) fn at(at: &'static Location<'static>, text: impl Into<String>) -> Self {
-        Self { text: text.into(), at, noticed: String::new() }
+        Self { text: text.into(), at, anomalies: String::new() }
     }
 
-    /// With what the nodes noticed, in whatever words; nothing if that is empty.
-    pub(crate) fn noticed(self, noticed: String) -> Self {
-        Self { noticed, ..self }
+    /// Adds what the nodes counted; nothing if that is empty.
+    pub(crate) fn with_anomalies(self, anomalies: String) -> Self {
+        Self { anomalies, ..self }
     }
 }
 
@@ -43,10 +43,17 @@ impl From<Error> for Failure {
     }
 }
 
+impl<T> From<RequestError<T>> for Failure {
+    #[track_caller]
+    fn from(error: RequestError<T>) -> Self {
+        Self::from(Error::from(error))
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}:{})", self.text, self.at.file(), self.at.line())?;
-        if self.noticed.is_empty() { Ok(()) } else { write!(f, "; {}", self.noticed) }
+        if self.anomalies.is_empty() { Ok(()) } else { write!(f, "; {}", self.anomalies) }
     }
 }
 
@@ -64,7 +71,7 @@ pub fn check(condition: bool, what: impl Into<String>) -> Checked {
     if condition { Ok(()) } else { Err(Failure::new(what)) }
 }
 
-/// Fails unless both are equal, and shows them. Takes values, as `assert_eq!` seems to.
+/// Fails unless both values are equal, and shows them. Takes values, as `assert_eq!` seems to.
 #[track_caller]
 #[allow(clippy::needless_pass_by_value)]
 pub fn check_eq<A: PartialEq<B> + Debug, B: Debug>(actual: A, expected: B, what: &str) -> Checked {
@@ -74,14 +81,14 @@ pub fn check_eq<A: PartialEq<B> + Debug, B: Debug>(actual: A, expected: B, what:
     Err(Failure::new(format!("{what}: got {}, expected {}", brief(&actual), brief(&expected))))
 }
 
-/// A value as text, shortened in the middle.
-pub(crate) fn brief(value: &impl Debug) -> String {
-    const MOST: usize = 600;
+/// Formats a value with `Debug`, shortened in the middle.
+pub(super) fn brief(value: &impl Debug) -> String {
+    const MAX_CHARS: usize = 600;
     let text = format!("{value:?}");
-    if text.chars().count() <= MOST {
+    if text.chars().count() <= MAX_CHARS {
         return text;
     }
-    let head: String = text.chars().take(MOST / 2).collect();
-    let tail: String = text.chars().skip(text.chars().count() - MOST / 2).collect();
+    let head: String = text.chars().take(MAX_CHARS / 2).collect();
+    let tail: String = text.chars().skip(text.chars().count() - MAX_CHARS / 2).collect();
     format!("{head} … {tail}")
 }

@@ -1,4 +1,4 @@
-//! What reaches a node, seen between the cluster and the server.
+//! The [`Local`] that records what its node delivers.
 
 use std::{
     collections::HashSet,
@@ -8,31 +8,29 @@ use std::{
     time::Duration,
 };
 
-use trunkline_core::{
-    AckSink, DeliveryReport, EventReply, Local, LocalAbilities, NodeId, Offset, Payload, Room, SocketInfo, Target,
-};
+use trunkline_core::{AckSink, DeliveryReport, EventReply, Local, NodeId, Offset, Payload, Room, SocketInfo, Target};
 
 use super::{
     failure::{Checked, brief},
     marker::Marker,
-    watchable::Watchable,
+    watched::Watched,
 };
 
-/// A server-side event, as a node got it.
+/// A server-side event as a node received it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerSideEvent {
-    /// The node that emitted it.
+    /// Id of the node that emitted it.
     pub from: NodeId,
     /// Event name and arguments.
     pub payload: Payload,
-    /// Whether an answer is asked for.
+    /// Whether the sender waits for an answer.
     pub wants_answer: bool,
 }
 
-/// A [`Local`] that passes everything on to another one, and keeps markers and server-side events.
-pub(crate) struct Observer {
+/// A [`Local`] that forwards all calls to the server's, and records markers and server-side events.
+pub(super) struct Observer {
     server: Arc<dyn Local>,
-    record: Watchable<Record>,
+    record: Watched<Record>,
     handler: Mutex<Handler>,
 }
 
@@ -42,55 +40,56 @@ struct Record {
     events: Vec<ServerSideEvent>,
 }
 
-/// What becomes of server-side events that ask for an answer.
+/// How server-side events that ask for an answer are handled.
 #[derive(Debug, Default)]
-pub(crate) enum Handler {
-    /// They go to the server.
+pub(super) enum Handler {
+    /// Forwarded to the server.
     #[default]
-    None,
-    /// This is the answer.
+    Server,
+    /// Answered with this value.
     Answer(Option<Payload>),
-    /// They are kept unanswered.
-    Keep(Vec<EventReply>),
+    /// Never answered: the replies are kept here.
+    Ignore(Vec<EventReply>),
 }
 
 impl Observer {
-    pub(crate) fn new(server: Arc<dyn Local>) -> Self {
-        Self { server, record: Watchable::default(), handler: Mutex::default() }
+    pub(super) fn new(server: Arc<dyn Local>) -> Self {
+        Self { server, record: Watched::default(), handler: Mutex::default() }
     }
 
-    pub(crate) fn set_handler(&self, handler: Handler) {
+    pub(super) fn set_handler(&self, handler: Handler) {
         *self.handler.lock().unwrap_or_else(PoisonError::into_inner) = handler;
     }
 
-    pub(crate) fn events(&self) -> Vec<ServerSideEvent> {
+    pub(super) fn events(&self) -> Vec<ServerSideEvent> {
         self.record.read(|record| record.events.clone())
     }
 
-    pub(crate) async fn wait_for_events(
+    pub(super) async fn wait_for_events(
         &self,
         at: &'static Location<'static>,
-        patience: Duration,
+        timeout: Duration,
         count: usize,
     ) -> Checked<Vec<ServerSideEvent>> {
         let enough = |record: &Record| (record.events.len() >= count).then(|| record.events.clone());
         let describe = |record: &Record| {
             format!("{} of {count} server-side events arrived: {}", record.events.len(), brief(&record.events))
         };
-        self.record.until(at, patience, enough, describe).await
+        self.record.until(at, timeout, enough, describe).await
     }
 
-    pub(crate) async fn wait_for_marker(
+    pub(super) async fn wait_for_marker(
         &self,
         at: &'static Location<'static>,
-        patience: Duration,
+        timeout: Duration,
         marker: Marker,
     ) -> Checked {
         let arrived = |record: &Record| record.markers.contains(&marker).then_some(());
-        self.record.until(at, patience, arrived, |_| "a marker did not reach a node".to_owned()).await
+        self.record.until(at, timeout, arrived, |_| "a marker did not reach a node".to_owned()).await
     }
 
-    /// A marker passes all clients, behind what they were sent before it, whatever its target was.
+    /// Sends a marker to all clients, whatever its target was, behind the packets they were sent before; then records
+    /// it.
     fn mark(&self, marker: Marker, payload: &Payload) {
         self.server.deliver(&Target::all(), payload, None);
         self.record.update(|record| record.markers.insert(marker));
@@ -98,10 +97,6 @@ impl Observer {
 }
 
 impl Local for Observer {
-    fn abilities(&self) -> LocalAbilities {
-        self.server.abilities()
-    }
-
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         let Some(marker) = Marker::of(payload) else { return self.server.deliver(target, payload, offset) };
         self.mark(marker, payload);
@@ -144,9 +139,9 @@ impl Local for Observer {
         self.record.update(|record| record.events.push(event));
         let mut handler = self.handler.lock().unwrap_or_else(PoisonError::into_inner);
         match (&mut *handler, reply) {
-            (Handler::None, reply) => self.server.server_side_event(from, payload, reply),
+            (Handler::Server, reply) => self.server.server_side_event(from, payload, reply),
             (Handler::Answer(value), Some(reply)) => reply.answer(value.clone()),
-            (Handler::Keep(kept), Some(reply)) => kept.push(reply),
+            (Handler::Ignore(unanswered), Some(reply)) => unanswered.push(reply),
             (_, None) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! A thread that stands for the process of a node: it can be killed and frozen.
+//! A simulated process of a node, which can be killed and frozen.
 
 use std::{
     fmt,
@@ -13,71 +13,71 @@ use tokio::{
 
 use super::failure::{Checked, Failure};
 
-/// A Tokio runtime on a thread of its own. Everything that a node spawns lives in it, so that the node can be made to disappear or to
-/// stop as a whole, without the node's help.
-pub(crate) struct Process {
+/// A Tokio runtime on a thread of its own, which simulates a process. All tasks of a node run in it, so that the node
+/// can be killed or stopped as a whole, without its cooperation.
+pub(super) struct Process {
     handle: Handle,
-    /// Dropped to kill.
-    alive: Mutex<Option<oneshot::Sender<()>>>,
-    /// Dropped when dead.
-    died: Mutex<Option<oneshot::Receiver<()>>>,
-    /// Dropped to thaw.
+    /// Dropping it kills the process.
+    kill: Mutex<Option<oneshot::Sender<()>>>,
+    /// Closed when the process has ended.
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+    /// Dropping it thaws the process.
     frozen: Mutex<Option<mpsc::Sender<()>>>,
 }
 
 impl Process {
-    pub(crate) fn start() -> Checked<Self> {
+    pub(super) fn start() -> Checked<Self> {
         let runtime = Builder::new_current_thread()
             .enable_all()
-            // A frozen process that is killed must not do anything more: whether it lives is looked at between any two tasks.
+            // A frozen process that is killed must not run another task: the kill is checked after every task.
             .event_interval(1)
             .build()
             .map_err(|error| Failure::new(format!("no runtime for a node: {error}")))?;
         let handle = runtime.handle().clone();
-        let (alive, killed) = oneshot::channel();
-        let (dead, died) = oneshot::channel();
+        let (kill, killed) = oneshot::channel();
+        let (running, ended) = oneshot::channel();
         thread::Builder::new()
             .name("node".to_owned())
-            .spawn(move || live(runtime, killed, dead))
+            .spawn(move || run_until_killed(runtime, killed, running))
             .map_err(|error| Failure::new(format!("no thread for a node: {error}")))?;
-        Ok(Self { handle, alive: Mutex::new(Some(alive)), died: Mutex::new(Some(died)), frozen: Mutex::default() })
+        Ok(Self { handle, kill: Mutex::new(Some(kill)), ended: Mutex::new(Some(ended)), frozen: Mutex::default() })
     }
 
-    /// Runs a future among the tasks of this process.
-    pub(crate) async fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Checked<T> {
+    /// Runs a future as a task of this process.
+    pub(super) async fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Checked<T> {
         self.handle.spawn(future).await.map_err(|error| Failure::new(format!("in a node's process: {error}")))
     }
 
-    /// How many tasks are alive.
-    pub(crate) fn tasks(&self) -> usize {
+    /// Number of tasks that have not ended.
+    pub(super) fn tasks(&self) -> usize {
         self.handle.metrics().num_alive_tasks()
     }
 
-    /// Stops everything at once, as SIGSTOP does, until [`Process::thaw`].
-    pub(crate) async fn freeze(&self) -> Checked {
+    /// Stops all tasks, as SIGSTOP does, until [`Process::thaw`].
+    pub(super) async fn freeze(&self) -> Checked {
         let (frozen, thawed) = mpsc::channel();
-        let (tell, is_frozen) = oneshot::channel();
+        let (stopped, is_stopped) = oneshot::channel();
         *lock(&self.frozen) = Some(frozen);
         self.handle.spawn(async move {
-            let _ = tell.send(());
+            let _ = stopped.send(());
             // Blocks the only thread of the runtime, until the sender is dropped.
             let _ = thawed.recv();
         });
-        is_frozen.await.map_err(|_| Failure::new("the process of a node is gone"))
+        is_stopped.await.map_err(|_| Failure::new("the process of a node is gone"))
     }
 
-    /// Goes on.
-    pub(crate) fn thaw(&self) {
+    /// Continues after [`Process::freeze`].
+    pub(super) fn thaw(&self) {
         lock(&self.frozen).take();
     }
 
-    /// Ends everything without a word, as SIGKILL does. On return all tasks and connections are gone.
-    pub(crate) async fn kill(&self) {
-        lock(&self.alive).take();
+    /// Ends all tasks without any clean-up, as SIGKILL does. On return all connections are closed.
+    pub(super) async fn kill(&self) {
+        lock(&self.kill).take();
         self.thaw();
-        let died = lock(&self.died).take();
-        if let Some(died) = died {
-            let _ = died.await;
+        let ended = lock(&self.ended).take();
+        if let Some(ended) = ended {
+            let _ = ended.await;
         }
     }
 }
@@ -88,10 +88,10 @@ impl fmt::Debug for Process {
     }
 }
 
-fn live(runtime: Runtime, killed: oneshot::Receiver<()>, dead: oneshot::Sender<()>) {
+fn run_until_killed(runtime: Runtime, killed: oneshot::Receiver<()>, running: oneshot::Sender<()>) {
     let _ = runtime.block_on(killed);
     runtime.shutdown_background();
-    drop(dead);
+    drop(running);
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,4 +1,4 @@
-//! What a client was sent.
+//! The packets that a client was sent.
 
 use std::{collections::HashSet, panic::Location, sync::Arc, time::Duration};
 
@@ -7,35 +7,35 @@ use trunkline_core::{Flags, Offset, Payload};
 use super::{
     failure::{Checked, Failure, brief, check_eq},
     marker::Marker,
-    watchable::Watchable,
+    watched::Watched,
 };
 
-/// A packet as a client gets it.
+/// An event packet as a client receives it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Packet {
     /// Event name and arguments.
     pub payload: Payload,
-    /// Where it lies in the history; a client that wants to recover gets it as last argument.
+    /// Position in the history; a client with connection state recovery receives it as last argument.
     pub offset: Option<Offset>,
-    /// Modifiers, as they arrived at this node.
+    /// Flags of the broadcast, as they arrived at this node.
     pub flags: Flags,
-    /// Whether an acknowledgement is asked for.
+    /// Whether the client is to acknowledge it.
     pub wants_ack: bool,
 }
 
 impl Packet {
-    /// The event's name.
+    /// Event name, `(no event)` if there is none.
     #[must_use]
     pub fn name(&self) -> String {
         self.payload.event_name().map_or_else(|| "(no event)".to_owned(), Into::into)
     }
 }
 
-/// Keeps everything one client is sent, in order. [`Marker`]s are kept apart, so that a test's own packets are all there is to see.
+/// Records the packets that one client is sent, in order. [`Marker`]s are kept apart: only the test's own packets show.
 #[derive(Clone, Debug)]
 pub struct Recorder {
-    record: Arc<Watchable<Record>>,
-    patience: Duration,
+    record: Arc<Watched<Record>>,
+    timeout: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -46,13 +46,13 @@ struct Record {
 }
 
 impl Recorder {
-    /// An empty recorder, which waits for at most `patience` for what is to come.
+    /// Creates an empty recorder whose waiting methods fail after `timeout`.
     #[must_use]
-    pub fn new(patience: Duration) -> Self {
-        Self { record: Arc::default(), patience }
+    pub fn new(timeout: Duration) -> Self {
+        Self { record: Arc::default(), timeout }
     }
 
-    /// Takes a packet in.
+    /// Records a packet.
     pub fn packet(&self, packet: Packet) {
         self.record.update(|record| match Marker::of(&packet.payload) {
             Some(marker) => drop(record.markers.insert(marker)),
@@ -60,42 +60,42 @@ impl Recorder {
         });
     }
 
-    /// Notes that the client was disconnected, and whether its connection was closed.
+    /// Records that the client was disconnected from the namespace, and whether its connection was closed.
     pub fn disconnect(&self, close: bool) {
         self.record.update(|record| record.disconnected = Some(close));
     }
 
-    /// Everything so far.
+    /// Packets recorded so far.
     #[must_use]
     pub fn packets(&self) -> Vec<Packet> {
         self.record.read(|record| record.packets.clone())
     }
 
-    /// The names of all events so far.
+    /// Names of the events recorded so far.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.record.read(names)
     }
 
-    /// Whether the client was disconnected from the namespace, and if so, whether its connection was closed as well.
+    /// `None` while the client is connected to the namespace; afterwards whether its connection was closed as well.
     #[must_use]
     pub fn disconnected(&self) -> Option<bool> {
         self.record.read(|record| record.disconnected)
     }
 
-    /// Forgets all packets so far.
+    /// Discards the packets recorded so far.
     pub fn clear(&self) {
         self.record.update(|record| record.packets.clear());
     }
 
-    /// Checks that the client got these events so far, in this order and nothing else. Meant for after
-    /// [`TestNode::settle`](super::TestNode::settle).
+    /// Checks that the client received exactly these events so far, in this order. Call
+    /// [`TestNode::settle`](super::TestNode::settle) before.
     #[track_caller]
     pub fn got(&self, expected: &[&str]) -> Checked {
         check_eq(self.names(), expected, "events at the client")
     }
 
-    /// As [`Recorder::got`], in any order.
+    /// Checks that the client received exactly these events so far, in any order.
     #[track_caller]
     pub fn got_in_any_order(&self, expected: &[&str]) -> Checked {
         let mut names = self.names();
@@ -105,7 +105,7 @@ impl Recorder {
         check_eq(names, expected, "events at the client, sorted")
     }
 
-    /// Waits until there are `count` packets, and returns them.
+    /// Waits until at least `count` packets are recorded, and returns all of them.
     #[track_caller]
     pub fn wait_for(&self, count: usize) -> impl Future<Output = Checked<Vec<Packet>>> + use<> {
         let at = Location::caller();
@@ -115,30 +115,33 @@ impl Recorder {
             let describe = |record: &Record| {
                 format!("{} of {count} packets arrived: {}", record.packets.len(), brief(&names(record)))
             };
-            this.record.until(at, this.patience, enough, describe).await
+            this.record.until(at, this.timeout, enough, describe).await
         }
     }
 
-    /// Waits until the client is disconnected; returns whether its connection was closed.
+    /// Waits until the client is disconnected, and returns whether its connection was closed.
     #[track_caller]
     pub fn wait_for_disconnect(&self) -> impl Future<Output = Checked<bool>> + use<> {
         let at = Location::caller();
         let this = self.clone();
         async move {
             let describe = |_: &Record| "the client is still connected".to_owned();
-            this.record.until(at, this.patience, |record| record.disconnected, describe).await
+            this.record.until(at, this.timeout, |record| record.disconnected, describe).await
         }
     }
 
-    /// Waits for a marker, unless the client is disconnected, which gets none.
-    pub(crate) async fn wait_for_marker(&self, at: &'static Location<'static>, marker: Marker) -> Checked {
+    /// Waits for a marker. A client that is disconnected receives none and is not waited for.
+    pub(super) async fn wait_for_marker(&self, at: &'static Location<'static>, marker: Marker) -> Checked {
         let arrived =
             |record: &Record| (record.disconnected.is_some() || record.markers.contains(&marker)).then_some(());
         let describe = |record: &Record| format!("a marker did not reach a client that got {}", brief(&names(record)));
-        self.record.until(at, self.patience, arrived, describe).await
+        self.record.until(at, self.timeout, arrived, describe).await
     }
 
-    /// The only packet so far.
+    /// Returns the only packet recorded so far.
+    ///
+    /// # Errors
+    /// If there is another number of packets.
     #[track_caller]
     pub fn only_packet(&self) -> Checked<Packet> {
         match self.packets().as_slice() {

@@ -1,4 +1,4 @@
-//! A server, as the suite needs one: sockets that remember what they get.
+//! The server under a test node.
 
 use std::{
     collections::HashMap,
@@ -8,26 +8,35 @@ use std::{
 };
 
 use trunkline_core::{
-    AckSink, DeliveryReport, EventReply, Local, LocalAbilities, NodeId, Offset, Payload, Room, RoomIndex, SocketId,
-    SocketInfo, Target,
+    AckSink, DeliveryReport, EventReply, Local, NodeId, Offset, Payload, Room, RoomIndex, SocketId, SocketInfo, Target,
 };
 
-use super::{recorder::Packet, socket::Client};
+use super::{client::Client, recorder::Packet};
 
-/// A server whose [`Local`] the suite exercises. [`RoomServer`] is one; bring your own to run the suite over another `Local`.
+/// A server whose [`Local`] is under test. Implement it to run the suite over another `Local` than that of
+/// [`RoomServer`].
 pub trait Server: fmt::Debug + Send + Sync + 'static {
-    /// What the server lends to the cluster. It lives as long as the server.
+    /// The server's `Local`, which lives as long as the server.
     fn local(&self) -> Arc<dyn Local>;
 
-    /// A client connects, and becomes a member of the room named by its id and of `rooms`. From here on `client` is told everything that
-    /// the client would be sent.
+    /// Connects a client and adds it to `rooms` and to the room named by its id. From then on the server hands `client`
+    /// every packet that the client would be sent.
     fn connect(&self, client: Arc<Client>, rooms: &[Room]);
+
+    /// Abilities of the server, which decide which cases apply.
+    fn abilities(&self) -> ServerAbilities;
 }
 
-/// Passes one client's acknowledgement on; without a value if it has none.
-pub type Acknowledge = Box<dyn FnOnce(Option<Payload>) + Send>;
+/// Abilities that not every server has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerAbilities {
+    /// Closes a client's connection, not only its membership of the namespace.
+    pub close_connections: bool,
+    /// Keeps number rooms apart from text rooms.
+    pub number_rooms: bool,
+}
 
-/// A server that is nothing but rooms and clients, over [`RoomIndex`].
+/// A minimal [`Server`] of rooms and clients, over [`RoomIndex`].
 #[derive(Clone, Debug, Default)]
 pub struct RoomServer {
     rooms: Arc<Rooms>,
@@ -47,6 +56,10 @@ impl Server for RoomServer {
             state.index.join(&id, room);
         }
         state.clients.insert(id, client);
+    }
+
+    fn abilities(&self) -> ServerAbilities {
+        ServerAbilities { close_connections: true, number_rooms: true }
     }
 }
 
@@ -76,15 +89,11 @@ impl Rooms {
     fn describe(&self, client: &Client) -> SocketInfo {
         let rooms = self.lock().index.rooms_of(client.id()).into_iter().flatten().cloned().collect();
         let (handshake, data) = client.details();
-        SocketInfo { id: client.id().clone(), node: None, rooms, handshake, data }
+        SocketInfo::new(client.id().clone(), rooms).with_handshake(handshake).with_data(data)
     }
 }
 
 impl Local for Rooms {
-    fn abilities(&self) -> LocalAbilities {
-        LocalAbilities { close_connections: true, number_rooms: true }
-    }
-
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         let clients = self.matching(target);
         for client in &clients {
@@ -92,7 +101,7 @@ impl Local for Rooms {
                 Packet { payload: payload.clone(), offset: offset.cloned(), flags: target.flags, wants_ack: false };
             client.packet(packet);
         }
-        DeliveryReport { sent: clients.len() as u64, ..DeliveryReport::default() }
+        DeliveryReport::default().with_sent(clients.len() as u64)
     }
 
     fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: AckSink) -> u32 {
@@ -145,6 +154,6 @@ impl Local for Rooms {
         }
     }
 
-    /// Without a handler there is no answer.
+    /// Without a handler, the dropped reply answers `undefined`.
     fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<EventReply>) {}
 }

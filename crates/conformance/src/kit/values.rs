@@ -1,40 +1,40 @@
-//! Payloads and answers as text, for comparisons that a reader understands.
+//! Payloads, answers and ids as text, for comparisons with readable failures.
 
 use trunkline_core::{Payload, Room, SocketInfo};
 
-use super::{marker::Marker, socket::TestSocket};
+use super::{client::TestSocket, marker::Marker};
 
-/// A payload as text: JSON, binary as Node.js prints it.
+/// Formats a payload as JSON, binary as Node.js prints a `Buffer`.
 #[must_use]
 pub fn text(payload: &Payload) -> String {
     payload.to_json_plain().to_string()
 }
 
-/// Answers as texts, sorted; `undefined` where there was none.
+/// Formats answers as sorted texts, `undefined` for one without a value.
 #[must_use]
 pub fn texts(answers: &[Option<Payload>]) -> Vec<String> {
     sorted(answers.iter().map(|answer| answer.as_ref().map_or_else(|| "undefined".to_owned(), text)))
 }
 
-/// What these clients answer by default, as [`texts`].
+/// The acknowledgements that these clients send by default, formatted as by [`texts`].
 #[must_use]
 pub fn ids_as_answers<'a>(sockets: impl IntoIterator<Item = &'a TestSocket>) -> Vec<String> {
     sorted(sockets.into_iter().map(|socket| format!("{:?}", socket.id().as_str())))
 }
 
-/// The ids of sockets, sorted.
+/// Sorted ids of sockets.
 #[must_use]
 pub fn ids<'a>(sockets: impl IntoIterator<Item = &'a TestSocket>) -> Vec<String> {
     sorted(sockets.into_iter().map(|socket| socket.id().to_string()))
 }
 
-/// The ids of fetched sockets, sorted.
+/// Sorted ids of fetched sockets.
 #[must_use]
 pub fn fetched_ids(sockets: &[SocketInfo]) -> Vec<String> {
     sorted(sockets.iter().map(|socket| socket.id.to_string()))
 }
 
-/// Rooms, sorted.
+/// Sorted rooms.
 #[must_use]
 pub fn rooms(rooms: impl IntoIterator<Item = impl Into<Room>>) -> Vec<Room> {
     let mut rooms: Vec<_> = rooms.into_iter().map(Into::into).collect();
@@ -42,7 +42,7 @@ pub fn rooms(rooms: impl IntoIterator<Item = impl Into<Room>>) -> Vec<Room> {
     rooms
 }
 
-/// The names of events, without [`Marker`]s.
+/// Names of events, without [`Marker`]s.
 #[must_use]
 pub fn event_names<'a>(payloads: impl IntoIterator<Item = &'a Payload>) -> Vec<String> {
     let events = payloads.into_iter().filter(|payload| Marker::of(payload).is_none());

@@ -1,4 +1,4 @@
-//! A transport with a largest message, around any other.
+//! A wrapper that limits the size of messages.
 
 use std::sync::Arc;
 
@@ -8,19 +8,20 @@ use trunkline_core::{
     transport::{Health, Inbox, JoinRequest},
 };
 
-/// Refuses messages of more than [`LIMIT`] bytes.
+/// A transport that refuses messages of more than [`LIMIT`] bytes.
 #[derive(Debug)]
 struct Limited(Arc<dyn Transport>);
 
-/// Small, so that cases that look for it are quick.
+/// Message size limit, small so that the cases reach it quickly.
 pub(crate) const LIMIT: usize = 256 << 10;
 
-/// The same backend with a limit.
-pub(crate) fn limited(backend: Backend) -> Backend {
-    Backend { transport: Arc::new(Limited(backend.transport)), ..backend }
+/// Wraps a backend so that it refuses messages above the limit.
+pub(crate) fn limited(mut backend: Backend) -> Backend {
+    backend.transport = Arc::new(Limited(backend.transport));
+    backend
 }
 
-/// What a message would take on a wire.
+/// Approximate size of an encoded message.
 pub(crate) fn size(message: &Message) -> usize {
     let target = match message {
         Message::Broadcast { target, .. } => target.rooms.iter().map(|room| room.to_text().len() + 3).sum(),
@@ -40,11 +41,16 @@ pub(crate) fn check(bytes: usize) -> Result<()> {
 #[async_trait]
 impl Transport for Limited {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { max_message_bytes: Some(LIMIT), ..self.0.capabilities() }
+        self.0.capabilities().with_max_message_bytes(Some(LIMIT))
     }
 
-    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
-        self.0.join(seat).await
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
+        self.0.join(request).await
+    }
+
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        check(size(&message))?;
+        self.0.try_publish(from, message)
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {

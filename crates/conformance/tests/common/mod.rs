@@ -1,3 +1,3 @@
-//! What the test files share.
+//! Shared by the test files.
 
 pub(crate) mod limited;

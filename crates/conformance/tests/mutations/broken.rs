@@ -1,4 +1,4 @@
-//! A transport that keeps all promises but one.
+//! A transport that breaks one promise.
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,7 @@ type Join = dyn Fn(Arc<dyn Transport>, JoinRequest) -> BoxFuture<'static, Result
 type Leave = dyn Fn(Arc<dyn Transport>, NodeKey) -> BoxFuture<'static, Result<()>> + Send + Sync;
 type Close = dyn Fn(Arc<dyn Transport>) -> BoxFuture<'static, ()> + Send + Sync;
 
-/// What a transport does wrong. Whatever is not set is passed on.
+/// What a transport does wrong. Calls without a defect are forwarded.
 #[derive(Clone, Default)]
 pub(crate) struct Defect {
     pub(crate) arrive: Option<Arrive>,
@@ -36,7 +36,7 @@ pub(crate) struct Defect {
 }
 
 impl Defect {
-    /// Something happens to what arrives; each node has a state of its own, which begins as its default.
+    /// Deliveries are changed on their way to a node, with a state per node that begins as its default.
     pub(crate) fn arriving<S, F>(change: F) -> Self
     where
         S: Default + Send + Sync + 'static,
@@ -74,7 +74,7 @@ impl Defect {
         })
     }
 
-    /// Something else is published than what was asked for.
+    /// Other messages are published than those requested.
     pub(crate) fn publishing(change: impl Fn(&NodeKey, Message) -> Vec<Message> + Send + Sync + 'static) -> Self {
         Self::publishing_with(move |transport, from, message| {
             let messages = change(&from, message);
@@ -118,16 +118,17 @@ impl Defect {
     }
 
     /// Puts the defect into a backend.
-    pub(crate) fn into(self, backend: Backend) -> Backend {
+    pub(crate) fn into(self, mut backend: Backend) -> Backend {
         let transport = match self.arrive.clone() {
             Some(arrive) => Arc::new(Faulty::new(backend.transport, 0, arrive)),
             None => backend.transport,
         };
-        Backend { transport: Arc::new(Broken { transport, defect: self }), ..backend }
+        backend.transport = Arc::new(Broken { transport, defect: self });
+        backend
     }
 }
 
-/// What happens on the way to a node.
+/// A change of deliveries on the way to a node.
 pub(crate) struct Arrive {
     start: Arc<dyn Fn() -> Box<Pass> + Send + Sync>,
     pass: Mutex<Option<Box<Pass>>>,
@@ -150,7 +151,7 @@ impl Arrive {
     }
 }
 
-/// A clone begins anew.
+/// A clone begins with the default state.
 impl Clone for Arrive {
     fn clone(&self) -> Self {
         Self { start: Arc::clone(&self.start), pass: Mutex::default() }
@@ -192,10 +193,17 @@ impl Transport for Broken {
         self.defect.promise.map_or(capabilities, |promise| promise(capabilities))
     }
 
-    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
         match &self.defect.join {
-            Some(join) => join(Arc::clone(&self.transport), seat).await,
-            None => self.transport.join(seat).await,
+            Some(join) => join(Arc::clone(&self.transport), request).await,
+            None => self.transport.join(request).await,
+        }
+    }
+
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        match self.defect.publish {
+            Some(_) => Ok(Some(message)),
+            None => self.transport.try_publish(from, message),
         }
     }
 
@@ -233,7 +241,7 @@ impl Transport for Broken {
     }
 }
 
-/// State that a defect keeps per node.
+/// State of a defect, per node.
 #[derive(Default)]
 pub(crate) struct PerNode<S>(Mutex<HashMap<NodeKey, S>>);
 

@@ -1,4 +1,5 @@
-//! The suite notices what it claims to notice: transports that break one promise each fail the cases of that promise, and no others.
+//! Tests of the suite itself: transports that break one promise each must fail the cases of that promise, and no
+//! others.
 
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]
@@ -22,18 +23,19 @@ use trunkline_core::{
 
 /// A broken transport, the promise it breaks, and the cases that have to fail for it.
 pub(crate) struct Mutation {
-    /// What it does wrong.
+    /// What the transport does wrong.
     name: &'static str,
     setup: Setup,
-    /// `group::case`. All others of the same groups have to pass; where something breaks nearly everything, or only now and then, the
-    /// list ends in `...` and no others are looked at. An empty list means that every case has to pass.
+    /// Cases that must fail, as `group::case`. All others of the same groups must pass. Where a defect breaks nearly
+    /// everything, or only now and then, the list ends in `...` and no others are run. With an empty list every case
+    /// must pass.
     fails: Vec<&'static str>,
 }
 
-/// The embedded transport with history, as it is put under all defects.
+/// The memory transport with history, to which the defects are added.
 pub(crate) fn sound() -> Setup {
     Setup::new(|cluster| async move { with_history(&cluster, HistoryLimits::default()) })
-        .limited_history(|cluster| async move { with_history(&cluster, FORGETFUL) })
+        .limited_history(|cluster| async move { with_history(&cluster, LIMITED_HISTORY) })
         .scaled_down_by(10)
 }
 
@@ -41,16 +43,16 @@ fn with_history(cluster: &str, limits: HistoryLimits) -> trunkline_core::Result<
     memory::backend(cluster, MemoryConfig { history: Some(limits) })
 }
 
-const FORGETFUL: HistoryLimits =
+const LIMITED_HISTORY: HistoryLimits =
     HistoryLimits { messages: 1000, bytes: 1 << 20, session_ttl: Duration::from_millis(500), sessions: 1000 };
 
-/// How long a case waits for what a broken transport does not deliver: briefly, and longer if it should have passed, so that a busy
-/// machine does not decide.
-const PATIENCE: [Duration; 4] =
+/// Timeouts of a case: a short one at first, and longer ones if it should have passed, so that a busy machine does not
+/// fail it.
+const TIMEOUTS: [Duration; 4] =
     [Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(10), Duration::from_secs(20)];
 
-/// Cases that run at the same time: most of them wait.
-const AT_ONCE: usize = 64;
+/// Number of cases that run at the same time; most of them wait.
+const CONCURRENCY: usize = 64;
 
 impl Mutation {
     fn is_to_fail(&self, case: &Case) -> bool {
@@ -58,7 +60,7 @@ impl Mutation {
         self.fails.contains(&name.as_str())
     }
 
-    fn is_looked_at(&self, case: &Case) -> bool {
+    fn is_selected(&self, case: &Case) -> bool {
         let is_related = |name: &&str| name.split_once("::").is_some_and(|(group, _)| group == case.group);
         match self.fails.last() {
             None => true,
@@ -67,19 +69,20 @@ impl Mutation {
         }
     }
 
-    /// Names in the list that are no cases.
+    /// Names in `fails` that are no cases.
     fn unknown(&self) -> Vec<&'static str> {
         let is_known = |name: &str| name == "..." || CASES.iter().any(|case| case.to_string() == name);
         self.fails.iter().copied().filter(|name| !is_known(name)).collect()
     }
 }
 
-/// Runs a case, again and with more patience if it fails though it should pass.
-async fn goes_as_it_should(mutation: Arc<Mutation>, case: &'static Case) -> Option<String> {
+/// Runs a case, and again with a longer timeout if it fails though it should pass. Returns what went otherwise than
+/// expected.
+async fn surprise(mutation: Arc<Mutation>, case: &'static Case) -> Option<String> {
     let is_to_fail = mutation.is_to_fail(case);
     let mut last = None;
-    for patience in PATIENCE {
-        match (case.run(&mutation.setup.clone().patience(patience)).await, is_to_fail) {
+    for timeout in TIMEOUTS {
+        match (case.run(&mutation.setup.clone().timeout(timeout)).await, is_to_fail) {
             (Outcome::Skipped(_) | Outcome::Passed, false) | (Outcome::Failed(_), true) => return None,
             (Outcome::Skipped(why), true) => return Some(format!("{}: {case} is skipped: {why}", mutation.name)),
             (Outcome::Passed, true) => return Some(format!("{}: {case} does not notice", mutation.name)),
@@ -91,7 +94,7 @@ async fn goes_as_it_should(mutation: Arc<Mutation>, case: &'static Case) -> Opti
     last
 }
 
-/// Runs all cases over all of these transports, and says what went another way than it should.
+/// Runs the selected cases of each mutation, and fails with all surprises.
 fn check(mutations: Vec<Mutation>) {
     let started = Instant::now();
     let count = mutations.len();
@@ -99,13 +102,13 @@ fn check(mutations: Vec<Mutation>) {
         assert!(mutation.unknown().is_empty(), "{}: no such cases: {:?}", mutation.name, mutation.unknown());
     }
     let jobs = mutations.into_iter().map(Arc::new).flat_map(|mutation| {
-        let looked_at = CASES.iter().filter(|case| mutation.is_looked_at(case));
-        looked_at.map(|case| (Arc::clone(&mutation), case)).collect::<Vec<_>>()
+        let selected = CASES.iter().filter(|case| mutation.is_selected(case));
+        selected.map(|case| (Arc::clone(&mutation), case)).collect::<Vec<_>>()
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let surprises: Vec<_> = runtime.block_on(async {
-        let running = jobs.map(|(mutation, case)| tokio::spawn(goes_as_it_should(mutation, case)));
-        stream::iter(running).buffer_unordered(AT_ONCE).filter_map(async |result| result.unwrap()).collect().await
+        let running = jobs.map(|(mutation, case)| tokio::spawn(surprise(mutation, case)));
+        stream::iter(running).buffer_unordered(CONCURRENCY).filter_map(async |result| result.unwrap()).collect().await
     });
     println!("{count} transports in {:?}", started.elapsed());
     assert!(surprises.is_empty(), "{} surprises:\n{}", surprises.len(), surprises.join("\n"));
@@ -118,7 +121,7 @@ fn a_sound_transport_fails_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failure_tells_what_its_nodes_counted() {
-    let lossy = sound().map(|backend| faults::lossy(backend, 42, 50)).patience(Duration::from_secs(2));
+    let lossy = sound().map(|backend| faults::lossy(backend, 42, 50)).timeout(Duration::from_secs(2));
     let case = CASES.iter().find(|case| case.name.starts_with("the_same_event_a_thousand_times")).unwrap();
     let Outcome::Failed(failure) = case.run(&lossy).await else { panic!("half of the messages are lost") };
     let text = failure.to_string();
@@ -137,19 +140,19 @@ macro_rules! tables {
 }
 
 tables! {
-    whoever_misses_the_audience_of_a_broadcast_is_noticed: table::audience::all;
-    whoever_changes_payloads_is_noticed: table::payloads::all;
-    whoever_disregards_the_limit_is_noticed: table::limit::all;
-    whoever_loses_or_reorders_is_noticed: table::order::all;
-    whoever_garbles_answers_is_noticed: table::answers::all;
-    whoever_forgets_operations_is_noticed: table::operations::all;
-    whoever_miscounts_nodes_is_noticed: table::membership::all;
-    whoever_mixes_namespaces_is_noticed: table::namespaces::all;
-    whoever_forgets_what_was_missed_is_noticed: table::recovery::all;
-    whoever_fails_at_what_is_many_or_big_or_the_same_again_is_noticed: table::quantity::all;
-    whoever_takes_names_for_others_is_noticed: table::names::all;
-    whoever_lets_one_disturb_another_is_noticed: table::neighbours::all;
-    whoever_nearly_replays_what_was_missed_is_noticed: table::returning::all;
-    whoever_does_not_tidy_up_is_noticed: table::lifecycle::all;
-    whoever_lends_a_broken_server_is_noticed: table::servers::all;
+    delivering_to_the_wrong_sockets_is_noticed: table::targets::all;
+    changing_payloads_is_noticed: table::payloads::all;
+    ignoring_the_size_limit_is_noticed: table::limit::all;
+    losing_or_reordering_messages_is_noticed: table::order::all;
+    losing_or_changing_answers_is_noticed: table::answers::all;
+    losing_or_changing_operations_is_noticed: table::operations::all;
+    miscounting_nodes_is_noticed: table::membership::all;
+    mixing_up_namespaces_or_clusters_is_noticed: table::namespaces::all;
+    losing_history_or_sessions_is_noticed: table::recovery::all;
+    failing_at_many_large_or_equal_messages_is_noticed: table::quantity::all;
+    mixing_up_names_is_noticed: table::names::all;
+    letting_namespaces_or_emitters_affect_each_other_is_noticed: table::isolation::all;
+    restoring_a_session_nearly_right_is_noticed: table::replay::all;
+    leaving_tasks_running_is_noticed: table::lifecycle::all;
+    a_broken_local_is_noticed: table::servers::all;
 }

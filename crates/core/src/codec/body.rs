@@ -1,4 +1,4 @@
-//! What a message is about, owned or borrowed.
+//! The content of a message, without sender and namespace: [`Body`] owned, [`BodyRef`] borrowed.
 
 use super::Kind;
 use crate::{
@@ -6,21 +6,21 @@ use crate::{
     payload::Payload,
 };
 
-/// The content of a decoded message.
+/// Content of a decoded message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Body {
-    /// Something said to all.
+    /// A message to all nodes.
     Message(Message),
-    /// An answer.
+    /// A response to one node.
     Response(Response),
 }
 
-/// The content of a message to encode.
+/// Content of a message to encode.
 #[derive(Clone, Copy, Debug)]
 pub enum BodyRef<'a> {
-    /// Something said to all.
+    /// A message to all nodes.
     Message(&'a Message),
-    /// An answer.
+    /// A response to one node.
     Response(&'a Response),
 }
 
@@ -46,7 +46,7 @@ impl<'a> From<&'a Body> for BodyRef<'a> {
 }
 
 impl<'a> BodyRef<'a> {
-    /// The type on the wire; `None` for what only classic Redis has a message for.
+    /// Type of the message on the wire; `None` for what only classic Redis has a message for.
     #[must_use]
     pub fn kind(self) -> Option<Kind> {
         Some(match self {
@@ -72,7 +72,7 @@ impl<'a> BodyRef<'a> {
         })
     }
 
-    /// Whether there is binary in it, at any depth.
+    /// Whether the content contains binary, at any depth.
     #[must_use]
     pub fn has_binary(self) -> bool {
         match self.sockets() {
@@ -81,7 +81,7 @@ impl<'a> BodyRef<'a> {
         }
     }
 
-    /// The only payload of a message that has one.
+    /// Payload of a message that has exactly one.
     #[must_use]
     pub fn payload(self) -> Option<&'a Payload> {
         match self {
@@ -96,7 +96,7 @@ impl<'a> BodyRef<'a> {
         }
     }
 
-    /// What a heartbeat says about room buckets.
+    /// Number of room buckets in a heartbeat.
     pub(super) fn buckets(self) -> Option<u16> {
         match self {
             Self::Message(Message::Heartbeat(heartbeat)) => heartbeat.buckets,
@@ -104,7 +104,7 @@ impl<'a> BodyRef<'a> {
         }
     }
 
-    /// A little more than the bytes that encoding takes in most cases, so that it allocates once.
+    /// Estimated size of the encoded message, in most cases a little too large, so that encoding allocates once.
     pub(super) fn encoded_size_hint(self) -> usize {
         const ENVELOPE: usize = 288;
         const SOCKET: usize = 64;

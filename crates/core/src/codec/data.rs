@@ -1,4 +1,4 @@
-//! The `data` object of a message, by its kind.
+//! The `data` object of a message, by the kind of message.
 
 use super::{
     Body, BodyRef, Kind, Shape, Writer, opts,
@@ -12,11 +12,12 @@ use crate::{
     payload::{Fault, Payload, Scan},
 };
 
-/// Writes the `data` object of a message. Of a heartbeat or a leave, which have none, nothing; and nothing of what these wires do not
-/// carry.
+/// Writes the `data` object of a message. Heartbeats and leaves have none; for them, and for what these wires do not
+/// carry, nothing is written.
 ///
 /// # Errors
-/// `Malformed` for a payload whose JSON was never valid, and for an event that is no list of arguments: it would break Node.js peers.
+/// `Malformed` for a payload whose JSON was never valid, and for an event that is no list of arguments: it would break
+/// Node.js peers.
 pub fn write(writer: &mut impl Writer, body: BodyRef<'_>) -> Result<()> {
     match body {
         BodyRef::Message(message) => write_message(writer, message),
@@ -77,7 +78,8 @@ fn write_broadcast(
     })
 }
 
-/// Socket.IO's EVENT. Always, also with binary inside: the receiving node makes a BINARY_EVENT of it for its own clients.
+/// Socket.IO's EVENT. Always, also with binary inside: the receiving node makes a BINARY_EVENT of it for its own
+/// clients.
 const PACKET_TYPE: u64 = 2;
 
 fn write_server_side_emit(writer: &mut impl Writer, request: Option<&RequestId>, payload: &Payload) -> Result<()> {
@@ -146,18 +148,19 @@ fn write_answer(writer: &mut impl Writer, answer: &Answer) -> Scan<()> {
     Ok(())
 }
 
-/// Reads the `data` object of a message of known kind. `from` is the sender; it becomes the node of fetched sockets.
+/// Reads the `data` object of a message of known kind. `from` is the sender, which becomes the node of fetched sockets.
 ///
 /// # Errors
 /// `Malformed`, naming the field.
 pub fn read<'a>(reader: &mut impl Reader<'a>, kind: Kind, from: Option<&NodeId>) -> Result<Body> {
-    let (mut body, _) = read_marking_surprises(reader, kind)?;
+    let (mut body, _) = read_noting_unknown(reader, kind)?;
     name_node(&mut body, from);
     Ok(body)
 }
 
-/// As [`read`], without naming a node. True if there was a container that this kind of message does not have; see [`peek`](super::peek()).
-pub(super) fn read_marking_surprises<'a>(reader: &mut impl Reader<'a>, kind: Kind) -> Result<(Body, bool)> {
+/// As [`read`], without naming the node of sockets. True if an unknown key had an array or a map, which can deceive
+/// [`peek`](super::peek()).
+pub(super) fn read_noting_unknown<'a>(reader: &mut impl Reader<'a>, kind: Kind) -> Result<(Body, bool)> {
     if let Some(body) = body_without_data(kind) {
         reader.skip().map_err(|fault| fault.at("data"))?;
         return Ok((body, false));
@@ -167,11 +170,11 @@ pub(super) fn read_marking_surprises<'a>(reader: &mut impl Reader<'a>, kind: Kin
     while let Some(key) = reader.next_key(&mut map).map_err(|fault| fault.at("data"))? {
         fields.read(reader, kind, &key)?;
     }
-    let surprise = fields.surprise;
-    Ok((fields.into_body(kind)?, surprise))
+    let unknown_container = fields.unknown_container;
+    Ok((fields.into_body(kind)?, unknown_container))
 }
 
-/// What needs no `data`: heartbeats, without what our own nodes add to them, and leaves.
+/// Body of a message that needs no `data`: a leave, or a heartbeat without the fields that Trunkline adds.
 pub(super) fn body_without_data(kind: Kind) -> Option<Body> {
     Some(Body::Message(match kind {
         Kind::InitialHeartbeat => Message::Heartbeat(Heartbeat { initial: true, ..Heartbeat::default() }),
@@ -181,7 +184,7 @@ pub(super) fn body_without_data(kind: Kind) -> Option<Body> {
     }))
 }
 
-/// Fetched sockets live on the node that answered.
+/// Sets the node of fetched sockets: the one that answered.
 pub(super) fn name_node(body: &mut Body, from: Option<&NodeId>) {
     if let Body::Response(Response { answer: Answer::Sockets(sockets), .. }) = body {
         for socket in sockets {
@@ -190,7 +193,7 @@ pub(super) fn name_node(body: &mut Body, from: Option<&NodeId>) {
     }
 }
 
-/// The fields of all kinds of `data`; which ones are read depends on the kind.
+/// Fields of the `data` objects of all kinds; which ones are read depends on the kind.
 #[derive(Default)]
 struct Fields {
     packet: Option<Payload>,
@@ -200,7 +203,7 @@ struct Fields {
     close: Option<Option<bool>>,
     count: Option<u32>,
     sockets: Option<Vec<SocketInfo>>,
-    surprise: bool,
+    unknown_container: bool,
 }
 
 impl Fields {
@@ -236,7 +239,7 @@ impl Fields {
                 ("data.sockets", set(&mut self.sockets, sockets))
             }
             _ => {
-                self.surprise |= matches!(reader.shape(), Ok(Shape::Map | Shape::Array));
+                self.unknown_container |= matches!(reader.shape(), Ok(Shape::Map | Shape::Array));
                 ("data.*", reader.skip())
             }
         };
@@ -286,8 +289,9 @@ fn required<T>(field: Option<T>, name: &str) -> Result<T, Error> {
     field.ok_or_else(|| Fault::Missing.at(name))
 }
 
-/// Reads a packet, `{type, data}`, of which only the data matters: Node.js takes type 5 for broken, we take it for what was meant; and an
-/// id would make clients believe that an acknowledgement is wanted.
+/// Reads a packet, `{type, data}`, of which only the data is kept. The type is EVENT whatever it says: Node.js takes
+/// type 5 (BINARY_EVENT) for broken, here it is what was meant. An id would make clients believe that an
+/// acknowledgement is wanted.
 fn read_packet<'a>(reader: &mut impl Reader<'a>) -> Scan<Payload> {
     let mut data = None;
     let mut map = reader.begin_map()?;
@@ -308,7 +312,7 @@ fn read_event<'a>(reader: &mut impl Reader<'a>) -> Scan<Payload> {
     reader.payload()
 }
 
-/// Reads a request id. Null is none: nobody could answer it.
+/// Reads a request id; `None` for null, which no node could answer.
 fn read_request<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<RequestId>> {
     reader.optional(|reader| RequestId::new(reader.text()?).map_err(|_| Fault::TooLong))
 }

@@ -1,4 +1,4 @@
-//! The whole message: `{type, data, uid, nsp}`, and what our own nodes add.
+//! Whole messages: `{type, data, uid, nsp}`, and the fields that Trunkline adds: `stamp`, `buckets`, `counters`.
 
 use bytes::Bytes;
 
@@ -14,36 +14,37 @@ use crate::{
     payload::{Fault, Scan},
 };
 
-/// A decoded message.
+/// A decoded message with its sender, namespace and sequence number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decoded {
-    /// Who sent it; official peers always say.
+    /// Node that sent the message; official peers always name it.
     pub from: Option<NodeId>,
-    /// For which namespace; messages of the PostgreSQL emitter do not say.
+    /// Namespace of the message; the PostgreSQL emitter does not name it.
     pub namespace: Option<Namespace>,
-    /// Its number, if one of our own nodes sent it.
+    /// Sequence number, if a Trunkline node sent the message.
     pub seq_no: Option<SeqNo>,
-    /// What it says.
+    /// Content of the message.
     pub body: Body,
 }
 
-/// Decodes a message: JSON if it begins with a brace, MessagePack otherwise. Payloads are slices of `bytes` and keep all of it in memory.
+/// Decodes a message: JSON if it begins with a brace, MessagePack otherwise. Payloads are slices of `bytes` and keep
+/// all of it in memory.
 ///
 /// # Errors
-/// `Unsupported` for a type of message that we do not know; `Malformed`, naming the field, for everything else.
+/// `Unsupported` for an unknown type of message; `Malformed`, naming the field, for everything else.
 pub fn decode(bytes: &Bytes) -> Result<Decoded> {
-    let (decoded, surprise) = if bytes.first() == Some(&b'{') {
+    let (decoded, unknown_container) = if bytes.first() == Some(&b'{') {
         whole(JsonReader::new(&text(bytes.clone())?), read)?
     } else {
         whole(MsgPackReader::new(bytes), read)?
     };
-    if surprise && let Some(header) = peek(bytes) {
+    if unknown_container && let Some(header) = peek(bytes) {
         header.check(&decoded)?;
     }
     Ok(decoded)
 }
 
-/// Writes a message without its end, so that fields can be added.
+/// Writes a message but for the end of its map, so that fields can be added.
 pub(super) fn write<W: Writer>(
     writer: &mut W,
     kind: Kind,
@@ -65,7 +66,7 @@ pub(super) fn write<W: Writer>(
     Ok(())
 }
 
-/// How many fields a message has, without those that our own nodes add.
+/// Number of fields of a message, without those that Trunkline adds.
 pub(super) fn field_count(kind: Kind) -> usize {
     3 + usize::from(kind.has_data())
 }
@@ -79,7 +80,7 @@ fn read<'a, R: Reader<'a>>(reader: &mut R) -> Result<(Decoded, bool)> {
     envelope.into_decoded()
 }
 
-/// The fields of a message, as far as they are read.
+/// Fields of a message, as far as they are read.
 struct Envelope<R> {
     kind: Option<Kind>,
     data: Option<Data<R>>,
@@ -88,7 +89,7 @@ struct Envelope<R> {
     seq_no: Option<Option<SeqNo>>,
     high_water_marks: Option<Option<Vec<SeqNo>>>,
     buckets: Option<Option<u16>>,
-    surprise: bool,
+    unknown_container: bool,
 }
 
 impl<R> Default for Envelope<R> {
@@ -101,18 +102,18 @@ impl<R> Default for Envelope<R> {
             seq_no: None,
             high_water_marks: None,
             buckets: None,
-            surprise: false,
+            unknown_container: false,
         }
     }
 }
 
-/// The `data` of a message.
+/// State of the `data` field of a message.
 enum Data<R> {
-    /// Read.
+    /// Decoded.
     Body(Body),
-    /// The type comes later in the message: where to read it then.
-    Later(R),
-    /// There, but of no interest.
+    /// Skipped, because the type comes later in the message; the reader stands at its beginning.
+    Skipped(R),
+    /// Present, but the type has none.
     Ignored,
 }
 
@@ -136,7 +137,7 @@ impl<'a, R: Reader<'a>> Envelope<R> {
             ),
             "buckets" => ("buckets", reader.lenient(read_buckets).and_then(|read| set(&mut self.buckets, read))),
             _ => {
-                self.surprise |= matches!(reader.shape(), Ok(Shape::Map | Shape::Array));
+                self.unknown_container |= matches!(reader.shape(), Ok(Shape::Map | Shape::Array));
                 ("message", reader.skip())
             }
         };
@@ -144,16 +145,16 @@ impl<'a, R: Reader<'a>> Envelope<R> {
     }
 
     fn read_data(&mut self, reader: &mut R) -> Result<Data<R>> {
-        let bookmark = reader.clone();
+        let at_data = reader.clone();
         match self.kind {
             Some(kind) if kind.has_data() => {
-                let (body, surprise) = data::read_marking_surprises(reader, kind)?;
-                self.surprise |= surprise;
+                let (body, unknown_container) = data::read_noting_unknown(reader, kind)?;
+                self.unknown_container |= unknown_container;
                 return Ok(Data::Body(body));
             }
             _ => reader.skip().map_err(|fault| fault.at("data"))?,
         }
-        Ok(if self.kind.is_none() { Data::Later(bookmark) } else { Data::Ignored })
+        Ok(if self.kind.is_none() { Data::Skipped(at_data) } else { Data::Ignored })
     }
 
     fn into_decoded(mut self) -> Result<(Decoded, bool)> {
@@ -166,7 +167,7 @@ impl<'a, R: Reader<'a>> Envelope<R> {
             *heartbeat = Heartbeat { high_water_marks, buckets: self.buckets.flatten(), ..*heartbeat };
         }
         let decoded = Decoded { from, namespace: self.namespace.flatten(), seq_no: self.seq_no.flatten(), body };
-        Ok((decoded, self.surprise))
+        Ok((decoded, self.unknown_container))
     }
 
     fn take_body(&mut self, kind: Kind) -> Result<Body> {
@@ -175,9 +176,9 @@ impl<'a, R: Reader<'a>> Envelope<R> {
         }
         match self.data.take() {
             Some(Data::Body(body)) => Ok(body),
-            Some(Data::Later(mut bookmark)) => {
-                let (body, surprise) = data::read_marking_surprises(&mut bookmark, kind)?;
-                self.surprise |= surprise;
+            Some(Data::Skipped(mut at_data)) => {
+                let (body, unknown_container) = data::read_noting_unknown(&mut at_data, kind)?;
+                self.unknown_container |= unknown_container;
                 Ok(body)
             }
             Some(Data::Ignored) | None => Err(Fault::Missing.at("data")),
@@ -200,7 +201,7 @@ pub(super) fn read_namespace<'a>(reader: &mut impl Reader<'a>) -> Scan<Namespace
     Ok(Namespace::new(&reader.text()?))
 }
 
-/// Reads the number of a message, `[channel, number]`.
+/// Reads the sequence number of a message, `[channel, number]`.
 pub fn read_seq_no<'a>(reader: &mut impl Reader<'a>) -> Scan<SeqNo> {
     let mut pair = reader.begin_array()?;
     let mut item = |reader: &mut _| match Reader::next_item(reader, &mut pair)? {
@@ -216,7 +217,7 @@ pub fn read_seq_no<'a>(reader: &mut impl Reader<'a>) -> Scan<SeqNo> {
     }
 }
 
-/// Reads how far a sender has numbered its channels, `[[channel, number], …]`.
+/// Reads the high-water marks of a sender, `[[channel, number], …]`: the last sequence number on each of its channels.
 pub fn read_high_water_marks<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<SeqNo>> {
     let mut high_water_marks = Vec::new();
     reader.items(|reader| {

@@ -1,14 +1,14 @@
-//! The numbers by which the official adapters tell messages apart.
+//! [`Kind`]: the type of a message, which is a number on the wire.
 
-/// The type of a message, with its number on the wire.
+/// Type of a message, with its number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
-    /// A node has started and asks everybody for a heartbeat.
+    /// First heartbeat of a node, which all nodes answer with theirs.
     InitialHeartbeat = 1,
-    /// A node is there.
+    /// Heartbeat of a node.
     Heartbeat = 2,
-    /// A packet for the matching sockets.
+    /// Packet for the matching sockets.
     Broadcast = 3,
     /// The matching sockets join rooms.
     Join = 4,
@@ -16,27 +16,29 @@ pub enum Kind {
     Leave = 5,
     /// The matching sockets are disconnected.
     Disconnect = 6,
-    /// The matching sockets shall be described.
+    /// Request to describe the matching sockets.
     FetchSockets = 7,
-    /// The description of matching sockets.
+    /// Answer to [`Kind::FetchSockets`]: the matching sockets of one node.
     Sockets = 8,
-    /// An event for the servers.
+    /// Server-side event.
     ServerSideEmit = 9,
-    /// The answer to an event for the servers.
+    /// Answer to a server-side event.
     ServerSideEmitAnswer = 10,
-    /// How many clients an acknowledged broadcast was sent to.
+    /// Number of clients of one node to which a broadcast with acknowledgement was sent.
     ClientCount = 11,
-    /// The acknowledgement of one client.
+    /// Acknowledgement of one client.
     Ack = 12,
-    /// A node leaves. In MongoDB collections this number means a session; that backend does not decode it here.
+    /// A node leaves the cluster. In MongoDB collections this number means a session; that backend does not decode it
+    /// here.
     Leaving = 13,
 }
 
-/// Of these kinds, sharded Redis and Redis streams send binary as MessagePack.
+/// Kinds that sharded Redis and Redis streams send as MessagePack if they contain binary.
 pub const BINARY_KINDS: [Kind; 5] =
     [Kind::Broadcast, Kind::Sockets, Kind::ServerSideEmit, Kind::ServerSideEmitAnswer, Kind::Ack];
 
-/// Of these kinds, PostgreSQL stores binary as MessagePack attachment: binary in fetched sockets goes as JSON there.
+/// Kinds that PostgreSQL stores as MessagePack attachment if they contain binary. Binary in fetched sockets goes as
+/// JSON there.
 pub const BINARY_KINDS_POSTGRES: [Kind; 4] =
     [Kind::Broadcast, Kind::ServerSideEmit, Kind::ServerSideEmitAnswer, Kind::Ack];
 
@@ -57,20 +59,20 @@ impl Kind {
         Self::Leaving,
     ];
 
-    /// The kind with this number; `None` for one that we do not know, which receivers skip.
+    /// Finds the kind by its number; `None` for an unknown one, which receivers skip.
     #[must_use]
     pub fn from_number(number: u64) -> Option<Self> {
         let index = usize::try_from(number.checked_sub(1)?).ok()?;
         Self::ALL.get(index).copied()
     }
 
-    /// The number on the wire.
+    /// Number on the wire.
     #[must_use]
     pub fn number(self) -> u8 {
         self as u8
     }
 
-    /// Whether messages of this kind have a `data` object.
+    /// Whether messages of the kind have a `data` object.
     #[must_use]
     pub fn has_data(self) -> bool {
         !matches!(self, Self::InitialHeartbeat | Self::Heartbeat | Self::Leaving)

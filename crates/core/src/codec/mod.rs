@@ -1,19 +1,22 @@
 //! The messages of the official cluster adapters, as JSON and as MessagePack: `{type, data, uid, nsp}`.
 //!
-//! This is the wire of sharded Redis, Redis streams and PostgreSQL, and of our own brokers. [`encode`] and [`decode`] handle whole
-//! messages; [`encode_data`] and [`decode_data`] only the `data` object, for wires that keep the rest elsewhere (Redis streams). [`peek`]
-//! reads what decides whether a message is wanted at all, without touching its payload.
+//! This is the wire format of sharded Redis, Redis streams and PostgreSQL, and of the brokers without an official
+//! adapter (RabbitMQ, NATS). [`encode`] and [`decode`] handle whole messages; [`encode_data`] and [`decode_data`] only
+//! the `data` object, for wires that keep the rest elsewhere (Redis streams). [`peek`] reads what decides whether a
+//! message is wanted at all, without touching its payload.
 //!
-//! Keys are written in the order of the official adapters. Reading is liberal: any order of keys, unknown keys, numbers as floats. What it
-//! refuses is what could be read in two ways: a known key that occurs twice.
+//! Keys are written in the order of the official adapters. Reading is liberal: any order of keys, unknown keys, numbers
+//! as floats. What it refuses is what could be read in two ways: a known key that occurs twice.
 //!
-//! The building blocks are public, for wires that share parts of these messages: a [`Reader`] and a [`Writer`] for another encoding bring
-//! all messages with them ([`read_data`], [`write_data`]); [`opts`] and [`sockets`] are pieces that classic Redis wraps differently.
+//! The parts are public for wires that share them: with a [`Reader`] and a [`Writer`] for another encoding,
+//! [`read_data`] and [`write_data`] handle all messages in it (BSON); classic Redis has [`opts`] and [`sockets`] inside
+//! messages of its own.
 
 mod body;
 mod data;
+mod encoded_message;
 mod envelope;
-mod frame;
+
 mod kind;
 pub mod opts;
 mod peek;
@@ -27,8 +30,8 @@ use bytes::Bytes;
 pub use self::{
     body::{Body, BodyRef},
     data::{read as read_data, write as write_data},
+    encoded_message::EncodedMessage,
     envelope::{Decoded, decode, read_high_water_marks, read_seq_no},
-    frame::EncodedMessage,
     kind::{BINARY_KINDS, BINARY_KINDS_POSTGRES, Kind},
     peek::{Header, peek, peek_room},
     reader::{Container, JsonReader, MsgPackReader, Reader, Shape, set},
@@ -41,23 +44,24 @@ use crate::{
 };
 use reader::whole;
 
-/// How messages are encoded.
+/// Encoding of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// JSON text. Binary is written as Node.js prints a Buffer, so wires with a path for binary use MessagePack where [`contains_binary`].
+    /// JSON text. Binary is written as Node.js prints a Buffer, so wires with a path for binary use MessagePack where
+    /// [`contains_binary`].
     Json,
     /// MessagePack, by the rules of one of the official encoders.
     MsgPack(Rules),
 }
 
-/// Encodes a message or an answer. The frame is complete but for our own numbers, which the transport's queue hands out
+/// Encodes a message or a response, but for its sequence number, which the transport's outbox assigns
 /// ([`EncodedMessage::finish`]).
 ///
-/// The counters of a heartbeat are left out: the queue knows better.
+/// The high-water marks of a heartbeat are left out: the outbox adds those of the moment of sending.
 ///
 /// # Errors
-/// `Unsupported` for what these wires have no message for ([`Message::AllRooms`](crate::message::Message::AllRooms) and its answer);
-/// `Malformed` for a payload whose JSON was never valid.
+/// `Unsupported` for what these wires have no message for ([`Message::AllRooms`](crate::Message::AllRooms) and
+/// its answer); `Malformed` for a payload whose JSON was never valid.
 pub fn encode<'a>(
     format: Format,
     from: &NodeId,
@@ -80,7 +84,8 @@ pub fn encode<'a>(
     Ok(EncodedMessage::new(format, out, kind, body.buckets()))
 }
 
-/// Encodes only the `data` object; `None` for heartbeats and leaves, which have none. The type is [`BodyRef::kind`].
+/// Encodes only the `data` object of a message; `None` for heartbeats and leaves, which have none. The type is
+/// [`BodyRef::kind`].
 ///
 /// # Errors
 /// As [`encode`].
@@ -97,25 +102,25 @@ pub fn encode_data<'a>(format: Format, body: impl Into<BodyRef<'a>>) -> Result<O
     Ok(Some(out))
 }
 
-/// Decodes the `data` object, JSON or MessagePack, of a message of known type. `from` is the sender; it becomes the node of fetched
-/// sockets.
+/// Decodes the `data` object, JSON or MessagePack, of a message of known type. `from` is the sender, which becomes the
+/// node of fetched sockets.
 ///
 /// # Errors
 /// `Malformed`, naming the field.
 pub fn decode_data(kind: Kind, from: Option<&NodeId>, data: &Bytes) -> Result<Body> {
-    let (mut body, surprise) = if data.first() == Some(&b'{') {
-        whole(JsonReader::new(&text(data.clone())?), |reader| data::read_marking_surprises(reader, kind))?
+    let (mut body, unknown_container) = if data.first() == Some(&b'{') {
+        whole(JsonReader::new(&text(data.clone())?), |reader| data::read_noting_unknown(reader, kind))?
     } else {
-        whole(MsgPackReader::new(data), |reader| data::read_marking_surprises(reader, kind))?
+        whole(MsgPackReader::new(data), |reader| data::read_noting_unknown(reader, kind))?
     };
-    if surprise {
+    if unknown_container {
         peek::check_room(peek_room(kind, data).as_ref(), &body)?;
     }
     data::name_node(&mut body, from);
     Ok(body)
 }
 
-/// Whether the message has binary, at any depth, and is of one of the `kinds` of which a wire sends binary as MessagePack
+/// Whether a message contains binary, at any depth, and is of one of the `kinds` that a wire then sends as MessagePack
 /// ([`BINARY_KINDS`], [`BINARY_KINDS_POSTGRES`]).
 pub fn contains_binary<'a>(body: impl Into<BodyRef<'a>>, kinds: &[Kind]) -> bool {
     let body = body.into();

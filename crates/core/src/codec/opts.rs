@@ -1,4 +1,4 @@
-//! The `opts` of a message, which say for which sockets it is: `{rooms, except, flags}`.
+//! The `opts` of a message, `{rooms, except, flags}`: a [`Target`] on the wire.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
 /// Longest name of a room that is accepted from the network, in bytes.
 pub const MAX_ROOM_BYTES: usize = 4096;
 
-/// Writes `{rooms, except, flags}`.
+/// Writes a target as `{rooms, except, flags}`.
 pub fn write(writer: &mut impl Writer, target: &Target) {
     writer.map(3, |opts| {
         opts.field(field!("rooms"));
@@ -71,8 +71,9 @@ fn milliseconds(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// Reads `{rooms, except, flags}`. Each may be missing; as with the official adapters, no rooms means every socket. Rooms that are none, as
-/// of `io.to(undefined)`, have no sockets: others beside them count, and alone they address nobody.
+/// Reads a target, `{rooms, except, flags}`. Each may be missing; as with the official adapters, no rooms means every
+/// socket. An entry that is no room, as of `io.to(undefined)`, has no sockets: rooms beside it count, and alone it
+/// addresses no socket.
 ///
 /// # Errors
 /// `Malformed`, naming the field.
@@ -81,7 +82,7 @@ pub fn read<'a>(reader: &mut impl Reader<'a>) -> Result<Target> {
     let mut map = reader.begin_map().map_err(|fault| fault.at("opts"))?;
     while let Some(key) = reader.next_key(&mut map).map_err(|fault| fault.at("opts"))? {
         let (name, read) = match &*key {
-            "rooms" => ("opts.rooms", reader.optional(Addressed::read).and_then(|read| set(&mut rooms, read))),
+            "rooms" => ("opts.rooms", reader.optional(RoomsField::read).and_then(|read| set(&mut rooms, read))),
             "except" => ("opts.except", reader.optional(read_rooms).and_then(|read| set(&mut except, read))),
             "flags" => ("opts.flags", reader.optional(read_flags).and_then(|read| set(&mut flags, read))),
             _ => ("opts.*", reader.skip()),
@@ -93,33 +94,33 @@ pub fn read<'a>(reader: &mut impl Reader<'a>) -> Result<Target> {
         except: except.flatten().unwrap_or_default(),
         flags: flags.flatten().unwrap_or_default(),
     };
-    rooms.flatten().unwrap_or_default().address(&mut target);
+    rooms.flatten().unwrap_or_default().write_to(&mut target);
     Ok(target)
 }
 
-/// What stands in `rooms`.
+/// Content of `rooms`.
 #[derive(Default)]
-struct Addressed {
+struct RoomsField {
     rooms: Vec<Room>,
-    /// Something else as well.
-    others: bool,
+    /// Whether there are entries that are no rooms.
+    has_others: bool,
 }
 
-impl Addressed {
+impl RoomsField {
     fn read<'a>(reader: &mut impl Reader<'a>) -> Scan<Self> {
-        let mut addressed = Self::default();
+        let mut field = Self::default();
         each_room(reader, |room| match room {
-            Some(room) => addressed.rooms.push(room),
-            None => addressed.others = true,
+            Some(room) => field.rooms.push(room),
+            None => field.has_others = true,
         })?;
-        Ok(addressed)
+        Ok(field)
     }
 
-    fn address(self, target: &mut Target) {
-        let addresses_nobody = self.others && self.rooms.is_empty();
+    fn write_to(self, target: &mut Target) {
+        let addresses_none = self.has_others && self.rooms.is_empty();
         target.rooms = self.rooms;
-        if addresses_nobody {
-            // No rooms would be everybody; to a room but not to its sockets is nobody, whatever the room.
+        if addresses_none {
+            // No rooms would be every socket; a room except the same room is none, whatever the room.
             target.rooms.push(Room::new(""));
             target.except.push(Room::new(""));
         }
@@ -141,14 +142,14 @@ pub(super) fn read_single_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<
     Ok(single.flatten())
 }
 
-/// The room of an array of one.
+/// Reads an array of rooms; `None` unless it has exactly one.
 fn only_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
     let (mut only, mut several) = (None, false);
     each_room(reader, |room| several |= room.is_none_or(|room| only.replace(room).is_some()))?;
     Ok(only.filter(|_| !several))
 }
 
-/// Reads an array of rooms, or a single room. What is none is left out.
+/// Reads an array of rooms, or a single room. Entries that are no rooms are left out.
 pub fn read_rooms<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<Room>> {
     let mut rooms = Vec::new();
     each_room(reader, |room| rooms.extend(room))?;
@@ -162,8 +163,9 @@ fn each_room<'a>(reader: &mut impl Reader<'a>, mut visit: impl FnMut(Option<Room
     reader.items(|reader| read_any_room(reader).map(&mut visit))
 }
 
-/// Reads a room, or what Node.js lets programs use as one although it is none: `undefined`, `null`, `NaN`, a boolean, an object. Sockets of
-/// ours are in no such room. A name that is too long is refused: left out of `except`, it would widen the target.
+/// Reads a room; `None` for what Node.js lets programs use as one although it is none: `undefined`, `null`, `NaN`, a
+/// boolean, an object. No socket here is in such a room. A name that is too long is refused: left out of `except`, it
+/// would widen the target.
 fn read_any_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
     match reader.shape()? {
         Shape::Text => read_room(reader).map(Some),
@@ -197,7 +199,7 @@ pub fn read_flags<'a>(reader: &mut impl Reader<'a>) -> Scan<Flags> {
     Ok(flags)
 }
 
-/// A number of milliseconds; `None` if it is negative or beyond all measure.
+/// Converts milliseconds; `None` if they are negative or too many.
 fn duration(milliseconds: Number) -> Option<Duration> {
     match milliseconds.as_u64() {
         Some(milliseconds) => Some(Duration::from_millis(milliseconds)),

@@ -1,4 +1,4 @@
-//! What decides whether a message is wanted, without touching its payload.
+//! [`peek`]: reading what decides whether a message is wanted, without touching its payload.
 
 use bytes::Bytes;
 
@@ -14,35 +14,36 @@ use crate::{
     payload::{ByteString, Scan},
 };
 
-/// What a message says about itself.
+/// Description of a message, without its content.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Header {
-    /// Its type.
+    /// Type of the message.
     pub kind: Kind,
-    /// Who sent it.
+    /// Node that sent the message.
     pub from: Option<NodeId>,
-    /// For which namespace.
+    /// Namespace of the message.
     pub namespace: Option<Namespace>,
-    /// Its number, if one of our own nodes sent it.
+    /// Sequence number, if a Trunkline node sent the message.
     pub seq_no: Option<SeqNo>,
-    /// The room of a broadcast without acknowledgement to exactly one room. Nobody in it: no need to decode. (An acknowledged one
-    /// must be answered even then.)
+    /// Room of a broadcast without acknowledgement to exactly one room. Where the room has no members the message need
+    /// not be decoded. (A broadcast with acknowledgement must be answered even then.)
     pub room: Option<Room>,
 }
 
-/// Reads the header of a message. `None` if that would take decoding it: its layout is not that of the official adapters, or it is
-/// malformed.
+/// Reads the header of a message. `None` if that would take decoding it: its layout is not that of the official
+/// adapters, or it is malformed.
 ///
-/// JSON is read from both ends, since the sender comes after the payload; of MessagePack only the heads of values are looked at. The
-/// answer is never a wrong one: [`decode`](super::decode()) refuses what looks different from its ends than it is.
+/// JSON is read from both ends, since the sender comes after the payload; of MessagePack only markers and lengths are
+/// looked at. The header is never a wrong one: [`decode`](super::decode()) refuses a message that looks different from
+/// its ends than it is.
 #[must_use]
 pub fn peek(bytes: &Bytes) -> Option<Header> {
     if bytes.first() == Some(&b'{') { peek_json(bytes) } else { peek_msgpack(bytes) }
 }
 
 impl Header {
-    /// Refuses a message with containers where none belong, by which it was made to look from its ends like another one. What both
-    /// readings agree on is fine.
+    /// Refuses a message that an array or map under an unknown key makes look like another one from its ends. A message
+    /// that is the same in both readings is fine.
     pub(super) fn check(&self, decoded: &Decoded) -> Result<()> {
         let agree = self.from == decoded.from
             && self.namespace == decoded.namespace
@@ -52,7 +53,7 @@ impl Header {
     }
 }
 
-/// As [`Header::check`], of what [`peek_room`] tells.
+/// As [`Header::check`], for the room that [`peek_room`] reads.
 pub(super) fn check_room(peeked: Option<&Room>, body: &Body) -> Result<()> {
     let room = match body {
         Body::Message(Message::Broadcast { request: None, target, .. }) => target.single_room(),
@@ -65,14 +66,15 @@ fn contradiction() -> Error {
     Error::malformed("message: can be read in two ways")
 }
 
-/// How far from the end the sender is looked for: ids and namespaces are short.
+/// Bytes at the end of a message in which the sender is looked for: ids and namespaces are short.
 const TAIL_WINDOW: usize = 1024;
 
-/// How far before the sender the rooms are looked for.
+/// Bytes before the sender in which the rooms are looked for.
 const OPTS_WINDOW: usize = 2048;
 
-/// `{"type":3,"data":{…},"uid":"…","nsp":"…"}`, with our own fields behind. What follows the last `,"uid":` can only be the end of the
-/// outermost object, because it is read to the closing brace without meeting another container; in valid JSON no string contains that text.
+/// Peeks at `{"type":3,"data":{…},"uid":"…","nsp":"…"}`, with the fields that Trunkline adds behind. What follows the
+/// last `,"uid":` can only be the end of the outermost object, because it is read to the closing brace without meeting
+/// another array or object; in valid JSON no string contains that text.
 fn peek_json(bytes: &Bytes) -> Option<Header> {
     let (kind, after_type) = peek_kind(bytes)?;
     let tail_at = if kind.has_data() { rfind(bytes, b",\"uid\":", TAIL_WINDOW)? } else { after_type };
@@ -92,7 +94,7 @@ fn peek_json(bytes: &Bytes) -> Option<Header> {
 
 const DATA: &[u8] = b",\"data\":";
 
-/// The type, and where its number ends.
+/// Reads the type, and where its number ends.
 fn peek_kind(bytes: &[u8]) -> Option<(Kind, usize)> {
     const START: &[u8] = b"{\"type\":";
     let number = bytes.strip_prefix(START)?;
@@ -105,7 +107,8 @@ fn peek_kind(bytes: &[u8]) -> Option<(Kind, usize)> {
 
 /// Reads the room of a message of which the `data` object stands alone, as in [`Header::room`].
 ///
-/// Like [`peek`] it is never wrong: [`decode_data`](super::decode_data) refuses what looks different from its ends than it is.
+/// Like [`peek`] it is never wrong: [`decode_data`](super::decode_data) refuses data that looks different from its ends
+/// than it is.
 #[must_use]
 pub fn peek_room(kind: Kind, data: &Bytes) -> Option<Room> {
     if kind != Kind::Broadcast {
@@ -119,7 +122,8 @@ pub fn peek_room(kind: Kind, data: &Bytes) -> Option<Room> {
     reader.end().ok().and(room)
 }
 
-/// The room in `{"packet":{…},"opts":{…}}`. Between packet and opts there is no request id, and nothing follows the opts.
+/// Reads the room of `{"packet":{…},"opts":{…}}`. Between packet and opts there is no request id, and nothing follows
+/// the opts.
 fn peek_json_room(data: &Bytes) -> Option<Room> {
     const OPTS: &[u8] = b",\"opts\":";
     let ends = data.starts_with(b"{\"packet\":{\"type\":2,\"data\":[") && data.ends_with(b"}");
@@ -134,7 +138,7 @@ fn peek_json_room(data: &Bytes) -> Option<Room> {
     room
 }
 
-/// Where `needle`, which begins with a comma, begins last among the last `window` bytes.
+/// Position of the last `needle`, which begins with a comma, among the last `window` bytes.
 fn rfind(bytes: &[u8], needle: &[u8], window: usize) -> Option<usize> {
     let start = bytes.len().saturating_sub(window);
     let mut end = bytes.len();
@@ -147,7 +151,7 @@ fn rfind(bytes: &[u8], needle: &[u8], window: usize) -> Option<usize> {
     }
 }
 
-/// From front to back: values are skipped by their length.
+/// Peeks at MessagePack from front to back: values are skipped by their length.
 fn peek_msgpack(bytes: &Bytes) -> Option<Header> {
     let mut reader = MsgPackReader::new(bytes);
     let (mut kind, mut room, mut fields) = (None, None, Fields::default());
@@ -164,7 +168,7 @@ fn peek_msgpack(bytes: &Bytes) -> Option<Header> {
     Some(fields.into_header(kind?, room))
 }
 
-/// The room of a broadcast: the only one, unless acknowledgements are wanted.
+/// Reads the only room of a broadcast; `None` if there are several or acknowledgements are wanted.
 fn read_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
     let (mut room, mut acknowledged) = (None, false);
     let mut map = reader.begin_map()?;
@@ -178,7 +182,7 @@ fn read_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
     Ok(room.filter(|_| !acknowledged))
 }
 
-/// The short fields of a message.
+/// Short fields of a message.
 #[derive(Default)]
 struct Fields {
     from: Option<Option<NodeId>>,
@@ -187,7 +191,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// Reads fields up to the end of the message. `None` if there is one that does not belong there.
+    /// Reads the fields up to the end of the message. `None` if there is one that does not belong there.
     fn read_tail(reader: &mut JsonReader<'_>) -> Option<Self> {
         let mut fields = Self::default();
         let mut map = Container::marked();

@@ -1,4 +1,4 @@
-//! What it takes to read messages in some encoding.
+//! [`Reader`]: reading messages in one encoding.
 
 mod json;
 mod msgpack;
@@ -11,9 +11,9 @@ use crate::{
     payload::{Fault, Number, Payload, Scan},
 };
 
-/// Reads encoded data value by value, from front to back. A clone is a bookmark.
+/// Reader of encoded data, value by value from front to back. A clone remembers the position.
 pub trait Reader<'a>: Clone {
-    /// What the next value is, without consuming it.
+    /// Type of the next value, without consuming it.
     fn shape(&mut self) -> Scan<Shape>;
 
     /// Consumes the beginning of a map.
@@ -43,7 +43,7 @@ pub trait Reader<'a>: Clone {
     /// Consumes any value and keeps it, without copying where the encoding is one of [`Payload`]'s own.
     fn payload(&mut self) -> Scan<Payload>;
 
-    /// Nothing but white space may follow.
+    /// Checks that nothing but white space follows.
     fn end(&mut self) -> Scan<()>;
 
     /// Consumes null or any other value; `None` for null.
@@ -51,13 +51,13 @@ pub trait Reader<'a>: Clone {
         if self.shape()? == Shape::Null { self.skip().map(|()| None) } else { read(self).map(Some) }
     }
 
-    /// Consumes a value that may be of a type of its own: `None`, and skipped, if it is not what `read` expects.
+    /// Consumes a value that peers may use for something else: `None`, and skipped, if it is not what `read` expects.
     fn lenient<T>(&mut self, read: impl FnOnce(&mut Self) -> Scan<T>) -> Scan<Option<T>> {
-        let bookmark = self.clone();
+        let start = self.clone();
         if let Ok(value) = read(self) {
             return Ok(Some(value));
         }
-        *self = bookmark;
+        *self = start;
         self.skip().map(|()| None)
     }
 
@@ -71,7 +71,7 @@ pub trait Reader<'a>: Clone {
     }
 }
 
-/// What a value is, as far as messages care.
+/// Type of an encoded value, as far as messages distinguish them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// `null`, nil.
@@ -90,7 +90,7 @@ pub enum Shape {
     Other,
 }
 
-/// How far a reader is in a map or an array.
+/// Progress of a reader in a map or an array.
 #[derive(Debug)]
 pub struct Container {
     left: Option<usize>,
@@ -98,13 +98,13 @@ pub struct Container {
 }
 
 impl Container {
-    /// One whose length is known.
+    /// Begins a map or array whose length is known (MessagePack).
     #[must_use]
     pub fn sized(len: usize) -> Self {
         Self { left: Some(len), started: false }
     }
 
-    /// One that ends with a mark.
+    /// Begins a map or array that ends with a mark (JSON).
     #[must_use]
     pub fn marked() -> Self {
         Self { left: None, started: false }
@@ -126,14 +126,14 @@ impl Container {
     }
 }
 
-/// Reads a value that is everything there is.
+/// Reads a value that must be all of the data.
 pub(super) fn whole<'a, R: Reader<'a>, T>(mut reader: R, read: impl FnOnce(&mut R) -> Result<T>) -> Result<T> {
     let value = read(&mut reader)?;
     reader.end().map_err(|fault| fault.at("message"))?;
     Ok(value)
 }
 
-/// Keeps the value of a field, which may occur once.
+/// Stores the value of a field, which may occur once.
 pub fn set<T>(field: &mut Option<T>, value: T) -> Scan<()> {
     match field.replace(value) {
         None => Ok(()),

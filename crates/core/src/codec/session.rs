@@ -1,4 +1,5 @@
-//! How sessions are stored: as the description of their socket, in MessagePack. The id is the key under which they lie.
+//! Sessions of connection state recovery, as a history stores them: `{id, handshake, rooms, data}` of the socket in
+//! MessagePack. The session id is the key in the store and not part of the value.
 
 use bytes::Bytes;
 
@@ -22,7 +23,7 @@ pub fn encode(session: Session) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Decodes the session of this id, from MessagePack or JSON.
+/// Decodes the session with the given id, from MessagePack or JSON.
 ///
 /// # Errors
 /// `Malformed`, naming the field.

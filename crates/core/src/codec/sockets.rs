@@ -1,4 +1,4 @@
-//! Sockets as fetched from other nodes: `{id, handshake, rooms, data}`.
+//! Sockets in answers to `fetchSockets()`: `{id, handshake, rooms, data}`.
 
 use super::{
     Writer, opts,
@@ -11,7 +11,8 @@ use crate::{
     payload::{Fault, Payload, Scan},
 };
 
-/// Writes one socket. What is unknown becomes an empty object, so that code in Node.js can look into it.
+/// Writes one socket. An unknown handshake or unknown data becomes an empty object, so that code in Node.js can look
+/// into it.
 ///
 /// # Errors
 /// A payload whose JSON was never valid.

@@ -1,31 +1,31 @@
-//! What it takes to write messages in some encoding.
+//! [`Writer`]: writing messages in one encoding.
 
 use crate::payload::{Payload, Rules, Scan, Sink, json, msgpack};
 
-/// The name of a field. It needs no escaping, and exists ready to write.
+/// Name of a field, which needs no escaping and is prepared at compile time for JSON.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
     name: &'static str,
-    /// With the comma before, its quotes and the colon behind.
+    /// The name with the comma before, its quotes and the colon behind.
     json: &'static str,
 }
 
 impl Field {
-    /// See [`field!`](crate::field).
+    /// As [`field!`](crate::field).
     #[doc(hidden)]
     #[must_use]
     pub const fn from_parts(name: &'static str, json: &'static str) -> Self {
         Self { name, json }
     }
 
-    /// The name.
+    /// Name without quotes.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.name
     }
 }
 
-/// The [`Field`](crate::codec::Field) of a literal name, which must not need escaping.
+/// Makes a [`Field`](crate::codec::Field) of a literal name, which must not need escaping.
 #[macro_export]
 macro_rules! field {
     ($name:literal) => {
@@ -33,18 +33,18 @@ macro_rules! field {
     };
 }
 
-/// A [`Sink`] that can write messages: it takes names of fields and whole payloads.
+/// A [`Sink`] that writes messages: it takes names of fields and whole payloads, too.
 pub trait Writer: Sink {
-    /// The name of a field; its value follows.
+    /// Writes the name of a field; its value follows.
     fn field(&mut self, field: Field);
 
-    /// A payload, as it is if its encoding fits. Fails only if its JSON was never valid.
+    /// Writes a payload, without conversion if its encoding fits. Fails only if its JSON was never valid.
     fn payload(&mut self, payload: &Payload) -> Scan<()>;
 
-    /// Whether a value that is `undefined` is written as null, instead of leaving its key out.
+    /// Whether a field that is `undefined` is written as null instead of being left out.
     fn writes_undefined(&self) -> bool;
 
-    /// A map with exactly `len` fields, which `fields` writes.
+    /// Writes a map with exactly `len` fields, which `fields` writes.
     #[inline]
     fn map<T>(&mut self, len: usize, fields: impl FnOnce(&mut Self) -> T) -> T
     where
@@ -56,7 +56,7 @@ pub trait Writer: Sink {
         written
     }
 
-    /// An array of the items, each written by `write`.
+    /// Writes an array of the items, each by `write`.
     fn list<I: IntoIterator<IntoIter: ExactSizeIterator>, E>(
         &mut self,
         items: I,

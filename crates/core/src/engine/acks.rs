@@ -2,40 +2,42 @@
 
 use crate::model::{AckCounts, NodeId};
 
-/// What the nodes have announced and what their clients have acknowledged. Counts and acknowledgements may come in either order.
+/// Announced client counts and received acknowledgements of one broadcast. A node's count and its acknowledgements may
+/// come in either order.
 #[derive(Debug)]
 pub(super) struct Acks {
-    /// Whether this node's own count is still to come.
+    /// Whether the count of this node's own clients is still to come.
     own_outstanding: bool,
     own: Tally,
-    /// By name, unsorted: few, and mostly none.
+    /// Tallies of the nodes that name themselves in their answers, unsorted: few, and mostly none.
     named: Vec<(NodeId, Tally)>,
-    /// Of answers that name nobody, taken together.
+    /// Tally of all answers without the name of a node, taken together.
     unnamed: Tally,
 }
 
-/// Clients of one node.
+/// Announced and received acknowledgements of one node's clients.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     announced: Option<u64>,
     received: u64,
-    /// The node is gone: clients that have not answered will not.
+    /// Whether the node is gone: clients that have not answered will not.
     gone: bool,
 }
 
 impl Acks {
-    /// No acknowledgements yet; none are waited for unless `wanted`.
+    /// Tallies without acknowledgements; none are waited for unless `wanted`.
     pub(super) fn new(wanted: bool) -> Self {
         Self { own_outstanding: wanted, own: Tally::default(), named: Vec::new(), unnamed: Tally::default() }
     }
 
-    /// A node tells how many of its clients are asked.
+    /// Notes the client count that a node announced.
     pub(super) fn announced(&mut self, from: Option<&NodeId>, count: u32) {
         let tally = self.tally(from);
         tally.announced = Some(tally.announced.unwrap_or(0) + u64::from(count));
     }
 
-    /// A client has acknowledged. Returns `false` if more have than were asked: it is a repeat.
+    /// Notes the acknowledgement of a client. Returns `false` if more have acknowledged than were asked: it is a
+    /// repeat.
     pub(super) fn received(&mut self, from: Option<&NodeId>) -> bool {
         self.tally(from).receive(from.is_none())
     }
@@ -58,19 +60,20 @@ impl Acks {
         &mut self.named[index].1
     }
 
-    /// A node is gone: its clients are waited for no longer.
+    /// Stops waiting for the clients of a node that is gone.
     pub(super) fn node_gone(&mut self, node: &NodeId) {
         if let Some((_, tally)) = self.named.iter_mut().find(|(name, _)| name == node) {
             tally.gone = true;
         }
     }
 
-    /// Whether all announced clients have acknowledged. Each node accounts for its own: one that names itself does so in all its answers.
+    /// Whether all announced clients have acknowledged. Each node accounts for its own: one that names itself does so
+    /// in all its answers.
     pub(super) fn is_complete(&self) -> bool {
         !self.own_outstanding && self.tallies().all(|tally| tally.received >= tally.expected())
     }
 
-    /// Clients that were announced and are waited for, and clients that have acknowledged.
+    /// Number of clients that were announced and are waited for, and of those that have acknowledged.
     pub(super) fn totals(&self) -> AckCounts {
         self.tallies().fold(AckCounts::default(), |sum, tally| AckCounts {
             expected: sum.expected + tally.expected(),

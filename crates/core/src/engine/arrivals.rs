@@ -1,4 +1,4 @@
-//! What arrives from the transport.
+//! Handling of what arrives from the transport.
 
 use std::time::Instant;
 
@@ -7,6 +7,9 @@ use crate::model::{Delivery, Message, NodeId, Offset, SeqNo};
 
 impl Engine {
     pub(super) fn delivery(&mut self, now: Instant, delivery: Delivery) {
+        if !matches!(delivery, Delivery::Lost(_)) {
+            self.last_heard = Some(now);
+        }
         match delivery {
             Delivery::Message { from, seq_no, offset, message } => self.message(now, from, seq_no, offset, message),
             Delivery::Skipped { from, seq_no } => self.skipped(now, &from, seq_no),
@@ -15,7 +18,7 @@ impl Engine {
             Delivery::Gap(gap) => self.transport_gap(now, &gap),
             Delivery::Overflow(overflow) => self.overflow(now, &overflow),
             Delivery::Connected => self.connected(now),
-            Delivery::Lost(reason) => self.lost(reason),
+            Delivery::Lost(reason) => self.lost(now, reason),
             Delivery::Subscribed(channel) => self.tracker.subscribe(channel),
             Delivery::Unsubscribed(channel) => self.tracker.unsubscribe(channel),
         }
@@ -36,12 +39,10 @@ impl Engine {
             self.emitted(message, offset);
         } else if self.is_fresh(now, &from, seq_no) {
             self.said(now, from, seq_no.is_some(), message, offset);
-        } else {
-            self.metrics.repeats.increment();
         }
     }
 
-    /// An emitter is no node: it can neither be answered nor be there.
+    /// Handles a message of an emitter, which is no node: it can neither be answered nor be a peer.
     fn emitted(&mut self, message: Message, offset: Option<Offset>) {
         let is_nodes_only = matches!(message, Message::Heartbeat(_) | Message::Leaving);
         if is_nodes_only || message.request().is_some() {
@@ -52,7 +53,7 @@ impl Engine {
         }
     }
 
-    /// A node says something for the first time.
+    /// Handles a message of another node that is no repeat.
     fn said(&mut self, now: Instant, from: NodeId, numbered: bool, message: Message, offset: Option<Offset>) {
         match message {
             Message::Leaving => return self.left(now, &from),
@@ -75,12 +76,11 @@ impl Engine {
         if self.is_fresh(now, from, seq_no) {
             self.sign_of_life(now, from, seq_no.is_some());
             self.metrics.unwanted.increment();
-        } else {
-            self.metrics.repeats.increment();
         }
     }
 
-    /// Judges the number. A repeat may come long after its sender has gone: it is no sign of life.
+    /// Whether the message is to be handled, by its number; counts it otherwise. A repeat may come long after its
+    /// sender has gone: it is no sign of life.
     fn is_fresh(&mut self, now: Instant, from: &NodeId, seq_no: Option<SeqNo>) -> bool {
         let Some(seq_no) = seq_no else { return true };
         self.gap_number(from, seq_no);
@@ -90,7 +90,14 @@ impl Engine {
                 self.missing(missing);
                 true
             }
-            Verdict::Repeat => false,
+            Verdict::Repeat => {
+                self.metrics.repeats.increment();
+                false
+            }
+            Verdict::Malformed => {
+                self.metrics.malformed.increment();
+                false
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Times and bounds of the protocol.
+//! Settings of the protocol engine.
 
 use std::time::Duration;
 
@@ -10,17 +10,18 @@ use crate::model::setters;
 pub struct EngineConfig {
     /// How long after its last request-like message a node sends a heartbeat. Default 5 s, as the official adapters.
     pub heartbeat_interval: Duration,
-    /// How long a node may be silent before it is suspected to be gone. Default 10 s, as the official adapters. A suspect that stays
-    /// silent for a tenth of that counts as gone: so nobody is given up whose messages wait here because this process stood still.
+    /// How long a node may be silent before it is suspected to be gone. Default 10 s, as the official adapters. A
+    /// suspect that stays silent for a tenth of that counts as gone: a node whose messages wait here because this
+    /// process stood still is not given up.
     pub heartbeat_timeout: Duration,
-    /// How long a counter in a heartbeat may be ahead of the messages it counts, and how long peers have after a reconnect to tell what
-    /// was missed. Default 1 s.
+    /// How long a high-water mark in a heartbeat may be ahead of the messages it counts, and how long peers have after
+    /// a reconnect to tell what was missed. Default 1 s.
     pub gap_grace: Duration,
     /// How often the broker is asked for its count while a request waits on it. Default 500 ms.
     pub count_interval: Duration,
     /// Own requests that may be pending at a time. Default 10,000.
     pub max_pending_requests: usize,
-    /// The number of room buckets of this node's transport, to be checked against that of others.
+    /// Number of room buckets of this node's transport, to be checked against that of other nodes.
     pub buckets: Option<u16>,
 }
 
@@ -34,12 +35,12 @@ setters!(EngineConfig {
 });
 
 impl EngineConfig {
-    /// How long a suspect has to give a sign of life.
+    /// How long a suspected node has to send something before it counts as gone.
     pub(super) fn suspicion(&self) -> Duration {
         self.heartbeat_timeout / 10
     }
 
-    /// The shortest time between two heartbeats that answer newcomers: those who come at the same time share an answer.
+    /// Shortest time between two heartbeats that answer newcomers: nodes that join at the same time share an answer.
     pub(super) fn heartbeat_spacing(&self) -> Duration {
         self.heartbeat_interval / 100
     }

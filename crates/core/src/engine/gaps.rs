@@ -1,35 +1,36 @@
-//! How many messages are missing, and since when.
+//! Gaps: how many messages are missing.
 //!
-//! A transport that lost its connection often cannot tell how much it missed. Peers of our kind can: they are asked for their counters,
-//! and what is missing by then is the size of the gap, provided that everybody has told.
+//! A transport that lost its connection often cannot tell how much it missed. Our own peers can: they are asked for
+//! their high-water marks, and what is missing by then is the size of the gap, provided that every peer has answered.
 
 use std::{collections::BTreeSet, time::Instant};
 
 use super::{Engine, interface::Output};
 use crate::model::{Event, Gap, GapCause, Heartbeat, Message, NodeId, Overflow, SeqChannel, SeqNo};
 
-/// A gap whose size is being found out.
+/// A gap whose size is being determined.
 #[derive(Debug)]
 pub(super) struct OpenGap {
     cause: GapCause,
-    /// When it is reported.
+    /// When the gap is reported, with the size known by then.
     pub(super) due: Instant,
     missed: u64,
-    /// Who has not told its counters yet.
+    /// Nodes whose high-water marks have not arrived yet.
     waiting: BTreeSet<NodeId>,
-    /// Somebody's numbers were not known before the gap, and it may have said something during it.
+    /// Whether the size stays unknown: a sender whose numbers were not known before the gap may have published during
+    /// it.
     unknown: bool,
 }
 
 impl Engine {
-    /// The transport reports a gap.
+    /// Handles a gap that the transport reports.
     pub(super) fn transport_gap(&mut self, now: Instant, gap: &Gap) {
         if gap.missed.is_some() || !self.capabilities.numbered || self.next_heartbeat.is_none() {
             self.report_gap(gap.cause, gap.missed);
             return;
         }
         let due = now + self.config.gap_grace * 2;
-        // A second gap while the first is open makes one with it: everybody is asked again.
+        // A second gap while the first is open makes one with it: every peer is asked again.
         let (missed, unknown) = self.gap.take().map_or((0, false), |open| (open.missed, open.unknown));
         let waiting = self.members.names().cloned().collect();
         self.gap = Some(OpenGap { cause: gap.cause, due, missed, waiting, unknown });
@@ -40,21 +41,24 @@ impl Engine {
         }
     }
 
-    /// A node came up while a gap is open: it was there before, or it has just joined. Its counters tell.
+    /// Waits for the high-water marks of a node that came up while a gap is open: it was there before, or it has just
+    /// joined.
     pub(super) fn gap_newcomer(&mut self, node: &NodeId) {
         if let Some(gap) = &mut self.gap {
             gap.waiting.insert(node.clone());
         }
     }
 
-    /// A number is about to become the first one known of its channel. What came before may have been missed.
+    /// Makes the size of an open gap unknown if a number is about to become the first one known of its channel: what
+    /// came before may have been missed.
     pub(super) fn gap_number(&mut self, from: &NodeId, seq_no: SeqNo) {
         if let Some(gap) = &mut self.gap {
             gap.unknown |= seq_no.number > 1 && !self.tracker.follows(from, seq_no.channel);
         }
     }
 
-    /// A node tells its counters. They count for an open gap if they are judged before it is reported.
+    /// Notes that the high-water marks of a node have arrived. They count for an open gap if they are judged before it
+    /// is reported.
     pub(super) fn gap_marks(&mut self, now: Instant, from: &NodeId, marks: &[SeqNo]) {
         let Some(gap) = &mut self.gap else { return };
         let has_spoken = marks.iter().any(|seq_no| seq_no.number > 0);
@@ -64,7 +68,7 @@ impl Engine {
         }
     }
 
-    /// Numbered messages are missing: part of an open gap, or one of its own.
+    /// Reports missing numbered messages, as part of an open gap or as a gap of their own.
     pub(super) fn missing(&mut self, missing: u64) {
         if missing == 0 {
             return;
@@ -75,7 +79,7 @@ impl Engine {
         }
     }
 
-    /// The inbox was full. Echoes of this node's own messages are no loss.
+    /// Handles an inbox that was full. Echoes of this node's own messages are no loss.
     pub(super) fn overflow(&mut self, now: Instant, overflow: &Overflow) {
         let (echoes, others): (Vec<_>, Vec<_>) =
             overflow.dropped.iter().partition(|dropped| dropped.from == self.me.id);
@@ -103,13 +107,13 @@ impl Engine {
         !self.broker_counts() || self.members.foreign() == Some(0)
     }
 
-    fn report_gap(&mut self, cause: GapCause, missed: Option<u64>) {
+    pub(super) fn report_gap(&mut self, cause: GapCause, missed: Option<u64>) {
         self.metrics.gaps.increment();
         self.metrics.missed.add(missed.unwrap_or(0));
         self.event(Event::Gap(Gap { cause, missed }));
     }
 
-    /// Says how far this node has numbered, for the last time: what peers miss by then they never got.
+    /// Sends the last high-water marks of this node, so that its peers notice what they have missed.
     pub(super) fn last_marks(&mut self) {
         if self.capabilities.numbered {
             let heartbeat = Heartbeat { initial: false, high_water_marks: Vec::new(), buckets: self.config.buckets };

@@ -1,4 +1,4 @@
-//! What goes into an engine and what comes out.
+//! Inputs and outputs of the engine.
 
 use std::time::Instant;
 
@@ -12,50 +12,51 @@ use crate::{
     transport::NodeCount,
 };
 
-/// What happened.
+/// Something that happened to a node, handed to [`Engine::handle`](super::Engine::handle).
 #[derive(Debug)]
 pub enum Input {
-    /// The node has joined: say hello.
+    /// The node has joined; it says hello with an initial heartbeat.
     Start,
-    /// Time has passed. To be told between batches of deliveries, not amid one: nobody is given up whose message waits in it.
+    /// Time has passed. To be given between batches of deliveries, not amid one: a node whose message waits in it must
+    /// not be given up.
     Tick,
-    /// Something arrived.
+    /// The transport delivered something.
     Delivery(Delivery),
     /// The broker has counted the nodes; `None` if it could not.
     NodeCount(Option<NodeCount>),
-    /// This node asks the cluster.
+    /// The server of this node asks the other nodes.
     Request(Request),
     /// The caller of a request is gone.
     Cancel(RequestId),
     /// The request's message could not be published.
     PublishFailed(RequestId, Error),
-    /// This node's own clients answer: to an own request if `to` is `None`.
+    /// The server of this node answers a request: an own one if `to` is `None`.
     LocalAnswer {
-        /// The node that asked.
+        /// Node that asked.
         to: Option<NodeId>,
-        /// Its request.
+        /// Request that is answered.
         request: RequestId,
         /// The answer.
         answer: Answer,
     },
-    /// The node is about to leave: say goodbye. Pending requests end, and nothing that comes later has an effect.
+    /// The node is about to leave. It announces that, pending requests end, and no later input has an effect.
     Leave,
 }
 
-/// A question to the cluster.
+/// A request to the other nodes of the cluster.
 #[derive(Debug)]
 pub struct Request {
-    /// Links the answers; unique.
+    /// Unique id, which links the answers to the request.
     pub id: RequestId,
-    /// What to gather.
+    /// Kind of answers to gather.
     pub gather: Gather,
-    /// What to publish; `None` if only this node is asked.
+    /// Message to publish; `None` if only this node is asked.
     pub message: Option<Message>,
-    /// When to give up.
+    /// When the request ends with what has arrived.
     pub deadline: Instant,
 }
 
-/// Which answers a request gathers.
+/// Kind of answers that a request gathers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gather {
     /// Sockets of every other node.
@@ -81,29 +82,29 @@ pub struct Gathered {
     pub acks: AckCounts,
 }
 
-/// What to do.
+/// Something the driver of an engine has to do, taken from [`Engine::poll_output`](super::Engine::poll_output).
 #[derive(Debug)]
 pub enum Output {
-    /// Publish a message. If it belongs to a request and that fails, tell by [`Input::PublishFailed`].
+    /// Publish a message. If it belongs to a request and publishing fails, [`Input::PublishFailed`] follows.
     Publish(Message),
     /// Send an answer to one node.
     Send(NodeId, Response),
-    /// Apply a message to the local sockets, and answer by [`Input::LocalAnswer`] if it is a request.
+    /// Apply a message to the local sockets; if it is a request, [`Input::LocalAnswer`] follows.
     Serve {
-        /// Who asks; the emitter's id if unknown.
+        /// Node that sent the message; the emitter's id if unknown.
         from: NodeId,
-        /// What to do.
+        /// The message.
         message: Message,
-        /// The offset to append for clients that want to recover.
+        /// Offset to append for clients that want to recover missed messages.
         offset: Option<Offset>,
     },
-    /// A client's acknowledgement for the caller of an own request.
+    /// Pass a client's acknowledgement to the caller of an own request.
     Acknowledged(RequestId, Option<Payload>),
-    /// An own request is over. Every [`Input::Request`] that is not cancelled ends in exactly one of these.
+    /// End an own request. Every [`Input::Request`] that is not cancelled ends in exactly one of these.
     Finished(RequestId, Result<Gathered, RequestError<Gathered>>),
-    /// Ask the broker for its count: take the question from [`Engine::begin_count`](super::Engine::begin_count), put it, and tell by
-    /// [`Input::NodeCount`]. Several of these may be met by one count that begins after the last of them.
+    /// Ask the broker to count the nodes: take the names from [`Engine::begin_count`](super::Engine::begin_count);
+    /// [`Input::NodeCount`] follows. One count that begins after several of these outputs meets all of them.
     CountNodes,
-    /// Tell whoever listens.
+    /// Report an event to the listeners.
     Event(Event),
 }

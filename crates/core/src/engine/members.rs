@@ -1,4 +1,4 @@
-//! Who is in the cluster.
+//! The nodes of the cluster, as one of them knows them.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -7,10 +7,11 @@ use std::{
 
 use crate::{model::NodeId, transport::NodeCount};
 
-/// How many nodes are known at most, whatever the network says. Others are served, but neither waited for nor reported.
+/// Most nodes known by name, whatever arrives. Requests of further ones are answered, but they are neither waited for
+/// nor reported.
 const MAX_MEMBERS: usize = 4096;
 
-/// Nodes that are gone and remembered.
+/// Most departed nodes that are remembered.
 const MAX_DEPARTED: usize = 256;
 
 /// The other nodes that are known by name, and what the broker says about the rest.
@@ -19,18 +20,20 @@ pub(super) struct Members {
     nodes: BTreeMap<NodeId, Member>,
     departed: VecDeque<Departed>,
     broker_count: Option<BrokerCount>,
-    /// How many of those that the last count saw have still not told their name.
+    /// Nodes that the last count saw and that are still not known by name.
     unnamed: usize,
-    /// Changes whenever names or counts do.
+    /// Incremented whenever names or counts change.
     version: u64,
+    /// How long messages of a node that has left count as late ones.
+    leave_grace: Duration,
 }
 
 #[derive(Debug)]
 struct Member {
     heard: Instant,
-    /// Silent for the whole time-out when looked at, at this moment.
+    /// Since when the node is suspected: it had been silent for the whole time-out then.
     suspected: Option<Instant>,
-    /// Whether its configuration was complained about.
+    /// Whether a misconfiguration of the node was reported.
     warned: bool,
 }
 
@@ -38,32 +41,40 @@ struct Member {
 #[derive(Debug)]
 struct Departed {
     node: NodeId,
-    /// It said so. What arrives from it afterwards is late, unless it says hello again.
+    /// When it was given up, or announced the leave.
+    at: Instant,
+    /// Whether it announced the leave. What arrives from it for a while is late, unless it says hello again. A node
+    /// that goes on sending has not left: the leave was misdirected, or not its own.
     left: bool,
-    /// The broker may still see its connection: a process that hangs keeps it.
+    /// Whether the broker may still see its connection: a process that hangs keeps it.
     counted: bool,
 }
 
-/// What the last count says, less the departed nodes that it includes.
+/// The broker's last count, less the departed nodes that it includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct BrokerCount {
     others: usize,
     foreign: usize,
 }
 
-/// Evidence that a node is there.
+/// Evidence that a node is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Liveness {
-    /// It has just joined, and asks who else is there.
+    /// An initial heartbeat: the node has just joined and asks the others for theirs.
     Hello,
-    /// Some other message.
+    /// Any other message.
     Sign,
 }
 
 impl Members {
+    /// No nodes. What a node sends within `leave_grace` after its leave does not bring it back.
+    pub(super) fn new(leave_grace: Duration) -> Self {
+        Self { leave_grace, ..Self::default() }
+    }
+
     /// Notes a sign of life. Returns whether the node was not known.
     pub(super) fn heard(&mut self, now: Instant, node: &NodeId, liveness: Liveness) -> bool {
-        if self.refresh(now, node) || self.nodes.len() >= MAX_MEMBERS || !self.may_return(node, liveness) {
+        if self.refresh(now, node) || self.nodes.len() >= MAX_MEMBERS || !self.may_return(now, node, liveness) {
             return false;
         }
         self.departed.retain(|departed| departed.node != *node);
@@ -73,7 +84,7 @@ impl Members {
         true
     }
 
-    /// As [`Members::heard`], but strangers stay strangers. Returns whether the node is known.
+    /// As [`Members::heard`], but only for nodes that are known. Returns whether this one is.
     pub(super) fn refresh(&mut self, now: Instant, node: &NodeId) -> bool {
         let Some(member) = self.nodes.get_mut(node) else { return false };
         member.heard = now;
@@ -81,7 +92,7 @@ impl Members {
         true
     }
 
-    /// Nobody could be heard until now: everybody gets the full time to give a sign of life.
+    /// Gives every node the full time-out again, because none could be heard until now.
     pub(super) fn refresh_all(&mut self, now: Instant) {
         for member in self.nodes.values_mut() {
             member.heard = now;
@@ -89,16 +100,18 @@ impl Members {
         }
     }
 
-    fn may_return(&self, node: &NodeId, liveness: Liveness) -> bool {
-        liveness == Liveness::Hello || !self.departed.iter().any(|departed| departed.left && departed.node == *node)
+    fn may_return(&self, now: Instant, node: &NodeId, liveness: Liveness) -> bool {
+        let is_late =
+            |departed: &Departed| departed.left && departed.node == *node && now < departed.at + self.leave_grace;
+        liveness == Liveness::Hello || !self.departed.iter().any(is_late)
     }
 
-    /// Forgets a node that said it leaves. Returns whether it was known.
-    pub(super) fn left(&mut self, node: &NodeId) -> bool {
-        self.depart(node, true)
+    /// Removes a node that announced its leave. Returns whether it was known.
+    pub(super) fn left(&mut self, now: Instant, node: &NodeId) -> bool {
+        self.depart(now, node, true)
     }
 
-    fn depart(&mut self, node: &NodeId, left: bool) -> bool {
+    fn depart(&mut self, at: Instant, node: &NodeId, left: bool) -> bool {
         if self.nodes.remove(node).is_none() {
             return false;
         }
@@ -109,11 +122,12 @@ impl Members {
         if self.departed.len() >= MAX_DEPARTED {
             self.departed.pop_front();
         }
-        self.departed.push_back(Departed { node: node.clone(), left, counted: true });
+        self.departed.push_back(Departed { node: node.clone(), at, left, counted: true });
         true
     }
 
-    /// Suspects the nodes that were silent for `timeout`; forgets and returns those that were suspected for `suspicion`.
+    /// Suspects the nodes that were silent for `timeout`; forgets and returns those that were suspected for
+    /// `suspicion`.
     pub(super) fn take_silent(&mut self, now: Instant, timeout: Duration, suspicion: Duration) -> Vec<NodeId> {
         let mut silent = Vec::new();
         for (node, member) in &mut self.nodes {
@@ -124,25 +138,40 @@ impl Members {
             }
         }
         for node in &silent {
-            self.depart(node, false);
+            self.depart(now, node, false);
         }
         silent
     }
 
-    /// When [`Members::take_silent`] is next to be called.
+    /// Takes back the nodes that fell silent after `heard`, when the last message arrived: not they were gone, but the
+    /// way to them. Returns them.
+    pub(super) fn take_back_silent(&mut self, now: Instant, heard: Instant) -> Vec<NodeId> {
+        let (back, departed) = std::mem::take(&mut self.departed)
+            .into_iter()
+            .partition(|departed| !departed.left && departed.counted && departed.at > heard);
+        self.departed = departed;
+        let back: VecDeque<Departed> = back;
+        for Departed { node, .. } in &back {
+            self.nodes.insert(node.clone(), Member { heard: now, suspected: None, warned: false });
+        }
+        self.version += u64::from(!back.is_empty());
+        back.into_iter().map(|departed| departed.node).collect()
+    }
+
+    /// Next time at which [`Members::take_silent`] has something to do.
     pub(super) fn next_silence(&self, timeout: Duration, suspicion: Duration) -> Option<Instant> {
         let due = |member: &Member| member.suspected.map_or(member.heard + timeout, |since| since + suspicion);
         self.nodes.values().map(due).min()
     }
 
-    /// Whom to ask the broker about along with its count: whoever it may see and that is no stranger.
+    /// Nodes to ask the broker about along with its count: those known by name that it may see.
     pub(super) fn to_count(&self) -> Vec<NodeId> {
         let departed = self.departed.iter().filter(|departed| departed.counted).map(|departed| &departed.node);
         self.nodes.keys().chain(departed).cloned().collect()
     }
 
-    /// Takes over a count that was begun at `asked`. Forgets and returns the nodes that the broker does not see and that were not heard
-    /// since.
+    /// Takes over a count that was begun at `asked`. Removes and returns the nodes that the broker does not see and
+    /// that were not heard since.
     pub(super) fn counted(&mut self, asked: Instant, node_count: &NodeCount) -> Vec<NodeId> {
         let others = node_count.nodes.saturating_sub(1);
         let mut ghosts = 0;
@@ -155,7 +184,7 @@ impl Members {
         let is_gone = |node: &&NodeId| self.nodes.get(*node).is_some_and(|member| member.heard < asked);
         let gone: Vec<_> = node_count.absent.iter().filter(is_gone).cloned().collect();
         for node in &gone {
-            self.depart(node, false);
+            self.depart(asked, node, false);
             self.departed.back_mut().into_iter().for_each(|departed| departed.counted = false);
         }
         self.version += u64::from(self.broker_count != Some(broker_count));
@@ -164,17 +193,17 @@ impl Members {
         gone
     }
 
-    /// How many nodes the broker has seen that have not told their name since: some are foreign and never will.
+    /// Number of nodes that the broker has seen and that are not known by name; official peers never will be.
     pub(super) fn unnamed(&self) -> usize {
         self.unnamed
     }
 
-    /// How many nodes there are that only the broker's count knows of; `None` before the first count.
+    /// Number of nodes known from the broker's count only; `None` before the first count.
     pub(super) fn foreign(&self) -> Option<usize> {
         self.broker_count.map(|broker_count| broker_count.foreign)
     }
 
-    /// How many other nodes there are, by name or by count.
+    /// Number of other nodes, by name or by count.
     pub(super) fn count(&self) -> usize {
         self.nodes.len().max(self.broker_count.map_or(0, |broker_count| broker_count.others))
     }
@@ -188,7 +217,7 @@ impl Members {
         self.nodes.keys()
     }
 
-    /// Whether it was known and fell silent: then it is one of our kind, and whatever it says brings it back.
+    /// Whether the node was known and fell silent: then it is one of our own, and any message of it brings it back.
     pub(super) fn is_lost(&self, node: &NodeId) -> bool {
         self.departed.iter().any(|departed| !departed.left && departed.node == *node)
     }
@@ -209,9 +238,10 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
     const SUSPICION: Duration = Duration::from_secs(1);
+    const GRACE: Duration = Duration::from_secs(5);
 
     fn members(now: Instant, names: &[&str]) -> Members {
-        let mut members = Members::default();
+        let mut members = Members::new(GRACE);
         for name in names {
             assert!(members.heard(now, &node(name), Liveness::Hello));
         }
@@ -231,12 +261,40 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_left_comes_back_only_with_a_hello() {
+    fn late_messages_of_a_node_that_left_do_not_bring_it_back_but_a_hello_does() {
         let now = Instant::now();
         let mut members = members(now, &["a"]);
-        assert!(members.left(&node("a")));
-        assert!(!members.heard(now, &node("a"), Liveness::Sign), "a late message");
-        assert!(members.heard(now, &node("a"), Liveness::Hello));
+        assert!(members.left(now, &node("a")));
+        assert!(!members.heard(now + GRACE / 2, &node("a"), Liveness::Sign), "a late message");
+        assert!(members.heard(now + GRACE / 2, &node("a"), Liveness::Hello));
+    }
+
+    #[test]
+    fn a_node_that_goes_on_sending_after_its_leave_has_not_left() {
+        let now = Instant::now();
+        let mut members = members(now, &["a"]);
+        assert!(members.left(now, &node("a")));
+        assert!(members.heard(now + GRACE, &node("a"), Liveness::Sign));
+        assert_eq!(members.names().count(), 1);
+    }
+
+    #[test]
+    fn nodes_that_fell_silent_since_the_last_message_are_taken_back() {
+        let start = Instant::now();
+        let mut members = members(start, &["a", "b", "c"]);
+        members.left(start, &node("c"));
+        members.refresh(start + TIMEOUT, &node("b"));
+        for silent in [TIMEOUT, TIMEOUT * 2] {
+            members.take_silent(start + silent, TIMEOUT, SUSPICION);
+            members.take_silent(start + silent + SUSPICION, TIMEOUT, SUSPICION);
+        }
+        assert_eq!(members.names().count(), 0);
+        assert_eq!(
+            members.take_back_silent(start + TIMEOUT * 3, start + TIMEOUT * 2),
+            [node("b")],
+            "it was silent last"
+        );
+        assert!(members.is_lost(&node("a")) && !members.is_lost(&node("b")));
     }
 
     #[test]

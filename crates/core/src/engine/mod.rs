@@ -1,14 +1,14 @@
 //! The protocol of one node, without I/O, clock or randomness.
 //!
-//! [`Engine::handle`] takes what happened and when; [`Engine::poll_output`] says what to do; [`Engine::deadline`] says when to call
-//! [`Engine::handle`] with [`Input::Tick`] if nothing else happens before.
+//! [`Engine::handle`] takes an input and its time; [`Engine::poll_output`] gives the outputs to carry out;
+//! [`Engine::deadline`] tells when to call [`Engine::handle`] with [`Input::Tick`] if nothing else happens before.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `arrivals` | what arrives, and what is dropped at once: echoes, repeats, what an emitter cannot say |
-//! | `presence`, `members` | heartbeats, who is there, and what the broker's count adds |
-//! | `requests`, `table`, `pending`, `unnamed_peers`, `acks` | own requests: who is waited for, and when one is complete |
-//! | `tracker`, `gaps` | numbers: repeats, holes, and how much a lost connection has cost |
+//! | `arrivals` | messages that arrive, and which are dropped at once: echoes, repeats, what an emitter must not send |
+//! | `presence`, `members` | heartbeats, the known nodes, and what the broker's count adds |
+//! | `requests`, `table`, `pending`, `unnamed_peers`, `acks` | own requests: which nodes are waited for, and when one is complete |
+//! | `tracker`, `gaps` | sequence numbers: repeats, holes, and how many messages a lost connection has cost |
 //!
 //! # Invariant
 //! Between two calls of `handle`, with all outputs drained:
@@ -38,7 +38,7 @@ pub use self::{
 use self::{gaps::OpenGap, members::Members, table::Requests, tracker::SequenceTracker};
 use crate::model::{Capabilities, Event, NodeId, NodeKey, NodeMetrics};
 
-/// The state of one node.
+/// Protocol state of one node.
 #[derive(Debug)]
 pub struct Engine {
     me: NodeKey,
@@ -52,22 +52,24 @@ pub struct Engine {
     /// `None` before the start and after the leave.
     next_heartbeat: Option<Instant>,
     last_heartbeat: Option<Instant>,
-    /// When newcomers get their answer at the latest.
+    /// Latest time of the heartbeat that answers newcomers.
     owes_heartbeat: Option<Instant>,
     next_count: Option<Instant>,
     count_begun: Option<Instant>,
-    /// Counts that have begun.
+    /// Number of counts that have begun.
     counts: u64,
     gap: Option<OpenGap>,
-    /// The connection to the broker is away.
+    /// When the transport last delivered anything.
+    last_heard: Option<Instant>,
+    /// Whether the connection to the broker is away.
     is_disconnected: bool,
     has_left: bool,
-    /// The earliest moment at which time changes anything, or an earlier one.
+    /// Next time at which a tick has an effect, or an earlier one.
     wake: Option<Instant>,
 }
 
 impl Engine {
-    /// A node that has not said hello yet.
+    /// Engine of a node that has not sent its first heartbeat yet.
     #[must_use]
     pub fn new(me: NodeKey, capabilities: Capabilities, config: EngineConfig, metrics: Arc<NodeMetrics>) -> Self {
         Self {
@@ -75,7 +77,7 @@ impl Engine {
             capabilities,
             config,
             metrics,
-            members: Members::default(),
+            members: Members::new(config.heartbeat_interval),
             tracker: SequenceTracker::new(config.gap_grace),
             requests: Requests::default(),
             outputs: VecDeque::new(),
@@ -86,13 +88,14 @@ impl Engine {
             count_begun: None,
             counts: 0,
             gap: None,
+            last_heard: None,
             is_disconnected: false,
             has_left: false,
             wake: None,
         }
     }
 
-    /// Takes in what happened at `now`, which never goes back.
+    /// Handles an input that happened at `now`, which never goes back. Drain [`Engine::poll_output`] afterwards.
     pub fn handle(&mut self, now: Instant, input: Input) {
         if self.has_left && !matches!(input, Input::Request(_)) {
             return;
@@ -115,49 +118,50 @@ impl Engine {
         }
     }
 
-    /// The next thing to do.
+    /// Next output to carry out; `None` when all are drained.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// When to call [`Engine::handle`] with [`Input::Tick`], if nothing else happens before. A tick may turn out to be early.
+    /// Time at which to call [`Engine::handle`] with [`Input::Tick`], if nothing else happens before. A tick that comes
+    /// earlier does no harm.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.wake
     }
 
-    /// Whom to ask the broker about along with its count. To be taken when the count begins.
+    /// Nodes to ask the broker about along with its count. To be called when the count begins.
     pub fn begin_count(&mut self, now: Instant) -> Vec<NodeId> {
         self.count_begun = Some(now);
         self.counts += 1;
         self.members.to_count()
     }
 
-    /// The other nodes known by name, sorted.
+    /// Other nodes known by name, sorted.
     pub fn members(&self) -> impl Iterator<Item = &NodeId> {
         self.members.names()
     }
 
-    /// How many other nodes there are, as far as known: by name, and by the broker's count beyond.
+    /// Number of other nodes, as far as known: by name, and by the broker's count beyond.
     #[must_use]
     pub fn peer_count(&self) -> usize {
         self.members.count()
     }
 
-    /// Changes whenever [`Engine::members`] or [`Engine::peer_count`] do.
+    /// Version of [`Engine::members`] and [`Engine::peer_count`]: changes whenever one of them does.
     #[must_use]
     pub fn membership_version(&self) -> u64 {
         self.members.version()
     }
 
-    /// How many own requests wait.
+    /// Number of own requests that wait for answers.
     #[must_use]
     pub fn pending_requests(&self) -> usize {
         self.requests.len()
     }
 
-    /// Does what is due. Without anything due, does nothing. Silence is judged at ticks only: what breaks it may wait among the deliveries
-    /// of which this is one.
+    /// Does what is due at `now`. Silence of nodes is judged at ticks only: the message that ends it may wait among the
+    /// deliveries of which this is one.
     fn on_time(&mut self, now: Instant, is_tick: bool) {
         if is_tick {
             self.give_up_silent(now);
@@ -186,7 +190,7 @@ impl Engine {
         .min()
     }
 
-    /// Something is to happen at `due`.
+    /// Makes sure that the next tick is not later than `due`.
     fn wake_by(&mut self, due: Instant) {
         self.wake = Some(self.wake.map_or(due, |wake| wake.min(due)));
     }

@@ -12,16 +12,16 @@ use crate::{
     payload::Payload,
 };
 
-/// What was asked, who has answered, and what.
+/// An own request: what it gathers, which nodes have answered, and their answers.
 #[derive(Debug)]
 pub(super) struct Pending {
     gather: Gather,
     pub(super) deadline: Instant,
-    /// Who is or was waited for, and whoever else has answered; sorted by name.
+    /// Nodes that are or were waited for, and others that have answered; sorted by name.
     responders: Vec<Responder>,
-    /// How many parties are [`State::Awaited`].
+    /// Number of responders that are [`State::Awaited`].
     awaited: usize,
-    /// Who else is waited for; `None` where all nodes are known by name.
+    /// Nodes without a name that are waited for too; `None` where all nodes are known by name.
     unnamed_peers: Option<UnnamedPeers>,
     sockets: Vec<SocketInfo>,
     rooms: BTreeSet<Room>,
@@ -29,7 +29,7 @@ pub(super) struct Pending {
     acks: Acks,
 }
 
-/// A node that has to do with the request.
+/// A node that is asked, or has answered.
 #[derive(Debug)]
 struct Responder {
     node: NodeId,
@@ -38,24 +38,24 @@ struct Responder {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It was known when the request began, and has not answered.
+    /// Known by name when the request began, and has not answered.
     Awaited,
-    /// It has answered.
+    /// Has answered.
     Answered,
-    /// It has answered, and is not known to be one of ours.
+    /// Has answered, and is not known by name.
     AnsweredUnnamed,
-    /// It left or died, and is waited for no longer.
+    /// Has left or fallen silent, and is waited for no longer.
     Gone,
 }
 
-/// What became of an answer.
+/// Effect of an answer on a request.
 #[derive(Debug, PartialEq)]
 pub(super) enum AnswerOutcome {
-    /// It is a client's acknowledgement, to be passed on at once.
+    /// A client's acknowledgement, to be passed on at once.
     Acknowledgement(Option<Payload>),
-    /// It was noted.
+    /// Gathered.
     Noted,
-    /// It was of no use: repeated, or of another kind.
+    /// Ignored: a repeat, or of another kind than the request gathers.
     Nothing,
 }
 
@@ -81,7 +81,7 @@ impl Pending {
         }
     }
 
-    /// Takes an answer in. `known` tells whether `from` is a node known by name.
+    /// Adds an answer of another node. `known` tells whether `from` is a node known by name.
     pub(super) fn answer(&mut self, from: Option<&NodeId>, known: bool, answer: Answer) -> AnswerOutcome {
         if !self.gather.expects(&answer) {
             return AnswerOutcome::Nothing;
@@ -106,7 +106,7 @@ impl Pending {
         AnswerOutcome::Noted
     }
 
-    /// Takes an answer of this node's own clients in.
+    /// Adds an answer of this node's own clients.
     pub(super) fn own_answer(&mut self, answer: Answer) -> AnswerOutcome {
         match answer {
             Answer::ClientCount(count) => self.acks.own_announced(count),
@@ -145,7 +145,7 @@ impl Pending {
         self.responders.binary_search_by(|responder| responder.node.cmp(node))
     }
 
-    /// A node is gone: neither its answer nor its clients are waited for.
+    /// Stops waiting for a node that is gone, and for its clients.
     pub(super) fn node_gone(&mut self, node: &NodeId) {
         self.unnamed_peers.iter_mut().for_each(|unnamed_peers| unnamed_peers.gone(node));
         let Ok(index) = self.position(node) else { return };
@@ -154,7 +154,7 @@ impl Pending {
         self.acks.node_gone(node);
     }
 
-    /// A node turns out to be one of ours.
+    /// Notes that a node is known by name now.
     pub(super) fn node_known(&mut self, node: &NodeId, discovery: Discovery) {
         let position = self.position(node);
         let Some(unnamed_peers) = &mut self.unnamed_peers else { return };
@@ -168,7 +168,7 @@ impl Pending {
         }
     }
 
-    /// The broker has counted for the `count`-th time: so many nodes have no name.
+    /// Takes over the broker's `count`-th count: `unnamed` nodes are not known by name.
     pub(super) fn counted(&mut self, count: u64, unnamed: usize) {
         self.unnamed_peers.iter_mut().for_each(|unnamed_peers| unnamed_peers.counted(count, unnamed));
     }

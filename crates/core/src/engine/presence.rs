@@ -1,10 +1,10 @@
-//! Being there, and knowing who else is.
+//! Membership: own heartbeats, liveness of the peers, the broker's node count.
 
 use std::time::Instant;
 
 use super::{Engine, interface::Output, members::Liveness, unnamed_peers::Discovery};
 use crate::{
-    model::{DownReason, Event, Heartbeat, Membership, Message, NodeId},
+    model::{DownReason, Event, GapCause, Heartbeat, Membership, Message, NodeId},
     transport::NodeCount,
 };
 
@@ -40,7 +40,8 @@ impl Engine {
         self.wake_by(due);
     }
 
-    /// Everybody who hears a request knows that this node is alive. But the counters in heartbeats must come at times.
+    /// Postpones the next heartbeat after a request, from which the other nodes know that this one is alive. Not for
+    /// ever: the high-water marks in heartbeats must arrive now and then.
     pub(super) fn postpone_heartbeat(&mut self, now: Instant) {
         let interval = self.config.heartbeat_interval;
         if let (Some(_), Some(last)) = (self.next_heartbeat, self.last_heartbeat) {
@@ -48,14 +49,14 @@ impl Engine {
         }
     }
 
-    /// Takes back what was postponed.
+    /// Brings a postponed heartbeat forward.
     pub(super) fn heartbeat_soon(&mut self, now: Instant) {
         if let (Some(next), Some(last)) = (self.next_heartbeat, self.last_heartbeat) {
             self.heartbeat_by(next.min((last + self.config.heartbeat_interval).max(now)));
         }
     }
 
-    /// A newcomer asks who is there. The first one is answered at once; those who come close after it share an answer.
+    /// Answers a newcomer with a heartbeat: the first one at once; those that come close after it share an answer.
     fn answer_heartbeat(&mut self, now: Instant) {
         let (Some(_), Some(last)) = (self.next_heartbeat, self.last_heartbeat) else { return };
         let earliest = last + self.config.heartbeat_spacing();
@@ -77,7 +78,9 @@ impl Engine {
 
     pub(super) fn heard_heartbeat(&mut self, now: Instant, from: &NodeId, heartbeat: &Heartbeat) {
         self.gap_marks(now, from, &heartbeat.high_water_marks);
-        self.tracker.announced(now, from, &heartbeat.high_water_marks);
+        if self.tracker.announced(now, from, &heartbeat.high_water_marks) {
+            self.report_gap(GapCause::Hole, None);
+        }
         if let Some(due) = self.tracker.deadline() {
             self.wake_by(due);
         }
@@ -92,8 +95,8 @@ impl Engine {
         }
     }
 
-    /// Notes a message of a node. Where the broker counts, a peer without heartbeats would never be seen to leave: only nodes of our kind
-    /// are known by name, told by heartbeats and numbers.
+    /// Notes a message of a node. Where the broker counts, a peer without heartbeats would never be seen to leave: only
+    /// nodes of our kind are known by name, told by heartbeats and numbers.
     pub(super) fn sign_of_life(&mut self, now: Instant, from: &NodeId, ours: bool) {
         if ours || !self.broker_counts() || self.members.is_lost(from) {
             self.heard(now, from, Liveness::Sign);
@@ -119,7 +122,7 @@ impl Engine {
     }
 
     pub(super) fn left(&mut self, now: Instant, node: &NodeId) {
-        if self.members.left(node) {
+        if self.members.left(now, node) {
             self.node_down(node, DownReason::Left);
             self.finish_complete();
             self.recount(now);
@@ -131,7 +134,8 @@ impl Engine {
         self.event(Event::NodeDown(node.clone(), reason));
     }
 
-    /// Nobody is given up while this node's connection is away: it could not hear them.
+    /// Gives up the nodes that were silent for too long; none while this node's connection is away, because it could
+    /// not hear them.
     pub(super) fn give_up_silent(&mut self, now: Instant) {
         if self.is_disconnected {
             return;
@@ -160,10 +164,14 @@ impl Engine {
         self.event(Event::Connected);
     }
 
-    pub(super) fn lost(&mut self, reason: String) {
+    /// Handles a lost connection. It may have been dead for longer than the transport took to notice: nodes that fell
+    /// silent since the last message are taken back, so that requests do not pass for complete without them.
+    pub(super) fn lost(&mut self, now: Instant, reason: String) {
         self.is_disconnected = true;
         self.metrics.connections_lost.increment();
+        let back = self.last_heard.map_or_else(Vec::new, |heard| self.members.take_back_silent(now, heard));
         self.event(Event::Lost(reason));
+        back.into_iter().for_each(|node| self.event(Event::NodeUp(node)));
     }
 
     // --- the broker's count ---
@@ -172,7 +180,7 @@ impl Engine {
         self.capabilities.membership == Membership::BrokerCount
     }
 
-    /// Names have changed: the broker's count says something else now.
+    /// Asks for a new count, because the known names have changed.
     fn recount(&mut self, now: Instant) {
         if self.broker_counts() && self.next_heartbeat.is_some() {
             self.ask_for_count(now);
@@ -186,7 +194,7 @@ impl Engine {
         self.outputs.push_back(Output::CountNodes);
     }
 
-    /// Asks again while something depends on it.
+    /// Asks for the next count while a request depends on it.
     pub(super) fn ask_for_count_again(&mut self, now: Instant) {
         if self.next_count.is_none_or(|due| due > now) {
             return;

@@ -1,4 +1,4 @@
-//! What this node asks the cluster, and what it answers.
+//! Requests of this node and its answers to those of others.
 
 use std::time::Instant;
 
@@ -64,7 +64,7 @@ impl Engine {
     }
 
     pub(super) fn publish_failed(&mut self, now: Instant, id: RequestId, error: Error) {
-        // Nobody heard it: it was no sign of life of this node.
+        // No peer has heard it: it was no sign of life of this node.
         self.heartbeat_soon(now);
         if self.requests.end(&id).is_some() {
             self.outputs.push_back(Output::Finished(id, Err(error.into())));
@@ -86,7 +86,8 @@ impl Engine {
         self.outcome(&request, outcome);
     }
 
-    /// Notes a sign of life of whoever answers. A node that fell silent is known again; strangers may be foreign.
+    /// Notes that the answering node is alive. One that fell silent is known again; others may be official peers, which
+    /// stay unnamed.
     fn is_known(&mut self, now: Instant, from: &NodeId) -> bool {
         if self.members.refresh(now, from) {
             return true;
@@ -124,7 +125,7 @@ impl Engine {
         }
     }
 
-    /// Ends what has become complete, after something that concerns all requests.
+    /// Ends the requests that have become complete, after an input that concerns all of them.
     pub(super) fn finish_complete(&mut self) {
         for id in self.requests.complete() {
             self.finish(&id);

@@ -1,4 +1,4 @@
-//! All own requests, by id and by deadline.
+//! Table of the own requests, by id and by deadline.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -8,7 +8,7 @@ use std::{
 use super::pending::Pending;
 use crate::model::RequestId;
 
-/// Ended requests that are remembered.
+/// Most ended requests that are remembered.
 const MAX_ENDED: usize = 256;
 
 /// The pending requests. The engine bounds their number.
@@ -65,12 +65,12 @@ impl Requests {
         self.pending.values_mut()
     }
 
-    /// When the next request is to be given up.
+    /// Earliest deadline of a request.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// The next request whose time is up.
+    /// Next request whose deadline is reached.
     pub(super) fn next_due(&self, now: Instant) -> Option<RequestId> {
         self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, id)| id.clone())
     }

@@ -1,4 +1,4 @@
-//! Repeats and holes in what each sender has numbered.
+//! Sequence numbers of each sender: repeats and holes.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -7,23 +7,27 @@ use std::{
 
 use crate::model::{NodeId, SeqChannel, SeqNo};
 
-/// How many senders are remembered at most. Beyond it the longest-silent one is forgotten.
+/// Most senders that are remembered. Beyond it the longest-silent one is forgotten.
 const MAX_SENDERS: usize = 4096;
 
-/// How many channels of one sender are remembered at most; what comes on others is neither checked nor counted.
+/// Most channels of one sender that are remembered; messages on others are neither checked nor counted.
 const MAX_CHANNELS: usize = 1024;
 
-/// How many counters are remembered for the grace period. More are ignored: the next heartbeat repeats them.
+/// Most high-water marks that are remembered for the grace period. More are ignored: the next heartbeat repeats them.
 const MAX_ANNOUNCED: usize = 1 << 16;
+
+/// Largest step between two numbers of a channel that is believed. No outage is that long: what goes further is
+/// malformed.
+const MAX_STEP: u64 = 1 << 32;
 
 /// Remembers the last number of every sender and channel.
 ///
-/// A number is judged when its message arrives. A counter in a heartbeat is judged only after a grace period, because it may travel on
-/// another channel than the messages it counts, and overtake them.
+/// A number is judged when its message arrives. A high-water mark in a heartbeat is judged only after a grace period,
+/// because it may travel on another channel than the messages it counts, and overtake them.
 ///
 /// # Invariant
-/// A message is delivered, or counted as missing, or neither (if it is older than anything known of its channel); never both, and
-/// never twice.
+/// A message is delivered, or counted as missing, or neither (if it is older than anything known of its channel); never
+/// both, and never twice.
 #[derive(Debug)]
 pub(super) struct SequenceTracker {
     senders: BTreeMap<NodeId, Sender>,
@@ -35,22 +39,25 @@ pub(super) struct SequenceTracker {
 #[derive(Debug)]
 struct Sender {
     heard: Instant,
-    /// Sorted by channel; few: one, or one per room bucket.
+    /// Sorted by channel: one, or one per room bucket.
     channels: Vec<ChannelState>,
 }
 
-/// What is known of one channel of one sender.
+/// Numbers seen on one channel of one sender.
 #[derive(Clone, Copy, Debug)]
 struct ChannelState {
     channel: SeqChannel,
-    /// Up to here, everything was delivered or counted as missing, or is older than what is known.
+    /// Number up to which all messages were delivered, counted as missing, or are older than what is known.
     settled: u64,
-    /// The number that comes next; `None` if it cannot be known, after a subscription. May lie beyond `settled + 1`, if a counter came
-    /// before the first message did: the messages in between may still be on their way, but are not missed.
+    /// Number expected next; `None` if it cannot be known, after a subscription. May lie beyond `settled + 1`, if a
+    /// high-water mark came before the first message did: the messages in between may still be on their way, but are
+    /// not missed.
     next: Option<u64>,
+    /// Since when heartbeats tell numbers below `settled`, and what it was then.
+    contradicted: Option<(Instant, u64)>,
 }
 
-/// A counter from a heartbeat, to be judged later.
+/// A high-water mark from a heartbeat, to be judged later.
 #[derive(Debug)]
 struct Announced {
     due: Instant,
@@ -58,15 +65,17 @@ struct Announced {
     seq_no: SeqNo,
 }
 
-/// What a number says about its message.
+/// Judgement on a message by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The next one, or the first one seen.
+    /// The message is the next one, or the first one seen.
     Fresh,
-    /// It was here before, or was counted as missing.
+    /// The message was here before, or was counted as missing.
     Repeat,
-    /// This many are missing before it.
+    /// So many messages are missing before it.
     Hole(u64),
+    /// The number cannot be of that sender: it is further ahead than any outage is long.
+    Malformed,
 }
 
 impl SequenceTracker {
@@ -90,42 +99,51 @@ impl SequenceTracker {
         match self.advance(now, from, seq_no) {
             None => Verdict::Repeat,
             Some(0) => Verdict::Fresh,
+            Some(missing) if missing > MAX_STEP => Verdict::Malformed,
             Some(missing) => Verdict::Hole(missing),
         }
     }
 
-    /// Skips `count` numbers up to `last`, whose loss was reported by other means. Returns how many more are missing before it.
+    /// Skips `count` numbers up to `last`, whose loss was reported by other means. Returns how many more are missing
+    /// before it.
     pub(super) fn skip(&mut self, now: Instant, from: &NodeId, last: SeqNo, count: u64) -> u64 {
-        let missing = self.advance(now, from, last).unwrap_or(0);
+        let missing = self.advance(now, from, last).filter(|missing| *missing <= MAX_STEP).unwrap_or(0);
         missing.saturating_sub(count.saturating_sub(1))
     }
 
-    /// How many numbers are missing before this one; `None` if it is a repeat.
+    /// Number of messages missing before this one; `None` if it is a repeat.
     fn advance(&mut self, now: Instant, from: &NodeId, seq_no: SeqNo) -> Option<u64> {
         let is_subscribed = self.subscribed.contains(&seq_no.channel);
         let Some(state) = self.sender(now, from).line_mut(seq_no.channel) else { return Some(0) };
         state.advance(seq_no.number, is_subscribed)
     }
 
-    /// Takes over the counters of a heartbeat. The first ones of a channel are its baseline; those that are ahead of what arrived are
-    /// judged by [`SequenceTracker::take_missing`] after the grace period. A channel that is not mentioned has carried nothing.
-    pub(super) fn announced(&mut self, now: Instant, from: &NodeId, marks: &[SeqNo]) {
+    /// Takes over the high-water marks of a heartbeat. The first one of a channel is its baseline; those that are ahead
+    /// of what arrived are judged by [`SequenceTracker::take_missing`] after the grace period. A channel that is not
+    /// mentioned has carried nothing.
+    ///
+    /// Returns whether the sender had to be taken up anew: for the grace period its numbers were below what is known of
+    /// it, so what is known came from another one.
+    pub(super) fn announced(&mut self, now: Instant, from: &NodeId, marks: &[SeqNo]) -> bool {
+        let mut is_anew = false;
         if marks.is_empty() {
-            return;
+            return is_anew;
         }
         let mut marks = marks.to_vec();
         marks.sort_unstable_by_key(|seq_no| seq_no.channel);
         let due = now + self.grace;
         self.sender(now, from);
-        let Some(sender) = self.senders.get_mut(from) else { return };
+        let Some(sender) = self.senders.get_mut(from) else { return is_anew };
         for &channel in &self.subscribed {
             let counter = marks.binary_search_by_key(&channel, |seq_no| seq_no.channel);
             let number = counter.map_or(0, |index| marks[index].number);
             let Some(state) = sender.line_mut(channel) else { break };
+            is_anew |= state.is_taken_up_anew(now, number, self.grace);
             if state.announced(number) && self.announced.len() < MAX_ANNOUNCED {
                 self.announced.push_back(Announced { due, from: from.clone(), seq_no: SeqNo { channel, number } });
             }
         }
+        is_anew
     }
 
     /// Counts the announced messages that have not arrived in their grace period.
@@ -138,19 +156,20 @@ impl SequenceTracker {
         missing
     }
 
-    /// When announced counters are next to be judged.
+    /// Next time at which high-water marks are judged.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.announced.front().map(|announced| announced.due)
     }
 
-    /// From here on, all messages of the channel arrive.
+    /// Notes that all messages of the channel arrive from here on.
     pub(super) fn subscribe(&mut self, channel: SeqChannel) {
         if self.subscribed.insert(channel) {
             self.lose_track(channel);
         }
     }
 
-    /// From here on, messages of the channel may stay away: their absence says nothing any more. Repeats are still noticed.
+    /// Notes that messages of the channel may stay away from here on: a hole is no loss any more. Repeats are still
+    /// noticed.
     pub(super) fn unsubscribe(&mut self, channel: SeqChannel) {
         self.subscribed.remove(&channel);
         self.announced.retain(|announced| announced.seq_no.channel != channel);
@@ -191,13 +210,13 @@ impl Sender {
         self.position(channel).ok().map(|index| &self.channels[index])
     }
 
-    /// The line of a channel, made if need be; `None` if there are too many.
+    /// State of a channel, made if need be; `None` if there are too many.
     fn line_mut(&mut self, channel: SeqChannel) -> Option<&mut ChannelState> {
         let index = match self.position(channel) {
             Ok(index) => index,
             Err(_) if self.channels.len() >= MAX_CHANNELS => return None,
             Err(index) => {
-                self.channels.insert(index, ChannelState { channel, settled: 0, next: None });
+                self.channels.insert(index, ChannelState { channel, settled: 0, next: None, contradicted: None });
                 index
             }
         };
@@ -206,19 +225,46 @@ impl Sender {
 }
 
 impl ChannelState {
-    /// Message `number` is here. Returns how many are missing before it; `None` if it is a repeat.
+    /// Notes the arrival of message `number`. Returns how many are missing before it; `None` if it is a repeat.
     fn advance(&mut self, number: u64, is_subscribed: bool) -> Option<u64> {
         if number <= self.settled {
             return None;
         }
         let missing = self.next.map_or(0, |next| number.saturating_sub(next));
+        if missing > MAX_STEP {
+            return Some(missing);
+        }
         self.settled = number;
         self.next = is_subscribed.then_some(number.saturating_add(1));
         Some(missing)
     }
 
-    /// The sender says that `number` is the last one. Returns whether that remains to be judged.
+    /// Begins anew with `number`, the sender's last one, if that is below what is known, was so `grace` ago, and no
+    /// message has come in between. A heartbeat that comes sooner may only be late.
+    fn is_taken_up_anew(&mut self, now: Instant, number: u64, grace: Duration) -> bool {
+        if number >= self.settled {
+            self.contradicted = None;
+            return false;
+        }
+        match self.contradicted {
+            Some((since, settled)) if settled == self.settled && now >= since + grace => {
+                let next = Some(number.saturating_add(1));
+                *self = Self { channel: self.channel, settled: number, next, contradicted: None };
+                true
+            }
+            Some((_, settled)) if settled == self.settled => false,
+            _ => {
+                self.contradicted = Some((now, self.settled));
+                false
+            }
+        }
+    }
+
+    /// Notes that the sender's last number is `number`. Returns whether that remains to be judged.
     fn announced(&mut self, number: u64) -> bool {
+        if self.next.is_some_and(|next| number.saturating_sub(next) > MAX_STEP) {
+            return false;
+        }
         match self.next {
             None => self.next = Some(number.saturating_add(1).max(self.settled.saturating_add(1))),
             Some(next) if number < next => return false,
@@ -227,7 +273,7 @@ impl ChannelState {
         number > self.settled
     }
 
-    /// What has not arrived up to `number` will not. Returns how many that are.
+    /// Counts as missing what has not arrived up to `number`. Returns how many messages that are.
     fn settle(&mut self, number: u64) -> u64 {
         let Some(next) = self.next else { return 0 };
         let missing = number.saturating_add(1).saturating_sub(next);
@@ -245,18 +291,18 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(1);
 
-    use Verdict::{Fresh, Hole, Repeat};
+    use Verdict::{Fresh, Hole, Malformed, Repeat};
 
     fn a() -> NodeId {
         NodeId::new("a").unwrap()
     }
 
-    fn assign(channel: u16, number: u64) -> SeqNo {
+    fn seq_no(channel: u16, number: u64) -> SeqNo {
         SeqNo { channel: SeqChannel(channel), number }
     }
 
     fn arrive<const N: usize>(tracker: &mut SequenceTracker, numbers: [(u16, u64); N]) -> [Verdict; N] {
-        numbers.map(|(channel, number)| tracker.arrived(Instant::now(), &a(), assign(channel, number)))
+        numbers.map(|(channel, number)| tracker.arrived(Instant::now(), &a(), seq_no(channel, number)))
     }
 
     #[test]
@@ -271,9 +317,9 @@ mod tests {
     fn a_heartbeat_that_overtakes_its_messages_is_no_hole() {
         let now = Instant::now();
         let mut tracker = SequenceTracker::new(GRACE);
-        tracker.arrived(now, &a(), assign(0, 1));
-        tracker.announced(now, &a(), &[assign(0, 2)]);
-        assert_eq!(tracker.arrived(now, &a(), assign(0, 2)), Fresh);
+        tracker.arrived(now, &a(), seq_no(0, 1));
+        tracker.announced(now, &a(), &[seq_no(0, 2)]);
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, 2)), Fresh);
         assert_eq!(tracker.take_missing(now + GRACE), 0);
     }
 
@@ -282,7 +328,7 @@ mod tests {
         let now = Instant::now();
         let mut tracker = SequenceTracker::new(GRACE);
         tracker.subscribe(SeqChannel(7));
-        tracker.announced(now, &a(), &[assign(7, 5)]);
+        tracker.announced(now, &a(), &[seq_no(7, 5)]);
         assert_eq!(arrive(&mut tracker, [(7, 4)]), [Fresh]);
         assert_eq!(tracker.take_missing(now + GRACE), 1, "number 5 is not on its way any more");
         assert_eq!(arrive(&mut tracker, [(7, 5), (7, 6)]), [Repeat, Fresh], "it was counted as missing");
@@ -292,8 +338,8 @@ mod tests {
     fn the_last_message_of_a_sender_is_missed_after_the_grace_period() {
         let now = Instant::now();
         let mut tracker = SequenceTracker::new(GRACE);
-        tracker.announced(now, &a(), &[assign(0, 3)]);
-        tracker.announced(now, &a(), &[assign(0, 5)]);
+        tracker.announced(now, &a(), &[seq_no(0, 3)]);
+        tracker.announced(now, &a(), &[seq_no(0, 5)]);
         assert_eq!(tracker.take_missing(now), 0);
         assert_eq!(tracker.deadline(), Some(now + GRACE));
         assert_eq!(tracker.take_missing(now + GRACE), 2);
@@ -306,7 +352,7 @@ mod tests {
         let now = Instant::now();
         let mut tracker = SequenceTracker::new(GRACE);
         tracker.subscribe(SeqChannel(7));
-        tracker.announced(now, &a(), &[assign(0, 0)]);
+        tracker.announced(now, &a(), &[seq_no(0, 0)]);
         assert_eq!(arrive(&mut tracker, [(7, 3)]), [Hole(2)]);
     }
 
@@ -314,12 +360,12 @@ mod tests {
     fn channels_without_subscription_have_no_holes_but_repeats() {
         let now = Instant::now();
         let mut tracker = SequenceTracker::new(GRACE);
-        tracker.announced(now, &a(), &[assign(7, 1)]);
-        tracker.announced(now, &a(), &[assign(7, 9)]);
+        tracker.announced(now, &a(), &[seq_no(7, 1)]);
+        tracker.announced(now, &a(), &[seq_no(7, 9)]);
         assert_eq!(tracker.take_missing(now + GRACE), 0);
         tracker.subscribe(SeqChannel(7));
         assert_eq!(arrive(&mut tracker, [(7, 10), (7, 11)]), [Fresh, Fresh]);
-        tracker.announced(now, &a(), &[assign(7, 12)]);
+        tracker.announced(now, &a(), &[seq_no(7, 12)]);
         tracker.unsubscribe(SeqChannel(7));
         assert_eq!(arrive(&mut tracker, [(7, 12), (7, 15)]), [Fresh, Fresh], "they were on their way");
         tracker.subscribe(SeqChannel(7));
@@ -333,19 +379,18 @@ mod tests {
         let now = Instant::now();
         let mut tracker = SequenceTracker::new(GRACE);
         assert_eq!(arrive(&mut tracker, [(0, 5)]), [Fresh]);
-        assert_eq!(tracker.skip(now, &a(), assign(0, 8), 3), 0);
-        assert_eq!(tracker.skip(now, &a(), assign(0, 12), 3), 1, "numbers 9 to 12 less three");
+        assert_eq!(tracker.skip(now, &a(), seq_no(0, 8), 3), 0);
+        assert_eq!(tracker.skip(now, &a(), seq_no(0, 12), 3), 1, "numbers 9 to 12 less three");
         assert_eq!(arrive(&mut tracker, [(0, 13)]), [Fresh]);
     }
 
     #[test]
-    fn absurd_numbers_are_taken_as_they_are() {
+    fn absurd_first_numbers_are_taken_as_they_are() {
         let now = Instant::now();
         let mut tracker = SequenceTracker::new(GRACE);
-        assert_eq!(arrive(&mut tracker, [(0, 0), (0, 1), (0, u64::MAX)]), [Repeat, Fresh, Hole(u64::MAX - 2)]);
-        tracker.announced(now, &a(), &[assign(0, u64::MAX)]);
+        assert_eq!(arrive(&mut tracker, [(0, 0), (0, u64::MAX), (0, u64::MAX)]), [Repeat, Fresh, Repeat]);
+        tracker.announced(now, &a(), &[seq_no(0, u64::MAX)]);
         assert_eq!(tracker.take_missing(now + GRACE), 0);
-        assert_eq!(arrive(&mut tracker, [(0, u64::MAX)]), [Repeat]);
     }
 
     #[test]
@@ -353,16 +398,51 @@ mod tests {
         let now = Instant::now();
         let mut tracker = SequenceTracker::new(GRACE);
         for number in 0..=MAX_SENDERS {
-            tracker.arrived(now, &NodeId::new(number.to_string()).unwrap(), assign(0, 1));
+            tracker.arrived(now, &NodeId::new(number.to_string()).unwrap(), seq_no(0, 1));
         }
         assert_eq!(tracker.senders.len(), MAX_SENDERS);
         for channel in 0..=MAX_CHANNELS {
-            tracker.arrived(now, &a(), assign(u16::try_from(channel).unwrap(), 1));
+            tracker.arrived(now, &a(), seq_no(u16::try_from(channel).unwrap(), 1));
         }
         assert_eq!(tracker.senders[&a()].channels.len(), MAX_CHANNELS);
         for number in 0..=MAX_ANNOUNCED + 1 {
-            tracker.announced(now, &a(), &[assign(0, number as u64)]);
+            tracker.announced(now, &a(), &[seq_no(0, number as u64)]);
         }
         assert_eq!(tracker.announced.len(), MAX_ANNOUNCED);
+    }
+
+    #[test]
+    fn a_number_too_far_ahead_is_malformed_and_changes_nothing() {
+        let (now, mut tracker) = (Instant::now(), SequenceTracker::new(GRACE));
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, 1)), Fresh);
+        for forged in [u64::MAX, 3 + MAX_STEP] {
+            assert_eq!(tracker.arrived(now, &a(), seq_no(0, forged)), Malformed);
+            assert!(!tracker.announced(now, &a(), &[seq_no(0, forged)]));
+        }
+        assert_eq!(tracker.take_missing(now + GRACE), 0);
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, 2)), Fresh);
+    }
+
+    #[test]
+    fn a_sender_whose_heartbeats_contradict_what_is_known_is_taken_up_anew() {
+        let (now, mut tracker) = (Instant::now(), SequenceTracker::new(GRACE));
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, u64::MAX - 1)), Fresh, "forged, before the sender was heard");
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, 5)), Repeat);
+        assert!(!tracker.announced(now, &a(), &[seq_no(0, 5)]), "it may be late");
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, 6)), Repeat);
+        assert!(!tracker.announced(now, &a(), &[seq_no(0, 6)]), "so may this one");
+        assert!(tracker.announced(now + GRACE, &a(), &[seq_no(0, 6)]));
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, 6)), Repeat);
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, 7)), Fresh);
+    }
+
+    #[test]
+    fn late_heartbeats_of_a_sender_that_goes_on_publishing_contradict_nothing() {
+        let (now, mut tracker) = (Instant::now(), SequenceTracker::new(GRACE));
+        for number in (1..20).step_by(2) {
+            tracker.arrived(now, &a(), seq_no(0, number));
+            tracker.arrived(now, &a(), seq_no(0, number + 1));
+            assert!(!tracker.announced(now, &a(), &[seq_no(0, number)]));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Where the nodes of one process meet.
+//! A hub: the cluster of the nodes of one process.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -42,7 +42,7 @@ struct JoinedNode {
     inbox: Arc<InboxSender>,
     room_filter: Arc<dyn RoomFilter>,
     sequencer: Sequencer,
-    /// It did not make room in time: nobody waits for it until it has.
+    /// Whether it did not make room in time: publishers do not wait for it until it has.
     is_stuck: bool,
 }
 
@@ -83,7 +83,8 @@ impl Hub {
         }
     }
 
-    /// Waits, for a while, until every node of the namespace has room. Nothing is lost as long as nobody is stuck.
+    /// Publishes once every node of the namespace has room, for which it waits a while. Nothing is lost as long as no
+    /// node is stuck.
     pub(super) async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         loop {
             let (node, inbox) = {
@@ -143,7 +144,7 @@ impl Hub {
 
     pub(super) fn restore(&self, node: &NodeKey, id: &SessionId, since: &Offset) -> Result<Option<RestoredSession>> {
         let mut state = self.lock();
-        // A session is not taken by who cannot say since when.
+        // A session is not taken without a valid offset.
         state.ring.as_ref().map(|ring| ring.check(since)).transpose()?;
         state.expire_sessions(usize::MAX);
         let key = (node.namespace.clone(), id.clone());
@@ -173,7 +174,7 @@ impl State {
         None
     }
 
-    /// `false` if the node has no request. Emitters publish from outside; whoever else does must have joined.
+    /// Publishes a message. Returns `false` if the sender is no emitter and has not joined.
     fn publish(&mut self, from: &NodeKey, mut message: Message) -> bool {
         let mut nodes = self.namespaces.get_mut(&from.namespace);
         let joined = nodes.as_deref_mut().and_then(|nodes| nodes.get_mut(&from.id));

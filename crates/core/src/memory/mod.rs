@@ -1,7 +1,8 @@
-//! The embedded transport: a cluster within one process.
+//! The embedded backend: a cluster within one process.
 //!
-//! Any number of nodes and namespaces meet in a hub; hubs of different names do not hear each other. Nothing can be lost on the way, so
-//! this is the transport to develop with, and the one against which the conformance suite itself is checked.
+//! Any number of nodes and namespaces meet in a hub; hubs of different names do not hear each other. Nothing can be
+//! lost on the way, so this is the transport to develop with, and the one against which the conformance suite itself is
+//! checked.
 
 mod hub;
 mod ring;
@@ -21,14 +22,14 @@ use crate::{
     transport::{Backend, Health, History, Inbox, JoinRequest, MissedBroadcast, RestoredSession, Transport},
 };
 
-/// Options of a hub. Those who meet in a hub must agree on them.
+/// Options of a hub. All backends of one hub must agree on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct MemoryConfig {
-    /// Keep messages and sessions for clients that come back. Off by default.
+    /// What is kept for clients that come back; `None`, the default, for nothing.
     pub history: Option<HistoryLimits>,
 }
 
-/// How much a hub keeps, and for how long.
+/// How many messages and sessions a hub keeps, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryLimits {
     /// Messages, over all namespaces. Default 10,000.
@@ -47,7 +48,7 @@ impl Default for HistoryLimits {
     }
 }
 
-/// The backend of the hub with this name, which is made if nobody is in it yet.
+/// Backend of the hub with this name, which is made if it does not exist yet.
 ///
 /// # Errors
 /// `Config` if the hub exists with other options.
@@ -66,7 +67,7 @@ pub fn backend(name: &str, config: MemoryConfig) -> Result<Backend> {
     Ok(if config.history.is_some() { backend.with_history(transport) } else { backend })
 }
 
-/// Hubs live as long as someone holds a backend of theirs.
+/// Hubs by name. They live as long as a backend of theirs is held.
 static HUBS: Mutex<Option<HashMap<String, Weak<Hub>>>> = Mutex::new(None);
 
 fn hub(name: &str, config: MemoryConfig) -> Result<Arc<Hub>> {
@@ -85,7 +86,7 @@ fn hub(name: &str, config: MemoryConfig) -> Result<Arc<Hub>> {
     Ok(hub)
 }
 
-/// The transport over one hub.
+/// Transport over one hub.
 #[derive(Debug)]
 pub struct MemoryTransport {
     hub: Arc<Hub>,

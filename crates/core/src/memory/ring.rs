@@ -13,12 +13,12 @@ use crate::{
 /// Keeps the latest broadcasts of all namespaces, up to a number and a size.
 #[derive(Debug)]
 pub(super) struct Ring {
-    /// Tells this ring's offsets from those of another life of the process.
+    /// Random id of this ring, in its offsets: those of an earlier process are told apart by it.
     epoch: u32,
     limits: HistoryLimits,
     entries: VecDeque<Entry>,
     bytes: usize,
-    /// The number of the first entry.
+    /// Number of the first entry.
     first: u64,
 }
 
@@ -34,7 +34,7 @@ impl Ring {
         Self { epoch: fastrand::u32(..), limits, entries: VecDeque::new(), bytes: 0, first: 1 }
     }
 
-    /// Keeps a plain, non-volatile broadcast. Returns where.
+    /// Keeps a plain, non-volatile broadcast. Returns its offset.
     pub(super) fn keep(&mut self, namespace: &Namespace, message: &Message) -> Option<Offset> {
         let Message::Broadcast { request: None, target, payload } = message else { return None };
         if target.flags.is_volatile() {
@@ -48,7 +48,7 @@ impl Ring {
         Some(offset)
     }
 
-    /// What came after `since` for members of `rooms`.
+    /// Broadcasts after `since` for members of `rooms`.
     pub(super) fn replay(&self, namespace: &Namespace, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         let since = self.number(since)?;
         let next = self.first + self.entries.len() as u64;

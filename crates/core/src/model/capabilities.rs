@@ -2,14 +2,15 @@
 
 use super::setters;
 
-/// Promises of a backend. The conformance suite decides by them which cases apply; a backend states them in one place and a test of its own
-/// asserts them, so that nothing passes by declaring little.
+/// Promises of a backend. The conformance suite decides by them which cases apply; a backend states them in one place
+/// and a test of its own asserts them, so that nothing passes by declaring little.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
     /// How nodes learn of each other.
     pub membership: Membership,
-    /// Messages of one sender keep their order, whatever their rooms, sizes and kinds. Without it the order holds per room (and for all).
+    /// Messages of one sender keep their order, whatever their rooms, sizes and kinds. Without it the order holds per
+    /// room (and for all).
     pub total_order: bool,
     /// Acknowledged broadcasts keep their order among plain ones of the same sender.
     pub acknowledged_in_order: bool,
@@ -22,7 +23,8 @@ pub struct Capabilities {
     /// The wire has a request for all rooms. Without it the engine collects them from fetched sockets.
     pub all_rooms_request: bool,
     /// Messages for one room travel only to nodes with a member in it. Follows where the backend has a
-    /// [`RoomInterest`](crate::transport::RoomInterest); a transport that filters without being told promises it by itself.
+    /// [`RoomInterest`](crate::transport::RoomInterest); a transport that filters without being told promises it by
+    /// itself.
     pub room_interest: bool,
     /// Messages are kept for a while, can be replayed, and sessions can be restored. Follows from the backend's
     /// [`History`](crate::transport::History); what a transport says is ignored.
@@ -69,7 +71,7 @@ setters!(Capabilities {
 pub enum Membership {
     /// Every node, official peers included, sends heartbeats: the set is known.
     Heartbeats,
-    /// The broker counts its subscribers ([`NodeCounter`](crate::transport::NodeCounter)), because official peers send no heartbeats. Our
-    /// own nodes send them all the same: among them the set is known.
+    /// The broker counts its subscribers ([`NodeCounter`](crate::transport::NodeCounter)), because official peers send
+    /// no heartbeats. Our own nodes send them all the same: among them the set is known.
     BrokerCount,
 }

@@ -1,53 +1,55 @@
-//! What goes through an inbox, and what is left of it when it does not fit.
+//! Deliveries: what a transport hands to a node through its inbox.
 
 use crate::model::{Gap, Message, NodeId, Offset, Response, SeqChannel, SeqNo};
 
-/// What a transport hands to a node.
+/// Something that a transport hands to a node. Exhaustive on purpose: a node, and each wrapper of a transport, must
+/// handle every kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Delivery {
     /// A message of another node or of an emitter.
     Message {
-        /// Who published it; an official peer may leave it out.
+        /// Node or emitter that published it; an official peer may leave it out.
         from: Option<NodeId>,
-        /// Its number, if the sender is one of our own.
+        /// Its sequence number, if the sender is one of our own nodes.
         seq_no: Option<SeqNo>,
-        /// Where it lies in the history.
+        /// Its position in the history, if there is one.
         offset: Option<Offset>,
-        /// What it says.
+        /// The message.
         message: Message,
     },
-    /// A message that was dropped before decoding because nobody here wants it. Its sender is alive, and its number is accounted for.
+    /// A message that was dropped before decoding because no local socket is in its room. Its sender is alive, and its
+    /// number is accounted for.
     Skipped {
-        /// Who published it.
+        /// Node that published it.
         from: NodeId,
-        /// Its number.
+        /// Its sequence number.
         seq_no: Option<SeqNo>,
     },
     /// An answer to a request of this node.
     Response {
-        /// Who answers; on classic Redis answers of Node.js peers name nobody.
+        /// Node that answers; unknown for Node.js peers on classic Redis, whose answers carry no name.
         from: Option<NodeId>,
         /// The answer.
         response: Response,
     },
-    /// An own broadcast has come to lie in the history and is now delivered locally, in its place among those of other nodes.
+    /// An own broadcast that the history has stored, to be delivered locally in its place among those of other nodes.
     Stored {
-        /// What was published.
+        /// The broadcast.
         message: Message,
-        /// Where it lies; `None` if the history does not keep it.
+        /// Its position in the history; `None` if the history does not keep it.
         offset: Option<Offset>,
     },
     /// Messages may be missing from here on.
     Gap(Gap),
-    /// Messages did not fit into the inbox. Made by [`InboxSender`](super::InboxSender).
+    /// Messages did not fit into the inbox. Made by [`InboxSender`](crate::transport::InboxSender).
     Overflow(Overflow),
-    /// The connection stands (again).
+    /// The connection to the broker is established (again).
     Connected,
-    /// The connection was lost; the text says why.
+    /// The connection to the broker was lost; the text says why.
     Lost(String),
-    /// From here on, messages of this channel arrive.
+    /// The node is subscribed to this channel from here on.
     Subscribed(SeqChannel),
-    /// From here on, messages of this channel may stay away.
+    /// The node is no longer subscribed to this channel: its messages may stay away.
     Unsubscribed(SeqChannel),
 }
 
@@ -60,7 +62,8 @@ impl Delivery {
         }
     }
 
-    /// Whether it is a message that a full inbox may drop. Everything else is small and rare, or its loss would go unnoticed.
+    /// Whether it is a message that a full inbox may drop. Everything else is small and rare, or its loss would go
+    /// unnoticed.
     pub(crate) fn is_droppable(&self) -> bool {
         matches!(self, Self::Message { .. } | Self::Skipped { .. })
     }
@@ -69,7 +72,8 @@ impl Delivery {
         matches!(self, Self::Response { .. })
     }
 
-    /// Whether it is a heartbeat or a leave: small, and without them nodes that live would seem dead. A full inbox has a reserve for them.
+    /// Whether it is a heartbeat or a leave: small, and without them nodes that live would seem dead. A full inbox has
+    /// a reserve for them.
     pub(crate) fn is_presence(&self) -> bool {
         matches!(self, Self::Message { message, .. } if !message.is_numbered())
     }
@@ -81,25 +85,25 @@ impl Delivery {
     }
 }
 
-/// What a full inbox dropped at one place.
+/// Messages that a full inbox dropped one after another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overflow {
-    /// How many messages.
+    /// Number of messages.
     pub missed: u64,
-    /// Which numbers were among them, so that the same hole is not reported twice.
+    /// Sequence numbers among them, by sender and channel, so that the same hole is not reported twice.
     pub dropped: Vec<Dropped>,
 }
 
-/// What a full inbox dropped of one sender and channel.
+/// Messages of one sender and channel that a full inbox dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// Who sent it.
+    /// Node that sent them.
     pub from: NodeId,
-    /// The last number dropped.
+    /// Last number that was dropped.
     pub last: SeqNo,
     /// How many numbers, the last one included. Fewer than passed by if others were lost on the way.
     pub count: u64,
-    /// How many of them somebody wanted.
+    /// Number of them for rooms with members here.
     pub missed: u64,
 }
 

@@ -1,14 +1,14 @@
-//! What happens to a node's connection and to its peers, as a stream of events.
+//! Events of a node: its connection, its peers, missing messages.
 
 use std::fmt;
 
 use crate::model::NodeId;
 
-/// Something an operator wants to know.
+/// An event of a node that an operator wants to know of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The connection to the broker stands (again).
+    /// The connection to the broker is established (again).
     Connected,
     /// The connection to the broker was lost; the text says why. It is being restored.
     Lost(String),
@@ -18,7 +18,8 @@ pub enum Event {
     NodeUp(NodeId),
     /// A node left or fell silent.
     NodeDown(NodeId, DownReason),
-    /// Something is set up differently on another node, and the cluster cannot work as intended; the text names both values.
+    /// Something is set up differently on another node, and the cluster cannot work as intended; the text names both
+    /// values.
     Misconfigured(String),
 }
 
@@ -26,20 +27,21 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DownReason {
-    /// It announced that it leaves.
+    /// The node announced that it leaves.
     Left,
-    /// No heartbeat for longer than the time-out.
+    /// Nothing was heard of the node for longer than the time-out.
     Silent,
-    /// The broker no longer sees it, where the broker counts nodes.
+    /// The broker no longer sees the node, where the broker counts nodes.
     Disconnected,
 }
 
 /// Messages of other nodes that may be, or are, missing here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
-    /// Why.
+    /// Cause of the loss.
     pub cause: GapCause,
-    /// How many; `None` if that cannot be known (a peer does not number its messages, or has not been heard since).
+    /// Number of missing messages; `None` if that cannot be known (a peer does not number its messages, or has not been
+    /// heard since).
     pub missed: Option<u64>,
 }
 

@@ -79,7 +79,8 @@ text_id! {
 }
 
 text_id! {
-    /// The secret by which a returning client claims its session (`pid` in Socket.IO's protocol). `Debug` does not show it.
+    /// The secret by which a returning client claims its session (`pid` in Socket.IO's protocol). `Debug` does not show
+    /// it.
     SessionId
 }
 

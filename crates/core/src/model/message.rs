@@ -1,70 +1,72 @@
-//! What nodes say to each other, independent of any wire format.
+//! Messages and answers between nodes, independent of any wire format.
 
 use crate::{
     model::{NodeId, RequestId, Room, SessionId, SocketId, Target},
     payload::Payload,
 };
 
-/// Something said to all nodes of a namespace.
+/// A message to all nodes of a namespace. Exhaustive on purpose: a backend must handle every kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
     /// Deliver a packet to the matching sockets.
     Broadcast {
-        /// Present if acknowledgements are wanted: every node answers with one [`Answer::ClientCount`] and an [`Answer::Ack`] per client.
+        /// Present if acknowledgements are wanted: every node answers with one [`Answer::ClientCount`] and an
+        /// [`Answer::Ack`] per client.
         request: Option<RequestId>,
-        /// Which sockets.
+        /// Sockets it is for.
         target: Target,
         /// Event name and arguments.
         payload: Payload,
     },
     /// Make the matching sockets join rooms.
     Join {
-        /// Which sockets.
+        /// Sockets it is for.
         target: Target,
         /// The rooms to join.
         rooms: Vec<Room>,
     },
     /// Make the matching sockets leave rooms.
     Leave {
-        /// Which sockets.
+        /// Sockets it is for.
         target: Target,
         /// The rooms to leave.
         rooms: Vec<Room>,
     },
     /// Disconnect the matching sockets from the namespace.
     Disconnect {
-        /// Which sockets.
+        /// Sockets it is for.
         target: Target,
         /// Whether to close the client's connection too.
         close: bool,
     },
     /// Describe the matching sockets; answered by [`Answer::Sockets`].
     FetchSockets {
-        /// Links the answers.
+        /// Id that links the answers.
         request: RequestId,
-        /// Which sockets.
+        /// Sockets it is for.
         target: Target,
     },
-    /// Name all rooms; answered by [`Answer::Rooms`]. Only classic Redis has this request, elsewhere the engine fetches sockets instead.
+    /// Name all rooms; answered by [`Answer::Rooms`]. Only classic Redis has this request, elsewhere the engine fetches
+    /// sockets instead.
     AllRooms {
-        /// Links the answers.
+        /// Id that links the answers.
         request: RequestId,
     },
-    /// Hand an event to the servers themselves.
+    /// Hand an event to the servers of the nodes (`serverSideEmit`).
     ServerSideEmit {
         /// Present if answers are wanted ([`Answer::ServerSideEmit`]).
         request: Option<RequestId>,
         /// Event name and arguments.
         payload: Payload,
     },
-    /// A node is there. An initial one asks everybody to answer with theirs at once.
+    /// Tell that the sending node is alive. An initial heartbeat asks every node to answer with its own at once.
     Heartbeat(Heartbeat),
-    /// The sending node leaves.
+    /// Tell that the sending node leaves.
     Leaving,
 }
 
 impl Message {
-    /// The request that this message opens, if it wants answers.
+    /// Id of the request that this message opens, if it wants answers.
     #[must_use]
     pub fn request(&self) -> Option<&RequestId> {
         match self {
@@ -76,7 +78,7 @@ impl Message {
         }
     }
 
-    /// Whether the message takes a number of its sender. Heartbeats and leaves do not: they are nothing that anybody would miss.
+    /// Whether the message takes a number of its sender. Heartbeats and leaves do not: their loss needs no notice.
     #[must_use]
     pub fn is_numbered(&self) -> bool {
         !matches!(self, Self::Heartbeat(_) | Self::Leaving)
@@ -98,7 +100,7 @@ impl Message {
     }
 }
 
-/// What anything weighs beyond its data.
+/// Bytes that any message weighs beyond its data.
 const FIXED: usize = 64;
 
 fn weight_of_target(target: &Target) -> usize {
@@ -109,16 +111,17 @@ fn weight_of_rooms(rooms: &[Room]) -> usize {
     rooms.iter().map(|room| size_of::<Room>() + room.as_text().map_or(0, str::len)).sum()
 }
 
-/// The content of a heartbeat among our own nodes. Official peers send it empty.
+/// Content of a heartbeat among our own nodes. Official peers send it empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Heartbeat {
     /// Whether every node is asked to answer with a heartbeat at once.
     pub initial: bool,
-    /// Last number on each channel of the sender: a node that has seen less has missed messages. A channel that is not mentioned has
-    /// carried nothing. Filled in by the transport's queue, which assigns the numbers; empty from official peers only.
+    /// Last number on each channel of the sender: a node that has seen less has missed messages. A channel that is not
+    /// mentioned has carried nothing. Filled in by the transport's queue, which assigns the numbers; empty from
+    /// official peers only.
     pub high_water_marks: Vec<SeqNo>,
-    /// The number of room buckets the sender uses; all nodes of a cluster must agree.
+    /// Number of room buckets the sender uses; all nodes of a cluster must agree.
     pub buckets: Option<u16>,
 }
 
@@ -142,16 +145,17 @@ impl Heartbeat {
     }
 }
 
-/// One of the channels of a sender: a subject, key or exchange route on which its messages keep their order.
+/// A channel of a sender on which its messages keep their order and are numbered: a subject, a key or an exchange route
+/// of the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeqChannel(pub u16);
 
 impl SeqChannel {
-    /// The channel that every node receives.
+    /// Channel that every node receives.
     pub const ALL: Self = Self(0);
 }
 
-/// The number of a message among those its sender has published on one channel, counted from 1.
+/// Sequence number of a message among those its sender has published on one channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeqNo {
     /// Channel of the message.
@@ -184,18 +188,18 @@ impl Response {
     }
 }
 
-/// The content of a [`Response`].
+/// Content of a [`Response`]. Exhaustive on purpose: a backend must handle every kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// The matching sockets of one node.
+    /// Matching sockets of one node.
     Sockets(Vec<SocketInfo>),
-    /// The rooms of one node.
+    /// Rooms of one node.
     Rooms(Vec<Room>),
-    /// What one node's handler of a server-side event returned; `None` for `undefined`.
+    /// Value that one node's handler of a server-side event returned; `None` for `undefined`.
     ServerSideEmit(Option<Payload>),
-    /// How many clients of one node an acknowledged broadcast was sent to. Every node answers this, also 0.
+    /// Number of clients of one node to which an acknowledged broadcast was sent. Every node answers this, also 0.
     ClientCount(u32),
-    /// The first argument of one client's acknowledgement; `None` if there was none.
+    /// First argument of one client's acknowledgement; `None` if there was none.
     Ack(Option<Payload>),
 }
 
@@ -203,15 +207,15 @@ pub enum Answer {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SocketInfo {
-    /// Its id.
+    /// Id of the socket.
     pub id: SocketId,
-    /// The node that serves it; unknown when the answer came over a wire that does not name the answering node.
+    /// Node that serves it; unknown when the answer came over a wire that does not name the answering node.
     pub node: Option<NodeId>,
-    /// The rooms it is in, its own id included.
+    /// Rooms it is in, its own id included.
     pub rooms: Vec<Room>,
     /// Details of the client's handshake (headers, address, query, auth), as one encoded object.
     pub handshake: Option<Payload>,
-    /// What the application attached to the socket.
+    /// Data that the application attached to the socket (`socket.data`).
     pub data: Option<Payload>,
 }
 
@@ -246,17 +250,17 @@ impl SocketInfo {
     }
 }
 
-/// The state of a client that may come back.
+/// State of a client that may come back (connection state recovery).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Session {
-    /// The secret by which the client claims it.
+    /// Secret by which the client claims the session.
     pub id: SessionId,
-    /// The socket id it had, which it gets back.
+    /// Id of the client's socket, which it gets back.
     pub socket: SocketId,
-    /// The rooms it was in.
+    /// Rooms the socket was in.
     pub rooms: Vec<Room>,
-    /// What the application attached to the socket.
+    /// Data that the application attached to the socket (`socket.data`).
     pub data: Option<Payload>,
 }
 

@@ -1,24 +1,24 @@
-//! Counters of one node, readable from the first day. Metrics are built on them.
+//! Counters of one node.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! metrics {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Counts what happens to one node's messages. Written by transport, engine and driver, read by anyone.
+        /// Counters of one node's messages and requests, incremented by its transport, engine and driver.
         #[derive(Debug, Default)]
         pub struct NodeMetrics {
             $($(#[$doc])* pub $name: Counter,)*
         }
 
         impl NodeMetrics {
-            /// The values now.
+            /// Values of all counters now.
             #[must_use]
             pub fn snapshot(&self) -> MetricsSnapshot {
                 MetricsSnapshot { $($name: self.$name.value(),)* }
             }
         }
 
-        /// The values of [`NodeMetrics`] at one moment.
+        /// Values of [`NodeMetrics`] at one moment.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct MetricsSnapshot {
@@ -67,7 +67,7 @@ metrics! {
     missed,
     /// Times the broker connection was lost.
     connections_lost,
-    /// Times it came back.
+    /// Times the broker connection came back.
     reconnects,
     /// Times the broker took nothing for a while, because of an alarm of its own (RabbitMQ: memory, disk).
     blocked,
@@ -81,7 +81,7 @@ metrics! {
     late_answers,
 }
 
-/// One number that only grows.
+/// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -96,7 +96,7 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// The value now.
+    /// Value now.
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

@@ -22,7 +22,8 @@ pub struct Incomplete<T> {
     pub received: T,
     /// Nodes known by name that did not answer.
     pub missing: Vec<NodeId>,
-    /// Number of other nodes that did not answer: Node.js servers that send no heartbeats, known from the broker's count only.
+    /// Number of other nodes that did not answer: Node.js servers that send no heartbeats, known from the broker's
+    /// count only.
     pub missing_unnamed: usize,
 }
 
@@ -85,8 +86,8 @@ impl<T> RequestError<T> {
         self.error.is_retryable()
     }
 
-    /// The answers that arrived before the time ran out, and the nodes that are missing; `None` if the request was not sent or the node
-    /// has left.
+    /// The answers that arrived before the time ran out, and the nodes that are missing; `None` if the request was not
+    /// sent or the node has left.
     #[must_use]
     pub fn incomplete(&self) -> Option<&Incomplete<T>> {
         self.incomplete.as_deref()

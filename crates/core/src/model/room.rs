@@ -10,9 +10,9 @@ use smol_str::SmolStr;
 
 /// A room: text, or a number that a Node.js peer used as room.
 ///
-/// Node.js compares rooms by type: a socket in room `42` is not in room `"42"`. `Room` keeps what arrived and compares the same way.
-/// A server whose rooms can only be text (socketioxide) keeps a number room under its decimal text ([`Room::to_text`]); there, and only
-/// there, `42` and `"42"` are one room.
+/// Node.js compares rooms by type: a socket in room `42` is not in room `"42"`. `Room` keeps what arrived and compares
+/// the same way. A server whose rooms can only be text (socketioxide) keeps a number room under its decimal text
+/// ([`Room::to_text`]); there, and only there, `42` and `"42"` are one room.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Room {
     /// A room named by text.
@@ -43,7 +43,8 @@ impl Room {
         }
     }
 
-    /// The room as text: its name, or the number as JavaScript prints it (`42`, `1.5`, `1e+21`). Channel names are built from this.
+    /// The room as text: its name, or the number as JavaScript prints it (`42`, `1.5`, `1e+21`). Channel names are
+    /// built from this.
     #[must_use]
     pub fn to_text(&self) -> SmolStr {
         match self {
@@ -124,7 +125,8 @@ impl de::Visitor<'_> for RoomVisitor {
     }
 }
 
-/// A finite number used as a room. JavaScript has one number type, so `42` and `42.0` are the same room, and so are `0` and `-0`.
+/// A finite number used as a room. JavaScript has one number type, so `42` and `42.0` are the same room, and so are `0`
+/// and `-0`.
 #[derive(Clone, Copy, PartialEq, PartialOrd)]
 pub struct RoomNumber(f64);
 

@@ -1,10 +1,11 @@
-//! Which sockets an operation is for.
+//! Targets: the sockets that an operation is for.
 
 use std::time::Duration;
 
 use super::{Room, setters};
 
-/// Selects sockets of a namespace: those in any of `rooms` (all if empty), each once, minus those in any room of `except`.
+/// Selects sockets of a namespace: those in any of `rooms` (all if empty), each once, minus those in any room of
+/// `except`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Target {
     /// Rooms whose members are addressed; empty means every socket of the namespace.
@@ -16,46 +17,46 @@ pub struct Target {
 }
 
 impl Target {
-    /// Every socket of the namespace.
+    /// Target of every socket of the namespace.
     #[must_use]
     pub fn all() -> Self {
         Self::default()
     }
 
-    /// The members of one room. A socket id is a room with that socket in it.
+    /// Target of the members of one room. A socket id is a room with that socket in it.
     #[must_use]
     pub fn room(room: impl Into<Room>) -> Self {
         Self { rooms: vec![room.into()], ..Self::default() }
     }
 
-    /// The members of any of the rooms, each once.
+    /// Target of the members of any of the rooms, each once.
     #[must_use]
     pub fn rooms<R: Into<Room>>(rooms: impl IntoIterator<Item = R>) -> Self {
         Self { rooms: rooms.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
-    /// Leaves out the members of one more room.
+    /// The same without the members of one more room.
     #[must_use]
     pub fn except(mut self, room: impl Into<Room>) -> Self {
         self.except.push(room.into());
         self
     }
 
-    /// Only sockets of this node; nothing is published.
+    /// The same for sockets of this node only; nothing is published.
     #[must_use]
     pub fn local(mut self) -> Self {
         self.flags.local = true;
         self
     }
 
-    /// May be dropped for a client that is not ready to receive it.
+    /// The same for a packet that may be dropped for a client that is not ready to receive it.
     #[must_use]
     pub fn volatile(mut self) -> Self {
         self.flags.volatile = Some(true);
         self
     }
 
-    /// How long acknowledgements or answers are waited for.
+    /// The same, with the time for which acknowledgements or answers are waited for.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.flags.timeout = Some(timeout);
@@ -81,19 +82,20 @@ impl Target {
 
 /// Modifiers of an operation, named as in Socket.IO.
 ///
-/// `volatile` and `compress` are `None` when the caller did not set them, which differs on the wire from an explicit `false`.
+/// `volatile` and `compress` are `None` when the caller did not set them, which differs on the wire from an explicit
+/// `false`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Flags {
-    /// Only sockets of this node. Never on the wire.
+    /// Whether only sockets of this node are meant. Never on the wire.
     pub local: bool,
-    /// May be dropped for clients that are not ready to receive.
+    /// Whether the packet may be dropped for clients that are not ready to receive.
     pub volatile: Option<bool>,
     /// Whether the transport to the client may compress the packet.
     pub compress: Option<bool>,
     /// How long acknowledgements are waited for; milliseconds on the wire.
     pub timeout: Option<Duration>,
-    /// The sender waits for one answer only (operations of `RemoteSocket`).
+    /// Whether the sender waits for one answer only (operations of `RemoteSocket`).
     pub expect_single_response: bool,
 }
 

@@ -17,8 +17,8 @@ use crate::{
 
 /// Acknowledgements of a broadcast as they arrive: the first argument of each client's answer, `None` if it had none.
 ///
-/// Ends when every client has answered, or with an error that says which nodes and how many clients have not. Dropped early, it frees what
-/// waits for it.
+/// Ends when every client has answered, or with an error that says which nodes and how many clients have not. Dropped
+/// early, it frees what waits for it.
 #[derive(Debug)]
 pub struct AckStream {
     items: mpsc::UnboundedReceiver<AckItem>,

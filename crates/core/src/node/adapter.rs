@@ -16,8 +16,8 @@ use crate::{
     transport::{Health, MissedBroadcast, RestoredSession},
 };
 
-/// Operations of one node of a cluster, as its server calls them. [`ClusterNode`] has the same operations without this trait; what holds
-/// for all of them, and for each one, stands there.
+/// Operations of one node of a cluster, as its server calls them. [`ClusterNode`] has the same operations without this
+/// trait; what holds for all of them, and for each one, stands there.
 ///
 /// Sealed: [`ClusterNode`] implements it and nothing else can, so that new operations break no code.
 #[async_trait]
@@ -52,7 +52,8 @@ pub trait Adapter: sealed::Sealed + fmt::Debug + Send + Sync {
     /// Hands an event to the servers of all other nodes; [`ClusterNode::server_side_emit`].
     async fn server_side_emit(&self, payload: Payload) -> Result<()>;
 
-    /// Hands an event to the servers of all other nodes and gathers their answers; [`ClusterNode::server_side_emit_with_ack`].
+    /// Hands an event to the servers of all other nodes and gathers their answers;
+    /// [`ClusterNode::server_side_emit_with_ack`].
     async fn server_side_emit_with_ack(
         &self,
         payload: Payload,

@@ -19,8 +19,8 @@ pub(super) enum Command {
     Request { request: Box<Request>, sink: ResponseSink, published: oneshot::Sender<Result<()>> },
     /// Ends a request whose caller is gone.
     Cancel(RequestId),
-    /// Tells the broker about rooms into which own sockets were moved or, if it knows them as having members, out of which; the caller is
-    /// gone.
+    /// Tells the broker about rooms into which own sockets were moved or, if it knows them as having members, out of
+    /// which; the caller is gone.
     RoomsChanged { rooms: Vec<Room>, had_members: bool },
     /// Has the broker count the nodes, because a caller waits for some.
     CountNodes,

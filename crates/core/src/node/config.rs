@@ -14,8 +14,8 @@ pub struct NodeConfig {
     pub request_timeout: Duration,
     /// Bounds of the inbox.
     pub inbox: InboxLimits,
-    /// Answers, heartbeats and requests that may wait for the transport's queue. Default 10,000. Beyond it answers and heartbeats are
-    /// dropped and counted, and requests fail with `QueueFull`.
+    /// Answers, heartbeats and requests that may wait for the transport's queue. Default 10,000. Beyond it answers and
+    /// heartbeats are dropped and counted, and requests fail with `QueueFull`.
     pub max_outgoing: usize,
     /// How long leaving may take when the broker does not answer. Default 1 s.
     pub leave_timeout: Duration,

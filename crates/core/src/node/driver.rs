@@ -1,4 +1,4 @@
-//! The task that drives one engine over one backend.
+//! The task of a node: it drives the engine over the backend.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,6 +10,7 @@ use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     NodeConfig,
@@ -36,8 +37,15 @@ pub(super) struct Peers {
     pub(super) count: usize,
 }
 
-/// Task of one node: feeds its engine with deliveries, commands, answers and time, and does what the engine says. What takes time waits in
-/// `outgoing`, in order.
+/// Where a driver reports what happens.
+pub(super) struct Observers {
+    pub(super) metrics: Arc<NodeMetrics>,
+    pub(super) events: broadcast::Sender<Event>,
+    pub(super) peers: watch::Sender<Peers>,
+}
+
+/// Task of one node: feeds its engine with deliveries, commands, answers and time, and does what the engine says. What
+/// takes time waits in `outgoing`, in order.
 #[derive(Debug)]
 pub(crate) struct Driver {
     node: NodeKey,
@@ -49,7 +57,7 @@ pub(crate) struct Driver {
     events: broadcast::Sender<Event>,
     peers: watch::Sender<Peers>,
     peers_version: Option<u64>,
-    /// What the last delivery asked for.
+    /// Report of the last delivery, with the pause it asked for.
     last_report: DeliveryReport,
     engine: Engine,
     outgoing: VecDeque<Outgoing>,
@@ -61,7 +69,8 @@ pub(crate) struct Driver {
     received_answers: Option<mpsc::UnboundedReceiver<LocalAnswer>>,
 }
 
-/// Deliveries after which the sockets get their turn to flush, well below the default buffer of a socketioxide socket (128 packets).
+/// Deliveries after which the sockets get their turn to flush, well below the default buffer of a socketioxide socket
+/// (128 packets).
 const PACE: usize = 32;
 
 impl Driver {
@@ -71,9 +80,7 @@ impl Driver {
         capabilities: Capabilities,
         local: Weak<dyn Local>,
         config: NodeConfig,
-        metrics: Arc<NodeMetrics>,
-        events: broadcast::Sender<Event>,
-        peers: watch::Sender<Peers>,
+        Observers { metrics, events, peers }: Observers,
     ) -> Self {
         let engine = Engine::new(node.clone(), capabilities, config.engine, Arc::clone(&metrics));
         let (answers, received_answers) = mpsc::unbounded_channel();
@@ -103,23 +110,18 @@ impl Driver {
         mut self,
         mut inbox: Inbox,
         mut commands: mpsc::Receiver<Command>,
-        mut closing: watch::Receiver<bool>,
-        ended: watch::Sender<bool>,
+        closing: CancellationToken,
     ) {
-        let mut ended = Ended(Some(ended));
         self.input(Input::Start);
-        self.serve_until_closed(&mut inbox, &mut commands, &mut closing).await;
+        self.serve_until_closed(&mut inbox, &mut commands, &closing).await;
         self.leave().await;
-        drop(inbox);
-        drop(self);
-        ended.tell();
     }
 
     async fn serve_until_closed(
         &mut self,
         inbox: &mut Inbox,
         commands: &mut mpsc::Receiver<Command>,
-        closing: &mut watch::Receiver<bool>,
+        closing: &CancellationToken,
     ) {
         let Some(mut answers) = self.received_answers.take() else { return };
         let mut sending: Option<Job<Result<()>>> = None;
@@ -135,7 +137,7 @@ impl Driver {
             counting = counting.or_else(|| self.count());
             let deadline = self.engine.deadline();
             tokio::select! {
-                () = closed(closing) => return,
+                () = closing.cancelled() => return,
                 open = inbox.next_batch(&mut batch) => {
                     if !open {
                         return;
@@ -160,7 +162,7 @@ impl Driver {
         }
     }
 
-    /// Announces the leave and gives the seat back, both bounded in time.
+    /// Announces the leave and ends the membership, both bounded in time.
     async fn leave(&mut self) {
         self.input(Input::Leave);
         let transport = Arc::clone(&self.backend.transport);
@@ -219,8 +221,8 @@ impl Driver {
         }
     }
 
-    /// The message of a request has its place in the queue, or never will. Own clients get it, also if nobody wants to wait for them, unless
-    /// it is refused as a whole.
+    /// Notes that the message of a request has its place in the queue, or never will. Own clients get it, also if the
+    /// caller is gone, unless it is refused as a whole.
     fn published(&mut self, id: &RequestId, result: Result<()>) {
         let is_refused =
             result.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::TooLarge | ErrorKind::Closed));
@@ -235,7 +237,8 @@ impl Driver {
         }
     }
 
-    /// With history, the own clients get acknowledged broadcasts in the common order, as they do plain ones, if that is promised.
+    /// With history, the own clients get acknowledged broadcasts in the common order, as they do plain ones, if that is
+    /// promised.
     fn acknowledged_come_back(&self) -> bool {
         self.capabilities.history && self.capabilities.acknowledged_in_order
     }
@@ -255,7 +258,7 @@ impl Driver {
     // --- output ---
 
     fn perform(&mut self) {
-        // First, so that whoever hears of a node finds it counted.
+        // First, so that a listener that hears of a node finds it counted.
         self.publish_peers();
         while let Some(output) = self.engine.poll_output() {
             match output {
@@ -289,7 +292,7 @@ impl Driver {
 
     fn queue(&mut self, outgoing: Outgoing) -> Result<()> {
         let waiting = self.outgoing.len();
-        // What the broker is not told about rooms, nobody would tell it later.
+        // Rooms of which the broker is not told now would never be told.
         if waiting >= self.config.max_outgoing && !matches!(outgoing, Outgoing::Interest { .. }) {
             self.metrics.outgoing_overflow.increment();
             let context = format!("{waiting} answers and requests wait for the transport, more are not allowed");
@@ -361,7 +364,7 @@ impl Driver {
         drop(self.queue(Outgoing::Send(to, Response { request, answer })));
     }
 
-    /// Local sockets were moved into or out of rooms: the broker has to know.
+    /// Tells the broker about rooms into or out of which local sockets were moved.
     fn interest(&mut self, rooms: Vec<Room>, had_members: bool) {
         if self.backend.interest.is_some() {
             drop(self.queue(Outgoing::Interest { rooms, had_members }));
@@ -411,31 +414,9 @@ async fn poll<T>(job: &mut Option<Job<T>>) -> T {
     }
 }
 
-/// Waits until the node is closed, or all its handles are gone.
-async fn closed(closing: &mut watch::Receiver<bool>) {
-    let _ = closing.wait_for(|closing| *closing).await;
-}
-
 async fn sleep(deadline: Option<std::time::Instant>) {
     match deadline {
         Some(deadline) => sleep_until(Instant::from_std(deadline)).await,
         None => future::pending().await,
-    }
-}
-
-/// Tells that the driver is gone, also when it panics.
-struct Ended(Option<watch::Sender<bool>>);
-
-impl Ended {
-    fn tell(&mut self) {
-        if let Some(ended) = self.0.take() {
-            ended.send_replace(true);
-        }
-    }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.tell();
     }
 }

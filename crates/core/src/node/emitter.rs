@@ -1,4 +1,4 @@
-//! Emits into a cluster from a process that is no node.
+//! [`Emitter`]: emits into a cluster from a process that is no node.
 
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -7,11 +7,12 @@ use crate::{
     transport::Backend,
 };
 
-/// Sends to a cluster without taking part in it: it serves no clients, is not counted, and gets no answers. For jobs, cron tasks and
-/// other services.
+/// Sends to a cluster without taking part in it: it serves no clients, is not counted, and gets no answers. For jobs,
+/// cron tasks and other services.
 ///
-/// Operations return when the message has its place in the queue to the broker; errors are as of [`ClusterNode`](crate::ClusterNode), and
-/// `Unsupported` for a target with `local`. *Cancel safety*: a dropped call has been published whole or not at all.
+/// Operations return when the message has its place in the queue to the broker; errors are as of
+/// [`ClusterNode`](crate::ClusterNode), and `Unsupported` for a target with `local`. *Cancel safety*: a dropped call
+/// has been published whole or not at all.
 #[derive(Clone, Debug)]
 pub struct Emitter {
     backend: Backend,
@@ -19,14 +20,14 @@ pub struct Emitter {
 }
 
 impl Emitter {
-    /// An emitter into the namespace `/`.
+    /// Emitter into the namespace `/`.
     #[must_use]
     pub fn new(backend: &Backend) -> Self {
         let node = NodeKey { id: NodeId::EMITTER, namespace: Namespace::new("/") };
         Self { backend: backend.clone(), node }
     }
 
-    /// The same emitter, for another namespace.
+    /// Emitter over the same backend into another namespace.
     #[must_use]
     pub fn of(&self, namespace: &str) -> Self {
         let node = NodeKey { id: NodeId::EMITTER, namespace: Namespace::new(namespace) };
@@ -51,7 +52,8 @@ impl Emitter {
         self.publish(Message::Leave { target, rooms }).await
     }
 
-    /// Disconnects the matching sockets from the namespace; with `close`, closes their connections where the server can.
+    /// Disconnects the matching sockets from the namespace; with `close`, closes their connections where the server
+    /// can.
     pub async fn disconnect_sockets(&self, target: Target, close: bool) -> Result<()> {
         refuse_local(&target)?;
         self.publish(Message::Disconnect { target, close }).await
@@ -67,7 +69,7 @@ impl Emitter {
     }
 }
 
-/// An emitter has no sockets of its own.
+/// Refuses a target with `local`: an emitter has no sockets of its own.
 fn refuse_local(target: &Target) -> Result<()> {
     if target.flags.local {
         return Err(Error::new(ErrorKind::Unsupported, "an emitter has no local sockets"));

@@ -10,11 +10,15 @@ use tokio::{
     sync::{broadcast, mpsc, watch},
     time::timeout,
 };
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use super::{
     AckStream, NodeConfig,
     command::Command,
-    driver::{Driver, Peers},
+    driver::{Driver, Observers, Peers},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -29,16 +33,18 @@ use crate::{
 
 /// One node of a cluster: a server's membership of a namespace. Cheap to clone.
 ///
-/// Operations reach matching sockets of *all* nodes, this one included, unless `target.flags.local` is set. They return when the message
-/// has its place in the queue to the broker; what one caller does in sequence arrives elsewhere in that sequence.
+/// Operations reach matching sockets of *all* nodes, this one included, unless `target.flags.local` is set. They return
+/// when the message has its place in the queue to the broker; what one caller does in sequence arrives elsewhere in
+/// that sequence.
 ///
-/// While the broker is away, messages are held up to a limit and sent on return; local sockets are served meanwhile (with history on,
-/// they are served in the common order, once the broker is back). Errors say whether trying again helps.
+/// While the broker is away, messages are held up to a limit and sent on return; local sockets are served meanwhile
+/// (with history on, they are served in the common order, once the broker is back). Errors say whether trying again
+/// helps.
 ///
 /// When the last clone is dropped, or the server behind [`Local`] is, the node leaves.
 ///
-/// *Cancel safety*: a dropped call has either been published or not; its pending answers are given up. What it has changed here stays, and
-/// rooms that own sockets have joined become active all the same.
+/// *Cancel safety*: a dropped call has either been published or not; its pending answers are given up. What it has
+/// changed here stays, and rooms that own sockets have joined become active all the same.
 #[derive(Clone)]
 pub struct ClusterNode {
     pub(super) shared: Arc<Shared>,
@@ -54,12 +60,15 @@ pub(super) struct Shared {
     metrics: Arc<NodeMetrics>,
     events: broadcast::Sender<Event>,
     peers: watch::Receiver<Peers>,
-    closing: watch::Sender<bool>,
-    ended: watch::Receiver<bool>,
+    /// Holds the driver, the one task of the node.
+    tasks: TaskTracker,
+    /// Dropped with the last handle, it makes the node leave.
+    closing: DropGuard,
 }
 
 impl ClusterNode {
-    /// Joins the cluster of `namespace` over `backend`, and spawns the one task that drives this node on the current Tokio runtime.
+    /// Joins the cluster of `namespace` over `backend`, and spawns the one task that drives this node on the current
+    /// Tokio runtime.
     ///
     /// The server is held weakly: when it is dropped, the node leaves by itself.
     ///
@@ -84,21 +93,14 @@ impl ClusterNode {
         let (commands, received_commands) = mpsc::channel(COMMANDS);
         let (events, _) = broadcast::channel(EVENTS);
         let (peers_sender, peers) = watch::channel(Peers::default());
-        let (closing, close_requested) = watch::channel(false);
-        let (ended_sender, ended) = watch::channel(false);
-        let driver = Driver::new(
-            node.clone(),
-            backend.clone(),
-            capabilities,
-            Weak::clone(&local),
-            config,
-            Arc::clone(&metrics),
-            events.clone(),
-            peers_sender,
-        );
-        tokio::spawn(driver.run(inbox, received_commands, close_requested, ended_sender));
+        let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
+        let observers = Observers { metrics: Arc::clone(&metrics), events: events.clone(), peers: peers_sender };
+        let driver = Driver::new(node.clone(), backend.clone(), capabilities, Weak::clone(&local), config, observers);
+        tasks.spawn(driver.run(inbox, received_commands, closing.clone()));
+        tasks.close();
+        let closing = closing.drop_guard();
         let shared =
-            Shared { node, backend, capabilities, local, config, metrics, events, commands, peers, closing, ended };
+            Shared { node, backend, capabilities, local, config, metrics, events, commands, peers, tasks, closing };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -117,7 +119,8 @@ impl ClusterNode {
     /// Sends a packet to the matching sockets.
     ///
     /// # Errors
-    /// `TooLarge`, `QueueFull`, `Disconnected`, `Closed`: other nodes did not get it. Local sockets did, unless it is too large or closed.
+    /// `TooLarge`, `QueueFull`, `Disconnected`, `Closed`: other nodes did not get it. Local sockets did, unless it is
+    /// too large or closed.
     pub async fn broadcast(&self, target: Target, payload: Payload) -> Result<()> {
         self.check_open()?;
         if target.flags.local {
@@ -137,8 +140,8 @@ impl ClusterNode {
         result
     }
 
-    /// Sends a packet to the matching sockets and gathers their acknowledgements, for as long as `target.flags.timeout` or the
-    /// configured time says.
+    /// Sends a packet to the matching sockets and gathers their acknowledgements, for as long as `target.flags.timeout`
+    /// or the configured time says.
     ///
     /// # Errors
     /// As [`ClusterNode::broadcast`], and `QueueFull` if too many requests wait.
@@ -146,7 +149,8 @@ impl ClusterNode {
         self.request_acks(target, payload).await
     }
 
-    /// Disconnects the matching sockets from the namespace; with `close`, closes their connections where the server can.
+    /// Disconnects the matching sockets from the namespace; with `close`, closes their connections where the server
+    /// can.
     ///
     /// # Errors
     /// As [`ClusterNode::broadcast`]. Own sockets are disconnected all the same, unless the node is closed.
@@ -158,8 +162,8 @@ impl ClusterNode {
     /// Describes the matching sockets.
     ///
     /// # Errors
-    /// `Timeout` if not every node answered, with the sockets that arrived and the nodes that are missing; `QueueFull`, `Disconnected`,
-    /// `Closed` if the request was not sent.
+    /// `Timeout` if not every node answered, with the sockets that arrived and the nodes that are missing; `QueueFull`,
+    /// `Disconnected`, `Closed` if the request was not sent.
     pub async fn fetch_sockets(&self, target: Target) -> Result<Vec<SocketInfo>, RequestError<Vec<SocketInfo>>> {
         self.check_open()?;
         let own = self.own_sockets(&target)?;
@@ -191,11 +195,12 @@ impl ClusterNode {
         self.publish(Message::ServerSideEmit { request: None, payload }).await
     }
 
-    /// Hands an event to the servers of all *other* nodes and gathers one value per node; `None` where it answered `undefined` or has no
-    /// handler. Waits for `timeout`, or the configured time.
+    /// Hands an event to the servers of all *other* nodes and gathers one value per node; `None` where it answered
+    /// `undefined` or has no handler. Waits for `timeout`, or the configured time.
     ///
     /// # Errors
-    /// `Timeout` with the values that arrived and the nodes that are missing; otherwise as [`ClusterNode::fetch_sockets`].
+    /// `Timeout` with the values that arrived and the nodes that are missing; otherwise as
+    /// [`ClusterNode::fetch_sockets`].
     pub async fn server_side_emit_with_ack(
         &self,
         payload: Payload,
@@ -297,20 +302,19 @@ impl ClusterNode {
 
     /// Begins to leave, at once and from any thread. Idempotent.
     pub fn close(&self) {
-        self.shared.closing.send_replace(true);
+        self.shared.closing.token().cancel();
     }
 
     /// Waits until the node has left and all its tasks have ended. *Cancel safe.*
     pub async fn closed(&self) {
-        let mut ended = self.shared.ended.clone();
-        // An error means that the driver is gone, which is what is waited for.
-        let _ = ended.wait_for(|ended| *ended).await;
+        self.shared.tasks.wait().await;
     }
 
     // --- what the operations share ---
 
     pub(super) fn check_open(&self) -> Result<()> {
-        if *self.shared.closing.borrow() || *self.shared.ended.borrow() { Err(self.closed_error()) } else { Ok(()) }
+        let is_closed = self.shared.closing.token().is_cancelled() || self.shared.tasks.is_empty();
+        if is_closed { Err(self.closed_error()) } else { Ok(()) }
     }
 
     pub(super) fn closed_error(&self) -> Error {

@@ -32,9 +32,11 @@ impl ClusterNode {
         published.and(interest.sync().await)
     }
 
-    /// Tells the broker that rooms got their first local socket. On return they are active: what is broadcast to them afterwards arrives.
+    /// Tells the broker that rooms got their first local socket. On return they are active: what is broadcast to them
+    /// afterwards arrives.
     ///
-    /// Needed only by servers that let sockets join without [`ClusterNode::sockets_join`], on backends with room interest.
+    /// Needed only by servers that let sockets join without [`ClusterNode::sockets_join`], on backends with room
+    /// interest.
     ///
     /// # Errors
     /// What the backend says; `Disconnected` if the broker is away and the rooms become active once it is back.
@@ -61,7 +63,8 @@ impl ClusterNode {
     }
 }
 
-/// Rooms into or out of which own sockets were moved, and of which the broker is still to be told. Dropped before, the driver tells it.
+/// Rooms into or out of which own sockets were moved, and of which the broker is still to be told. Dropped before, the
+/// driver tells it.
 struct PendingInterest<'a> {
     node: &'a ClusterNode,
     rooms: &'a [Room],

@@ -1,4 +1,5 @@
-//! One node of a cluster: the handle that servers call, the task that drives it, and the emitter for processes that are no nodes.
+//! One node of a cluster: the handle that servers call, the task that drives it, and the emitter for processes that are
+//! no nodes.
 
 mod acks;
 mod adapter;

@@ -1,4 +1,4 @@
-//! What the driver has to hand to the transport.
+//! Work of the driver that takes time: messages, answers and room interest for the transport.
 
 use std::{
     future::Future,
@@ -13,7 +13,7 @@ use crate::{
     transport::{Backend, RoomInterest},
 };
 
-/// Something for the transport.
+/// Something for the transport, in the order of the driver's queue.
 #[derive(Debug)]
 pub(super) enum Outgoing {
     Publish(Message),
@@ -29,7 +29,7 @@ pub(super) enum Outgoing {
 pub(super) type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Outgoing {
-    /// Hands it over.
+    /// Starts handing it to the transport.
     pub(super) fn send(&self, backend: &Backend, node: NodeKey, local: &Weak<dyn Local>) -> Job<Result<()>> {
         let transport = Arc::clone(&backend.transport);
         match self {
@@ -55,8 +55,8 @@ impl Outgoing {
     }
 }
 
-/// Tells the broker which of the rooms have members here by now, and had none before or the other way round. Callers and the driver may
-/// tell at the same time, so each looks again behind what it has told: whoever looks last is right.
+/// Tells the broker which of the rooms have got their first member here, or lost their last. Callers and the driver may
+/// do so at the same time, so each looks again after it has told: the last look is right.
 pub(crate) async fn sync_interest(
     interest: &dyn RoomInterest,
     node: &NodeKey,

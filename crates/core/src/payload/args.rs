@@ -1,4 +1,5 @@
-//! Argument lists: the event's name, and appending to them, without decoding the rest.
+//! Argument lists, `[event, ...arguments]`: reading the name of the event and appending an argument, without decoding
+//! the rest.
 
 use std::borrow::Cow;
 

@@ -1,15 +1,16 @@
-//! The binary parts of a JSON payload.
+//! [`Attachments`]: the binary parts of a JSON payload.
 
 use std::{fmt, ops::Deref, sync::Arc};
 
 use bytes::Bytes;
 
-/// The binary parts of a JSON payload, in the order of their placeholders. Costs nothing while empty, and little to clone.
+/// Binary parts of a JSON payload, in the order of the numbers in their placeholders. An empty list is not allocated,
+/// and a clone shares it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Attachments(Option<Arc<[Bytes]>>);
 
 impl Attachments {
-    /// No binary at all.
+    /// The empty list.
     pub const NONE: Self = Self(None);
 }
 

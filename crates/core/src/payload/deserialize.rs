@@ -1,4 +1,4 @@
-//! From payloads to Rust values, through serde.
+//! Decoding payloads into Rust values, through serde.
 
 use std::{fmt, marker::PhantomData};
 
@@ -34,7 +34,7 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::malformed("payload of another type than expected").with_source(error)
 }
 
-/// All elements of a list but the first.
+/// Arguments of an event: all elements of its list but the first, the name.
 struct Arguments<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Arguments<T> {

@@ -1,10 +1,11 @@
-//! Why encoded data could not be read, small enough for hot loops.
+//! [`Fault`]: the error of reading encoded data, small enough for hot loops.
 
 use std::fmt;
 
 use crate::error::Error;
 
-/// Why encoded data could not be read. One byte, unlike [`Error`]; it becomes one where the name of the field is known ([`Fault::at`]).
+/// Reason why encoded data could not be read. One byte, unlike [`Error`]; it becomes one where the name of the field is
+/// known ([`Fault::at`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
@@ -12,13 +13,13 @@ pub enum Fault {
     Truncated,
     /// A byte that cannot stand where it stands.
     Syntax,
-    /// Containers nested deeper than [`MAX_DEPTH`](super::MAX_DEPTH).
+    /// Arrays and maps nested deeper than [`MAX_DEPTH`](super::MAX_DEPTH).
     TooDeep,
     /// Something follows the value.
     Trailing,
     /// A value of another type than expected.
     Unexpected,
-    /// The key of a map is itself a container.
+    /// An array, a map or an extension as the key of a map.
     Key,
     /// A number outside the range that its field allows.
     Range,
@@ -26,14 +27,15 @@ pub enum Fault {
     TooLong,
     /// Attachments and the placeholders in the text do not match.
     Attachments,
-    /// A field that must be there is not.
+    /// A required field that is absent.
     Missing,
     /// A field that occurs twice.
     Repeated,
 }
 
 impl Fault {
-    /// The error for `what`, the name of the field or format that was read. Data is never part of the message.
+    /// Converts the fault to an error about `what`, the name of the field or format that was read. Data is never part
+    /// of the message.
     #[must_use]
     pub fn at(self, what: &str) -> Error {
         Error::malformed(format!("{what}: {self}"))

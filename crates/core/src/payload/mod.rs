@@ -1,4 +1,5 @@
-//! Payloads: what users send, in the encoding in which it arrived.
+//! [`Payload`]: the arguments of a packet, kept encoded (JSON text or MessagePack) and converted in one pass where the
+//! other encoding is needed.
 
 mod args;
 mod attachments;
@@ -25,17 +26,20 @@ pub use self::{
 };
 use crate::error::Result;
 
-/// How deep containers may be nested in a payload. The encoder of @msgpack/msgpack, which two of the official adapters use, ends here too.
+/// Deepest nesting of arrays and maps that a payload may have. The encoder of @msgpack/msgpack, which two of the
+/// official adapters use, ends here too.
 pub const MAX_DEPTH: usize = 100;
 
-/// One encoded value: most often the argument list of a packet, `[event, ...arguments]`; also an acknowledged value, a handshake, the
-/// data of a socket.
+/// One encoded value: most often the argument list of a packet, `[event, ...arguments]`; also the argument of an
+/// acknowledgement, a handshake, the data of a socket.
 ///
-/// It stays in the encoding in which it arrived, JSON text or MessagePack, and is converted in one pass only where a receiver needs the
-/// other one. Cloning is cheap. Both encodings hold the same values, with these differences, which a conversion resolves:
+/// It stays in the encoding in which it arrived, JSON text or MessagePack, and is converted in one pass only where a
+/// receiver needs the other one. Cloning is cheap. Both encodings hold the same values, with these differences, which a
+/// conversion resolves:
 ///
 /// * JSON has no binary: it stands beside the text as [`Attachments`], with Socket.IO's placeholders in the text.
-/// * MessagePack dates become ISO text, as in JavaScript. Unknown extensions become `[type, binary]`, as notepack reads them.
+/// * MessagePack dates become ISO text, as in JavaScript. Unknown extensions become `[type, binary]`, as notepack reads
+///   them.
 /// * NaN and the infinities become `null`. Floats that carry an integer become that integer.
 /// * Integers that fit 64 bits keep all their digits.
 /// * Lone surrogates in JSON and invalid UTF-8 in MessagePack become U+FFFD. Keys that are not text become text.
@@ -51,57 +55,62 @@ enum Encoded {
     MsgPack { bytes: Bytes, binary: bool },
 }
 
-/// A payload as JSON.
+/// A value as JSON text, with its binary parts beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Json {
-    /// The text. Where binary belongs it has placeholders, `{"_placeholder":true,"num":0}`; without attachments such an object has no
-    /// meaning.
+    /// JSON text. Binary is replaced by placeholders, `{"_placeholder":true,"num":0}`; without attachments such an
+    /// object is an ordinary one.
     pub text: ByteString,
-    /// The binary values, in the order of their numbers.
+    /// Binary values, in the order of the numbers in their placeholders.
     pub attachments: Attachments,
 }
 
 impl Payload {
-    /// Takes JSON text, checking its syntax and depth.
+    /// Makes a payload of JSON text, checking its syntax and depth.
     pub fn from_json(text: impl Into<ByteString>) -> Result<Self> {
         let text = text.into();
         json::validate(&text).map_err(|fault| fault.at("JSON payload"))?;
         Ok(Self::from_trusted_json(text, Attachments::NONE))
     }
 
-    /// Takes JSON text with binary attachments: each attachment has exactly one placeholder, and no placeholder is without attachment.
+    /// Makes a payload of JSON text and its binary attachments: each attachment has exactly one placeholder, and no
+    /// placeholder is without attachment.
     pub fn from_json_with(text: impl Into<ByteString>, attachments: impl Into<Attachments>) -> Result<Self> {
         let (text, attachments) = (text.into(), attachments.into());
         args::check_placeholders(&text, attachments.len()).map_err(|fault| fault.at("JSON payload"))?;
         Ok(Self::from_trusted_json(text, attachments))
     }
 
-    /// Takes JSON text that a serializer or parser has just produced or checked, without checking it again.
+    /// Makes a payload of JSON text that a serializer or parser has just produced or checked, without checking it
+    /// again.
     ///
-    /// The text is spliced into messages as it is. If it is not one JSON value, those messages are malformed and the conversions of this
-    /// payload fail or yield `null`; nothing panics. Text that came from a client unparsed belongs into [`Payload::from_json_with`].
+    /// The text is spliced into messages as it is. If it is not one JSON value, those messages are malformed and the
+    /// conversions of this payload fail or yield `null`; nothing panics. Unparsed text of a client is for
+    /// [`Payload::from_json_with`].
     #[must_use]
     pub fn from_trusted_json(text: impl Into<ByteString>, attachments: impl Into<Attachments>) -> Self {
         Self(Encoded::Json(Json { text: text.into(), attachments: attachments.into() }))
     }
 
-    /// Takes one MessagePack value, checking its structure and depth. Whether its text is UTF-8 is not checked: conversion repairs it.
+    /// Makes a payload of one MessagePack value, checking its structure and depth. Whether its text is UTF-8 is not
+    /// checked: conversion repairs it.
     pub fn from_msgpack(bytes: impl Into<Bytes>) -> Result<Self> {
         let bytes = bytes.into();
         let binary = msgpack::validate(&bytes).map_err(|fault| fault.at("MessagePack payload"))?;
         Ok(Self::from_valid_msgpack(bytes, binary))
     }
 
-    /// Takes one value that was scanned already, which also told whether there is binary in it.
+    /// Makes a payload of one MessagePack value that was scanned already, which also told whether there is binary in
+    /// it.
     pub(crate) fn from_valid_msgpack(bytes: Bytes, binary: bool) -> Self {
         Self(Encoded::MsgPack { bytes, binary })
     }
 
-    /// Encodes an event: its name and arguments.
+    /// Encodes an event, `[name, ...arguments]`.
     ///
-    /// A tuple, array or list is a list of arguments and what serializes as `null` (such as `()`) is none; anything else is the only
-    /// argument. To send a list as the only argument, put it into a tuple: `(list,)`. Byte buffers (`bytes::Bytes`, `serde_bytes`) become
-    /// binary.
+    /// A tuple, array or list is a list of arguments and what serializes as `null` (such as `()`) is none; anything
+    /// else is the only argument. To send a list as the only argument, put it into a tuple: `(list,)`. Byte buffers
+    /// (`bytes::Bytes`, `serde_bytes`) become binary.
     pub fn event<T: Serialize + ?Sized>(name: &str, arguments: &T) -> Result<Self> {
         serialize::event(name, arguments)
     }
@@ -111,7 +120,7 @@ impl Payload {
         serialize::value(value)
     }
 
-    /// Bytes in the present encoding, attachments included.
+    /// Size in bytes in the present encoding, attachments included.
     #[must_use]
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -120,25 +129,25 @@ impl Payload {
         }
     }
 
-    /// Never true for a valid payload: the smallest value has one byte.
+    /// Whether the size is 0, which no valid payload has: the smallest value takes one byte.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether it is an array, as the argument list of every packet is.
+    /// Whether the value is an array, as the argument list of every packet is.
     #[must_use]
     pub fn is_args(&self) -> bool {
         args::is_args(self)
     }
 
-    /// The first argument of an argument list, if it is text.
+    /// Name of the event: the first element of an argument list, if it is text.
     #[must_use]
     pub fn event_name(&self) -> Option<Cow<'_, str>> {
         args::event_name(self)
     }
 
-    /// Whether there is binary in it, at any depth.
+    /// Whether the value contains binary, at any depth.
     #[must_use]
     pub fn has_binary(&self) -> bool {
         match &self.0 {
@@ -147,7 +156,8 @@ impl Payload {
         }
     }
 
-    /// The payload as JSON, binary as attachments. Copies nothing if it is JSON already; binary values are never copied.
+    /// Converts the value to JSON, binary to attachments. Copies nothing if it is JSON already; binary values are never
+    /// copied.
     #[must_use]
     pub fn to_json(&self) -> Json {
         match &self.0 {
@@ -159,7 +169,7 @@ impl Payload {
         }
     }
 
-    /// The payload as JSON text for wires that have no place for binary: a Buffer is written as Node.js does,
+    /// Converts the value to JSON text for wires that have no place for binary: a Buffer is written as Node.js does,
     /// `{"type":"Buffer","data":[…]}`.
     #[must_use]
     pub fn to_json_plain(&self) -> ByteString {
@@ -169,8 +179,8 @@ impl Payload {
         }
     }
 
-    /// The payload as MessagePack, by the rules of one of the official encoders. As it is, if it is MessagePack already: the rules differ
-    /// in how they write, not in what they read. Fails only if the JSON was never valid.
+    /// Converts the value to MessagePack, by the rules of one of the official encoders. MessagePack is returned as it
+    /// is: the rules differ in how they write, not in what they read. Fails only if the JSON was never valid.
     pub fn to_msgpack(&self, rules: Rules) -> Result<Bytes> {
         if let Encoded::MsgPack { bytes, .. } = &self.0 {
             return Ok(bytes.clone());
@@ -188,7 +198,7 @@ impl Payload {
         }
     }
 
-    /// The JSON text, if the payload is JSON without binary.
+    /// JSON text of the value, if it is JSON without binary.
     #[must_use]
     pub fn as_json_text(&self) -> Option<&str> {
         match &self.0 {
@@ -197,7 +207,7 @@ impl Payload {
         }
     }
 
-    /// The bytes, if the payload is MessagePack.
+    /// MessagePack bytes of the value, if it is MessagePack.
     #[must_use]
     pub fn as_msgpack(&self) -> Option<&Bytes> {
         match &self.0 {
@@ -206,15 +216,15 @@ impl Payload {
         }
     }
 
-    /// The argument list with one more argument, a text; servers append the offset of a message this way. A payload that is no list stays
-    /// as it is.
+    /// Appends text to a copy of the argument list; servers add the offset of a message this way. A payload that is no
+    /// list stays as it is.
     #[must_use]
     pub fn with_appended_text(&self, text: &str) -> Self {
         args::with_appended_text(self, text)
     }
 
-    /// Decodes the value. Binary goes into byte buffers (`bytes::Bytes`, `serde_bytes`); of an argument list the event's name is the
-    /// first element.
+    /// Decodes the value into a Rust value. Binary goes into byte buffers (`bytes::Bytes`, `serde_bytes`); of an
+    /// argument list the event's name is the first element.
     pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T> {
         deserialize::value(self)
     }
@@ -224,7 +234,7 @@ impl Payload {
         deserialize::arguments(self)
     }
 
-    /// Whether both mean the same to a receiver, whatever their encodings. The order of keys counts.
+    /// Whether both values mean the same to a receiver, whatever their encodings. The order of keys counts.
     #[must_use]
     pub fn same_meaning(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
@@ -237,14 +247,14 @@ impl Payload {
         }
     }
 
-    /// Equal for payloads of equal meaning: everything that differs between the encodings is resolved.
+    /// Bytes that are equal for values of equal meaning: everything that differs between the encodings is resolved.
     fn canonical(&self) -> Scan<Vec<u8>> {
         let mut out = Vec::with_capacity(self.len());
         self.stream(&mut msgpack::Writer::new(&mut out, Rules::Notepack))?;
         Ok(out)
     }
 
-    /// Text that is not valid becomes `null`.
+    /// Converts the value to JSON text; what was never valid becomes `null`.
     fn write_json(&self, binary: json::Binary) -> (ByteString, Vec<Bytes>) {
         let mut out = Vec::with_capacity(self.len() + self.len() / 4);
         let mut writer = json::Writer::new(&mut out, binary);
@@ -258,7 +268,7 @@ impl Payload {
 }
 
 impl PartialEq for Payload {
-    /// See [`Payload::same_meaning`].
+    /// As [`Payload::same_meaning`].
     fn eq(&self, other: &Self) -> bool {
         self.same_meaning(other)
     }

@@ -1,6 +1,7 @@
-//! Numbers between JSON, MessagePack and JavaScript.
+//! [`Number`]: numbers as JSON, MessagePack and JavaScript hold them.
 
-/// A number as the two encodings can hold it. Integers beyond 2^53 stay exact, which JavaScript cannot do but our nodes can.
+/// A number as the two encodings can hold it. Integers beyond 2^53 stay exact, which JavaScript cannot do but our nodes
+/// can.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
     /// An integer that is not negative.
@@ -17,12 +18,13 @@ impl Number {
         Self::from_digits(text).unwrap_or_else(|| text.parse().map_or(Self::Float(f64::NAN), Self::Float))
     }
 
-    /// The integer that consists of these digits; `None` for other notations and more than 64 bits.
+    /// Reads an integer; `None` for other notations and more than 64 bits.
     fn from_digits(text: &str) -> Option<Self> {
         text.parse::<u64>().map(Self::from).or_else(|_| text.parse::<i64>().map(Self::from)).ok()
     }
 
-    /// The integer that a float carries, as JavaScript has no other integers: `1.0` is `1` and `-0.0` is `0`. Others stay what they are.
+    /// Converts a float that carries an integer to that integer, as JavaScript has no other ones: `1.0` is `1` and
+    /// `-0.0` is `0`. Other numbers stay what they are.
     #[must_use]
     pub fn normalized(self) -> Self {
         const UNSIGNED_END: f64 = 18_446_744_073_709_551_616.0;
@@ -35,7 +37,7 @@ impl Number {
         }
     }
 
-    /// The value as JavaScript sees it: beyond 2^53 the nearest `f64`.
+    /// Converts the number to what JavaScript sees: beyond 2^53 the nearest `f64`.
     #[must_use]
     pub fn as_f64(self) -> f64 {
         match self {
@@ -45,7 +47,7 @@ impl Number {
         }
     }
 
-    /// The value as an integer that is not negative, if it is one; `3.0` is.
+    /// Converts the number to an integer that is not negative, if it is one; `3.0` is.
     #[must_use]
     pub fn as_u64(self) -> Option<u64> {
         match self.normalized() {
@@ -54,15 +56,13 @@ impl Number {
         }
     }
 
-    /// Appends the number as JSON: integers with all their digits, fractions as JavaScript prints them, `null` for what JSON cannot say.
+    /// Appends the number as JSON: integers with all their digits, fractions as JavaScript prints them, `null` for what
+    /// JSON cannot say.
     #[inline]
     pub(crate) fn write_json(self, out: &mut Vec<u8>) {
         match self.normalized() {
-            Self::Unsigned(value) => write_digits(out, value),
-            Self::Negative(value) => {
-                out.push(b'-');
-                write_digits(out, value.unsigned_abs());
-            }
+            Self::Unsigned(value) => write_integer(out, value),
+            Self::Negative(value) => write_integer(out, value),
             Self::Float(value) if !value.is_finite() => out.extend_from_slice(b"null"),
             Self::Float(value) => write_float(out, value),
         }
@@ -87,24 +87,10 @@ impl From<f64> for Number {
     }
 }
 
-/// Prints an integer; several times faster than the formatting of the standard library, and messages are full of small ones.
+/// Prints an integer.
 #[inline]
-fn write_digits(out: &mut Vec<u8>, mut value: u64) {
-    const MAX_DIGITS: usize = 20;
-    if value < 10 {
-        return out.push(b'0' + value as u8);
-    }
-    let mut digits = [0; MAX_DIGITS];
-    let mut start = MAX_DIGITS;
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
+fn write_integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Prints a finite float as JavaScript does: an exponent below 1e-6 and from 1e21 on, with its sign.

@@ -1,4 +1,4 @@
-//! From Rust values to payloads, through serde.
+//! Encoding Rust values as payloads, through serde: always as JSON, which most brokers carry; binary is set aside.
 
 use std::io::{self, Write};
 
@@ -15,8 +15,8 @@ pub(super) fn value<T: Serialize + ?Sized>(value: &T) -> Result<Payload> {
     finish(out, attachments)
 }
 
-/// Serializes the arguments right behind the name: if they turn out to be a list, its opening bracket becomes the comma and its closing
-/// bracket that of the whole list.
+/// Encodes `[name, ...arguments]`. The arguments are serialized right behind the name: if they turn out to be a list,
+/// its opening bracket becomes the comma and its closing bracket that of the whole list.
 pub(super) fn event<T: Serialize + ?Sized>(name: &str, arguments: &T) -> Result<Payload> {
     let mut out = Vec::with_capacity(128);
     out.push(b'[');
@@ -38,11 +38,11 @@ pub(super) fn event<T: Serialize + ?Sized>(name: &str, arguments: &T) -> Result<
     finish(out, attachments)
 }
 
-/// What is known of a value after it was written.
+/// What serializing a value tells beside its text.
 #[derive(Default)]
 struct Written {
     attachments: Vec<Bytes>,
-    /// Containers inside each other, at the deepest place.
+    /// Deepest nesting of arrays and maps.
     depth: usize,
 }
 
@@ -61,7 +61,7 @@ fn finish(out: Vec<u8>, attachments: Vec<Bytes>) -> Result<Payload> {
     Ok(Payload::from_trusted_json(text, attachments))
 }
 
-/// Formats as `JSON.stringify` does, and puts byte buffers aside.
+/// Formats JSON as `JSON.stringify` does, and replaces byte buffers by placeholders.
 struct Compact<'a> {
     written: &'a mut Written,
     open: usize,

@@ -1,52 +1,54 @@
-//! Where a payload is streamed to when it changes its encoding.
+//! [`Sink`]: the receiving side of a conversion between encodings.
 
 use bytes::Bytes;
 
 use super::{Number, json};
 
-/// Receives one value, part by part, in the order in which it is written; the other side of [`Payload::stream`](super::Payload::stream).
+/// Receiver of one value, part by part, in the order in which it is written; the other side of
+/// [`Payload::stream`](super::Payload::stream).
 ///
-/// Implement it to write a payload in a format of your own (BSON) without a value tree in between. The length of a container is `None`
-/// when it comes from JSON, where it is unknown until the end; the same `len` is given again at the end.
+/// Implement it to write a payload in a format of your own (BSON) without a value tree in between. The length of a
+/// container is `None` when it comes from JSON, where it is unknown until the end; the same `len` is given again at the
+/// end.
 pub trait Sink {
-    /// `null`, nil or undefined.
+    /// Receives `null`, nil or undefined.
     fn null(&mut self);
-    /// `true` or `false`.
+    /// Receives `true` or `false`.
     fn boolean(&mut self, value: bool);
-    /// A number.
+    /// Receives a number.
     fn number(&mut self, value: Number);
-    /// Text.
+    /// Receives text.
     fn text(&mut self, value: &str);
-    /// Binary.
+    /// Receives binary.
     fn binary(&mut self, value: Bytes);
-    /// An array begins; its elements follow.
+    /// Begins an array; its elements follow.
     fn begin_array(&mut self, len: Option<usize>);
-    /// The array is complete.
+    /// Ends the array.
     fn end_array(&mut self, len: Option<usize>);
-    /// A map begins; keys and values follow in turn. A key may repeat.
+    /// Begins a map; keys and values follow in turn. A key may repeat.
     fn begin_map(&mut self, len: Option<usize>);
-    /// A key; its value follows.
+    /// Receives the key of a map; its value follows.
     fn key(&mut self, key: &str);
-    /// The map is complete.
+    /// Ends the map.
     fn end_map(&mut self, len: Option<usize>);
 
-    /// A number in JSON's notation. A sink that writes JSON copies it.
+    /// Receives a number in JSON's notation. A sink that writes JSON copies it.
     fn json_number(&mut self, text: &str) {
         self.number(Number::from_json(text));
     }
 
-    /// The inside of a JSON string that contains escapes. A sink that writes JSON copies it.
+    /// Receives text as the inside of a JSON string that contains escapes. A sink that writes JSON copies it.
     fn json_text(&mut self, escaped: &str) {
         self.text(&json::unescape(escaped));
     }
 
-    /// As [`Sink::json_text`], for a key.
+    /// Receives the key of a map as the inside of a JSON string that contains escapes.
     fn json_key(&mut self, escaped: &str) {
         self.key(&json::unescape(escaped));
     }
 }
 
-/// Ignores everything: streaming into it is validation.
+/// A [`Sink`] that ignores everything: streaming into it is validation.
 #[derive(Debug)]
 pub(crate) struct Discard;
 

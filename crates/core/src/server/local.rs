@@ -1,4 +1,4 @@
-//! What the hosting server lends to the cluster: its sockets.
+//! [`Local`]: the sockets of a server, as its node uses them.
 
 use std::{fmt, time::Duration};
 
@@ -11,21 +11,21 @@ use crate::{
 
 /// The sockets of this node, as the cluster uses them.
 ///
-/// Calls are synchronous and short: they only put packets into the sockets' buffers. They come from the tasks of callers and from the
-/// cluster's driver, possibly at the same time. `target.flags.local` does not matter here.
+/// Calls are synchronous and short: they only put packets into the sockets' buffers. They come from the tasks of
+/// callers and from the cluster's driver, possibly at the same time. `target.flags.local` does not matter here.
 pub trait Local: fmt::Debug + Send + Sync + 'static {
-    /// Sends a packet to the matching sockets, encoding it once. `offset` is appended as last argument for clients that want to
-    /// recover.
+    /// Sends a packet to the matching sockets, encoding it once. `offset` is appended as last argument for clients that
+    /// want to recover.
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport;
 
-    /// Sends a packet to the matching sockets and passes each acknowledgement that arrives within `timeout` to `acks`. Returns how many
-    /// sockets it was sent to.
+    /// Sends a packet to the matching sockets and passes each acknowledgement that arrives within `timeout` to `acks`.
+    /// Returns how many sockets it was sent to.
     fn deliver_with_ack(&self, target: &Target, payload: &Payload, timeout: Duration, acks: AckSink) -> u32;
 
     /// Describes the matching sockets.
     fn sockets(&self, target: &Target) -> Vec<SocketInfo>;
 
-    /// All rooms with a member here, socket ids included.
+    /// All rooms with a local member, socket ids included.
     fn rooms(&self) -> Vec<Room>;
 
     /// Whether the room may have a member here. When in doubt, `true`. Called for every message to one room.
@@ -40,8 +40,8 @@ pub trait Local: fmt::Debug + Send + Sync + 'static {
     /// Disconnects the matching sockets from the namespace, and closes their connections if `close` and the server can.
     fn disconnect(&self, target: &Target, close: bool);
 
-    /// Hands over a server-side event. Whoever handles it answers through `reply` if there is one; dropped without an answer it
-    /// answers `undefined`, so that a node without a handler costs no timeout.
+    /// Hands a server-side event to the application, which answers through `reply` if there is one. Dropped without an
+    /// answer, the reply answers `undefined`, so that a node without a handler costs no timeout.
     fn server_side_event(&self, from: &NodeId, payload: &Payload, reply: Option<EventReply>);
 }
 
@@ -53,8 +53,9 @@ pub struct DeliveryReport {
     pub sent: u64,
     /// Sockets whose buffer was full.
     pub dropped: u64,
-    /// How long to hold back the next delivery, because a socket is behind and catching up fast; zero most of the time. The node waits,
-    /// though never longer than 10 ms at a time. The server sees to it that a slow client does not hold up the others.
+    /// How long to hold back the next delivery, because a socket is behind and catching up fast; zero most of the time.
+    /// The node waits, though never longer than 10 ms at a time. The server sees to it that a slow client does not hold
+    /// up the others.
     pub backpressure: Duration,
 }
 
@@ -73,7 +74,7 @@ impl DeliveryReport {
     }
 }
 
-/// The node has other things to do as well.
+/// Longest pause after a delivery: the node has other things to do as well.
 const MAX_BACKPRESSURE: Duration = Duration::from_millis(10);
 
 /// Where the acknowledgements of several clients go.
@@ -144,8 +145,8 @@ impl Drop for EventReply {
 pub struct DetachedAnswers(mpsc::UnboundedReceiver<LocalAnswer>);
 
 impl DetachedAnswers {
-    /// Value of the next answer, `None` for an answer without a value; the outer `None` once the sink and its clones are dropped and
-    /// all answers were taken. *Cancel safe.*
+    /// Value of the next answer, `None` for an answer without a value; the outer `None` once the sink and its clones
+    /// are dropped and all answers were taken. *Cancel safe.*
     pub async fn next(&mut self) -> Option<Option<Payload>> {
         match self.0.recv().await?.answer {
             Answer::Ack(value) | Answer::ServerSideEmit(value) => Some(value),

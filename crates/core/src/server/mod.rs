@@ -1,4 +1,5 @@
-//! What a Socket.IO server implements to take part in a cluster: [`Local`], and [`RoomIndex`] for servers without rooms of their own.
+//! What a Socket.IO server implements to take part in a cluster: [`Local`], and [`RoomIndex`] for servers without rooms
+//! of their own.
 
 mod local;
 mod room_index;

@@ -1,4 +1,4 @@
-//! Rooms and their members, for servers that keep none of their own.
+//! [`RoomIndex`]: rooms and their members, for servers that keep none of their own.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,7 +7,7 @@ use std::{
 
 use crate::model::{Room, Target};
 
-/// Which sockets are in which rooms. `S` names a socket and is cheap to clone.
+/// Index of sockets by room and of rooms by socket. `S` identifies a socket and is cheap to clone.
 ///
 /// A socket is a member of the namespace from [`RoomIndex::insert`] to [`RoomIndex::remove`], whatever rooms it is in.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub struct RoomIndex<S> {
 }
 
 impl<S: Clone + Eq + Hash> RoomIndex<S> {
-    /// An index without sockets.
+    /// Index without sockets.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -111,7 +111,7 @@ impl<S: Clone + Eq + Hash> RoomIndex<S> {
         self.sockets.get(socket)
     }
 
-    /// How many sockets there are.
+    /// Number of sockets.
     #[must_use]
     pub fn len(&self) -> usize {
         self.sockets.len()

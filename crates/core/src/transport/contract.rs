@@ -14,25 +14,30 @@ use crate::{
     payload::Payload,
 };
 
-/// Moves typed messages between the nodes of a cluster. One transport serves all namespaces of a process over shared connections.
+/// Moves typed messages between the nodes of a cluster. One transport serves all namespaces of a process over shared
+/// connections.
 ///
-/// Messages are typed because backends store them differently: MongoDB as documents, PostgreSQL with big payloads set aside, classic
-/// Redis in a request format of its own. All methods may be called from any task at the same time. There are no provided methods, so that
-/// a wrapper cannot forget to forward one.
+/// Messages are typed because backends store them differently: MongoDB as documents, PostgreSQL with big payloads set
+/// aside, classic Redis in a request format of its own. All methods may be called from any task at the same time. There
+/// are no provided methods, so that a wrapper cannot forget to forward one.
 #[async_trait]
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
-    /// Promises of this transport. Those that follow from the parts of a [`Backend`] are added by [`Backend::capabilities`].
+    /// Promises of this transport. Those that follow from the parts of a [`Backend`] are added by
+    /// [`Backend::capabilities`].
     fn capabilities(&self) -> Capabilities;
 
     /// Joins a node to the cluster. On return, whatever a peer publishes afterwards arrives in the inbox.
     ///
-    /// A lost connection is restored by the transport, with back-off and full resubscription, and reported in the inbox.
+    /// A lost connection is restored by the transport, with back-off and full resubscription, and reported in the
+    /// inbox.
     ///
     /// # Errors
-    /// `Config` if the node has joined already, `Disconnected` or `Broker` if the broker does not take the subscription, `Closed`.
+    /// `Config` if the node has joined already, `Disconnected` or `Broker` if the broker does not take the
+    /// subscription, `Closed`.
     async fn join(&self, request: JoinRequest) -> Result<Inbox>;
 
-    /// Queues a message for all nodes of the namespace if that takes no waiting; otherwise hands it back, for [`Transport::publish`].
+    /// Queues a message for all nodes of the namespace if that takes no waiting; otherwise hands it back, for
+    /// [`Transport::publish`].
     ///
     /// # Errors
     /// As [`Transport::publish`].
@@ -40,8 +45,8 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 
     /// Queues a message for all nodes of the namespace.
     ///
-    /// Returns when the message has its place in the bounded queue, which fixes its order, not when it was sent. While the queue is full
-    /// and the broker connected it waits; with the broker away a full queue is an error at once.
+    /// Returns when the message has its place in the bounded queue, which fixes its order, not when it was sent. While
+    /// the queue is full and the broker connected it waits; with the broker away a full queue is an error at once.
     ///
     /// *Cancel safety*: dropped before it returns, the message is either queued whole or not at all.
     ///
@@ -52,7 +57,8 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Queues an answer for one node; as [`Transport::publish`].
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()>;
 
-    /// Ends the membership of a node. Idempotent; touches no other namespace. The engine has announced the leave before.
+    /// Ends the membership of a node. Idempotent; touches no other namespace. The engine has announced the leave
+    /// before.
     ///
     /// # Errors
     /// `Disconnected` or `Broker` if the broker could not be told; it finds out by itself.
@@ -98,8 +104,8 @@ impl JoinRequest {
     }
 }
 
-/// Bounds of an inbox. What comes when they are reached is dropped, counted and reported as a gap, or waited with where the broker holds it
-/// for us. A batch that comes before is taken whole.
+/// Bounds of an inbox. What comes when they are reached is dropped, counted and reported as a gap, or waited with where
+/// the broker holds it for us. A batch that comes before is taken whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InboxLimits {
@@ -118,7 +124,8 @@ impl Default for InboxLimits {
 }
 
 /// Lets a reader drop messages for rooms without a local member before it touches their payload. Readers ask it through
-/// [`InboxSender::may_have_members`](super::InboxSender::may_have_members), which knows of joins that arrived and are not applied yet.
+/// [`InboxSender::may_have_members`](super::InboxSender::may_have_members), which knows of joins that arrived and are
+/// not applied yet.
 pub trait RoomFilter: fmt::Debug + Send + Sync + 'static {
     /// Whether a socket of this node may be in the room. When in doubt, `true`.
     fn may_have_members(&self, room: &Room) -> bool;
@@ -161,9 +168,9 @@ setters!(Health {
 pub struct Backend {
     /// Moves the messages.
     pub transport: Arc<dyn Transport>,
-    /// Keeps them for a while, if the broker can and it is switched on. Then every plain broadcast comes back to its sender as
-    /// [`Delivery::Stored`](crate::model::Delivery::Stored); so do acknowledged ones, with no offset, if they are promised to keep
-    /// their order among plain ones.
+    /// Keeps them for a while, if the broker can and it is switched on. Then every plain broadcast comes back to its
+    /// sender as [`Delivery::Stored`](crate::model::Delivery::Stored); so do acknowledged ones, with no offset, if they
+    /// are promised to keep their order among plain ones.
     pub history: Option<Arc<dyn History>>,
     /// Is told about rooms, if messages travel only where a room has members.
     pub interest: Option<Arc<dyn RoomInterest>>,
@@ -201,7 +208,8 @@ impl Backend {
     /// Promises of this backend: those of its transport, and what follows from its other parts.
     ///
     /// # Errors
-    /// `Config` if the transport promises what needs a part that is missing: a broker that counts, without a [`NodeCounter`].
+    /// `Config` if the transport promises what needs a part that is missing: a broker that counts, without a
+    /// [`NodeCounter`].
     pub fn capabilities(&self) -> Result<Capabilities> {
         let mut capabilities = self.transport.capabilities();
         if (capabilities.membership == Membership::BrokerCount) != self.node_counter.is_some() {
@@ -238,11 +246,12 @@ pub trait History: fmt::Debug + Send + Sync + 'static {
     /// Takes a session, once, with what was missed since `since`. `None` if there is no such session (any more).
     ///
     /// # Errors
-    /// `HistoryLost` if the session exists but messages since `since` do not any more, `Malformed` for what is no offset.
+    /// `HistoryLost` if the session exists but messages since `since` do not any more, `Malformed` for what is no
+    /// offset.
     async fn restore(&self, node: &NodeKey, id: &SessionId, since: &Offset) -> Result<Option<RestoredSession>>;
 
-    /// What was broadcast after `since` to all or to one of `rooms` and not excepted from any of them, in order. Volatile messages and
-    /// acknowledged broadcasts are not replayed.
+    /// What was broadcast after `since` to all or to one of `rooms` and not excepted from any of them, in order.
+    /// Volatile messages and acknowledged broadcasts are not replayed.
     ///
     /// # Errors
     /// `HistoryLost` if messages since `since` do not exist any more, `Malformed` for what is no offset.
@@ -273,14 +282,15 @@ pub trait RoomInterest: fmt::Debug + Send + Sync + 'static {
     /// Number of buckets that rooms are hashed into, if they are; all nodes must agree, and heartbeats tell.
     fn buckets(&self) -> Option<u16>;
 
-    /// Subscribes a node to a room that got its first local socket (Socket.IO's `create-room`). On return, what is published to the room
-    /// afterwards arrives.
+    /// Subscribes a node to a room that got its first local socket (Socket.IO's `create-room`). On return, what is
+    /// published to the room afterwards arrives.
     ///
     /// # Errors
     /// `Disconnected` if the broker is away; the subscription follows when it is back.
     async fn room_created(&self, node: &NodeKey, room: &Room) -> Result<()>;
 
-    /// Ends the subscription of a node to a room whose last local socket has left (Socket.IO's `delete-room`). It may linger.
+    /// Ends the subscription of a node to a room whose last local socket has left (Socket.IO's `delete-room`). It may
+    /// linger.
     ///
     /// # Errors
     /// `Disconnected` if the broker is away.
@@ -289,14 +299,15 @@ pub trait RoomInterest: fmt::Debug + Send + Sync + 'static {
 
 /// Counts nodes as the broker sees them.
 ///
-/// The broker knows subscribers, not names. But each node also has a channel of its own for its answers, so the broker can tell which of
-/// the nodes that are known by name it sees; those counted beyond them are official peers.
+/// The broker knows subscribers, not names. But each node also has a channel of its own for its answers, so the broker
+/// can tell which of the nodes that are known by name it sees; those counted beyond them are official peers.
 #[async_trait]
 pub trait NodeCounter: fmt::Debug + Send + Sync + 'static {
-    /// Counts the nodes of the namespace of `node`, and looks for the `known` ones among them, if possible at the same moment.
+    /// Counts the nodes of the namespace of `node`, and looks for the `known` ones among them, if possible at the same
+    /// moment.
     ///
-    /// A node subscribes to the counted channel before its own one, and leaves them the other way round: so it is never seen without being
-    /// counted, and no official peer is overlooked.
+    /// A node subscribes to the counted channel before its own one, and leaves them the other way round: so it is never
+    /// seen without being counted, and no official peer is overlooked.
     ///
     /// # Errors
     /// `Disconnected` or `Broker` if the broker could not be asked.

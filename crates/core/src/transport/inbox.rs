@@ -1,4 +1,4 @@
-//! The bounded way from a transport's reader to a node.
+//! The bounded queue from a transport's reader to a node.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,7 @@ use crate::{
     transport::{InboxLimits, RoomFilter},
 };
 
-/// Makes the two ends of an inbox.
+/// Makes the two ends of an inbox with these limits; what it drops is counted in `metrics`.
 #[must_use]
 pub fn inbox(limits: InboxLimits, metrics: Arc<NodeMetrics>) -> (InboxSender, Inbox) {
     let shared = Arc::new(Shared {
@@ -34,14 +34,16 @@ pub struct InboxSender {
 }
 
 impl InboxSender {
-    /// Hands over a batch without ever waiting. If there is room when it comes it is taken whole, so that whoever has waited for room loses
-    /// nothing of it: the limits are exceeded by one batch at most. If there is none, its messages are dropped, counted and become one
-    /// [`Delivery::Overflow`] in their place. Returns `false` once the inbox is gone.
+    /// Hands over a batch without ever waiting. If there is room when it comes it is taken whole, so that a reader that
+    /// has waited for room loses nothing of it: the limits are exceeded by one batch at most. If there is none, its
+    /// messages are dropped, counted and become one [`Delivery::Overflow`] in their place. Returns `false` once the
+    /// inbox is gone.
     pub fn push(&self, batch: impl IntoIterator<Item = Delivery>) -> bool {
         self.push_part(batch, None)
     }
 
-    /// As [`InboxSender::push`], for a batch that comes in parts: `had_room` tells whether there was room when the first one came.
+    /// As [`InboxSender::push`], for a batch that comes in parts: `had_room` tells whether there was room when the
+    /// first one came.
     pub fn push_part(&self, batch: impl IntoIterator<Item = Delivery>, had_room: Option<bool>) -> bool {
         let mut queue = self.shared.lock();
         let has_room = had_room.unwrap_or_else(|| !queue.is_full());
@@ -58,15 +60,16 @@ impl InboxSender {
         open
     }
 
-    /// As [`InboxSender::push`], but first waits until the inbox is below its limits. For transports whose broker holds messages
-    /// meanwhile. *Cancel safety*: dropped before it returns, nothing was handed over.
+    /// As [`InboxSender::push`], but first waits until the inbox is below its limits. For transports whose broker holds
+    /// messages meanwhile. *Cancel safety*: dropped before it returns, nothing was handed over.
     pub async fn push_when_ready(&self, batch: impl IntoIterator<Item = Delivery>) -> bool {
         self.ready().await;
         self.push(batch)
     }
 
-    /// Whether a message for a room is wanted by the time it will be delivered: a join that is still in the inbox may change what
-    /// `wanted` says now. To be asked behind whatever was pushed before the message; within the batch that is pushed, lazily.
+    /// Whether a room may have members by the time a message for it is delivered: a join that is still in the inbox may
+    /// change what `wanted` says now. To be called after everything before the message was pushed; within the batch
+    /// that is pushed, lazily.
     #[must_use]
     pub fn may_have_members(&self, wanted: &dyn RoomFilter, room: &Room) -> bool {
         self.shared.joins.load(Ordering::Acquire) > 0 || wanted.may_have_members(room)
@@ -108,13 +111,13 @@ impl Drop for InboxSender {
 #[derive(Debug)]
 pub struct Inbox {
     shared: Arc<Shared>,
-    /// In the batch that was taken last, which may not be applied yet.
+    /// Number of joins in the batch that was taken last, which may not be applied yet.
     taken_joins: usize,
 }
 
 impl Inbox {
-    /// Waits for deliveries and moves all that are there into `batch`, in order. Returns `false` when the transport has ended it and
-    /// nothing is left. *Cancel safe*: nothing is lost when dropped.
+    /// Waits for deliveries and moves all that are there into `batch`, in order. Returns `false` when the transport has
+    /// ended it and nothing is left. *Cancel safe*: nothing is lost when dropped.
     ///
     /// To be called when the batch before has been applied.
     pub async fn next_batch(&mut self, batch: &mut VecDeque<Delivery>) -> bool {
@@ -138,7 +141,7 @@ impl Inbox {
         }
     }
 
-    /// How many deliveries wait.
+    /// Number of deliveries that wait.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shared.lock().deliveries.len()
@@ -164,7 +167,7 @@ impl Drop for Inbox {
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// Joins in the queue, and in the batch that was taken last.
+    /// Number of joins in the queue and in the batch that was taken last.
     joins: AtomicUsize,
     filled: Notify,
     emptied: Notify,
@@ -217,7 +220,7 @@ impl Queue {
         true
     }
 
-    /// For signs of life.
+    /// Whether there is room for heartbeats and leaves.
     fn has_reserve(&self) -> bool {
         self.deliveries.len() < self.limits.messages.saturating_mul(2)
     }
@@ -250,7 +253,8 @@ impl Queue {
     }
 }
 
-/// Answers that a full inbox takes all the same: they are few, unless somebody floods us. A request that misses one says whose.
+/// Answers that a full inbox takes all the same: they are few, unless a peer floods this node. A request that misses
+/// one says whose.
 const MAX_ANSWERS: usize = 1 << 16;
 
 #[cfg(test)]

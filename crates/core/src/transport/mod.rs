@@ -1,5 +1,5 @@
-//! What a broker must implement: [`Transport`], the optional [`History`], [`RoomInterest`] and [`NodeCounter`], and the inbox between a
-//! transport's reader and a node.
+//! What a broker must implement: [`Transport`], the optional [`History`], [`RoomInterest`] and [`NodeCounter`], and the
+//! inbox between a transport's reader and a node.
 
 mod contract;
 mod inbox;

@@ -4,22 +4,25 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::model::{Message, NodeId, SeqChannel, SeqNo};
 
-/// Hands out numbers per node and channel.
+/// Assigns sequence numbers per node and channel, from 1.
 #[derive(Debug, Default)]
 pub struct Sequencer {
     /// Sorted by channel.
     nodes: HashMap<NodeId, Vec<SeqNo>>,
-    /// Nodes that left lately: what they publish at the last moment would be taken for a repeat if its numbers began anew.
+    /// Nodes that left lately: what they publish at the last moment would be taken for a repeat if its numbers began
+    /// anew.
     forgotten: VecDeque<(NodeId, Vec<SeqNo>)>,
 }
 
-/// Nodes that are remembered to have left.
+/// Most nodes that left and are remembered.
 const MAX_FORGOTTEN: usize = 256;
 
 impl Sequencer {
-    /// Numbers a message that is about to be queued; a heartbeat gets the counters of its sender instead.
+    /// Assigns a number to a message that is about to be queued; a heartbeat gets the high-water marks of its sender
+    /// instead.
     ///
-    /// A node id never takes a number twice: one that may come back (shared by all namespaces of a process) must not be forgotten.
+    /// A node id never takes a number twice: one that may come back (shared by all namespaces of a process) must not be
+    /// forgotten.
     pub fn assign(&mut self, node: &NodeId, channel: SeqChannel, message: &mut Message) -> Option<SeqNo> {
         if let Message::Heartbeat(heartbeat) = message {
             heartbeat.high_water_marks = self.high_water_marks(node).to_vec();
@@ -61,7 +64,8 @@ impl Sequencer {
         self.nodes.entry(node.clone()).or_default()
     }
 
-    /// What a heartbeat of `node` carries: its last number on each channel, or an explicit 0 on [`SeqChannel::ALL`] before the first one.
+    /// What a heartbeat of `node` carries: its last number on each channel, or an explicit 0 on [`SeqChannel::ALL`]
+    /// before the first one.
     #[must_use]
     pub fn high_water_marks(&self, node: &NodeId) -> &[SeqNo] {
         match self.nodes.get(node).map_or(&[] as &[_], Vec::as_slice) {

@@ -1,4 +1,5 @@
-//! What the codecs allocate. The payload never becomes a value tree: the counts depend neither on its size nor on what is in it.
+//! What the codecs allocate. The payload never becomes a value tree: the counts depend neither on its size nor on what
+//! is in it.
 
 use allocation_counter::measure;
 use bytes::Bytes;

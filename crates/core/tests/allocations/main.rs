@@ -5,7 +5,7 @@
 
 mod codec;
 mod paths;
-mod wire;
+mod transport;
 
 use trunkline_core::payload::{Payload, Rules};
 

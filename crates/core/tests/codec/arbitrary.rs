@@ -35,8 +35,9 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
 }
 
 fn heartbeat() -> impl Strategy<Value = Heartbeat> {
-    (any::<bool>(), vec(seq_no(), 0..20), option::of(any::<u16>()))
-        .prop_map(|(initial, high_water_marks, buckets)| Heartbeat { initial, high_water_marks, buckets })
+    (any::<bool>(), vec(seq_no(), 0..20), option::of(any::<u16>())).prop_map(|(initial, high_water_marks, buckets)| {
+        Heartbeat::new(initial).with_high_water_marks(high_water_marks).with_buckets(buckets)
+    })
 }
 
 fn response() -> impl Strategy<Value = Response> {
@@ -50,12 +51,8 @@ fn response() -> impl Strategy<Value = Response> {
 }
 
 fn socket() -> impl Strategy<Value = SocketInfo> {
-    (name(), rooms(), encoded(object()), encoded(object())).prop_map(|(id, rooms, handshake, data)| SocketInfo {
-        id: SocketId::new(id).unwrap(),
-        node: None,
-        rooms,
-        handshake: Some(handshake),
-        data: Some(data),
+    (name(), rooms(), encoded(object()), encoded(object())).prop_map(|(id, rooms, handshake, data)| {
+        SocketInfo::new(SocketId::new(id).unwrap(), rooms).with_handshake(Some(handshake)).with_data(Some(data))
     })
 }
 
@@ -75,12 +72,12 @@ pub(crate) fn target() -> impl Strategy<Value = Target> {
 fn flags() -> impl Strategy<Value = Flags> {
     let milliseconds = prop_oneof![0..10_000_u64, any::<u32>().prop_map(u64::from)];
     (option::of(any::<bool>()), option::of(any::<bool>()), option::of(milliseconds), any::<bool>()).prop_map(
-        |(volatile, compress, timeout, expect_single_response)| Flags {
-            local: false,
-            volatile,
-            compress,
-            timeout: timeout.map(Duration::from_millis),
-            expect_single_response,
+        |(volatile, compress, timeout, expect_single_response)| {
+            Flags::default()
+                .with_volatile(volatile)
+                .with_compress(compress)
+                .with_timeout(timeout.map(Duration::from_millis))
+                .with_expect_single_response(expect_single_response)
         },
     )
 }

@@ -1,4 +1,4 @@
-//! Data from the network never panics a node, and cannot look different from its ends than it is.
+//! Malformed and malicious data from the network: it never panics, and peeking and decoding agree about it.
 
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*, sample::Index};
@@ -13,7 +13,7 @@ use crate::{
     decode, packed,
 };
 
-/// Peeking may know nothing, but nothing wrong.
+/// Checks that peeking either returns nothing or agrees with decoding.
 fn check_agreement(bytes: &Bytes) {
     let header = codec::peek(bytes);
     let (Ok(decoded), Some(header)) = (codec::decode(bytes), header) else { return };
@@ -29,7 +29,7 @@ fn check_agreement(bytes: &Bytes) {
     }
 }
 
-/// The same for a `data` object that stands alone.
+/// Checks the same for a `data` object without its envelope.
 fn check_agreement_on_room(data: &Bytes) {
     let Some(room) = codec::peek_room(Kind::Broadcast, data) else { return };
     let Ok(Body::Message(message)) = codec::decode_data(Kind::Broadcast, None, data) else { return };
@@ -99,13 +99,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2048))]
 
     #[test]
-    fn fields_added_anywhere_do_not_deceive(text in nearly_official()) {
+    fn peeking_and_decoding_agree_whatever_fields_are_added(text in nearly_official()) {
         check_agreement(&Bytes::from(text.clone()));
         check_agreement(&packed(&text));
     }
 
     #[test]
-    fn fields_in_any_order_do_not_deceive(top in selection(&TOP, 6), data in selection(&DATA, 5), at in any::<Index>()) {
+    fn peeking_and_decoding_agree_whatever_the_order_of_fields(top in selection(&TOP, 6), data in selection(&DATA, 5), at in any::<Index>()) {
         let data = format!(r#""data":{}"#, object(&data));
         let mut top = top;
         top.insert(at.index(top.len() + 1), &data);
@@ -115,7 +115,7 @@ proptest! {
     }
 
     #[test]
-    fn fields_added_to_data_alone_do_not_deceive(data in nearly_official_data()) {
+    fn peeking_and_decoding_agree_whatever_fields_are_added_to_data(data in nearly_official_data()) {
         check_agreement_on_room(&Bytes::from(data.clone()));
         check_agreement_on_room(&packed(&data));
     }
@@ -144,7 +144,7 @@ proptest! {
     }
 
     #[test]
-    fn pieces_put_together_wrongly_never_panic(a in body(), b in body(), cuts in any::<(Index, Index)>()) {
+    fn messages_made_of_wrong_pieces_never_panic(a in body(), b in body(), cuts in any::<(Index, Index)>()) {
         for format in FORMATS {
             let encode = |body| crate::encode(format, body);
             let (a, b) = (encode(&a), encode(&b));

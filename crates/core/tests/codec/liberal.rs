@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use trunkline_core::{
     codec::{self, Body, Format, Kind},
-    model::{Answer, Flags, Heartbeat, Message, Response, Room, SocketInfo, Target},
+    model::{Answer, Flags, Heartbeat, Message, Response, Room, SocketId, SocketInfo, Target},
     payload::Rules,
 };
 
@@ -44,14 +44,14 @@ fn missing_parts_of_opts_mean_nothing_special() {
 }
 
 #[test]
-fn what_is_no_room_has_no_sockets() {
+fn an_entry_that_is_no_room_addresses_no_socket() {
     for none in ["null", "true", "{}", r#"["a"]"#, r#"{"a":["b"]}"#] {
         assert_eq!(target(&format!(r#"{{"rooms":[{none},"a",{none}]}}"#)), Target::room("a"));
         assert_eq!(target(&format!(r#"{{"except":[{none},"a"]}}"#)), Target::all().except("a"));
         assert_eq!(target(&format!(r#"{{"except":[{none}]}}"#)), Target::all());
-        let nobody = target(&format!(r#"{{"rooms":[{none}],"except":["b"]}}"#));
+        let addressed = target(&format!(r#"{{"rooms":[{none}],"except":["b"]}}"#));
         for rooms in [&[][..], &["".into()], &["a".into(), "".into()]] {
-            assert!(!nobody.matches(rooms), "{none}: {rooms:?}");
+            assert!(!addressed.matches(rooms), "{none}: {rooms:?}");
         }
     }
 }
@@ -66,13 +66,11 @@ fn number_rooms_stay_numbers() {
 #[test]
 fn flags_are_read_and_unknown_ones_left_out() {
     let flags = |text: &str| target(&format!(r#"{{"flags":{text}}}"#)).flags;
-    let all = Flags {
-        local: false,
-        volatile: Some(false),
-        compress: Some(true),
-        timeout: Some(Duration::from_millis(800)),
-        expect_single_response: true,
-    };
+    let all = Flags::default()
+        .with_volatile(Some(false))
+        .with_compress(Some(true))
+        .with_timeout(Some(Duration::from_millis(800)))
+        .with_expect_single_response(true);
     let text = r#"{"local":true,"volatile":false,"compress":true,"timeout":800,"expectSingleResponse":true,"x":{}}"#;
     assert_eq!(flags(text), all);
     assert_eq!(
@@ -86,13 +84,12 @@ fn flags_are_read_and_unknown_ones_left_out() {
 
 #[test]
 fn flags_are_written_in_order_and_local_never() {
-    let flags = Flags {
-        local: true,
-        volatile: Some(false),
-        compress: Some(true),
-        timeout: Some(Duration::from_micros(1500)),
-        expect_single_response: true,
-    };
+    let flags = Flags::default()
+        .with_local(true)
+        .with_volatile(Some(false))
+        .with_compress(Some(true))
+        .with_timeout(Some(Duration::from_micros(1500)))
+        .with_expect_single_response(true);
     let message = hello(Target { flags, ..Target::all() });
     let text = String::from_utf8(encode(Format::Json, &message).to_vec()).unwrap();
     let expected = r#""flags":{"expectSingleResponse":true,"volatile":false,"compress":true,"timeout":2}}"#;
@@ -118,13 +115,7 @@ fn messages_without_sender_or_namespace_are_read() {
 #[test]
 fn a_fetched_socket_needs_only_an_id_and_lives_on_the_answering_node() {
     let text = r#"{"type":8,"data":{"requestId":"r","sockets":[{"id":"x"},{"id":"y","rooms":["y",7],"data":null,"z":1}]},"uid":"n","nsp":"/"}"#;
-    let socket = |id: &str, rooms| SocketInfo {
-        id: trunkline_core::SocketId::new(id).unwrap(),
-        node: Some(node("n")),
-        rooms,
-        handshake: None,
-        data: None,
-    };
+    let socket = |id: &str, rooms| SocketInfo::new(SocketId::new(id).unwrap(), rooms).with_node(Some(node("n")));
     let sockets = vec![socket("x", vec![]), socket("y", vec!["y".into(), 7.into()])];
     let answer = Answer::Sockets(sockets);
     let expected = Body::Response(Response { request: request("r").unwrap(), answer });
@@ -166,13 +157,7 @@ fn binary_has_its_place_in_the_kinds_that_the_wires_say() {
     let broadcast = Message::Broadcast { request: None, target: Target::all(), payload: binary.clone() };
     assert!(codec::contains_binary(&broadcast, &codec::BINARY_KINDS));
     assert!(!codec::contains_binary(&hello(Target::all()), &codec::BINARY_KINDS));
-    let socket = SocketInfo {
-        id: trunkline_core::SocketId::new("x").unwrap(),
-        node: None,
-        rooms: vec![],
-        handshake: None,
-        data: Some(binary),
-    };
+    let socket = SocketInfo::new(SocketId::new("x").unwrap(), vec![]).with_data(Some(binary));
     let sockets = Response { request: request("r").unwrap(), answer: Answer::Sockets(vec![socket]) };
     assert!(codec::contains_binary(&sockets, &codec::BINARY_KINDS));
     assert!(!codec::contains_binary(&sockets, &codec::BINARY_KINDS_POSTGRES));

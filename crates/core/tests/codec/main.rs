@@ -1,5 +1,5 @@
-//! The codecs: what is written, what is tolerated, what is refused; and that peeking agrees with decoding.
-//! What the official adapters write is compared in `golden`.
+//! The codecs: what they write, tolerate and refuse, and that peeking agrees with decoding. The messages of the
+//! official adapters are compared in `golden`.
 
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]
@@ -10,10 +10,10 @@ mod tree;
 mod arbitrary;
 mod hostile;
 mod liberal;
-mod numbers;
 mod peeking;
 mod properties;
 mod refused;
+mod sequence_numbers;
 
 use bytes::Bytes;
 use trunkline_core::{

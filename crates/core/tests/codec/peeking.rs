@@ -1,4 +1,4 @@
-//! What peeking tells.
+//! Peeking at the header of a message.
 
 use bytes::Bytes;
 use trunkline_core::{
@@ -13,11 +13,11 @@ fn peeked(text: &str) -> Option<Header> {
 }
 
 #[test]
-fn the_header_of_our_own_messages_is_always_found() {
+fn every_encoded_message_has_a_header_to_peek_at() {
     let message = hello(Target::room("a\"b").except("é"));
     for format in FORMATS {
-        let frame = codec::encode(format, &node("n\"1"), &Namespace::new("/é\\"), &message).unwrap();
-        let header = peek(&frame.finish(Some(seq_no(3, 9)), &[]).into()).unwrap();
+        let encoded = codec::encode(format, &node("n\"1"), &Namespace::new("/é\\"), &message).unwrap();
+        let header = peek(&encoded.finish(Some(seq_no(3, 9)), &[]).into()).unwrap();
         assert_eq!(header.kind, Kind::Broadcast);
         assert_eq!(header.from, Some(node("n\"1")));
         assert_eq!(header.namespace, Some(Namespace::new("/é\\")));
@@ -50,7 +50,7 @@ fn the_payload_is_not_touched() {
 }
 
 #[test]
-fn another_layout_takes_decoding() {
+fn another_layout_cannot_be_peeked_at() {
     for text in [
         r#"{"uid":"n","nsp":"/","type":3,"data":{}}"#,
         r#"{ "type":3,"data":{},"uid":"n","nsp":"/"}"#,

@@ -1,4 +1,4 @@
-//! What holds for every message.
+//! Properties of every message.
 
 use bytes::Bytes;
 use proptest::{option, prelude::*};
@@ -15,12 +15,12 @@ use crate::{
 
 proptest! {
     #[test]
-    fn what_was_encoded_is_decoded(
+    fn every_encoded_message_is_decoded(
         body in body(), from in node(), namespace in namespace(), seq_no in option::of(seq_no()),
     ) {
         for format in FORMATS {
-            let frame = codec::encode(format, &from, &namespace, &body).unwrap();
-            let bytes = Bytes::from(frame.finish(seq_no, high_water_marks(&body)));
+            let encoded = codec::encode(format, &from, &namespace, &body).unwrap();
+            let bytes = Bytes::from(encoded.finish(seq_no, high_water_marks(&body)));
             let expected = Decoded {
                 from: Some(from.clone()),
                 namespace: Some(namespace.clone()),
@@ -42,7 +42,7 @@ proptest! {
     }
 
     #[test]
-    fn peeking_at_our_own_messages_tells_what_decoding_tells(
+    fn peeking_and_decoding_agree_on_every_encoded_message(
         body in body(), from in node(), namespace in namespace(), seq_no in option::of(seq_no()),
     ) {
         for format in FORMATS {
@@ -68,7 +68,8 @@ fn high_water_marks(body: &Body) -> &[SeqNo] {
     }
 }
 
-/// JSON turns binary into Node's Buffer objects, @msgpack/msgpack turns an undefined answer into null, sockets live on the sender.
+/// JSON turns binary into Node's Buffer objects, @msgpack/msgpack turns an undefined answer into null, sockets live on
+/// the sender.
 fn as_received(mut body: Body, format: Format, from: &trunkline_core::NodeId) -> Body {
     let convert = |payload: &mut Payload| {
         if format == Format::Json {

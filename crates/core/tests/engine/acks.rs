@@ -1,4 +1,4 @@
-//! Acknowledged broadcasts: every node announces its clients, each client answers.
+//! Broadcasts with acknowledgements: every node announces its clients, each client acknowledges.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use trunkline_core::{Answer, Message, engine::Gather, model::Delivery};
 
 use crate::{
     presence::without_heartbeats,
-    rig::{CENSUS, Rig, TIMEOUT, payload},
+    test_engine::{BROKER_COUNT, TIMEOUT, TestEngine, payload},
 };
 
 fn count(clients: u32) -> Answer {
@@ -18,156 +18,156 @@ fn ack(text: &str) -> Answer {
 }
 
 #[test]
-fn acknowledgements_are_handed_on_as_they_come() {
-    let mut rig = Rig::among(&["a"]);
-    assert_eq!(rig.ask("r", Gather::Acks), ["publish broadcast r"]);
-    assert!(rig.own_answer("r", count(1)).is_empty());
-    assert!(rig.answer("a", "r", count(2)).is_empty());
-    assert_eq!(rig.answer("a", "r", ack("a1")), ["r: ack a1"]);
-    assert_eq!(rig.own_answer("r", ack("me1")), ["r: ack me1"]);
-    assert_eq!(rig.answer("a", "r", Answer::Ack(None)), ["r: ack nothing", "r: 3 of 3"]);
+fn acknowledgements_are_returned_as_they_arrive() {
+    let mut engine = TestEngine::with_peers(&["a"]);
+    assert_eq!(engine.send_request("r", Gather::Acks), ["publish broadcast r"]);
+    assert!(engine.own_answer("r", count(1)).is_empty());
+    assert!(engine.answer("a", "r", count(2)).is_empty());
+    assert_eq!(engine.answer("a", "r", ack("a1")), ["r: ack a1"]);
+    assert_eq!(engine.own_answer("r", ack("me1")), ["r: ack me1"]);
+    assert_eq!(engine.answer("a", "r", Answer::Ack(None)), ["r: ack nothing", "r: 3 of 3"]);
 }
 
 #[test]
-fn counts_may_come_after_the_acknowledgements() {
-    let mut rig = Rig::among(&["a"]);
-    rig.ask("r", Gather::Acks);
-    assert_eq!(rig.own_answer("r", ack("me1")), ["r: ack me1"]);
-    rig.own_answer("r", count(1));
-    assert_eq!(rig.answer("a", "r", ack("a1")), ["r: ack a1"]);
-    assert_eq!(rig.answer("a", "r", count(1)), ["r: 2 of 2"]);
+fn client_counts_may_arrive_after_the_acknowledgements() {
+    let mut engine = TestEngine::with_peers(&["a"]);
+    engine.send_request("r", Gather::Acks);
+    assert_eq!(engine.own_answer("r", ack("me1")), ["r: ack me1"]);
+    engine.own_answer("r", count(1));
+    assert_eq!(engine.answer("a", "r", ack("a1")), ["r: ack a1"]);
+    assert_eq!(engine.answer("a", "r", count(1)), ["r: 2 of 2"]);
 }
 
 #[test]
-fn without_any_client_it_ends_with_the_last_count() {
-    let mut rig = Rig::among(&["a", "b"]);
-    rig.ask("r", Gather::Acks);
-    rig.answer("a", "r", count(0));
-    rig.own_answer("r", count(0));
-    assert_eq!(rig.answer("b", "r", count(0)), ["r: 0 of 0"]);
+fn without_clients_a_request_ends_with_the_last_client_count() {
+    let mut engine = TestEngine::with_peers(&["a", "b"]);
+    engine.send_request("r", Gather::Acks);
+    engine.answer("a", "r", count(0));
+    engine.own_answer("r", count(0));
+    assert_eq!(engine.answer("b", "r", count(0)), ["r: 0 of 0"]);
 }
 
 #[test]
-fn a_local_one_waits_for_own_clients_only() {
-    let mut rig = Rig::among(&["a"]);
-    assert!(rig.request("r", Gather::Acks, None).is_empty());
-    rig.own_answer("r", count(1));
-    assert_eq!(rig.own_answer("r", ack("me1")), ["r: ack me1", "r: 1 of 1"]);
+fn a_local_broadcast_waits_for_own_clients_only() {
+    let mut engine = TestEngine::with_peers(&["a"]);
+    assert!(engine.request("r", Gather::Acks, None).is_empty());
+    engine.own_answer("r", count(1));
+    assert_eq!(engine.own_answer("r", ack("me1")), ["r: ack me1", "r: 1 of 1"]);
 }
 
 #[test]
-fn a_silent_client_costs_the_time_out_and_is_counted() {
-    let mut rig = Rig::among(&["a"]);
-    rig.ask("r", Gather::Acks);
-    rig.own_answer("r", count(0));
-    rig.answer("a", "r", count(2));
-    rig.answer("a", "r", ack("a1"));
-    let outputs = without_heartbeats(rig.pass(TIMEOUT));
+fn a_client_that_does_not_acknowledge_costs_the_timeout_and_is_counted() {
+    let mut engine = TestEngine::with_peers(&["a"]);
+    engine.send_request("r", Gather::Acks);
+    engine.own_answer("r", count(0));
+    engine.answer("a", "r", count(2));
+    engine.answer("a", "r", ack("a1"));
+    let outputs = without_heartbeats(engine.advance(TIMEOUT));
     assert_eq!(outputs, ["r: timed out: 1 of 2 clients acknowledged; 1 of 2"]);
-    let metrics = rig.metrics();
+    let metrics = engine.metrics();
     assert_eq!((metrics.requests_timed_out, metrics.requests_partial), (1, 0));
 }
 
 #[test]
-fn a_node_that_never_tells_its_count_is_missing() {
-    let mut rig = Rig::among(&["a", "b"]);
-    rig.ask("r", Gather::Acks);
-    rig.own_answer("r", count(1));
-    rig.own_answer("r", ack("me1"));
-    rig.answer("a", "r", count(0));
-    let outputs = without_heartbeats(rig.pass(TIMEOUT));
+fn a_node_that_never_sends_its_client_count_is_missing() {
+    let mut engine = TestEngine::with_peers(&["a", "b"]);
+    engine.send_request("r", Gather::Acks);
+    engine.own_answer("r", count(1));
+    engine.own_answer("r", ack("me1"));
+    engine.answer("a", "r", count(0));
+    let outputs = without_heartbeats(engine.advance(TIMEOUT));
     assert_eq!(outputs, ["r: timed out: 1 of 2 nodes did not answer, among them b; 1 of 1"]);
 }
 
 #[test]
-fn the_clients_of_a_node_that_dies_in_between_are_not_waited_for() {
-    let mut rig = Rig::among(&["a", "b"]);
-    rig.ask("r", Gather::Acks);
-    rig.own_answer("r", count(0));
-    rig.answer("a", "r", count(3));
-    rig.answer("a", "r", ack("a1"));
-    rig.answer("b", "r", count(1));
-    assert_eq!(rig.hear("a", Message::Leaving), ["down a Left"]);
-    assert_eq!(rig.answer("b", "r", ack("b1")), ["r: ack b1", "r: 2 of 2"]);
+fn the_clients_of_a_node_that_leaves_meanwhile_are_not_waited_for() {
+    let mut engine = TestEngine::with_peers(&["a", "b"]);
+    engine.send_request("r", Gather::Acks);
+    engine.own_answer("r", count(0));
+    engine.answer("a", "r", count(3));
+    engine.answer("a", "r", ack("a1"));
+    engine.answer("b", "r", count(1));
+    assert_eq!(engine.receive("a", Message::Leaving), ["down a Left"]);
+    assert_eq!(engine.answer("b", "r", ack("b1")), ["r: ack b1", "r: 2 of 2"]);
 }
 
 #[test]
-fn the_count_of_a_node_that_is_already_gone_changes_nothing() {
-    let mut rig = Rig::among(&["a", "b"]);
-    rig.ask("r", Gather::Acks);
-    rig.own_answer("r", count(0));
-    rig.answer("a", "r", ack("a1"));
-    rig.hear("a", Message::Leaving);
-    assert!(rig.answer("a", "r", count(5)).is_empty());
-    assert_eq!(rig.answer("b", "r", count(0)), ["r: 1 of 1"]);
+fn the_client_count_of_a_node_that_has_left_changes_nothing() {
+    let mut engine = TestEngine::with_peers(&["a", "b"]);
+    engine.send_request("r", Gather::Acks);
+    engine.own_answer("r", count(0));
+    engine.answer("a", "r", ack("a1"));
+    engine.receive("a", Message::Leaving);
+    assert!(engine.answer("a", "r", count(5)).is_empty());
+    assert_eq!(engine.answer("b", "r", count(0)), ["r: 1 of 1"]);
 }
 
 #[test]
-fn a_late_acknowledgement_is_not_handed_on() {
-    let mut rig = Rig::among(&["a"]);
-    rig.ask("r", Gather::Acks);
-    rig.own_answer("r", count(0));
-    rig.answer("a", "r", count(1));
-    rig.pass(TIMEOUT);
-    assert!(rig.answer("a", "r", ack("late")).is_empty());
-    assert!(rig.own_answer("r", ack("late")).is_empty());
-    assert_eq!(rig.metrics().late_answers, 1);
+fn a_late_acknowledgement_is_not_returned() {
+    let mut engine = TestEngine::with_peers(&["a"]);
+    engine.send_request("r", Gather::Acks);
+    engine.own_answer("r", count(0));
+    engine.answer("a", "r", count(1));
+    engine.advance(TIMEOUT);
+    assert!(engine.answer("a", "r", ack("late")).is_empty());
+    assert!(engine.own_answer("r", ack("late")).is_empty());
+    assert_eq!(engine.metrics().late_answers, 1);
 }
 
 #[test]
-fn a_repeated_count_stands_for_nobody_else() {
-    let mut rig = Rig::among(&["a", "b"]);
-    rig.ask("r", Gather::Acks);
-    rig.own_answer("r", count(0));
-    rig.answer("a", "r", count(1));
-    assert!(rig.answer("a", "r", count(1)).is_empty());
-    assert_eq!(rig.answer("a", "r", ack("a1")), ["r: ack a1"]);
-    assert_eq!(rig.answer("b", "r", count(0)), ["r: 1 of 1"]);
+fn a_repeated_client_count_does_not_count_for_another_node() {
+    let mut engine = TestEngine::with_peers(&["a", "b"]);
+    engine.send_request("r", Gather::Acks);
+    engine.own_answer("r", count(0));
+    engine.answer("a", "r", count(1));
+    assert!(engine.answer("a", "r", count(1)).is_empty());
+    assert_eq!(engine.answer("a", "r", ack("a1")), ["r: ack a1"]);
+    assert_eq!(engine.answer("b", "r", count(0)), ["r: 1 of 1"]);
 }
 
 #[test]
 fn more_acknowledgements_than_clients_are_repeats() {
-    let mut rig = Rig::among(&["a", "b"]);
-    rig.ask("r", Gather::Acks);
-    rig.own_answer("r", count(0));
-    rig.answer("a", "r", count(1));
-    rig.answer("a", "r", ack("a1"));
-    assert!(rig.answer("a", "r", ack("a1")).is_empty());
-    assert_eq!(rig.answer("b", "r", count(0)), ["r: 1 of 1"]);
+    let mut engine = TestEngine::with_peers(&["a", "b"]);
+    engine.send_request("r", Gather::Acks);
+    engine.own_answer("r", count(0));
+    engine.answer("a", "r", count(1));
+    engine.answer("a", "r", ack("a1"));
+    assert!(engine.answer("a", "r", ack("a1")).is_empty());
+    assert_eq!(engine.answer("b", "r", count(0)), ["r: 1 of 1"]);
 }
 
 #[test]
-fn where_answers_name_nobody_the_broker_tells_how_many_there_must_be() {
-    let mut rig = Rig::new(CENSUS);
-    assert_eq!(rig.ask("r", Gather::Acks), ["publish broadcast r", "count"]);
-    rig.own_answer("r", count(0));
-    rig.count(&[], 2);
-    rig.anonymous_answer("r", count(1));
-    assert_eq!(rig.anonymous_answer("r", ack("x1")), ["r: ack x1"]);
-    assert!(rig.anonymous_answer("r", count(1)).is_empty(), "the other node's client is still to come");
-    assert_eq!(rig.anonymous_answer("r", ack("y1")), ["r: ack y1", "r: 2 of 2"]);
+fn where_answers_carry_no_node_id_the_broker_count_decides_how_many_must_come() {
+    let mut engine = TestEngine::new(BROKER_COUNT);
+    assert_eq!(engine.send_request("r", Gather::Acks), ["publish broadcast r", "count"]);
+    engine.own_answer("r", count(0));
+    engine.count(&[], 2);
+    engine.anonymous_answer("r", count(1));
+    assert_eq!(engine.anonymous_answer("r", ack("x1")), ["r: ack x1"]);
+    assert!(engine.anonymous_answer("r", count(1)).is_empty(), "the other node's client is still to come");
+    assert_eq!(engine.anonymous_answer("r", ack("y1")), ["r: ack y1", "r: 2 of 2"]);
 }
 
 #[test]
-fn acknowledgements_without_a_name_stand_for_no_client_of_a_named_node() {
-    let mut rig = Rig::new(CENSUS);
-    rig.meet("a");
-    rig.ask("r", Gather::Acks);
-    rig.own_answer("r", count(0));
-    rig.count(&["a"], 1);
-    rig.answer("a", "r", count(1));
-    rig.anonymous_answer("r", count(0));
-    assert_eq!(rig.anonymous_answer("r", ack("late")), ["r: ack late"]);
-    assert_eq!(rig.answer("a", "r", ack("a1")), ["r: ack a1", "r: 2 of 1"]);
+fn acknowledgements_without_a_node_id_do_not_count_for_a_node_known_by_id() {
+    let mut engine = TestEngine::new(BROKER_COUNT);
+    engine.first_heartbeat("a");
+    engine.send_request("r", Gather::Acks);
+    engine.own_answer("r", count(0));
+    engine.count(&["a"], 1);
+    engine.answer("a", "r", count(1));
+    engine.anonymous_answer("r", count(0));
+    assert_eq!(engine.anonymous_answer("r", ack("late")), ["r: ack late"]);
+    assert_eq!(engine.answer("a", "r", ack("a1")), ["r: ack a1", "r: 2 of 1"]);
 }
 
 #[test]
-fn the_connection_may_break_meanwhile() {
-    let mut rig = Rig::among(&["a"]);
-    rig.ask("r", Gather::Acks);
-    rig.own_answer("r", count(0));
-    rig.deliver(Delivery::Lost("cut".into()));
-    rig.pass(Duration::from_secs(2));
-    rig.deliver(Delivery::Connected);
-    assert_eq!(rig.answer("a", "r", count(0)), ["r: 0 of 0"]);
+fn a_request_survives_a_lost_connection() {
+    let mut engine = TestEngine::with_peers(&["a"]);
+    engine.send_request("r", Gather::Acks);
+    engine.own_answer("r", count(0));
+    engine.deliver(Delivery::Lost("cut".into()));
+    engine.advance(Duration::from_secs(2));
+    engine.deliver(Delivery::Connected);
+    assert_eq!(engine.answer("a", "r", count(0)), ["r: 0 of 0"]);
 }

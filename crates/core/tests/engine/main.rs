@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod acks;
-mod census;
 mod gaps;
 mod messages;
+mod node_count;
 mod numbers;
 mod presence;
 mod requests;
-mod rig;
+mod test_engine;
 mod time;

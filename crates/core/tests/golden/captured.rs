@@ -9,7 +9,7 @@ use serde_json::Value;
 /// One captured message.
 pub(crate) struct Captured {
     /// File and line.
-    pub(crate) place: String,
+    pub(crate) location: String,
     /// The call that sent it.
     pub(crate) operation: String,
     /// Everything that was written down about it.
@@ -39,11 +39,11 @@ pub(crate) fn read(adapter: &str) -> Vec<Captured> {
     file.lines().enumerate().filter_map(|(index, line)| captured(format!("{adapter}:{}", index + 1), line)).collect()
 }
 
-fn captured(place: String, line: &str) -> Option<Captured> {
+fn captured(location: String, line: &str) -> Option<Captured> {
     let row: Value = serde_json::from_str(line).unwrap();
     let raw = BASE64_STANDARD.decode(row["raw_base64"].as_str()?).unwrap();
     let encoding = row["encoding"].as_str().unwrap();
     let bytes = if encoding == "base64(msgpack)" { BASE64_STANDARD.decode(&raw).unwrap() } else { raw };
     let operation = row["operation"].as_str().unwrap().to_owned();
-    Some(Captured { place, operation, is_json: encoding == "json", bytes: bytes.into(), row })
+    Some(Captured { location, operation, is_json: encoding == "json", bytes: bytes.into(), row })
 }

@@ -1,5 +1,5 @@
-//! Every captured message of the adapters that use these codecs is decoded and encoded again: to the same bytes, and to the same meaning.
-//! Arguments that one adapter sent as JSON and another as MessagePack are converted into each other.
+//! Every captured message of the adapters that use these codecs is decoded and encoded again: to the same bytes, and to
+//! the same meaning. Arguments that one adapter sent as JSON and another as MessagePack are converted into each other.
 //!
 //! The captures are those of the official Node.js adapters; the protocol stands in docs/protocol.md.
 
@@ -31,7 +31,8 @@ const FILES: [(&str, Rules, usize); 8] = [
     ("redis-streams-sharded", Rules::MsgpackJs, 49),
 ];
 
-/// Messages that we encode to other bytes, on purpose: the beginning of the operation, how many messages, and why.
+/// Captured messages that are encoded to other bytes, on purpose: the beginning of the operation, how many messages,
+/// and why.
 const EXCEPTIONS: [(&str, usize, &str); 1] = [(
     "[postgres-emitter] ",
     7,
@@ -49,7 +50,7 @@ fn every_captured_message_is_encoded_to_the_same_bytes() {
             let encoded = encode(message, rules, &decode(message, &message.bytes).unwrap());
             if encoded != message.bytes {
                 let exception = EXCEPTIONS.iter().position(|(operation, ..)| message.operation.starts_with(operation));
-                exceptions[exception.unwrap_or_else(|| panic!("{}: {encoded:?}", message.place))] += 1;
+                exceptions[exception.unwrap_or_else(|| panic!("{}: {encoded:?}", message.location))] += 1;
             }
         }
     }
@@ -63,7 +64,7 @@ fn every_captured_message_keeps_its_meaning() {
         for message in messages(adapter) {
             let decoded = decode(&message, &message.bytes).unwrap();
             let encoded = encode(&message, rules, &decoded);
-            assert_eq!(decode(&message, &encoded).unwrap().body, decoded.body, "{}", message.place);
+            assert_eq!(decode(&message, &encoded).unwrap().body, decoded.body, "{}", message.location);
             if decoded.from != Some(NodeId::EMITTER) {
                 let expected =
                     if message.is_stream_entry() { &message.row["decoded"]["data"] } else { &message.row["decoded"] };
@@ -72,7 +73,7 @@ fn every_captured_message_keeps_its_meaning() {
                 } else {
                     Payload::from_msgpack(encoded)
                 };
-                assert_eq!(meaning::of_message(&read.unwrap()), meaning::of_capture(expected), "{}", message.place);
+                assert_eq!(meaning::of_message(&read.unwrap()), meaning::of_capture(expected), "{}", message.location);
             }
             compared += 1;
         }
@@ -86,10 +87,10 @@ fn every_captured_message_can_be_peeked_at() {
         for message in messages(adapter).iter().filter(|message| !message.is_stream_entry()) {
             let decoded = codec::decode(&message.bytes).unwrap();
             let Some(header) = codec::peek(&message.bytes) else {
-                assert_eq!(decoded.from, Some(NodeId::EMITTER), "{}", message.place);
+                assert_eq!(decoded.from, Some(NodeId::EMITTER), "{}", message.location);
                 continue;
             };
-            assert_eq!((&header.from, &header.namespace), (&decoded.from, &decoded.namespace), "{}", message.place);
+            assert_eq!((&header.from, &header.namespace), (&decoded.from, &decoded.namespace), "{}", message.location);
         }
     }
 }
@@ -120,7 +121,7 @@ fn decode(message: &Captured, bytes: &Bytes) -> Result<Decoded> {
     Ok(Decoded { from: Some(from), namespace: Some(Namespace::new(field("nsp"))), seq_no: None, body })
 }
 
-/// Encodes for the wire of the message, without any numbers of our own.
+/// Encodes for the wire of the message, without sequence number.
 fn encode(message: &Captured, rules: Rules, decoded: &Decoded) -> Bytes {
     let format = if message.is_json { Format::Json } else { Format::MsgPack(rules) };
     if message.is_stream_entry() {

@@ -24,7 +24,7 @@ fn float(number: &Value) -> Value {
     value.map_or(Value::Null, |value| json!(value))
 }
 
-/// A whole message as we read it, written down in the same way.
+/// A whole message as decoded here, written down in the same way.
 pub(crate) fn of_message(message: &Payload) -> Value {
     let json = message.to_json();
     let binary: Vec<_> = json.attachments.iter().map(|part| BASE64_STANDARD.encode(part)).collect();

@@ -1,4 +1,5 @@
-//! The same arguments, captured as JSON on one wire and as MessagePack on another, are converted into each other: byte for byte.
+//! The same arguments, captured as JSON on one wire and as MessagePack on another, are converted into each other: byte
+//! for byte.
 
 use std::collections::HashMap;
 
@@ -13,8 +14,8 @@ use trunkline_core::{
 
 use crate::{captured, decode, messages};
 
-/// What a captured payload belongs to: the call, the type of the message, and the how-manyeth of these it is.
-type Place = (String, u8, usize);
+/// What a captured payload belongs to: the call, the type of the message, and the position among these.
+type MessageKey = (String, u8, usize);
 
 /// Arguments that differ between the wires already when they leave Node.js, and why.
 const EXCEPTIONS: [(&str, &str); 5] = [
@@ -36,24 +37,24 @@ fn json_becomes_what_the_official_encoders_make_of_the_same_arguments() {
 }
 
 /// Compares in both directions all arguments that occur in both, with binary as attachments.
-fn compare(json: &HashMap<Place, Payload>, msgpack: &HashMap<Place, Payload>, rules: Rules, count: usize) {
+fn compare(json: &HashMap<MessageKey, Payload>, msgpack: &HashMap<MessageKey, Payload>, rules: Rules, count: usize) {
     let mut compared = 0;
-    for (place, packed) in msgpack {
+    for (key, packed) in msgpack {
         let Some(bytes) = packed.as_msgpack() else { continue };
-        let Some(text) = json.get(place).map(Payload::to_json) else { continue };
-        if EXCEPTIONS.iter().any(|(operation, _)| place.0.starts_with(operation)) {
+        let Some(text) = json.get(key).map(Payload::to_json) else { continue };
+        if EXCEPTIONS.iter().any(|(operation, _)| key.0.starts_with(operation)) {
             continue;
         }
         let payload = Payload::from_json_with(text.text.clone(), text.attachments.clone()).unwrap();
-        assert_eq!(payload.to_msgpack(rules).unwrap(), bytes, "{place:?}");
-        assert_eq!(packed.to_json(), text, "{place:?}");
+        assert_eq!(payload.to_msgpack(rules).unwrap(), bytes, "{key:?}");
+        assert_eq!(packed.to_json(), text, "{key:?}");
         compared += 1;
     }
     assert_eq!(compared, count);
 }
 
 /// The arguments and answers of all messages of an adapter.
-fn payloads(adapter: &str) -> HashMap<Place, Payload> {
+fn payloads(adapter: &str) -> HashMap<MessageKey, Payload> {
     let mut payloads = HashMap::new();
     let mut counts: HashMap<_, usize> = HashMap::new();
     for message in messages(adapter) {
@@ -70,7 +71,7 @@ fn payloads(adapter: &str) -> HashMap<Place, Payload> {
 }
 
 /// The arguments of the broadcasts of classic Redis, `[uid, {type, data, nsp}, opts]`.
-fn classic_broadcasts() -> HashMap<Place, Payload> {
+fn classic_broadcasts() -> HashMap<MessageKey, Payload> {
     captured::read("redis-classic")
         .into_iter()
         .filter(|message| message.bytes[0] == 0x93)

@@ -1,4 +1,4 @@
-//! What is refused, and that nothing is believed before it was seen.
+//! Payloads that are refused, and lengths that are not trusted before the bytes are there.
 
 use trunkline_core::{
     ErrorKind,

@@ -31,7 +31,7 @@ fn equal_meanings_are_equal_whatever_the_encoding() {
 }
 
 #[test]
-fn binary_without_a_place_is_written_as_node_prints_a_buffer() {
+fn binary_in_plain_json_is_written_as_node_prints_a_buffer() {
     let payload = msgpack(b"\x93\xa1a\x81\xa1b\xc4\x02\x01\xff\xc4\x00");
     assert_eq!(
         &*payload.to_json_plain(),

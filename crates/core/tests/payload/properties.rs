@@ -1,4 +1,4 @@
-//! What holds for every payload.
+//! Properties of every payload.
 
 use proptest::prelude::*;
 use trunkline_core::payload::{Attachments, Payload, Rules, msgpack};
@@ -53,7 +53,7 @@ proptest! {
     }
 
     #[test]
-    fn serde_json_reads_what_we_write(tree in tree()) {
+    fn serde_json_reads_the_written_json(tree in tree()) {
         let payload = tree.to_json();
         if !payload.has_binary() {
             let theirs: serde_json::Value = serde_json::from_str(payload.as_json_text().unwrap()).unwrap();
@@ -63,17 +63,28 @@ proptest! {
     }
 
     #[test]
-    fn we_accept_the_json_that_serde_json_accepts(text in "[\\[\\]{}\",:0-9.eE+\\-a-f\\\\nultrue ]{0,24}") {
-        let ours = Payload::from_json(text.clone()).is_ok();
-        prop_assert_eq!(ours, serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok());
+    fn rmp_serde_and_payloads_read_the_messagepack_of_each_other(tree in tree()) {
+        let packed = tree.to_msgpack(Rules::Notepack);
+        if !packed.has_binary() {
+            let theirs: serde_json::Value = rmp_serde::from_slice(packed.as_msgpack().unwrap()).unwrap();
+            prop_assert_eq!(packed.deserialize::<serde_json::Value>().unwrap(), theirs.clone());
+            let written = Payload::from_msgpack(rmp_serde::to_vec(&theirs).unwrap()).unwrap();
+            prop_assert_eq!(written.deserialize::<serde_json::Value>().unwrap(), theirs);
+        }
+    }
+
+    #[test]
+    fn json_is_accepted_exactly_if_serde_json_accepts_it(text in "[\\[\\]{}\",:0-9.eE+\\-a-f\\\\nultrue ]{0,24}") {
+        let accepted = Payload::from_json(text.clone()).is_ok();
+        prop_assert_eq!(accepted, serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok());
     }
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Ok(text) = String::from_utf8(bytes.clone()) {
-            use_everything(Payload::from_json(text));
+            call_every_method(Payload::from_json(text));
         }
-        use_everything(Payload::from_msgpack(bytes));
+        call_every_method(Payload::from_msgpack(bytes));
     }
 
     #[test]
@@ -82,29 +93,29 @@ proptest! {
         for (at, byte) in &damage {
             *at.get_mut(&mut bytes) = *byte;
         }
-        use_everything(Payload::from_msgpack(bytes));
+        call_every_method(Payload::from_msgpack(bytes));
         let json = tree.to_json().to_json();
         let mut bytes = json.text.as_bytes().to_vec();
         for (at, byte) in damage {
             *at.get_mut(&mut bytes) = byte % 128;
         }
         if let Ok(text) = String::from_utf8(bytes) {
-            use_everything(Payload::from_json_with(text.clone(), json.attachments.clone()));
-            use_everything(Ok(Payload::from_trusted_json(text, json.attachments)));
+            call_every_method(Payload::from_json_with(text.clone(), json.attachments.clone()));
+            call_every_method(Ok(Payload::from_trusted_json(text, json.attachments)));
         }
     }
 
     #[test]
     fn text_that_was_trusted_wrongly_never_panics(text in any::<String>(), nearly in "[\\[\\]{}\",:0\\\\ua-f]{0,30}") {
         for text in [text, nearly] {
-            use_everything(Ok(Payload::from_trusted_json(text.clone(), Attachments::NONE)));
-            use_everything(Ok(Payload::from_trusted_json(text, vec![vec![1, 2].into()])));
+            call_every_method(Ok(Payload::from_trusted_json(text.clone(), Attachments::NONE)));
+            call_every_method(Ok(Payload::from_trusted_json(text, vec![vec![1, 2].into()])));
         }
     }
 }
 
-/// Calls everything that a payload can do.
-fn use_everything(payload: trunkline_core::Result<Payload>) {
+/// Calls every method of a payload.
+fn call_every_method(payload: trunkline_core::Result<Payload>) {
     let Ok(payload) = payload else { return };
     for rules in RULES {
         if let Ok(packed) = payload.to_msgpack(rules) {

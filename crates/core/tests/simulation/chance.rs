@@ -1,7 +1,7 @@
-//! Chance that depends on the seed and on what it is about, not on how often it was asked before: so a scenario that was cut down meets
-//! much the same fate as the whole.
+//! Random draws that depend on the seed and on their occasion, not on the number of draws before: a scenario with fewer
+//! actions meets much the same faults as the whole.
 
-/// Draws for one occasion.
+/// Random draws for one occasion.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chance(u64);
 
@@ -10,14 +10,14 @@ impl Chance {
         Self(occasion.into_iter().fold(seed, |state, part| mix(state ^ part)))
     }
 
-    /// The next draw, below `bound`.
+    /// Returns the next draw, below `bound`.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = mix(self.0);
         self.0 % bound
     }
 
-    /// Whether something happens that happens so often in a thousand times.
-    pub(crate) fn hits(&mut self, per_thousand: u64) -> bool {
+    /// Returns `true` with this probability, in thousandths.
+    pub(crate) fn happens(&mut self, per_thousand: u64) -> bool {
         per_thousand > 0 && self.below(1000) < per_thousand
     }
 }

@@ -1,15 +1,15 @@
-//! Time as one node sees it.
+//! Local time of one node.
 
 use std::time::{Duration, Instant};
 
 use crate::scenario::Micros;
 
-/// A clock that is set differently from others and runs a little fast or slow.
+/// A clock with a skew, which runs a little fast or slow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
-    /// What it shows when the simulation begins.
+    /// Local time when the simulation begins.
     skew: Micros,
-    /// Its microseconds per thousand true ones.
+    /// Local microseconds per thousand of simulated time.
     rate: u64,
 }
 
@@ -18,18 +18,18 @@ impl Clock {
         Self { skew, rate }
     }
 
-    /// What the clock shows.
+    /// Local time at a simulated time.
     pub(crate) fn local(self, now: Micros) -> Micros {
         self.skew + now * self.rate / 1000
     }
 
-    /// When the clock will show at least `local`.
+    /// The simulated time from which the clock shows at least `local`.
     pub(crate) fn when(self, local: Micros) -> Micros {
         (local.saturating_sub(self.skew) * 1000).div_ceil(self.rate)
     }
 }
 
-/// Between simulated local time and what engines take. `Instant` has no origin of its own.
+/// Converts between local time and the `Instant`s that engines take, which have no origin of their own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Origin(Instant);
 

@@ -1,16 +1,18 @@
-//! The simulated network: N engines with latency, loss, duplication, reorder, partitions, crashes, pauses, lost connections and clock skew.
-//! Everything follows from a seed; the promises ([`checks::Check`]) are checked at every step.
+//! The simulated network: N engines with latency, loss, duplication, reorder, partitions, crashes, pauses, lost
+//! connections and clock skew. Everything follows from a seed; the promises ([`checks::Check`]) are checked at every
+//! step.
 //!
-//! `just simulate` tries many seeds. A seed that fails is cut down to a trace that a person can read, and printed with the command that
-//! repeats it. Environment: `TRUNKLINE_SEED` runs one seed, `TRUNKLINE_SEEDS` so many, `TRUNKLINE_FIRST_SEED` from that one on,
-//! `TRUNKLINE_LINES` shows so many lines of a trace.
+//! `just simulate` runs many seeds. A seed that fails is shrunk to a short trace, and printed with the command that
+//! repeats it. Environment: `TRUNKLINE_SEED` selects one seed, `TRUNKLINE_SEEDS` the number of seeds,
+//! `TRUNKLINE_FIRST_SEED` the first one, `TRUNKLINE_LINES` the number of lines of a trace that are printed.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-mod acts;
+mod actions;
 mod chance;
 mod checks;
 mod clock;
+mod defects;
 mod names;
 mod network;
 mod peer;
@@ -19,7 +21,6 @@ mod scenario;
 mod seeds;
 mod shrink;
 mod steps;
-mod tamper;
 mod trace;
 mod world;
 
@@ -27,15 +28,15 @@ use std::collections::HashSet;
 
 use crate::{
     checks::Check,
-    scenario::{Act, Scenario},
+    defects::{Defect, DefectInjector},
+    scenario::{Action, Scenario},
     seeds::number,
     shrink::{run, shrink},
-    tamper::{Fault, Tamper},
     trace::Trace,
     world::World,
 };
 
-/// Seeds of the ordinary suite; `just simulate` tries more.
+/// Number of seeds of the ordinary suite; `just simulate` runs more.
 const SEEDS: u64 = 200;
 
 #[test]
@@ -47,27 +48,27 @@ fn all_promises_hold_for_all_seeds() {
     seeds::check(first..first + number("TRUNKLINE_SEEDS").unwrap_or(SEEDS));
 }
 
-/// For each promise there are engines that break it, and the check for that promise notices.
+/// For each promise there are engines that break it, and the check of that promise notices.
 #[test]
 fn every_broken_promise_is_noticed() {
     let broken = [
-        (Fault::ServesTwice, Check::AtMostOnce),
-        (Fault::ServesLate, Check::Order),
-        (Fault::IgnoresNumbers, Check::Gaps),
-        (Fault::SeesHoles, Check::Gaps),
-        (Fault::GivesUp, Check::Deadline),
-        (Fault::Oversleeps, Check::Sleep),
-        (Fault::ActsEarly, Check::Sleep),
-        (Fault::GuessesAnswers, Check::Premature),
-        (Fault::IgnoresAnswers, Check::Stuck),
-        (Fault::InventsAnswers, Check::Answers),
-        (Fault::KeepsRequests, Check::Bounds),
-        (Fault::EndsTwice, Check::Bounds),
-        (Fault::IgnoresLeaves, Check::Presence),
-        (Fault::Impatient, Check::Presence),
-        (Fault::Patient, Check::Silence),
-        (Fault::Mute, Check::Heartbeats),
-        (Fault::IgnoresOne, Check::Convergence),
+        (Defect::ServesTwice, Check::AtMostOnce),
+        (Defect::ServesLate, Check::Order),
+        (Defect::IgnoresSequenceNumbers, Check::Gaps),
+        (Defect::ReportsTooManyGaps, Check::Gaps),
+        (Defect::EndsRequestsEarly, Check::Deadline),
+        (Defect::AsksToWakeLate, Check::WakeUp),
+        (Defect::ActsEarly, Check::WakeUp),
+        (Defect::TakesSilenceForAnswers, Check::Premature),
+        (Defect::IgnoresAnswers, Check::Stuck),
+        (Defect::InventsAnswers, Check::Answers),
+        (Defect::KeepsRequests, Check::Bounds),
+        (Defect::EndsRequestsTwice, Check::Bounds),
+        (Defect::IgnoresLeaves, Check::Presence),
+        (Defect::DetectsSilenceEarly, Check::Presence),
+        (Defect::NeverDetectsSilence, Check::Silence),
+        (Defect::SendsNoHeartbeats, Check::Heartbeats),
+        (Defect::IgnoresOnePeer, Check::Convergence),
     ];
     for (fault, check) in broken {
         let notices = |seed: &u64| run(&Scenario::from_seed(*seed), Some(fault)).is_err_and(|v| v.check == check);
@@ -77,48 +78,48 @@ fn every_broken_promise_is_noticed() {
     assert_eq!(checks, HashSet::from(Check::ALL));
 }
 
-/// What can go wrong does, among the seeds of the ordinary suite.
+/// Every kind of fault occurs among the seeds of the ordinary suite.
 #[test]
-fn the_ordinary_seeds_meet_every_fault() {
-    let met = |what: fn(&Scenario) -> bool| (0..SEEDS).filter(|seed| what(&Scenario::from_seed(*seed))).count();
-    let befalls = |what: fn(&Act) -> bool| {
-        (0..SEEDS).filter(|seed| Scenario::from_seed(*seed).acts.iter().any(|(_, act)| what(act))).count()
+fn the_ordinary_seeds_contain_every_kind_of_fault() {
+    let has_fault = |what: fn(&Scenario) -> bool| (0..SEEDS).filter(|seed| what(&Scenario::from_seed(*seed))).count();
+    let has_action = |what: fn(&Action) -> bool| {
+        (0..SEEDS).filter(|seed| Scenario::from_seed(*seed).actions.iter().any(|(_, action)| what(action))).count()
     };
     for (fault, seeds) in [
-        ("latency", met(|scenario| scenario.faults.jitter > 0)),
-        ("loss", met(|scenario| scenario.faults.loss > 0)),
-        ("duplication", met(|scenario| scenario.faults.duplication > 0)),
-        ("reorder", met(|scenario| scenario.faults.reorder > 0)),
-        ("clock skew", met(|scenario| scenario.faults.drift)),
-        ("partitions", befalls(|act| matches!(act, Act::Partition { .. }))),
-        ("crashes", befalls(|act| matches!(act, Act::Crash { .. }))),
-        ("pauses", befalls(|act| matches!(act, Act::Freeze { .. }))),
-        ("lost connections", befalls(|act| matches!(act, Act::Cut { .. }))),
+        ("latency", has_fault(|scenario| scenario.faults.jitter > 0)),
+        ("loss", has_fault(|scenario| scenario.faults.loss > 0)),
+        ("duplication", has_fault(|scenario| scenario.faults.duplication > 0)),
+        ("reorder", has_fault(|scenario| scenario.faults.reorder > 0)),
+        ("clock skew", has_fault(|scenario| scenario.faults.drift)),
+        ("partitions", has_action(|action| matches!(action, Action::Partition { .. }))),
+        ("crashes", has_action(|action| matches!(action, Action::Crash { .. }))),
+        ("pauses", has_action(|action| matches!(action, Action::Freeze { .. }))),
+        ("lost connections", has_action(|action| matches!(action, Action::Cut { .. }))),
     ] {
         assert!(seeds >= 10, "{fault}: {seeds} seeds");
     }
 }
 
-/// The same seed gives the same outputs, in the same order, whatever the hash functions of the day.
+/// The same seed gives the same outputs in the same order, whatever the hash seeds of the process.
 #[test]
 fn outputs_are_deterministic() {
     for seed in 0..10 {
         let scenario = Scenario::from_seed(seed);
-        let trace = || World::new(&scenario, Tamper::of(None), Trace::on()).run().1.lines;
+        let trace = || World::new(&scenario, DefectInjector::of(None), Trace::on()).run().1.lines;
         assert_eq!(trace(), trace(), "seed {seed}");
     }
 }
 
-/// What a person gets to see of a failing seed is short.
+/// The trace of a failing seed is short.
 #[test]
-fn a_failing_seed_shrinks_to_a_few_acts() {
-    let fault = Some(Fault::ServesTwice);
+fn a_failing_seed_shrinks_to_a_few_actions() {
+    let fault = Some(Defect::ServesTwice);
     let (scenario, check) = (0..100)
         .map(Scenario::from_seed)
         .find_map(|scenario| run(&scenario, fault).err().map(|violation| (scenario, violation.check)))
         .expect("some seed serves a message");
     let failure = shrink(&scenario, fault, check);
     assert_eq!(failure.violation.check, check);
-    assert!(failure.scenario.acts.len() < 10, "{failure}");
+    assert!(failure.scenario.actions.len() < 10, "{failure}");
     assert!(failure.to_string().contains(&format!("TRUNKLINE_SEED={}", scenario.seed)));
 }

@@ -1,10 +1,10 @@
-//! Names of peers and requests, and back. A peer's place in the order in which peers came is part of its name.
+//! Names of peers and requests, which contain the index of their peer.
 
 use std::fmt;
 
 use trunkline_core::{NodeId, Offset, RequestId};
 
-/// Peers of a run, at most: sets of them are bits of a number.
+/// Maximum number of peers in a run: sets of them are bits of a number.
 pub(crate) const MAX_PEERS: usize = 64;
 
 /// A set of peers.
@@ -47,12 +47,12 @@ impl FromIterator<usize> for Set {
     }
 }
 
-/// `n07` is one of ours, `f08` a foreign one.
+/// Node id of a peer: `n07` has an engine, `f08` is foreign.
 pub(crate) fn node(index: usize, foreign: bool) -> NodeId {
     NodeId::new(format!("{}{index:02}", if foreign { 'f' } else { 'n' })).unwrap()
 }
 
-/// The place of a node; `None` for the emitter and for inventions.
+/// Index of a peer; `None` for the emitter and for unknown ids.
 pub(crate) fn index(node: &NodeId) -> Option<usize> {
     match node.as_str().as_bytes() {
         [b'n' | b'f', tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => {
@@ -70,13 +70,13 @@ pub(crate) fn request(node: usize, serial: u32) -> RequestId {
     RequestId::new(format!("r{node:02}-{serial}")).unwrap()
 }
 
-/// Which message it was: carried in the place of an offset, which engines hand on as it is.
+/// Identifies a published message. It travels as the offset, which engines pass on unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag {
     pub(crate) channel: usize,
-    /// Its number among those of its sender on the channel.
+    /// Number among the messages of its sender on the channel.
     pub(crate) number: u64,
-    /// Its number among all of its sender.
+    /// Number among all messages of its sender.
     pub(crate) serial: u64,
 }
 

@@ -1,4 +1,4 @@
-//! How messages travel, and what the broker knows.
+//! The network between peers, and the broker's count of nodes.
 
 use std::iter;
 
@@ -10,17 +10,17 @@ use trunkline_core::{
 
 use crate::{
     chance::Chance,
-    checks::Count,
+    checks::BrokerCount,
     names::{self, Set, Tag},
-    peer::{LANES, Parcel},
+    peer::{PATHS, PublishedMessage},
     scenario::{MILLI, Micros},
     world::{Event, World},
 };
 
-/// Between two peers at least.
+/// Minimum latency between two peers.
 const LATENCY: Micros = 200;
 
-/// A wall between two groups of peers.
+/// A partition between two groups of peers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Partition {
     pub(crate) group: u64,
@@ -28,7 +28,7 @@ pub(crate) struct Partition {
 }
 
 impl World<'_> {
-    /// A peer publishes to all that are there and subscribed.
+    /// Publishes a message to all peers that are present and subscribed.
     pub(crate) fn publish(&mut self, from: usize, mut message: Message, channel: usize) {
         let numbered = self.scenario.kind.numbered;
         let peer = &mut self.peers[from];
@@ -38,44 +38,49 @@ impl World<'_> {
         peer.serial += 1;
         peer.numbers[channel] += 1;
         let number = seq_no.map_or(peer.numbers[channel], |seq_no| seq_no.number);
-        let parcel = Parcel { message, seq_no, tag: Tag { channel, number, serial: peer.serial } };
+        let published = PublishedMessage { message, seq_no, tag: Tag { channel, number, serial: peer.serial } };
         if peer.connected {
-            self.fan_out(from, &parcel);
+            self.fan_out(from, &published);
         } else {
-            peer.held.push(parcel);
+            peer.unsent.push(published);
         }
     }
 
-    pub(crate) fn fan_out(&mut self, from: usize, parcel: &Parcel) {
+    pub(crate) fn fan_out(&mut self, from: usize, published: &PublishedMessage) {
         for to in 0..self.peers.len() {
             let peer = &self.peers[to];
-            let is_wanted = peer.is_there() && peer.subscribed[parcel.tag.channel];
+            let is_wanted = peer.is_present() && peer.subscribed[published.tag.channel];
             if is_wanted && (to != from || self.scenario.kind.echo) {
-                self.send_parcel(from, to, parcel);
+                self.send_to(from, to, published);
             }
         }
     }
 
-    fn send_parcel(&mut self, from: usize, to: usize, parcel: &Parcel) {
-        let mut chance = self.chance([from as u64, to as u64, parcel.tag.serial, 0]);
-        let lane = if self.scenario.kind.split { parcel.tag.channel } else { 0 };
-        let is_skipped = parcel.seq_no.is_some() && chance.hits(100);
-        // Foreign peers take a repeat for a message of its own, and answer twice.
-        let may_repeat = parcel.seq_no.is_some() && !self.peers[to].is_foreign();
-        let copies = self.transit(from, to, lane, may_repeat, &mut chance);
+    fn send_to(&mut self, from: usize, to: usize, published: &PublishedMessage) {
+        let mut chance = self.chance([from as u64, to as u64, published.tag.serial, 0]);
+        let path = if self.scenario.kind.split { published.tag.channel } else { 0 };
+        let is_skipped = published.seq_no.is_some() && chance.happens(100);
+        // A foreign peer would process a repeat as a new message, and answer twice.
+        let may_repeat = published.seq_no.is_some() && !self.peers[to].is_foreign();
+        let copies = self.transit(from, to, path, may_repeat, &mut chance);
         for at in copies.into_iter().flatten() {
             let sender = self.peers[from].id.clone();
-            let delivery = if is_skipped && parcel.message.request().is_none() {
-                Delivery::Skipped { from: sender, seq_no: parcel.seq_no }
+            let delivery = if is_skipped && published.message.request().is_none() {
+                Delivery::Skipped { from: sender, seq_no: published.seq_no }
             } else {
-                let offset = Some(parcel.tag.offset());
-                Delivery::Message { from: Some(sender), seq_no: parcel.seq_no, offset, message: parcel.message.clone() }
+                let offset = Some(published.tag.offset());
+                Delivery::Message {
+                    from: Some(sender),
+                    seq_no: published.seq_no,
+                    offset,
+                    message: published.message.clone(),
+                }
             };
             self.push_arrival(at, from, to, delivery);
         }
     }
 
-    /// A peer answers another.
+    /// Sends an answer from one peer to another.
     pub(crate) fn respond(&mut self, from: usize, to: usize, response: &Response) {
         if !self.peers[from].connected {
             return;
@@ -87,43 +92,45 @@ impl World<'_> {
         // A repeated acknowledgement cannot be told from that of another client.
         let may_repeat = has_name && !matches!(response.answer, Answer::Ack(_));
         let name = has_name.then(|| self.peers[from].id.clone());
-        for at in self.transit(from, to, LANES - 1, may_repeat, &mut chance).into_iter().flatten() {
+        for at in self.transit(from, to, PATHS - 1, may_repeat, &mut chance).into_iter().flatten() {
             self.push_arrival(at, from, to, Delivery::Response { from: name.clone(), response: response.clone() });
         }
     }
 
-    /// When a message arrives, if it does, and when its repeat, if there is one.
+    /// Arrival times of a message and of its repeat; `None` for one that does not arrive.
     fn transit(
         &mut self,
         from: usize,
         to: usize,
-        lane: usize,
+        path: usize,
         may_repeat: bool,
         chance: &mut Chance,
     ) -> [Option<Micros>; 2] {
         let faults = self.faults;
-        if self.is_apart(from, to) || chance.hits(faults.loss) {
+        if self.are_partitioned(from, to) || chance.happens(faults.loss) {
             return [None, None];
         }
         let delay = LATENCY + chance.below(faults.jitter);
-        let is_late = may_repeat && chance.hits(faults.reorder);
-        let last = &mut self.peers[from].arrivals[to][lane];
+        let is_late = may_repeat && chance.happens(faults.reorder);
+        let last = &mut self.peers[from].arrivals[to][path];
         if is_late {
             return [Some(self.now + delay + 3 * faults.jitter), None];
         }
         *last = (self.now + delay).max(*last);
         let first = *last;
-        let repeat = (may_repeat && chance.hits(faults.duplication)).then(|| {
+        let repeat = (may_repeat && chance.happens(faults.duplication)).then(|| {
             *last += chance.below(faults.jitter);
             *last
         });
         [Some(first), repeat]
     }
 
-    fn is_apart(&self, a: usize, b: usize) -> bool {
+    fn are_partitioned(&self, a: usize, b: usize) -> bool {
         let side = |group: u64, peer: usize| group >> (peer % 6) & 1;
         let now = self.now;
-        self.partitions.iter().any(|wall| now < wall.end && side(wall.group, a) != side(wall.group, b))
+        self.partitions
+            .iter()
+            .any(|partition| now < partition.end && side(partition.group, a) != side(partition.group, b))
     }
 
     fn push_arrival(&mut self, at: Micros, from: usize, to: usize, delivery: Delivery) {
@@ -137,38 +144,35 @@ impl World<'_> {
 
     // --- the broker's count ---
 
-    /// A node asks for a count, unless one is on its way.
+    /// Starts a count for a node, unless one is under way.
     pub(crate) fn ask_count(&mut self, node: usize) {
         let now = self.now;
         let origin = self.origin;
-        let Some(own) = &mut self.peers[node].own else { return };
-        if std::mem::replace(&mut own.counting, true) {
-            own.count_again = true;
+        let Some(engine_node) = &mut self.peers[node].engine_node else { return };
+        if std::mem::replace(&mut engine_node.counting, true) {
+            engine_node.count_again = true;
             return;
         }
-        let asked = own.engine.begin_count(origin.instant(own.clock.local(now)));
+        let candidates = engine_node.engine.begin_count(origin.instant(engine_node.clock.local(now)));
         let delay = LATENCY + self.chance([node as u64, now, 2, 2]).below(self.faults.jitter);
-        self.queue.push(now + delay, Event::Count { node, asked });
+        self.queue.push(now + delay, Event::BrokerCount { node, candidates });
     }
 
-    /// The broker counts.
-    pub(crate) fn count(&mut self, node: usize, asked: Vec<NodeId>) {
+    /// Counts the nodes at the broker.
+    pub(crate) fn count(&mut self, node: usize, candidates: Vec<NodeId>) {
         let counted: Set = (0..self.peers.len()).filter(|peer| self.peers[*peer].counted).collect();
-        let absent: Set = asked.iter().filter_map(names::index).filter(|peer| !counted.contains(*peer)).collect();
+        let absent: Set = candidates.iter().filter_map(names::index).filter(|peer| !counted.contains(*peer)).collect();
         let is_absent = |node: &NodeId| names::index(node).is_some_and(|peer| absent.contains(peer));
-        let (absent_names, known): (Vec<_>, Vec<_>) = asked.into_iter().partition(is_absent);
-        let node_count = self.peers[node].connected.then(|| NodeCount {
-            nodes: counted.len(),
-            known: known.len(),
-            absent: absent_names,
-        });
+        let (absent_names, known): (Vec<_>, Vec<_>) = candidates.into_iter().partition(is_absent);
+        let node_count = self.peers[node].connected.then(|| NodeCount::new(counted.len(), known.len(), absent_names));
         let delay = LATENCY + self.chance([node as u64, self.now, 3, 3]).below(self.faults.jitter);
-        self.queue.push(self.now + delay, Event::Counted { node, node_count, count: Count { counted, absent } });
+        self.queue.push(self.now + delay, Event::Counted { node, node_count, count: BrokerCount { counted, absent } });
     }
 
     // --- foreign peers ---
 
-    /// A peer like those of Node.js: it answers what it is asked, and where heartbeats are the custom it sends them, empty.
+    /// Delivers to a peer like those of Node.js: it answers requests, and sends heartbeats without numbers where peers
+    /// send heartbeats.
     pub(crate) fn foreign_arrival(&mut self, to: usize, from: usize, delivery: Delivery) {
         let Delivery::Message { message, .. } = delivery else { return };
         if from == to {
@@ -192,11 +196,11 @@ impl World<'_> {
 
     pub(crate) fn foreign_heartbeat(&mut self, node: usize, initial: bool) {
         if self.scenario.kind.membership == Membership::Heartbeats {
-            self.publish(node, Message::Heartbeat(Heartbeat { initial, ..Heartbeat::default() }), 0);
+            self.publish(node, Message::Heartbeat(Heartbeat::new(initial)), 0);
         }
     }
 
-    /// What a peer answers to a request, and how much later: its clients acknowledge in their own time, or never.
+    /// The answers of a peer to a request, each with its delay: clients acknowledge after a while, or never.
     pub(crate) fn answers(&self, node: usize, message: &Message) -> Vec<(Micros, Answer)> {
         let name = self.peers[node].id.as_str();
         match message {
@@ -210,7 +214,7 @@ impl World<'_> {
                 let mut chance = self.chance([node as u64, salt, 4, 4]);
                 let clients = chance.below(4);
                 let acks = (0..clients).filter_map(|_| {
-                    let is_silent = chance.hits(80) && !self.is_quiet();
+                    let is_silent = chance.happens(80) && !self.is_quiet();
                     let delay = chance.below(1500) * MILLI + 1;
                     (!is_silent).then(|| (delay, Answer::Ack(None)))
                 });
@@ -223,5 +227,5 @@ impl World<'_> {
 }
 
 fn socket(name: &str) -> SocketInfo {
-    SocketInfo { id: SocketId::new(name).unwrap(), node: None, rooms: vec![name.into()], handshake: None, data: None }
+    SocketInfo::new(SocketId::new(name).unwrap(), vec![name.into()])
 }

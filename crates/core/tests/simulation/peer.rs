@@ -1,4 +1,4 @@
-//! The parties of a run, and what the network keeps for each.
+//! The peers of a run, and their state in the network.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -10,13 +10,13 @@ use trunkline_core::{
 };
 
 use crate::{
-    checks::Witness,
+    checks::NodeChecker,
     clock::Clock,
     names::{self, MAX_PEERS, Tag},
-    scenario::{CHANNELS, Faults, Kind, Micros},
+    scenario::{BackendKind, CHANNELS, Faults, Micros},
 };
 
-/// A node of ours, or a foreign one.
+/// A node with an engine, or a foreign peer without one.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) id: NodeId,
@@ -24,22 +24,22 @@ pub(crate) struct Peer {
     /// Whether the broker counts it.
     pub(crate) counted: bool,
     pub(crate) connected: bool,
-    /// What was sent to an earlier connection does not arrive.
+    /// Number of the connection; deliveries to an earlier one are dropped.
     pub(crate) connection: u32,
-    /// Published while the connection was away.
-    pub(crate) held: Vec<Parcel>,
+    /// Published while the connection was lost.
+    pub(crate) unsent: Vec<PublishedMessage>,
     pub(crate) sequencer: Sequencer,
     pub(crate) numbers: [u64; CHANNELS],
     pub(crate) serial: u64,
     pub(crate) subscribed: [bool; CHANNELS],
-    /// When the last message to each receiver arrives, by lane.
-    pub(crate) arrivals: Vec<[Micros; LANES]>,
-    /// The engine, if it is one of ours.
-    pub(crate) own: Option<Box<Own>>,
+    /// Arrival time of the last message to each receiver, by path.
+    pub(crate) arrivals: Vec<[Micros; PATHS]>,
+    /// State of the node, `None` for a foreign peer.
+    pub(crate) engine_node: Option<Box<EngineNode>>,
 }
 
-/// Messages on one lane keep their order: one per channel, and one for answers.
-pub(crate) const LANES: usize = CHANNELS + 1;
+/// Number of paths between two peers on which messages keep their order: one per channel, and one for answers.
+pub(crate) const PATHS: usize = CHANNELS + 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -50,36 +50,36 @@ pub(crate) enum State {
 
 /// A published message.
 #[derive(Clone, Debug)]
-pub(crate) struct Parcel {
+pub(crate) struct PublishedMessage {
     pub(crate) message: Message,
     pub(crate) seq_no: Option<SeqNo>,
     pub(crate) tag: Tag,
 }
 
-/// A node of ours.
+/// A node with an engine.
 #[derive(Debug)]
-pub(crate) struct Own {
+pub(crate) struct EngineNode {
     pub(crate) engine: Engine,
     pub(crate) clock: Clock,
     pub(crate) metrics: Arc<NodeMetrics>,
-    pub(crate) witness: Witness,
-    /// The next wake-up that lies in the queue.
+    pub(crate) checker: NodeChecker,
+    /// The next wake-up in the queue.
     pub(crate) wake: Option<Micros>,
-    /// While it is frozen.
+    /// Present while the node is frozen.
     pub(crate) backlog: Option<Backlog>,
     pub(crate) counting: bool,
     pub(crate) count_again: bool,
     pub(crate) requests: u32,
-    /// The next request's message cannot be published.
+    /// Whether publishing the next request fails.
     pub(crate) refuses: bool,
 }
 
-/// What waits for a process that stands still.
+/// What waits for a frozen process.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     pub(crate) sender: InboxSender,
     pub(crate) inbox: Inbox,
-    /// Who really gave the answers that are in the inbox: they need not say.
+    /// The senders of the answers in the inbox, which need not carry an id.
     pub(crate) responders: VecDeque<usize>,
     pub(crate) inputs: Vec<Input>,
     pub(crate) ticks_first: bool,
@@ -93,26 +93,26 @@ impl Peer {
             counted: true,
             connected: true,
             connection: 0,
-            held: Vec::new(),
+            unsent: Vec::new(),
             sequencer: Sequencer::default(),
             numbers: [0; CHANNELS],
             serial: 0,
             subscribed: [true; CHANNELS],
-            arrivals: vec![[0; LANES]; MAX_PEERS],
-            own: None,
+            arrivals: vec![[0; PATHS]; MAX_PEERS],
+            engine_node: None,
         }
     }
 
-    pub(crate) fn own(index: usize, kind: Kind, faults: Faults, clock: Clock) -> Self {
+    pub(crate) fn engine_node(index: usize, kind: BackendKind, faults: Faults, clock: Clock) -> Self {
         let id = names::node(index, false);
-        let config = EngineConfig { max_pending_requests: kind.max_pending, ..EngineConfig::default() };
+        let config = EngineConfig::default().with_max_pending_requests(kind.max_pending);
         let metrics = Arc::<NodeMetrics>::default();
         let node = NodeKey { id: id.clone(), namespace: Namespace::new("/") };
-        let own = Own {
+        let engine_node = EngineNode {
             engine: Engine::new(node, capabilities(kind), config, Arc::clone(&metrics)),
             clock,
             metrics,
-            witness: Witness::new(index, kind, faults, config),
+            checker: NodeChecker::new(index, kind, faults, config),
             wake: None,
             backlog: None,
             counting: false,
@@ -120,10 +120,10 @@ impl Peer {
             requests: 0,
             refuses: false,
         };
-        Self { id, own: Some(Box::new(own)), subscribed: [true, false, false], ..Self::foreign(index) }
+        Self { id, engine_node: Some(Box::new(engine_node)), subscribed: [true, false, false], ..Self::foreign(index) }
     }
 
-    pub(crate) fn is_there(&self) -> bool {
+    pub(crate) fn is_present(&self) -> bool {
         self.state != State::Gone
     }
 
@@ -132,21 +132,17 @@ impl Peer {
     }
 
     pub(crate) fn is_foreign(&self) -> bool {
-        self.own.is_none()
+        self.engine_node.is_none()
     }
 }
 
-fn capabilities(kind: Kind) -> Capabilities {
-    Capabilities {
-        membership: kind.membership,
-        total_order: !kind.split,
-        acknowledged_in_order: !kind.split,
-        numbered: kind.numbered,
-        announced_leave: true,
-        named_answers: kind.membership == Membership::Heartbeats || kind.named,
-        all_rooms_request: true,
-        room_interest: true,
-        history: false,
-        max_message_bytes: None,
-    }
+fn capabilities(kind: BackendKind) -> Capabilities {
+    Capabilities::new(kind.membership)
+        .with_total_order(!kind.split)
+        .with_acknowledged_in_order(!kind.split)
+        .with_numbered(kind.numbered)
+        .with_announced_leave(true)
+        .with_named_answers(kind.membership == Membership::Heartbeats || kind.named)
+        .with_all_rooms_request(true)
+        .with_room_interest(true)
 }

@@ -1,10 +1,10 @@
-//! What lies ahead, in the order of time.
+//! Future events in the order of time.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use crate::scenario::Micros;
 
-/// Events by time; those of the same time in the order in which they were added. The heap holds small keys only.
+/// Events by time; those of equal time in the order in which they were added. The heap holds small keys only.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
     keys: BinaryHeap<Reverse<(Micros, u64, usize)>>,

@@ -1,4 +1,4 @@
-//! Many seeds: on all cores, with progress, and with what a person needs when one fails.
+//! Running many seeds: on all cores, with progress, and with a shrunk trace if one fails.
 
 use std::{
     collections::BTreeMap,
@@ -14,10 +14,10 @@ use crate::{
     shrink::{run, shrink},
 };
 
-/// From so many seeds on, a run says how far it is, and must keep pace.
+/// From this number of seeds on, a run prints its progress and must reach `MIN_PACE`.
 const MANY: u64 = 10_000;
 
-/// Engine steps a second that a release build must reach, on whatever cores there are.
+/// Minimum number of engine steps a second of a release build, on whatever cores there are.
 const MIN_PACE: f64 = 500_000.0;
 
 /// The value of an environment variable.
@@ -25,7 +25,7 @@ pub(crate) fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
 }
 
-/// Runs the seeds. Panics with the first that fails, cut down as far as it goes.
+/// Runs the seeds. Panics with the first one that fails, shrunk as far as possible.
 pub(crate) fn check(seeds: Range<u64>) {
     let run = Run::new(seeds);
     let failed = run.on_all_cores();
@@ -55,7 +55,7 @@ impl Run {
         self.seeds.end - self.seeds.start
     }
 
-    /// Returns what failed.
+    /// Returns the seeds that failed, with the broken promise.
     fn on_all_cores(&self) -> BTreeMap<u64, Check> {
         thread::scope(|scope| {
             let workers: Vec<_> = (0..cores()).map(|_| scope.spawn(|| self.work())).collect();
@@ -63,7 +63,7 @@ impl Run {
         })
     }
 
-    /// Takes seeds until there are none left.
+    /// Runs seeds until none are left.
     fn work(&self) -> Vec<(u64, Check)> {
         let mut failed = Vec::new();
         loop {
@@ -79,7 +79,7 @@ impl Run {
         }
     }
 
-    /// Ten times in a long run.
+    /// Prints the progress, ten times in a long run.
     fn tell(&self, done: u64, failed: usize) {
         if self.len() >= MANY && done < self.len() && done.is_multiple_of(self.len() / 10) {
             let seconds = self.start.elapsed().as_secs_f64();
@@ -88,7 +88,7 @@ impl Run {
         }
     }
 
-    /// Returns the engine steps a second.
+    /// Prints the result, and returns the engine steps a second.
     fn report(&self) -> f64 {
         let (steps, seconds) = (self.steps.load(Ordering::Relaxed), self.start.elapsed().as_secs_f64());
         let (pace, cores) = (steps as f64 / seconds, cores());

@@ -1,11 +1,11 @@
-//! A failing run, made short enough to read.
+//! Shrinking a failing run until its trace is short enough to read.
 
 use std::{cmp::min, fmt};
 
 use crate::{
     checks::{Check, Violation},
-    scenario::{Act, MILLI, Scenario},
-    tamper::{Fault, Tamper},
+    defects::{Defect, DefectInjector},
+    scenario::{Action, MILLI, Scenario},
     trace::Trace,
     world::{Report, World},
 };
@@ -19,16 +19,16 @@ pub(crate) struct Failure {
     trace: Vec<String>,
 }
 
-/// Lines of the trace that are shown, unless `TRUNKLINE_LINES` says otherwise.
+/// Number of lines of the trace that are printed, unless `TRUNKLINE_LINES` says otherwise.
 const SHOWN: usize = 60;
 
 /// Runs a scenario.
-pub(crate) fn run(scenario: &Scenario, fault: Option<Fault>) -> Result<Report, Violation> {
-    World::new(scenario, Tamper::of(fault), Trace::off()).run().0
+pub(crate) fn run(scenario: &Scenario, fault: Option<Defect>) -> Result<Report, Violation> {
+    World::new(scenario, DefectInjector::of(fault), Trace::off()).run().0
 }
 
-/// Cuts a scenario that fails down while it breaks the same promise, in no more steps.
-pub(crate) fn shrink(scenario: &Scenario, fault: Option<Fault>, check: Check) -> Failure {
+/// Shrinks a failing scenario while it breaks the same promise, in no more steps.
+pub(crate) fn shrink(scenario: &Scenario, fault: Option<Defect>, check: Check) -> Failure {
     let mut fewest = u64::MAX;
     let mut fails = |scenario: &Scenario| {
         let fails = |violation: &Violation| violation.check == check && violation.steps <= fewest;
@@ -40,29 +40,29 @@ pub(crate) fn shrink(scenario: &Scenario, fault: Option<Fault>, check: Check) ->
     assert!(fails(&shortest), "it failed when it was run before");
     loop {
         let before = shortest.clone();
-        drop_acts(&mut shortest, &mut fails);
+        drop_actions(&mut shortest, &mut fails);
         drop_peers(&mut shortest, &mut fails);
         drop_faults(&mut shortest, &mut fails);
-        shorten_acts(&mut shortest, &mut fails);
+        shorten_actions(&mut shortest, &mut fails);
         close_gaps(&mut shortest, &mut fails);
         if shortest == before {
             break;
         }
     }
-    let (result, trace) = World::new(&shortest, Tamper::of(fault), Trace::on()).run();
+    let (result, trace) = World::new(&shortest, DefectInjector::of(fault), Trace::on()).run();
     let violation = result.expect_err("it failed when it was run before");
     Failure { violation, scenario: shortest, trace: trace.lines }
 }
 
-/// Drops ever smaller parts of the acts.
-fn drop_acts(scenario: &mut Scenario, fails: &mut impl FnMut(&Scenario) -> bool) {
-    let mut size = scenario.acts.len().div_ceil(2);
+/// Drops ever smaller parts of the actions.
+fn drop_actions(scenario: &mut Scenario, fails: &mut impl FnMut(&Scenario) -> bool) {
+    let mut size = scenario.actions.len().div_ceil(2);
     while size > 0 {
         let mut start = 0;
-        while start < scenario.acts.len() {
-            let end = (start + size).min(scenario.acts.len());
+        while start < scenario.actions.len() {
+            let end = (start + size).min(scenario.actions.len());
             let mut shorter = scenario.clone();
-            shorter.acts.drain(start..end);
+            shorter.actions.drain(start..end);
             if fails(&shorter) {
                 *scenario = shorter;
             } else {
@@ -73,19 +73,20 @@ fn drop_acts(scenario: &mut Scenario, fails: &mut impl FnMut(&Scenario) -> bool)
     }
 }
 
-/// Leaves out peers; those that come later move up.
+/// Drops peers; the indexes of later ones move up.
 fn drop_peers(scenario: &mut Scenario, fails: &mut impl FnMut(&Scenario) -> bool) {
-    let joins: Vec<_> = (0..scenario.acts.len()).filter(|index| scenario.acts[*index].1.adds_peer()).collect();
+    let joins: Vec<_> = (0..scenario.actions.len()).filter(|index| scenario.actions[*index].1.adds_peer()).collect();
     for (peer, join) in joins.into_iter().enumerate().rev() {
         attempt(scenario, fails, |scenario| {
-            scenario.acts.remove(join);
-            let later = scenario.acts.iter_mut().filter_map(|(_, act)| act.node_mut()).filter(|node| **node > peer);
+            scenario.actions.remove(join);
+            let later =
+                scenario.actions.iter_mut().filter_map(|(_, action)| action.node_mut()).filter(|node| **node > peer);
             later.for_each(|node| *node -= 1);
         });
     }
 }
 
-/// Switches off what messages suffer, and what makes a trace long.
+/// Switches off the faults of messages and clocks, and the echo, which lengthens a trace.
 fn drop_faults(scenario: &mut Scenario, fails: &mut impl FnMut(&Scenario) -> bool) {
     let milder: [fn(&mut Scenario); 6] = [
         |scenario| scenario.faults.loss = 0,
@@ -100,12 +101,12 @@ fn drop_faults(scenario: &mut Scenario, fails: &mut impl FnMut(&Scenario) -> boo
     }
 }
 
-/// Emits less often.
-fn shorten_acts(scenario: &mut Scenario, fails: &mut impl FnMut(&Scenario) -> bool) {
-    for index in 0..scenario.acts.len() {
+/// Emits fewer messages.
+fn shorten_actions(scenario: &mut Scenario, fails: &mut impl FnMut(&Scenario) -> bool) {
+    for index in 0..scenario.actions.len() {
         for share in [40, 2] {
             attempt(scenario, fails, |scenario| {
-                if let Act::Emit { count, .. } = &mut scenario.acts[index].1 {
+                if let Action::Emit { count, .. } = &mut scenario.actions[index].1 {
                     *count = count.div_ceil(share);
                 }
             });
@@ -113,15 +114,15 @@ fn shorten_acts(scenario: &mut Scenario, fails: &mut impl FnMut(&Scenario) -> bo
     }
 }
 
-/// Lets the acts, and the quiet after them, come sooner after one another.
+/// Shortens the time between actions, and before the quiet time after them.
 fn close_gaps(scenario: &mut Scenario, fails: &mut impl FnMut(&Scenario) -> bool) {
-    for index in 0..=scenario.acts.len() {
+    for index in 0..=scenario.actions.len() {
         for share in [1000, 8, 2] {
             attempt(scenario, fails, |scenario| {
-                let before = index.checked_sub(1).map_or(0, |before| scenario.acts[before].0);
-                let gap = scenario.acts.get(index).map_or(scenario.quiet, |(at, _)| *at) - before;
+                let before = index.checked_sub(1).map_or(0, |before| scenario.actions[before].0);
+                let gap = scenario.actions.get(index).map_or(scenario.quiet, |(at, _)| *at) - before;
                 let earlier = gap - min(gap, (gap / share).max(MILLI));
-                scenario.acts.iter_mut().skip(index).for_each(|(at, _)| *at -= earlier);
+                scenario.actions.iter_mut().skip(index).for_each(|(at, _)| *at -= earlier);
                 scenario.quiet -= earlier;
             });
         }

@@ -1,4 +1,4 @@
-//! What one input does to one engine.
+//! One step of one engine: an input, and its outputs.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,7 @@ use trunkline_core::{
 };
 
 use crate::{
-    checks::{Check, Checked, Count, ensure},
+    checks::{BrokerCount, Check, Checked, ensure},
     names,
     peer::State,
     scenario::Micros,
@@ -23,38 +23,45 @@ use crate::{
 };
 
 impl World<'_> {
-    /// Gives one input to one engine, and does what it says.
+    /// Gives an input to an engine, checks its outputs, and performs them.
     pub(crate) fn step(&mut self, node: usize, from: Option<usize>, input: Input) -> Checked {
         let (now, origin) = (self.now, self.origin);
-        let Some(own) = &mut self.peers[node].own else { return Ok(()) };
-        let local = own.clock.local(now);
+        let Some(engine_node) = &mut self.peers[node].engine_node else { return Ok(()) };
+        let local = engine_node.clock.local(now);
         match &input {
-            Input::Start => own.witness.started(local),
-            Input::Delivery(delivery) => own.witness.delivered(local, from, delivery),
-            Input::LocalAnswer { to: None, request, answer } => own.witness.requests.own_answer(request, answer),
+            Input::Start => engine_node.checker.started(local),
+            Input::Delivery(delivery) => engine_node.checker.delivered(local, from, delivery),
+            Input::LocalAnswer { to: None, request, answer } => {
+                engine_node.checker.requests.own_answer(request, answer)
+            }
             _ => {}
         }
         let is_tick = matches!(input, Input::Tick);
         let skipped = skipped(from, &input);
-        let unwanted = own.metrics.unwanted.value();
+        let unwanted = engine_node.metrics.unwanted.value();
         self.trace.input(now, node, &input);
         self.steps += 1;
-        if let Some((at, input)) = self.tamper.input(local, input) {
-            own.engine.handle(origin.instant(at), input);
+        if let Some((at, input)) = self.defects.input(local, input) {
+            engine_node.engine.handle(origin.instant(at), input);
         }
         let mut outputs = std::mem::take(&mut self.outputs);
-        self.tamper.outputs(&mut own.engine, &mut outputs);
+        self.defects.outputs(&mut engine_node.engine, &mut outputs);
         self.trace.outputs(&outputs);
         if let Some((from, channel, number)) = skipped
-            && own.metrics.unwanted.value() > unwanted
+            && engine_node.metrics.unwanted.value() > unwanted
         {
-            own.witness.skipped(local, from, channel, number);
+            engine_node.checker.skipped(local, from, channel, number);
         }
-        outputs.iter().try_for_each(|output| own.witness.output(local, output))?;
-        let wake = own.engine.deadline().map(|wake| self.tamper.wake(origin.local(wake)));
-        own.witness.stepped(local, own.engine.pending_requests(), wake, own.metrics.missed.value())?;
+        outputs.iter().try_for_each(|output| engine_node.checker.output(local, output))?;
+        let wake = engine_node.engine.deadline().map(|wake| self.defects.wake(origin.local(wake)));
+        engine_node.checker.stepped(
+            local,
+            engine_node.engine.pending_requests(),
+            wake,
+            engine_node.metrics.missed.value(),
+        )?;
         if is_tick {
-            own.witness.ticked(local, &own.engine)?;
+            engine_node.checker.ticked(local, &engine_node.engine)?;
         }
         self.schedule(node, wake);
         outputs.drain(..).for_each(|output| self.perform(node, output));
@@ -62,12 +69,12 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Puts the engine's wake-up into the queue, unless an earlier one lies there.
+    /// Schedules the engine's wake-up, unless an earlier one is scheduled.
     fn schedule(&mut self, node: usize, wake: Option<Micros>) {
-        let (Some(own), Some(wake)) = (&mut self.peers[node].own, wake) else { return };
-        let at = own.clock.when(wake).max(self.now);
-        if own.wake.is_none_or(|scheduled| at < scheduled) {
-            own.wake = Some(at);
+        let (Some(engine_node), Some(wake)) = (&mut self.peers[node].engine_node, wake) else { return };
+        let at = engine_node.clock.when(wake).max(self.now);
+        if engine_node.wake.is_none_or(|scheduled| at < scheduled) {
+            engine_node.wake = Some(at);
             self.queue.push(at, Event::Wake(node));
         }
     }
@@ -75,14 +82,14 @@ impl World<'_> {
     pub(crate) fn wake(&mut self, node: usize) -> Checked {
         let now = self.now;
         let is_running = self.peers[node].is_running();
-        let Some(own) = &mut self.peers[node].own else { return Ok(()) };
-        if own.wake != Some(now) {
+        let Some(engine_node) = &mut self.peers[node].engine_node else { return Ok(()) };
+        if engine_node.wake != Some(now) {
             return Ok(());
         }
-        own.wake = None;
-        let due = own.engine.deadline().map(|wake| self.tamper.wake(self.origin.local(wake)));
+        engine_node.wake = None;
+        let due = engine_node.engine.deadline().map(|wake| self.defects.wake(self.origin.local(wake)));
         match due {
-            Some(due) if is_running && due <= own.clock.local(now) => self.step(node, None, Input::Tick),
+            Some(due) if is_running && due <= engine_node.clock.local(now) => self.step(node, None, Input::Tick),
             due => {
                 self.schedule(node, due.filter(|_| is_running));
                 Ok(())
@@ -90,29 +97,29 @@ impl World<'_> {
         }
     }
 
-    /// Ticks some engine too early: nothing may come of it.
+    /// Ticks some engine before its deadline: there must be no output.
     pub(crate) fn tick_early(&mut self) -> Checked {
         let mut chance = self.chance([self.events, 5, 5, 5]);
-        if self.peers.is_empty() || !chance.hits(50) {
+        if self.peers.is_empty() || !chance.happens(50) {
             return Ok(());
         }
         let node = usize::try_from(chance.below(self.peers.len() as u64)).unwrap();
         let (now, origin) = (self.now, self.origin);
         let peer = &mut self.peers[node];
-        let (State::Running, Some(own)) = (peer.state, &mut peer.own) else { return Ok(()) };
-        let local = own.clock.local(now);
-        if own.engine.deadline().is_none_or(|wake| origin.local(wake) <= local) {
+        let (State::Running, Some(engine_node)) = (peer.state, &mut peer.engine_node) else { return Ok(()) };
+        let local = engine_node.clock.local(now);
+        if engine_node.engine.deadline().is_none_or(|wake| origin.local(wake) <= local) {
             return Ok(());
         }
         self.steps += 1;
-        own.engine.handle(origin.instant(self.tamper.early_tick(local)), Input::Tick);
-        let output = own.engine.poll_output();
-        ensure(output.is_none(), Check::Sleep, || format!("{output:?} before the deadline"))
+        engine_node.engine.handle(origin.instant(self.defects.early_tick(local)), Input::Tick);
+        let output = engine_node.engine.poll_output();
+        ensure(output.is_none(), Check::WakeUp, || format!("{output:?} before the deadline"))
     }
 
     /// Handles the inputs that follow from outputs.
-    pub(crate) fn follow_up(&mut self) -> Checked {
-        while let Some((node, input)) = self.todo.pop_front() {
+    pub(crate) fn handle_follow_ups(&mut self) -> Checked {
+        while let Some((node, input)) = self.follow_ups.pop_front() {
             self.feed(node, input)?;
         }
         Ok(())
@@ -123,7 +130,7 @@ impl World<'_> {
             Output::Publish(message) => match message.request().filter(|_| self.is_refused(node)) {
                 Some(request) => {
                     let error = Error::new(ErrorKind::QueueFull, "refused");
-                    self.todo.push_back((node, Input::PublishFailed(request.clone(), error)));
+                    self.follow_ups.push_back((node, Input::PublishFailed(request.clone(), error)));
                 }
                 None => self.publish(node, message, 0),
             },
@@ -133,22 +140,22 @@ impl World<'_> {
                 }
             }
             Output::Serve { from, message, .. } => self.serve(node, Some(&from), &message),
-            Output::AskCensus => self.ask_count(node),
+            Output::CountNodes => self.ask_count(node),
             Output::Acknowledged(..) | Output::Finished(..) | Output::Event(_) => {}
         }
     }
 
     fn is_refused(&mut self, node: usize) -> bool {
-        self.peers[node].own.as_mut().is_some_and(|own| std::mem::take(&mut own.refuses))
+        self.peers[node].engine_node.as_mut().is_some_and(|engine_node| std::mem::take(&mut engine_node.refuses))
     }
 
-    /// The sockets of a node answer a request: of another node, or of their own.
+    /// Answers a request by the sockets of a node: one of another node, or of its own.
     pub(crate) fn serve(&mut self, node: usize, to: Option<&NodeId>, message: &Message) {
         let Some(request) = message.request() else { return };
         for (delay, answer) in self.answers(node, message) {
             if delay == 0 {
                 let input = Input::LocalAnswer { to: to.cloned(), request: request.clone(), answer };
-                self.todo.push_back((node, input));
+                self.follow_ups.push_back((node, input));
             } else {
                 let event = Event::ClientAnswer { node, to: to.cloned(), request: request.clone(), answer };
                 self.queue.push(self.now + delay, event);
@@ -157,32 +164,32 @@ impl World<'_> {
     }
 
     pub(crate) fn client_answer(&mut self, node: usize, to: Option<NodeId>, request: RequestId, answer: Answer) {
-        self.todo.push_back((node, Input::LocalAnswer { to, request, answer }));
+        self.follow_ups.push_back((node, Input::LocalAnswer { to, request, answer }));
     }
 
-    /// The broker's count is back.
-    pub(crate) fn counted(&mut self, node: usize, node_count: Option<NodeCount>, count: Count) -> Checked {
-        let Some(own) = &mut self.peers[node].own else { return Ok(()) };
-        own.counting = false;
-        let again = std::mem::take(&mut own.count_again);
+    /// Delivers the broker's count to a node.
+    pub(crate) fn counted(&mut self, node: usize, node_count: Option<NodeCount>, count: BrokerCount) -> Checked {
+        let Some(engine_node) = &mut self.peers[node].engine_node else { return Ok(()) };
+        engine_node.counting = false;
+        let again = std::mem::take(&mut engine_node.count_again);
         if node_count.is_some() {
-            own.witness.counted(count);
+            engine_node.checker.counted(count);
         }
         self.feed(node, Input::NodeCount(node_count))?;
-        if again && self.peers[node].is_there() {
+        if again && self.peers[node].is_present() {
             self.ask_count(node);
         }
         Ok(())
     }
 
-    /// The process goes on. Whether its timer or its inbox is faster is a matter of chance.
+    /// Continues a frozen process. Whether its timer or its inbox is first was drawn before.
     pub(crate) fn thaw(&mut self, node: usize) -> Checked {
         let now = self.now;
         let peer = &mut self.peers[node];
-        let (State::Frozen, Some(own)) = (peer.state, &mut peer.own) else { return Ok(()) };
+        let (State::Frozen, Some(engine_node)) = (peer.state, &mut peer.engine_node) else { return Ok(()) };
         peer.state = State::Running;
-        let Some(backlog) = own.backlog.take() else { return Ok(()) };
-        own.witness.thawed(own.clock.local(now));
+        let Some(backlog) = engine_node.backlog.take() else { return Ok(()) };
+        engine_node.checker.thawed(engine_node.clock.local(now));
         if backlog.ticks_first {
             self.tick_if_due(node)?;
         }
@@ -195,21 +202,21 @@ impl World<'_> {
                 _ => None,
             };
             self.step(node, from, Input::Delivery(delivery))?;
-            self.follow_up()?;
+            self.handle_follow_ups()?;
         }
         for input in backlog.inputs {
             self.feed(node, input)?;
-            self.follow_up()?;
+            self.handle_follow_ups()?;
         }
         self.tick_if_due(node)
     }
 
     fn tick_if_due(&mut self, node: usize) -> Checked {
         let now = self.now;
-        let Some(own) = &mut self.peers[node].own else { return Ok(()) };
-        own.wake = None;
-        let wake = own.engine.deadline().map(|wake| self.tamper.wake(self.origin.local(wake)));
-        if wake.is_some_and(|wake| wake <= own.clock.local(now)) {
+        let Some(engine_node) = &mut self.peers[node].engine_node else { return Ok(()) };
+        engine_node.wake = None;
+        let wake = engine_node.engine.deadline().map(|wake| self.defects.wake(self.origin.local(wake)));
+        if wake.is_some_and(|wake| wake <= engine_node.clock.local(now)) {
             return self.step(node, None, Input::Tick);
         }
         self.schedule(node, wake);
@@ -217,7 +224,7 @@ impl World<'_> {
     }
 }
 
-/// The sender, channel and number of a message that nobody wants.
+/// Sender, channel and number of a message without matching sockets.
 fn skipped(from: Option<usize>, input: &Input) -> Option<(usize, usize, u64)> {
     match input {
         Input::Delivery(Delivery::Skipped { seq_no: Some(seq_no), .. }) => {
@@ -227,7 +234,7 @@ fn skipped(from: Option<usize>, input: &Input) -> Option<(usize, usize, u64)> {
     }
 }
 
-/// Everything that is in an inbox.
+/// Takes everything out of an inbox.
 fn drain(mut inbox: Inbox) -> VecDeque<Delivery> {
     let mut batch = VecDeque::new();
     {

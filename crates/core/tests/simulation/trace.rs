@@ -1,12 +1,12 @@
-//! What happened, step by step, for people who look for a mistake.
+//! The trace of a run, step by step, for debugging.
 
 use trunkline_core::{
-    Answer, Answers, Heartbeat, Message,
-    engine::{Input, Output},
+    Answer, Heartbeat, Message,
+    engine::{Gathered, Input, Output},
     model::{Delivery, SeqNo},
 };
 
-use crate::scenario::{Act, Micros, seconds};
+use crate::scenario::{Action, Micros, seconds};
 
 /// Lines of a trace; none are written while it is off.
 #[derive(Debug, Default)]
@@ -24,9 +24,9 @@ impl Trace {
         Self { is_on: true, lines: Vec::new() }
     }
 
-    pub(crate) fn act(&mut self, now: Micros, act: Act) {
+    pub(crate) fn action(&mut self, now: Micros, action: Action) {
         if self.is_on {
-            self.lines.push(format!("{} {act:?}", seconds(now)));
+            self.lines.push(format!("{} {action:?}", seconds(now)));
         }
     }
 
@@ -50,10 +50,10 @@ fn show_input(input: &Input) -> String {
             format!("{from}: {}{}", show_message(message), show_stamp(*seq_no))
         }
         Input::Delivery(Delivery::Skipped { from, seq_no }) => {
-            format!("{from}: a message for nobody here{}", show_stamp(*seq_no))
+            format!("{from}: a skipped message{}", show_stamp(*seq_no))
         }
         Input::Delivery(Delivery::Response { from, response }) => {
-            let from = from.as_ref().map_or("somebody", |from| from.as_str());
+            let from = from.as_ref().map_or("a node without id", |from| from.as_str());
             format!("{from} answers {}: {}", response.request, show_answer(&response.answer))
         }
         Input::LocalAnswer { to, request, answer } => {
@@ -74,8 +74,8 @@ fn show_output(output: &Output) -> String {
         Output::Publish(message) => format!("publish {}", show_message(message)),
         Output::Send(to, response) => format!("answer {to} {}: {}", response.request, show_answer(&response.answer)),
         Output::Serve { from, message, .. } => format!("serve {from}: {}", show_message(message)),
-        Output::Finished(id, Ok(answers)) => format!("{id} ends well: {}", show_answers(answers)),
-        Output::Finished(id, Err(error)) => format!("{id} ends: {error}"),
+        Output::Finished(id, Ok(gathered)) => format!("{id} succeeds: {}", show_gathered(gathered)),
+        Output::Finished(id, Err(error)) => format!("{id} fails: {error}"),
         output => format!("{output:?}"),
     }
 }
@@ -83,9 +83,8 @@ fn show_output(output: &Output) -> String {
 fn show_message(message: &Message) -> String {
     match message {
         Message::Heartbeat(Heartbeat { initial, high_water_marks, .. }) => {
-            let high_water_marks: Vec<_> =
-                high_water_marks.iter().map(|seq_no| (seq_no.channel.0, seq_no.number)).collect();
-            format!("{} {high_water_marks:?}", if *initial { "hello" } else { "heartbeat" })
+            let marks: Vec<_> = high_water_marks.iter().map(|seq_no| (seq_no.channel.0, seq_no.number)).collect();
+            format!("{} {marks:?}", if *initial { "hello" } else { "heartbeat" })
         }
         message => {
             let name = format!("{message:?}");
@@ -95,11 +94,10 @@ fn show_message(message: &Message) -> String {
     }
 }
 
-fn show_answers(answers: &Answers) -> String {
-    match answers {
-        Answers::Sockets(sockets) => format!("sockets {:?}", sockets.iter().map(|s| s.id.as_str()).collect::<Vec<_>>()),
-        answers => format!("{answers:?}"),
-    }
+fn show_gathered(gathered: &Gathered) -> String {
+    let Gathered { sockets, rooms, values, acks } = gathered;
+    let sockets: Vec<_> = sockets.iter().map(|socket| socket.id.as_str()).collect();
+    format!("sockets {sockets:?}, rooms {rooms:?}, {} values, {acks:?}", values.len())
 }
 
 fn show_answer(answer: &Answer) -> String {

@@ -1,4 +1,4 @@
-//! Reads messages in BSON.
+//! Reading BSON.
 
 use std::borrow::Cow;
 
@@ -11,34 +11,35 @@ use trunkline_core::{
 
 use super::kind;
 
-/// A [`Reader`] of one BSON document. Payloads are converted to JSON, which sockets need; binary in them stays a slice of the document.
+/// A [`Reader`] of one BSON document. It converts payloads to JSON, the format of clients; binary in them stays a slice
+/// of the document.
 ///
-/// The type of a value stands before its key: the reader keeps it until the value is read.
+/// In BSON the type of a value precedes its key, so the reader keeps the type until the value is read.
 #[derive(Clone, Debug)]
 pub(crate) struct BsonReader<'a> {
     source: &'a Bytes,
     at: usize,
-    /// Type of the value that comes next.
+    /// Type of the next value.
     kind: u8,
 }
 
 impl<'a> BsonReader<'a> {
-    /// Begins with the document itself.
+    /// A reader positioned before the document itself.
     pub(crate) fn new(source: &'a Bytes) -> Self {
         Self { source, at: 0, kind: kind::DOCUMENT }
     }
 
-    /// Consumes 12 bytes of an object id.
+    /// Reads an object id.
     pub(crate) fn object_id(&mut self) -> Scan<[u8; 12]> {
         if self.kind == kind::OBJECT_ID { self.array() } else { Err(Fault::Unexpected) }
     }
 
-    /// Consumes a date, in milliseconds since 1970.
+    /// Reads a date, in milliseconds since 1970.
     pub(crate) fn date(&mut self) -> Scan<i64> {
         if self.kind == kind::DATE { self.array().map(i64::from_le_bytes) } else { Err(Fault::Unexpected) }
     }
 
-    /// Consumes a document and returns its bytes.
+    /// Reads a document without looking into it.
     pub(crate) fn document(&mut self) -> Scan<Bytes> {
         let start = self.at;
         if self.kind != kind::DOCUMENT {
@@ -92,7 +93,7 @@ impl<'a> BsonReader<'a> {
         Ok(Container::marked())
     }
 
-    /// Consumes the type of the next element; false at the end of the container.
+    /// Reads the type of the next element; false at the end of the container.
     fn next_element(&mut self) -> Scan<bool> {
         let [kind] = self.array()?;
         self.kind = kind;
@@ -118,7 +119,8 @@ impl<'a> BsonReader<'a> {
         })
     }
 
-    /// Streams any value, as `JSON.stringify` prints what the Node.js driver makes of it; types that nobody sends become null.
+    /// Streams any value, as `JSON.stringify` prints what the Node.js driver makes of it. Types that Socket.IO servers
+    /// do not send become null.
     fn stream(&mut self, sink: &mut impl Sink, depth: usize) -> Scan<()> {
         match self.kind {
             kind::DOUBLE | kind::INT32 | kind::INT64 => sink.number(self.read_number()?),
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn types_that_nobody_sends_are_null_and_what_follows_is_read() {
+    fn other_types_become_null_and_the_fields_behind_them_are_read() {
         let scoped = JavaScriptCodeWithScope { code: "x".into(), scope: doc! { "a": 1 } };
         let document = doc! {
             "regex": Regex { pattern: c"a".to_owned().to_str().unwrap().try_into().unwrap(), options: "i".try_into().unwrap() },
@@ -317,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_too_early_is_an_error_wherever_it_ends() {
+    fn a_truncated_document_is_an_error_wherever_it_ends() {
         let document =
             doc! { "a": [1, { "b": "text" }, 2.5], "c": Binary { subtype: BinarySubtype::Generic, bytes: vec![1] } };
         let bytes = document.to_vec().unwrap();

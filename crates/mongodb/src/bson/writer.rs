@@ -1,4 +1,4 @@
-//! Writes messages in BSON, as the Node.js driver does.
+//! Writing BSON.
 
 use bytes::Bytes;
 use trunkline_core::{
@@ -11,8 +11,8 @@ use super::kind;
 
 /// A [`Writer`] of one BSON document.
 ///
-/// Integers of 32 bits are int32, all others double. Beyond what a double holds exactly they are int64: only our own nodes have such
-/// numbers.
+/// As in the Node.js driver, integers of 32 bits become int32 and all others double. Integers that a double would round
+/// become int64: JavaScript has none, so no official adapter sends or expects them.
 #[derive(Debug)]
 pub(crate) struct BsonWriter {
     out: Vec<u8>,
@@ -24,16 +24,16 @@ pub(crate) struct BsonWriter {
 #[derive(Debug)]
 struct Open {
     start: usize,
-    place: Place,
+    next: Next,
 }
 
-/// Where the next value of a container goes.
+/// The next value of a container.
 #[derive(Debug)]
-enum Place {
-    /// An array: its index.
+enum Next {
+    /// In an array: its index.
     Index(u32),
-    /// A document: where the type of the value stands, before its key.
-    Key(usize),
+    /// In a document: the position of its type, which precedes its key.
+    TypeAt(usize),
 }
 
 impl BsonWriter {
@@ -44,45 +44,54 @@ impl BsonWriter {
     /// The document.
     ///
     /// # Errors
-    /// A key with a zero byte, which BSON has no notation for; more than 2 GiB.
+    /// As [`BsonWriter::check`].
     pub(crate) fn finish(self) -> Scan<Vec<u8>> {
-        self.fault.map_or(Ok(self.out), Err)
+        self.check()?;
+        Ok(self.out)
     }
 
-    /// As [`BsonWriter::finish`], before the end.
+    /// Whether everything so far could be written.
+    ///
+    /// # Errors
+    /// A key with a zero byte, for which BSON has no notation; more than 2 GiB.
     pub(crate) fn check(&self) -> Scan<()> {
         self.fault.map_or(Ok(()), Err)
     }
 
-    /// Bytes written so far.
+    /// The document, after a [`BsonWriter::check`] behind which only fields of a few bytes were written.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.out
+    }
+
+    /// Number of bytes written so far.
     pub(crate) fn len(&self) -> usize {
         self.out.len()
     }
 
-    /// An object id.
+    /// Writes an object id.
     pub(crate) fn object_id(&mut self, id: [u8; 12]) {
         self.value(kind::OBJECT_ID);
         self.out.extend_from_slice(&id);
     }
 
-    /// A document that is written already.
+    /// Writes an encoded document as a value.
     pub(crate) fn document(&mut self, document: &[u8]) {
         self.value(kind::DOCUMENT);
         self.out.extend_from_slice(document);
     }
 
-    /// A date, in milliseconds since 1970.
+    /// Writes a date, in milliseconds since 1970.
     pub(crate) fn date(&mut self, milliseconds: i64) {
         self.value(kind::DATE);
         self.out.extend_from_slice(&milliseconds.to_le_bytes());
     }
 
-    /// Writes the type of a value: in an array with its index behind, in a document before its key.
+    /// Writes the type of a value: in an array followed by its index, in a document before its key.
     fn value(&mut self, kind: u8) {
         let Some(open) = self.open.last_mut() else { return };
-        match &mut open.place {
-            Place::Key(at) => self.out[*at] = kind,
-            Place::Index(index) => {
+        match &mut open.next {
+            Next::TypeAt(at) => self.out[*at] = kind,
+            Next::Index(index) => {
                 self.out.push(kind);
                 write_digits(&mut self.out, *index);
                 self.out.push(0);
@@ -91,9 +100,9 @@ impl BsonWriter {
         }
     }
 
-    fn begin(&mut self, kind: u8, place: Place) {
+    fn begin(&mut self, kind: u8, next: Next) {
         self.value(kind);
-        self.open.push(Open { start: self.out.len(), place });
+        self.open.push(Open { start: self.out.len(), next });
         self.out.extend_from_slice(&[0; 4]);
     }
 
@@ -180,7 +189,7 @@ impl Sink for BsonWriter {
     }
 
     fn begin_array(&mut self, _: Option<usize>) {
-        self.begin(kind::ARRAY, Place::Index(0));
+        self.begin(kind::ARRAY, Next::Index(0));
     }
 
     fn end_array(&mut self, _: Option<usize>) {
@@ -188,13 +197,13 @@ impl Sink for BsonWriter {
     }
 
     fn begin_map(&mut self, _: Option<usize>) {
-        self.begin(kind::DOCUMENT, Place::Key(0));
+        self.begin(kind::DOCUMENT, Next::TypeAt(0));
     }
 
     fn key(&mut self, key: &str) {
         let at = self.out.len();
         if let Some(open) = self.open.last_mut() {
-            open.place = Place::Key(at);
+            open.next = Next::TypeAt(at);
         }
         if key.as_bytes().contains(&0) {
             self.fault = Some(Fault::Key);
@@ -223,7 +232,7 @@ impl Writer for BsonWriter {
     }
 }
 
-/// Prints an index; formatting by the standard library takes several times as long.
+/// Writes an index in decimal; formatting by the standard library takes several times as long.
 fn write_digits(out: &mut Vec<u8>, value: u32) {
     let start = out.len();
     let mut rest = value;
@@ -237,12 +246,12 @@ fn write_digits(out: &mut Vec<u8>, value: u32) {
     out[start..].reverse();
 }
 
-/// Overwrites the object id at a place in a document.
+/// Overwrites the object id at a position of a document.
 pub(crate) fn object_id(document: &mut [u8], at: usize, id: [u8; 12]) {
     document[at..at + 12].copy_from_slice(&id);
 }
 
-/// Overwrites the date at a place in a document.
+/// Overwrites the date at a position of a document.
 pub(crate) fn date(document: &mut [u8], at: usize, milliseconds: i64) {
     document[at..at + 8].copy_from_slice(&milliseconds.to_le_bytes());
 }
@@ -260,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_those_of_the_node_js_driver() {
+    fn numbers_have_the_types_that_the_node_js_driver_chooses() {
         let document =
             written(r#"{"n":[0,-1,2147483647,-2147483648,2147483648,4294967295,9007199254740992,1.5,1.0,-0.0,1e300]}"#);
         let numbers = document.get_array("n").unwrap();
@@ -295,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_count_beyond_one_digit() {
+    fn indices_of_arrays_may_have_several_digits() {
         let document = written(&format!("{{\"a\":[{}true]}}", "[],".repeat(120)));
         assert_eq!(document.get_array("a").unwrap().len(), 121);
         assert_eq!(written(r#"{"":{"a.b":{"$c":[{}]}},"x":null}"#), doc! { "": { "a.b": { "$c": [{}] } }, "x": null });

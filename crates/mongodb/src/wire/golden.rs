@@ -8,14 +8,14 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use mongodb::bson::Document as Tree;
 use serde_json::Value;
-use trunkline_core::{NodeKey, codec::Body, transport::Sequencer};
+use trunkline_core::{NodeKey, codec::Body};
 
-use super::{Arrived, Draft, Ids};
+use super::{EncodedMessage, ObjectIdGenerator, ReceivedDocument};
 
 /// The captured files, and how many documents each has.
 const FILES: [(&str, usize); 2] = [("mongo", 135), ("mongo-csr", 120)];
 
-/// Documents that we encode to other bytes, on purpose: the beginning of the operation, how many documents, and why.
+/// Documents that are encoded to other bytes on purpose: the beginning of the operation, how many documents, and why.
 const EXCEPTIONS: [(&str, usize, &str); 5] = [
     (r#"io.emit("floats""#, 2, "JSON, which sockets need, has no -0"),
     (r#"io.emit("nonfinite""#, 2, "JSON has null for NaN and the infinities"),
@@ -29,7 +29,7 @@ const EXCEPTIONS: [(&str, usize, &str); 5] = [
 ];
 
 struct Captured {
-    place: String,
+    line: String,
     operation: String,
     bytes: Bytes,
     decoded: Value,
@@ -42,7 +42,7 @@ fn read(adapter: &str) -> Vec<Captured> {
     rows.filter_map(|(index, line)| {
         let row: Value = serde_json::from_str(line).unwrap();
         Some(Captured {
-            place: format!("{adapter}:{}", index + 1),
+            line: format!("{adapter}:{}", index + 1),
             operation: row["operation"].as_str()?.to_owned(),
             bytes: BASE64_STANDARD.decode(row["raw_base64"].as_str()?).unwrap().into(),
             decoded: row["decoded"].clone(),
@@ -52,17 +52,17 @@ fn read(adapter: &str) -> Vec<Captured> {
 }
 
 fn messages(adapter: &str) -> impl Iterator<Item = Captured> {
-    read(adapter).into_iter().filter(|captured| !Arrived::read(&captured.bytes).unwrap().is_session())
+    read(adapter).into_iter().filter(|captured| !ReceivedDocument::read(&captured.bytes).unwrap().is_session())
 }
 
-/// The document of a decoded message, without anything of our own, and with the id that it had.
-fn encode(arrived: &Arrived<'_>, body: &Body) -> Bytes {
-    let from = NodeKey { id: arrived.from.clone().unwrap(), namespace: arrived.namespace.clone().unwrap() };
-    let draft = Draft::new(&from, None, None, body.into(), false).unwrap();
-    let mut document = draft.finish(&mut Sequencer::default()).unwrap();
-    document.identify(&mut Ids::new());
+/// Encodes a decoded message again, without fields of Trunkline nodes and with the id that it had.
+fn encode(received: &ReceivedDocument<'_>, body: &Body) -> Bytes {
+    let from = NodeKey { id: received.from.clone().unwrap(), namespace: received.namespace.clone().unwrap() };
+    let encoded = EncodedMessage::new(&from, None, body.into(), false).unwrap();
+    let mut document = encoded.finish(&from, None, &[]).document;
+    document.identify(&mut ObjectIdGenerator::new());
     let mut bytes = document.into_raw().unwrap().into_bytes();
-    crate::bson::object_id(&mut bytes, 9, arrived.id.unwrap());
+    crate::bson::object_id(&mut bytes, 9, received.id.unwrap());
     bytes.into()
 }
 
@@ -72,14 +72,14 @@ fn every_captured_document_is_encoded_to_the_same_bytes() {
     for (adapter, count) in FILES {
         let mut compared = 0;
         for captured in messages(adapter) {
-            let arrived = Arrived::read(&captured.bytes).unwrap();
-            let body = arrived.body(arrived.kind().unwrap()).unwrap();
-            let encoded = encode(&arrived, &body);
+            let received = ReceivedDocument::read(&captured.bytes).unwrap();
+            let body = received.body(received.kind().unwrap()).unwrap();
+            let encoded = encode(&received, &body);
             if encoded != captured.bytes {
                 let exception = EXCEPTIONS.iter().position(|(operation, ..)| captured.operation.starts_with(operation));
                 let tree = || Tree::from_reader(&mut &*encoded);
                 exceptions
-                    [exception.unwrap_or_else(|| panic!("{} {}: {:?}", captured.place, captured.operation, tree()))] +=
+                    [exception.unwrap_or_else(|| panic!("{} {}: {:?}", captured.line, captured.operation, tree()))] +=
                     1;
             }
             compared += 1;
@@ -93,13 +93,13 @@ fn every_captured_document_is_encoded_to_the_same_bytes() {
 fn every_captured_document_keeps_its_meaning() {
     for (adapter, _) in FILES {
         for captured in messages(adapter) {
-            let arrived = Arrived::read(&captured.bytes).unwrap();
-            let body = arrived.body(arrived.kind().unwrap()).unwrap();
-            let encoded = encode(&arrived, &body);
-            let again = Arrived::read(&encoded).unwrap();
-            assert_eq!(again.body(again.kind().unwrap()).unwrap(), body, "{}", captured.place);
-            assert_eq!(arrived.from.unwrap().as_str(), captured.decoded["uid"].as_str().unwrap());
-            assert_eq!(arrived.namespace.unwrap().as_str(), captured.decoded["nsp"].as_str().unwrap());
+            let received = ReceivedDocument::read(&captured.bytes).unwrap();
+            let body = received.body(received.kind().unwrap()).unwrap();
+            let encoded = encode(&received, &body);
+            let again = ReceivedDocument::read(&encoded).unwrap();
+            assert_eq!(again.body(again.kind().unwrap()).unwrap(), body, "{}", captured.line);
+            assert_eq!(received.from.unwrap().as_str(), captured.decoded["uid"].as_str().unwrap());
+            assert_eq!(received.namespace.unwrap().as_str(), captured.decoded["nsp"].as_str().unwrap());
         }
     }
 }
@@ -109,13 +109,13 @@ fn the_room_of_a_captured_broadcast_is_found_without_its_payload() {
     let mut found = 0;
     for (adapter, _) in FILES {
         for captured in messages(adapter) {
-            let arrived = Arrived::read(&captured.bytes).unwrap();
-            let body = arrived.body(arrived.kind().unwrap()).unwrap();
+            let received = ReceivedDocument::read(&captured.bytes).unwrap();
+            let body = received.body(received.kind().unwrap()).unwrap();
             let single = match &body {
                 Body::Message(trunkline_core::Message::Broadcast { request: None, target, .. }) => target.single_room(),
                 _ => None,
             };
-            assert_eq!(arrived.room().as_ref(), single, "{}", captured.place);
+            assert_eq!(received.room().as_ref(), single, "{}", captured.line);
             found += usize::from(single.is_some());
         }
     }

@@ -1,16 +1,16 @@
-//! Servers and collections that will not do.
+//! Connecting: servers and collections that are refused, and one change stream for all namespaces.
 
 use mongodb::bson::{Document, doc};
 use trunkline_brokers::{ClientCertificate, MongoDb as Server};
 use trunkline_core::{ErrorKind, Transport as _};
 use trunkline_mongodb::{MongoDb, connect};
 
-use crate::support::{DATABASE, client, config, documents, fresh, until};
+use crate::support::{DATABASE, client, config, documents, unique_name, until};
 
 #[tokio::test]
 async fn a_standalone_server_is_refused_with_what_to_do() {
     let server = Server::options().standalone().start().await.unwrap();
-    // Also as the member of a set that it is not.
+    // Also as the node of a set that it is not.
     for url in [server.url().to_owned(), format!("{}&replicaSet=rs0", server.url())] {
         let error = connect(config(&url, "")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
@@ -19,13 +19,13 @@ async fn a_standalone_server_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_an_error_soon() {
+async fn an_unreachable_server_is_an_error_soon() {
     let error = connect(config("mongodb://127.0.0.1:1/?replicaSet=rs0", "")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
 }
 
 #[tokio::test]
-async fn neither_a_wrong_password_nor_another_authority_gets_in() {
+async fn a_wrong_password_and_an_unknown_authority_are_refused() {
     let options = Server::options().user("app", "s3cret").tls(ClientCertificate::Ignored);
     let server = options.start().await.unwrap();
     let authority = server.certificates().unwrap().authority();
@@ -40,23 +40,23 @@ async fn neither_a_wrong_password_nor_another_authority_gets_in() {
 #[tokio::test]
 async fn a_collection_of_the_wrong_kind_is_refused() {
     let url = Server::shared().await.unwrap();
-    let (capped, expiring, ordinary) = (fresh(), fresh(), fresh());
+    let (capped, expiring, ordinary) = (unique_name(), unique_name(), unique_name());
     let close = async |parameters: String| connect(config(&url, &parameters)).await.map(|backend| backend.transport);
     close(format!("collection={capped}&capped_bytes=1MiB")).await.unwrap().close().await;
     close(format!("collection={expiring}&ttl=10m")).await.unwrap().close().await;
-    documents(&url, &ordinary).await.insert_one(doc! { "somebody": "else" }).await.unwrap();
+    documents(&url, &ordinary).await.insert_one(doc! { "any": "thing" }).await.unwrap();
     for (parameters, found) in [
         (format!("collection={capped}&ttl=10m"), "a capped collection of 1048576 bytes"),
         (format!("collection={expiring}&capped_bytes=1MiB"), "a TTL index of 600s"),
         (format!("collection={ordinary}&ttl=10m"), "an ordinary collection"),
         (format!("collection={ordinary}"), "an ordinary collection"),
-        (format!("collection={}&create=off", fresh()), "found is none"),
+        (format!("collection={}&create=off", unique_name()), "found is none"),
     ] {
         let error = close(parameters).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().contains(found) && error.to_string().contains("allowed is"), "{error}");
     }
-    // Taken as found.
+    // With `Storage::AsFound` either kind is used.
     for name in [capped, expiring] {
         close(format!("collection={name}&create=off")).await.unwrap().close().await;
     }
@@ -66,7 +66,7 @@ async fn a_collection_of_the_wrong_kind_is_refused() {
 async fn nodes_that_create_the_collection_at_the_same_time_agree() {
     let url = Server::shared().await.unwrap();
     for parameters in ["capped_bytes=1MiB", "ttl=10m"] {
-        let config = config(&url, &format!("collection={}&{parameters}", fresh()));
+        let config = config(&url, &format!("collection={}&{parameters}", unique_name()));
         let nodes: Vec<_> = (0..6).map(|_| tokio::spawn(connect(config.clone()))).collect();
         for node in nodes {
             node.await.unwrap().unwrap();
@@ -77,15 +77,15 @@ async fn nodes_that_create_the_collection_at_the_same_time_agree() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_change_stream_serves_all_namespaces() {
     let url = Server::shared().await.unwrap();
-    let name = fresh();
+    let name = unique_name();
     let backend = MongoDb::connect(config(&url, &format!("collection={name}"))).await.unwrap();
-    let mut members = Vec::new();
+    let mut nodes = Vec::new();
     for namespace in ["/", "/a", "/b", "/c"] {
-        members.push(crate::support::Member::of(backend.backend(), namespace).await);
+        nodes.push(crate::support::TestNode::of(backend.backend(), namespace).await);
     }
-    for member in &mut members {
-        member.emit(1).await.unwrap();
-        member.expect(1..2).await;
+    for node in &mut nodes {
+        node.emit(1).await.unwrap();
+        node.expect(1..2).await;
     }
     assert_eq!(streams(&url, &name).await, 1);
     backend.close().await;

@@ -1,4 +1,4 @@
-//! Servers that are killed, frozen, stepped down, read-only and full.
+//! Servers that are killed, frozen, stepped down, read-only or full, and collections that are dropped.
 
 use std::time::Duration;
 
@@ -8,18 +8,20 @@ use trunkline_brokers::MongoDb as Server;
 use trunkline_core::{ErrorKind, GapCause, model::Delivery};
 
 use crate::support::{
-    DATABASE, Member, PATIENCE, admin, client, config, documents, fail, fresh, is_connected, is_gap, is_lost, until,
+    DATABASE, TIMEOUT, TestNode, admin, client, config, documents, is_connected, is_gap, is_lost, set_failpoint,
+    unique_name, until,
 };
 
-/// One that can be told to fail.
-async fn fallible() -> Server {
+/// A server with failpoints.
+async fn server_with_failpoints() -> Server {
     Server::options().arguments(&["--setParameter", "enableTestCommands=1"]).start().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_the_server_is_killed_and_restarted() {
     let server = Server::start().await.unwrap();
-    let (mut a, mut b) = (Member::join(config(server.url(), "")).await, Member::join(config(server.url(), "")).await);
+    let (mut a, mut b) =
+        (TestNode::join(config(server.url(), "")).await, TestNode::join(config(server.url(), "")).await);
     for number in 0..100 {
         a.emit(number).await.unwrap();
     }
@@ -27,8 +29,8 @@ async fn nothing_is_lost_when_the_server_is_killed_and_restarted() {
     for number in 100..200 {
         a.emit(number).await.unwrap();
     }
-    for member in [&a, &b] {
-        until("the loss is noticed", async || !member.backend.transport.health().connected).await;
+    for node in [&a, &b] {
+        until("the loss is noticed", async || !node.backend.transport.health().connected).await;
     }
     server.restart().await.unwrap();
     for number in 200..300 {
@@ -42,7 +44,8 @@ async fn nothing_is_lost_when_the_server_is_killed_and_restarted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_the_primary_steps_down() {
     let server = Server::start().await.unwrap();
-    let (mut a, mut b) = (Member::join(config(server.url(), "")).await, Member::join(config(server.url(), "")).await);
+    let (mut a, mut b) =
+        (TestNode::join(config(server.url(), "")).await, TestNode::join(config(server.url(), "")).await);
     a.emit(0).await.unwrap();
     b.expect(0..1).await;
     let admin = client(server.url()).await;
@@ -58,9 +61,9 @@ async fn nothing_is_lost_when_the_primary_steps_down() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_the_change_stream_is_killed() {
     let url = Server::shared().await.unwrap();
-    let name = fresh();
+    let name = unique_name();
     let parameters = format!("collection={name}");
-    let (a, mut b) = (Member::join(config(&url, &parameters)).await, Member::join(config(&url, &parameters)).await);
+    let (a, mut b) = (TestNode::join(config(&url, &parameters)).await, TestNode::join(config(&url, &parameters)).await);
     let admin = client(&url).await.database("admin");
     let mut killed = 0;
     let mut number = 0;
@@ -84,7 +87,8 @@ async fn nothing_is_lost_when_the_change_stream_is_killed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_nothing_hangs_while_the_server_is_frozen() {
     let server = Server::start().await.unwrap();
-    let (mut a, mut b) = (Member::join(config(server.url(), "")).await, Member::join(config(server.url(), "")).await);
+    let (mut a, mut b) =
+        (TestNode::join(config(server.url(), "")).await, TestNode::join(config(server.url(), "")).await);
     a.emit(0).await.unwrap();
     a.expect(0..1).await;
     b.expect(0..1).await;
@@ -104,26 +108,27 @@ async fn nothing_is_lost_and_nothing_hangs_while_the_server_is_frozen() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_holds_publishes_until_there_is_room() {
+async fn a_full_disk_holds_messages_until_there_is_space() {
     const OUT_OF_DISK_SPACE: i32 = 14031;
-    let server = fallible().await;
-    let (mut a, mut b) = (Member::join(config(server.url(), "")).await, Member::join(config(server.url(), "")).await);
-    fail(&server, "alwaysOn", "insert", OUT_OF_DISK_SPACE).await;
+    let server = server_with_failpoints().await;
+    let (mut a, mut b) =
+        (TestNode::join(config(server.url(), "")).await, TestNode::join(config(server.url(), "")).await);
+    set_failpoint(&server, "alwaysOn", "insert", OUT_OF_DISK_SPACE).await;
     for number in 0..50 {
         a.emit(number).await.unwrap();
     }
     let Delivery::Lost(reason) = a.find(is_lost).await else { unreachable!() };
     assert!(reason.contains("14031"), "{reason}");
-    fail(&server, "off", "insert", OUT_OF_DISK_SPACE).await;
+    set_failpoint(&server, "off", "insert", OUT_OF_DISK_SPACE).await;
     a.find(is_connected).await;
     b.expect(0..50).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_read_only_server_fills_the_queue_and_then_refuses_at_once() {
+async fn publishing_to_a_read_only_server_fills_the_queue_and_then_fails_at_once() {
     let server = Server::start().await.unwrap();
-    let mut a = Member::join(config(server.url(), "outbox_bytes=1MiB")).await;
-    let mut b = Member::join(config(server.url(), "")).await;
+    let mut a = TestNode::join(config(server.url(), "outbox_bytes=1MiB")).await;
+    let mut b = TestNode::join(config(server.url(), "")).await;
     admin(&server, doc! { "setUserWriteBlockMode": 1, "global": true }).await;
     a.emit(0).await.unwrap();
     a.find(is_lost).await;
@@ -142,33 +147,33 @@ async fn a_read_only_server_fills_the_queue_and_then_refuses_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dropped_collection_is_made_again_and_every_node_is_told() {
+async fn a_dropped_collection_is_created_again_and_every_node_reports_a_gap() {
     let url = Server::shared().await.unwrap();
     for parameters in ["capped_bytes=1MiB", "ttl=1h"] {
-        let name = fresh();
+        let name = unique_name();
         let parameters = format!("collection={name}&{parameters}");
         let (mut a, mut b) =
-            (Member::join(config(&url, &parameters)).await, Member::join(config(&url, &parameters)).await);
+            (TestNode::join(config(&url, &parameters)).await, TestNode::join(config(&url, &parameters)).await);
         a.emit(0).await.unwrap();
         b.expect(0..1).await;
         documents(&url, &name).await.drop().await.unwrap();
-        // At the same time it is used, which makes an ordinary one.
+        // Inserts at the same time create an ordinary collection.
         for number in 1..20 {
             a.emit(number).await.unwrap();
         }
         b.expect(1..20).await;
         a.find(is_gap).await;
-        Member::join(config(&url, &parameters)).await.emit(20).await.unwrap();
+        TestNode::join(config(&url, &parameters)).await.emit(20).await.unwrap();
         b.expect(20..21).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_renamed_collection_is_made_again_and_every_node_is_told() {
+async fn a_renamed_collection_is_created_again_and_every_node_reports_a_gap() {
     let url = Server::shared().await.unwrap();
-    let name = fresh();
+    let name = unique_name();
     let parameters = format!("collection={name}&capped_bytes=1MiB");
-    let (a, mut b) = (Member::join(config(&url, &parameters)).await, Member::join(config(&url, &parameters)).await);
+    let (a, mut b) = (TestNode::join(config(&url, &parameters)).await, TestNode::join(config(&url, &parameters)).await);
     let (from, to) = (format!("{DATABASE}.{name}"), format!("{DATABASE}.{name}old"));
     let rename = doc! { "renameCollection": from, "to": to };
     client(&url).await.database("admin").run_command(rename).await.unwrap();
@@ -178,18 +183,18 @@ async fn a_renamed_collection_is_made_again_and_every_node_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_place_that_the_oplog_has_lost_becomes_a_gap() {
+async fn a_resume_point_that_the_oplog_has_lost_becomes_a_gap() {
     const CHANGE_STREAM_HISTORY_LOST: i32 = 286;
-    let server = fallible().await;
-    let (a, mut b) = (Member::join(config(server.url(), "")).await, Member::join(config(server.url(), "")).await);
+    let server = server_with_failpoints().await;
+    let (a, mut b) = (TestNode::join(config(server.url(), "")).await, TestNode::join(config(server.url(), "")).await);
     a.emit(0).await.unwrap();
     b.expect(0..1).await;
-    // Both nodes run into it, more than once.
-    fail(&server, "alwaysOn", "getMore", CHANGE_STREAM_HISTORY_LOST).await;
+    // Both nodes get the error, more than once.
+    set_failpoint(&server, "alwaysOn", "getMore", CHANGE_STREAM_HISTORY_LOST).await;
     let Delivery::Gap(gap) = b.find(is_gap).await else { unreachable!() };
     assert_eq!((gap.cause, gap.missed), (GapCause::Trimmed, None));
-    fail(&server, "off", "getMore", CHANGE_STREAM_HISTORY_LOST).await;
-    // What is sent before the stream is open again is what the gap was about.
+    set_failpoint(&server, "off", "getMore", CHANGE_STREAM_HISTORY_LOST).await;
+    // Messages sent before the stream is open again belong to the gap.
     let arrived = async {
         loop {
             a.emit(1).await.unwrap();
@@ -198,5 +203,5 @@ async fn a_place_that_the_oplog_has_lost_becomes_a_gap() {
             }
         }
     };
-    timeout(PATIENCE, arrived).await.expect("the stream comes back");
+    timeout(TIMEOUT, arrived).await.expect("the stream comes back");
 }

@@ -1,10 +1,10 @@
-//! Sessions that official peers have stored, and those that they find.
+//! Session recovery and replay together with official adapters.
 
 use mongodb::bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use trunkline_brokers::MongoDb as Server;
 use trunkline_core::{ErrorKind, Message, Offset, Payload, Room, Session, SessionId, SocketId, model::Delivery};
 
-use crate::support::{Member, config, documents, fresh};
+use crate::support::{TestNode, config, documents, unique_name};
 
 /// A broadcast as the official adapter inserts it.
 fn broadcast(text: &str, rooms: Vec<Bson>, flags: Document) -> Document {
@@ -25,9 +25,9 @@ const KINDS: [&str; 2] = ["capped_bytes=1MiB", "ttl=1h"];
 async fn a_session_of_a_node_js_server_is_restored_once() {
     let url = Server::shared().await.unwrap();
     for kind in KINDS {
-        let name = fresh();
+        let name = unique_name();
         let parameters = format!("collection={name}&{kind}");
-        let (a, b) = (Member::join(config(&url, &parameters)).await, Member::join(config(&url, &parameters)).await);
+        let (a, b) = (TestNode::join(config(&url, &parameters)).await, TestNode::join(config(&url, &parameters)).await);
         let official = documents(&url, &name).await;
         let session = doc! {
             "type": 13,
@@ -61,7 +61,8 @@ async fn a_session_of_a_node_js_server_is_restored_once() {
     }
 }
 
-/// What the official adapter finds for a `pid`: the newest by id, or whatever can be removed.
+/// The document that the official adapter finds for a `pid`: the one with the largest id, or any one that it can
+/// delete.
 async fn official_session(url: &str, name: &str, pid: &str, kind: &str) -> Option<Document> {
     let wanted = doc! { "type": 13, "data.pid": pid };
     let official = documents(url, name).await;
@@ -74,21 +75,18 @@ async fn official_session(url: &str, name: &str, pid: &str, kind: &str) -> Optio
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_of_ours_is_what_a_node_js_server_stores() {
+async fn a_session_is_stored_as_a_node_js_server_stores_it() {
     let url = Server::shared().await.unwrap();
     for kind in KINDS {
-        let name = fresh();
-        let mut a = Member::join(config(&url, &format!("collection={name}&{kind}"))).await;
-        let session = Session {
-            id: SessionId::new("pid").unwrap(),
-            socket: SocketId::new("sid").unwrap(),
-            rooms: vec!["sid".into(), Room::from(7)],
-            data: Some(Payload::value(&("x", 1.5)).unwrap()),
-        };
+        let name = unique_name();
+        let mut a = TestNode::join(config(&url, &format!("collection={name}&{kind}"))).await;
+        let (id, socket) = (SessionId::new("pid").unwrap(), SocketId::new("sid").unwrap());
+        let data = Payload::value(&("x", 1.5)).unwrap();
+        let session = Session::new(id, socket, vec!["sid".into(), Room::from(7)]).with_data(Some(data));
         a.history().persist(&a.node, session).await.unwrap();
         let found = official_session(&url, &name, "pid", kind).await.unwrap();
         assert_eq!(found, doc! { "sid": "sid", "pid": "pid", "rooms": ["sid", 7], "data": ["x", 1.5] }, "{kind}");
-        // An offset of ours is the id of a broadcast, by which it is looked up.
+        // An offset is the id of a broadcast, by which the official adapter looks it up.
         a.emit(1).await.unwrap();
         let offset = a.number().await.1.unwrap();
         let id = ObjectId::parse_str(offset.as_str()).unwrap();
@@ -101,14 +99,15 @@ async fn a_session_of_ours_is_what_a_node_js_server_stores() {
 async fn of_two_nodes_that_restore_a_session_at_once_one_wins() {
     let url = Server::shared().await.unwrap();
     for kind in KINDS {
-        let parameters = format!("collection={}&{kind}", fresh());
-        let (mut a, b) = (Member::join(config(&url, &parameters)).await, Member::join(config(&url, &parameters)).await);
+        let parameters = format!("collection={}&{kind}", unique_name());
+        let (mut a, b) =
+            (TestNode::join(config(&url, &parameters)).await, TestNode::join(config(&url, &parameters)).await);
         a.emit(0).await.unwrap();
         let since = a.number().await.1.unwrap();
         for round in 0..20 {
             let id = SessionId::new(format!("p{round}")).unwrap();
             let socket = SocketId::new("s").unwrap();
-            a.history().persist(&a.node, Session { id: id.clone(), socket, rooms: vec![], data: None }).await.unwrap();
+            a.history().persist(&a.node, Session::new(id.clone(), socket, vec![])).await.unwrap();
             let (one, two) =
                 tokio::join!(a.history().restore(&a.node, &id, &since), b.history().restore(&b.node, &id, &since));
             let won = [one, two].into_iter().filter(|restored| restored.as_ref().unwrap().is_some()).count();
@@ -121,11 +120,11 @@ async fn of_two_nodes_that_restore_a_session_at_once_one_wins() {
 async fn a_message_whose_id_is_older_than_the_offset_is_replayed() {
     let url = Server::shared().await.unwrap();
     for kind in KINDS {
-        let name = fresh();
-        let mut a = Member::join(config(&url, &format!("collection={name}&{kind}"))).await;
+        let name = unique_name();
+        let mut a = TestNode::join(config(&url, &format!("collection={name}&{kind}"))).await;
         a.emit(0).await.unwrap();
         let since = a.number().await.1.unwrap();
-        // Of a server whose clock is late.
+        // From a server whose clock is late.
         let mut late = broadcast("late", vec![], doc! {});
         let second = u32::from_str_radix(&since.as_str()[..8], 16).unwrap() - 20;
         late.insert("_id", ObjectId::parse_str(format!("{second:08x}{}", &since.as_str()[8..])).unwrap());
@@ -136,9 +135,9 @@ async fn a_message_whose_id_is_older_than_the_offset_is_replayed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_offset_that_is_gone_is_told_from_one_that_never_was() {
+async fn an_expired_offset_and_a_malformed_one_are_different_errors() {
     let url = Server::shared().await.unwrap();
-    let a = Member::join(config(&url, &format!("collection={}", fresh()))).await;
+    let a = TestNode::join(config(&url, &format!("collection={}", unique_name()))).await;
     let replay = async |offset: &str| a.history().replay(&a.node, &Offset::new(offset.to_owned()).unwrap(), &[]).await;
     assert_eq!(replay("0123456789abcdef01234567").await.unwrap_err().kind(), ErrorKind::HistoryLost);
     assert_eq!(replay("abc").await.unwrap_err().kind(), ErrorKind::Malformed);
@@ -147,8 +146,8 @@ async fn an_offset_that_is_gone_is_told_from_one_that_never_was() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_heartbeat_of_a_node_js_server_arrives() {
     let url = Server::shared().await.unwrap();
-    let name = fresh();
-    let mut a = Member::join(config(&url, &format!("collection={name}"))).await;
+    let name = unique_name();
+    let mut a = TestNode::join(config(&url, &format!("collection={name}"))).await;
     let heartbeat = doc! { "type": 1.0, "uid": "21b56301212abb69", "nsp": "/" };
     documents(&url, &name).await.insert_one(heartbeat).await.unwrap();
     let is_heartbeat = |it: &Delivery| matches!(it, Delivery::Message { message: Message::Heartbeat(heartbeat), .. } if heartbeat.initial);

@@ -1,4 +1,4 @@
-//! What the conformance suite does not ask: servers that are broken on purpose, collections, documents of official peers.
+//! What the conformance suite does not cover: server faults, collections, documents of official adapters.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
@@ -6,4 +6,5 @@ mod connecting;
 mod faults;
 mod history;
 mod messages;
+mod proxy;
 mod support;

@@ -1,20 +1,22 @@
-//! What is written, and that it arrives whole and in order.
+//! Publishing: batches, order, limits, refused and malformed documents.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 use mongodb::bson::doc;
-use tokio::task::JoinSet;
 use trunkline_brokers::MongoDb as Server;
-use trunkline_core::{Emitter, ErrorKind, Message, Payload, Target, model::Delivery};
+use trunkline_core::{Emitter, ErrorKind, Payload, Target, model::Delivery};
 
-use crate::support::{Member, admin, config, documents, fresh, id, is_lost, patient};
+use crate::{
+    proxy::{InsertProxy, Inserts},
+    support::{TestNode, admin, config, config_under_load, documents, id, is_lost, unique_name},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_messages_of_all_sizes_arrive_complete_and_in_order() {
     const COUNT: usize = 10_000;
     let url = Server::shared().await.unwrap();
-    let config = patient(&url, &format!("collection={}", fresh()));
-    let (a, mut b) = (Member::join(config.clone()).await, Member::join(config).await);
+    let config = config_under_load(&url, &format!("collection={}", unique_name()));
+    let (a, mut b) = (TestNode::join(config.clone()).await, TestNode::join(config).await);
     let sender = tokio::spawn(async move {
         for number in 0..COUNT {
             let bytes = match number {
@@ -32,10 +34,10 @@ async fn ten_thousand_messages_of_all_sizes_arrive_complete_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_queued_goes_into_few_inserts_in_order() {
+async fn queued_messages_go_into_few_inserts_in_order() {
     const COUNT: usize = 5_000;
     let server = Server::start().await.unwrap();
-    let mut a = Member::join(config(server.url(), "collection=c")).await;
+    let mut a = TestNode::join(config(server.url(), "collection=c")).await;
     let before = inserts(&server).await;
     for number in 0..COUNT {
         a.emit(number).await.unwrap();
@@ -62,10 +64,10 @@ async fn inserts(server: &Server) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_emitter_writes_what_the_official_one_writes() {
+async fn an_emitter_inserts_the_document_of_the_official_one() {
     let url = Server::shared().await.unwrap();
-    let name = fresh();
-    let mut a = Member::join(config(&url, &format!("collection={name}"))).await;
+    let name = unique_name();
+    let mut a = TestNode::join(config(&url, &format!("collection={name}"))).await;
     let emitter = Emitter::new(&a.backend);
     emitter.emit(Target::room("r"), Payload::event("n", &(1, "")).unwrap()).await.unwrap();
     let Delivery::Message { from, seq_no, .. } = a.find(|it| matches!(it, Delivery::Message { .. })).await else {
@@ -78,10 +80,10 @@ async fn an_emitter_writes_what_the_official_one_writes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_official_emitter_writes_arrives() {
+async fn a_broadcast_of_the_official_emitter_arrives() {
     let url = Server::shared().await.unwrap();
-    let name = fresh();
-    let mut a = Member::join(config(&url, &format!("collection={name}"))).await;
+    let name = unique_name();
+    let mut a = TestNode::join(config(&url, &format!("collection={name}"))).await;
     let emitted = doc! {
         "type": 3, "uid": "emitter", "nsp": "/",
         "data": { "packet": { "type": 2, "data": ["n", 7, ""], "nsp": "/" }, "opts": { "rooms": [], "flags": {}, "except": [] } },
@@ -91,10 +93,10 @@ async fn what_the_official_emitter_writes_arrives() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_document_that_the_server_refuses_is_counted_and_delivered_here_alone() {
+async fn a_message_that_the_server_refuses_is_counted_and_delivered_to_own_sockets_only() {
     let url = Server::shared().await.unwrap();
-    let name = fresh();
-    let mut a = Member::join(config(&url, &format!("collection={name}"))).await;
+    let name = unique_name();
+    let mut a = TestNode::join(config(&url, &format!("collection={name}"))).await;
     let validator = doc! { "data.packet.data.1": { "$ne": 13 } };
     let client = crate::support::client(&url).await;
     let modify = doc! { "collMod": &name, "validator": validator };
@@ -113,59 +115,47 @@ async fn a_document_that_the_server_refuses_is_counted_and_delivered_here_alone(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_for_which_the_server_has_no_room_now_are_tried_again() {
-    let arguments = ["--setParameter", "transactionTooLargeForCacheThreshold=0"];
-    let server = Arc::new(Server::options().arguments(&arguments).start().await.unwrap());
-    let mut members = Vec::new();
-    for _ in 0..6 {
-        members.push(Member::join(patient(server.url(), "ttl=1h")).await);
+async fn messages_queued_while_an_insert_is_unconfirmed_go_into_one_insert() {
+    const COUNT: usize = 1_000;
+    let server = Server::start().await.unwrap();
+    let proxy = InsertProxy::start(&server).await;
+    let mut a = TestNode::join(config_under_load(proxy.url(), "")).await;
+    proxy.set(Inserts::Hold);
+    a.emit(0).await.unwrap();
+    proxy.until(1).await;
+    for number in 1..=COUNT {
+        a.emit(number).await.unwrap();
     }
-    // Each document fits, but not all at once.
-    set_cache(&server, "24MB").await;
-    let mut nodes = JoinSet::new();
-    for mut node in members {
-        let server = Arc::clone(&server);
-        nodes.spawn(async move {
-            for number in 1..=3 {
-                emit_big(&node, number).await;
-            }
-            let (mut refusals, mut stored) = (0, 0);
-            while stored < 3 {
-                match node.find(|it| is_lost(it) || matches!(it, Delivery::Stored { .. })).await {
-                    Delivery::Lost(reason) => {
-                        refusals += usize::from(reason.contains("cache (code 388)"));
-                        set_cache(&server, "256MB").await;
-                    }
-                    Delivery::Stored { offset: Some(_), .. } => stored += 1,
-                    _ => panic!("a message was given up"),
-                }
-            }
-            assert_eq!(node.metrics.snapshot().publish_errors, 0);
-            refusals
-        });
-    }
-    let refusals: usize = nodes.join_all().await.into_iter().sum();
-    assert!(refusals > 0, "the server never lacked room");
-}
-
-async fn set_cache(server: &Server, size: &str) {
-    let size = format!("cache_size={size}");
-    admin(server, doc! { "setParameter": 1, "wiredTigerEngineRuntimeConfig": size }).await;
-}
-
-/// Emits as much as fits into one document. It is not serialized: without optimization that takes longer than all the rest.
-async fn emit_big(member: &Member, number: usize) {
-    let text = "x".repeat(trunkline_mongodb::MAX_DOCUMENT_BYTES - 4096);
-    let payload = Payload::from_json(format!(r#"["n",{number},"{text}"]"#)).unwrap();
-    let message = Message::Broadcast { request: None, target: Target::all(), payload };
-    member.backend.transport.publish(&member.node, message).await.unwrap();
+    proxy.set(Inserts::Pass);
+    a.expect(0..=COUNT).await;
+    assert_eq!(proxy.count(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_that_does_not_fit_is_refused_at_once() {
+async fn messages_are_tried_again_while_the_cache_of_the_server_is_full() {
+    let server = Server::start().await.unwrap();
+    let proxy = InsertProxy::start(&server).await;
+    let mut a = TestNode::join(config_under_load(proxy.url(), "")).await;
+    proxy.set(Inserts::CacheFull);
+    for number in 0..3 {
+        a.emit(number).await.unwrap();
+    }
+    let Delivery::Lost(reason) = a.find(is_lost).await else { unreachable!() };
+    assert!(reason.contains("cache (code 388)"), "{reason}");
+    proxy.until(3).await;
+    proxy.set(Inserts::Pass);
+    for number in 0..3 {
+        let (stored, offset) = a.number().await;
+        assert_eq!((stored, offset.is_some()), (number, true));
+    }
+    assert_eq!(a.metrics.snapshot().publish_errors, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_above_the_limit_is_refused_at_once() {
     let url = Server::shared().await.unwrap();
     for (parameters, most) in [("capped_bytes=1MiB", 1 << 20), ("ttl=1h", trunkline_mongodb::MAX_DOCUMENT_BYTES)] {
-        let mut a = Member::join(config(&url, &format!("collection={}&{parameters}", fresh()))).await;
+        let mut a = TestNode::join(config(&url, &format!("collection={}&{parameters}", unique_name()))).await;
         assert_eq!(a.backend.transport.capabilities().max_message_bytes, Some(most));
         let error = a.emit_bytes(0, most).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooLarge);
@@ -176,10 +166,10 @@ async fn a_message_that_does_not_fit_is_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn garbage_in_the_collection_is_skipped() {
+async fn malformed_documents_in_the_collection_are_skipped() {
     let url = Server::shared().await.unwrap();
-    let name = fresh();
-    let mut a = Member::join(config(&url, &format!("collection={name}"))).await;
+    let name = unique_name();
+    let mut a = TestNode::join(config(&url, &format!("collection={name}"))).await;
     let official = documents(&url, &name).await;
     for garbage in [
         doc! {},

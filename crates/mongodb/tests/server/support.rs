@@ -1,4 +1,4 @@
-//! What the tests share.
+//! A node without a cluster around it, and clients that do what operators and official adapters do.
 
 use std::{
     collections::VecDeque,
@@ -20,31 +20,31 @@ use trunkline_core::{
 };
 use trunkline_mongodb::{Config, connect};
 
-/// How long to wait for what has to come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+/// How long a test waits for an expected delivery.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The database of all tests.
 pub(crate) const DATABASE: &str = "socket_io";
 
-/// A configuration that notices faults soon.
+/// A configuration that detects faults soon.
 pub(crate) fn config(url: &str, parameters: &str) -> Config {
-    let quick = "operation_timeout=3s&stream_timeout=2s&serverSelectionTimeoutMS=2000&connectTimeoutMS=2000";
+    let quick = "response_timeout=3s&stream_timeout=2s&serverSelectionTimeoutMS=2000&connectTimeoutMS=2000";
     Config::from_url(&format!("{url}&{quick}&{parameters}")).unwrap()
 }
 
-/// A configuration that waits for a server with much to do.
-pub(crate) fn patient(url: &str, parameters: &str) -> Config {
-    Config::from_url(&format!("{url}&operation_timeout=30s&stream_timeout=20s&{parameters}")).unwrap()
+/// A configuration for a server under load.
+pub(crate) fn config_under_load(url: &str, parameters: &str) -> Config {
+    Config::from_url(&format!("{url}&response_timeout=30s&stream_timeout=20s&{parameters}")).unwrap()
 }
 
-/// A name that no other collection has.
-pub(crate) fn fresh() -> String {
+/// A unique name for a collection.
+pub(crate) fn unique_name() -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     format!("c{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A node without a cluster around it.
-pub(crate) struct Member {
+/// A node that a test drives itself.
+pub(crate) struct TestNode {
     pub(crate) backend: Backend,
     pub(crate) node: NodeKey,
     pub(crate) metrics: Arc<NodeMetrics>,
@@ -52,7 +52,7 @@ pub(crate) struct Member {
     batch: VecDeque<Delivery>,
 }
 
-impl Member {
+impl TestNode {
     pub(crate) async fn join(config: Config) -> Self {
         Self::of(connect(config).await.unwrap(), "/").await
     }
@@ -60,13 +60,9 @@ impl Member {
     pub(crate) async fn of(backend: Backend, namespace: &str) -> Self {
         let node = NodeKey { id: backend.ids.node_id(), namespace: Namespace::new(namespace) };
         let metrics = Arc::<NodeMetrics>::default();
-        let seat = JoinRequest {
-            node: node.clone(),
-            wanted: Arc::new(Unfiltered),
-            metrics: Arc::clone(&metrics),
-            limits: InboxLimits::default(),
-        };
-        let inbox = backend.transport.join(seat).await.unwrap();
+        let limits = InboxLimits::default();
+        let request = JoinRequest::new(node.clone(), Arc::new(Unfiltered), Arc::clone(&metrics), limits);
+        let inbox = backend.transport.join(request).await.unwrap();
         Self { backend, node, metrics, inbox, batch: VecDeque::new() }
     }
 
@@ -91,7 +87,7 @@ impl Member {
             }
             self.batch.pop_front().unwrap()
         };
-        timeout(PATIENCE, next).await.expect("something arrives")
+        timeout(TIMEOUT, next).await.expect("something arrives")
     }
 
     /// Waits for a delivery.
@@ -104,7 +100,7 @@ impl Member {
         }
     }
 
-    /// The number of the next broadcast, an own one included, and where it lies.
+    /// The number and the offset of the next broadcast, an own one included.
     pub(crate) async fn number(&mut self) -> (usize, Option<Offset>) {
         let is_broadcast = |it: &Delivery| {
             matches!(
@@ -122,7 +118,7 @@ impl Member {
         }
     }
 
-    /// Waits for these numbers: without holes, repeats or disorder.
+    /// Waits for exactly these numbers, in order.
     pub(crate) async fn expect(&mut self, numbers: impl IntoIterator<Item = usize>) {
         for number in numbers {
             assert_eq!(self.number().await.0, number);
@@ -142,12 +138,12 @@ pub(crate) fn is_gap(delivery: &Delivery) -> bool {
     matches!(delivery, Delivery::Gap(_))
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    eventually(PATIENCE, || what.into(), condition).await.unwrap_or_else(|failure| panic!("{failure}"));
+    eventually(TIMEOUT, || what.into(), condition).await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// A client of the driver, to do what operators and official peers do.
+/// A client of the driver.
 pub(crate) async fn client(url: &str) -> Client {
     Client::with_uri_str(url).await.unwrap()
 }
@@ -160,8 +156,8 @@ pub(crate) async fn documents(url: &str, collection: &str) -> Collection<Documen
     client(url).await.database(DATABASE).collection(collection)
 }
 
-/// Makes the server fail commands.
-pub(crate) async fn fail(server: &Server, mode: impl Into<mongodb::bson::Bson>, command: &str, code: i32) {
+/// Makes the server fail a command, by a failpoint.
+pub(crate) async fn set_failpoint(server: &Server, mode: impl Into<mongodb::bson::Bson>, command: &str, code: i32) {
     let data = doc! { "failCommands": [command], "errorCode": code };
     admin(server, doc! { "configureFailPoint": "failCommand", "mode": mode, "data": data }).await;
 }

@@ -3,28 +3,26 @@
 //! One stream per prefix keeps what is said to all, of all namespaces; another one the sessions. With a history, everything but heartbeats
 //! and answers travels through the stream, so that all clients see one order, and a node that was away reads on from where it was.
 
-mod follower;
-mod log;
 mod position;
 mod recovery;
+mod source;
+mod writer;
 
-use std::{cmp::min, time::Duration};
+use std::time::Duration;
 
 use async_nats::jetstream::{
     Context,
     stream::{Config as StreamConfig, DiscardPolicy, StorageType},
 };
+use trunkline_backend::batched::token;
 use trunkline_core::{Error, ErrorKind, Result};
 
 pub(crate) use self::{
-    follower::Follower,
-    log::{HEADERS, Log},
     recovery::Recovery,
+    source::StreamSource,
+    writer::{HEADERS, HistoryWriter},
 };
-use crate::{
-    config::{Config, HistoryConfig},
-    subjects::token,
-};
+use crate::config::{Config, HistoryConfig};
 
 /// The streams of one prefix.
 #[derive(Clone, Debug)]
@@ -33,7 +31,11 @@ pub(crate) struct Streams {
     config: HistoryConfig,
 }
 
+/// How long the server recognises a batch that is sent again. After that, receivers still do.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+
 impl Streams {
+    /// `None` without a history.
     pub(crate) fn new(config: &Config) -> Option<Self> {
         config.history.map(|history| Self { prefix: token(&config.prefix), config: history })
     }
@@ -62,38 +64,31 @@ impl Streams {
 
     fn log_config(&self) -> StreamConfig {
         StreamConfig {
-            name: self.log(),
-            subjects: vec![format!("{}.*.log", self.prefix)],
             max_messages: self.config.frames.try_into().unwrap_or(i64::MAX),
             max_bytes: self.config.bytes.try_into().unwrap_or(i64::MAX),
-            max_age: self.config.ttl,
-            ..self.common()
+            ..self.stream(self.log(), "log", self.config.ttl)
         }
     }
 
     fn sessions_config(&self) -> StreamConfig {
         StreamConfig {
-            name: self.sessions(),
-            subjects: vec![format!("{}.*.session.*", self.prefix)],
             max_messages: -1,
             max_bytes: -1,
             max_messages_per_subject: 1,
-            max_age: self.config.session_ttl,
-            duplicate_window: min(self.config.session_ttl, DUPLICATE_WINDOW),
-            ..self.common()
+            ..self.stream(self.sessions(), "session.*", self.config.session_ttl)
         }
     }
 
-    fn common(&self) -> StreamConfig {
+    fn stream(&self, name: String, subject: &str, max_age: Duration) -> StreamConfig {
         StreamConfig {
+            name,
+            subjects: vec![format!("{}.*.{subject}", self.prefix)],
+            max_age,
             discard: DiscardPolicy::Old,
             storage: if self.config.in_memory { StorageType::Memory } else { StorageType::File },
             num_replicas: self.config.replicas,
-            duplicate_window: min(self.config.ttl, DUPLICATE_WINDOW),
+            duplicate_window: max_age.min(DUPLICATE_WINDOW),
             ..StreamConfig::default()
         }
     }
 }
-
-/// How long the server recognises a frame that is sent again. After that, receivers still do.
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);

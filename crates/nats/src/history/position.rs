@@ -1,17 +1,17 @@
-//! Where a message lies in the history.
+//! The position of a message in the history.
 
 use std::fmt;
 
 use async_nats::jetstream::stream::Info;
 use trunkline_core::{Error, ErrorKind, Offset, Result};
 
-/// The place of a message: which stream, which frame in it, and how many messages follow in that frame.
+/// The position of a message: its stream, its batch in the stream, and how many messages follow in that batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     /// Tells a stream from one of the same name that was deleted.
     pub(crate) epoch: u32,
     pub(crate) sequence: u64,
-    pub(crate) left: u32,
+    pub(crate) remaining: u32,
 }
 
 /// When the stream was created, in milliseconds; as much of it as tells two apart.
@@ -27,13 +27,13 @@ impl Position {
         let malformed = || Error::new(ErrorKind::Malformed, format!("{offset:?} is no offset of this history"));
         let mut parts = offset.as_str().split('-');
         let mut part = || parts.next().ok_or_else(malformed);
-        let (epoch, sequence, left) = (part()?, part()?, part()?);
+        let (epoch, sequence, remaining) = (part()?, part()?, part()?);
         let position = Self {
             epoch: u32::from_str_radix(epoch, 16).map_err(|_| malformed())?,
             sequence: sequence.parse().map_err(|_| malformed())?,
-            left: left.parse().map_err(|_| malformed())?,
+            remaining: remaining.parse().map_err(|_| malformed())?,
         };
-        // One text per place, and nothing else.
+        // One text per position, and nothing else.
         if position.to_string() == offset.as_str() { Ok(position) } else { Err(malformed()) }
     }
 
@@ -44,7 +44,7 @@ impl Position {
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}-{}-{}", self.epoch, self.sequence, self.left)
+        write!(f, "{:08x}-{}-{}", self.epoch, self.sequence, self.remaining)
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn an_offset_is_one_text_and_no_other() {
-        let position = Position { epoch: 0xab, sequence: 17, left: 3 };
+        let position = Position { epoch: 0xab, sequence: 17, remaining: 3 };
         assert_eq!(position.offset().as_str(), "000000ab-17-3");
         assert_eq!(Position::parse(&position.offset()).unwrap(), position);
         for text in

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod access;
+mod batches;
 mod cluster;
 mod faults;
 mod fence;

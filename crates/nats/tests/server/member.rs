@@ -21,13 +21,9 @@ impl Member {
     pub(crate) async fn join(config: Config) -> Self {
         let backend = connect(config).await.unwrap();
         let node = NodeKey { id: IdScheme::Hex16.node_id(), namespace: Namespace::new("/") };
-        let seat = JoinRequest {
-            node: node.clone(),
-            room_filter: Arc::new(Unfiltered),
-            metrics: Arc::<NodeMetrics>::default(),
-            limits: InboxLimits::default(),
-        };
-        let inbox = backend.transport.join(seat).await.unwrap();
+        let metrics = Arc::<NodeMetrics>::default();
+        let request = JoinRequest::new(node.clone(), Arc::new(Unfiltered), metrics, InboxLimits::default());
+        let inbox = backend.transport.join(request).await.unwrap();
         Self { backend, node, inbox, batch: VecDeque::new() }
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::time::timeout;
 use trunkline_brokers::Postgres as Server;
-use trunkline_conformance::kit::{Failure, TestNode, TestSocket, Visitor};
+use trunkline_conformance::kit::{ClientSpec, Failure, TestNode, TestSocket};
 use trunkline_core::{
     Adapter, Namespace, NodeId, NodeKey, Payload, Room,
     codec::{self, Body},
@@ -44,10 +44,10 @@ impl Stage {
         let custom = cluster(server.url(), "").build().namespace("/custom").sharing(&root).join().await?;
         // The ids below are those of the capture.
         server.sql("SELECT setval('socket_io_attachments_id_seq', 1000)").await.unwrap();
-        let visitor = |rooms: &[&str]| Visitor::new().rooms(rooms.iter().copied()).silent();
-        let b1 = root.connect(visitor(&["room1", "room2", "wej23EJ3VDATBA8yAAAC"])).await?;
-        let b2 = root.connect(visitor(&["room2", "_PCfappuDD1zAew9AAAD"]).room(Room::from(42))).await?;
-        let cb = custom.connect(visitor(&["room1", "AZ1lDsvn3PjtI_uKAAAF"])).await?;
+        let spec = |rooms: &[&str]| ClientSpec::new().rooms(rooms.iter().copied()).silent();
+        let b1 = root.connect(spec(&["room1", "room2", "wej23EJ3VDATBA8yAAAC"])).await?;
+        let b2 = root.connect(spec(&["room2", "_PCfappuDD1zAew9AAAD"]).room(Room::from(42))).await?;
+        let cb = custom.connect(spec(&["room1", "AZ1lDsvn3PjtI_uKAAAF"])).await?;
         Ok(Self {
             tap: Tap::connect(server.url()).await,
             nodes: [root, custom],

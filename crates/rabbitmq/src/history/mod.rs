@@ -3,10 +3,10 @@
 //! One stream per prefix keeps what is said to all, of all namespaces, and the sessions. With a history everything but heartbeats and
 //! answers travels through the stream, so that all clients see one order, and a node that was away reads on from where it was.
 
-mod follower;
 mod position;
 mod records;
 mod recovery;
+mod source;
 
 use lapin::{
     BasicProperties, Channel, Consumer,
@@ -15,15 +15,18 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-pub(crate) use self::{follower::Follower, recovery::Recovery};
+use trunkline_backend::batched::NamespaceState;
+
+pub(crate) use self::{recovery::Recovery, source::StreamSource};
 use crate::{
+    broker::RabbitMq,
     config::{Config, HistoryConfig},
     connection::Connection,
     names,
 };
 
 /// Deliveries that the broker sends ahead.
-const AHEAD: u16 = 256;
+const PREFETCH: u16 = 256;
 
 /// Declares the stream and binds it to what it keeps.
 pub(crate) async fn set_up(
@@ -62,14 +65,14 @@ const MAX_SEGMENT: usize = 500_000_000;
 enum Start {
     /// At what comes from now on.
     Next,
-    /// At this delivery, or at the first one that is still there, or at what comes if there is none yet.
+    /// At this position, or at the first one that is still there, or at what comes if there is none yet.
     At(u64),
 }
 
 /// Reads the stream over a channel of its own, which ends when it is dropped.
 async fn read(connection: &Connection, prefix: &str, start: Start) -> lapin::Result<(Channel, Consumer)> {
-    let channel = connection.incoming.create_channel().await?;
-    channel.basic_qos(AHEAD, BasicQosOptions::default()).await?;
+    let channel = connection.inbound.create_channel().await?;
+    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
     let mut arguments = FieldTable::default();
     let offset = match start {
         Start::Next => AMQPValue::LongString("next".into()),
@@ -82,7 +85,12 @@ async fn read(connection: &Connection, prefix: &str, start: Start) -> lapin::Res
     Ok((channel, consumer))
 }
 
-/// The place of a delivery in the stream.
+/// The routing key of a namespace's sessions.
+fn session_key(namespace: &NamespaceState<RabbitMq>) -> ShortString {
+    namespace.address("session")
+}
+
+/// The position of a delivery in the stream.
 fn sequence(delivery: &Delivery) -> Option<u64> {
     let properties: &BasicProperties = &delivery.properties;
     match properties.headers().as_ref()?.inner().get("x-stream-offset")? {

@@ -1,23 +1,23 @@
-//! Where a message lies in the history.
+//! The position of a message in the history.
 
 use std::fmt;
 
 use trunkline_backend::batch::Batch;
 use trunkline_core::{Error, ErrorKind, Offset, Result};
 
-/// The place of a message: which frame in the stream, and how many messages follow in that frame.
+/// The position of a message: its batch in the stream, and how many messages follow in that batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) sequence: u64,
-    pub(crate) left: u32,
-    /// Who sent the frame: tells it from one at the same place of a stream of the same name that was deleted.
+    pub(crate) remaining: u32,
+    /// The sender of the batch: tells it from one at the same position of a stream of the same name that was deleted.
     pub(crate) sender: String,
 }
 
 impl Position {
-    /// The place of the message of `frame` that so many others follow.
-    pub(crate) fn new(sequence: u64, left: usize, frame: &Batch) -> Self {
-        Self { sequence, left: left.try_into().unwrap_or(u32::MAX), sender: frame.sender().to_string() }
+    /// The position of the message of `batch` that so many others follow.
+    pub(crate) fn new(sequence: u64, remaining: usize, batch: &Batch) -> Self {
+        Self { sequence, remaining: remaining.try_into().unwrap_or(u32::MAX), sender: batch.sender().to_string() }
     }
 
     /// # Errors
@@ -26,15 +26,15 @@ impl Position {
         let malformed = || Error::new(ErrorKind::Malformed, format!("{offset:?} is no offset of this history"));
         let mut parts = offset.as_str().split('-');
         let mut part = || parts.next().ok_or_else(malformed);
-        let (sequence, left, sender) = (part()?, part()?, part()?);
+        let (sequence, remaining, sender) = (part()?, part()?, part()?);
         let is_sender =
             sender.len() == 16 && sender.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
         let position = Self {
             sequence: sequence.parse().map_err(|_| malformed())?,
-            left: left.parse().map_err(|_| malformed())?,
+            remaining: remaining.parse().map_err(|_| malformed())?,
             sender: sender.to_owned(),
         };
-        // One text per place, and nothing else.
+        // One text per position, and nothing else.
         if is_sender && position.to_string() == offset.as_str() { Ok(position) } else { Err(malformed()) }
     }
 
@@ -45,7 +45,7 @@ impl Position {
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}-{}", self.sequence, self.left, self.sender)
+        write!(f, "{}-{}-{}", self.sequence, self.remaining, self.sender)
     }
 }
 
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn an_offset_is_one_text_and_no_other() {
-        let position = Position { sequence: 17, left: 3, sender: "0123456789abcdef".into() };
+        let position = Position { sequence: 17, remaining: 3, sender: "0123456789abcdef".into() };
         assert_eq!(position.offset().as_str(), "17-3-0123456789abcdef");
         assert_eq!(Position::parse(&position.offset()).unwrap(), position);
         for text in

@@ -1,9 +1,9 @@
-//! What is said in the stream about sessions.
+//! Sessions and claims, as they lie in the stream.
 //!
-//! A record is a message of a frame with the routing key of sessions: a letter, 8 bytes, the length of the session's id in 2 bytes, the id,
+//! A record is a message of a batch with the routing key of sessions: a letter, 8 bytes, the length of the session's id in 2 bytes, the id,
 //! and the rest. Integers are big-endian. `S` keeps a session: the 8 bytes tell when it expires (milliseconds since 1970), the rest is the
-//! session. `C` claims one: the 8 bytes are random. Of the claims that follow a session the first one has it. With an empty id nobody
-//! claims anything; such a record only marks a place.
+//! session. `C` claims one: the 8 bytes are random. Of the claims that follow a session the first one has it. A claim with an
+//! empty id claims nothing; it only marks a position.
 
 use bytes::{Buf, BufMut, Bytes};
 use trunkline_backend::batch::{Batch, BatchBuilder, ConnectionId};
@@ -23,8 +23,8 @@ impl Record {
         Self::Claim { id: Bytes::copy_from_slice(id.as_bytes()), claimant }
     }
 
-    /// A frame of its own, not numbered: claims are told apart by themselves, and sessions may be said twice.
-    pub(crate) fn frame(&self, sender: ConnectionId) -> Bytes {
+    /// A batch of its own, not numbered: claims are told apart by themselves, and a session may be stored twice.
+    pub(crate) fn batch(&self, sender: ConnectionId) -> Bytes {
         let (letter, number, id, rest) = match self {
             Self::Session { id, expires, session } => (b'S', *expires, id, session.as_ref()),
             Self::Claim { id, claimant } => (b'C', *claimant, id, &[][..]),
@@ -34,14 +34,14 @@ impl Record {
         bytes.put_u16(id.len().try_into().unwrap_or(u16::MAX));
         bytes.put_slice(id);
         bytes.put_slice(rest);
-        let mut frame = BatchBuilder::new(sender, 0, bytes.len());
-        frame.push(&bytes);
-        frame.finish()
+        let mut batch = BatchBuilder::new(sender, 0, bytes.len());
+        batch.push(&bytes);
+        batch.finish()
     }
 
-    /// The records of a frame. What makes no sense is left out.
-    pub(crate) fn all(frame: Batch) -> impl Iterator<Item = Self> {
-        frame.flatten().filter_map(Self::read)
+    /// The records of a batch. What cannot be understood is left out.
+    pub(crate) fn all(batch: Batch) -> impl Iterator<Item = Self> {
+        batch.flatten().filter_map(Self::read)
     }
 
     fn read(mut bytes: Bytes) -> Option<Self> {
@@ -67,16 +67,16 @@ mod tests {
     #[test]
     fn a_record_comes_back_and_a_cut_one_does_not() {
         let session = Record::session("secret", 7, vec![1, 2, 3]);
-        let frame = session.frame(ConnectionId::random());
+        let batch = session.batch(ConnectionId::random());
         let expected = b"\0\0\0\x14S\0\0\0\0\0\0\0\x07\0\x06secret\x01\x02\x03";
-        assert_eq!(frame[17..], expected[..]);
+        assert_eq!(batch[17..], expected[..]);
         for record in [session, Record::claim("secret", 9), Record::claim("", 0)] {
-            let frame = Batch::parse(record.frame(ConnectionId::random())).unwrap();
-            assert_eq!(Record::all(frame).collect::<Vec<_>>(), [record]);
+            let batch = Batch::parse(record.batch(ConnectionId::random())).unwrap();
+            assert_eq!(Record::all(batch).collect::<Vec<_>>(), [record]);
         }
-        for end in 21..frame.len() - 3 {
+        for end in 21..batch.len() - 3 {
             let mut builder = BatchBuilder::new(ConnectionId::random(), 0, 0);
-            builder.push(&frame[21..end]);
+            builder.push(&batch[21..end]);
             assert_eq!(Record::all(Batch::parse(builder.finish()).unwrap()).count(), 0, "cut at {end}");
         }
     }

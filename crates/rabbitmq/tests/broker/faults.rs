@@ -156,7 +156,7 @@ async fn what_a_stuck_node_lost_in_the_broker_is_counted() -> Result<(), Failure
     let proxy = Proxy::start(broker.port()).await.unwrap();
     let near = cluster(config(broker.url(), "stuck"));
     let mut stuck = config(&proxy.url(broker.url()), "stuck");
-    (stuck.queue_frames, stuck.prefetch, stuck.heartbeat) = (5, 1, Duration::from_secs(30));
+    (stuck.queue_frames, stuck.prefetch, stuck.ping_interval) = (5, 1, Duration::from_secs(30));
     let a = near.node().await?;
     let b = near.build().over(connect(stuck).await?).join().await?;
     a.await_peers(1, PATIENCE).await?;
@@ -186,7 +186,7 @@ async fn a_killed_node_leaves_nothing_behind_and_is_not_waited_for() -> Result<(
     let broker = shared().await;
     let cluster = cluster(config(broker.url(), "dying"));
     let a = cluster.node().await?;
-    let b = cluster.build().own_process().mortal().join().await?;
+    let b = cluster.build().own_process().fast_failure_detection().join().await?;
     let id = b.id().to_string();
     a.await_peers(1, PATIENCE).await?;
     b.socket((0..1000).map(|room| Room::new(format!("room {room}")))).await?;

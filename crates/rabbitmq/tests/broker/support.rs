@@ -32,14 +32,14 @@ pub(crate) async fn private(options: RabbitMqOptions) -> (RabbitMq, MutexGuard<'
 pub(crate) fn config(url: &str, prefix: &str) -> Config {
     let mut config = Config::from_url(url).unwrap();
     config.prefix = prefix.to_owned();
-    config.heartbeat = Duration::from_secs(1);
+    config.ping_interval = Duration::from_secs(1);
     config.connect_timeout = Duration::from_secs(10);
     config
 }
 
 /// Nodes with this configuration.
 pub(crate) fn cluster(config: Config) -> TestCluster {
-    TestCluster::new(&Setup::new(move |_| connect(config.clone())).patience(PATIENCE))
+    TestCluster::new(&Setup::new(move |_| connect(config.clone())).timeout(PATIENCE))
 }
 
 /// What the broker lists, as `name value` lines.

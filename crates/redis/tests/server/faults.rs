@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use trunkline_brokers::{Proxy, Redis};
 use trunkline_conformance::kit::Failure;
-use trunkline_core::{Adapter, Target};
+use trunkline_core::Target;
 
 use crate::support::{
     Wire, all_is_well, backend, cluster, expect_numbers, is_gap, is_lost, numbered, over_all, pair, send, server, until,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_brokers::Proxy;
 use trunkline_conformance::kit::Failure;
-use trunkline_core::{Adapter, Emitter, ErrorKind, Event, GapCause, Target};
+use trunkline_core::{Emitter, ErrorKind, Event, GapCause, Target};
 
 use crate::support::{
     PATIENCE, Wire, all_is_well, backend, cluster, expect_numbers, is_gap, is_lost, numbered, numbers, over_all, pair,

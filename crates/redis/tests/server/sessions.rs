@@ -2,7 +2,7 @@
 
 use trunkline_brokers::RedisCluster;
 use trunkline_conformance::kit::{Failure, TestNode};
-use trunkline_core::{Adapter, Offset, Session, SessionId, Target};
+use trunkline_core::{Offset, Session, SessionId, Target};
 
 use crate::support::{Wire, cluster, send};
 

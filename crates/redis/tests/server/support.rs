@@ -7,7 +7,7 @@ use trunkline_conformance::{
     Setup,
     kit::{Failure, TestCluster, TestNode, TestSocket, eventually},
 };
-use trunkline_core::{Adapter, Backend, Event, GapCause, Payload, Result, Target};
+use trunkline_core::{Backend, Event, GapCause, Payload, Result, Target};
 use trunkline_redis::{Config, connect};
 
 /// How long to wait for what has to come.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use trunkline_brokers::Redis;
-use trunkline_core::{Adapter, Error, ErrorKind, IdScheme, Room, Target};
+use trunkline_core::{Error, ErrorKind, IdScheme, Room, Target};
 use trunkline_redis::connect;
 
 use crate::support::{Member, config, is_gap, is_lost, numbers, send, until};

@@ -8,8 +8,7 @@ use trunkline_conformance::{
     kit::{TestCluster, TestNode, TestSocket, eventually},
 };
 use trunkline_core::{
-    Adapter, Backend, Event, GapCause, IdScheme, Message, Namespace, NodeId, NodeKey, NodeMetrics, Payload, Room,
-    Target,
+    Backend, Event, GapCause, IdScheme, Message, Namespace, NodeId, NodeKey, NodeMetrics, Payload, Room, Target,
     model::Delivery,
     transport::{Inbox, InboxLimits, JoinRequest, Unfiltered},
 };
@@ -40,13 +39,9 @@ impl Member {
 
     pub(crate) async fn over(backend: &Backend, id: NodeId, namespace: &str) -> Self {
         let node = NodeKey { id, namespace: Namespace::new(namespace) };
-        let seat = JoinRequest {
-            node: node.clone(),
-            room_filter: Arc::new(Unfiltered),
-            metrics: Arc::<NodeMetrics>::default(),
-            limits: InboxLimits::default(),
-        };
-        let inbox = backend.transport.join(seat).await.unwrap();
+        let metrics = Arc::<NodeMetrics>::default();
+        let request = JoinRequest::new(node.clone(), Arc::new(Unfiltered), metrics, InboxLimits::default());
+        let inbox = backend.transport.join(request).await.unwrap();
         Self { backend: backend.clone(), node, inbox, batch: VecDeque::new() }
     }
 

@@ -64,7 +64,7 @@ async fn answers_may_be_binary_empty_or_several() {
 }
 
 #[tokio::test]
-async fn nobody_asked_means_no_answer_at_once() {
+async fn an_acknowledged_broadcast_to_no_socket_ends_at_once() {
     let [a, _b] = pair().await;
     let answers = ask::<i32>(&a.io, "anyone", Duration::from_secs(3600)).await;
     assert_eq!(gather(answers).await, []);
@@ -115,7 +115,7 @@ async fn own_sockets_only_are_known_by_id() {
 }
 
 #[tokio::test]
-async fn an_acknowledged_broadcast_keeps_its_place_among_plain_ones() {
+async fn acknowledged_and_plain_broadcasts_arrive_in_the_order_of_emitting() {
     let [a, b] = pair().await;
     let mut client = Client::of(&b, &[]).await;
     let mut asked = Vec::new();
@@ -133,7 +133,7 @@ async fn an_acknowledged_broadcast_keeps_its_place_among_plain_ones() {
 }
 
 #[tokio::test]
-async fn senseless_acknowledgements_harm_nobody() {
+async fn malformed_acknowledgements_are_decoding_errors_and_harm_nothing_else() {
     let [a, b] = pair().await;
     let mut client = Client::of(&b, &[]).await;
     let answers = ask::<i32>(&a.io, "who", Duration::from_secs(20)).await;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 use trunkline_conformance::{
     Setup,
-    kit::{TestCluster, Visitor},
+    kit::{ClientSpec, TestCluster},
 };
-use trunkline_core::{Adapter, Payload, Room, Target};
+use trunkline_core::{Payload, Room, Target};
 use trunkline_socketioxide::{Handshake, remote_id};
 
 use crate::kit::{Client, Options, PATIENCE, Server, event, within};
@@ -27,7 +27,7 @@ async fn cluster() -> (Server, TestCluster, trunkline_conformance::kit::TestNode
 #[tokio::test]
 async fn a_socket_with_a_longer_id_is_fetched_and_used() {
     let (server, _peers, peer) = cluster().await;
-    let socket = peer.connect(Visitor::new().room("x").answering(Payload::value(&7).unwrap())).await.unwrap();
+    let socket = peer.connect(ClientSpec::new().room("x").answering(Payload::value(&7).unwrap())).await.unwrap();
     let _other = peer.socket(["y"]).await.unwrap();
     assert_eq!(socket.id().as_str().len(), 20);
 
@@ -46,7 +46,7 @@ async fn a_socket_with_a_longer_id_is_fetched_and_used() {
 }
 
 #[tokio::test]
-async fn a_peer_addresses_sockets_here_by_their_ids() {
+async fn another_node_addresses_sockets_here_by_their_ids() {
     let (server, _peers, peer) = cluster().await;
     let mut client = Client::of(&server, &["42"]).await;
     let mut other = Client::of(&server, &[]).await;
@@ -62,7 +62,7 @@ async fn a_peer_addresses_sockets_here_by_their_ids() {
 }
 
 #[tokio::test]
-async fn a_peer_sees_rooms_handshake_and_data_of_sockets_here() {
+async fn a_fetched_socket_has_rooms_handshake_and_data() {
     let (server, _peers, peer) = cluster().await;
     let client = Client::of(&server, &["x"]).await;
     let socket = server.io.get_socket(client.id.parse().unwrap()).unwrap();
@@ -70,7 +70,7 @@ async fn a_peer_sees_rooms_handshake_and_data_of_sockets_here() {
     assert_eq!(plain.handshake, Some(Payload::from_json("{}").unwrap()));
 
     let handshake = Handshake::of(&socket).address("127.0.0.1").auth(&json!({ "user": "ada" })).unwrap();
-    server.root().attach(&socket, &handshake).unwrap();
+    server.root().set_handshake(&socket, &handshake).unwrap();
     server.root().set_data(&socket, &json!({ "name": "Ada" })).unwrap();
     let seen = peer.fetch_sockets(Target::room("x")).await.unwrap().remove(0);
     assert_eq!(seen.id.as_str(), client.id);

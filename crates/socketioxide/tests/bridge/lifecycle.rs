@@ -87,7 +87,7 @@ async fn namespaces_open_and_close_in_traffic_without_leaving_tasks() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_in_traffic_harms_nobody() {
+async fn a_client_that_disconnects_in_traffic_harms_no_other_client() {
     let [a, b] = pair().await;
     let mut stays = Client::of(&b, &["x"]).await;
     for round in 0..20 {
@@ -102,7 +102,7 @@ async fn a_client_that_hangs_up_in_traffic_harms_nobody() {
 }
 
 #[tokio::test]
-async fn an_acknowledged_broadcast_that_is_given_up_leaves_no_task() {
+async fn a_dropped_stream_of_acknowledgements_leaves_no_task() {
     let options = Options::new();
     let server = Server::start(options).await;
     let mut client = Client::of(&server, &[]).await;

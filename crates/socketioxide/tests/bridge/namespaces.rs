@@ -6,7 +6,7 @@ use trunkline_core::ErrorKind;
 use crate::kit::{Client, Gate, Options, PATIENCE, Server, connected, event, pair, servers, signal, within};
 
 #[tokio::test]
-async fn namespaces_do_not_hear_each_other() {
+async fn namespaces_do_not_receive_from_each_other() {
     let [a, b] = pair().await;
     for server in [&a, &b] {
         server.io.ns("/admin", connected).await.unwrap();
@@ -69,7 +69,7 @@ async fn a_deleted_namespace_leaves_at_once_and_comes_back_as_a_new_node() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_not_open_says_so() {
+async fn the_handle_of_a_namespace_that_is_not_open_is_refused() {
     let [a, _b] = pair().await;
     let error = a.cluster.of("/nowhere").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Closed);
@@ -77,14 +77,14 @@ async fn a_namespace_that_is_not_open_says_so() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_cannot_join_says_why() {
+async fn a_namespace_that_cannot_join_returns_the_reason() {
     let options = Options::new();
     let (backend, gate) = Gate::around(options.backend.clone(), 1);
     let server = Server::start(Options { backend, ..options }).await;
     gate.refuse("the broker has gone fishing");
     let error = server.io.ns("/x", connected).await.unwrap_err();
     assert!(error.to_string().contains("gone fishing"), "{error}");
-    assert_eq!(error.inner().kind(), ErrorKind::Broker);
+    assert_eq!(error.as_error().kind(), ErrorKind::Broker);
     assert!(server.cluster.of("/x").is_err());
 }
 
@@ -106,7 +106,7 @@ async fn two_clients_that_open_a_dynamic_namespace_at_once_are_both_served_in_th
     second.event("ready").await;
     // Both hear the cluster. But socketioxide knows only one of the two openings, and hangs up on the other's client when it speaks.
     for client in [&mut first, &mut second] {
-        client.emit("say", &("nobody", "")).await;
+        client.emit("say", &("empty room", "")).await;
     }
     let left = within(async {
         tokio::select! {

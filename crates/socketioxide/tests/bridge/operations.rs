@@ -108,16 +108,16 @@ async fn a_socket_is_reached_by_its_id_from_any_node() {
 }
 
 #[tokio::test]
-async fn a_number_room_of_a_peer_is_the_room_of_its_decimal_text() {
+async fn a_number_room_of_another_node_is_the_room_of_its_decimal_text() {
     let [a, b] = pair().await;
     let mut client = Client::of(&b, &["42"]).await;
     let numbered = trunkline_core::Target::room(42);
-    a.root().adapter().broadcast(numbered, event("number", ())).await.unwrap();
+    a.root().cluster_node().broadcast(numbered, event("number", ())).await.unwrap();
     assert_eq!(client.event("number").await, event("number", ()));
 }
 
 #[tokio::test]
-async fn a_volatile_broadcast_is_delivered_to_whoever_is_ready() {
+async fn a_volatile_broadcast_is_delivered_to_clients_that_are_ready() {
     let [a, b] = pair().await;
     let mut client = Client::of(&b, &[]).await;
     a.io.volatile().emit("position", &json!({ "x": 1 })).await.unwrap();

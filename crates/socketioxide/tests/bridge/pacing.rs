@@ -39,7 +39,7 @@ async fn a_burst_far_beyond_the_buffer_arrives_whole_and_in_order_on_two_threads
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_loses_what_is_too_much_and_holds_up_nobody() {
+async fn a_client_that_does_not_read_loses_what_exceeds_its_backlog_and_holds_up_no_other_client() {
     let configure = |builder: trunkline_socketioxide::ClusterBuilder| {
         builder.backlog(BacklogLimits { bytes: 1 << 20, ..BacklogLimits::default() })
     };
@@ -65,7 +65,7 @@ async fn a_socket_that_is_behind_keeps_its_order_in_broadcasts_to_many() {
     let [a, b] = servers([options.again(), options]).await;
     let mut one = Client::of(&b, &["one"]).await;
     let mut other = Client::of(&b, &[]).await;
-    b.cluster.hold(&b.io.get_socket(one.id.parse().unwrap()).unwrap());
+    b.cluster.pause(&b.io.get_socket(one.id.parse().unwrap()).unwrap());
     a.io.to("one").emit("tick", &0).await.unwrap();
     for number in 1..50 {
         a.io.emit("tick", &number).await.unwrap();
@@ -77,11 +77,11 @@ async fn a_socket_that_is_behind_keeps_its_order_in_broadcasts_to_many() {
 }
 
 #[tokio::test]
-async fn a_socket_is_disconnected_after_it_has_what_waits_for_it() {
+async fn a_socket_is_disconnected_after_its_backlog_is_sent() {
     let [a, b] = pair().await;
     let mut client = Client::of(&b, &[]).await;
     let socket = b.io.get_socket(client.id.parse().unwrap()).unwrap();
-    b.cluster.hold(&socket);
+    b.cluster.pause(&socket);
     a.io.emit("last", &()).await.unwrap();
     a.io.disconnect().await.unwrap();
     while b.root().backlog() < 2 {

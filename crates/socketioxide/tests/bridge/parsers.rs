@@ -32,7 +32,7 @@ async fn events_cross_between_the_parsers_with_everything_in_them() {
     let mut clients = [Client::of(&common, &[]).await, Client::of(&msgpack, &[]).await];
     for server in [&common, &msgpack] {
         for sample in samples() {
-            server.root().adapter().broadcast(trunkline_core::Target::all(), sample.clone()).await.unwrap();
+            server.root().cluster_node().broadcast(trunkline_core::Target::all(), sample.clone()).await.unwrap();
             for client in &mut clients {
                 assert_eq!(client.event(&sample.event_name().unwrap()).await, sample);
             }

@@ -41,7 +41,7 @@ async fn every_event_carries_its_offset_but_volatile_ones() {
 }
 
 #[tokio::test]
-async fn a_client_that_comes_back_elsewhere_gets_what_it_missed_in_order_and_once() {
+async fn a_client_that_reconnects_to_another_node_gets_what_it_missed_in_order_and_once() {
     let [a, b] = pair(HistoryLimits::default()).await;
     let mut client = Client::of(&a, &["x"]).await;
     b.io.emit("seen", &()).await.unwrap();
@@ -59,13 +59,13 @@ async fn a_client_that_comes_back_elsewhere_gets_what_it_missed_in_order_and_onc
 }
 
 #[tokio::test]
-async fn what_arrives_during_a_replay_comes_after_it_and_once() {
+async fn what_arrives_during_a_replay_follows_it_once() {
     let [a, b] = pair(HistoryLimits::default()).await;
     let mut client = Client::of(&b, &["x"]).await;
     a.io.emit("start", &()).await.unwrap();
     let (_, since) = parts(&client.event("start").await);
-    let held = socket(&b, &client);
-    b.cluster.hold(&held);
+    let paused = socket(&b, &client);
+    b.cluster.pause(&paused);
     for number in 0..500 {
         a.io.to("x").emit(format!("{number}"), &()).await.unwrap();
     }
@@ -76,14 +76,14 @@ async fn what_arrives_during_a_replay_comes_after_it_and_once() {
         a.io.emit("end", &()).await.unwrap();
     };
     let handle = b.root();
-    let (count, ()) = within(async { tokio::join!(handle.replay(&held, since), emitting) }).await;
+    let (count, ()) = within(async { tokio::join!(handle.replay(&paused, since), emitting) }).await;
     assert!(count.unwrap() >= 500);
     let expected: Vec<_> = (0..1000).map(|number| number.to_string()).collect();
     assert_eq!(names(&client.until("end").await), expected);
 }
 
 #[tokio::test]
-async fn a_history_that_was_trimmed_says_so_and_the_socket_goes_on() {
+async fn a_replay_from_a_trimmed_history_fails_and_the_socket_goes_on() {
     let [a, b] = pair(HistoryLimits { messages: 2, ..HistoryLimits::default() }).await;
     let mut client = Client::of(&b, &[]).await;
     a.io.emit("first", &()).await.unwrap();
@@ -109,7 +109,7 @@ async fn without_history_there_is_nothing_to_replay() {
 }
 
 #[tokio::test]
-async fn a_session_comes_back_on_another_node_with_rooms_and_data() {
+async fn a_session_is_restored_on_another_node_with_rooms_and_data() {
     let [a, b] = pair(HistoryLimits::default()).await;
     let secret = SessionId::new("secret").unwrap();
     let mut client = Client::of(&a, &["x"]).await;
@@ -131,11 +131,11 @@ async fn a_session_comes_back_on_another_node_with_rooms_and_data() {
 }
 
 #[tokio::test]
-async fn a_socket_that_is_held_goes_on_when_it_is_resumed() {
+async fn a_paused_socket_gets_what_waits_when_it_is_resumed() {
     let [a, b] = pair(HistoryLimits::default()).await;
     let mut client = Client::of(&b, &[]).await;
-    let held = socket(&b, &client);
-    b.cluster.hold(&held);
+    let paused = socket(&b, &client);
+    b.cluster.pause(&paused);
     a.io.emit("waits", &()).await.unwrap();
     within(async {
         while b.root().backlog() == 0 {
@@ -143,6 +143,6 @@ async fn a_socket_that_is_held_goes_on_when_it_is_resumed() {
         }
     })
     .await;
-    b.root().resume(&held);
+    b.root().resume(&paused);
     client.event("waits").await;
 }

@@ -30,7 +30,7 @@ async fn until_present(interests: &Interests, expected: &[&str]) {
 }
 
 #[tokio::test]
-async fn an_awaited_join_is_known_on_return_and_an_awaited_leave_too() {
+async fn awaited_joins_and_leaves_are_reported_to_the_broker_on_return() {
     let (server, interests) = server().await;
     let client = Client::of(&server, &[]).await;
     let socket = socket(&server, &client);
@@ -42,7 +42,7 @@ async fn an_awaited_join_is_known_on_return_and_an_awaited_leave_too() {
 }
 
 #[tokio::test]
-async fn plain_joins_leaves_and_closed_sockets_are_noticed() {
+async fn plain_joins_leaves_and_closed_sockets_are_reported_to_the_broker() {
     let (server, interests) = server().await;
     let mut client = Client::of(&server, &["x"]).await;
     until_present(&interests, &["x", &client.id]).await;

@@ -34,7 +34,7 @@ async fn an_event_reaches_the_other_servers_and_not_the_sender() {
 }
 
 #[tokio::test]
-async fn every_other_server_answers_and_one_without_a_handler_at_once() {
+async fn every_other_server_answers_a_server_side_event_and_one_without_a_handler_at_once() {
     let options = Options::new();
     let [a, b, c] = servers([options.again(), options.again(), options]).await;
     b.root().on_server_side_event("sum", |event: ServerSideEvent| async move {
@@ -61,17 +61,17 @@ async fn binary_travels_both_ways() {
 }
 
 #[tokio::test]
-async fn a_handler_that_takes_too_long_is_named() {
+async fn a_node_whose_handler_takes_too_long_is_reported_as_missing() {
     let [a, b] = pair().await;
     b.root().on_server_side_event("slow", |_: ServerSideEvent| std::future::pending::<()>());
     let short = Some(Duration::from_millis(100));
     let error = a.root().server_side_emit_with_ack::<_, ()>("slow", &(), short).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
-    assert_eq!(error.partial().unwrap().missing, [b.root().node().id.clone()]);
+    assert_eq!(error.incomplete().unwrap().missing, [b.root().node().id.clone()]);
 }
 
 #[tokio::test]
-async fn handlers_are_there_before_the_namespace_and_outlive_it() {
+async fn handlers_are_registered_before_the_namespace_is_opened_and_stay_when_it_is_closed() {
     let [a, b] = pair().await;
     let seen = Arc::new(Mutex::new(0));
     let counting = Arc::clone(&seen);

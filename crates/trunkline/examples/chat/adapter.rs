@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use socketioxide::{SocketIo, adapter::Emitter, extract::SocketRef, handler::ConnectHandler, layer::SocketIoLayer};
-use trunkline_socketioxide::{Cluster, Handle, Trunkline};
+use trunkline_socketioxide::{Cluster, NamespaceHandle, Trunkline};
 
 use crate::{chat, history::History, node::Chat, presence};
 
@@ -12,7 +12,10 @@ pub(crate) type Io = SocketIo<Adapter>;
 pub(crate) type Socket = SocketRef<Adapter>;
 
 /// The server of one node, and what it knows of the others; on return it hears them.
-pub(crate) async fn server(chat: &Arc<Chat>, broker: &str) -> Result<(SocketIoLayer<Adapter>, Io, Handle), String> {
+pub(crate) async fn server(
+    chat: &Arc<Chat>,
+    broker: &str,
+) -> Result<(SocketIoLayer<Adapter>, Io, NamespaceHandle), String> {
     let backend = trunkline::connect(broker).await.map_err(|error| error.to_string())?;
     let cluster = Cluster::from(backend.clone());
     let history = History::new(cluster.clone(), &backend);

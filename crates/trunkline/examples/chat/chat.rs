@@ -43,7 +43,7 @@ pub(crate) async fn admit(
     State(history): State<History>,
 ) -> Result<(), String> {
     hello.map_err(|error| format!("this page sent an unusable greeting: {error}"))?.check()?;
-    history.hold(&socket);
+    history.pause(&socket);
     Ok(())
 }
 
@@ -129,7 +129,7 @@ async fn rename(
     reply(ack, checked.map(|name| chat.people.change(socket.id, |person| person.name = name)));
 }
 
-/// To everybody in the room on all nodes, the writer's own page included: that it comes back is how the page knows it was sent.
+/// Emitted to the room on all nodes, the writer's own page included: that it comes back is how the page knows it was sent.
 async fn message(
     socket: Socket,
     io: Io,

@@ -25,10 +25,10 @@ impl History {
         if self.is_kept { &["message", MARK] } else { &[] }
     }
 
-    /// From now on what is broadcast to the page waits, so that it knows which events carry offsets, and has what it missed, before.
-    pub(crate) fn hold(&self, socket: &Socket) {
+    /// Queues broadcasts for the page until it knows which events carry offsets and has what it missed.
+    pub(crate) fn pause(&self, socket: &Socket) {
         if self.is_kept {
-            self.cluster.hold(socket);
+            self.cluster.pause(socket);
         }
     }
 

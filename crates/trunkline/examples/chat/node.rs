@@ -59,7 +59,7 @@ impl Node {
         // Small packets leave at once instead of waiting for the page's confirmation of the one before.
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let (stop, stopped) = oneshot::channel::<()>();
-        let app = page::router(port).layer(layer);
+        let app = page::routes(port).layer(layer);
         let serving = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopped.await) });
         let server = tokio::spawn(async {
             if let Err(error) = serving.await {

@@ -4,7 +4,7 @@ use axum::{Router, http::header, response::IntoResponse, routing::get};
 
 use crate::wire::MAX_PICTURE;
 
-pub(crate) fn router(port: u16) -> Router {
+pub(crate) fn routes(port: u16) -> Router {
     let index = include_str!("page/index.html")
         .replace("{{port}}", &port.to_string())
         .replace("{{picture_limit}}", &MAX_PICTURE.to_string());

@@ -12,7 +12,7 @@ use trunkline::NodeId;
 
 use crate::wire::{Announcement, NodeView, Person};
 
-/// A node's view of everybody. Changes are counted, so that a burst of them leads to one update of the pages.
+/// A node's view of all people online. Changes are counted, so that a burst of them leads to one update of the pages.
 #[derive(Debug)]
 pub(crate) struct People {
     seen: Mutex<Seen>,
@@ -33,7 +33,7 @@ impl People {
         Self { seen: Mutex::default(), changes: watch::Sender::new(0) }
     }
 
-    /// Wakes whenever somebody comes, goes, moves, or has changed.
+    /// Wakes when a person comes, goes, moves or changes.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

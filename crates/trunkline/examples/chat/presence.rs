@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast::error::RecvError;
 use trunkline::Event;
-use trunkline_socketioxide::{Cluster, Handle, ServerSideEvent};
+use trunkline_socketioxide::{Cluster, NamespaceHandle, ServerSideEvent};
 
 use crate::{adapter::Io, node::Chat, wire::Announcement};
 
@@ -19,8 +19,8 @@ pub(crate) fn listen(cluster: &Cluster, chat: Arc<Chat>) {
     });
 }
 
-/// Announces whoever comes to this node or leaves it, forgets nodes that are gone, and shows its pages what has changed.
-pub(crate) async fn keep_up_to_date(chat: Arc<Chat>, io: Io, handle: Handle) {
+/// Announces people who come to this node or leave it, forgets nodes that have left, and updates the node's pages.
+pub(crate) async fn keep_up_to_date(chat: Arc<Chat>, io: Io, handle: NamespaceHandle) {
     let mut events = handle.events();
     let mut people = chat.people.changes();
     let mut running = chat.running.clone();
@@ -48,7 +48,7 @@ pub(crate) async fn keep_up_to_date(chat: Arc<Chat>, io: Io, handle: Handle) {
 }
 
 /// Tells all other nodes who is on this one. Returns what it told.
-async fn announce(chat: &Chat, handle: &Handle, ask: bool) -> Vec<crate::wire::Person> {
+async fn announce(chat: &Chat, handle: &NamespaceHandle, ask: bool) -> Vec<crate::wire::Person> {
     let announcement = chat.people.announcement(chat.port, ask);
     if let Err(error) = handle.server_side_emit(ANNOUNCEMENT, &(&announcement,)).await {
         eprintln!("node {} could not tell the others who is on it: {error}", chat.port);

@@ -23,7 +23,7 @@ pub(crate) fn introduce(host: IpAddr, ports: &[u16], broker: &str) {
     }
     println!("\nTry this:");
     println!("  - Open two of the pages side by side and talk: each is on a node of its own.");
-    println!("  - Make a room, send a picture, write to somebody privately, see who is typing.");
+    println!("  - Make a room, send a picture, write a private message, see who is typing.");
     println!("  - Stop the node of one page: it moves to another node by itself, and the talk goes on.");
     if stdin().is_terminal() {
         println!("\nA number and Enter stops or starts that node; q and Enter, or Ctrl+C, ends the chat.\n");

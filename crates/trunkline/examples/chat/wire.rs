@@ -57,7 +57,7 @@ pub(crate) struct Announcement {
     pub(crate) ask: bool,
 }
 
-/// What somebody writes, to a room or to one person.
+/// A message as a page sends it, to a room or to one person.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Draft {
     /// Made by the page, so that it recognises its own message and can drop a repeat.
@@ -101,7 +101,7 @@ pub(crate) struct Author {
     pub(crate) name: String,
 }
 
-/// Where somebody types.
+/// The room or person that a page's user is typing to.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Typing {
     pub(crate) to: String,

@@ -4,7 +4,7 @@ use socketioxide::{SocketIo, adapter::Adapter, extract::SocketRef};
 use socketioxide_mongodb::{MongoDbAdapter, MongoDbAdapterCtr};
 use socketioxide_postgres::{PostgresAdapterCtr, SqlxAdapter};
 use socketioxide_redis::{RedisAdapter, RedisAdapterCtr};
-use trunkline_bench_worker::{Failure, ROOM, work};
+use trunkline_bench_worker::{Failure, ROOM, go, serve};
 
 /// As Trunkline's documentation says, so that it is the same for all.
 const BUFFER: usize = 4096;
@@ -19,28 +19,32 @@ async fn main() -> Result<(), Failure> {
             let client = redis::Client::open(format!("{url}?protocol=resp3"))?;
             let constructor = RedisAdapterCtr::new_with_redis(&client).await?;
             let (layer, io) = builder.with_adapter::<RedisAdapter<_>>(constructor).build_layer();
-            io.ns("/", greet).await?;
-            work(io, axum::Router::new().layer(layer)).await
+            io.ns("/", connected).await?;
+            serve(axum::Router::new().layer(layer)).await
         }
         "postgres" => {
             let pool = sqlx::PgPool::connect(url).await?;
             let constructor = PostgresAdapterCtr::new_with_sqlx(pool);
             let (layer, io) = builder.with_adapter::<SqlxAdapter<_>>(constructor).build_layer();
-            io.ns("/", greet).await?;
-            work(io, axum::Router::new().layer(layer)).await
+            io.ns("/", connected).await?;
+            serve(axum::Router::new().layer(layer)).await
         }
         "mongodb" => {
             let client = mongodb::Client::with_uri_str(url).await?;
             let constructor = MongoDbAdapterCtr::new_with_mongodb(client.database("trunkline_bench")).await?;
             let (layer, io) = builder.with_adapter::<MongoDbAdapter<_>>(constructor).build_layer();
-            io.ns("/", greet).await?;
-            work(io, axum::Router::new().layer(layer)).await
+            io.ns("/", connected).await?;
+            serve(axum::Router::new().layer(layer)).await
         }
         other => Err(format!("there is no adapter '{other}': redis, postgres, mongodb").into()),
     }
 }
 
-async fn greet<A: Adapter>(socket: SocketRef<A>) {
-    socket.join(ROOM);
-    let _ = socket.emit("ready", &());
+async fn connected<A: Adapter>(socket: SocketRef<A>) {
+    socket.on("go", go::<A>);
+    socket.on("join", async |socket: SocketRef<A>| {
+        socket.join(ROOM);
+        let _ = socket.emit("ready", &());
+    });
+    let _ = socket.emit("connected", &());
 }

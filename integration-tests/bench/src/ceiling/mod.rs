@@ -14,7 +14,7 @@ use std::{
 
 use tokio::time::{Interval, interval, timeout};
 
-use crate::{Failure, client::Seen, cluster::Load, now, subject::BrokerKind};
+use crate::{Failure, client::Received, load::Load, now, subject::BrokerKind};
 
 /// The ways to carry messages over a broker.
 pub(crate) fn names(kind: BrokerKind) -> &'static [&'static str] {
@@ -49,7 +49,7 @@ pub(crate) fn latency_names(kind: BrokerKind) -> &'static [&'static str] {
 }
 
 /// How long messages take that are sent one at a time, at the load's rate.
-pub(crate) async fn latency(name: &str, url: &str, load: Load) -> Result<Seen, Failure> {
+pub(crate) async fn latency(name: &str, url: &str, load: Load) -> Result<Received, Failure> {
     let measuring = async {
         match name {
             redis::ONE_PUBLISH => redis::publish_latency(url, load).await,
@@ -57,7 +57,7 @@ pub(crate) async fn latency(name: &str, url: &str, load: Load) -> Result<Seen, F
             other => Err(format!("there is no ceiling '{other}'").into()),
         }
     };
-    timeout(PATIENCE, measuring).await.map_err(|_| "the bare broker lost messages")?
+    timeout(TIMEOUT, measuring).await.map_err(|_| "the bare broker lost messages")?
 }
 
 /// When to send the next message of a load.
@@ -99,18 +99,18 @@ fn age_of(message: &[u8]) -> Result<u64, Failure> {
 }
 
 /// Runs both sides at once; `receive` ends with the last message.
-async fn race(
+async fn timed(
     load: Load,
     send: impl Future<Output = Result<(), Failure>>,
     receive: impl Future<Output = Result<(), Failure>>,
 ) -> Result<f64, Failure> {
     let began = Instant::now();
-    timeout(PATIENCE, async { tokio::try_join!(send, receive) })
+    timeout(TIMEOUT, async { tokio::try_join!(send, receive) })
         .await
         .map_err(|_| "the bare broker lost messages")??;
     Ok(load.messages as f64 / began.elapsed().as_secs_f64())
 }
 
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 /// Messages that are written at once.
 const BATCH: u64 = 1000;

@@ -4,8 +4,8 @@ use mongodb::{
     bson::{RawDocumentBuf, oid::ObjectId, rawdoc},
 };
 
-use super::{BATCH, race};
-use crate::{Failure, cluster::Load};
+use super::{BATCH, timed};
+use crate::{Failure, load::Load};
 
 pub(super) const INSERT: &str = "bare inserts of 1,000 documents, one change stream";
 
@@ -31,7 +31,7 @@ pub(super) async fn insert(url: &str, load: Load) -> Result<f64, Failure> {
         }
         Ok(())
     };
-    race(load, send, receive).await
+    timed(load, send, receive).await
 }
 
 const CAPPED_BYTES: u64 = 512 << 20;

@@ -1,7 +1,7 @@
 use futures_util::StreamExt;
 
-use super::race;
-use crate::{Failure, cluster::Load};
+use super::timed;
+use crate::{Failure, load::Load};
 
 pub(super) const PUBLISH: &str = "bare publish, one message each";
 
@@ -26,7 +26,7 @@ pub(super) async fn publish(url: &str, load: Load) -> Result<f64, Failure> {
         }
         Ok(())
     };
-    race(load, send, receive).await
+    timed(load, send, receive).await
 }
 
 fn bytes_of(load: Load) -> axum::body::Bytes {

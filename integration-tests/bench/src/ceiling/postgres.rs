@@ -3,8 +3,8 @@ use std::future::poll_fn;
 use futures_util::StreamExt;
 use tokio_postgres::{AsyncMessage, NoTls, connect};
 
-use super::{BATCH, race};
-use crate::{Failure, cluster::Load};
+use super::{BATCH, timed};
+use crate::{Failure, load::Load};
 
 pub(super) const NOTIFY: &str = "bare NOTIFY, 1,000 in a transaction";
 
@@ -39,7 +39,7 @@ pub(super) async fn notify(url: &str, load: Load) -> Result<f64, Failure> {
         }
         Ok(())
     };
-    let rate = race(load, send, receive).await;
+    let rate = timed(load, send, receive).await;
     sending.abort();
     rate
 }

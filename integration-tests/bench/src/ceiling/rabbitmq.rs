@@ -7,8 +7,8 @@ use lapin::{
     types::FieldTable,
 };
 
-use super::race;
-use crate::{Failure, cluster::Load};
+use super::timed;
+use crate::{Failure, load::Load};
 
 pub(super) const PUBLISH: &str = "bare fanout, one message each, no confirms";
 
@@ -40,7 +40,7 @@ pub(super) async fn publish(url: &str, load: Load) -> Result<f64, Failure> {
         }
         Ok(())
     };
-    let rate = race(load, send, receive).await;
+    let rate = timed(load, send, receive).await;
     sending.close(200, "done".into()).await?;
     receiving.close(200, "done".into()).await?;
     rate

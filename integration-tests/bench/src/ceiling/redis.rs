@@ -4,8 +4,8 @@ use redis::{
     streams::{StreamReadOptions, StreamReadReply},
 };
 
-use super::{BATCH, Pace, age_of, race, stamped};
-use crate::{Failure, client::Seen, cluster::Load};
+use super::{BATCH, Pace, age_of, stamped, timed};
+use crate::{Failure, client::Received, load::Load};
 
 pub(super) const PUBLISH: &str = "bare PUBLISH, pipelined";
 pub(super) const XADD: &str = "bare XADD, pipelined";
@@ -35,7 +35,7 @@ pub(super) async fn publish(url: &str, load: Load) -> Result<f64, Failure> {
         }
         Ok(())
     };
-    race(load, send, receive).await
+    timed(load, send, receive).await
 }
 
 pub(super) async fn xadd(url: &str, load: Load) -> Result<f64, Failure> {
@@ -66,24 +66,24 @@ pub(super) async fn xadd(url: &str, load: Load) -> Result<f64, Failure> {
         }
         Ok(())
     };
-    let rate = race(load, send, receive).await;
+    let rate = timed(load, send, receive).await;
     let _: () = writer.del(KEY).await?;
     rate
 }
 
 /// How long each message takes, one at a time.
-pub(super) async fn publish_latency(url: &str, load: Load) -> Result<Seen, Failure> {
+pub(super) async fn publish_latency(url: &str, load: Load) -> Result<Received, Failure> {
     let client = Client::open(url)?;
     let mut publisher = client.get_multiplexed_async_connection().await?;
     let mut subscriber = client.get_async_pubsub().await?;
     subscriber.subscribe(KEY).await?;
     let receiving = tokio::spawn(async move {
         let mut messages = subscriber.into_on_message();
-        let mut seen = Seen { expected: load.messages, ..Seen::default() };
-        while seen.received < load.messages {
-            seen.add(age_of(messages.next().await.ok_or("the subscriber was cut off")?.get_payload_bytes())?);
+        let mut received = Received { expected: load.messages, ..Received::default() };
+        while received.events < load.messages {
+            received.add(age_of(messages.next().await.ok_or("the subscriber was cut off")?.get_payload_bytes())?);
         }
-        Ok::<_, Failure>(seen)
+        Ok::<_, Failure>(received)
     });
     let mut pace = Pace::new(load);
     while pace.next().await {
@@ -93,29 +93,30 @@ pub(super) async fn publish_latency(url: &str, load: Load) -> Result<Seen, Failu
 }
 
 /// As [`publish_latency`], through a stream.
-pub(super) async fn xadd_latency(url: &str, load: Load) -> Result<Seen, Failure> {
+pub(super) async fn xadd_latency(url: &str, load: Load) -> Result<Received, Failure> {
     let client = Client::open(url)?;
     let mut writer = client.get_multiplexed_async_connection().await?;
     let mut reader = client.get_multiplexed_async_connection().await?;
     let _: () = writer.del(KEY).await?;
     let receiving = tokio::spawn(async move {
-        let (mut seen, mut position) = (Seen { expected: load.messages, ..Seen::default() }, "0".to_owned());
-        while seen.received < load.messages {
+        let (mut received, mut position) =
+            (Received { expected: load.messages, ..Received::default() }, "0".to_owned());
+        while received.events < load.messages {
             let reply: StreamReadReply = reader.xread_options(&[KEY], &[&position], &read_options()).await?;
             for entry in reply.keys.into_iter().flat_map(|stream| stream.ids) {
-                seen.add(age_of(&entry.get::<Vec<u8>>("data").unwrap_or_default())?);
+                received.add(age_of(&entry.get::<Vec<u8>>("data").unwrap_or_default())?);
                 position = entry.id;
             }
         }
-        Ok::<_, Failure>(seen)
+        Ok::<_, Failure>(received)
     });
     let mut pace = Pace::new(load);
     while pace.next().await {
         let _: () = writer.xadd(KEY, "*", &[("data", stamped(load))]).await?;
     }
-    let seen = receiving.await?;
+    let received = receiving.await?;
     let _: () = writer.del(KEY).await?;
-    seen
+    received
 }
 
 fn read_options() -> StreamReadOptions {

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// `OP_MSG`, the only kind of message a server speaks since 5.1.
+/// Opcode of `OP_MSG`, the only kind of message that servers understand since 5.1.
 const OP_MSG: u32 = 2013;
 
 /// A BSON value.
@@ -90,7 +90,7 @@ pub(super) fn has_true(answer: &[u8], field: &str) -> bool {
 pub(super) struct Connection {
     from: Box<dyn AsyncRead + Send + Unpin>,
     to: Box<dyn AsyncWrite + Send + Unpin>,
-    /// Ends with the connection.
+    /// The openssl process, which ends with the connection.
     _client: Option<Child>,
 }
 
@@ -116,7 +116,7 @@ impl Connection {
         Ok(Self { from: Box::new(from), to: Box::new(to), _client: Some(client) })
     }
 
-    /// Runs a command in the database `admin` and returns the answer, which may be a refusal.
+    /// Runs a command in the database `admin`, and returns the answer, which may be an error.
     pub(super) async fn run(&mut self, command: &str, value: Value, fields: &[(&str, Value)]) -> Result<Vec<u8>> {
         let first = [(command, value)].into_iter();
         let rest = fields.iter().cloned().chain([("$db", Value::text("admin"))]);

@@ -7,20 +7,20 @@ use crate::{
     redis::{Redis, RedisOptions},
 };
 
-/// The first slot of each master, and the end.
+/// First slot of each master, and the end of the slots.
 const SLOTS: [u16; 4] = [0, 5_461, 10_923, 16_384];
 
-/// Three Redis masters that share the slots, at first without replicas. When one is down the others keep serving theirs.
+/// A Redis Cluster of three masters, at first without replicas. When one is down the others keep serving their slots.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Redis>,
     replicas: Vec<Redis>,
-    /// Where they talk to each other, kept from others.
+    /// Cluster bus ports, reserved as long as the cluster lives.
     buses: Vec<Port>,
 }
 
 impl RedisCluster {
-    /// Starts the servers and returns when all slots are served and every node knows it.
+    /// Starts the servers, and returns when all slots are served and every node knows it.
     ///
     /// # Errors
     /// If they cannot be started.
@@ -28,7 +28,7 @@ impl RedisCluster {
         Self::start_with(&[]).await
     }
 
-    /// As [`RedisCluster::start`], with more arguments for each `redis-server`.
+    /// Starts the servers as [`RedisCluster::start`] does, with more arguments for each `redis-server`.
     ///
     /// # Errors
     /// If they cannot be started.
@@ -45,7 +45,8 @@ impl RedisCluster {
         Ok(cluster)
     }
 
-    /// Adds a replica of a master, and returns when it follows and every node knows it: from then on it takes over when the master dies.
+    /// Adds a replica of a master, and returns when it replicates and every node knows it: it takes over when the
+    /// master dies.
     ///
     /// # Errors
     /// If it cannot be started.
@@ -85,7 +86,7 @@ impl RedisCluster {
         Ok(&self.replicas[self.replicas.len() - 1])
     }
 
-    /// Each gets its slots, by commands that Redis 6.2 knows too. They have yet to meet, see [`RedisCluster::ready`].
+    /// Assigns the slots, with commands of Redis 6.2. The nodes have yet to meet, see [`RedisCluster::ready`].
     async fn share_slots(&self) -> Result<()> {
         for (index, node) in self.nodes.iter().enumerate() {
             let slots: Vec<_> = (SLOTS[index]..SLOTS[index + 1]).map(|slot| slot.to_string()).collect();
@@ -96,7 +97,8 @@ impl RedisCluster {
         Ok(())
     }
 
-    /// Returns when every node runs, sees the others alive, and all slots are served. Nodes that do not know each other get to.
+    /// Returns when every node runs and sees the others alive, and all slots are served. Introduces nodes that do not
+    /// know each other.
     ///
     /// # Errors
     /// If that takes too long.
@@ -118,7 +120,7 @@ impl RedisCluster {
         Ok(())
     }
 
-    /// The address of a node, from which clients find the others.
+    /// URL of one node, from which clients find the others.
     #[must_use]
     pub fn url(&self) -> &str {
         self.nodes[0].url()
@@ -130,7 +132,7 @@ impl RedisCluster {
         &self.nodes
     }
 
-    /// The node that owns a slot.
+    /// Returns the node that owns a slot.
     ///
     /// # Errors
     /// If no node says so.
@@ -143,10 +145,10 @@ impl RedisCluster {
                 return Ok(node);
             }
         }
-        Err(Error::Failed { command: "CLUSTER NODES".into(), output: format!("nobody owns slot {slot}") })
+        Err(Error::Failed { command: "CLUSTER NODES".into(), output: format!("no node owns slot {slot}") })
     }
 
-    /// The slot of a key or channel.
+    /// Returns the slot of a key or channel.
     ///
     /// # Errors
     /// If the server does not answer.
@@ -175,7 +177,7 @@ impl RedisCluster {
             migrate.extend(keys.lines());
             from.cli(&migrate).await?;
         }
-        // The new owner first, then who gives it away, then everybody else: no moment in which nobody serves it.
+        // The new owner first, then the old one, then all others: the slot is served at every moment.
         let others = self.nodes.iter().filter(|node| node.port() != to.port() && node.port() != from.port());
         for node in [to, from].into_iter().chain(others) {
             node.cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &target]).await?;
@@ -184,8 +186,8 @@ impl RedisCluster {
     }
 }
 
-/// Lets a node meet those of the others that it does not know. When a handshake takes too long, one side may forget the other while that takes
-/// the two for acquainted; then neither tries again.
+/// Has a node meet the other nodes that it does not know. When a handshake takes too long, one side may forget the
+/// other, which still believes that they know each other; then neither tries again.
 async fn introduce(node: &Redis, others: impl IntoIterator<Item = &Redis>) -> Result<()> {
     let known = node.cli(&["CLUSTER", "NODES"]).await?;
     for other in others {
@@ -198,7 +200,7 @@ async fn introduce(node: &Redis, others: impl IntoIterator<Item = &Redis>) -> Re
     Ok(())
 }
 
-/// How a server of a cluster is set up.
+/// Options of one server of a cluster.
 fn member() -> RedisOptions {
     Redis::options()
         .arguments(&["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"])
@@ -206,7 +208,7 @@ fn member() -> RedisOptions {
         .arguments(&["--cluster-require-full-coverage", "no"])
 }
 
-/// Whether a range as in CLUSTER NODES (`5461-10922`, `7`) contains the slot.
+/// Whether a slot range of CLUSTER NODES (`5461-10922`, `7`) contains the slot.
 fn covers(range: &str, slot: u16) -> bool {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     let bounds = (first.parse::<u16>(), last.parse::<u16>());

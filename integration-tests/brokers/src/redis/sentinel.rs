@@ -10,10 +10,10 @@ use crate::{
     redis::{Cli, Redis, server_program},
 };
 
-/// The name under which the sentinel knows its master.
+/// Name of the monitored master.
 const SERVICE: &str = "mymaster";
 
-/// A Redis master with one replica and a sentinel that makes the replica master when the master is gone for a second.
+/// A Redis master with one replica, and a sentinel that promotes the replica when the master is gone for a second.
 #[derive(Debug)]
 pub struct RedisSentinel {
     sentinel: Sentinel,
@@ -28,7 +28,7 @@ struct Sentinel {
 }
 
 impl RedisSentinel {
-    /// Starts all three and returns when the sentinel knows the replica and the replica follows.
+    /// Starts all three, and returns when the sentinel knows the replica and the replica replicates.
     ///
     /// # Errors
     /// If they cannot be started.
@@ -48,13 +48,13 @@ impl RedisSentinel {
         Ok(Self { sentinel, servers: [first, second] })
     }
 
-    /// The address of the sentinel.
+    /// Host and port of the sentinel.
     #[must_use]
     pub fn url(&self) -> &str {
         self.sentinel.broker.url()
     }
 
-    /// The name of the service that it watches.
+    /// Name of the monitored master.
     #[must_use]
     pub fn service(&self) -> &'static str {
         SERVICE
@@ -66,13 +66,13 @@ impl RedisSentinel {
         &self.sentinel.broker
     }
 
-    /// Both servers; the first one was the master in the beginning.
+    /// Both servers; the first one is the master at the start.
     #[must_use]
     pub fn servers(&self) -> &[Redis; 2] {
         &self.servers
     }
 
-    /// Who is master, as the sentinel sees it.
+    /// Returns the current master according to the sentinel.
     ///
     /// # Errors
     /// If it names neither of the two.
@@ -83,7 +83,7 @@ impl RedisSentinel {
         master.ok_or_else(|| Error::Failed { command: "SENTINEL GET-MASTER-ADDR-BY-NAME".into(), output: printed })
     }
 
-    /// Changes master and replica in good order, and returns when the new master takes writes.
+    /// Fails over in good order, and returns when the new master accepts writes.
     ///
     /// # Errors
     /// If the sentinel refuses or nothing happens.
@@ -95,7 +95,7 @@ impl RedisSentinel {
         self.new_master(before).await
     }
 
-    /// Returns when another server than the one on `port` is master and takes writes, which takes 3 s after a kill.
+    /// Returns when another server than the one on `port` is master and accepts writes, which takes 3 s after a kill.
     ///
     /// # Errors
     /// If that takes too long.

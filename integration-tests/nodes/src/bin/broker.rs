@@ -1,4 +1,5 @@
-//! A broker for a test program in another language: starts a private one, prints its URL, and stops it when standard input is closed.
+//! A broker for a test program in another language: starts a private one, prints its URL, and stops it when standard
+//! input is closed.
 
 use std::{
     io::{Read, Write},
@@ -48,7 +49,7 @@ async fn serve(broker: Broker) -> Result<()> {
 
 /// The broker lives as long as the URL is borrowed.
 fn until_stdin_closes(url: &str) {
-    // If nobody reads it, standard input is closed as well.
+    // If no program reads it, standard input is closed as well.
     writeln!(std::io::stdout(), "{url}").ok();
     std::io::stdin().read_to_end(&mut Vec::new()).ok();
 }

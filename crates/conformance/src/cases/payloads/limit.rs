@@ -1,18 +1,19 @@
-//! Messages as big as they may be, and bigger ones.
+//! Messages at the limit of the transport, below and above it.
 
 use bytes::Bytes;
-use trunkline_core::{Adapter as _, ErrorKind, Payload, Target};
+use trunkline_core::{ErrorKind, Payload, Target};
 
 use super::{check_arrive, event};
 use crate::kit::{Checked, Failure, TestCluster, TestNode, check, check_eq};
 
-/// An event whose text has `bytes` bytes. It is not serialized: without optimization that takes longer than all the rest.
+/// An event of `bytes` bytes, built as text: without optimization, serializing it would take most of the time.
 fn sized(bytes: usize) -> Checked<Payload> {
     let text = "x".repeat(bytes - r#"["event",""]"#.len());
     Ok(Payload::from_json(format!(r#"["event","{text}"]"#))?)
 }
 
-/// Broadcasts an event of so many bytes, and tells whether it was accepted. Any other refusal than for its size is a failure.
+/// Broadcasts an event of `bytes` bytes, and returns whether it was accepted. Fails if it is refused for anything but
+/// its size.
 async fn is_accepted(node: &TestNode, room: &'static str, bytes: usize) -> Checked<bool> {
     match node.broadcast(Target::room(room), sized(bytes)?).await {
         Ok(()) => Ok(true),
@@ -21,10 +22,10 @@ async fn is_accepted(node: &TestNode, room: &'static str, bytes: usize) -> Check
     }
 }
 
-/// What is added to a payload takes at most so many bytes.
+/// Maximum number of bytes that a transport adds to a payload.
 const ENVELOPE: usize = 4096;
 
-/// The largest payload that is accepted, up to a few bytes that the growing numbers of messages take.
+/// Size of the largest accepted payload, give or take the few bytes by which message numbers grow.
 async fn largest_accepted(node: &TestNode, limit: usize) -> Checked<usize> {
     let (mut accepted, mut refused) = (limit - ENVELOPE, limit + 1);
     check(is_accepted(node, "probe", accepted).await?, format!("{accepted} bytes are refused; the limit is {limit}"))?;
@@ -51,7 +52,8 @@ pub(crate) async fn a_message_just_below_the_limit_arrives_whole(t: TestCluster)
     check_no_binary_is_lost_near(&t, bytes).await
 }
 
-/// Checks that binary up to so many bytes arrives whole or is refused. Some wires write it as text, which takes a third more.
+/// Checks that binary up to `bytes` bytes arrives whole or is refused. Some wire formats encode it as text, which takes
+/// a third more.
 async fn check_no_binary_is_lost_near(t: &TestCluster, bytes: usize) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;

@@ -1,11 +1,9 @@
-//! Sessions that one node keeps and another brings back.
+//! Sessions that one node persists and another restores.
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use tokio::time::{MissedTickBehavior, interval};
-use trunkline_core::{
-    Adapter as _, ErrorKind, Offset, Payload, Room, Session, SessionId, Target, transport::RestoredSession,
-};
+use trunkline_core::{ErrorKind, Offset, Payload, Room, SessionId, Target, transport::RestoredSession};
 
 use super::{last_offset, names, restored, session};
 use crate::kit::{
@@ -13,7 +11,7 @@ use crate::kit::{
     values::{rooms, text},
 };
 
-pub(crate) async fn a_session_comes_back_on_another_node_with_what_it_missed(t: TestCluster) -> Checked {
+pub(crate) async fn a_session_is_restored_on_another_node_with_the_packets_it_missed(t: TestCluster) -> Checked {
     let [a, b, c] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     let since = last_offset(&a, &socket).await?;
@@ -38,10 +36,10 @@ pub(crate) async fn a_session_comes_back_on_another_node_with_what_it_missed(t: 
     check_eq(back.data.as_ref().map(text), session.data.as_ref().map(text), "data")
 }
 
-pub(crate) async fn the_session_of_a_killed_node_comes_back(t: TestCluster) -> Checked {
+pub(crate) async fn the_session_of_a_killed_node_is_restored(t: TestCluster) -> Checked {
     let a = t.node().await?;
     let b = t.build().own_process().join().await?;
-    a.await_peers(1, t.patience()).await?;
+    a.await_peers(1, t.timeout()).await?;
     let socket = b.socket(["x"]).await?;
     let since = last_offset(&a, &socket).await?;
     let session = session(&socket, &["x"])?;
@@ -52,7 +50,7 @@ pub(crate) async fn the_session_of_a_killed_node_comes_back(t: TestCluster) -> C
     check_eq(names(&restored(&a, &session, &since).await?.missed), ["missed"], "missed events")
 }
 
-pub(crate) async fn a_session_comes_back_once(t: TestCluster) -> Checked {
+pub(crate) async fn a_session_is_restored_only_once(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     let since = last_offset(&a, &socket).await?;
@@ -67,7 +65,7 @@ pub(crate) async fn a_session_comes_back_once(t: TestCluster) -> Checked {
     check(restore(&a).await?.is_none(), "the session came back a second time")
 }
 
-pub(crate) async fn a_session_that_is_persisted_again_comes_back_as_it_was_last(t: TestCluster) -> Checked {
+pub(crate) async fn a_session_persisted_twice_is_restored_as_it_was_last(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     let since = last_offset(&a, &socket).await?;
@@ -77,21 +75,21 @@ pub(crate) async fn a_session_that_is_persisted_again_comes_back_as_it_was_last(
     check_eq(rooms(restored(&b, &second, &since).await?.session.rooms), rooms(second.rooms), "rooms")
 }
 
-pub(crate) async fn an_unknown_session_is_unknown(t: TestCluster) -> Checked {
+pub(crate) async fn an_unknown_session_is_not_restored(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     let since = last_offset(&a, &socket).await?;
     let known = session(&socket, &["x"])?;
     b.persist_session(known.clone()).await?;
     let id = known.id.as_str();
-    for unknown in ["nobody's", "*", "%", "", &id[1..], &id[..id.len() - 1], &format!("{id}2"), &id.to_uppercase()] {
+    for unknown in ["unknown", "*", "%", "", &id[1..], &id[..id.len() - 1], &format!("{id}2"), &id.to_uppercase()] {
         let back = a.restore_session(SessionId::new(unknown)?, since.clone()).await?;
         check(back.is_none(), format!("{unknown:?} brought the session {id:?} back"))?;
     }
     restored(&a, &known, &since).await.map(drop)
 }
 
-pub(crate) async fn what_is_no_offset_is_refused_and_the_session_stays(t: TestCluster) -> Checked {
+pub(crate) async fn an_invalid_offset_is_refused_and_the_session_stays(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let socket = b.socket(["x"]).await?;
     let since = last_offset(&a, &socket).await?;
@@ -111,21 +109,22 @@ pub(crate) async fn what_is_no_offset_is_refused_and_the_session_stays(t: TestCl
 }
 
 pub(crate) async fn a_session_expires(t: TestCluster) -> Checked {
-    let t = t.forgetful()?;
+    let t = t.with_limited_history()?;
     let a = t.node().await?;
     let socket = a.socket(["x"]).await?;
     let since = last_offset(&a, &socket).await?;
-    // Asking takes a session away, so there are several.
+    // Restoring removes a session, so there are several.
     let mut sessions = Vec::new();
     for number in 0..200 {
         let id = SessionId::new(format!("{}-{number}", socket.id()))?;
-        let session = Session { id, ..session(&socket, &["x"])? };
+        let mut session = session(&socket, &["x"])?;
+        session.id = id;
         a.persist_session(session.clone()).await?;
         sessions.push(session);
     }
     check(a.restore_session(sessions.remove(199).id, since.clone()).await?.is_some(), "a session expired at once")?;
-    // Nobody announces that they expire.
-    let mut pace = interval(t.patience() / 200);
+    // There is no event at expiry, so one after the other is tried.
+    let mut pace = interval(t.timeout() / 200);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for session in sessions {
         if a.restore_session(session.id, since.clone()).await?.is_none() {
@@ -133,7 +132,7 @@ pub(crate) async fn a_session_expires(t: TestCluster) -> Checked {
         }
         pace.tick().await;
     }
-    Err(Failure::new(format!("no session expired within {:?}", t.patience())))
+    Err(Failure::new(format!("no session expired within {:?}", t.timeout())))
 }
 
 pub(crate) async fn namespaces_keep_their_own_sessions_and_packets(t: TestCluster) -> Checked {
@@ -153,7 +152,7 @@ pub(crate) async fn namespaces_keep_their_own_sessions_and_packets(t: TestCluste
     check_eq(names(&restored(&a, &session, &since_main).await?.missed), ["main"], "missed events")
 }
 
-pub(crate) async fn clusters_of_other_names_keep_their_own_sessions(t: TestCluster) -> Checked {
+pub(crate) async fn clusters_of_different_names_keep_their_own_sessions(t: TestCluster) -> Checked {
     let other = t.sibling();
     let (a, b) = (t.node().await?, other.node().await?);
     let (here, there) = (a.socket(["x"]).await?, b.socket(["x"]).await?);
@@ -169,7 +168,7 @@ pub(crate) async fn clusters_of_other_names_keep_their_own_sessions(t: TestClust
     check_eq(names(&restored(&a, &session, &since_here).await?.missed), ["here"], "missed events")
 }
 
-pub(crate) async fn without_history_nothing_can_be_restored_and_that_is_said(t: TestCluster) -> Checked {
+pub(crate) async fn without_history_persisting_and_restoring_are_unsupported(t: TestCluster) -> Checked {
     let a = t.node().await?;
     let socket = a.socket(["x"]).await?;
     a.emit(Target::room("x"), "news").await?;

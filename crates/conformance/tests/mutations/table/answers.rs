@@ -1,4 +1,4 @@
-//! Transports that lose, garble or misdirect requests and answers.
+//! Transports that lose, change or misdirect requests and answers.
 
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ fn lost() -> Vec<Mutation> {
             "loses client counts of none",
             |answer| *answer == Answer::ClientCount(0),
             &[
-                "acks::requests_at_the_same_time_get_their_own_answers",
-                "acks::without_clients_it_ends_at_once_and_empty",
+                "acks::concurrent_requests_get_their_own_acknowledgements",
+                "acks::without_clients_there_are_no_acknowledgements_and_no_wait",
             ],
         ),
         losing(
@@ -48,16 +48,16 @@ fn lost() -> Vec<Mutation> {
             |answer| matches!(answer, Answer::ClientCount(_)),
             &[
                 "acks::a_frozen_node_is_named_as_missing",
-                "acks::a_silent_client_costs_the_time_out_and_no_answer_of_others",
-                "acks::acknowledgements_arrive_as_they_come",
-                "acks::an_acknowledgement_without_argument_counts",
-                "acks::answers_carry_binary",
-                "acks::big_questions_and_answers_arrive_whole",
-                "acks::every_client_of_every_node_is_heard",
-                "acks::late_answers_disturb_nobody",
-                "acks::only_clients_that_match_are_asked",
-                "acks::requests_at_the_same_time_get_their_own_answers",
-                "acks::without_clients_it_ends_at_once_and_empty",
+                "acks::a_client_that_does_not_acknowledge_costs_the_timeout_and_no_other_acknowledgement",
+                "acks::acknowledgements_are_returned_as_they_arrive",
+                "acks::an_acknowledgement_without_a_value_counts",
+                "acks::acknowledgements_carry_binary",
+                "acks::large_broadcasts_and_acknowledgements_arrive_whole",
+                "acks::every_client_of_every_node_acknowledges",
+                "acks::late_acknowledgements_are_ignored",
+                "acks::only_clients_of_the_target_are_asked",
+                "acks::concurrent_requests_get_their_own_acknowledgements",
+                "acks::without_clients_there_are_no_acknowledgements_and_no_wait",
                 "order::acknowledged_and_plain_broadcasts_keep_their_order",
                 "...",
             ],
@@ -65,13 +65,13 @@ fn lost() -> Vec<Mutation> {
         losing(
             "loses acknowledgements without argument",
             |answer| *answer == Answer::Ack(None),
-            &["acks::an_acknowledgement_without_argument_counts"],
+            &["acks::an_acknowledgement_without_a_value_counts"],
         ),
         losing(
             "loses what is undefined",
             |answer| *answer == Answer::ServerSideEmit(None),
             &[
-                "server_side::a_node_without_a_handler_costs_no_time_out",
+                "server_side::a_node_without_a_handler_costs_no_timeout",
                 "server_side::an_event_names_its_sender",
                 "server_side::clients_do_not_see_server_side_events",
             ],
@@ -80,19 +80,19 @@ fn lost() -> Vec<Mutation> {
             "loses answers of servers",
             |answer| matches!(answer, Answer::ServerSideEmit(_)),
             &[
-                "server_side::the_same_event_and_the_same_answer_count_each_time",
-                "server_side::big_events_and_answers_arrive_whole",
-                "namespaces::leaving_one_namespace_leaves_the_others_alone",
+                "server_side::equal_events_and_equal_answers_count_each_time",
+                "server_side::large_events_and_answers_arrive_whole",
+                "namespaces::leaving_one_namespace_does_not_affect_the_others",
                 "namespaces::requests_and_counts_stay_in_their_namespace",
                 "server_side::a_node_that_dies_is_not_waited_for",
                 "server_side::a_node_that_does_not_answer_is_named_as_missing",
-                "server_side::a_node_without_a_handler_costs_no_time_out",
+                "server_side::a_node_without_a_handler_costs_no_timeout",
                 "server_side::an_event_names_its_sender",
-                "server_side::binary_goes_there_and_back",
+                "server_side::events_and_answers_carry_binary",
                 "server_side::clients_do_not_see_server_side_events",
                 "server_side::every_other_node_answers",
-                "server_side::questions_of_several_nodes_at_once_get_their_own_answers",
-                "server_side::answers_mean_what_the_nodes_said",
+                "server_side::concurrent_requests_get_their_own_answers",
+                "server_side::events_and_answers_keep_their_meaning",
             ],
         ),
         losing(
@@ -101,8 +101,8 @@ fn lost() -> Vec<Mutation> {
             &[
                 "emitter::an_emitter_is_not_counted_and_not_waited_for",
                 "fetch::a_socket_is_found_by_its_id_on_any_node",
-                "fetch::requests_of_several_nodes_at_once_get_their_own_answers",
-                "fetch::where_nobody_is_nobody_is_found",
+                "fetch::concurrent_requests_get_their_own_answers",
+                "fetch::without_matching_sockets_none_are_found",
                 "lifecycle::closing_ends_all_tasks",
             ],
         ),
@@ -115,7 +115,10 @@ fn lost() -> Vec<Mutation> {
                 }
                 _ => false,
             },
-            &["acks::big_questions_and_answers_arrive_whole", "fetch::hundreds_of_sockets_are_found_with_their_data"],
+            &[
+                "acks::large_broadcasts_and_acknowledgements_arrive_whole",
+                "fetch::hundreds_of_sockets_are_found_with_their_data",
+            ],
         ),
         mutation(
             "passes one acknowledgement per node and request",
@@ -130,8 +133,8 @@ fn lost() -> Vec<Mutation> {
                 vec![(Duration::ZERO, delivery)]
             }),
             &[
-                "acks::hundreds_of_clients_are_heard_though_they_answer_alike",
-                "acks::every_client_of_every_node_is_heard",
+                "acks::hundreds_of_equal_acknowledgements_are_all_returned",
+                "acks::every_client_of_every_node_acknowledges",
             ],
         ),
         mutation(
@@ -152,15 +155,15 @@ fn lost() -> Vec<Mutation> {
                 }
             }),
             &[
-                "acks::acknowledgements_arrive_as_they_come",
-                "acks::an_acknowledgement_without_argument_counts",
-                "acks::answers_carry_binary",
-                "acks::big_questions_and_answers_arrive_whole",
-                "acks::every_client_of_every_node_is_heard",
-                "acks::only_clients_that_match_are_asked",
+                "acks::acknowledgements_are_returned_as_they_arrive",
+                "acks::an_acknowledgement_without_a_value_counts",
+                "acks::acknowledgements_carry_binary",
+                "acks::large_broadcasts_and_acknowledgements_arrive_whole",
+                "acks::every_client_of_every_node_acknowledges",
+                "acks::only_clients_of_the_target_are_asked",
                 "order::acknowledged_and_plain_broadcasts_keep_their_order",
                 "recovery::only_plain_broadcasts_are_replayed",
-                "acks::answers_mean_what_the_clients_said",
+                "acks::acknowledgements_keep_their_meaning",
             ],
         ),
         mutation(
@@ -172,16 +175,16 @@ fn lost() -> Vec<Mutation> {
             }),
             &[
                 "acks::a_frozen_node_is_named_as_missing",
-                "acks::a_silent_client_costs_the_time_out_and_no_answer_of_others",
-                "acks::acknowledgements_arrive_as_they_come",
-                "acks::an_acknowledgement_without_argument_counts",
-                "acks::answers_carry_binary",
-                "acks::big_questions_and_answers_arrive_whole",
-                "acks::every_client_of_every_node_is_heard",
-                "acks::late_answers_disturb_nobody",
-                "acks::only_clients_that_match_are_asked",
-                "acks::requests_at_the_same_time_get_their_own_answers",
-                "acks::without_clients_it_ends_at_once_and_empty",
+                "acks::a_client_that_does_not_acknowledge_costs_the_timeout_and_no_other_acknowledgement",
+                "acks::acknowledgements_are_returned_as_they_arrive",
+                "acks::an_acknowledgement_without_a_value_counts",
+                "acks::acknowledgements_carry_binary",
+                "acks::large_broadcasts_and_acknowledgements_arrive_whole",
+                "acks::every_client_of_every_node_acknowledges",
+                "acks::late_acknowledgements_are_ignored",
+                "acks::only_clients_of_the_target_are_asked",
+                "acks::concurrent_requests_get_their_own_acknowledgements",
+                "acks::without_clients_there_are_no_acknowledgements_and_no_wait",
                 "order::acknowledged_and_plain_broadcasts_keep_their_order",
                 "...",
             ],
@@ -190,12 +193,12 @@ fn lost() -> Vec<Mutation> {
             "loses requests for sockets",
             Defect::losing(|message| matches!(message, Message::FetchSockets { .. })),
             &[
-                "acks::a_caller_that_goes_away_frees_its_request",
+                "acks::dropping_the_acknowledgements_frees_the_request",
                 "emitter::an_emitter_is_not_counted_and_not_waited_for",
-                "fetch::a_caller_that_goes_away_frees_its_request",
+                "fetch::dropping_the_call_frees_its_request",
                 "lifecycle::closing_ends_all_tasks",
                 "membership::fifty_nodes_are_one_cluster",
-                "namespaces::clusters_of_other_names_do_not_answer_each_other",
+                "namespaces::clusters_of_different_names_do_not_answer_each_other",
                 "recovery::only_plain_broadcasts_are_replayed",
                 "sockets::a_socket_of_another_node_joins_by_its_id",
                 "...",
@@ -204,10 +207,10 @@ fn lost() -> Vec<Mutation> {
         mutation(
             "loses requests for rooms",
             Defect::losing(|message| matches!(message, Message::AllRooms { .. })),
-            &["fetch::rooms_of_all_nodes_are_named_once_each"],
+            &["fetch::rooms_of_all_nodes_are_listed_once_each"],
         ),
         mutation(
-            "forgets of whom a request wants to know",
+            "ignores the rooms of a request",
             Defect::rewriting(|message| {
                 if let Message::FetchSockets { target, .. } = message {
                     target.rooms.clear();
@@ -215,13 +218,13 @@ fn lost() -> Vec<Mutation> {
             }),
             &[
                 "fetch::a_socket_is_found_by_its_id_on_any_node",
-                "fetch::requests_of_several_nodes_at_once_get_their_own_answers",
+                "fetch::concurrent_requests_get_their_own_answers",
                 "fetch::sockets_are_found_by_room_and_exception",
-                "fetch::where_nobody_is_nobody_is_found",
+                "fetch::without_matching_sockets_none_are_found",
             ],
         ),
         mutation(
-            "forgets of whom a request wants to know nothing",
+            "ignores the exceptions of a request",
             Defect::rewriting(|message| {
                 if let Message::FetchSockets { target, .. } = message {
                     target.except.clear();
@@ -238,12 +241,12 @@ fn misdirected() -> Vec<Mutation> {
             "answers itself",
             Defect::sending(|from, _, response| vec![(from.id, response)]),
             &[
-                "acks::a_caller_that_goes_away_frees_its_request",
+                "acks::dropping_the_acknowledgements_frees_the_request",
                 "emitter::an_emitter_is_not_counted_and_not_waited_for",
-                "fetch::a_caller_that_goes_away_frees_its_request",
+                "fetch::dropping_the_call_frees_its_request",
                 "lifecycle::closing_ends_all_tasks",
                 "membership::fifty_nodes_are_one_cluster",
-                "namespaces::clusters_of_other_names_do_not_answer_each_other",
+                "namespaces::clusters_of_different_names_do_not_answer_each_other",
                 "order::acknowledged_and_plain_broadcasts_keep_their_order",
                 "recovery::only_plain_broadcasts_are_replayed",
                 "server_side::a_node_that_dies_is_not_waited_for",
@@ -255,8 +258,8 @@ fn misdirected() -> Vec<Mutation> {
             "answers everything twice",
             Defect::answering(|response| vec![response.clone(), response]),
             &[
-                "acks::a_silent_client_costs_the_time_out_and_no_answer_of_others",
-                "acks::every_client_of_every_node_is_heard",
+                "acks::a_client_that_does_not_acknowledge_costs_the_timeout_and_no_other_acknowledgement",
+                "acks::every_client_of_every_node_acknowledges",
             ],
         ),
         mutation(
@@ -267,22 +270,22 @@ fn misdirected() -> Vec<Mutation> {
                 vec![(Duration::ZERO, Delivery::Response { from, response: Response { request, ..response } })]
             }),
             &[
-                "acks::a_caller_that_goes_away_frees_its_request",
-                "acks::late_answers_disturb_nobody",
-                "acks::requests_at_the_same_time_get_their_own_answers",
-                "fetch::a_caller_that_goes_away_frees_its_request",
+                "acks::dropping_the_acknowledgements_frees_the_request",
+                "acks::late_acknowledgements_are_ignored",
+                "acks::concurrent_requests_get_their_own_acknowledgements",
+                "fetch::dropping_the_call_frees_its_request",
                 "fetch::a_socket_is_found_by_its_id_on_any_node",
-                "fetch::requests_of_several_nodes_at_once_get_their_own_answers",
+                "fetch::concurrent_requests_get_their_own_answers",
                 "fetch::sockets_are_found_by_room_and_exception",
                 "namespaces::requests_and_counts_stay_in_their_namespace",
                 "order::acknowledged_and_plain_broadcasts_keep_their_order",
                 "recovery::only_plain_broadcasts_are_replayed",
-                "server_side::questions_of_several_nodes_at_once_get_their_own_answers",
+                "server_side::concurrent_requests_get_their_own_answers",
                 "...",
             ],
         ),
         mutation(
-            "does not tell who answers",
+            "removes the id of the answering node",
             Defect::arriving(|(): &mut (), delivery| match delivery {
                 Delivery::Response { response, .. } => {
                     vec![(Duration::ZERO, Delivery::Response { from: None, response })]
@@ -290,12 +293,12 @@ fn misdirected() -> Vec<Mutation> {
                 delivery => vec![(Duration::ZERO, delivery)],
             }),
             &[
-                "acks::a_caller_that_goes_away_frees_its_request",
+                "acks::dropping_the_acknowledgements_frees_the_request",
                 "emitter::an_emitter_is_not_counted_and_not_waited_for",
-                "fetch::a_caller_that_goes_away_frees_its_request",
+                "fetch::dropping_the_call_frees_its_request",
                 "lifecycle::closing_ends_all_tasks",
                 "membership::fifty_nodes_are_one_cluster",
-                "namespaces::clusters_of_other_names_do_not_answer_each_other",
+                "namespaces::clusters_of_different_names_do_not_answer_each_other",
                 "order::acknowledged_and_plain_broadcasts_keep_their_order",
                 "recovery::only_plain_broadcasts_are_replayed",
                 "sockets::a_socket_of_another_node_joins_by_its_id",
@@ -303,21 +306,21 @@ fn misdirected() -> Vec<Mutation> {
             ],
         ),
         mutation(
-            "takes all answers for one node's",
+            "gives all answers the id of one node",
             Defect::arriving(|(): &mut (), delivery| match delivery {
                 Delivery::Response { response, .. } => {
-                    let from = Some(NodeId::new("somebody").unwrap());
+                    let from = Some(NodeId::new("one-node").unwrap());
                     vec![(Duration::ZERO, Delivery::Response { from, response })]
                 }
                 delivery => vec![(Duration::ZERO, delivery)],
             }),
             &[
-                "acks::a_caller_that_goes_away_frees_its_request",
+                "acks::dropping_the_acknowledgements_frees_the_request",
                 "emitter::an_emitter_is_not_counted_and_not_waited_for",
-                "fetch::a_caller_that_goes_away_frees_its_request",
+                "fetch::dropping_the_call_frees_its_request",
                 "lifecycle::closing_ends_all_tasks",
                 "membership::fifty_nodes_are_one_cluster",
-                "namespaces::clusters_of_other_names_do_not_answer_each_other",
+                "namespaces::clusters_of_different_names_do_not_answer_each_other",
                 "order::acknowledged_and_plain_broadcasts_keep_their_order",
                 "recovery::only_plain_broadcasts_are_replayed",
                 "sockets::a_socket_of_another_node_joins_by_its_id",
@@ -327,7 +330,7 @@ fn misdirected() -> Vec<Mutation> {
     ]
 }
 
-/// Transports that change the text of what clients answer, of what servers answer, of what is attached to sockets.
+/// Transports that change text in acknowledgements, in answers of servers, and in the data of sockets.
 fn garbling(names: [&'static str; 3], change: fn(&str) -> String) -> [Mutation; 3] {
     let answering = |name, part: fn(&mut Answer) -> Vec<&mut Payload>, fails| {
         let defect = Defect::answering(move |mut response| {
@@ -341,12 +344,12 @@ fn garbling(names: [&'static str; 3], change: fn(&str) -> String) -> [Mutation; 
         answering(
             of_clients,
             |answer| if let Answer::Ack(value) = answer { value.iter_mut().collect() } else { Vec::new() },
-            &["acks::answers_mean_what_the_clients_said"],
+            &["acks::acknowledgements_keep_their_meaning"],
         ),
         answering(
             of_servers,
             |answer| if let Answer::ServerSideEmit(value) = answer { value.iter_mut().collect() } else { Vec::new() },
-            &["server_side::answers_mean_what_the_nodes_said"],
+            &["server_side::events_and_answers_keep_their_meaning"],
         ),
         answering(
             about_sockets,
@@ -354,7 +357,7 @@ fn garbling(names: [&'static str; 3], change: fn(&str) -> String) -> [Mutation; 
                 Answer::Sockets(sockets) => sockets.iter_mut().filter_map(|socket| socket.data.as_mut()).collect(),
                 _ => Vec::new(),
             },
-            &["fetch::rooms_handshake_and_data_arrive_as_they_are"],
+            &["fetch::rooms_handshake_and_data_arrive_unchanged"],
         ),
     ]
 }
@@ -387,7 +390,7 @@ fn changed() -> Vec<Mutation> {
                     change_binary(value, |part| part.iter().map(|byte| byte & 0x7f).collect());
                 }
             },
-            &["acks::answers_carry_binary", "server_side::binary_goes_there_and_back"],
+            &["acks::acknowledgements_carry_binary", "server_side::events_and_answers_carry_binary"],
         ),
         changing(
             "makes undefined null",
@@ -396,7 +399,7 @@ fn changed() -> Vec<Mutation> {
                     *value = Some(Payload::from_json("null").unwrap());
                 }
             },
-            &["server_side::a_node_without_a_handler_costs_no_time_out"],
+            &["server_side::a_node_without_a_handler_costs_no_timeout"],
         ),
         changing(
             "cuts lists of sockets",
@@ -410,20 +413,20 @@ fn changed() -> Vec<Mutation> {
         changing(
             "forgets handshakes",
             |answer| each_socket(answer, |socket| socket.handshake = None),
-            &["fetch::rooms_handshake_and_data_arrive_as_they_are"],
+            &["fetch::rooms_handshake_and_data_arrive_unchanged"],
         ),
         changing(
             "forgets data",
             |answer| each_socket(answer, |socket| socket.data = None),
             &[
                 "fetch::hundreds_of_sockets_are_found_with_their_data",
-                "fetch::rooms_handshake_and_data_arrive_as_they_are",
+                "fetch::rooms_handshake_and_data_arrive_unchanged",
             ],
         ),
         changing(
             "forgets rooms",
             |answer| each_socket(answer, |socket| socket.rooms.truncate(1)),
-            &["fetch::rooms_handshake_and_data_arrive_as_they_are"],
+            &["fetch::rooms_handshake_and_data_arrive_unchanged"],
         ),
         changing(
             "forgets rooms of other nodes",
@@ -432,7 +435,7 @@ fn changed() -> Vec<Mutation> {
                     rooms.clear()
                 }
             },
-            &["fetch::rooms_of_all_nodes_are_named_once_each"],
+            &["fetch::rooms_of_all_nodes_are_listed_once_each"],
         ),
         changing(
             "makes up clients",
@@ -442,19 +445,19 @@ fn changed() -> Vec<Mutation> {
                 }
             },
             &[
-                "acks::hundreds_of_clients_are_heard_though_they_answer_alike",
-                "acks::acknowledgements_arrive_as_they_come",
-                "acks::an_acknowledgement_without_argument_counts",
-                "acks::answers_carry_binary",
-                "acks::big_questions_and_answers_arrive_whole",
-                "acks::every_client_of_every_node_is_heard",
-                "acks::late_answers_disturb_nobody",
-                "acks::only_clients_that_match_are_asked",
-                "acks::requests_at_the_same_time_get_their_own_answers",
-                "acks::without_clients_it_ends_at_once_and_empty",
+                "acks::hundreds_of_equal_acknowledgements_are_all_returned",
+                "acks::acknowledgements_are_returned_as_they_arrive",
+                "acks::an_acknowledgement_without_a_value_counts",
+                "acks::acknowledgements_carry_binary",
+                "acks::large_broadcasts_and_acknowledgements_arrive_whole",
+                "acks::every_client_of_every_node_acknowledges",
+                "acks::late_acknowledgements_are_ignored",
+                "acks::only_clients_of_the_target_are_asked",
+                "acks::concurrent_requests_get_their_own_acknowledgements",
+                "acks::without_clients_there_are_no_acknowledgements_and_no_wait",
                 "order::acknowledged_and_plain_broadcasts_keep_their_order",
                 "recovery::only_plain_broadcasts_are_replayed",
-                "acks::answers_mean_what_the_clients_said",
+                "acks::acknowledgements_keep_their_meaning",
             ],
         ),
         changing(
@@ -465,17 +468,17 @@ fn changed() -> Vec<Mutation> {
                 }
             },
             &[
-                "acks::a_caller_that_goes_away_frees_its_request",
-                "fetch::a_caller_that_goes_away_frees_its_request",
-                "fetch::a_frozen_node_is_named_and_the_others_are_told",
+                "acks::dropping_the_acknowledgements_frees_the_request",
+                "fetch::dropping_the_call_frees_its_request",
+                "fetch::a_frozen_node_is_named_as_missing_and_the_other_answers_are_returned",
                 "fetch::a_node_that_dies_is_not_waited_for",
                 "fetch::a_socket_is_found_by_its_id_on_any_node",
                 "fetch::hundreds_of_sockets_are_found_with_their_data",
-                "fetch::rooms_handshake_and_data_arrive_as_they_are",
+                "fetch::rooms_handshake_and_data_arrive_unchanged",
                 "fetch::sockets_are_found_by_room_and_exception",
                 "fetch::sockets_of_all_nodes_are_found",
                 "membership::fifty_nodes_are_one_cluster",
-                "namespaces::clusters_of_other_names_do_not_answer_each_other",
+                "namespaces::clusters_of_different_names_do_not_answer_each_other",
                 "namespaces::namespaces_of_one_process_share_connections_and_nothing_else",
                 "...",
             ],

@@ -1,4 +1,4 @@
-//! Transports that do not tidy up.
+//! Transports that do not end their tasks.
 
 use std::sync::Arc;
 
@@ -24,27 +24,27 @@ pub(crate) fn all() -> Vec<Mutation> {
             &["lifecycle::closing_ends_all_tasks"],
         ),
         mutation(
-            "leaves a task behind for every seat",
-            Defect::joining(|transport, seat| {
+            "leaves a task behind for every join",
+            Defect::joining(|transport, request| {
                 Box::pin(async move {
                     tokio::spawn(std::future::pending::<()>());
-                    transport.join(seat).await
+                    transport.join(request).await
                 })
             }),
-            &["lifecycle::closing_ends_all_tasks", "lifecycle::joining_and_leaving_many_times_leaves_no_task_behind"],
+            &["lifecycle::closing_ends_all_tasks", "lifecycle::joining_and_leaving_many_times_leaves_no_task_running"],
         ),
         mutation(
-            "does not end its closing",
+            "does not return from close",
             Defect::closing(|_| Box::pin(std::future::pending())),
             &[
-                "lifecycle::a_closed_node_is_opened_again",
+                "lifecycle::a_node_can_join_again_after_closing",
                 "lifecycle::closing_ends_all_tasks",
-                "lifecycle::closing_twice_is_closing_once",
+                "lifecycle::closing_twice_has_the_effect_of_closing_once",
                 "...",
             ],
         ),
         mutation(
-            "does not bear a second leave",
+            "fails at a second leave",
             Defect::leaving(move |transport, node| {
                 let again = left.with(&node, |left| std::mem::replace(left, true));
                 Box::pin(async move {
@@ -54,12 +54,12 @@ pub(crate) fn all() -> Vec<Mutation> {
                     transport.leave(&node).await
                 })
             }),
-            &["lifecycle::giving_a_seat_back_twice_is_giving_it_back_once"],
+            &["lifecycle::leaving_twice_has_the_effect_of_leaving_once"],
         ),
         mutation(
             "is slow to leave",
             Defect::leaving(|_, _| Box::pin(std::future::pending())),
-            &["lifecycle::giving_a_seat_back_twice_is_giving_it_back_once"],
+            &["lifecycle::leaving_twice_has_the_effect_of_leaving_once"],
         ),
     ]
 }

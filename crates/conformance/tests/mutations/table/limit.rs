@@ -1,4 +1,4 @@
-//! Transports that have a limit and deal badly with it.
+//! Transports that mishandle their size limit.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn refusal(kind: ErrorKind, text: &str) -> Error {
     Error::new(kind, text)
 }
 
-/// A transport that refuses what is too large in a way of its own.
+/// A transport that refuses too large messages in a wrong way.
 fn refusing(name: &'static str, error: fn() -> Error, fails: &[&'static str]) -> Mutation {
     let publish = move |transport: Arc<dyn trunkline_core::Transport>,
                         from,
@@ -40,7 +40,7 @@ pub(crate) fn all() -> Vec<Mutation> {
     vec![
         mutation("sound, with a limit", Defect::default(), &[]),
         mutation(
-            "drops what is too large without a word",
+            "drops too large messages without an error",
             Defect::publishing(|_, message| if size(&message) > LIMIT { Vec::new() } else { vec![message] }),
             &[
                 "payloads::a_message_above_the_limit_is_refused_and_nothing_of_it_arrives",
@@ -49,7 +49,7 @@ pub(crate) fn all() -> Vec<Mutation> {
             ],
         ),
         mutation(
-            "sends the beginning of what is too large",
+            "sends the beginning of too large messages",
             Defect::publishing_with(|transport, from, mut message| {
                 Box::pin(async move {
                     let refused = transport.publish(&from, message.clone()).await;
@@ -69,7 +69,7 @@ pub(crate) fn all() -> Vec<Mutation> {
             ],
         ),
         mutation(
-            "sends nothing more once something was too large",
+            "sends nothing more after a too large message",
             Defect::publishing_with(move |transport, from, message| {
                 let is_stuck = stuck.with(&from, |stuck| {
                     *stuck |= size(&message) > LIMIT;
@@ -100,12 +100,12 @@ pub(crate) fn all() -> Vec<Mutation> {
             ],
         ),
         mutation(
-            "loses what is just at the limit",
+            "loses messages at the limit",
             Defect::losing(|message| size(message) > LIMIT - 100),
             &["payloads::a_message_at_the_limit_arrives_whole"],
         ),
         refusing(
-            "calls it a broker's error",
+            "reports another kind of error",
             || refusal(ErrorKind::Broker, "more than 262144 bytes"),
             &[
                 "payloads::a_message_above_the_limit_is_refused_and_nothing_of_it_arrives",
@@ -114,7 +114,7 @@ pub(crate) fn all() -> Vec<Mutation> {
             ],
         ),
         refusing(
-            "does not tell the limit",
+            "does not name the limit",
             || refusal(ErrorKind::TooLarge, "too many bytes"),
             &["payloads::a_message_above_the_limit_is_refused_and_nothing_of_it_arrives"],
         ),

@@ -1,4 +1,4 @@
-//! Transports that get wrong who is there.
+//! Transports that get membership wrong.
 
 use std::{
     sync::Arc,
@@ -16,35 +16,35 @@ use crate::{
 pub(crate) fn all() -> Vec<Mutation> {
     vec![
         mutation(
-            "swallows the leave",
+            "drops the leave announcement",
             Defect::publishing(|_, message| if message == Message::Leaving { Vec::new() } else { vec![message] }),
             &[
-                "lifecycle::a_dropped_server_ends_its_node",
-                "lifecycle::a_node_without_handles_leaves",
-                "lifecycle::closing_twice_is_closing_once",
-                "lifecycle::giving_a_seat_back_twice_is_giving_it_back_once",
-                "membership::a_node_that_leaves_is_known_to_have_left",
+                "lifecycle::dropping_the_server_ends_its_node",
+                "lifecycle::a_node_leaves_when_its_last_handle_is_dropped",
+                "lifecycle::closing_twice_has_the_effect_of_closing_once",
+                "lifecycle::leaving_twice_has_the_effect_of_leaving_once",
+                "membership::a_node_that_leaves_is_reported_as_left",
                 "acks::a_node_that_leaves_is_not_waited_for",
             ],
         ),
         mutation(
             "returns before it is subscribed",
-            Defect::joining(|transport, seat| {
+            Defect::joining(|transport, request| {
                 Box::pin(async move {
-                    let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.metrics));
+                    let (sender, receiver) = inbox(request.limits, Arc::clone(&request.metrics));
                     tokio::spawn(async move {
                         tokio::time::sleep(Duration::from_millis(20)).await;
-                        let Ok(mut arriving) = transport.join(seat).await else { return };
+                        let Ok(mut arriving) = transport.join(request).await else { return };
                         let mut batch = std::collections::VecDeque::new();
                         while arriving.next_batch(&mut batch).await && sender.push(batch.drain(..)) {}
                     });
                     Ok(receiver)
                 })
             }),
-            &["membership::a_node_gets_everything_from_the_moment_it_has_joined", "..."],
+            &["membership::a_node_receives_every_broadcast_sent_after_it_has_joined", "..."],
         ),
         mutation(
-            "takes each node for two",
+            "announces each node twice",
             Defect::arriving(|(): &mut (), delivery| match &delivery {
                 Delivery::Message { from: Some(from), message: Message::Heartbeat(_), .. } => {
                     let mut twin = delivery.clone();
@@ -56,12 +56,12 @@ pub(crate) fn all() -> Vec<Mutation> {
                 _ => vec![(Duration::ZERO, delivery)],
             }),
             &[
-                "acks::a_caller_that_goes_away_frees_its_request",
+                "acks::dropping_the_acknowledgements_frees_the_request",
                 "emitter::an_emitter_is_not_counted_and_not_waited_for",
-                "fetch::a_caller_that_goes_away_frees_its_request",
-                "lifecycle::a_closed_node_is_opened_again",
+                "fetch::dropping_the_call_frees_its_request",
+                "lifecycle::a_node_can_join_again_after_closing",
                 "membership::a_node_that_joins_is_announced",
-                "namespaces::clusters_of_other_names_do_not_answer_each_other",
+                "namespaces::clusters_of_different_names_do_not_answer_each_other",
                 "order::acknowledged_and_plain_broadcasts_keep_their_order",
                 "recovery::only_plain_broadcasts_are_replayed",
                 "sockets::a_socket_of_another_node_joins_by_its_id",
@@ -78,7 +78,7 @@ pub(crate) fn all() -> Vec<Mutation> {
                     if is_dropped { Vec::new() } else { vec![message] }
                 }
             }),
-            &["membership::a_silent_node_is_down_until_it_is_heard_again", "..."],
+            &["membership::a_silent_node_is_down_until_it_sends_again", "..."],
         ),
         mutation(
             "knows five nodes at most",

@@ -1,20 +1,20 @@
-//! The broken transports: promise by promise, what is wrong and which cases have to fail.
+//! The mutations: broken transports by promise, each with the cases that must fail.
 
 pub(crate) mod answers;
-pub(crate) mod audience;
+pub(crate) mod isolation;
 pub(crate) mod lifecycle;
 pub(crate) mod limit;
 pub(crate) mod membership;
 pub(crate) mod names;
 pub(crate) mod namespaces;
-pub(crate) mod neighbours;
 pub(crate) mod operations;
 pub(crate) mod order;
 pub(crate) mod payloads;
 pub(crate) mod quantity;
 pub(crate) mod recovery;
-pub(crate) mod returning;
+pub(crate) mod replay;
 pub(crate) mod servers;
+pub(crate) mod targets;
 
 use trunkline_conformance::kit::Marker;
 use trunkline_core::{
@@ -24,12 +24,12 @@ use trunkline_core::{
 
 use crate::{Mutation, broken::Defect, sound};
 
-/// The embedded transport with a defect.
+/// The memory transport with a defect.
 fn mutation(name: &'static str, defect: Defect, fails: &[&'static str]) -> Mutation {
     Mutation { name, setup: sound().map(move |backend| defect.clone().into(backend)), fails: fails.to_vec() }
 }
 
-/// A broadcast, unless it is one of the markers by which cases know where they are.
+/// Target and payload of a broadcast, unless it is a marker of `settle`.
 fn broadcast(message: &mut Message) -> Option<(&mut Target, &mut Payload)> {
     match message {
         Message::Broadcast { target, payload, .. } if Marker::of(payload).is_none() => Some((target, payload)),
@@ -37,7 +37,7 @@ fn broadcast(message: &mut Message) -> Option<(&mut Target, &mut Payload)> {
     }
 }
 
-/// Every payload in a message, except markers.
+/// The payload of a message, unless it is a marker of `settle`.
 fn payload(message: &mut Message) -> Option<&mut Payload> {
     match message {
         Message::Broadcast { payload, .. } | Message::ServerSideEmit { payload, .. } => {
@@ -60,7 +60,7 @@ fn change_binary(payload: &mut Payload, change: impl Fn(&[u8]) -> Vec<u8>) {
     *payload = Payload::from_trusted_json(json.text, attachments);
 }
 
-/// Whether a message is a plain broadcast and no marker.
+/// Whether a message is a broadcast, and no marker of `settle`.
 fn is_broadcast(message: &Message) -> bool {
     matches!(message, Message::Broadcast { payload, .. } if Marker::of(payload).is_none())
 }

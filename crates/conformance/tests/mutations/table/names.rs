@@ -1,4 +1,4 @@
-//! Transports that take names for other names, but not everywhere.
+//! Transports that mix up names in some places only.
 
 use trunkline_core::{Answer, Message, NodeKey, Room, Target};
 
@@ -34,7 +34,7 @@ fn moving(name: &'static str, change: fn(&mut Vec<Room>), fails: &[&'static str]
     mutation(name, defect, fails)
 }
 
-/// A transport that changes whom broadcasts are for.
+/// A transport that changes the targets of broadcasts.
 fn targeting(name: &'static str, change: fn(&mut Target), fails: &[&'static str]) -> Mutation {
     let defect = Defect::rewriting(move |message| {
         if let Some((target, _)) = broadcast(message) {
@@ -44,7 +44,7 @@ fn targeting(name: &'static str, change: fn(&mut Target), fails: &[&'static str]
     mutation(name, defect, fails)
 }
 
-/// A transport that changes whom operations and requests are for.
+/// A transport that changes the targets of operations and requests.
 fn asking(name: &'static str, change: fn(&mut Target), fails: &[&'static str]) -> Mutation {
     let defect = Defect::rewriting(move |message| {
         let target = match message {
@@ -77,15 +77,15 @@ fn rooms() -> Vec<Mutation> {
         moving(
             "splits rooms to join at commas",
             split_at_commas,
-            &["sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told"],
+            &["sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_listed"],
         ),
         moving(
             "forgets to join the empty room",
             |rooms| rooms.retain(|room| room.to_text() != ""),
-            &["sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told"],
+            &["sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_listed"],
         ),
         mutation(
-            "moves members of the first of several rooms",
+            "applies joins and leaves to the first of several rooms",
             Defect::rewriting(|message| {
                 if let Message::Join { target, .. } | Message::Leave { target, .. } = message {
                     target.rooms.truncate(1);
@@ -102,14 +102,14 @@ fn rooms() -> Vec<Mutation> {
                     }
                 }
             },
-            &["sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told"],
+            &["sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_listed"],
         ),
         asking(
             "leaves out members of the first room at most",
             |target| target.except.truncate(1),
             &[
                 "fetch::sockets_are_found_by_room_and_exception",
-                "sockets::all_sockets_join_except_those_left_out",
+                "sockets::all_sockets_join_except_those_excepted",
                 "sockets::members_leave_a_room_on_every_node",
                 "sockets::members_of_a_room_are_disconnected_on_every_node",
             ],
@@ -138,19 +138,19 @@ fn numbers() -> Vec<Mutation> {
             &["broadcast::a_number_room_is_not_the_room_of_its_text"],
         ),
         targeting(
-            "leaves out nobody for room 0",
+            "ignores room 0 as an exception",
             |target| target.except.retain(|room| !is_zero(room)),
             &["broadcast::a_number_room_is_not_the_room_of_its_text"],
         ),
         asking(
             "takes number rooms for texts where operations leave them out",
             |target| make_texts(&mut target.except),
-            &["sockets::number_rooms_are_joined_left_and_told_as_numbers"],
+            &["sockets::number_rooms_are_joined_left_and_listed_as_numbers"],
         ),
         moving(
             "joins number rooms as texts",
             |rooms| make_texts(rooms),
-            &["sockets::number_rooms_are_joined_left_and_told_as_numbers"],
+            &["sockets::number_rooms_are_joined_left_and_listed_as_numbers"],
         ),
         mutation(
             "finds members of number rooms as of texts",
@@ -159,10 +159,10 @@ fn numbers() -> Vec<Mutation> {
                     make_texts(&mut target.rooms);
                 }
             }),
-            &["sockets::number_rooms_are_joined_left_and_told_as_numbers"],
+            &["sockets::number_rooms_are_joined_left_and_listed_as_numbers"],
         ),
         mutation(
-            "tells number rooms as texts",
+            "lists number rooms as texts",
             Defect::answering(|mut response| {
                 match &mut response.answer {
                     Answer::Sockets(sockets) => sockets.iter_mut().for_each(|socket| make_texts(&mut socket.rooms)),
@@ -171,7 +171,7 @@ fn numbers() -> Vec<Mutation> {
                 }
                 vec![response]
             }),
-            &["sockets::number_rooms_are_joined_left_and_told_as_numbers"],
+            &["sockets::number_rooms_are_joined_left_and_listed_as_numbers"],
         ),
     ]
 }
@@ -185,7 +185,7 @@ fn namespaces() -> Vec<Mutation> {
         mutation(
             "loses answers in namespaces of odd names",
             Defect::sending(|from, to, response| if is_odd(&from) { Vec::new() } else { vec![(to, response)] }),
-            &["namespaces::odd_names_are_namespaces_of_their_own"],
+            &["namespaces::namespace_names_that_look_alike_are_different_namespaces"],
         ),
         mutation(
             "loses what is for one room in namespaces of odd names",
@@ -193,7 +193,7 @@ fn namespaces() -> Vec<Mutation> {
                 let is_to_room = broadcast(&mut message).is_some_and(|(target, _)| target.single_room().is_some());
                 if is_to_room && is_odd(from) { Vec::new() } else { vec![message] }
             }),
-            &["namespaces::odd_names_are_namespaces_of_their_own"],
+            &["namespaces::namespace_names_that_look_alike_are_different_namespaces"],
         ),
         mutation(
             "does not emit into namespaces of odd names",
@@ -202,7 +202,7 @@ fn namespaces() -> Vec<Mutation> {
                     if from.id.is_emitter() && is_odd(from) { Vec::new() } else { vec![message] }
                 },
             ),
-            &["namespaces::odd_names_are_namespaces_of_their_own"],
+            &["namespaces::namespace_names_that_look_alike_are_different_namespaces"],
         ),
     ]
 }

@@ -1,4 +1,4 @@
-//! Transports that forget operations, or parts of them: on sockets, of servers, of emitters.
+//! Transports that lose operations or parts of them: on sockets, between servers, of emitters.
 
 use trunkline_core::{Message, NodeId, NodeKey, Payload, Target, model::Delivery};
 
@@ -27,13 +27,13 @@ fn sockets() -> Vec<Mutation> {
             "forgets joins",
             Defect::losing(|message| matches!(message, Message::Join { .. })),
             &[
-                "sockets::number_rooms_are_joined_left_and_told_as_numbers",
-                "sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told",
+                "sockets::number_rooms_are_joined_left_and_listed_as_numbers",
+                "sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_listed",
                 "emitter::sockets_join_and_leave",
                 "order::joins_and_broadcasts_apply_in_the_order_of_their_calls",
                 "sockets::a_socket_of_another_node_joins_by_its_id",
-                "sockets::all_sockets_join_except_those_left_out",
-                "sockets::joining_twice_and_leaving_what_one_is_not_in_change_nothing",
+                "sockets::all_sockets_join_except_those_excepted",
+                "sockets::joining_twice_and_leaving_a_room_without_being_in_it_change_nothing",
                 "sockets::members_of_a_room_join_another_on_every_node",
                 "sockets::several_rooms_are_joined_and_left_at_once",
             ],
@@ -42,8 +42,8 @@ fn sockets() -> Vec<Mutation> {
             "forgets leaves",
             Defect::losing(|message| matches!(message, Message::Leave { .. })),
             &[
-                "sockets::number_rooms_are_joined_left_and_told_as_numbers",
-                "sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told",
+                "sockets::number_rooms_are_joined_left_and_listed_as_numbers",
+                "sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_listed",
                 "emitter::sockets_join_and_leave",
                 "order::joins_and_broadcasts_apply_in_the_order_of_their_calls",
                 "sockets::a_socket_of_another_node_leaves_by_its_id",
@@ -55,13 +55,13 @@ fn sockets() -> Vec<Mutation> {
             "forgets disconnects",
             Defect::losing(|message| matches!(message, Message::Disconnect { .. })),
             &[
-                "sockets::number_rooms_are_joined_left_and_told_as_numbers",
-                "emitter::each_namespace_gets_its_own",
-                "emitter::connections_are_closed_if_asked_to",
+                "sockets::number_rooms_are_joined_left_and_listed_as_numbers",
+                "emitter::each_namespace_receives_its_own_broadcasts",
+                "emitter::connections_are_closed_on_request",
                 "emitter::sockets_are_disconnected",
-                "namespaces::clusters_of_other_names_do_not_answer_each_other",
+                "namespaces::clusters_of_different_names_do_not_answer_each_other",
                 "sockets::a_socket_of_another_node_is_disconnected_by_its_id",
-                "sockets::disconnecting_closes_connections_if_asked_to",
+                "sockets::disconnecting_closes_connections_on_request",
                 "sockets::members_of_a_room_are_disconnected_on_every_node",
             ],
         ),
@@ -72,7 +72,7 @@ fn sockets() -> Vec<Mutation> {
                     *close = false
                 }
             }),
-            &["emitter::connections_are_closed_if_asked_to", "sockets::disconnecting_closes_connections_if_asked_to"],
+            &["emitter::connections_are_closed_on_request", "sockets::disconnecting_closes_connections_on_request"],
         ),
         mutation(
             "always closes",
@@ -91,9 +91,9 @@ fn sockets() -> Vec<Mutation> {
                 }
             }),
             &[
-                "sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told",
+                "sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_listed",
                 "sockets::several_rooms_are_joined_and_left_at_once",
-                "sockets::joining_twice_and_leaving_what_one_is_not_in_change_nothing",
+                "sockets::joining_twice_and_leaving_a_room_without_being_in_it_change_nothing",
             ],
         ),
         mutation(
@@ -104,22 +104,22 @@ fn sockets() -> Vec<Mutation> {
                 }
             }),
             &[
-                "sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told",
+                "sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_listed",
                 "emitter::sockets_join_and_leave",
                 "sockets::several_rooms_are_joined_and_left_at_once",
             ],
         ),
         mutation(
-            "moves everybody",
+            "ignores the rooms of joins and leaves",
             Defect::rewriting(|message| {
                 if let Some(target) = target_of_operation(message) {
                     target.rooms.clear()
                 }
             }),
             &[
-                "sockets::number_rooms_are_joined_left_and_told_as_numbers",
+                "sockets::number_rooms_are_joined_left_and_listed_as_numbers",
                 "emitter::sockets_join_and_leave",
-                "namespaces::clusters_of_other_names_do_not_answer_each_other",
+                "namespaces::clusters_of_different_names_do_not_answer_each_other",
                 "sockets::a_socket_of_another_node_is_disconnected_by_its_id",
                 "sockets::a_socket_of_another_node_joins_by_its_id",
                 "sockets::a_socket_of_another_node_leaves_by_its_id",
@@ -128,7 +128,7 @@ fn sockets() -> Vec<Mutation> {
             ],
         ),
         mutation(
-            "moves those too that are to be left out",
+            "ignores the exceptions of joins and leaves",
             Defect::rewriting(|message| {
                 if let Some(target) = target_of_operation(message) {
                     target.except.clear()
@@ -138,7 +138,7 @@ fn sockets() -> Vec<Mutation> {
                 "emitter::sockets_join_and_leave",
                 "sockets::members_leave_a_room_on_every_node",
                 "emitter::sockets_are_disconnected",
-                "sockets::all_sockets_join_except_those_left_out",
+                "sockets::all_sockets_join_except_those_excepted",
                 "sockets::members_of_a_room_are_disconnected_on_every_node",
             ],
         ),
@@ -157,15 +157,15 @@ fn servers() -> Vec<Mutation> {
             Defect::losing(is_server_side),
             &[
                 "emitter::server_side_events_reach_every_node",
-                "namespaces::clusters_of_other_names_do_not_answer_each_other",
-                "namespaces::leaving_one_namespace_leaves_the_others_alone",
+                "namespaces::clusters_of_different_names_do_not_answer_each_other",
+                "namespaces::leaving_one_namespace_does_not_affect_the_others",
                 "namespaces::requests_and_counts_stay_in_their_namespace",
                 "order::server_side_events_keep_their_order",
                 "server_side::a_node_that_dies_is_not_waited_for",
                 "server_side::a_node_that_does_not_answer_is_named_as_missing",
-                "server_side::a_node_without_a_handler_costs_no_time_out",
+                "server_side::a_node_without_a_handler_costs_no_timeout",
                 "server_side::an_event_names_its_sender",
-                "server_side::binary_goes_there_and_back",
+                "server_side::events_and_answers_carry_binary",
                 "server_side::clients_do_not_see_server_side_events",
                 "server_side::every_other_node_answers",
                 "...",
@@ -179,19 +179,19 @@ fn servers() -> Vec<Mutation> {
                 }
             }),
             &[
-                "server_side::big_events_and_answers_arrive_whole",
-                "server_side::the_same_event_and_the_same_answer_count_each_time",
-                "namespaces::leaving_one_namespace_leaves_the_others_alone",
+                "server_side::large_events_and_answers_arrive_whole",
+                "server_side::equal_events_and_equal_answers_count_each_time",
+                "namespaces::leaving_one_namespace_does_not_affect_the_others",
                 "namespaces::requests_and_counts_stay_in_their_namespace",
                 "server_side::a_node_that_dies_is_not_waited_for",
                 "server_side::a_node_that_does_not_answer_is_named_as_missing",
-                "server_side::a_node_without_a_handler_costs_no_time_out",
+                "server_side::a_node_without_a_handler_costs_no_timeout",
                 "server_side::an_event_names_its_sender",
-                "server_side::binary_goes_there_and_back",
+                "server_side::events_and_answers_carry_binary",
                 "server_side::clients_do_not_see_server_side_events",
                 "server_side::every_other_node_answers",
-                "server_side::questions_of_several_nodes_at_once_get_their_own_answers",
-                "server_side::answers_mean_what_the_nodes_said",
+                "server_side::concurrent_requests_get_their_own_answers",
+                "server_side::events_and_answers_keep_their_meaning",
             ],
         ),
         mutation(
@@ -210,18 +210,18 @@ fn servers() -> Vec<Mutation> {
             }),
             &[
                 "namespaces::requests_and_counts_stay_in_their_namespace",
-                "emitter::each_namespace_gets_its_own",
+                "emitter::each_namespace_receives_its_own_broadcasts",
                 "emitter::server_side_events_reach_every_node",
-                "namespaces::clusters_of_other_names_do_not_answer_each_other",
+                "namespaces::clusters_of_different_names_do_not_answer_each_other",
                 "order::server_side_events_keep_their_order",
-                "server_side::a_node_without_a_handler_costs_no_time_out",
+                "server_side::a_node_without_a_handler_costs_no_timeout",
                 "server_side::an_event_names_its_sender",
                 "server_side::clients_do_not_see_server_side_events",
-                "server_side::reaches_every_other_node_and_not_its_own",
+                "server_side::an_event_reaches_every_other_node_and_not_its_own",
             ],
         ),
         mutation(
-            "does not tell who emitted to servers",
+            "removes the sender of server-side events",
             Defect::arriving(|(): &mut (), mut delivery| {
                 if let Delivery::Message {
                     from, seq_no, message: Message::ServerSideEmit { request: None, .. }, ..
@@ -245,7 +245,7 @@ fn servers() -> Vec<Mutation> {
             &[
                 "recovery::only_plain_broadcasts_are_replayed",
                 "server_side::clients_do_not_see_server_side_events",
-                "server_side::reaches_every_other_node_and_not_its_own",
+                "server_side::an_event_reaches_every_other_node_and_not_its_own",
             ],
         ),
         mutation(
@@ -257,7 +257,7 @@ fn servers() -> Vec<Mutation> {
                     super::change_binary(payload, |part| part.iter().map(|byte| byte & 0x7f).collect());
                 }
             }),
-            &["server_side::binary_goes_there_and_back"],
+            &["server_side::events_and_answers_carry_binary"],
         ),
     ]
 }
@@ -279,37 +279,37 @@ fn emitters() -> Vec<Mutation> {
             "does not emit",
             |_, message| if is_broadcast(&message) { Vec::new() } else { vec![message] },
             &[
-                "emitter::what_was_accepted_before_closing_arrives",
-                "emitter::the_same_event_of_two_emitters_arrives_each_time",
+                "emitter::broadcasts_accepted_before_closing_arrive",
+                "emitter::equal_events_of_two_emitters_arrive_each_time",
                 "emitter::a_thousand_broadcasts_arrive_complete_and_in_order",
-                "emitter::binary_and_flags_arrive_as_they_are",
-                "emitter::broadcasts_reach_whom_they_are_for",
-                "emitter::each_namespace_gets_its_own",
-                "emitter::without_nodes_nothing_fails",
-                "recovery::what_every_node_and_the_emitter_sent_is_replayed",
+                "emitter::binary_and_flags_arrive_unchanged",
+                "emitter::broadcasts_reach_the_sockets_of_their_target",
+                "emitter::each_namespace_receives_its_own_broadcasts",
+                "emitter::without_nodes_broadcasts_succeed",
+                "recovery::broadcasts_of_every_node_and_the_emitter_are_replayed",
             ],
         ),
         emitting(
             "emits everything twice",
             |_, message| if is_broadcast(&message) { vec![message.clone(), message] } else { vec![message] },
             &[
-                "emitter::the_same_event_of_two_emitters_arrives_each_time",
-                "emitter::what_was_accepted_before_closing_arrives",
+                "emitter::equal_events_of_two_emitters_arrive_each_time",
+                "emitter::broadcasts_accepted_before_closing_arrive",
                 "emitter::a_thousand_broadcasts_arrive_complete_and_in_order",
-                "emitter::broadcasts_reach_whom_they_are_for",
-                "emitter::each_namespace_gets_its_own",
-                "recovery::what_every_node_and_the_emitter_sent_is_replayed",
+                "emitter::broadcasts_reach_the_sockets_of_their_target",
+                "emitter::each_namespace_receives_its_own_broadcasts",
+                "recovery::broadcasts_of_every_node_and_the_emitter_are_replayed",
             ],
         ),
         emitting(
-            "emits to everybody",
+            "ignores the rooms of an emitter's broadcasts",
             |_, mut message| {
                 if let Some((target, _)) = broadcast(&mut message) {
                     (target.rooms, target.except) = Default::default();
                 }
                 vec![message]
             },
-            &["emitter::broadcasts_reach_whom_they_are_for"],
+            &["emitter::broadcasts_reach_the_sockets_of_their_target"],
         ),
         emitting(
             "emits no binary",
@@ -319,7 +319,7 @@ fn emitters() -> Vec<Mutation> {
                 }
                 vec![message]
             },
-            &["emitter::binary_and_flags_arrive_as_they_are", "emitter::server_side_events_reach_every_node"],
+            &["emitter::binary_and_flags_arrive_unchanged", "emitter::server_side_events_reach_every_node"],
         ),
         emitting(
             "emits no joins",
@@ -330,15 +330,15 @@ fn emitters() -> Vec<Mutation> {
             "emits no disconnects",
             |_, message| if matches!(message, Message::Disconnect { .. }) { Vec::new() } else { vec![message] },
             &[
-                "emitter::each_namespace_gets_its_own",
-                "emitter::connections_are_closed_if_asked_to",
+                "emitter::each_namespace_receives_its_own_broadcasts",
+                "emitter::connections_are_closed_on_request",
                 "emitter::sockets_are_disconnected",
             ],
         ),
         emitting(
             "emits no server-side events",
             |_, message| if is_server_side(&message) { Vec::new() } else { vec![message] },
-            &["emitter::each_namespace_gets_its_own", "emitter::server_side_events_reach_every_node"],
+            &["emitter::each_namespace_receives_its_own_broadcasts", "emitter::server_side_events_reach_every_node"],
         ),
         mutation(
             "emits into one namespace only",
@@ -350,7 +350,7 @@ fn emitters() -> Vec<Mutation> {
                     transport.publish(&from, message).await
                 })
             }),
-            &["emitter::each_namespace_gets_its_own"],
+            &["emitter::each_namespace_receives_its_own_broadcasts"],
         ),
         mutation(
             "takes emitters for nodes",

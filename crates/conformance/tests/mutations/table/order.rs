@@ -18,7 +18,7 @@ pub(crate) fn all() -> Vec<Mutation> {
     all
 }
 
-/// A transport that loses some of the broadcasts, by their number at a node.
+/// A transport that loses broadcasts by their position at the receiving node.
 fn losing_some(name: &'static str, is_lost: fn(usize) -> bool, fails: &[&'static str]) -> Mutation {
     let defect = Defect::arriving(move |count: &mut usize, delivery| {
         if matches!(&delivery, Delivery::Message { message, .. } if is_broadcast(message)) {
@@ -56,19 +56,19 @@ fn losing() -> Vec<Mutation> {
             ],
         ),
         losing_some(
-            "loses what is first",
+            "loses the first message",
             |count| count == 1,
             &[
-                "acks::a_caller_that_goes_away_frees_its_request",
+                "acks::dropping_the_acknowledgements_frees_the_request",
                 "broadcast::a_number_room_is_not_the_room_of_its_text",
                 "emitter::a_thousand_broadcasts_arrive_complete_and_in_order",
-                "lifecycle::a_closed_node_is_opened_again",
-                "membership::a_node_that_has_left_gets_nothing_more",
+                "lifecycle::a_node_can_join_again_after_closing",
+                "membership::a_node_that_has_left_receives_nothing_more",
                 "namespaces::a_broadcast_stays_in_its_namespace",
-                "numbering::a_lost_last_message_is_noticed_by_a_heartbeat",
+                "numbering::a_lost_last_message_is_noticed_at_a_heartbeat",
                 "order::a_small_message_never_overtakes_a_big_one",
                 "payloads::a_mebibyte_of_binary_arrives_whole",
-                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
+                "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
                 "server_side::clients_do_not_see_server_side_events",
                 "...",
             ],
@@ -89,7 +89,7 @@ fn losing() -> Vec<Mutation> {
             &["order::the_last_message_before_a_pause_arrives", "..."],
         ),
         mutation(
-            "loses what comes while something big is under way",
+            "loses messages while a large one is under way",
             Defect::arriving(|big: &mut Option<Instant>, delivery| {
                 let Delivery::Message { message, .. } = &delivery else { return vec![(Duration::ZERO, delivery)] };
                 if message.weight() > 100_000 {
@@ -106,7 +106,7 @@ fn losing() -> Vec<Mutation> {
     ]
 }
 
-/// A transport that delays each delivery by its own time, and numbers nothing, so that nobody notices.
+/// A transport that delays each delivery by a time of its own and does not number, so that no node notices.
 fn delaying(
     name: &'static str,
     delay: impl Fn(&Message) -> Duration + Send + Sync + 'static,
@@ -138,11 +138,7 @@ fn reordering() -> Vec<Mutation> {
         delaying(
             "delivers in any order",
             |message| if is_broadcast(message) { A_LITTLE.mul_f64(Rng::new().f64()) } else { A_LITTLE },
-            &[
-                "order::messages_keep_their_order_whatever_their_rooms",
-                "order::several_senders_keep_their_own_order",
-                "...",
-            ],
+            &["order::messages_keep_their_order_whatever_their_rooms", "order::each_sender_keeps_its_own_order", "..."],
         ),
         mutation(
             "delivers in any order, but numbered",
@@ -206,34 +202,34 @@ fn sequencer() -> Vec<Mutation> {
                 vec![(Duration::ZERO, delivery)]
             }),
             &[
-                "numbering::a_lost_message_is_noticed_by_the_next_one",
-                "numbering::a_lost_last_message_is_noticed_by_a_heartbeat",
+                "numbering::a_lost_message_is_noticed_at_the_next_one",
+                "numbering::a_lost_last_message_is_noticed_at_a_heartbeat",
                 "...",
             ],
         ),
         mutation(
-            "drops what nobody wants and does not tell its numbers",
+            "drops messages without matching sockets and does not report their numbers",
             Defect::arriving(|(): &mut (), delivery| match &delivery {
                 Delivery::Skipped { .. } => Vec::new(),
                 Delivery::Message { message: Message::Broadcast { target, .. }, .. }
-                    if target.single_room().is_some_and(|room| room.to_text().starts_with("nobody-")) =>
+                    if target.single_room().is_some_and(|room| room.to_text().starts_with("empty-")) =>
                 {
                     Vec::new()
                 }
                 _ => vec![(Duration::ZERO, delivery)],
             }),
-            &["numbering::what_nobody_wants_is_not_taken_for_missing", "..."],
+            &["numbering::a_message_without_matching_sockets_does_not_count_as_missed", "..."],
         ),
         mutation(
-            "does not tell how far it has numbered",
+            "removes the numbers from heartbeats",
             Defect::rewriting(|message| {
                 if let Message::Heartbeat(heartbeat) = message {
-                    *heartbeat = Heartbeat { high_water_marks: Vec::new(), ..heartbeat.clone() };
+                    *heartbeat = Heartbeat::new(false);
                 }
             }),
             &[
-                "numbering::a_lost_last_message_is_noticed_by_a_heartbeat",
-                "numbering::what_nobody_wants_is_not_taken_for_missing",
+                "numbering::a_lost_last_message_is_noticed_at_a_heartbeat",
+                "numbering::a_message_without_matching_sockets_does_not_count_as_missed",
             ],
         ),
     ]

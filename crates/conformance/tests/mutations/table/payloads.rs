@@ -1,4 +1,4 @@
-//! Transports that change what is sent.
+//! Transports that change payloads.
 
 use std::time::Duration;
 
@@ -45,13 +45,13 @@ pub(crate) fn all() -> Vec<Mutation> {
 fn texts() -> Vec<Mutation> {
     vec![
         changing(
-            "loses what is beyond the basic plane",
+            "loses characters beyond the basic plane",
             |text| text.replace('🚀', "?"),
             &[
                 "payloads::a_mebibyte_of_text_arrives_whole",
                 "broadcast::room_names_that_look_alike_differ_in_lists_and_exceptions",
                 "broadcast::room_names_that_look_alike_are_different_rooms",
-                "namespaces::odd_names_are_namespaces_of_their_own",
+                "namespaces::namespace_names_that_look_alike_are_different_namespaces",
                 "payloads::strings_keep_every_character",
             ],
         ),
@@ -96,9 +96,9 @@ fn texts() -> Vec<Mutation> {
             "drops trailing nulls",
             |text| text.replace(",null]", "]"),
             &[
-                "emitter::binary_and_flags_arrive_as_they_are",
-                "payloads::many_arguments_arrive_in_their_places",
-                "payloads::null_and_booleans_stay_what_they_are",
+                "emitter::binary_and_flags_arrive_unchanged",
+                "payloads::many_arguments_arrive_in_order",
+                "payloads::null_and_booleans_stay_unchanged",
             ],
         ),
         changing(
@@ -107,10 +107,10 @@ fn texts() -> Vec<Mutation> {
             &[
                 "broadcast::room_names_that_look_alike_differ_in_lists_and_exceptions",
                 "broadcast::room_names_that_look_alike_are_different_rooms",
-                "emitter::binary_and_flags_arrive_as_they_are",
-                "payloads::a_payload_in_messagepack_means_the_same",
-                "payloads::many_arguments_arrive_in_their_places",
-                "payloads::null_and_booleans_stay_what_they_are",
+                "emitter::binary_and_flags_arrive_unchanged",
+                "payloads::a_messagepack_payload_keeps_its_meaning",
+                "payloads::many_arguments_arrive_in_order",
+                "payloads::null_and_booleans_stay_unchanged",
                 "payloads::strings_keep_every_character",
             ],
         ),
@@ -125,7 +125,7 @@ fn texts() -> Vec<Mutation> {
             &["payloads::nested_objects_keep_keys_and_their_order"],
         ),
         changing(
-            "flattens what is deeply nested",
+            "flattens deeply nested values",
             |text| {
                 text.replace(&"]}".repeat(40), &"]}".repeat(39)).replacen(
                     r#"{"a":["#,
@@ -138,7 +138,7 @@ fn texts() -> Vec<Mutation> {
         changing(
             "writes dates as numbers",
             |text| text.replace(r#""1970-01-01T00:00:01.000Z""#, "1000"),
-            &["payloads::dates_arrive_as_their_text"],
+            &["payloads::dates_arrive_as_iso_8601_text"],
         ),
         changing(
             "adds an argument where there is none",
@@ -146,15 +146,15 @@ fn texts() -> Vec<Mutation> {
             &[
                 "broadcast::room_names_that_look_alike_differ_in_lists_and_exceptions",
                 "broadcast::room_names_that_look_alike_are_different_rooms",
-                "namespaces::odd_names_are_namespaces_of_their_own",
-                "payloads::an_event_without_arguments_arrives_without",
+                "namespaces::namespace_names_that_look_alike_are_different_namespaces",
+                "payloads::an_event_without_arguments_arrives_without_arguments",
                 "payloads::strings_keep_every_character",
             ],
         ),
         changing(
             "passes a hundred arguments at most",
             |text| if text.contains(",198,199]") { text.replace(",198,199]", "]") } else { text.to_owned() },
-            &["payloads::many_arguments_arrive_in_their_places"],
+            &["payloads::many_arguments_arrive_in_order"],
         ),
     ]
 }
@@ -165,28 +165,28 @@ fn binary() -> Vec<Mutation> {
             "corrupts binary",
             |part| part.iter().map(|byte| byte & 0x7f).collect(),
             &[
-                "payloads::many_binary_parts_arrive_in_their_places_beside_long_text",
-                "emitter::binary_and_flags_arrive_as_they_are",
+                "payloads::many_binary_attachments_arrive_in_order_beside_long_text",
+                "emitter::binary_and_flags_arrive_unchanged",
                 "payloads::a_mebibyte_of_binary_arrives_whole",
                 "payloads::binary_arrives_at_any_depth",
-                "server_side::binary_goes_there_and_back",
+                "server_side::events_and_answers_carry_binary",
             ],
         ),
         changing_binary(
             "reads binary as text",
             |part| String::from_utf8_lossy(part).into_owned().into_bytes(),
             &[
-                "payloads::many_binary_parts_arrive_in_their_places_beside_long_text",
-                "emitter::binary_and_flags_arrive_as_they_are",
+                "payloads::many_binary_attachments_arrive_in_order_beside_long_text",
+                "emitter::binary_and_flags_arrive_unchanged",
                 "payloads::a_mebibyte_of_binary_arrives_whole",
                 "payloads::binary_arrives_at_any_depth",
-                "server_side::binary_goes_there_and_back",
+                "server_side::events_and_answers_carry_binary",
             ],
         ),
         changing_binary(
             "pads empty binary",
             |part| if part.is_empty() { vec![0] } else { part.to_vec() },
-            &["payloads::binary_of_no_bytes_is_binary_all_the_same", "server_side::binary_goes_there_and_back"],
+            &["payloads::empty_binary_stays_binary", "server_side::events_and_answers_carry_binary"],
         ),
         mutation(
             "passes one binary part",
@@ -198,10 +198,10 @@ fn binary() -> Vec<Mutation> {
                 }
             }),
             &[
-                "payloads::many_binary_parts_arrive_in_their_places_beside_long_text",
+                "payloads::many_binary_attachments_arrive_in_order_beside_long_text",
                 "payloads::binary_arrives_at_any_depth",
-                "payloads::binary_of_no_bytes_is_binary_all_the_same",
-                "server_side::binary_goes_there_and_back",
+                "payloads::empty_binary_stays_binary",
+                "server_side::events_and_answers_carry_binary",
             ],
         ),
     ]

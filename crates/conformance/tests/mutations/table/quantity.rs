@@ -1,4 +1,4 @@
-//! Transports that get wrong what is many, what is big, or what is the same once more.
+//! Transports that fail at many, large or equal messages.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -43,7 +43,7 @@ fn many() -> Vec<Mutation> {
                     *payload = Payload::from_trusted_json(json.text, parts);
                 }
             }),
-            &["payloads::many_binary_parts_arrive_in_their_places_beside_long_text"],
+            &["payloads::many_binary_attachments_arrive_in_order_beside_long_text"],
         ),
         mutation(
             "leaves out members of a hundred rooms at most",
@@ -61,7 +61,7 @@ fn many() -> Vec<Mutation> {
                     rooms.truncate(100);
                 }
             }),
-            &["sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told"],
+            &["sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_listed"],
         ),
         changing(
             "tells sixteen rooms of a socket",
@@ -70,7 +70,7 @@ fn many() -> Vec<Mutation> {
                     sockets.iter_mut().for_each(|socket| socket.rooms.truncate(16));
                 }
             },
-            &["sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told"],
+            &["sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_listed"],
         ),
         changing(
             "tells sixty-four rooms of a node",
@@ -79,7 +79,7 @@ fn many() -> Vec<Mutation> {
                     rooms.truncate(64);
                 }
             },
-            &["sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_told"],
+            &["sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_listed"],
         ),
         changing(
             "counts clients in one byte",
@@ -88,7 +88,7 @@ fn many() -> Vec<Mutation> {
                     *count &= 0xff;
                 }
             },
-            &["acks::hundreds_of_clients_are_heard_though_they_answer_alike"],
+            &["acks::hundreds_of_equal_acknowledgements_are_all_returned"],
         ),
         mutation(
             "passes sixteen acknowledgements of a request",
@@ -102,7 +102,7 @@ fn many() -> Vec<Mutation> {
                 }
                 vec![(Duration::ZERO, delivery)]
             }),
-            &["acks::hundreds_of_clients_are_heard_though_they_answer_alike"],
+            &["acks::hundreds_of_equal_acknowledgements_are_all_returned"],
         ),
     ]
 }
@@ -140,22 +140,22 @@ fn big() -> Vec<Mutation> {
         losing_big(
             "loses binary beside long text",
             |message| matches!(message, Message::Broadcast { payload, .. } if payload.has_binary() && payload.to_json().text.len() > 32 << 10),
-            &["payloads::many_binary_parts_arrive_in_their_places_beside_long_text"],
+            &["payloads::many_binary_attachments_arrive_in_order_beside_long_text"],
         ),
         losing_big(
             "loses what is big and volatile",
             |message| matches!(message, Message::Broadcast { target, .. } if target.flags.is_volatile()),
-            &["broadcast::volatile_reaches_sockets_that_are_ready"],
+            &["broadcast::volatile_broadcasts_reach_sockets_that_are_ready"],
         ),
         losing_big(
             "loses big questions to clients",
             |message| matches!(message, Message::Broadcast { request: Some(_), .. }),
-            &["acks::big_questions_and_answers_arrive_whole"],
+            &["acks::large_broadcasts_and_acknowledgements_arrive_whole"],
         ),
         losing_big(
             "loses big server-side events",
             |message| matches!(message, Message::ServerSideEmit { .. }),
-            &["server_side::big_events_and_answers_arrive_whole"],
+            &["server_side::large_events_and_answers_arrive_whole"],
         ),
         mutation(
             "loses big answers of servers",
@@ -163,7 +163,7 @@ fn big() -> Vec<Mutation> {
                 Answer::ServerSideEmit(Some(value)) if value.len() > 32 << 10 => Vec::new(),
                 _ => vec![response],
             }),
-            &["server_side::big_events_and_answers_arrive_whole"],
+            &["server_side::large_events_and_answers_arrive_whole"],
         ),
         mutation(
             "loses what is for more than 4 KB of rooms",
@@ -188,7 +188,7 @@ fn big() -> Vec<Mutation> {
     ]
 }
 
-/// A transport that takes the same message again for a repeat, as PostgreSQL does within a transaction.
+/// A transport that drops equal messages as repeats, as PostgreSQL does within a transaction.
 fn collapsing(name: &'static str, which: fn(Option<&NodeId>, &Message) -> bool, fails: &[&'static str]) -> Mutation {
     let defect = Defect::arriving(move |last: &mut Option<Message>, delivery| {
         if let Delivery::Message { from, message, .. } = &delivery
@@ -202,7 +202,7 @@ fn collapsing(name: &'static str, which: fn(Option<&NodeId>, &Message) -> bool, 
     mutation(name, defect, fails)
 }
 
-/// A transport that takes the same answer again for a repeat, whoever gave it.
+/// A transport that drops equal answers as repeats, whichever node sent them.
 fn collapsing_answers(name: &'static str, which: fn(&Answer) -> bool, fails: &[&'static str]) -> Mutation {
     let defect = Defect::arriving(move |seen: &mut Vec<Response>, delivery| {
         if let Delivery::Response { response, .. } = &delivery
@@ -223,22 +223,22 @@ fn same() -> Vec<Mutation> {
         collapsing(
             "takes equal messages of emitters for one",
             |from, _| from.is_some_and(NodeId::is_emitter),
-            &["emitter::the_same_event_of_two_emitters_arrives_each_time"],
+            &["emitter::equal_events_of_two_emitters_arrive_each_time"],
         ),
         collapsing(
             "takes equal server-side events for one",
             |_, message| matches!(message, Message::ServerSideEmit { .. }),
-            &["server_side::the_same_event_and_the_same_answer_count_each_time"],
+            &["server_side::equal_events_and_equal_answers_count_each_time"],
         ),
         collapsing_answers(
             "takes equal acknowledgements for one",
             |answer| matches!(answer, Answer::Ack(_)),
-            &["acks::hundreds_of_clients_are_heard_though_they_answer_alike"],
+            &["acks::hundreds_of_equal_acknowledgements_are_all_returned"],
         ),
         collapsing_answers(
             "takes equal answers of servers for one",
             |answer| matches!(answer, Answer::ServerSideEmit(_)),
-            &["server_side::the_same_event_and_the_same_answer_count_each_time"],
+            &["server_side::equal_events_and_equal_answers_count_each_time"],
         ),
     ]
 }

@@ -1,4 +1,4 @@
-//! Histories that forget, or remember wrongly.
+//! Histories that lose or change broadcasts and sessions.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use trunkline_core::{
-    Backend, ErrorKind, Message, Namespace, NodeKey, Offset, Result, Room, Session, SessionId, memory,
+    ErrorKind, Message, Namespace, NodeKey, Offset, Result, Room, Session, SessionId, memory,
     model::Delivery,
     transport::{History, MissedBroadcast, RestoredSession, inbox},
 };
@@ -22,7 +22,7 @@ pub(super) type Regroup = fn(&[Room]) -> Vec<Vec<Room>>;
 
 type Kept = Option<(Session, Vec<MissedBroadcast>)>;
 
-/// What a history does wrong. Whatever is not set is passed on.
+/// What a history does wrong. Calls without a defect are forwarded.
 #[derive(Clone, Default)]
 pub(super) struct Forgetting {
     pub(super) persist: Option<fn(&mut Session)>,
@@ -31,13 +31,13 @@ pub(super) struct Forgetting {
     pub(super) missed: Option<fn(&mut Vec<MissedBroadcast>)>,
     pub(super) restored: Option<fn(&mut RestoredSession)>,
     pub(super) failed: Option<fn(ErrorKind) -> bool>,
-    /// Sessions come back a second time.
+    /// Sessions are restored a second time.
     pub(super) forever: bool,
-    /// Only what a session was at first is kept.
+    /// Only the first state of a session is kept.
     pub(super) first: bool,
-    /// Sessions of the main namespace are those of all.
+    /// All namespaces share the sessions of the main one.
     pub(super) everywhere: bool,
-    /// The ids under which sessions lie.
+    /// Changes the ids under which sessions are stored.
     pub(super) id: Option<fn(&SessionId) -> SessionId>,
 }
 
@@ -120,11 +120,11 @@ impl History for Broken {
 
 pub(super) fn forgetting(name: &'static str, how: Forgetting, fails: &[&'static str]) -> Mutation {
     let seen = Arc::default();
-    let setup = sound().map(move |backend| {
-        let history = backend.history.clone().map(|history| -> Arc<dyn History> {
+    let setup = sound().map(move |mut backend| {
+        backend.history = backend.history.take().map(|history| -> Arc<dyn History> {
             Arc::new(Broken { history, how: how.clone(), seen: Arc::clone(&seen) })
         });
-        Backend { history, ..backend }
+        backend
     });
     Mutation { name, setup, fails: fails.to_vec() }
 }
@@ -142,14 +142,14 @@ fn sessions() -> Vec<Mutation> {
         forgetting(
             "restores sessions twice",
             Forgetting { forever: true, ..it() },
-            &["recovery::a_session_comes_back_once"],
+            &["recovery::a_session_is_restored_only_once"],
         ),
         forgetting(
             "keeps the first state of a session",
             Forgetting { first: true, ..it() },
             &[
-                "recovery::a_session_that_is_persisted_again_comes_back_as_it_was_last",
-                "recovery::what_is_no_offset_is_refused_and_the_session_stays",
+                "recovery::a_session_persisted_twice_is_restored_as_it_was_last",
+                "recovery::an_invalid_offset_is_refused_and_the_session_stays",
             ],
         ),
         forgetting(
@@ -160,18 +160,18 @@ fn sessions() -> Vec<Mutation> {
         forgetting(
             "forgets data",
             Forgetting { persist: Some(|session| session.data = None), ..it() },
-            &["recovery::a_session_comes_back_on_another_node_with_what_it_missed"],
+            &["recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed"],
         ),
         forgetting(
             "forgets rooms",
             Forgetting { persist: Some(|session| session.rooms.clear()), ..it() },
             &[
-                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
-                "recovery::a_session_that_is_persisted_again_comes_back_as_it_was_last",
-                "recovery::clusters_of_other_names_keep_their_own_sessions",
+                "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
+                "recovery::a_session_persisted_twice_is_restored_as_it_was_last",
+                "recovery::clusters_of_different_names_keep_their_own_sessions",
                 "recovery::namespaces_keep_their_own_sessions_and_packets",
-                "recovery::rooms_and_exceptions_are_respected",
-                "recovery::the_session_of_a_killed_node_comes_back",
+                "recovery::only_packets_for_the_rooms_of_the_session_are_replayed",
+                "recovery::the_session_of_a_killed_node_is_restored",
             ],
         ),
         forgetting(
@@ -180,19 +180,19 @@ fn sessions() -> Vec<Mutation> {
                 restored: Some(|restored| restored.session.socket = trunkline_core::SocketId::new("new").unwrap()),
                 ..it()
             },
-            &["recovery::a_session_comes_back_on_another_node_with_what_it_missed"],
+            &["recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed"],
         ),
         mutation_of_expiry(
             "forgets sessions at once",
             Duration::ZERO,
-            &["recovery::a_session_expires", "recovery::a_trimmed_history_says_so"],
+            &["recovery::a_session_expires", "recovery::replay_from_a_trimmed_history_fails"],
         ),
         mutation_of_expiry("never forgets sessions", Duration::from_secs(1000), &["recovery::a_session_expires"]),
     ]
 }
 
 fn mutation_of_expiry(name: &'static str, session_ttl: Duration, fails: &[&'static str]) -> Mutation {
-    let limits = memory::HistoryLimits { session_ttl, ..crate::FORGETFUL };
+    let limits = memory::HistoryLimits { session_ttl, ..crate::LIMITED_HISTORY };
     let setup = sound().limited_history(move |cluster| async move { crate::with_history(&cluster, limits) });
     Mutation { name, setup, fails: fails.to_vec() }
 }
@@ -208,29 +208,29 @@ fn replays() -> Vec<Mutation> {
             "replays backwards",
             Forgetting { missed: Some(|missed| missed.reverse()), ..it() },
             &[
-                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
-                "recovery::every_offset_is_a_place_to_go_on_from",
-                "recovery::missed_packets_come_in_order_and_whole",
-                "recovery::missed_packets_have_offsets_to_go_on_from",
-                "recovery::rooms_and_exceptions_are_respected",
-                "recovery::what_every_node_and_the_emitter_sent_is_replayed",
+                "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
+                "recovery::replay_continues_after_any_offset",
+                "recovery::missed_packets_are_replayed_whole_and_in_order",
+                "recovery::replay_continues_after_the_offset_of_a_missed_packet",
+                "recovery::only_packets_for_the_rooms_of_the_session_are_replayed",
+                "recovery::broadcasts_of_every_node_and_the_emitter_are_replayed",
             ],
         ),
         forgetting(
             "replays all but the first",
             Forgetting { missed: Some(|missed| drop(missed.drain(..missed.len().min(1)))), ..it() },
             &[
-                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
-                "recovery::a_trimmed_history_says_so",
-                "recovery::clusters_of_other_names_keep_their_own_sessions",
-                "recovery::every_offset_is_a_place_to_go_on_from",
-                "recovery::missed_packets_come_in_order_and_whole",
-                "recovery::missed_packets_have_offsets_to_go_on_from",
+                "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
+                "recovery::replay_from_a_trimmed_history_fails",
+                "recovery::clusters_of_different_names_keep_their_own_sessions",
+                "recovery::replay_continues_after_any_offset",
+                "recovery::missed_packets_are_replayed_whole_and_in_order",
+                "recovery::replay_continues_after_the_offset_of_a_missed_packet",
                 "recovery::namespaces_keep_their_own_sessions_and_packets",
-                "recovery::number_rooms_are_told_from_their_texts",
+                "recovery::number_rooms_are_kept_apart_from_their_texts",
                 "recovery::only_plain_broadcasts_are_replayed",
-                "recovery::rooms_and_exceptions_are_respected",
-                "recovery::the_session_of_a_killed_node_comes_back",
+                "recovery::only_packets_for_the_rooms_of_the_session_are_replayed",
+                "recovery::the_session_of_a_killed_node_is_restored",
                 "recovery::volatile_packets_are_not_replayed",
                 "...",
             ],
@@ -239,17 +239,17 @@ fn replays() -> Vec<Mutation> {
             "replays everything twice",
             Forgetting { missed: Some(|missed| *missed = [missed.clone(), missed.clone()].concat()), ..it() },
             &[
-                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
-                "recovery::a_trimmed_history_says_so",
-                "recovery::clusters_of_other_names_keep_their_own_sessions",
-                "recovery::every_offset_is_a_place_to_go_on_from",
-                "recovery::missed_packets_come_in_order_and_whole",
-                "recovery::missed_packets_have_offsets_to_go_on_from",
+                "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
+                "recovery::replay_from_a_trimmed_history_fails",
+                "recovery::clusters_of_different_names_keep_their_own_sessions",
+                "recovery::replay_continues_after_any_offset",
+                "recovery::missed_packets_are_replayed_whole_and_in_order",
+                "recovery::replay_continues_after_the_offset_of_a_missed_packet",
                 "recovery::namespaces_keep_their_own_sessions_and_packets",
-                "recovery::number_rooms_are_told_from_their_texts",
+                "recovery::number_rooms_are_kept_apart_from_their_texts",
                 "recovery::only_plain_broadcasts_are_replayed",
-                "recovery::rooms_and_exceptions_are_respected",
-                "recovery::the_session_of_a_killed_node_comes_back",
+                "recovery::only_packets_for_the_rooms_of_the_session_are_replayed",
+                "recovery::the_session_of_a_killed_node_is_restored",
                 "recovery::volatile_packets_are_not_replayed",
                 "...",
             ],
@@ -258,17 +258,17 @@ fn replays() -> Vec<Mutation> {
             "replays nothing",
             Forgetting { missed: Some(Vec::clear), ..it() },
             &[
-                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
-                "recovery::a_trimmed_history_says_so",
-                "recovery::clusters_of_other_names_keep_their_own_sessions",
-                "recovery::every_offset_is_a_place_to_go_on_from",
-                "recovery::missed_packets_come_in_order_and_whole",
-                "recovery::missed_packets_have_offsets_to_go_on_from",
+                "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
+                "recovery::replay_from_a_trimmed_history_fails",
+                "recovery::clusters_of_different_names_keep_their_own_sessions",
+                "recovery::replay_continues_after_any_offset",
+                "recovery::missed_packets_are_replayed_whole_and_in_order",
+                "recovery::replay_continues_after_the_offset_of_a_missed_packet",
                 "recovery::namespaces_keep_their_own_sessions_and_packets",
-                "recovery::number_rooms_are_told_from_their_texts",
+                "recovery::number_rooms_are_kept_apart_from_their_texts",
                 "recovery::only_plain_broadcasts_are_replayed",
-                "recovery::rooms_and_exceptions_are_respected",
-                "recovery::the_session_of_a_killed_node_comes_back",
+                "recovery::only_packets_for_the_rooms_of_the_session_are_replayed",
+                "recovery::the_session_of_a_killed_node_is_restored",
                 "recovery::volatile_packets_are_not_replayed",
                 "...",
             ],
@@ -276,32 +276,35 @@ fn replays() -> Vec<Mutation> {
         forgetting(
             "replays a hundred at most",
             Forgetting { missed: Some(|missed| missed.truncate(100)), ..it() },
-            &["recovery::a_trimmed_history_says_so", "recovery::missed_packets_come_in_order_and_whole"],
+            &[
+                "recovery::replay_from_a_trimmed_history_fails",
+                "recovery::missed_packets_are_replayed_whole_and_in_order",
+            ],
         ),
         forgetting(
             "replays nothing big",
             Forgetting { missed: Some(|missed| missed.retain(|missed| missed.payload.len() < 10_000)), ..it() },
-            &["recovery::missed_packets_come_in_order_and_whole"],
+            &["recovery::missed_packets_are_replayed_whole_and_in_order"],
         ),
         forgetting(
             "replays no binary",
             Forgetting { missed: Some(|missed| missed.retain(|missed| !missed.payload.has_binary())), ..it() },
-            &["recovery::missed_packets_come_in_order_and_whole"],
+            &["recovery::missed_packets_are_replayed_whole_and_in_order"],
         ),
         forgetting(
             "replays nothing of emitters",
             Forgetting { missed: Some(|missed| missed.retain(|missed| !named(missed, "by-emitter"))), ..it() },
-            &["recovery::what_every_node_and_the_emitter_sent_is_replayed"],
+            &["recovery::broadcasts_of_every_node_and_the_emitter_are_replayed"],
         ),
         forgetting(
             "replays other rooms too",
             Forgetting { rooms: Some(|rooms| vec![[rooms, &["z".into()]].concat()]), ..it() },
-            &["recovery::rooms_and_exceptions_are_respected"],
+            &["recovery::only_packets_for_the_rooms_of_the_session_are_replayed"],
         ),
         forgetting(
-            "replays what was for others only",
+            "ignores exceptions in a replay",
             Forgetting { rooms: Some(|rooms| rooms.iter().map(|room| vec![room.clone()]).collect()), ..it() },
-            &["recovery::rooms_and_exceptions_are_respected"],
+            &["recovery::only_packets_for_the_rooms_of_the_session_are_replayed"],
         ),
         forgetting(
             "takes number rooms for texts",
@@ -309,24 +312,24 @@ fn replays() -> Vec<Mutation> {
                 rooms: Some(|rooms| vec![rooms.iter().map(|room| Room::new(room.to_text())).collect()]),
                 ..it()
             },
-            &["recovery::number_rooms_are_told_from_their_texts"],
+            &["recovery::number_rooms_are_kept_apart_from_their_texts"],
         ),
         forgetting(
-            "says nothing about what is trimmed",
+            "does not report a trimmed history",
             Forgetting { failed: Some(|kind| kind == ErrorKind::HistoryLost), ..it() },
-            &["recovery::a_trimmed_history_says_so"],
+            &["recovery::replay_from_a_trimmed_history_fails"],
         ),
         mutation(
-            "replays what is volatile",
+            "replays volatile broadcasts",
             keeping_volatile(),
             &[
-                "broadcast::flags_arrive_at_other_nodes_as_they_were_set",
-                "emitter::binary_and_flags_arrive_as_they_are",
+                "broadcast::flags_reach_other_nodes_unchanged",
+                "emitter::binary_and_flags_arrive_unchanged",
                 "recovery::volatile_packets_are_not_replayed",
             ],
         ),
         mutation(
-            "replays what was acknowledged",
+            "replays acknowledged broadcasts",
             keeping_acknowledged(),
             &["recovery::only_plain_broadcasts_are_replayed"],
         ),
@@ -343,7 +346,7 @@ fn keeping_volatile() -> Defect {
     })
 }
 
-/// Acknowledged broadcasts are published a second time, to nobody but the history.
+/// Acknowledged broadcasts are published a second time, which reaches only the history.
 fn keeping_acknowledged() -> Defect {
     Defect::publishing(|_, message| match &message {
         Message::Broadcast { request: Some(_), target, payload }
@@ -363,19 +366,19 @@ fn offsets() -> Vec<Mutation> {
             "begins with what was seen last",
             Forgetting { since: Some(one_before), ..it() },
             &[
-                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
-                "recovery::clusters_of_other_names_keep_their_own_sessions",
-                "recovery::every_offset_is_a_place_to_go_on_from",
-                "recovery::missed_packets_have_offsets_to_go_on_from",
+                "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
+                "recovery::clusters_of_different_names_keep_their_own_sessions",
+                "recovery::replay_continues_after_any_offset",
+                "recovery::replay_continues_after_the_offset_of_a_missed_packet",
                 "recovery::namespaces_keep_their_own_sessions_and_packets",
-                "recovery::rooms_and_exceptions_are_respected",
-                "recovery::the_session_of_a_killed_node_comes_back",
+                "recovery::only_packets_for_the_rooms_of_the_session_are_replayed",
+                "recovery::the_session_of_a_killed_node_is_restored",
             ],
         ),
         forgetting(
             "takes anything for an offset",
             Forgetting { failed: Some(|kind| kind == ErrorKind::Malformed), ..it() },
-            &["recovery::what_is_no_offset_is_refused_and_the_session_stays"],
+            &["recovery::an_invalid_offset_is_refused_and_the_session_stays"],
         ),
         forgetting(
             "gives missed packets another's offset",
@@ -387,7 +390,7 @@ fn offsets() -> Vec<Mutation> {
                 }),
                 ..it()
             },
-            &["recovery::missed_packets_have_offsets_to_go_on_from"],
+            &["recovery::replay_continues_after_the_offset_of_a_missed_packet"],
         ),
         mutation(
             "delivers without offsets",
@@ -398,18 +401,18 @@ fn offsets() -> Vec<Mutation> {
                 vec![(Duration::ZERO, delivery)]
             }),
             &[
-                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
-                "recovery::a_session_comes_back_once",
-                "recovery::a_session_that_is_persisted_again_comes_back_as_it_was_last",
-                "recovery::a_trimmed_history_says_so",
-                "recovery::an_unknown_session_is_unknown",
-                "recovery::every_offset_is_a_place_to_go_on_from",
-                "recovery::missed_packets_come_in_order_and_whole",
-                "recovery::missed_packets_have_offsets_to_go_on_from",
-                "recovery::number_rooms_are_told_from_their_texts",
+                "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
+                "recovery::a_session_is_restored_only_once",
+                "recovery::a_session_persisted_twice_is_restored_as_it_was_last",
+                "recovery::replay_from_a_trimmed_history_fails",
+                "recovery::an_unknown_session_is_not_restored",
+                "recovery::replay_continues_after_any_offset",
+                "recovery::missed_packets_are_replayed_whole_and_in_order",
+                "recovery::replay_continues_after_the_offset_of_a_missed_packet",
+                "recovery::number_rooms_are_kept_apart_from_their_texts",
                 "recovery::only_plain_broadcasts_are_replayed",
-                "recovery::rooms_and_exceptions_are_respected",
-                "recovery::the_session_of_a_killed_node_comes_back",
+                "recovery::only_packets_for_the_rooms_of_the_session_are_replayed",
+                "recovery::the_session_of_a_killed_node_is_restored",
                 "...",
             ],
         ),
@@ -422,25 +425,25 @@ fn offsets() -> Vec<Mutation> {
                 }
                 vec![(Duration::ZERO, delivery)]
             }),
-            &["recovery::every_offset_is_a_place_to_go_on_from"],
+            &["recovery::replay_continues_after_any_offset"],
         ),
-        mutation("delivers own broadcasts first", own_first(), &["recovery::all_clients_see_one_order"]),
+        mutation("delivers own broadcasts first", own_first(), &["recovery::all_clients_receive_the_same_order"]),
     ]
 }
 
-/// Offsets of the embedded transport end in a number.
+/// Offsets of the memory transport end in a number.
 fn one_before(offset: &Offset) -> Offset {
     let Some((epoch, number)) = offset.as_str().split_once('-') else { return offset.clone() };
     let Ok(number) = number.parse::<u64>() else { return offset.clone() };
     Offset::new(format!("{epoch}-{}", number.saturating_sub(1))).unwrap()
 }
 
-/// Of what arrives together, a node's own broadcasts come first.
+/// In each batch, a node's own broadcasts come first.
 fn own_first() -> Defect {
-    Defect::joining(|transport, seat| {
+    Defect::joining(|transport, request| {
         Box::pin(async move {
-            let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.metrics));
-            let mut arriving = transport.join(seat).await?;
+            let (sender, receiver) = inbox(request.limits, Arc::clone(&request.metrics));
+            let mut arriving = transport.join(request).await?;
             tokio::spawn(async move {
                 let mut batch = VecDeque::new();
                 while arriving.next_batch(&mut batch).await {

@@ -1,18 +1,16 @@
-//! Servers that do not do what they are asked to: the suite tests a `Local` as much as a transport.
+//! Servers with a broken `Local`: the suite tests it as much as a transport.
 
 use std::{sync::Arc, time::Duration};
 
-use trunkline_conformance::kit::{Client, RoomServer, Server};
-use trunkline_core::{
-    AckSink, DeliveryReport, EventReply, Local, LocalAbilities, NodeId, Offset, Payload, Room, SocketInfo, Target,
-};
+use trunkline_conformance::kit::{Client, RoomServer, Server, ServerAbilities};
+use trunkline_core::{AckSink, DeliveryReport, EventReply, Local, NodeId, Offset, Payload, Room, SocketInfo, Target};
 
 use crate::{Mutation, sound};
 
-/// Of the rooms to join or leave, those that are.
+/// Selects the rooms that are joined or left from those requested.
 type Rooms = fn(&[Room]) -> Vec<Room>;
 
-/// What a server does wrong. Whatever is not set is passed on.
+/// What a server does wrong. Calls without a defect are forwarded.
 #[derive(Clone, Copy, Debug, Default)]
 struct Defect {
     target: Option<fn(&mut Target)>,
@@ -45,6 +43,10 @@ impl Server for BrokenServer {
     fn connect(&self, client: Arc<Client>, rooms: &[Room]) {
         self.server.connect(client, rooms);
     }
+
+    fn abilities(&self) -> ServerAbilities {
+        self.server.abilities()
+    }
 }
 
 #[derive(Debug)]
@@ -65,10 +67,6 @@ impl Broken {
 }
 
 impl Local for Broken {
-    fn abilities(&self) -> LocalAbilities {
-        self.local.abilities()
-    }
-
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         if trunkline_conformance::kit::Marker::of(payload).is_some() {
             return self.local.deliver(target, payload, offset);
@@ -153,11 +151,11 @@ pub(crate) fn all() -> Vec<Mutation> {
             ],
         ),
         mutation(
-            "delivers nothing volatile",
+            "drops volatile broadcasts",
             Defect { delivers: Some(|target| !target.flags.is_volatile()), ..it() },
             &[
-                "broadcast::volatile_reaches_sockets_that_are_ready",
-                "broadcast::flags_arrive_at_other_nodes_as_they_were_set",
+                "broadcast::volatile_broadcasts_reach_sockets_that_are_ready",
+                "broadcast::flags_reach_other_nodes_unchanged",
                 "...",
             ],
         ),
@@ -173,11 +171,11 @@ pub(crate) fn all() -> Vec<Mutation> {
             &["payloads::binary_arrives_at_any_depth", "payloads::a_mebibyte_of_binary_arrives_whole", "..."],
         ),
         mutation(
-            "does not tell clients their offset",
+            "sends no offsets",
             Defect { forgets_offsets: true, ..it() },
             &[
-                "recovery::every_offset_is_a_place_to_go_on_from",
-                "recovery::a_session_comes_back_on_another_node_with_what_it_missed",
+                "recovery::replay_continues_after_any_offset",
+                "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
                 "...",
             ],
         ),
@@ -191,25 +189,25 @@ fn targets() -> Vec<Mutation> {
     let it = Defect::default;
     vec![
         mutation(
-            "disregards rooms",
+            "ignores rooms",
             Defect { target: Some(|target| target.rooms.clear()), ..it() },
             &[
                 "broadcast::to_a_room_reaches_only_its_members",
-                "broadcast::an_unknown_room_reaches_nobody",
-                "acks::only_clients_that_match_are_asked",
+                "broadcast::a_broadcast_to_an_unknown_room_reaches_no_socket",
+                "acks::only_clients_of_the_target_are_asked",
                 "fetch::sockets_are_found_by_room_and_exception",
                 "sockets::a_socket_of_another_node_joins_by_its_id",
                 "...",
             ],
         ),
         mutation(
-            "disregards exceptions",
+            "ignores exceptions",
             Defect { target: Some(|target| target.except.clear()), ..it() },
             &[
                 "broadcast::except_leaves_out_the_members_of_a_room",
-                "broadcast::the_sending_socket_can_be_left_out",
-                "acks::only_clients_that_match_are_asked",
-                "sockets::all_sockets_join_except_those_left_out",
+                "broadcast::the_sending_socket_can_be_excepted",
+                "acks::only_clients_of_the_target_are_asked",
+                "sockets::all_sockets_join_except_those_excepted",
                 "...",
             ],
         ),
@@ -235,32 +233,36 @@ fn answers() -> Vec<Mutation> {
     let it = Defect::default;
     vec![
         mutation(
-            "asks nobody for acknowledgements",
+            "asks no client for acknowledgements",
             Defect { asks: Some(|_| false), ..it() },
-            &["acks::every_client_of_every_node_is_heard", "acks::answers_carry_binary", "..."],
+            &["acks::every_client_of_every_node_acknowledges", "acks::acknowledgements_carry_binary", "..."],
         ),
         mutation(
             "counts a client too many",
             Defect { counts: Some(|count| count + 1), ..it() },
-            &["acks::every_client_of_every_node_is_heard", "acks::without_clients_it_ends_at_once_and_empty", "..."],
+            &[
+                "acks::every_client_of_every_node_acknowledges",
+                "acks::without_clients_there_are_no_acknowledgements_and_no_wait",
+                "...",
+            ],
         ),
         mutation(
             "forgets data",
             Defect { describe: Some(|socket| socket.data = None), ..it() },
             &[
-                "fetch::rooms_handshake_and_data_arrive_as_they_are",
+                "fetch::rooms_handshake_and_data_arrive_unchanged",
                 "fetch::hundreds_of_sockets_are_found_with_their_data",
             ],
         ),
         mutation(
             "forgets the handshake",
             Defect { describe: Some(|socket| socket.handshake = None), ..it() },
-            &["fetch::rooms_handshake_and_data_arrive_as_they_are"],
+            &["fetch::rooms_handshake_and_data_arrive_unchanged"],
         ),
         mutation(
             "leaves server-side events unanswered",
             Defect { keeps_events: true, ..it() },
-            &["server_side::a_node_without_a_handler_costs_no_time_out", "..."],
+            &["server_side::a_node_without_a_handler_costs_no_timeout", "..."],
         ),
     ]
 }
@@ -290,10 +292,10 @@ fn operations() -> Vec<Mutation> {
         mutation(
             "never closes connections",
             Defect { close: Some(|_| false), ..it() },
-            &["emitter::connections_are_closed_if_asked_to", "sockets::disconnecting_closes_connections_if_asked_to"],
+            &["emitter::connections_are_closed_on_request", "sockets::disconnecting_closes_connections_on_request"],
         ),
         mutation(
-            "disconnects nobody",
+            "disconnects no client",
             Defect { disconnects: Some(|| false), ..it() },
             &[
                 "sockets::members_of_a_room_are_disconnected_on_every_node",

@@ -88,7 +88,8 @@ async fn read(shared: &Shared, mut reader: OwnedReadHalf) -> io::Result<()> {
     Err(io::ErrorKind::UnexpectedEof.into())
 }
 
-/// Begins with the subscriptions and with what was on its way when the last connection broke: whoever has it already drops the repeat.
+/// Begins with the subscriptions and with what was on its way when the last connection broke: whoever has it already
+/// drops the repeat.
 async fn write(shared: &Shared, mut writer: OwnedWriteHalf, unsent: &mut Batch) -> io::Result<()> {
     const AT_ONCE: usize = 256 << 10;
     for topic in shared.topics() {

@@ -1,4 +1,4 @@
-//! The broker: everybody who has subscribed to a topic gets what is published on it, in the order of its arrival.
+//! The broker: passes what is published on a topic to all clients that have subscribed to it, in the order of arrival.
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,8 @@ use tokio::{
 
 use crate::wire::{self, Kind};
 
-/// Packets that may wait for a client. One that is further behind is cut off: it must not hold up the others.
+/// Maximum number of packets that wait for a client. A client that is further behind is disconnected, so that it does
+/// not delay the others.
 const MAX_BEHIND: usize = 100_000;
 
 /// Runs the hub until the future is dropped.
@@ -34,7 +35,7 @@ pub async fn serve(listener: std::net::TcpListener) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        clients.spawn(Arc::clone(&hub).attend(stream));
+        clients.spawn(Arc::clone(&hub).serve_client(stream));
         while clients.try_join_next().is_some() {}
     }
 }
@@ -49,27 +50,27 @@ struct Hub {
 struct Client {
     id: u64,
     queue: mpsc::Sender<Bytes>,
-    cut: Arc<Notify>,
+    disconnect: Arc<Notify>,
 }
 
 impl Client {
     fn send(&self, packet: Bytes) {
         if self.queue.try_send(packet).is_err() {
-            self.cut.notify_one();
+            self.disconnect.notify_one();
         }
     }
 }
 
 impl Hub {
-    async fn attend(self: Arc<Self>, stream: TcpStream) {
+    async fn serve_client(self: Arc<Self>, stream: TcpStream) {
         let (queue, queued) = mpsc::channel(MAX_BEHIND);
         let id = self.clients.fetch_add(1, Ordering::Relaxed);
-        let client = Client { id, queue, cut: Arc::default() };
+        let client = Client { id, queue, disconnect: Arc::default() };
         let (reader, writer) = stream.into_split();
         tokio::select! {
             _ = self.read(reader, &client) => {}
             _ = write(writer, queued) => {}
-            () = client.cut.notified() => {}
+            () = client.disconnect.notified() => {}
         }
         self.forget(id);
     }

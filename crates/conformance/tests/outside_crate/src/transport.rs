@@ -142,18 +142,7 @@ struct TcpHub {
 #[async_trait]
 impl Transport for TcpHub {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            membership: Membership::Heartbeats,
-            total_order: true,
-            acknowledged_in_order: true,
-            numbered: true,
-            announced_leave: true,
-            named_answers: true,
-            all_rooms_request: false,
-            room_interest: false,
-            history: false,
-            max_message_bytes: Some(MAX_MESSAGE),
-        }
+        Capabilities::new(Membership::Heartbeats).with_total_order(true).with_acknowledged_in_order(true).with_numbered(true).with_announced_leave(true).with_named_answers(true).with_max_message_bytes(Some(MAX_MESSAGE))
     }
 
     async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
@@ -192,7 +181,7 @@ impl Transport for TcpHub {
     fn health(&self) -> Health {
         let (connected, queued_messages, queued_bytes) = self.shared.outbox.status();
         let reconnects = self.shared.reconnects.load(Ordering::Relaxed);
-        Health { connected, queued_messages, queued_bytes, reconnects }
+        Health::default().with_connected(connected).with_queued_messages(queued_messages).with_queued_bytes(queued_bytes).with_reconnects(reconnects)
     }
 
     async fn close(&self) {
@@ -216,7 +205,7 @@ impl fmt::Debug for TcpHub {
 }
 
 /// Returns the size of a message that the hub takes.
-fn check_size(message: &codec::Frame) -> Result<usize> {
+fn check_size(message: &codec::EncodedMessage) -> Result<usize> {
     let bytes = message.len();
     if bytes <= MAX_MESSAGE {
         return Ok(bytes);

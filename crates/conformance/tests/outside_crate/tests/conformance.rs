@@ -13,18 +13,7 @@ use trunkline_core::{Capabilities, Membership};
 trunkline_conformance::suite! {
     tcp,
     Setup::new(|cluster| async move { tcp_hub::connect(hub(), &cluster).await }),
-    capabilities = Capabilities {
-        membership: Membership::Heartbeats,
-        total_order: true,
-        acknowledged_in_order: true,
-        numbered: true,
-        announced_leave: true,
-        named_answers: true,
-        all_rooms_request: false,
-        room_interest: false,
-        history: false,
-        max_message_bytes: Some((2 << 20) - 8192),
-    },
+    capabilities = Capabilities::new(Membership::Heartbeats).with_total_order(true).with_acknowledged_in_order(true).with_numbered(true).with_announced_leave(true).with_named_answers(true).with_max_message_bytes(Some((2 << 20) - 8192)),
     skipped = 19,
 }
 

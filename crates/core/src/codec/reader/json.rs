@@ -1,4 +1,4 @@
-//! Reads messages in JSON.
+//! [`JsonReader`]: reading messages in JSON.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ pub struct JsonReader<'a> {
 }
 
 impl<'a> JsonReader<'a> {
-    /// Begins at the start of the text.
+    /// Begins to read at the start of the text.
     #[must_use]
     pub fn new(source: &'a ByteString) -> Self {
         Self { source, scanner: Scanner::new(source, 0) }

@@ -1,8 +1,9 @@
-//! Reads messages in MessagePack.
+//! [`MsgPackReader`]: reading messages in MessagePack.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use rmp::Marker;
 
 use super::{Container, Reader, Shape};
 use crate::payload::{
@@ -18,7 +19,7 @@ pub struct MsgPackReader<'a> {
 }
 
 impl<'a> MsgPackReader<'a> {
-    /// Begins at the start of the data.
+    /// Begins to read at the start of the data.
     #[must_use]
     pub fn new(source: &'a Bytes) -> Self {
         Self { source, scanner: Scanner::new(source, 0) }
@@ -28,12 +29,14 @@ impl<'a> MsgPackReader<'a> {
 impl<'a> Reader<'a> for MsgPackReader<'a> {
     fn shape(&mut self) -> Scan<Shape> {
         Ok(match self.scanner.peek()? {
-            0x00..=0x7f | 0xca..=0xd3 | 0xe0..=0xff => Shape::Number,
-            0x80..=0x8f | 0xde | 0xdf => Shape::Map,
-            0x90..=0x9f | 0xdc | 0xdd => Shape::Array,
-            0xa0..=0xbf | 0xd9..=0xdb => Shape::Text,
-            0xc0 => Shape::Null,
-            0xc2 | 0xc3 => Shape::Boolean,
+            Marker::FixPos(_) | Marker::U8 | Marker::U16 | Marker::U32 | Marker::U64 => Shape::Number,
+            Marker::FixNeg(_) | Marker::I8 | Marker::I16 | Marker::I32 | Marker::I64 => Shape::Number,
+            Marker::F32 | Marker::F64 => Shape::Number,
+            Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => Shape::Map,
+            Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => Shape::Array,
+            Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => Shape::Text,
+            Marker::Null => Shape::Null,
+            Marker::True | Marker::False => Shape::Boolean,
             _ => Shape::Other,
         })
     }

@@ -1,4 +1,8 @@
-//! JSON text: scanning, streaming and writing it without a value tree.
+//! JSON text, read and written token by token, without a value tree.
+//!
+//! `serde_json` serves between Rust values and JSON. Between encodings it cannot: its strings must not have lone
+//! surrogates, which `JSON.stringify` writes and receivers accept; its depth limit is another one; and it reads no
+//! message from both ends.
 
 mod scanner;
 mod stream;

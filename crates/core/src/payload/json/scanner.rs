@@ -5,24 +5,24 @@ use std::borrow::Cow;
 use super::unescape;
 use crate::payload::{Fault, MAX_DEPTH, fault::Scan};
 
-/// A position in JSON text, from which one token after the other is read.
+/// Reads JSON text token by token. A clone remembers the position.
 #[derive(Clone, Debug)]
 pub struct Scanner<'a> {
     text: &'a str,
     at: usize,
 }
 
-/// The inside of a JSON string as it stands in the text.
+/// The inside of a JSON string, with its escapes.
 #[derive(Clone, Copy, Debug)]
 pub struct RawText<'a> {
-    /// Everything between the quotes.
+    /// Text between the quotes.
     pub raw: &'a str,
-    /// Whether it contains escapes.
+    /// Whether the text contains escapes.
     pub escaped: bool,
 }
 
 impl<'a> RawText<'a> {
-    /// The text itself. A lone surrogate, which UTF-8 cannot hold, becomes U+FFFD.
+    /// Resolves the escapes. A lone surrogate, which UTF-8 cannot hold, becomes U+FFFD.
     #[must_use]
     pub fn text(self) -> Cow<'a, str> {
         if self.escaped { unescape(self.raw) } else { Cow::Borrowed(self.raw) }
@@ -30,25 +30,25 @@ impl<'a> RawText<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// Begins at `at`, which must lie on a character boundary; beyond it everything is truncated.
+    /// Begins to read at the byte `at`, which must be a character boundary; beyond the end everything is truncated.
     #[must_use]
     pub fn new(text: &'a str, at: usize) -> Self {
         Self { text, at }
     }
 
-    /// The position, in bytes.
+    /// Position from the start of the text, in bytes.
     #[must_use]
     pub fn position(&self) -> usize {
         self.at
     }
 
-    /// The text from `start` to here.
+    /// Text between the position `start` and the present one.
     #[must_use]
     pub fn since(&self, start: usize) -> &'a str {
         self.text.get(start..self.at).unwrap_or_default()
     }
 
-    /// The next byte that is not white space, without consuming it.
+    /// Next byte that is not white space, without consuming it.
     #[inline]
     pub fn peek(&mut self) -> Scan<u8> {
         match self.text.as_bytes().get(self.at) {
@@ -87,7 +87,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Nothing but white space may follow.
+    /// Checks that nothing but white space follows.
     pub fn end(&mut self) -> Scan<()> {
         match self.peek() {
             Err(_) => Ok(()),
@@ -122,7 +122,7 @@ impl<'a> Scanner<'a> {
         Ok(RawText { raw: &self.text[start..end], escaped })
     }
 
-    /// Where the string ends that has an escape at `end`.
+    /// End of the string that has an escape at `end`.
     #[cold]
     fn end_of_escaped(&self, mut end: usize) -> Scan<usize> {
         let bytes = self.text.as_bytes();
@@ -174,7 +174,8 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Where the first byte lies, from `start` on, that ends or interrupts a string: a quote, a backslash or a control character.
+/// Position of the first byte, from `start` on, that ends or interrupts a string: a quote, a backslash or a control
+/// character.
 #[inline]
 pub(super) fn plain_until(bytes: &[u8], start: usize) -> usize {
     let mut rest = bytes.get(start..).unwrap_or_default();
@@ -189,8 +190,9 @@ pub(super) fn plain_until(bytes: &[u8], start: usize) -> usize {
     bytes.len() - rest.len() + plain
 }
 
-/// Marks, with the high bit of each byte, quotes, backslashes and control characters: a byte gets it by borrowing when something is
-/// subtracted that is larger, unless it had it before. Only the lowest mark is exact, which is the one that is used.
+/// Marks, with the high bit of each byte, quotes, backslashes and control characters: a byte gets it by borrowing when
+/// something is subtracted that is larger, unless it had it before. Only the lowest mark is exact, which is the one
+/// that is used.
 #[inline]
 fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
@@ -201,7 +203,7 @@ fn special_bytes(word: u64) -> u64 {
     (control | quote | backslash) & !word & HIGHS
 }
 
-/// The length of the escape sequence at the start of `bytes`.
+/// Length of the escape sequence at the start of `bytes`.
 fn escape_len(bytes: &[u8]) -> Scan<usize> {
     match bytes.get(1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(2),
@@ -214,7 +216,7 @@ fn escape_len(bytes: &[u8]) -> Scan<usize> {
     }
 }
 
-/// The position after one or more digits.
+/// Position after one or more digits.
 #[inline]
 fn digits(bytes: &[u8], start: usize) -> Scan<usize> {
     let mut at = start;

@@ -1,4 +1,4 @@
-//! One pass over a JSON value: into a [`Sink`], or into nothing, which validates it.
+//! One pass over a JSON value: into a [`Sink`], or into none, which validates the value.
 
 use bytes::Bytes;
 
@@ -16,7 +16,8 @@ pub(crate) fn validate(text: &str) -> Scan<()> {
     scanner.end()
 }
 
-/// Streams `text`, one JSON value, into `sink`. Placeholders of existing attachments are replaced; others are ordinary objects.
+/// Streams `text`, one JSON value, into `sink`. Placeholders of existing attachments are replaced; others are ordinary
+/// objects.
 pub(crate) fn stream(text: &str, attachments: &[Bytes], sink: &mut impl Sink) -> Scan<()> {
     let mut scanner = Scanner::new(text, 0);
     let attachment = |index: usize| attachments.get(index).cloned();
@@ -39,15 +40,16 @@ pub(crate) fn placeholders(text: &str, mut seen: impl FnMut(usize)) -> Scan<()> 
     scanner.end()
 }
 
-/// Consumes one value.
+/// Consumes one value of any kind.
 pub(crate) fn skip(scanner: &mut Scanner<'_>, max_depth: usize) -> Scan<()> {
     value(scanner, &mut Discard, max_depth, &mut None::<fn(usize) -> Option<Bytes>>)
 }
 
-/// What is converted was accepted before, perhaps one container deeper because it lay inside an envelope. As many as [`Open`] can hold.
+/// Depth limit of conversion: as much as [`Open`] can hold. The value was accepted before, perhaps some levels deeper
+/// because it was part of a message.
 const TOLERATED_DEPTH: usize = 128;
 
-/// The containers that are open, one bit each: whether it is an object.
+/// Open arrays and objects, one bit each, set for an object.
 #[derive(Default)]
 struct Open {
     objects: u128,
@@ -74,8 +76,8 @@ impl Open {
     }
 }
 
-/// The loop: a value, then as many closing brackets as follow, then a comma and the next value. Not recursive, so that depth costs no
-/// stack.
+/// Consumes one value in a loop: a scalar or an opening bracket, then as many closing brackets as follow, then a comma
+/// and the next value. Not recursive, so that depth costs no stack.
 fn value<S: Sink, A: FnMut(usize) -> Option<Bytes>>(
     scanner: &mut Scanner<'_>,
     sink: &mut S,

@@ -1,16 +1,16 @@
-//! Writes JSON as `JSON.stringify` does.
+//! Writing JSON as `JSON.stringify` does.
 
 use bytes::Bytes;
 
 use super::escape;
 use crate::payload::{Number, Sink};
 
-/// What a [`Writer`] does with binary, for which JSON has no notation.
+/// How a [`Writer`] writes binary, for which JSON has no notation.
 #[derive(Debug)]
 pub enum Binary {
-    /// Collects it and writes Socket.IO's placeholders.
+    /// As Socket.IO's placeholders; the values are collected.
     Attached(Vec<Bytes>),
-    /// Writes it as Node.js prints a Buffer: `{"type":"Buffer","data":[…]}`.
+    /// As Node.js prints a Buffer: `{"type":"Buffer","data":[…]}`.
     Inline,
 }
 
@@ -23,18 +23,18 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Appends to `out`.
+    /// Makes a writer that appends to `out`.
     #[must_use]
     pub fn new(out: &'a mut Vec<u8>, binary: Binary) -> Self {
         Self { out, binary, comma: false }
     }
 
-    /// Appends to `out`, which ends in the middle of an object or array, behind a value.
+    /// Makes a writer that appends to `out`, which ends in the middle of an object or array, behind a value.
     pub(crate) fn resume(out: &'a mut Vec<u8>) -> Self {
         Self { out, binary: Binary::Inline, comma: true }
     }
 
-    /// A key with the comma before, its quotes and the colon behind.
+    /// Appends a key that is given with the comma before, its quotes and the colon behind.
     #[inline]
     pub(crate) fn prepared_key(&mut self, key: &'static str) {
         let skipped = usize::from(!self.comma);
@@ -42,7 +42,7 @@ impl<'a> Writer<'a> {
         self.comma = false;
     }
 
-    /// The binary values that were replaced by placeholders.
+    /// Binary values that were replaced by placeholders.
     #[must_use]
     pub fn into_attachments(self) -> Vec<Bytes> {
         match self.binary {
@@ -51,7 +51,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Appends a value that is JSON text already.
+    /// Appends a value that is encoded already.
     pub fn verbatim(&mut self, text: &str) {
         self.value(text.as_bytes());
     }

@@ -1,4 +1,9 @@
-//! A serde deserializer for MessagePack, with JavaScript's idea of numbers and dates.
+//! A serde deserializer for MessagePack as JavaScript reads it: floats that carry integers are integers, dates are
+//! text, keys are text (and may be read as integers, as `serde_json` does), what is not UTF-8 becomes U+FFFD.
+//!
+//! `rmp_serde::Deserializer` has no place for these rules. It hands over text that is not UTF-8 as bytes, which a
+//! visitor cannot tell from binary; and for the other rules its visitors, sequences, maps, enums and keys all would
+//! have to be wrapped, which is as much code as this.
 
 use std::borrow::Cow;
 
@@ -18,7 +23,7 @@ use super::{
 };
 use crate::payload::{Fault, MAX_DEPTH, Number};
 
-/// Reads one value after the other.
+/// Deserializer that reads one value after the other.
 pub(crate) struct Decoder<'de> {
     scanner: Scanner<'de>,
     depth: usize,
@@ -118,7 +123,7 @@ impl<'de> Deserializer<'de> for &mut Decoder<'de> {
     }
 }
 
-/// The rest of an array or map.
+/// Remaining entries of an array or map.
 struct Entries<'a, 'de> {
     decoder: &'a mut Decoder<'de>,
     len: usize,
@@ -161,7 +166,7 @@ impl<'de> MapAccess<'de> for Entries<'_, 'de> {
     }
 }
 
-/// A key is text, but maps with integer keys are read too, as serde_json does.
+/// Key of a map: text, which is parsed for maps with integer keys.
 struct Key<'de>(Cow<'de, str>);
 
 macro_rules! integer_keys {
@@ -213,7 +218,7 @@ impl<'de> Deserializer<'de> for Key<'de> {
     }
 }
 
-/// An enum's variant with content: a map of one entry.
+/// Variant of an enum with content: a map of one entry.
 struct Variant<'a, 'de> {
     decoder: &'a mut Decoder<'de>,
 }
@@ -248,7 +253,7 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
     }
 }
 
-/// An unknown extension: its type, then its data.
+/// Elements of an unknown extension: its type, then its data.
 struct Pair<'de> {
     kind: Option<i8>,
     data: Option<&'de [u8]>,

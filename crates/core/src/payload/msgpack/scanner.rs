@@ -1,22 +1,28 @@
-//! The lexical layer of MessagePack.
+//! The lexical layer of MessagePack: `rmp` reads markers, lengths and numbers; what they frame is borrowed from the
+//! data.
 
 use std::borrow::Cow;
 
+use rmp::{
+    Marker,
+    decode::{self, Bytes},
+};
+
 use crate::payload::{Fault, MAX_DEPTH, Number, fault::Scan};
 
-/// A position in MessagePack data, from which one token after the other is read.
+/// Reads MessagePack data token by token. A clone remembers the position.
 #[derive(Clone, Debug)]
 pub struct Scanner<'a> {
     bytes: &'a [u8],
-    at: usize,
+    rest: Bytes<'a>,
 }
 
-/// A scalar value, or the beginning of a container.
+/// A scalar value, or the marker and length of an array or map.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Token<'a> {
-    /// nil.
+    /// `nil`.
     Null,
-    /// A boolean.
+    /// `true` or `false`.
     Boolean(bool),
     /// An integer or float of any width.
     Number(Number),
@@ -24,7 +30,7 @@ pub enum Token<'a> {
     Text(&'a [u8]),
     /// Binary.
     Binary(&'a [u8]),
-    /// An extension: its type and data.
+    /// An extension value: its type and data.
     Extension(i8, &'a [u8]),
     /// An array; this many values follow. There are at least as many bytes.
     Array(usize),
@@ -33,139 +39,96 @@ pub enum Token<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// Begins at `at`; beyond the end everything is truncated.
+    /// Begins to read at the byte `at`; beyond the end everything is truncated.
     #[must_use]
     pub fn new(bytes: &'a [u8], at: usize) -> Self {
-        Self { bytes, at }
+        Self { bytes, rest: Bytes::new(bytes.get(at..).unwrap_or_default()) }
     }
 
-    /// The position, in bytes.
+    /// Position from the start of the data, in bytes.
     #[must_use]
     pub fn position(&self) -> usize {
-        self.at
+        self.bytes.len() - self.rest.remaining_slice().len()
     }
 
-    /// Nothing may follow.
+    /// Checks that nothing follows.
     pub fn end(&self) -> Scan<()> {
-        if self.at == self.bytes.len() { Ok(()) } else { Err(Fault::Trailing) }
+        if self.rest.remaining_slice().is_empty() { Ok(()) } else { Err(Fault::Trailing) }
     }
 
-    /// The first byte of the next token.
-    pub fn peek(&self) -> Scan<u8> {
-        self.bytes.get(self.at).copied().ok_or(Fault::Truncated)
+    /// The marker of the next token.
+    #[inline]
+    pub(crate) fn peek(&self) -> Scan<Marker> {
+        self.rest.remaining_slice().first().map(|&byte| Marker::from_u8(byte)).ok_or(Fault::Truncated)
     }
 
-    /// Consumes the next token; of a container only its head.
+    /// Consumes the next token; of an array or map only its marker and length.
     #[inline]
     pub fn token(&mut self) -> Scan<Token<'a>> {
-        let [head] = self.array()?;
-        Ok(match head {
-            0x00..=0x7f => unsigned(head),
-            0x80..=0x8f => self.map(usize::from(head & 0x0f))?,
-            0x90..=0x9f => self.list(usize::from(head & 0x0f))?,
-            0xa0..=0xbf => Token::Text(self.take(usize::from(head & 0x1f))?),
-            0xe0..=0xff => signed(i8::from_be_bytes([head])),
-            _ => self.wide(head)?,
+        use Marker as M;
+        Ok(match self.peek()? {
+            M::Null => decode::read_nil(&mut self.rest).map(|()| Token::Null).map_err(truncated)?,
+            M::False | M::True => Token::Boolean(decode::read_bool(&mut self.rest).map_err(truncated)?),
+            M::FixPos(_) | M::U8 | M::U16 | M::U32 | M::U64 => {
+                Token::Number(Number::Unsigned(decode::read_int(&mut self.rest).map_err(truncated)?))
+            }
+            M::FixNeg(_) | M::I8 | M::I16 | M::I32 | M::I64 => {
+                Token::Number(Number::from(decode::read_int::<i64, _>(&mut self.rest).map_err(truncated)?))
+            }
+            M::F32 => Token::Number(Number::Float(decode::read_f32(&mut self.rest).map_err(truncated)?.into())),
+            M::F64 => Token::Number(Number::Float(decode::read_f64(&mut self.rest).map_err(truncated)?)),
+            M::FixStr(_) | M::Str8 | M::Str16 | M::Str32 => {
+                let len = decode::read_str_len(&mut self.rest).map_err(truncated)?;
+                Token::Text(self.take(len)?)
+            }
+            M::Bin8 | M::Bin16 | M::Bin32 => {
+                let len = decode::read_bin_len(&mut self.rest).map_err(truncated)?;
+                Token::Binary(self.take(len)?)
+            }
+            M::FixArray(_) | M::Array16 | M::Array32 => {
+                let len = decode::read_array_len(&mut self.rest).map_err(truncated)?;
+                Token::Array(self.entries(len, 1)?)
+            }
+            M::FixMap(_) | M::Map16 | M::Map32 => {
+                let len = decode::read_map_len(&mut self.rest).map_err(truncated)?;
+                Token::Map(self.entries(len, 2)?)
+            }
+            M::Reserved => return Err(Fault::Syntax),
+            _ => {
+                let meta = decode::read_ext_meta(&mut self.rest).map_err(truncated)?;
+                Token::Extension(meta.typeid, self.take(meta.size)?)
+            }
         })
     }
 
-    /// The tokens whose head does not contain their value or length.
-    fn wide(&mut self, head: u8) -> Scan<Token<'a>> {
-        Ok(match head {
-            0xc0 => Token::Null,
-            0xc2 | 0xc3 => Token::Boolean(head == 0xc3),
-            0xc4..=0xc6 => Token::Binary(self.sized(head - 0xc4)?),
-            0xc7..=0xc9 => self.extension(head - 0xc7)?,
-            0xca => Token::Number(Number::Float(f64::from(f32::from_be_bytes(self.array()?)))),
-            0xcb => Token::Number(Number::Float(f64::from_be_bytes(self.array()?))),
-            0xcc => unsigned(u8::from_be_bytes(self.array()?)),
-            0xcd => unsigned(u16::from_be_bytes(self.array()?)),
-            0xce => unsigned(u32::from_be_bytes(self.array()?)),
-            0xcf => unsigned(u64::from_be_bytes(self.array()?)),
-            0xd0 => signed(i8::from_be_bytes(self.array()?)),
-            0xd1 => signed(i16::from_be_bytes(self.array()?)),
-            0xd2 => signed(i32::from_be_bytes(self.array()?)),
-            0xd3 => signed(i64::from_be_bytes(self.array()?)),
-            0xd4..=0xd8 => self.extension_data(1 << (head - 0xd4))?,
-            0xd9..=0xdb => Token::Text(self.sized(head - 0xd9)?),
-            0xdc | 0xdd => {
-                let len = self.len(head - 0xdc + 1)?;
-                self.list(len)?
-            }
-            0xde | 0xdf => {
-                let len = self.len(head - 0xde + 1)?;
-                self.map(len)?
-            }
-            _ => return Err(Fault::Syntax),
-        })
-    }
-
-    /// Consumes one value of any kind, checking its structure and its depth ([`MAX_DEPTH`]). True if there is binary in it.
+    /// Consumes one value of any kind, checking its structure and its depth ([`MAX_DEPTH`]). True if there is binary in
+    /// it.
     pub fn skip(&mut self) -> Scan<bool> {
         super::skip(self, MAX_DEPTH)
     }
 
-    /// Consumes the key of a map. One that is not text is read as JavaScript would convert it.
+    /// Consumes the key of a map. A key that is not text is converted as JavaScript does.
     pub fn key(&mut self) -> Scan<Cow<'a, str>> {
         super::stream::key_text(self.token()?)
     }
 
-    fn list(&self, len: usize) -> Scan<Token<'a>> {
-        self.require(len).map(|()| Token::Array(len))
-    }
-
-    fn map(&self, len: usize) -> Scan<Token<'a>> {
-        self.require(len.saturating_mul(2)).map(|()| Token::Map(len))
-    }
-
-    fn extension(&mut self, width: u8) -> Scan<Token<'a>> {
-        let len = self.len(width)?;
-        self.extension_data(len)
-    }
-
-    fn extension_data(&mut self, len: usize) -> Scan<Token<'a>> {
-        let kind = i8::from_be_bytes(self.array()?);
-        Ok(Token::Extension(kind, self.take(len)?))
-    }
-
-    fn sized(&mut self, width: u8) -> Scan<&'a [u8]> {
-        let len = self.len(width)?;
-        self.take(len)
-    }
-
-    /// A length of 1, 2 or 4 bytes, for the widths 0, 1 and 2.
-    fn len(&mut self, width: u8) -> Scan<usize> {
-        Ok(match width {
-            0 => usize::from(u8::from_be_bytes(self.array()?)),
-            1 => usize::from(u16::from_be_bytes(self.array()?)),
-            _ => u32::from_be_bytes(self.array()?) as usize,
-        })
-    }
-
-    /// A length is believed only as far as there are bytes.
-    fn require(&self, len: usize) -> Scan<()> {
-        if len <= self.bytes.len() - self.at { Ok(()) } else { Err(Fault::Truncated) }
+    /// The length of a container whose entries have so many values each. It is believed only as far as there are bytes.
+    fn entries(&self, len: u32, values: usize) -> Scan<usize> {
+        let len = len as usize;
+        let possible = len.saturating_mul(values) <= self.rest.remaining_slice().len();
+        if possible { Ok(len) } else { Err(Fault::Truncated) }
     }
 
     #[inline]
-    fn take(&mut self, len: usize) -> Scan<&'a [u8]> {
-        let taken = self.bytes.get(self.at..).and_then(|rest| rest.get(..len)).ok_or(Fault::Truncated)?;
-        self.at += len;
+    fn take(&mut self, len: u32) -> Scan<&'a [u8]> {
+        let (taken, rest) = self.rest.remaining_slice().split_at_checked(len as usize).ok_or(Fault::Truncated)?;
+        self.rest = Bytes::new(rest);
         Ok(taken)
     }
-
-    #[inline]
-    fn array<const N: usize>(&mut self) -> Scan<[u8; N]> {
-        let taken = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk).ok_or(Fault::Truncated)?;
-        self.at += N;
-        Ok(*taken)
-    }
 }
 
-fn unsigned<'a>(value: impl Into<u64>) -> Token<'a> {
-    Token::Number(Number::Unsigned(value.into()))
-}
-
-fn signed<'a>(value: impl Into<i64>) -> Token<'a> {
-    Token::Number(Number::from(value.into()))
+/// The marker was looked at before, so nothing but the end of the data can be in the way of what it announces.
+#[inline]
+fn truncated<E>(_: E) -> Fault {
+    Fault::Truncated
 }

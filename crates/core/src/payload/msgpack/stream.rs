@@ -1,4 +1,4 @@
-//! One pass over a MessagePack value: into a [`Sink`], or into nothing, which validates it.
+//! One pass over a MessagePack value: into a [`Sink`], or without one, which validates the value.
 
 use std::borrow::Cow;
 
@@ -7,10 +7,11 @@ use bytes::Bytes;
 use super::{Scanner, Token, timestamp};
 use crate::payload::{Fault, MAX_DEPTH, fault::Scan, sink::Sink};
 
-/// What is converted was accepted before, perhaps one container deeper because it lay inside an envelope.
+/// Depth limit of conversion. The value was accepted before, perhaps some levels deeper because it was part of a
+/// message.
 const TOLERATED_DEPTH: usize = MAX_DEPTH + 8;
 
-/// Checks that `bytes` are one MessagePack value of bounded depth. True if there is binary in it.
+/// Checks that `bytes` are one MessagePack value of bounded depth. True if it contains binary.
 pub(crate) fn validate(bytes: &[u8]) -> Scan<bool> {
     let mut scanner = Scanner::new(bytes, 0);
     let binary = skip(&mut scanner, MAX_DEPTH)?;
@@ -18,7 +19,7 @@ pub(crate) fn validate(bytes: &[u8]) -> Scan<bool> {
     Ok(binary)
 }
 
-/// Consumes one value. True if there is binary in it, which is also what an unknown extension is read as.
+/// Consumes one value. True if it contains binary, which is also what an unknown extension is read as.
 pub(crate) fn skip(scanner: &mut Scanner<'_>, depth: usize) -> Scan<bool> {
     Ok(match scanner.token()? {
         Token::Array(len) => {
@@ -87,7 +88,7 @@ fn check_key(key: Token<'_>) -> Scan<()> {
     }
 }
 
-/// A key as JavaScript would see it: everything but text is converted to text.
+/// Converts the key of a map to text, as JavaScript does.
 #[inline]
 pub(super) fn key_text(key: Token<'_>) -> Scan<Cow<'_, str>> {
     Ok(match key {
@@ -103,14 +104,14 @@ pub(super) fn key_text(key: Token<'_>) -> Scan<Cow<'_, str>> {
     })
 }
 
-/// What an extension means. Type 0 is what old versions of notepack wrote.
+/// The meaning of an extension value. Type 0 is what old versions of notepack wrote.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Extension {
     /// `undefined`.
     Undefined,
-    /// Milliseconds since 1970, if the date is one that JavaScript can represent.
+    /// A date: milliseconds since 1970, if JavaScript can represent it.
     Date(Option<i64>),
-    /// An ArrayBuffer.
+    /// An `ArrayBuffer`.
     Buffer,
     /// Anything else: an array of its type and its data, as notepack reads it.
     Unknown,

@@ -1,6 +1,6 @@
-//! Dates: MessagePack timestamps (extension -1) as the ISO text that JavaScript's JSON has for them.
+//! Dates: MessagePack timestamps (extension type -1) as ISO text, which is what `JSON.stringify` makes of a `Date`.
 
-/// The milliseconds since 1970 of a timestamp of 4, 8 or 12 bytes; `None` if JavaScript cannot represent them.
+/// Reads a timestamp of 4, 8 or 12 bytes as milliseconds since 1970; `None` if JavaScript cannot represent the date.
 pub(super) fn milliseconds(data: &[u8]) -> Option<i64> {
     let (seconds, nanoseconds) = match *data {
         [a, b, c, d] => (i64::from(u32::from_be_bytes([a, b, c, d])), 0),
@@ -16,23 +16,24 @@ pub(super) fn milliseconds(data: &[u8]) -> Option<i64> {
     representable(milliseconds)
 }
 
-/// The date that old versions of notepack wrote: 8 bytes of milliseconds.
+/// Reads a date as old versions of notepack wrote it: 8 bytes of milliseconds.
 pub(super) fn old_milliseconds(data: &[u8]) -> Option<i64> {
     representable(i64::from_be_bytes(data.try_into().ok()?))
 }
 
-/// JavaScript's dates end 100 million days from 1970.
+/// Checks that a date is within 100 million days of 1970, where JavaScript's dates end.
 fn representable(milliseconds: i64) -> Option<i64> {
     (milliseconds.unsigned_abs() <= 8_640_000_000_000_000).then_some(milliseconds)
 }
 
-/// A date, given in milliseconds since 1970, as `Date.prototype.toISOString` prints it; `None` if JavaScript cannot represent it.
+/// Prints a date, given in milliseconds since 1970, as `Date.prototype.toISOString` does; `None` if JavaScript cannot
+/// represent it.
 #[must_use]
 pub fn iso_date(milliseconds: i64) -> Option<String> {
     representable(milliseconds).map(iso)
 }
 
-/// The date as `Date.prototype.toISOString` prints it.
+/// Prints a date as `Date.prototype.toISOString` does.
 pub(super) fn iso(milliseconds: i64) -> String {
     const DAY: i64 = 86_400_000;
     let (year, month, day) = civil(milliseconds.div_euclid(DAY));
@@ -45,7 +46,11 @@ pub(super) fn iso(milliseconds: i64) -> String {
     format!("{year}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{fraction:03}Z")
 }
 
-/// Year, month and day of a number of days since 1970-01-01 in the Gregorian calendar (Howard Hinnant's `civil_from_days`).
+/// Year, month and day of a number of days since 1970-01-01 in the Gregorian calendar (Howard Hinnant's
+/// `civil_from_days`).
+///
+/// No crate does it: the dates of `chrono` and `jiff` end before JavaScript's, in the years 262142 and 9999, and those
+/// of `time` reach them only with its feature `large-dates`, which would change how the whole application parses dates.
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);

@@ -1,35 +1,43 @@
-//! Writes MessagePack as the official Node.js encoders do.
+//! Writing MessagePack as the official Node.js encoders do.
+//!
+//! `rmp` chooses the shortest form of integers and lengths, as those encoders do. Their other rules stand here: which
+//! numbers are floats, what is nil, when a key is left out.
+
+use std::io::Write;
 
 use bytes::Bytes;
+use rmp::encode;
 
 use crate::payload::{Number, Sink};
 
-/// The rule set of one of the two encoders that the official adapters use. What they share: the shortest form of every integer and length,
-/// integers for floats that carry one, 64 bit floats for fractions.
+/// Rules of one of the two MessagePack encoders that the official adapters use. Both write the shortest form of every
+/// integer and length, integers for floats that carry one, and 64 bit floats for fractions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rules {
-    /// notepack.io 3 (classic Redis, sharded Redis). Integers are integers up to 64 bits. Larger ones, which notepack corrupts, become
-    /// floats.
+    /// notepack.io 3 (classic Redis, sharded Redis). Integers are integers up to 64 bits. Larger ones, which notepack
+    /// corrupts, become floats.
     Notepack,
-    /// @msgpack/msgpack 2.8 (Redis streams, PostgreSQL attachments). Integers beyond 2^53 are floats, unless a float would lose digits:
-    /// then only our own nodes can have written them, and Node.js reads the nearest float anyway. A missing value is nil instead of no
-    /// key.
+    /// @msgpack/msgpack 2.8 (Redis streams, PostgreSQL attachments). Integers beyond 2^53 are floats, unless a float
+    /// would lose digits: then only Trunkline nodes can have written them, and Node.js reads the nearest float anyway. A
+    /// missing value is nil instead of no key.
     MsgpackJs,
 }
 
-/// Appends a number, in the shortest form the rules allow.
+/// Appends a number, in the shortest form that the rules allow.
 pub fn write_number(out: &mut Vec<u8>, number: Number, rules: Rules) {
     let number = number.normalized();
     match number {
-        Number::Float(float) if !float.is_finite() => out.push(0xc0),
-        Number::Float(float) => write_float(out, float),
-        _ if rules == Rules::MsgpackJs && is_large(number) && is_exact(number) => write_float(out, number.as_f64()),
-        Number::Unsigned(value) => write_unsigned(out, value),
-        Number::Negative(value) => write_negative(out, value),
+        Number::Float(float) if !float.is_finite() => appended(encode::write_nil(out)),
+        Number::Float(float) => appended(encode::write_f64(out, float)),
+        _ if rules == Rules::MsgpackJs && is_large(number) && is_exact(number) => {
+            appended(encode::write_f64(out, number.as_f64()));
+        }
+        Number::Unsigned(value) => appended(encode::write_uint(out, value)),
+        Number::Negative(value) => appended(encode::write_sint(out, value)),
     }
 }
 
-/// Beyond JavaScript's safe integers.
+/// Whether the number is beyond JavaScript's safe integers.
 fn is_large(number: Number) -> bool {
     const MAX_SAFE: u64 = (1 << 53) - 1;
     match number {
@@ -39,124 +47,81 @@ fn is_large(number: Number) -> bool {
     }
 }
 
-/// Whether the number survives as a float.
+/// Whether a float can hold the number without losing digits.
 fn is_exact(number: Number) -> bool {
     Number::Float(number.as_f64()).normalized() == number
 }
 
-fn write_float(out: &mut Vec<u8>, value: f64) {
-    out.push(0xcb);
-    out.extend_from_slice(&value.to_be_bytes());
-}
-
-fn write_unsigned(out: &mut Vec<u8>, value: u64) {
-    match value {
-        0..0x80 => out.push(value as u8),
-        0x80..0x100 => out.extend_from_slice(&[0xcc, value as u8]),
-        0x100..0x1_0000 => sized(out, 0xcd, &(value as u16).to_be_bytes()),
-        0x1_0000..0x1_0000_0000 => sized(out, 0xce, &(value as u32).to_be_bytes()),
-        _ => sized(out, 0xcf, &value.to_be_bytes()),
-    }
-}
-
-fn write_negative(out: &mut Vec<u8>, value: i64) {
-    match value {
-        -0x20.. => out.push(value as u8),
-        -0x80.. => out.extend_from_slice(&[0xd0, value as u8]),
-        -0x8000.. => sized(out, 0xd1, &(value as i16).to_be_bytes()),
-        -0x8000_0000.. => sized(out, 0xd2, &(value as i32).to_be_bytes()),
-        _ => sized(out, 0xd3, &value.to_be_bytes()),
-    }
-}
-
 /// Appends text.
 pub fn write_text(out: &mut Vec<u8>, text: &str) {
-    let len = text.len();
-    match len {
-        0..0x20 => out.push(0xa0 | len as u8),
-        0x20..0x100 => out.extend_from_slice(&[0xd9, len as u8]),
-        0x100..0x1_0000 => sized(out, 0xda, &(len as u16).to_be_bytes()),
-        _ => sized(out, 0xdb, &(len as u32).to_be_bytes()),
-    }
-    out.extend_from_slice(text.as_bytes());
+    appended(encode::write_str(out, text));
 }
 
 /// Appends binary.
 pub fn write_binary(out: &mut Vec<u8>, data: &[u8]) {
-    let len = data.len();
-    match len {
-        0..0x100 => out.extend_from_slice(&[0xc4, len as u8]),
-        0x100..0x1_0000 => sized(out, 0xc5, &(len as u16).to_be_bytes()),
-        _ => sized(out, 0xc6, &(len as u32).to_be_bytes()),
-    }
-    out.extend_from_slice(data);
+    appended(encode::write_bin(out, data));
 }
 
-/// Appends the head of an array; its values must follow.
+/// Appends the marker and length of an array; its values must follow.
 pub fn write_array_len(out: &mut Vec<u8>, len: usize) {
-    ARRAY.write(out, len);
+    Container::Array.write(out, len);
 }
 
-/// Appends the head of a map; its keys and values must follow.
+/// Appends the marker and length of a map; its keys and values must follow.
 pub fn write_map_len(out: &mut Vec<u8>, len: usize) {
-    MAP.write(out, len);
+    Container::Map.write(out, len);
 }
 
-fn sized(out: &mut Vec<u8>, head: u8, bytes: &[u8]) {
-    out.push(head);
-    out.extend_from_slice(bytes);
-}
+/// Drops the result of an append to a `Vec`, which cannot fail.
+#[inline]
+fn appended<T>(_: T) {}
 
-/// How the heads of one kind of container are written.
 #[derive(Clone, Copy)]
-struct Head {
-    short: u8,
-    wide: u8,
+enum Container {
+    Array,
+    Map,
 }
 
-const ARRAY: Head = Head { short: 0x90, wide: 0xdc };
-const MAP: Head = Head { short: 0x80, wide: 0xde };
-
-impl Head {
-    /// The bytes of the head and how many of them there are.
-    fn bytes(self, len: usize) -> ([u8; 5], usize) {
-        let [a, b, c, d] = (len as u32).to_be_bytes();
-        match len {
-            0..0x10 => ([self.short | d, 0, 0, 0, 0], 1),
-            0x10..0x1_0000 => ([self.wide, c, d, 0, 0], 3),
-            _ => ([self.wide + 1, a, b, c, d], 5),
+impl Container {
+    /// Writes the marker and the length.
+    #[inline]
+    fn write(self, mut out: impl Write, len: usize) {
+        match self {
+            Self::Array => appended(encode::write_array_len(&mut out, len as u32)),
+            Self::Map => appended(encode::write_map_len(&mut out, len as u32)),
         }
     }
 
-    fn write(self, out: &mut Vec<u8>, len: usize) {
-        let (bytes, count) = self.bytes(len);
-        out.extend_from_slice(&bytes[..count]);
-    }
-
-    /// Replaces the byte that was reserved at `at`; a container of more than 15 moves what follows.
+    /// Replaces the byte that was reserved at `at`; a container of more than 15 entries moves what follows.
     fn patch(self, out: &mut Vec<u8>, at: usize, len: usize) {
-        let (bytes, count) = self.bytes(len);
-        if count == 1 {
+        let mut bytes = [0; MAX_HEAD];
+        let mut unused = &mut bytes[..];
+        self.write(&mut unused, len);
+        let used = MAX_HEAD - unused.len();
+        if used == 1 {
             out[at] = bytes[0];
         } else {
-            out.splice(at..=at, bytes[..count].iter().copied());
+            out.splice(at..=at, bytes[..used].iter().copied());
         }
     }
 }
+
+/// Bytes of the longest marker with its length.
+const MAX_HEAD: usize = 5;
 
 /// A [`Sink`] that writes MessagePack.
 ///
-/// Of containers whose length is not known at the beginning (from JSON) one byte is reserved; only those with more than 15 entries are
-/// moved afterwards to make room for their length.
+/// For arrays and maps whose length is not known at the beginning (from JSON) one byte is reserved; only those of more
+/// than 15 entries are moved afterwards to make room for their length.
 #[derive(Debug)]
 pub struct Writer<'a> {
     out: &'a mut Vec<u8>,
     rules: Rules,
-    /// The open containers, from the outermost of unknown length on.
+    /// Open arrays and maps, from the outermost of unknown length on.
     open: Vec<Open>,
 }
 
-/// Where the reserved byte of a container is, and how many values it has so far.
+/// An array or map that is not complete: where its reserved byte is, and how many values it has so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct Open {
     at: usize,
@@ -164,19 +129,19 @@ struct Open {
 }
 
 impl<'a> Writer<'a> {
-    /// Appends to `out`.
+    /// Makes a writer that appends to `out`.
     #[must_use]
     pub fn new(out: &'a mut Vec<u8>, rules: Rules) -> Self {
         Self { out, rules, open: Vec::new() }
     }
 
-    /// The rules it writes by.
+    /// Rules by which values are written.
     #[must_use]
     pub fn rules(&self) -> Rules {
         self.rules
     }
 
-    /// Appends a value that is MessagePack already.
+    /// Appends a value that is encoded already.
     pub fn verbatim(&mut self, bytes: &[u8]) {
         self.count();
         self.out.extend_from_slice(bytes);
@@ -188,21 +153,21 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn begin(&mut self, head: Head, len: Option<usize>) {
+    fn begin(&mut self, container: Container, len: Option<usize>) {
         self.count();
         let at = self.out.len();
-        head.write(self.out, len.unwrap_or(0));
+        container.write(&mut *self.out, len.unwrap_or(0));
         if len.is_none() || !self.open.is_empty() {
             self.open.push(Open { at, len: 0 });
         }
     }
 
-    fn end(&mut self, head: Head, len: Option<usize>, entries: fn(usize) -> usize) {
+    fn end(&mut self, container: Container, len: Option<usize>, entries: fn(usize) -> usize) {
         // With a known length and nothing open outside, none was pushed.
         if let Some(open) = self.open.pop()
             && len.is_none()
         {
-            head.patch(self.out, open.at, entries(open.len));
+            container.patch(self.out, open.at, entries(open.len));
         }
     }
 }
@@ -211,13 +176,13 @@ impl Sink for Writer<'_> {
     #[inline]
     fn null(&mut self) {
         self.count();
-        self.out.push(0xc0);
+        appended(encode::write_nil(self.out));
     }
 
     #[inline]
     fn boolean(&mut self, value: bool) {
         self.count();
-        self.out.push(0xc2 | u8::from(value));
+        appended(encode::write_bool(self.out, value));
     }
 
     #[inline]
@@ -240,17 +205,17 @@ impl Sink for Writer<'_> {
 
     #[inline]
     fn begin_array(&mut self, len: Option<usize>) {
-        self.begin(ARRAY, len);
+        self.begin(Container::Array, len);
     }
 
     #[inline]
     fn end_array(&mut self, len: Option<usize>) {
-        self.end(ARRAY, len, |values| values);
+        self.end(Container::Array, len, |values| values);
     }
 
     #[inline]
     fn begin_map(&mut self, len: Option<usize>) {
-        self.begin(MAP, len);
+        self.begin(Container::Map, len);
     }
 
     #[inline]
@@ -260,6 +225,6 @@ impl Sink for Writer<'_> {
 
     #[inline]
     fn end_map(&mut self, len: Option<usize>) {
-        self.end(MAP, len, |keys_and_values| keys_and_values / 2);
+        self.end(Container::Map, len, |keys_and_values| keys_and_values / 2);
     }
 }

@@ -1,8 +1,9 @@
-//! What must hold, checked at every step. Each node has a witness that sees what reaches the engine and what comes out of it.
+//! Checks of the promises at every step. Each node has a checker that sees what reaches its engine and what comes out
+//! of it.
 
+mod deliveries;
 mod presence;
 mod requests;
-mod streams;
 
 use trunkline_core::{
     Event, Heartbeat, Message,
@@ -10,11 +11,11 @@ use trunkline_core::{
     model::Delivery,
 };
 
-pub(crate) use self::requests::{Asked, Count};
-use self::{presence::Presence, requests::Requests, streams::Streams};
+pub(crate) use self::requests::{BrokerCount, PendingRequest};
+use self::{deliveries::Deliveries, presence::Presence, requests::Requests};
 use crate::{
     names::{self, Set, Tag},
-    scenario::{Faults, Kind, Micros, SECOND},
+    scenario::{BackendKind, Faults, Micros, SECOND},
 };
 
 /// A broken promise.
@@ -22,7 +23,7 @@ use crate::{
 pub(crate) struct Violation {
     pub(crate) check: Check,
     pub(crate) text: String,
-    /// Calls of `Engine::handle` up to it.
+    /// Number of calls of `Engine::handle` before it.
     pub(crate) steps: u64,
 }
 
@@ -32,7 +33,7 @@ impl Check {
         Self::Order,
         Self::Gaps,
         Self::Deadline,
-        Self::Sleep,
+        Self::WakeUp,
         Self::Premature,
         Self::Stuck,
         Self::Answers,
@@ -46,34 +47,35 @@ impl Check {
 
 pub(crate) type Checked<T = ()> = Result<T, Violation>;
 
-/// The promises.
+/// The promises that are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Check {
     /// No message of a numbering sender is served twice.
     AtMostOnce,
-    /// What one sender says is served in that order: per channel always, over all channels where the network keeps it.
+    /// Messages of one sender are served in the order of sending: per channel always, across channels where the network
+    /// keeps it.
     Order,
-    /// Every hole in the numbers is reported, with its size, and nothing that is no hole.
+    /// Every gap in the numbers is reported with its size, and nothing else is.
     Gaps,
     /// No request outlives its deadline, and none is given up before it.
     Deadline,
-    /// The engine never wants to be woken later than something is to happen.
-    Sleep,
-    /// No request ends well while a node that was expected, lives and is connected has not answered.
+    /// The engine asks to be woken no later than it has to act.
+    WakeUp,
+    /// No request succeeds while an expected node that is alive and connected has not answered.
     Premature,
-    /// A request ends as soon as nobody is waited for any more; those that are gone are not.
+    /// A request ends as soon as no node is waited for, and nodes that are gone are not waited for.
     Stuck,
-    /// What a request returns is what was answered, and a time-out names exactly those that are missing.
+    /// A request returns the answers that were sent, and its timeout names exactly the missing nodes.
     Answers,
-    /// Only nodes that are there come up, and only those go down that left, fell silent or were disconnected.
+    /// Only nodes that are present come up, and only those go down that left, fell silent or were disconnected.
     Presence,
-    /// A node that is silent for too long is given up.
+    /// A node that is silent for too long goes down.
     Silence,
-    /// A node sends heartbeats in time.
+    /// A node sends its heartbeats in time.
     Heartbeats,
-    /// Every request ends once, and nothing is kept that has ended.
+    /// Every request ends once, and nothing is kept of it.
     Bounds,
-    /// After a quiet while all nodes know each other, and requests reach everybody.
+    /// After a time without faults all nodes know each other, and requests reach all of them.
     Convergence,
 }
 
@@ -85,27 +87,35 @@ pub(crate) fn ensure(holds: bool, check: Check, text: impl FnOnce() -> String) -
     if holds { Ok(()) } else { broken(check, text) }
 }
 
-/// Watches one node.
+/// Checks the promises of one node.
 #[derive(Debug)]
-pub(crate) struct Witness {
+pub(crate) struct NodeChecker {
     me: usize,
-    streams: Streams,
+    deliveries: Deliveries,
     presence: Presence,
     pub(crate) requests: Requests,
 }
 
-impl Witness {
-    pub(crate) fn new(me: usize, kind: Kind, faults: Faults, config: EngineConfig) -> Self {
-        Self { me, streams: Streams::new(kind, faults), presence: Presence::new(config), requests: Requests::new(kind) }
+impl NodeChecker {
+    pub(crate) fn new(me: usize, kind: BackendKind, faults: Faults, config: EngineConfig) -> Self {
+        Self {
+            me,
+            deliveries: Deliveries::new(kind, faults),
+            presence: Presence::new(config),
+            requests: Requests::new(kind),
+        }
     }
 
-    /// The engine is about to begin.
+    /// The engine is about to start.
     pub(crate) fn started(&mut self, local: Micros) {
         self.presence.started(local);
     }
 
-    /// Something is about to reach the engine. `from` is the node that really sent it, if any did.
+    /// A delivery is about to reach the engine. `from` is its real sender, if a peer sent it.
     pub(crate) fn delivered(&mut self, local: Micros, from: Option<usize>, delivery: &Delivery) {
+        if !matches!(delivery, Delivery::Lost(_)) {
+            self.presence.delivered(local);
+        }
         match (from, delivery) {
             (Some(from), _) if from == self.me => {}
             (Some(from), delivery) => self.sent(local, from, delivery),
@@ -113,12 +123,12 @@ impl Witness {
                 for from in overflow.dropped.iter().filter_map(|dropped| names::index(&dropped.from)) {
                     self.presence.heard(local, from, true);
                 }
-                self.streams.overflowed(self.me, overflow);
+                self.deliveries.overflowed(self.me, overflow);
             }
-            (None, Delivery::Lost(_)) => self.presence.deafened(),
+            (None, Delivery::Lost(_)) => self.presence.disconnected(),
             (None, Delivery::Connected) => self.presence.connected(local),
-            (None, Delivery::Subscribed(channel)) => self.streams.subscribed(usize::from(channel.0)),
-            (None, Delivery::Unsubscribed(channel)) => self.streams.unsubscribed(usize::from(channel.0)),
+            (None, Delivery::Subscribed(channel)) => self.deliveries.subscribed(usize::from(channel.0)),
+            (None, Delivery::Unsubscribed(channel)) => self.deliveries.unsubscribed(usize::from(channel.0)),
             (None, _) => {}
         }
     }
@@ -129,9 +139,9 @@ impl Witness {
                 self.presence.heard(local, from, matches!(message, Message::Heartbeat(_)));
                 match message {
                     Message::Heartbeat(Heartbeat { high_water_marks, .. }) => {
-                        self.streams.high_water_marks(from, high_water_marks)
+                        self.deliveries.high_water_marks(from, high_water_marks)
                     }
-                    Message::Leaving => self.presence.said_goodbye(from),
+                    Message::Leaving => self.presence.announced_leave(from),
                     _ => {}
                 }
             }
@@ -145,43 +155,43 @@ impl Witness {
         }
     }
 
-    /// A message that nobody here wants was taken note of, and not as a repeat.
+    /// A message without matching sockets was accepted as a new one.
     pub(crate) fn skipped(&mut self, local: Micros, from: usize, channel: usize, number: u64) {
         self.presence.heard(local, from, true);
-        self.streams.accepted(from, channel, number);
+        self.deliveries.accepted(from, channel, number);
     }
 
-    /// The process stands still.
+    /// The process is frozen.
     pub(crate) fn froze(&mut self, local: Micros) {
         self.presence.froze(local);
     }
 
-    /// The process goes on after it stood still.
+    /// The process continues.
     pub(crate) fn thawed(&mut self, local: Micros) {
         self.presence.thawed(local);
     }
 
     /// The broker's count is about to reach the engine.
-    pub(crate) fn counted(&mut self, count: Count) {
+    pub(crate) fn counted(&mut self, count: BrokerCount) {
         self.presence.counted(&count);
         self.requests.counted(count);
     }
 
-    /// The engine asks the cluster.
-    pub(crate) fn asks(&mut self, asked: Asked) {
-        let expected = if asked.published { self.presence.members() } else { Set::EMPTY };
-        self.requests.asked(Asked { expected, ..asked });
+    /// The engine is about to send a request.
+    pub(crate) fn request_begins(&mut self, request: PendingRequest) {
+        let expected = if request.published { self.presence.members() } else { Set::EMPTY };
+        self.requests.began(PendingRequest { expected, ..request });
     }
 
-    /// Something came out of the engine.
+    /// Checks an output of the engine.
     pub(crate) fn output(&mut self, local: Micros, output: &Output) -> Checked {
         match output {
             Output::Serve { from, offset: Some(offset), .. } => {
                 let Some(index) = names::index(from) else { return Ok(()) };
                 self.presence.heard(local, index, true);
-                self.streams.served(index, Tag::read(offset), !names::is_foreign(from))
+                self.deliveries.served(index, Tag::read(offset), !names::is_foreign(from))
             }
-            Output::Publish(Message::Heartbeat(_)) => self.presence.beats(local),
+            Output::Publish(Message::Heartbeat(_)) => self.presence.heartbeat_sent(local),
             Output::Publish(Message::Leaving) => {
                 self.presence.leaves();
                 Ok(())
@@ -206,23 +216,24 @@ impl Witness {
         }
     }
 
-    /// A step is done. The engine has so many requests pending, wants to be woken then, and has reported so many messages missing.
+    /// Checks the state after a step: the number of pending requests, the wake-up, and the number of messages reported
+    /// as missed.
     pub(crate) fn stepped(&mut self, local: Micros, pending: usize, wake: Option<Micros>, missed: u64) -> Checked {
-        self.streams.check(missed)?;
+        self.deliveries.check(missed)?;
         self.presence.stepped(local, wake)?;
         self.requests.check(local, pending, wake)
     }
 
-    /// A tick is done: silence was judged.
+    /// Checks the state after a tick, in which silent nodes are detected.
     pub(crate) fn ticked(&mut self, local: Micros, engine: &Engine) -> Checked {
         let members: Set = engine.members().filter_map(names::index).collect();
         self.presence.ticked(local, members)
     }
 
-    /// Everything has been quiet for a while: `others` are there.
+    /// Checks the state after a time without faults, with `others` present.
     pub(crate) fn settled(&self, engine: &Engine, others: Set, foreign: usize, missed: u64) -> Checked {
         self.presence.settled(others)?;
-        self.streams.settled(missed)?;
+        self.deliveries.settled(missed)?;
         let peers = engine.peer_count();
         ensure(peers == others.len() + foreign, Check::Convergence, || {
             format!("{peers} peers are counted, {} are there by name and {foreign} foreign ones", others.len())
@@ -230,7 +241,7 @@ impl Witness {
     }
 }
 
-/// Simulated time within a message.
+/// Formats simulated time as seconds.
 pub(crate) fn shown(local: Micros) -> String {
     format!("{:.6}", local as f64 / SECOND as f64)
 }

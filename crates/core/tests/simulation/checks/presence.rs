@@ -1,36 +1,42 @@
-//! Who is there, in the eyes of one node.
+//! Checks of membership: which peers a node can know of, and which it reports.
 
 use trunkline_core::{DownReason, engine::EngineConfig};
 
-use super::{Check, Checked, Count, broken, ensure, shown};
+use super::{BrokerCount, Check, Checked, broken, ensure, shown};
 use crate::{
     names::{MAX_PEERS, Set},
     scenario::{MILLI, Micros},
 };
 
-/// What a node can know of others, and what it says about them.
+/// What a node can know of its peers, and what its engine has reported.
 #[derive(Debug)]
 pub(super) struct Presence {
     timeout: Micros,
     suspicion: Micros,
     interval: Micros,
-    /// Up, as the engine told.
+    /// Reported as up.
     members: Set,
-    /// When anything of a peer last arrived.
+    /// Local time of the last delivery from each peer.
     heard: Vec<Option<Micros>>,
-    /// When something arrived that surely shows that it lives.
+    /// Local time of the last delivery that proves that the peer is alive.
     alive: Vec<Option<Micros>>,
-    said_goodbye: Set,
-    /// Said goodbye in this step.
-    must_go: Option<usize>,
-    /// Whom the last count did not see.
+    announced_leave: Set,
+    /// Announced its leave in this step.
+    just_left: Option<usize>,
+    /// Absent from the last count.
     absent: Set,
-    /// The connection is away.
-    is_deaf: bool,
+    /// Local time of the last delivery of any kind.
+    last_delivery: Option<Micros>,
+    /// Local time at which each peer was given up as silent, until it is up again.
+    given_up: Vec<Option<Micros>>,
+    /// Given up after the last delivery before the connection was lost: it was the connection that was silent.
+    taken_back: Set,
+    /// Whether the connection is lost.
+    is_disconnected: bool,
     froze: Micros,
     thawed: Micros,
-    /// As long as it sends heartbeats.
-    last_beat: Option<Micros>,
+    /// `None` once it has left.
+    last_heartbeat: Option<Micros>,
 }
 
 impl Presence {
@@ -43,13 +49,16 @@ impl Presence {
             members: Set::EMPTY,
             heard: vec![None; MAX_PEERS],
             alive: vec![None; MAX_PEERS],
-            said_goodbye: Set::EMPTY,
-            must_go: None,
+            announced_leave: Set::EMPTY,
+            just_left: None,
             absent: Set::EMPTY,
-            is_deaf: false,
+            last_delivery: None,
+            given_up: vec![None; MAX_PEERS],
+            taken_back: Set::EMPTY,
+            is_disconnected: false,
             froze: 0,
             thawed: 0,
-            last_beat: None,
+            last_heartbeat: None,
         }
     }
 
@@ -64,34 +73,47 @@ impl Presence {
         }
     }
 
-    pub(super) fn said_goodbye(&mut self, from: usize) {
-        self.said_goodbye = self.said_goodbye.with(from);
-        self.must_go = Some(from);
+    pub(super) fn delivered(&mut self, local: Micros) {
+        self.last_delivery = Some(local);
     }
 
-    /// A step is done: whoever said goodbye in it is gone, and the next heartbeat is not slept through.
+    pub(super) fn announced_leave(&mut self, from: usize) {
+        self.announced_leave = self.announced_leave.with(from);
+        self.just_left = Some(from);
+    }
+
+    /// Checks after a step that a peer that left is down, and that the wake-up does not come after the next heartbeat.
     pub(super) fn stepped(&mut self, local: Micros, wake: Option<Micros>) -> Checked {
-        if let Some(node) = self.must_go.take() {
+        if let Some(node) = self.just_left.take() {
             let is_gone = !self.members.contains(node);
             ensure(is_gone, Check::Presence, || format!("peer {node:02} has left and is still there"))?;
         }
-        let Some(due) = self.beat_due() else { return Ok(()) };
-        let check = if due > local { Check::Sleep } else { Check::Heartbeats };
+        if let Some(node) = std::mem::replace(&mut self.taken_back, Set::EMPTY).iter().next() {
+            return broken(Check::Presence, || {
+                format!("peer {node:02} was given up over a dead connection and is not back")
+            });
+        }
+        let Some(due) = self.heartbeat_due() else { return Ok(()) };
+        let check = if due > local { Check::WakeUp } else { Check::Heartbeats };
         ensure(wake.is_some_and(|wake| wake <= due), check, || {
             format!("a heartbeat is due at {}, the engine wakes at {:?}", shown(due), wake.map(shown))
         })
     }
 
-    pub(super) fn counted(&mut self, count: &Count) {
+    pub(super) fn counted(&mut self, count: &BrokerCount) {
         self.absent = count.absent;
+        count.absent.iter().for_each(|node| self.given_up[node] = None);
     }
 
-    pub(super) fn deafened(&mut self) {
-        self.is_deaf = true;
+    pub(super) fn disconnected(&mut self) {
+        self.is_disconnected = true;
+        let Some(last) = self.last_delivery else { return };
+        let since = |node: &usize| self.given_up[*node].is_some_and(|given_up| given_up > last);
+        self.taken_back = (0..MAX_PEERS).filter(since).fold(Set::EMPTY, Set::with);
     }
 
     pub(super) fn connected(&mut self, local: Micros) {
-        if std::mem::take(&mut self.is_deaf) {
+        if std::mem::take(&mut self.is_disconnected) {
             self.heard.fill(Some(local));
             self.alive.fill(Some(local));
         }
@@ -110,9 +132,12 @@ impl Presence {
             return broken(Check::Presence, || "a node is up that does not exist".to_owned());
         };
         ensure(!self.members.contains(node), Check::Presence, || format!("peer {node:02} is up twice"))?;
-        ensure(self.heard[node] == Some(local), Check::Presence, || {
+        let is_taken_back = self.taken_back.contains(node);
+        self.taken_back = self.taken_back.without(Set::EMPTY.with(node));
+        ensure(is_taken_back || self.heard[node] == Some(local), Check::Presence, || {
             format!("peer {node:02} is up, but was not heard")
         })?;
+        self.given_up[node] = None;
         self.members = self.members.with(node);
         Ok(())
     }
@@ -124,20 +149,23 @@ impl Presence {
         self.members = self.members.without(Set::EMPTY.with(node));
         match reason {
             DownReason::Left => {
-                ensure(self.said_goodbye.contains(node), Check::Presence, || format!("peer {node:02} did not leave"))
+                ensure(self.announced_leave.contains(node), Check::Presence, || format!("peer {node:02} did not leave"))
             }
             DownReason::Disconnected => {
                 ensure(self.absent.contains(node), Check::Presence, || format!("peer {node:02} was seen by the broker"))
             }
-            _ => self.check_silent(local, node),
+            _ => {
+                self.given_up[node] = Some(local);
+                self.check_silent(local, node)
+            }
         }
     }
 
     fn check_silent(&self, local: Micros, node: usize) -> Checked {
         let last = self.alive[node].unwrap_or(0);
         let since = local - last.min(local);
-        let is_silent = since >= self.timeout + self.suspicion && !self.is_deaf;
-        // Time to give a sign of life while this process runs, unless the node was suspected before it stood still.
+        let is_silent = since >= self.timeout + self.suspicion && !self.is_disconnected;
+        // The peer had time to send while this process ran, unless it was suspected before the process was frozen.
         let had_time = local >= self.thawed + self.suspicion || last + self.timeout <= self.froze;
         ensure(is_silent && had_time, Check::Presence, || {
             format!("peer {node:02} is given up at {}, it was heard at {}", shown(local), shown(last))
@@ -145,43 +173,43 @@ impl Presence {
     }
 
     pub(super) fn started(&mut self, local: Micros) {
-        self.last_beat = Some(local);
+        self.last_heartbeat = Some(local);
     }
 
     pub(super) fn leaves(&mut self) {
-        self.last_beat = None;
+        self.last_heartbeat = None;
     }
 
-    /// What is said in the meantime may put a heartbeat off once.
-    fn beat_due(&self) -> Option<Micros> {
-        self.last_beat.map(|last| (last + self.interval * 2).max(self.thawed))
+    /// Other messages may postpone a heartbeat once.
+    fn heartbeat_due(&self) -> Option<Micros> {
+        self.last_heartbeat.map(|last| (last + self.interval * 2).max(self.thawed))
     }
 
-    pub(super) fn beats(&mut self, local: Micros) -> Checked {
-        self.check_beat(local)?;
-        self.last_beat = Some(local);
+    pub(super) fn heartbeat_sent(&mut self, local: Micros) -> Checked {
+        self.check_heartbeat(local)?;
+        self.last_heartbeat = Some(local);
         Ok(())
     }
 
-    fn check_beat(&self, local: Micros) -> Checked {
-        let Some(due) = self.beat_due() else { return Ok(()) };
+    fn check_heartbeat(&self, local: Micros) -> Checked {
+        let Some(due) = self.heartbeat_due() else { return Ok(()) };
         ensure(local <= due + MILLI, Check::Heartbeats, || {
             format!("no heartbeat before {}, due at {}", shown(local), shown(due))
         })
     }
 
-    /// Nobody is still there whose time is up.
+    /// Checks that no peer is up whose time has expired.
     pub(super) fn ticked(&self, local: Micros, members: Set) -> Checked {
         ensure(members == self.members, Check::Presence, || {
-            format!("members are {members:?}, told was {:?}", self.members)
+            format!("members are {members:?}, reported were {:?}", self.members)
         })?;
-        for node in members.iter().filter(|_| !self.is_deaf) {
+        for node in members.iter().filter(|_| !self.is_disconnected) {
             let suspected = (self.heard[node].unwrap_or(0) + self.timeout).max(self.thawed);
             ensure(local <= suspected + self.suspicion + MILLI, Check::Silence, || {
                 format!("peer {node:02} is still there at {}, it was suspected at {}", shown(local), shown(suspected))
             })?;
         }
-        self.check_beat(local)
+        self.check_heartbeat(local)
     }
 
     pub(super) fn settled(&self, others: Set) -> Checked {

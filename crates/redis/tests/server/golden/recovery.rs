@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use redis::{AsyncCommands, Value as Answer};
 use serde_json::{Value, json};
 use trunkline_brokers::Redis;
-use trunkline_core::{Adapter, Offset, Payload, Session, SessionId, SocketId, transport::RestoredSession};
+use trunkline_core::{Offset, Payload, Session, SessionId, SocketId, transport::RestoredSession};
 use trunkline_redis::{Config, connect};
 
 use super::{

@@ -9,8 +9,8 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{sync::Notify, time::timeout};
 use trunkline_core::{
-    AckSink, Adapter, Backend, ClusterNode, DeliveryReport, EventReply, Local, LocalAbilities, MetricsSnapshot,
-    Namespace, NodeConfig, NodeId, Offset, Payload, Room, RoomIndex, SocketId, SocketInfo, Target,
+    AckSink, Backend, ClusterNode, DeliveryReport, EventReply, Local, MetricsSnapshot, Namespace, NodeConfig, NodeId,
+    Offset, Payload, Room, RoomIndex, SocketId, SocketInfo, Target,
 };
 
 use super::capture::{Capture, meaning};
@@ -191,10 +191,6 @@ fn binary() -> Payload {
 }
 
 impl Local for House {
-    fn abilities(&self) -> LocalAbilities {
-        LocalAbilities { close_connections: true, number_rooms: true }
-    }
-
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         if self.is_marker(payload) {
             return DeliveryReport::default();

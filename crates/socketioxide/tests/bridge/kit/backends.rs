@@ -1,4 +1,4 @@
-//! Backends around the embedded one, for what it does not have.
+//! Wrappers of the memory backend: joins that wait or fail, and room interest.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use trunkline_core::{
     transport::{Health, Inbox, JoinRequest, RoomInterest},
 };
 
-/// Lets nodes join only when it is opened, as a broker that takes its time.
+/// A transport whose joins wait until the test lets them through, as with a slow broker.
 #[derive(Debug)]
 pub(crate) struct Gate {
     inner: Arc<dyn Transport>,
@@ -21,26 +21,27 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// `free` nodes may join at once.
-    pub(crate) fn around(backend: Backend, free: usize) -> (Backend, Arc<Self>) {
+    pub(crate) fn around(mut backend: Backend, free: usize) -> (Backend, Arc<Self>) {
         let gate = Arc::new(Self {
             inner: Arc::clone(&backend.transport),
             open: Semaphore::new(free),
             queue: watch::Sender::new(0),
             refusal: Mutex::new(None),
         });
-        (Backend { transport: Arc::clone(&gate) as Arc<dyn Transport>, ..backend }, gate)
+        backend.transport = Arc::clone(&gate) as Arc<dyn Transport>;
+        (backend, gate)
     }
 
     pub(crate) fn let_in(&self, nodes: usize) {
         self.open.add_permits(nodes);
     }
 
-    /// Waits until this many nodes want in.
+    /// Waits until this many joins are waiting.
     pub(crate) async fn await_queue(&self, nodes: usize) {
         self.queue.subscribe().wait_for(|queue| *queue >= nodes).await.unwrap();
     }
 
-    /// From now on nobody may join, for this reason.
+    /// Refuses all joins from now on with this reason.
     pub(crate) fn refuse(&self, reason: &'static str) {
         *self.refusal.lock().unwrap() = Some(reason);
     }
@@ -53,14 +54,18 @@ impl Transport for Gate {
         self.inner.capabilities()
     }
 
-    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
         if let Some(reason) = *self.refusal.lock().unwrap() {
             return Err(Error::new(ErrorKind::Broker, reason));
         }
         self.queue.send_modify(|queue| *queue += 1);
         self.open.acquire().await.unwrap().forget();
         self.queue.send_modify(|queue| *queue -= 1);
-        self.inner.join(seat).await
+        self.inner.join(request).await
+    }
+
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        self.inner.try_publish(from, message)
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
@@ -84,17 +89,17 @@ impl Transport for Gate {
     }
 }
 
-/// Remembers what it is told about rooms.
+/// Records which rooms are reported to the broker.
 #[derive(Debug, Default)]
 pub(crate) struct Interests(Mutex<Vec<(bool, Room)>>);
 
 impl Interests {
     pub(crate) fn around(backend: Backend) -> (Backend, Arc<Self>) {
         let interests = Arc::new(Self::default());
-        (Backend { interest: Some(Arc::clone(&interests) as Arc<dyn RoomInterest>), ..backend }, interests)
+        (backend.with_interest(Arc::clone(&interests) as Arc<dyn RoomInterest>), interests)
     }
 
-    /// The rooms that were entered and not left since.
+    /// The rooms that were reported as created and not as deleted since.
     pub(crate) fn present(&self) -> Vec<Room> {
         let mut present = Vec::new();
         for (entered, room) in self.0.lock().unwrap().iter() {

@@ -78,7 +78,7 @@ impl Server {
         Self { io, cluster, address, msgpack: options.msgpack, http }
     }
 
-    pub(crate) fn root(&self) -> trunkline_socketioxide::Handle {
+    pub(crate) fn root(&self) -> trunkline_socketioxide::NamespaceHandle {
         self.cluster.of("/").unwrap()
     }
 }

@@ -1,0 +1,367 @@
+//! The writer and the transport over a broker that confirms when the test says so.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use trunkline_core::{
+    Backend, Error, ErrorKind, IdScheme, Message, Namespace, NodeKey, NodeMetrics, Offset, Payload, Result, Target,
+    transport::{History, Inbox, InboxLimits, JoinRequest, Unfiltered},
+};
+
+use super::{
+    Arrived, BatchBroker, BatchConnection, BatchSettings, BatchedTransport, Confirmation, HistoryEntry, HistorySource,
+    JoinedNode, NodeSubscription, OutgoingBatch, OutgoingMessage, ReceivedBatch, Subscribing, TransportState, token,
+};
+use crate::{
+    batch::{Batch, ConnectionId},
+    outbox::OutboxLimits,
+    rooms::{Bucket, Buckets},
+};
+
+/// A broker whose confirmations the test gives.
+#[derive(Debug)]
+struct Fake {
+    settings: BatchSettings,
+    server: Arc<Server>,
+}
+
+/// What was published and is not confirmed, and the connection in use.
+#[derive(Debug, Default)]
+struct Server {
+    writes: Mutex<VecDeque<(Vec<OutgoingBatch<String>>, oneshot::Sender<Result<Vec<String>>>)>>,
+    written: Notify,
+    connection: Mutex<CancellationToken>,
+}
+
+impl Server {
+    /// The next write that was not looked at yet, and what confirms it.
+    async fn write(&self) -> Write {
+        loop {
+            let written = self.written.notified();
+            if let Some(write) = self.try_write() {
+                return write;
+            }
+            written.await;
+        }
+    }
+
+    fn try_write(&self) -> Option<Write> {
+        let (batches, confirm) = self.writes.lock().unwrap().pop_front()?;
+        Some(Write { batches, confirm })
+    }
+
+    fn disconnect(&self) {
+        self.connection.lock().unwrap().cancel();
+    }
+}
+
+struct Write {
+    batches: Vec<OutgoingBatch<String>>,
+    confirm: oneshot::Sender<Result<Vec<String>>>,
+}
+
+impl Write {
+    /// The number of each batch, and how many messages it has.
+    fn sizes(&self) -> Vec<(u64, usize)> {
+        let parsed = self.batches.iter().map(|batch| Batch::parse(batch.bytes.clone()).unwrap());
+        parsed.map(|batch| (batch.number().unwrap(), batch.count())).collect()
+    }
+}
+
+impl BatchBroker for Fake {
+    const NAME: &'static str = "the fake broker";
+    const WRITE_BYTES: usize = 1 << 20;
+    const SIZE_LIMITED_BY: &'static str = "the test";
+    const KEEPS_UNACKNOWLEDGED: bool = true;
+    const RETURNS_UNROUTABLE: bool = true;
+
+    type Address = String;
+    type Connection = FakeConnection;
+    type Subscription = Silence;
+    type HistorySource = NoHistory;
+
+    fn settings(&self) -> &BatchSettings {
+        &self.settings
+    }
+
+    fn namespace_prefix(&self, namespace: &Namespace) -> Result<String> {
+        Ok(token(namespace.as_str()))
+    }
+
+    fn token(text: &str) -> String {
+        token(text)
+    }
+
+    fn max_batch_bytes(&self) -> usize {
+        1 << 20
+    }
+
+    async fn open(&self, _: &str, _: u64, _: &TaskTracker) -> Result<FakeConnection> {
+        let ended = CancellationToken::new();
+        *self.server.connection.lock().unwrap() = ended.clone();
+        Ok(FakeConnection { server: Arc::clone(&self.server), ended })
+    }
+
+    async fn subscribe(&self, connection: &Arc<FakeConnection>, _: &JoinedNode<Self>, _: &[Bucket]) -> Result<Silence> {
+        Ok(Silence(Arc::clone(connection)))
+    }
+
+    async fn set_up_history(&self, _: &FakeConnection) -> Result<()> {
+        Ok(())
+    }
+
+    fn history_source(&self, _: &JoinedNode<Self>) -> Option<NoHistory> {
+        None
+    }
+
+    fn history(_: &Arc<TransportState<Self>>) -> Option<Arc<dyn History>> {
+        None
+    }
+
+    fn start_history_writer(_: &Arc<TransportState<Self>>) -> Option<mpsc::UnboundedSender<OutgoingMessage<Self>>> {
+        None
+    }
+}
+
+#[derive(Debug)]
+struct FakeConnection {
+    server: Arc<Server>,
+    ended: CancellationToken,
+}
+
+impl BatchConnection for FakeConnection {
+    type Address = String;
+
+    async fn publish(&self, batches: &[OutgoingBatch<String>]) -> Result<Confirmation<String>> {
+        let (confirm, confirmed) = oneshot::channel();
+        self.server.writes.lock().unwrap().push_back((batches.to_vec(), confirm));
+        self.server.written.notify_one();
+        let ended = self.ended.clone();
+        Ok(async move {
+            let disconnected = || Error::new(ErrorKind::Disconnected, "the fake connection has ended");
+            tokio::select! {
+                biased;
+                () = ended.cancelled() => Err(disconnected()),
+                confirmed = confirmed => confirmed.map_err(|_| disconnected())?,
+            }
+        }
+        .boxed())
+    }
+
+    fn server(&self) -> &str {
+        "fake:1"
+    }
+
+    fn cluster_servers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn blocked(&self) -> watch::Receiver<Option<String>> {
+        watch::channel(None).1
+    }
+
+    async fn shutdown_announced(&self) {
+        std::future::pending().await
+    }
+
+    async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
+    fn end_reason(&self) -> String {
+        "the test ended it".into()
+    }
+
+    fn abort(&self) {
+        self.ended.cancel();
+    }
+
+    async fn close(&self) {
+        self.abort();
+    }
+}
+
+/// A subscription to which nothing comes.
+#[derive(Debug)]
+struct Silence(Arc<FakeConnection>);
+
+impl NodeSubscription for Silence {
+    type Address = String;
+
+    async fn next(&mut self) -> Arrived {
+        self.0.ended().await;
+        Arrived::Ended(self.0.end_reason())
+    }
+
+    async fn arrived(&mut self) -> Vec<ReceivedBatch> {
+        Vec::new()
+    }
+
+    async fn subscribe(&mut self, _: Bucket, _: String) -> Result<Subscribing> {
+        Ok(std::future::ready(Ok(0)).boxed())
+    }
+
+    fn unsubscribe(&mut self, _: Bucket, _: String) -> futures_util::future::BoxFuture<'static, Result<()>> {
+        std::future::ready(Ok(())).boxed()
+    }
+
+    async fn acknowledge(&self, _: u64) {}
+
+    async fn close(self) {}
+}
+
+struct NoHistory;
+
+impl HistorySource for NoHistory {
+    type Connection = FakeConnection;
+
+    async fn open(&mut self, _: &Arc<FakeConnection>) -> Result<()> {
+        std::future::pending().await
+    }
+
+    async fn next(&mut self, _: &FakeConnection) -> Result<HistoryEntry> {
+        std::future::pending().await
+    }
+
+    fn offset(&self, _: &Batch, _: u64, _: usize) -> Offset {
+        unreachable!("there is no history")
+    }
+}
+
+/// A transport over the fake broker, and a node whose inbox has to be kept.
+async fn joined() -> (Arc<Server>, Backend, NodeKey, Inbox) {
+    let server = Arc::<Server>::default();
+    let settings = BatchSettings {
+        sender: ConnectionId::random(),
+        servers: vec!["fake:1".into()],
+        buckets: Buckets::DEFAULT,
+        linger: Duration::from_secs(1),
+        join_grace: Duration::from_secs(1),
+        connect_timeout: Duration::from_secs(1),
+        outbox: OutboxLimits::default(),
+        has_history: false,
+    };
+    let backend = BatchedTransport::connect(Fake { settings, server: Arc::clone(&server) }).await.unwrap();
+    let node = NodeKey { id: IdScheme::Hex16.node_id(), namespace: Namespace::new("/") };
+    let metrics = Arc::<NodeMetrics>::default();
+    let request = JoinRequest::new(node.clone(), Arc::new(Unfiltered), metrics, InboxLimits::default());
+    let inbox = backend.transport.join(request).await.unwrap();
+    (server, backend, node, inbox)
+}
+
+async fn emit(backend: &Backend, node: &NodeKey, rooms: &[&str]) {
+    for room in rooms {
+        let message = broadcast(Target::room(*room));
+        backend.transport.publish(node, message).await.unwrap();
+    }
+}
+
+fn broadcast(target: Target) -> Message {
+    Message::Broadcast { request: None, target, payload: Payload::event("e", &()).unwrap() }
+}
+
+/// Lets all tasks run as far as they can: with a paused clock, time goes on only when nothing else is to be done.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_writes_leave_at_once_and_what_comes_meanwhile_shares_the_next_one() {
+    let (server, backend, node, _inbox) = joined().await;
+    let mut unconfirmed = VecDeque::new();
+    for number in 1..=2 {
+        emit(&backend, &node, &["r"]).await;
+        settle().await;
+        let write = server.try_write().expect("it waits for no confirmation");
+        assert_eq!(write.sizes(), [(number, 1)]);
+        unconfirmed.push_back(write);
+    }
+    for _ in 0..1000 {
+        emit(&backend, &node, &["r"]).await;
+        settle().await;
+    }
+    assert!(server.try_write().is_none(), "two writes are unconfirmed");
+    unconfirmed.pop_front().unwrap().confirm.send(Ok(Vec::new())).unwrap();
+    let write = server.write().await;
+    assert_eq!(write.sizes().iter().map(|(_, messages)| messages).sum::<usize>(), 1000);
+    assert!(write.sizes().len() < 10, "{:?}", write.sizes());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_has_one_address_and_the_order_of_the_messages_stays() {
+    let (server, backend, node, _inbox) = joined().await;
+    emit(&backend, &node, &["a", "a", "b", "a"]).await;
+    let mut addresses = Vec::new();
+    while addresses.len() < 3 {
+        let write = server.write().await;
+        addresses.extend(write.batches.iter().map(|batch| batch.address.clone()));
+        write.confirm.send(Ok(Vec::new())).unwrap();
+    }
+    let address = |room: &str| format!("=2F.room.{}", Buckets::DEFAULT.of(&room.into()).unwrap().number());
+    addresses.dedup();
+    assert_eq!(addresses, [address("a"), address("b"), address("a")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_unconfirmed_when_the_connection_ends_is_sent_again_with_the_same_numbers() {
+    let (server, backend, node, _inbox) = joined().await;
+    let mut sent = Vec::new();
+    for _ in 0..2 {
+        emit(&backend, &node, &["r"]).await;
+        sent.push(server.write().await);
+    }
+    sent.remove(0).confirm.send(Ok(Vec::new())).unwrap();
+    emit(&backend, &node, &["r"]).await;
+    sent.push(server.write().await);
+    server.disconnect();
+    emit(&backend, &node, &["r"]).await;
+    for number in 2..=4 {
+        let again = server.write().await;
+        assert_eq!(again.sizes(), [(number, 1)]);
+        again.confirm.send(Ok(Vec::new())).unwrap();
+    }
+    settle().await;
+    assert_eq!(backend.transport.health().queued_bytes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_write_is_dropped_and_not_sent_again() {
+    let (server, backend, node, _inbox) = joined().await;
+    emit(&backend, &node, &["r"]).await;
+    let refusal = Error::new(ErrorKind::Broker, "refused");
+    server.write().await.confirm.send(Err(refusal)).unwrap();
+    emit(&backend, &node, &["r"]).await;
+    assert_eq!(server.write().await.sizes(), [(2, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_waits_for_what_is_queued_but_not_for_ever() {
+    let (server, backend, node, _inbox) = joined().await;
+    emit(&backend, &node, &["r"]).await;
+    let write = server.write().await;
+    let is_closed = Arc::new(AtomicBool::new(false));
+    let closing = tokio::spawn({
+        let (backend, is_closed) = (backend.clone(), Arc::clone(&is_closed));
+        async move {
+            backend.transport.close().await;
+            is_closed.store(true, Ordering::Relaxed);
+        }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!is_closed.load(Ordering::Relaxed), "a write is unconfirmed");
+    tokio::time::timeout(Duration::from_secs(10), closing).await.expect("it closes").unwrap();
+    drop(write);
+}

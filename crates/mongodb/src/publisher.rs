@@ -1,0 +1,174 @@
+//! The task that inserts queued messages into the collection.
+
+use std::sync::Arc;
+
+use mongodb::bson::{Bson, doc, oid::ObjectId};
+use tokio::time::{sleep, timeout};
+use trunkline_backend::{Backoff, Direction};
+use trunkline_core::model::Delivery;
+
+use crate::{
+    error::describe,
+    insert::{InsertOutcome, insert},
+    server::Server,
+    transport_core::{DRAIN_TIMEOUT, TransportCore},
+    wire::{ObjectIdGenerator, QueuedMessage},
+};
+
+/// Bytes in one insert, unless a single message has more.
+const MAX_BATCH_BYTES: usize = 1 << 20;
+
+/// How often the server's cache may be too full for a document until the document counts as too large for it: with the
+/// pauses in between, about forty seconds.
+const MAX_CACHE_FULL: u32 = 16;
+
+/// Inserts queued messages, in order, batch by batch. While an insert is unconfirmed the next batch gathers in the
+/// outbox.
+///
+/// The window is one unconfirmed insert. A second one would change the order: the driver has one command at a time on a
+/// connection, so it would take another connection, and the server commits what comes over two connections in either
+/// order. And where the first one fails and is tried again, the second one is in the collection already.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    core: Arc<TransportCore>,
+    server: Server,
+    ids: ObjectIdGenerator,
+    /// Messages taken from the outbox and not known to be in the collection. Each keeps its id, so that it is inserted
+    /// once however often it is tried.
+    batch: Vec<QueuedMessage>,
+    /// Bytes to release in the outbox once the batch is empty.
+    bytes: usize,
+    /// So many messages are inserted singly, because the server refused an insert without saying which document is to
+    /// blame.
+    singly: usize,
+    /// How often in a row the server's cache was too full for the first message.
+    cache_full: u32,
+    backoff: Backoff,
+}
+
+impl Publisher {
+    pub(crate) fn new(core: Arc<TransportCore>, server: Server) -> Self {
+        Self {
+            core,
+            server,
+            ids: ObjectIdGenerator::new(),
+            batch: Vec::new(),
+            bytes: 0,
+            singly: 0,
+            cache_full: 0,
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// Runs until the transport is closed and the outbox empty, or [`DRAIN_TIMEOUT`] has passed since the close.
+    pub(crate) async fn run(mut self) {
+        let closing = self.core.closing.clone();
+        let drain_timeout = async {
+            closing.cancelled().await;
+            sleep(DRAIN_TIMEOUT).await;
+        };
+        tokio::select! {
+            () = self.publish() => {}
+            () = drain_timeout => {}
+        }
+    }
+
+    async fn publish(&mut self) {
+        let mut is_lost = false;
+        while !self.batch.is_empty() || self.take_batch().await {
+            match self.insert().await {
+                Ok(()) if std::mem::take(&mut is_lost) => {
+                    self.backoff.reset();
+                    self.core.restored(Direction::Outbound);
+                }
+                Ok(()) => {}
+                Err(reason) => {
+                    self.core.lost(Direction::Outbound, &reason);
+                    is_lost = true;
+                    sleep(self.backoff.next_pause()).await;
+                }
+            }
+        }
+    }
+
+    /// Takes all queued messages, up to [`MAX_BATCH_BYTES`]. False once the outbox is closed and empty.
+    async fn take_batch(&mut self) -> bool {
+        let Some(bytes) = self.core.outbox.take(&mut self.batch, MAX_BATCH_BYTES).await else { return false };
+        self.bytes = bytes;
+        for message in &mut self.batch {
+            message.document.identify(&mut self.ids);
+        }
+        true
+    }
+
+    /// Inserts the batch, or the next part of it. An error says why it has to be tried again.
+    async fn insert(&mut self) -> Result<(), String> {
+        let count = if self.singly > 0 { 1 } else { self.batch.len() };
+        match self.within_limit(insert(&self.server, &self.batch[..count])).await? {
+            InsertOutcome::Inserted => self.remove_first(count),
+            InsertOutcome::Retryable(reason) => return Err(reason),
+            InsertOutcome::Duplicate(index) => {
+                self.remove_first(index + 1);
+                self.remove_inserted().await?;
+            }
+            InsertOutcome::Rejected(index, reason) => {
+                self.remove_first(index);
+                self.reject_first(&reason);
+            }
+            InsertOutcome::CacheFull(index, reason) => {
+                self.remove_first(index);
+                self.cache_full += 1;
+                if self.cache_full < MAX_CACHE_FULL {
+                    return Err(reason);
+                }
+                self.reject_first(&reason);
+            }
+            InsertOutcome::CommandRejected(reason) if count == 1 => self.reject_first(&reason),
+            InsertOutcome::CommandRejected(_) => self.singly = count,
+        }
+        Ok(())
+    }
+
+    /// Removes what an earlier attempt has inserted beyond what was known: as inserts are ordered, the first messages
+    /// of the batch.
+    async fn remove_inserted(&mut self) -> Result<(), String> {
+        let ids: Vec<Bson> =
+            self.batch.iter().map(|message| ObjectId::from_bytes(message.document.id()).into()).collect();
+        let inserted = doc! { "_id": { "$in": ids } };
+        let counting = async { self.server.collection.count_documents(inserted).await };
+        let count = self.within_limit(counting).await?.map_err(|failed| describe(&failed))?;
+        self.remove_first(usize::try_from(count).unwrap_or(usize::MAX).min(self.batch.len()));
+        Ok(())
+    }
+
+    async fn within_limit<T>(&self, operation: impl Future<Output = T>) -> Result<T, String> {
+        let limit = self.core.config.response_timeout;
+        timeout(limit, operation).await.map_err(|_| format!("no answer in {limit:?}"))
+    }
+
+    fn remove_first(&mut self, count: usize) {
+        self.batch.drain(..count);
+        self.singly = self.singly.saturating_sub(count);
+        if count > 0 {
+            self.cache_full = 0;
+        }
+        if self.batch.is_empty() {
+            self.core.outbox.release(std::mem::take(&mut self.bytes));
+        }
+    }
+
+    /// Drops the first message, which the server will never take. Its sender delivers it to its own sockets only.
+    fn reject_first(&mut self, reason: &str) {
+        let Some(message) = self.batch.first_mut() else { return };
+        let (namespace, bytes) = (&message.from.namespace, message.document.len());
+        tracing::warn!(%namespace, bytes, reason, "the server refused a message");
+        let own_broadcast = message.own_broadcast.take();
+        if let Some(node) = self.core.nodes.find(&message.from) {
+            node.metrics.publish_errors.increment();
+            if let Some(message) = own_broadcast {
+                node.inbox.push([Delivery::Stored { message, offset: None }]);
+            }
+        }
+        self.remove_first(1);
+    }
+}

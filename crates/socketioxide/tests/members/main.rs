@@ -1,0 +1,53 @@
+//! What it costs to find out whether a room has members here, which happens for every message to one room.
+
+// In helpers of tests, too, a panic is the failure message.
+#![allow(clippy::unwrap_used)]
+
+mod stub;
+
+use socketioxide_core::adapter::CoreAdapter;
+use trunkline_core::{Local, Room};
+
+/// Bytes allocated by one look at a room, after the first one: memory is what an answer by collecting would take.
+async fn bytes_of_a_look(members: usize) -> u64 {
+    let (adapter, _) = stub::adapter(&format!("look-{members}"), members, "x").await;
+    let room = Room::from("x");
+    assert!(adapter.has_room(&room));
+    let allocated = allocation_counter::measure(|| assert!(adapter.has_room(&room)));
+    allocated.bytes_total
+}
+
+#[tokio::test]
+async fn finding_out_whether_a_room_has_members_costs_the_same_for_100_and_for_10_000() {
+    let few = bytes_of_a_look(100).await;
+    let many = bytes_of_a_look(10_000).await;
+    assert_eq!(few, many);
+    assert!(many < 1000, "{many} bytes");
+}
+
+#[tokio::test]
+async fn a_room_has_members_until_the_last_one_has_left() {
+    let (adapter, sockets) = stub::adapter("until-the-last", 200, "x").await;
+    let room = Room::from("x");
+    for sid in sockets.sids.iter() {
+        assert!(adapter.has_room(&room));
+        adapter.get_local().del(*sid, "x");
+    }
+    assert!(!adapter.has_room(&room));
+    adapter.get_local().add_all(sockets.sids[0], "x");
+    assert!(adapter.has_room(&room));
+    adapter.get_local().del_all(sockets.sids[0]);
+    assert!(!adapter.has_room(&room));
+}
+
+#[tokio::test]
+async fn a_member_of_many_rooms_is_no_reason_to_think_a_room_empty() {
+    let (adapter, sockets) = stub::adapter("many-rooms", 100, "x").await;
+    let rooms: Vec<_> = (0..1000).map(|number| format!("room {number}")).collect();
+    sockets.sids.iter().for_each(|sid| adapter.get_local().add_all(*sid, rooms.clone()));
+    for room in ["x", "room 0", "room 999"].map(Room::from) {
+        assert!(adapter.has_room(&room) && adapter.has_room(&room));
+    }
+    sockets.sids.iter().for_each(|sid| adapter.get_local().del_all(*sid));
+    assert!(!adapter.has_room(&Room::from("x")));
+}
