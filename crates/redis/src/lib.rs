@@ -19,14 +19,14 @@ pub use crate::config::{
 };
 use crate::connect::{Destination, ServerPool};
 
-/// Connects to Redis. Returns when a server has answered and can do what the configuration asks for; later connections are restored by
-/// the backend.
+/// Connects to Redis. Returns when a server has answered and can do what the configuration asks for; later connections
+/// are restored by the backend.
 ///
 /// To be called on the Tokio runtime on which the backend's tasks shall run.
 ///
 /// # Errors
-/// `Config` for settings that cannot work, `Disconnected` if no server can be reached, `Broker` if it refuses us, `Unsupported` if it is too
-/// old.
+/// `Config` for settings that cannot work, `Disconnected` if no server can be reached, `Broker` if it refuses us,
+/// `Unsupported` if it is too old.
 pub async fn connect(config: Config) -> Result<Backend> {
     config.check()?;
     let servers = Arc::new(ServerPool::new(&config)?);

@@ -1,4 +1,4 @@
-//! Settings from a URL.
+//! Configuration from a URL.
 
 use percent_encoding::percent_decode_str;
 use trunkline_backend::url::{Params, host_and_port, redact};
@@ -9,7 +9,7 @@ use crate::config::{Address, Config, Mode, PubSub, ServerConfig, Sharded, Stream
 const DEFAULT_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
-/// The schemes, whether they mean TLS, and whether a path follows that names a socket.
+/// Schemes, and what follows them.
 const SCHEMES: &[(&str, Kind)] = &[
     ("redis", Kind::Plain),
     ("rediss", Kind::Tls),
@@ -46,7 +46,7 @@ const SUBSCRIPTIONS: &[(&str, SubscriptionMode)] = &[
 ];
 
 impl Config {
-    /// Reads a URL: `redis://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE?PARAMETERS`, `rediss://…` for TLS,
+    /// Configuration from a URL: `redis://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE?PARAMETERS`, `rediss://…` for TLS,
     /// `redis+unix:///PATH/OF/SOCKET?PARAMETERS`, with the parameters of the table in the [README](crate#options).
     ///
     /// # Errors

@@ -31,19 +31,19 @@ pub(super) enum Kind {
     Responses,
 }
 
-/// The most requests whose answers are looked for, and the most old ones whose answers are remembered to be short.
+/// Own requests whose answers are accepted at most, and requests of old nodes that are remembered at most.
 const REMEMBERED: usize = 16_384;
 
 /// A node that has joined.
 #[derive(Debug)]
 pub(super) struct ClassicNode {
     inbox: NodeInbox,
-    /// The name of the channel of broadcasts to no room.
+    /// Channel of broadcasts to no room or to several.
     broadcast: Bytes,
-    /// The name of the common channel of answers.
+    /// Common channel of answers.
     response: Bytes,
-    /// Broadcasts of this namespace have numbers. Not if its name contains the mark that separates rooms: then what is in its channels may
-    /// look like broadcasts to a room of another namespace, whose nodes would miss numbers.
+    /// Whether broadcasts of this namespace have numbers. Not if its name contains the `#` that separates rooms: then
+    /// its channels look like those of rooms of another namespace, whose nodes would miss numbers.
     pub(super) numbered: bool,
     own_requests: Mutex<Remembered>,
     legacy_requests: Mutex<Remembered>,
@@ -82,12 +82,12 @@ impl ClassicNode {
         &self.inbox.node
     }
 
-    /// Answers to this request are wanted.
+    /// Accepts answers to this request from now on.
     pub(super) fn expect(&self, request: &RequestId) {
         lock(&self.own_requests).add(request.clone());
     }
 
-    /// Whether a request is to be answered with socket ids only. True once.
+    /// Whether the request of an old node is to be answered with socket ids only. True once.
     pub(super) fn takes_ids_only(&self, request: &RequestId) -> bool {
         lock(&self.legacy_requests).remove(request)
     }
@@ -114,7 +114,7 @@ impl ClassicNode {
         Ok(Some(Delivery::Message { from, seq_no, offset: None, message }))
     }
 
-    /// Whether a broadcast on this channel concerns anybody here. A number and its text share a channel.
+    /// Whether a broadcast on this channel may be for local sockets. A number and its text share a channel.
     fn may_concern(&self, channel: &Bytes) -> bool {
         let Some(rest) = channel.strip_prefix(&*self.broadcast).filter(|rest| !rest.is_empty()) else { return true };
         let Ok(name) = std::str::from_utf8(rest.strip_suffix(b"#").unwrap_or(rest)) else { return true };
@@ -140,13 +140,13 @@ impl ClassicNode {
             (Some(Legacy::Confirmation(socket, request)), _) => self.confirm(&socket, &request),
             _ => {}
         }
-        // Somebody who asks without a name is answered all the same: on the common channel the name is of no use.
+        // A request without a sender is answered all the same: on the common channel the name is of no use.
         let anonymous = || message.request().and_then(|_| NodeId::new("undefined").ok());
         let from = from.or_else(anonymous);
         Ok(Some(Delivery::Message { from, seq_no, offset: None, message }))
     }
 
-    /// Tells an old node that its request concerning a socket of this node is carried out.
+    /// Confirms to an old node that its request concerning a socket of this node is carried out.
     fn confirm(&self, socket: &SocketId, request: &RequestId) {
         if !self.inbox.decoder.may_have_members(&Room::new(socket.as_str())) {
             return;
@@ -155,7 +155,7 @@ impl ClassicNode {
         let bytes = payload.len();
         let command = Command::Publish { sharded: false, channel: self.response.clone(), payload };
         let publication = Publication { from: self.node().clone(), slot: None, bytes, command };
-        // There is nothing to wait for here: if the queue is full, the old node waits in vain.
+        // This cannot wait: if the outbox is full, the old node gets no confirmation.
         let _ = self.outbox.push(bytes, |_| publication).now_or_never();
     }
 
@@ -173,7 +173,7 @@ fn lock(remembered: &Mutex<Remembered>) -> MutexGuard<'_, Remembered> {
     remembered.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The last requests.
+/// The latest request ids, up to a bound.
 #[derive(Debug, Default)]
 struct Remembered {
     ids: HashSet<RequestId>,

@@ -1,4 +1,4 @@
-//! The transport over pub/sub.
+//! Transport over pub/sub.
 
 use std::{fmt, sync::Arc};
 
@@ -26,13 +26,13 @@ use crate::{
     },
 };
 
-/// Makes the backend, once a server has been reached.
+/// Backend of `mode=pubsub`. A server has been reached before.
 pub(crate) fn backend(config: &Config, options: PubSub, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(ClassicTransport::new(config, options, servers));
     Backend::new(Arc::clone(&transport) as _, IdScheme::Short6).with_node_counter(transport)
 }
 
-/// Pub/sub.
+/// Transport over pub/sub.
 struct ClassicTransport {
     names: Names,
     options: PubSub,
@@ -47,7 +47,8 @@ impl ClassicTransport {
         Self { names: Names::new(&config.prefix), options, core }
     }
 
-    /// In the order in which they are subscribed to: a node is never seen by its own channel without being counted.
+    /// Topics of a node in the order in which they are subscribed to: a node is never seen by its own channel without
+    /// being counted.
     fn topics(&self, node: &NodeKey) -> Vec<(Topic, Kind)> {
         let NodeKey { id, namespace } = node;
         vec![
@@ -72,7 +73,7 @@ impl ClassicTransport {
         let encoded = encode::message(from, message)?;
         let channel = self.channel_of(&from.namespace, message);
         let route = Route { sharded: false, channel, numbered: is_numbered.then_some(SeqChannel::ALL) };
-        let bytes = encoded.len() + encode::STAMP_BYTES;
+        let bytes = encoded.len() + encode::SEQ_NO_BYTES;
         self.core.check_size(bytes)?;
         Ok(route.outgoing(from, bytes, |seq_no, marks| encoded.finish(seq_no, marks)))
     }

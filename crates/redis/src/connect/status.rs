@@ -16,7 +16,8 @@ pub(crate) struct Status {
 /// The connections over which something is received.
 #[derive(Debug, Default)]
 struct Inbound {
-    /// Connections that are down although something is wanted from them, and subscriptions on their way to another server.
+    /// Connections that are down although something is wanted from them, and subscriptions on their way to another
+    /// server.
     subscribers_down: usize,
     /// The nodes were told of a loss, and not of the return.
     is_lost: bool,
@@ -40,7 +41,8 @@ impl Status {
         }
     }
 
-    /// A subscription moves to another server. A loss is not over before [`Status::subscribers_restored`] has been called for it.
+    /// A subscription moves to another server. A loss is not over before [`Status::subscribers_restored`] has been
+    /// called for it.
     pub(crate) fn subscription_moves(&self) {
         self.inbound().subscribers_down += 1;
     }

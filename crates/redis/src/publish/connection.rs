@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// Batches that may be unconfirmed at a time. With two, the server finds the next one when it has answered the first; behind them the third
-/// one grows.
+/// Batches that may be unconfirmed at a time. With two, the server finds the next one when it has answered the first;
+/// behind them the third one grows.
 pub(super) const WINDOW: usize = 2;
 
 /// What became of a batch, or of its connection.
@@ -74,8 +74,8 @@ impl NodeConnection {
         Self { destination, servers, outcomes, under_way, answered, unsent, failure: None }
     }
 
-    /// Writes the batches that come over `open` or, after `pause`, over a new connection: until something is in the way, or none will come
-    /// any more. A new connection that is not the first one is counted in `reconnected`.
+    /// Writes the batches that come over `open` or, after `pause`, over a new connection: until something is in the
+    /// way, or none will come any more. A new connection that is not the first one is counted in `reconnected`.
     pub(super) async fn run(
         mut self,
         open: Option<OpenConnection>,

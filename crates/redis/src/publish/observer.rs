@@ -13,6 +13,7 @@ pub(crate) trait PublishObserver: fmt::Debug + Send + Sync + 'static {
     /// The server has taken it. Returns the bytes that are free again in the outbox.
     fn acknowledged(&self, publication: Publication, reply: Reply) -> usize;
 
-    /// The server does not take it, for a reason that time does not change. Returns the bytes that are free again in the outbox.
+    /// The server does not take it, for a reason that time does not change. Returns the bytes that are free again in
+    /// the outbox.
     fn rejected(&self, publication: Publication, reason: &str) -> usize;
 }

@@ -40,8 +40,9 @@ impl Publisher {
         let mut batch = Vec::new();
         let mut is_open = true;
         while is_open || router.is_working() {
+            let (takes, under_way) = (is_open && !router.is_congested(), router.bytes_under_way());
             tokio::select! {
-                taken = self.take(&mut batch, router.bytes_under_way()), if is_open && !router.is_congested() => match taken {
+                taken = self.take(&mut batch, under_way), if takes => match taken {
                     true => router.route(batch.drain(..)),
                     false => is_open = false,
                 },
@@ -66,8 +67,8 @@ impl Publisher {
 struct Router<'a> {
     publisher: &'a Publisher,
     nodes: HashMap<Destination, NodeQueue>,
-    /// In a cluster, the slots of what waits or is under way: where, and how many publications. What follows them goes the same way, or it
-    /// might overtake them when the slot moves.
+    /// In a cluster, the slots of what waits or is under way: where, and how many publications. What follows them goes
+    /// the same way, or it might overtake them when the slot moves.
     pinned: HashMap<u16, (Destination, usize)>,
     outcomes: mpsc::UnboundedSender<BatchOutcome>,
 }

@@ -1,11 +1,11 @@
-//! Whether a server knows sharded pub/sub.
+//! Check for servers without sharded pub/sub.
 
 use redis::Value;
 use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::connect::{Destination, ServerPool};
 
-/// Refuses servers that do not know sharded pub/sub. `what` needs it.
+/// Refuses servers without sharded pub/sub, which `what` needs.
 ///
 /// # Errors
 /// `Unsupported`, naming the server's version.
@@ -29,7 +29,7 @@ pub(crate) async fn require(servers: &ServerPool, what: &str) -> Result<()> {
     Err(Error::new(ErrorKind::Unsupported, context).with_source(error))
 }
 
-/// As servers complain about a command or subcommand that they do not have.
+/// Whether an error is that for an unknown command or subcommand.
 fn is_unknown(error: &str) -> bool {
     let error = error.to_ascii_lowercase();
     error.contains("unknown") || error.contains("wrong number of arguments")

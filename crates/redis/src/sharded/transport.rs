@@ -1,4 +1,4 @@
-//! The transport over sharded pub/sub.
+//! Transport over sharded pub/sub.
 
 use std::{fmt, sync::Arc};
 
@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// Makes the backend, once a server has been reached that can do it.
+/// Backend of `mode=sharded`. A server that knows sharded pub/sub has been reached before.
 pub(crate) fn backend(config: &Config, options: Sharded, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(ShardedTransport::new(config, options, servers));
     let is_static = options.subscription == SubscriptionMode::Static;
@@ -40,7 +40,7 @@ pub(crate) fn backend(config: &Config, options: Sharded, servers: Arc<ServerPool
     if is_static { backend } else { backend.with_interest(transport) }
 }
 
-/// Sharded pub/sub.
+/// Transport over sharded pub/sub.
 struct ShardedTransport {
     names: Names,
     options: Sharded,
@@ -89,8 +89,8 @@ impl ShardedTransport {
         Ok(route.outgoing(from, bytes, |seq_no, marks| encoded.finish(seq_no, &marks_for_all(marks))))
     }
 
-    /// Which channel a message takes, and as what it is numbered there. A plain broadcast to one room takes that of the room, if it has one;
-    /// what is answered, or changes rooms, concerns everybody.
+    /// Pub/sub channel of a message, and the channel on which it is numbered. A plain broadcast to one room takes that
+    /// of the room, if it has one; what is answered, or changes rooms, goes to all nodes.
     fn route(&self, namespace: &Namespace, message: &Message) -> (Bytes, SeqChannel) {
         let room = match message {
             Message::Broadcast { request: None, target, .. } => target.single_room(),
@@ -109,18 +109,20 @@ impl ShardedTransport {
         self.names.room(namespace, room).filter(|channel| !self.recent_joins.contains(channel))
     }
 
-    /// What goes to rooms is numbered apart. On a cluster each slot has numbers of its own, since only what has the same way keeps its order.
+    /// Channel on which messages to rooms are numbered. On a cluster each slot has numbers of its own: only messages
+    /// over the same connection keep their order.
     fn number_of(&self, channel: &Bytes) -> SeqChannel {
         SeqChannel(1 + if self.is_cluster() { slot_of(channel) } else { 0 })
     }
 }
 
-/// JSON, unless that has no way for what is in the message.
+/// Format of a message: JSON, unless it contains binary.
 fn format_of<'a>(body: impl Into<BodyRef<'a>>) -> Format {
     if codec::contains_binary(body, &BINARY_KINDS) { Format::MsgPack(Rules::Notepack) } else { Format::Json }
 }
 
-/// Heartbeats tell only what all nodes receive: who receives which rooms the sender does not know.
+/// High-water marks that a heartbeat carries: only of what all nodes receive, since the sender does not know which
+/// nodes receive a room.
 fn marks_for_all(marks: &[SeqNo]) -> Vec<SeqNo> {
     let all = marks.iter().find(|seq_no| seq_no.channel == SeqChannel::ALL).copied();
     vec![all.unwrap_or(SeqNo { channel: SeqChannel::ALL, number: 0 })]
@@ -128,12 +130,13 @@ fn marks_for_all(marks: &[SeqNo]) -> Vec<SeqNo> {
 
 #[async_trait]
 impl Transport for ShardedTransport {
-    /// In the static mode, everything in a namespace has one channel, and its order, on a cluster too. In the dynamic modes rooms have channels
-    /// of their own. A single server keeps the order among them; on a cluster channels live on different servers, with a connection to each, and
-    /// only the order in each room is kept, and that of what goes to everybody. Acknowledged broadcasts are of the latter kind.
+    /// In the static mode, everything in a namespace has one channel, and its order, on a cluster too. In the dynamic
+    /// modes rooms have channels of their own. A single server keeps the order among them; on a cluster channels live
+    /// on different servers, with a connection to each, and only the order in each room is kept, and that of what goes
+    /// to all nodes. Acknowledged broadcasts are of the latter kind.
     ///
-    /// Nobody can tell what is missing in the channels of rooms, since no node receives all of them: in the dynamic modes messages have numbers,
-    /// by which repeats are dropped, but that holes are noticed is not promised.
+    /// What is missing in the channels of rooms cannot be told, since no node receives all of them: in the dynamic
+    /// modes messages have numbers, by which repeats are dropped, but that holes are noticed is not promised.
     fn capabilities(&self) -> Capabilities {
         let one_way = self.is_static() || !self.is_cluster();
         Capabilities::new(Membership::BrokerCount)
@@ -206,7 +209,8 @@ impl RoomInterest for ShardedTransport {
         None
     }
 
-    /// While the connection is lost this returns at once: the next one begins with the room, and that messages may be missing is reported.
+    /// Returns at once while the connection is lost: the next one begins with the room, and the loss is reported as a
+    /// gap.
     async fn room_created(&self, node: &NodeKey, room: &Room) -> Result<()> {
         self.core.nodes.joined.of(node)?.rooms.enter(room).await
     }

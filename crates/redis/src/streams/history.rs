@@ -1,4 +1,4 @@
-//! Sessions, and replay of what is still in the stream.
+//! Sessions under keys, and replay of what is still in the stream.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -22,7 +22,7 @@ const PAGE: usize = 1_000;
 
 // --- sessions ---
 
-/// Keeps a session under its key.
+/// Stores a session under its key.
 pub(super) async fn persist(
     servers: &ServerPool,
     key: &[u8],
@@ -37,7 +37,7 @@ pub(super) async fn persist(
     servers.run_at(key, command).await
 }
 
-/// Takes a session, once. One of another namespace stays where it is.
+/// Takes a session out of the store, once. One of another namespace stays where it is.
 pub(super) async fn take(servers: &ServerPool, key: &[u8], namespace: &Namespace) -> Result<Option<Session>> {
     servers.at(key, |connection| take_from(connection, key, namespace, servers.response_timeout())).await
 }
@@ -137,7 +137,7 @@ impl SessionFields {
 
 // --- replay ---
 
-/// What was broadcast after `since` in a namespace to all or to any of `rooms`.
+/// Broadcasts after `since` in a namespace, to all or to any of `rooms`.
 ///
 /// # Errors
 /// `HistoryLost` if the entry at `since` is gone: then so may others be.
@@ -160,7 +160,7 @@ pub(super) async fn replay(
         let context = format!("the entry {since} is no longer in the stream");
         return Err(Error::new(ErrorKind::HistoryLost, context));
     };
-    // What is written while this reads is not missed: it is delivered as it comes.
+    // What is written from here on is not missed: it is delivered as it comes.
     let end = super::reader::state_of(servers, stream).await?.last;
     let mut replay = Replay { namespace, rooms, seen: HashMap::new(), missed: Vec::new() };
     replay.is_repeat(at);
@@ -198,7 +198,7 @@ fn entry(row: Value) -> Option<Entry> {
 struct Replay<'a> {
     namespace: &'a Namespace,
     rooms: &'a [Room],
-    /// The last number of each sender: what was written again after a connection broke is in the stream twice.
+    /// Last number of each sender: what was written again after a connection broke is in the stream twice.
     seen: HashMap<NodeId, u64>,
     missed: Vec<MissedBroadcast>,
 }

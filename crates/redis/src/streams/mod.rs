@@ -1,4 +1,5 @@
-//! Streams as `@socket.io/redis-streams-adapter` does it: what has to last goes into a stream, requests and answers over pub/sub.
+//! Streams as `@socket.io/redis-streams-adapter` does it: what has to last goes into a stream, requests and answers
+//! over pub/sub.
 
 mod entry;
 mod history;

@@ -31,12 +31,12 @@ const MAX_DEFERRED: usize = 4096;
 #[derive(Debug)]
 pub(super) struct StreamNode {
     pub(super) inbox: NodeInbox,
-    /// Which stream holds its messages.
+    /// Index of the stream that holds its messages.
     pub(super) stream: usize,
-    /// Where the stream ended when the node joined: what came before is not for it.
+    /// End of the stream when the node joined: earlier entries are not for it.
     since: EntryId,
     pub(super) pending_own: PendingOwn,
-    /// What heartbeats say about what their senders have put into the stream, until as much of it has been read.
+    /// Heartbeats, by sender, that tell how much it has put into the stream: held back until as much has been read.
     deferred: Mutex<HashMap<NodeId, Heartbeat>>,
     /// Its inbox was full for too long: the reader does not wait for it until that is over.
     pub(super) stuck: AtomicBool,
@@ -69,7 +69,8 @@ impl StreamNode {
         }
     }
 
-    /// Heartbeats overtake the stream. What they count would be taken for missing while it waits there to be read, so it is told later.
+    /// Holds the high-water marks of a heartbeat back. Heartbeats overtake the stream: what waits there to be read
+    /// would be taken for missing.
     fn defer_heartbeat(&self, mut delivery: Delivery) -> Delivery {
         if let Delivery::Message { from: Some(from), message: Message::Heartbeat(heartbeat), .. } = &mut delivery
             && !heartbeat.high_water_marks.is_empty()
@@ -129,7 +130,8 @@ impl StreamNode {
         }))
     }
 
-    /// What own clients get for an entry of this node, and what else has become clear.
+    /// Deliveries for an own entry that has come back, the bytes that are free again in the outbox, and how many
+    /// entries were confirmed.
     pub(super) fn returned(&self, id: EntryId, number: u64) -> (Vec<Delivery>, usize, usize) {
         let returned = self.pending_own.returned(number);
         let mut deliveries: Vec<_> = returned.lost.into_iter().map(|message| stored(message, None)).collect();
@@ -150,13 +152,13 @@ impl StreamNode {
     }
 }
 
-/// An own broadcast in its place, or one that has none.
+/// Delivery of an own broadcast: with the id of its entry, or without one if it is not in the stream.
 pub(super) fn stored(message: Message, id: Option<EntryId>) -> Delivery {
     let offset = id.and_then(|id| offset_of(&message, id));
     Delivery::Stored { message, offset }
 }
 
-/// Only what can be replayed tells clients where it lies.
+/// Offset of a message for clients: only what can be replayed has one.
 fn offset_of(message: &Message, id: EntryId) -> Option<Offset> {
     match message {
         Message::Broadcast { request: None, target, .. } if !target.flags.is_volatile() => id.to_offset(),
@@ -164,7 +166,7 @@ fn offset_of(message: &Message, id: EntryId) -> Option<Offset> {
     }
 }
 
-/// Whether entries of this kind are own broadcasts that are waited for.
+/// Whether a message that this node appends is delivered to its own sockets when it comes back.
 pub(super) fn comes_back(message: &Message) -> bool {
     matches!(message, Message::Broadcast { request: None, .. })
 }

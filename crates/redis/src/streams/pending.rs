@@ -1,7 +1,7 @@
 //! Own broadcasts that have not come back from the stream yet.
 //!
-//! They are delivered to own clients when they come back, in their place among those of others. Until then they count as queued, and when there
-//! are many of them no more are written: the stream would be trimmed before it is read.
+//! They are delivered to own clients when they come back, in their place among those of others. Until then they count
+//! as queued, and when there are many of them no more are written: the stream would be trimmed before it is read.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +10,7 @@ use std::{
 
 use trunkline_core::model::Message;
 
-/// The own broadcasts of one node, in the order of their numbers.
+/// Own broadcasts of one node that are queued or in the stream, in the order of their numbers.
 #[derive(Debug, Default)]
 pub(crate) struct PendingOwn(Mutex<VecDeque<Pending>>);
 
@@ -18,20 +18,20 @@ pub(crate) struct PendingOwn(Mutex<VecDeque<Pending>>);
 struct Pending {
     number: u64,
     message: Message,
-    /// What it takes in the queue.
+    /// What it takes in the outbox.
     bytes: usize,
     /// The server has confirmed it.
     written: bool,
 }
 
-/// What has come back, or never will.
+/// Own broadcasts that have come back, or never will.
 #[derive(Debug, Default)]
 pub(crate) struct Returned {
     /// Those before it, which the stream no longer holds.
     pub(crate) lost: Vec<Message>,
     /// The one with the number.
     pub(crate) found: Option<Message>,
-    /// What all of them took in the queue, as far as the caller has to release it.
+    /// What the confirmed ones took in the outbox, which the caller has to release.
     pub(crate) bytes: usize,
     /// How many of them had been confirmed.
     pub(crate) written: usize,

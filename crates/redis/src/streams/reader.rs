@@ -1,4 +1,4 @@
-//! Reading a stream, from where it ended when the first node joined.
+//! Reader of a stream, from where it ended when the first node joined.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -87,12 +87,12 @@ impl StreamReader {
     }
 }
 
-/// What a stream holds.
+/// State of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct State {
-    /// The first entry that is there.
+    /// First entry that is there.
     pub(super) first: Option<EntryId>,
-    /// The id that was given last.
+    /// Id that was given last.
     pub(super) last: EntryId,
 }
 
@@ -131,7 +131,7 @@ fn text(value: &Value) -> Option<&[u8]> {
     }
 }
 
-/// How far a read has come.
+/// How far one read has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     /// Everything was read that was there when the server was asked.
@@ -199,7 +199,7 @@ impl<H: EntryHandler> ReaderTask<H> {
         }
     }
 
-    /// After a pause: is everything still there that was not read?
+    /// Looks after a pause whether everything is still there that was not read.
     async fn catch_up(&mut self) -> Result<()> {
         let State { first, last } = state_of(&self.source.servers, &self.source.name).await?;
         let was_replaced = last < self.position;

@@ -1,4 +1,4 @@
-//! The transport over streams.
+//! Transport over streams.
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
@@ -31,23 +31,23 @@ use crate::{
     },
 };
 
-/// What is numbered over pub/sub; what is in the stream is numbered as [`SeqChannel::ALL`].
+/// Channel on which messages over pub/sub are numbered; those in the stream are numbered on [`SeqChannel::ALL`].
 const PUBSUB: SeqChannel = SeqChannel(1);
 
-/// The least that an entry counts in the queue, so that the number of entries on their way is bounded too.
+/// Least size of an entry in the outbox, so that the number of entries under way is bounded too.
 const LEAST_BYTES: usize = 256;
 
 /// How long a node with a full inbox holds up the others that read the same stream.
 const MAX_HOLD: Duration = Duration::from_secs(1);
 
-/// Makes the backend.
+/// Backend of `mode=streams`.
 pub(crate) fn backend(config: &Config, options: &Streams, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(StreamsTransport::new(config, options, servers));
     let backend = Backend::new(Arc::clone(&transport) as _, IdScheme::Hex16);
     backend.with_history(Arc::clone(&transport) as _).with_node_counter(transport)
 }
 
-/// Streams for what lasts, pub/sub for the rest.
+/// Transport over streams for what lasts, and pub/sub for the rest.
 struct StreamsTransport {
     names: Names,
     options: Streams,
@@ -56,7 +56,7 @@ struct StreamsTransport {
     readers: Vec<StreamReader>,
 }
 
-/// What the tasks share.
+/// What callers and tasks share.
 #[derive(Debug)]
 struct Shared {
     nodes: Arc<SubscribedNodes<StreamNode>>,

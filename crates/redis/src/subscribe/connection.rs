@@ -22,7 +22,8 @@ pub(super) struct SubscriberConnection {
     frames: Frames,
     /// What the server has not answered yet, in order.
     asked: VecDeque<Asked>,
-    /// Interrupted subscriptions that are not active yet. Until they are, messages are held back: that some may be missing is told before.
+    /// Interrupted subscriptions that are not active yet. Until they are, messages are held back: that some may be
+    /// missing is told before.
     restoring: usize,
     /// When the server was last heard, or asked something after a silence.
     heard: Instant,

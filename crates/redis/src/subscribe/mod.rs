@@ -1,9 +1,10 @@
 //! Receiving what is published: subscriptions, over one connection per server.
 //!
-//! One task, the router, knows what is subscribed to and where. A plain channel or pattern is served by any server; a shard channel, in a
-//! Redis Cluster, by the one that owns its slot. Each server has a task of its own, which connects when the first subscription is wanted,
-//! restores a lost connection with all its subscriptions, and hands over what it receives. When slots move, servers say that they do not
-//! serve a channel any more, or a connection is lost for good: then the slot map of the cluster is read again and the subscriptions follow.
+//! One task, the router, knows what is subscribed to and where. A plain channel or pattern is served by any server; a
+//! shard channel, in a Redis Cluster, by the one that owns its slot. Each server has a task of its own, which connects
+//! when the first subscription is wanted, restores a lost connection with all its subscriptions, and hands over what it
+//! receives. When slots move, servers say that they do not serve a channel any more, or a connection is lost for good:
+//! then the slot map of the cluster is read again and the subscriptions follow.
 
 mod connection;
 mod node;
@@ -64,7 +65,8 @@ pub(crate) trait MessageHandler: fmt::Debug + Send + Sync + 'static {
     /// Messages that one connection has received together, in their order.
     fn received(&self, batch: &mut Vec<PubSubMessage>);
 
-    /// Messages of these subscriptions may have been missed. Called when they are active again, before the first message that follows.
+    /// Messages of these subscriptions may have been missed. Called when they are active again, before the first
+    /// message that follows.
     fn missed(&self, topics: &[Topic]);
 
     /// A connection was lost while all others stood.
@@ -130,13 +132,14 @@ impl Subscriber {
 
     /// Subscribes. When the returned future is ready, what is published afterwards arrives.
     ///
-    /// Every call of this is to be followed by one that unsubscribes, whatever it returns and whether it is awaited or not.
+    /// Every call of this is to be followed by one that unsubscribes, whatever it returns and whether it is awaited or
+    /// not.
     pub(crate) fn subscribe(&self, topic: Topic) -> impl Future<Output = Result<()>> + Send + use<> {
         self.request(|done| Request::Subscribe { topic, done, unless_lost: false }).wait()
     }
 
-    /// As [`Subscriber::subscribe`], but ready at once while the connection is lost: that messages are missed until it is back is reported
-    /// anyway.
+    /// As [`Subscriber::subscribe`], but ready at once while the connection is lost: that messages are missed until it
+    /// is back is reported anyway.
     pub(crate) fn subscribe_unless_lost(&self, topic: Topic) -> impl Future<Output = Result<()>> + Send + use<> {
         self.request(|done| Request::Subscribe { topic, done, unless_lost: true }).wait()
     }

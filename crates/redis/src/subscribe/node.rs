@@ -42,7 +42,8 @@ pub(super) struct NodeSubscriber {
     events: mpsc::UnboundedSender<Event>,
     pub(super) commands: mpsc::UnboundedReceiver<NodeCommand>,
     pub(super) subscriptions: HashMap<Topic, Subscription>,
-    /// As the status counts them: the connection while it is lost, and subscriptions that have moved here and are not active yet.
+    /// As the status counts them: the connection while it is lost, and subscriptions that have moved here and are not
+    /// active yet.
     outages: usize,
     is_lost: bool,
 }

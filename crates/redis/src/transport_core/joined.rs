@@ -36,7 +36,8 @@ pub(crate) struct NodeInbox {
 pub(crate) enum ChannelKind {
     /// The channel of a namespace, or of a room.
     Public,
-    /// The channel of a node, which only answers come through; the official sharded adapter does not look at their namespace.
+    /// The channel of a node, which only answers come through; the official sharded adapter does not look at their
+    /// namespace.
     Private,
 }
 

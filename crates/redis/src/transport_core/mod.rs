@@ -82,7 +82,8 @@ impl<N: JoinedNode> TransportCore<N> {
         Self { servers, status, outbox, nodes, subscriber, max_message_bytes, tasks, published, _end }
     }
 
-    /// Adds a node and subscribes to its topics, one after the other: a node that is seen by the last one is counted by all of them.
+    /// Adds a node and subscribes to its topics, one after the other: a node that is seen by the last one is counted by
+    /// all of them.
     pub(crate) async fn join(&self, joined: &Arc<N>, topics: Vec<(Topic, N::Kind)>) -> Result<()> {
         self.nodes.add(joined, topics.clone())?;
         let mut guard = JoinGuard { core: self, node: Some(joined.inbox().node.clone()), topics: Vec::new() };

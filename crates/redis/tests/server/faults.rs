@@ -1,4 +1,5 @@
-//! What happens when the server breaks or breaks off: nothing hangs, nothing is repeated, what is missing is said, and streams miss nothing.
+//! What happens when the server breaks or breaks off: nothing hangs, nothing is repeated, what is missing is said, and
+//! streams miss nothing.
 
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ async fn every_connection_may_be_killed_by_the_server(wire: Wire) -> Result<(), 
     assert!(ids.len() >= if wire != Wire::Streams { 4 } else { 6 }, "{ids:?}");
     for (index, id) in ids.iter().enumerate() {
         send(&a, index * 100..index * 100 + 50).await?;
-        // It may have been given up already: whoever loses one connection may look after the others.
+        // It may have been given up already: a node that loses one connection may look after the others.
         let _ = server.cli(&["CLIENT", "KILL", "ID", id]).await;
         send(&a, index * 100 + 50..(index + 1) * 100).await?;
     }

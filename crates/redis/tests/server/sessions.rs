@@ -88,6 +88,6 @@ async fn a_session_comes_back_from_the_replica_of_a_master_that_died() -> Result
     let master = servers.nodes().iter().position(|node| node.port() == owner).unwrap();
     servers.add_replica(master).await.unwrap();
     servers.nodes()[master].kill().await.unwrap();
-    // Asked for before anybody has noticed.
+    // Asked for before the failure is noticed.
     expect_back(&node, &session, &since, 0).await
 }

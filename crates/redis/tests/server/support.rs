@@ -140,8 +140,8 @@ pub(crate) async fn expect_numbers(socket: &TestSocket, count: usize) -> std::re
     Ok(())
 }
 
-/// Everything works in both directions: `there` is a client of `b` that got the numbers below `count`, as far as `b` has not reported
-/// some of them as missed.
+/// Everything works in both directions: `there` is a client of `b` that got the numbers below `count`, as far as `b`
+/// has not reported some of them as missed.
 pub(crate) async fn all_is_well(
     wire: Wire,
     [a, b]: [&TestNode; 2],

@@ -96,7 +96,8 @@ async fn commands_and_reads(server: &Redis) -> (u64, u64) {
     (field("total_commands_processed:").unwrap(), field("total_reads_processed:").unwrap())
 }
 
-/// Waits until everything that `backend` has published is answered. Returns how many commands came in how many reads since `before`.
+/// Waits until everything that `backend` has published is answered. Returns how many commands came in how many reads
+/// since `before`.
 async fn published_since(server: &Redis, backend: &Backend, before: (u64, u64)) -> (u64, u64) {
     until("it is answered", async || backend.transport.health().queued_bytes == 0).await;
     let after = commands_and_reads(server).await;

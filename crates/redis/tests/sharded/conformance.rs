@@ -1,4 +1,5 @@
-//! The conformance suite: on a standalone server in every mode, on a cluster of three masters in the modes that differ there.
+//! The conformance suite: on a standalone server in every mode, on a cluster of three masters in the modes that differ
+//! there.
 
 use tokio::sync::OnceCell;
 use trunkline_brokers::{Redis, RedisCluster};
@@ -40,7 +41,7 @@ const STATIC: Capabilities = Capabilities::new(Membership::BrokerCount)
     .with_named_answers(true)
     .with_max_message_bytes(Some(16 << 20));
 
-/// Nobody receives all rooms, so nobody can tell what is missing there.
+/// No node receives all rooms, so what is missing there cannot be told.
 const DYNAMIC: Capabilities = STATIC.with_numbered(false).with_room_interest(true);
 
 /// Rooms live on different servers.

@@ -1,4 +1,4 @@
-//! Writing commands.
+//! Encoder for commands.
 
 use std::io::Write;
 

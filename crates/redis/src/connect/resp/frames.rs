@@ -1,4 +1,4 @@
-//! Cutting what arrives into whole replies.
+//! Splitting received bytes into whole replies.
 
 use std::io;
 
@@ -6,24 +6,24 @@ use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What is read at least at a time.
+/// Room for one read, at least.
 const CHUNK: usize = 64 << 10;
 
-/// No server sends more; a length beyond it is no length.
+/// Largest length that is accepted: no server sends more.
 const MAX_LENGTH: i64 = 1 << 32;
 
-/// How deep arrays may be nested. The answer to XREAD has five levels.
+/// How deep arrays may be nested. The answer to `XREAD` has five levels.
 const MAX_DEPTH: usize = 8;
 
-/// The end of a connection from which replies come.
+/// Buffer of the replies that come over a connection.
 ///
 /// A reply that arrives in pieces is not scanned again from its beginning, and a long string gets its room at once.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
     buffer: BytesMut,
-    /// Everything before it is scanned and belongs to the reply that is incomplete.
+    /// End of what is scanned of the incomplete reply.
     scanned: usize,
-    /// How many elements are still to come, per array that is open.
+    /// Elements that are still to come, per open array.
     open: Vec<usize>,
 }
 
@@ -85,7 +85,8 @@ impl Frames {
         Ok(None)
     }
 
-    /// The kind of the next element, its length if it has one, and where its first line ends; `None` if that has not arrived.
+    /// The kind of the next element, its length if it has one, and where its first line ends; `None` if that has not
+    /// arrived.
     fn header(&self) -> io::Result<Option<(u8, i64, usize)>> {
         let rest = &self.buffer[self.scanned..];
         let Some(end) = memchr(b'\n', rest) else { return Ok(None) };

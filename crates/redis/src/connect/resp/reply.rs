@@ -1,4 +1,4 @@
-//! Looking into a reply.
+//! Elements of a reply.
 
 use bytes::Bytes;
 use memchr::memchr;
@@ -12,9 +12,9 @@ pub(crate) enum Reply {
     Error(Bytes),
     Integer(i64),
     Text(Bytes),
-    /// A string or array that is not there.
+    /// Null: a string or array that is not there.
     Nothing,
-    /// This many elements follow.
+    /// An array, of which this many elements follow.
     Array(usize),
 }
 

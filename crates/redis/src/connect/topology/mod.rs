@@ -192,8 +192,8 @@ impl ServerPool {
         self.at(key, |connection| async move { connection.run(command, self.response_timeout()).await }).await
     }
 
-    /// Runs commands where a key is served. In a cluster, until `response_timeout` is over, it follows the key: when its slot moves, and
-    /// when its master is replaced. What broke off is run again, so it must bear that.
+    /// Runs commands where a key is served. In a cluster, until `response_timeout` is over, it follows the key: when
+    /// its slot moves, and when its master is replaced. What broke off is run again, so it must bear that.
     pub(crate) async fn at<T, F>(&self, key: &[u8], run: impl Fn(CommandConnection) -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,

@@ -1,4 +1,5 @@
-//! Sessions as the official streams adapter keeps them and looks for them: nodes of ours take over from it, and it from them.
+//! Sessions as the official streams adapter keeps them and looks for them: nodes of ours take over from it, and it from
+//! them.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use redis::{AsyncCommands, Value as Answer};
@@ -52,7 +53,8 @@ impl Scene {
         self.stage.adapter().restore_session(session().id, since.clone()).await.unwrap()
     }
 
-    /// Does what server A did when a client came back with its session: what lay under its key, and the entry at its offset.
+    /// Does what server A did when a client came back with its session: what lay under its key, and the entry at its
+    /// offset.
     async fn as_server_a_looks_for_it(&mut self) -> (Option<String>, usize) {
         let mut answers = Vec::new();
         for command in &self.capture.commands {
