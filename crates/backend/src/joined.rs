@@ -40,9 +40,9 @@ impl<P> JoinedNodes<P> {
         Ok(())
     }
 
-    /// Removes a node, if it is there.
-    pub fn remove(&self, node: &NodeKey) {
-        self.lock().nodes.remove(node);
+    /// Removes a node, if it is there. Returns what was kept for it.
+    pub fn remove(&self, node: &NodeKey) -> Option<Arc<P>> {
+        self.lock().nodes.remove(node)
     }
 
     /// What is kept for a node; `None` if it is not there.
@@ -59,6 +59,14 @@ impl<P> JoinedNodes<P> {
         let not_here =
             || Error::new(ErrorKind::Closed, format!("node {} is not in namespace {}", node.id, node.namespace));
         self.find(node).ok_or_else(not_here)
+    }
+
+    /// What is kept for a node that publishes; `None` for an emitter.
+    ///
+    /// # Errors
+    /// `Closed` for a node that is not there.
+    pub fn publishing(&self, node: &NodeKey) -> Result<Option<Arc<P>>> {
+        if node.id.is_emitter() { Ok(None) } else { self.of(node).map(Some) }
     }
 
     /// All that are there now.
@@ -143,8 +151,12 @@ mod tests {
         nodes.add(&node("a"), &Arc::new(1)).unwrap();
         assert_eq!(nodes.add(&node("a"), &Arc::new(2)).unwrap_err().kind(), ErrorKind::Config);
         assert_eq!(*nodes.of(&node("a")).unwrap(), 1);
-        nodes.remove(&node("a"));
+        assert_eq!(nodes.publishing(&node("a")).unwrap().as_deref(), Some(&1));
+        assert_eq!(nodes.remove(&node("a")).as_deref(), Some(&1));
         assert_eq!(nodes.of(&node("a")).unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(nodes.publishing(&node("a")).unwrap_err().kind(), ErrorKind::Closed);
+        let emitter = NodeKey { id: NodeId::EMITTER, namespace: Namespace::new("/") };
+        assert_eq!(nodes.publishing(&emitter).unwrap(), None);
     }
 
     #[test]
