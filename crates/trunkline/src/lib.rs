@@ -6,9 +6,10 @@ mod scheme;
 
 pub use trunkline_core as core;
 pub use trunkline_core::{
-    AckStream, Adapter, Answers, Backend, Capabilities, ClusterNode, DownReason, Emitter, Error, ErrorKind, Event, Gap,
-    GapCause, Local, Membership, MetricsSnapshot, Namespace, NodeConfig, NodeId, NodeMetrics, Offset, Partial, Payload,
-    Result, Room, SessionId, SocketId, SocketInfo, Target,
+    AckCounts, AckSink, AckStream, Adapter, Backend, Capabilities, ClusterNode, DeliveryReport, DownReason, Emitter,
+    Error, ErrorKind, Event, EventReply, Flags, Gap, GapCause, Incomplete, Local, Membership, MetricsSnapshot,
+    Namespace, NodeConfig, NodeId, NodeKey, NodeMetrics, Offset, Payload, RequestError, Result, Room, RoomIndex,
+    Session, SessionId, SocketId, SocketInfo, Target,
 };
 
 use crate::scheme::Scheme;
@@ -22,7 +23,7 @@ use crate::scheme::Scheme;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> trunkline::Result<()> {
 /// let backend = trunkline::connect("memory://chat?history=on").await?;
-/// assert!(backend.transport.capabilities().history);
+/// assert!(backend.capabilities()?.history);
 /// # Ok(())
 /// # }
 /// ```

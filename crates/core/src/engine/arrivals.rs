@@ -7,6 +7,9 @@ use crate::model::{Delivery, Message, NodeId, Offset, SeqNo};
 
 impl Engine {
     pub(super) fn delivery(&mut self, now: Instant, delivery: Delivery) {
+        if !matches!(delivery, Delivery::Lost(_)) {
+            self.last_heard = Some(now);
+        }
         match delivery {
             Delivery::Message { from, seq_no, offset, message } => self.message(now, from, seq_no, offset, message),
             Delivery::Skipped { from, seq_no } => self.skipped(now, &from, seq_no),
@@ -15,7 +18,7 @@ impl Engine {
             Delivery::Gap(gap) => self.transport_gap(now, &gap),
             Delivery::Overflow(overflow) => self.overflow(now, &overflow),
             Delivery::Connected => self.connected(now),
-            Delivery::Lost(reason) => self.lost(reason),
+            Delivery::Lost(reason) => self.lost(now, reason),
             Delivery::Subscribed(channel) => self.tracker.subscribe(channel),
             Delivery::Unsubscribed(channel) => self.tracker.unsubscribe(channel),
         }
@@ -36,15 +39,13 @@ impl Engine {
             self.emitted(message, offset);
         } else if self.is_fresh(now, &from, seq_no) {
             self.said(now, from, seq_no.is_some(), message, offset);
-        } else {
-            self.metrics.repeats.increment();
         }
     }
 
     /// Handles a message of an emitter, which is no node: it can neither be answered nor be a peer.
     fn emitted(&mut self, message: Message, offset: Option<Offset>) {
         let is_nodes_only = matches!(message, Message::Heartbeat(_) | Message::Leaving);
-        if is_nodes_only || message.request().is_some() {
+        if is_nodes_only || message.request().is_some() || is_unreadable(&message) {
             self.metrics.malformed.increment();
         } else {
             self.metrics.delivered.increment();
@@ -62,6 +63,9 @@ impl Engine {
             }
             message => {
                 self.sign_of_life(now, &from, numbered);
+                if is_unreadable(&message) {
+                    return self.metrics.malformed.increment();
+                }
                 self.serve(from, message, offset);
             }
         }
@@ -75,13 +79,11 @@ impl Engine {
         if self.is_fresh(now, from, seq_no) {
             self.sign_of_life(now, from, seq_no.is_some());
             self.metrics.unwanted.increment();
-        } else {
-            self.metrics.repeats.increment();
         }
     }
 
-    /// Whether the message is no repeat, by its number. A repeat may come long after its sender has gone: it is no sign
-    /// of life.
+    /// Whether the message is to be handled, by its number; counts it otherwise. A repeat may come long after its
+    /// sender has gone: it is no sign of life.
     fn is_fresh(&mut self, now: Instant, from: &NodeId, seq_no: Option<SeqNo>) -> bool {
         let Some(seq_no) = seq_no else { return true };
         self.gap_number(from, seq_no);
@@ -91,11 +93,23 @@ impl Engine {
                 self.missing(missing);
                 true
             }
-            Verdict::Repeat => false,
+            Verdict::Repeat => {
+                self.metrics.repeats.increment();
+                false
+            }
+            Verdict::Malformed => {
+                self.metrics.malformed.increment();
+                false
+            }
         }
     }
 
     fn serve(&mut self, from: NodeId, message: Message, offset: Option<Offset>) {
         self.outputs.push_back(Output::Serve { from, message, offset });
     }
+}
+
+/// Whether clients would close their connection if they got the packet.
+fn is_unreadable(message: &Message) -> bool {
+    matches!(message, Message::Broadcast { payload, .. } if !payload.is_packet())
 }

@@ -107,7 +107,7 @@ impl Engine {
         !self.broker_counts() || self.members.foreign() == Some(0)
     }
 
-    fn report_gap(&mut self, cause: GapCause, missed: Option<u64>) {
+    pub(super) fn report_gap(&mut self, cause: GapCause, missed: Option<u64>) {
         self.metrics.gaps.increment();
         self.metrics.missed.add(missed.unwrap_or(0));
         self.event(Event::Gap(Gap { cause, missed }));

@@ -24,6 +24,8 @@ pub(super) struct Members {
     unnamed: usize,
     /// Incremented whenever names or counts change.
     version: u64,
+    /// How long messages of a node that has left count as late ones.
+    leave_grace: Duration,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,10 @@ struct Member {
 #[derive(Debug)]
 struct Departed {
     node: NodeId,
-    /// Whether it announced the leave. What arrives from it afterwards is late, unless it says hello again.
+    /// When it was given up, or announced the leave.
+    at: Instant,
+    /// Whether it announced the leave. What arrives from it for a while is late, unless it says hello again. A node
+    /// that goes on sending has not left: the leave was misdirected, or not its own.
     left: bool,
     /// Whether the broker may still see its connection: a process that hangs keeps it.
     counted: bool,
@@ -62,9 +67,14 @@ pub(super) enum Liveness {
 }
 
 impl Members {
+    /// No nodes. What a node sends within `leave_grace` after its leave does not bring it back.
+    pub(super) fn new(leave_grace: Duration) -> Self {
+        Self { leave_grace, ..Self::default() }
+    }
+
     /// Notes a sign of life. Returns whether the node was not known.
     pub(super) fn heard(&mut self, now: Instant, node: &NodeId, liveness: Liveness) -> bool {
-        if self.refresh(now, node) || self.nodes.len() >= MAX_MEMBERS || !self.may_return(node, liveness) {
+        if self.refresh(now, node) || self.nodes.len() >= MAX_MEMBERS || !self.may_return(now, node, liveness) {
             return false;
         }
         self.departed.retain(|departed| departed.node != *node);
@@ -90,16 +100,18 @@ impl Members {
         }
     }
 
-    fn may_return(&self, node: &NodeId, liveness: Liveness) -> bool {
-        liveness == Liveness::Hello || !self.departed.iter().any(|departed| departed.left && departed.node == *node)
+    fn may_return(&self, now: Instant, node: &NodeId, liveness: Liveness) -> bool {
+        let is_late =
+            |departed: &Departed| departed.left && departed.node == *node && now < departed.at + self.leave_grace;
+        liveness == Liveness::Hello || !self.departed.iter().any(is_late)
     }
 
     /// Removes a node that announced its leave. Returns whether it was known.
-    pub(super) fn left(&mut self, node: &NodeId) -> bool {
-        self.depart(node, true)
+    pub(super) fn left(&mut self, now: Instant, node: &NodeId) -> bool {
+        self.depart(now, node, true)
     }
 
-    fn depart(&mut self, node: &NodeId, left: bool) -> bool {
+    fn depart(&mut self, at: Instant, node: &NodeId, left: bool) -> bool {
         if self.nodes.remove(node).is_none() {
             return false;
         }
@@ -110,7 +122,7 @@ impl Members {
         if self.departed.len() >= MAX_DEPARTED {
             self.departed.pop_front();
         }
-        self.departed.push_back(Departed { node: node.clone(), left, counted: true });
+        self.departed.push_back(Departed { node: node.clone(), at, left, counted: true });
         true
     }
 
@@ -126,9 +138,24 @@ impl Members {
             }
         }
         for node in &silent {
-            self.depart(node, false);
+            self.depart(now, node, false);
         }
         silent
+    }
+
+    /// Takes back the nodes that fell silent after `heard`, when the last message arrived: not they were gone, but the
+    /// way to them. Returns them.
+    pub(super) fn take_back_silent(&mut self, now: Instant, heard: Instant) -> Vec<NodeId> {
+        let (back, departed) = std::mem::take(&mut self.departed)
+            .into_iter()
+            .partition(|departed| !departed.left && departed.counted && departed.at > heard);
+        self.departed = departed;
+        let back: VecDeque<Departed> = back;
+        for Departed { node, .. } in &back {
+            self.nodes.insert(node.clone(), Member { heard: now, suspected: None, warned: false });
+        }
+        self.version += u64::from(!back.is_empty());
+        back.into_iter().map(|departed| departed.node).collect()
     }
 
     /// Next time at which [`Members::take_silent`] has something to do.
@@ -157,7 +184,7 @@ impl Members {
         let is_gone = |node: &&NodeId| self.nodes.get(*node).is_some_and(|member| member.heard < asked);
         let gone: Vec<_> = node_count.absent.iter().filter(is_gone).cloned().collect();
         for node in &gone {
-            self.depart(node, false);
+            self.depart(asked, node, false);
             self.departed.back_mut().into_iter().for_each(|departed| departed.counted = false);
         }
         self.version += u64::from(self.broker_count != Some(broker_count));
@@ -211,9 +238,10 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
     const SUSPICION: Duration = Duration::from_secs(1);
+    const GRACE: Duration = Duration::from_secs(5);
 
     fn members(now: Instant, names: &[&str]) -> Members {
-        let mut members = Members::default();
+        let mut members = Members::new(GRACE);
         for name in names {
             assert!(members.heard(now, &node(name), Liveness::Hello));
         }
@@ -233,12 +261,40 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_left_comes_back_only_with_a_hello() {
+    fn late_messages_of_a_node_that_left_do_not_bring_it_back_but_a_hello_does() {
         let now = Instant::now();
         let mut members = members(now, &["a"]);
-        assert!(members.left(&node("a")));
-        assert!(!members.heard(now, &node("a"), Liveness::Sign), "a late message");
-        assert!(members.heard(now, &node("a"), Liveness::Hello));
+        assert!(members.left(now, &node("a")));
+        assert!(!members.heard(now + GRACE / 2, &node("a"), Liveness::Sign), "a late message");
+        assert!(members.heard(now + GRACE / 2, &node("a"), Liveness::Hello));
+    }
+
+    #[test]
+    fn a_node_that_goes_on_sending_after_its_leave_has_not_left() {
+        let now = Instant::now();
+        let mut members = members(now, &["a"]);
+        assert!(members.left(now, &node("a")));
+        assert!(members.heard(now + GRACE, &node("a"), Liveness::Sign));
+        assert_eq!(members.names().count(), 1);
+    }
+
+    #[test]
+    fn nodes_that_fell_silent_since_the_last_message_are_taken_back() {
+        let start = Instant::now();
+        let mut members = members(start, &["a", "b", "c"]);
+        members.left(start, &node("c"));
+        members.refresh(start + TIMEOUT, &node("b"));
+        for silent in [TIMEOUT, TIMEOUT * 2] {
+            members.take_silent(start + silent, TIMEOUT, SUSPICION);
+            members.take_silent(start + silent + SUSPICION, TIMEOUT, SUSPICION);
+        }
+        assert_eq!(members.names().count(), 0);
+        assert_eq!(
+            members.take_back_silent(start + TIMEOUT * 3, start + TIMEOUT * 2),
+            [node("b")],
+            "it was silent last"
+        );
+        assert!(members.is_lost(&node("a")) && !members.is_lost(&node("b")));
     }
 
     #[test]

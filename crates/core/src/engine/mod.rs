@@ -59,6 +59,8 @@ pub struct Engine {
     /// Number of counts that have begun.
     counts: u64,
     gap: Option<OpenGap>,
+    /// When the transport last delivered anything.
+    last_heard: Option<Instant>,
     /// Whether the connection to the broker is away.
     is_disconnected: bool,
     has_left: bool,
@@ -75,7 +77,7 @@ impl Engine {
             capabilities,
             config,
             metrics,
-            members: Members::default(),
+            members: Members::new(config.heartbeat_interval),
             tracker: SequenceTracker::new(config.gap_grace),
             requests: Requests::default(),
             outputs: VecDeque::new(),
@@ -86,6 +88,7 @@ impl Engine {
             count_begun: None,
             counts: 0,
             gap: None,
+            last_heard: None,
             is_disconnected: false,
             has_left: false,
             wake: None,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Engine, interface::Output, members::Liveness, unnamed_peers::Discovery};
 use crate::{
-    model::{DownReason, Event, Heartbeat, Membership, Message, NodeId},
+    model::{DownReason, Event, GapCause, Heartbeat, Membership, Message, NodeId},
     transport::NodeCount,
 };
 
@@ -78,7 +78,9 @@ impl Engine {
 
     pub(super) fn heard_heartbeat(&mut self, now: Instant, from: &NodeId, heartbeat: &Heartbeat) {
         self.gap_marks(now, from, &heartbeat.high_water_marks);
-        self.tracker.announced(now, from, &heartbeat.high_water_marks);
+        if self.tracker.announced(now, from, &heartbeat.high_water_marks) {
+            self.report_gap(GapCause::Hole, None);
+        }
         if let Some(due) = self.tracker.deadline() {
             self.wake_by(due);
         }
@@ -120,7 +122,7 @@ impl Engine {
     }
 
     pub(super) fn left(&mut self, now: Instant, node: &NodeId) {
-        if self.members.left(node) {
+        if self.members.left(now, node) {
             self.node_down(node, DownReason::Left);
             self.finish_complete();
             self.recount(now);
@@ -162,10 +164,14 @@ impl Engine {
         self.event(Event::Connected);
     }
 
-    pub(super) fn lost(&mut self, reason: String) {
+    /// Handles a lost connection. It may have been dead for longer than the transport took to notice: nodes that fell
+    /// silent since the last message are taken back, so that requests do not pass for complete without them.
+    pub(super) fn lost(&mut self, now: Instant, reason: String) {
         self.is_disconnected = true;
         self.metrics.connections_lost.increment();
+        let back = self.last_heard.map_or_else(Vec::new, |heard| self.members.take_back_silent(now, heard));
         self.event(Event::Lost(reason));
+        back.into_iter().for_each(|node| self.event(Event::NodeUp(node)));
     }
 
     // --- the broker's count ---

@@ -16,6 +16,10 @@ const MAX_CHANNELS: usize = 1024;
 /// Most high-water marks that are remembered for the grace period. More are ignored: the next heartbeat repeats them.
 const MAX_ANNOUNCED: usize = 1 << 16;
 
+/// Largest step between two numbers of a channel that is believed. No outage is that long: what goes further is
+/// malformed.
+const MAX_STEP: u64 = 1 << 32;
+
 /// Remembers the last number of every sender and channel.
 ///
 /// A number is judged when its message arrives. A high-water mark in a heartbeat is judged only after a grace period,
@@ -49,6 +53,8 @@ struct ChannelState {
     /// high-water mark came before the first message did: the messages in between may still be on their way, but are
     /// not missed.
     next: Option<u64>,
+    /// Since when heartbeats tell numbers below `settled`, and what it was then.
+    contradicted: Option<(Instant, u64)>,
 }
 
 /// A high-water mark from a heartbeat, to be judged later.
@@ -68,6 +74,8 @@ pub(super) enum Verdict {
     Repeat,
     /// So many messages are missing before it.
     Hole(u64),
+    /// The number cannot be of that sender: it is further ahead than any outage is long.
+    Malformed,
 }
 
 impl SequenceTracker {
@@ -91,6 +99,7 @@ impl SequenceTracker {
         match self.advance(now, from, seq_no) {
             None => Verdict::Repeat,
             Some(0) => Verdict::Fresh,
+            Some(missing) if missing > MAX_STEP => Verdict::Malformed,
             Some(missing) => Verdict::Hole(missing),
         }
     }
@@ -98,7 +107,7 @@ impl SequenceTracker {
     /// Skips `count` numbers up to `last`, whose loss was reported by other means. Returns how many more are missing
     /// before it.
     pub(super) fn skip(&mut self, now: Instant, from: &NodeId, last: SeqNo, count: u64) -> u64 {
-        let missing = self.advance(now, from, last).unwrap_or(0);
+        let missing = self.advance(now, from, last).filter(|missing| *missing <= MAX_STEP).unwrap_or(0);
         missing.saturating_sub(count.saturating_sub(1))
     }
 
@@ -112,23 +121,29 @@ impl SequenceTracker {
     /// Takes over the high-water marks of a heartbeat. The first one of a channel is its baseline; those that are ahead
     /// of what arrived are judged by [`SequenceTracker::take_missing`] after the grace period. A channel that is not
     /// mentioned has carried nothing.
-    pub(super) fn announced(&mut self, now: Instant, from: &NodeId, marks: &[SeqNo]) {
+    ///
+    /// Returns whether the sender had to be taken up anew: for the grace period its numbers were below what is known of
+    /// it, so what is known came from another one.
+    pub(super) fn announced(&mut self, now: Instant, from: &NodeId, marks: &[SeqNo]) -> bool {
+        let mut is_anew = false;
         if marks.is_empty() {
-            return;
+            return is_anew;
         }
         let mut marks = marks.to_vec();
         marks.sort_unstable_by_key(|seq_no| seq_no.channel);
         let due = now + self.grace;
         self.sender(now, from);
-        let Some(sender) = self.senders.get_mut(from) else { return };
+        let Some(sender) = self.senders.get_mut(from) else { return is_anew };
         for &channel in &self.subscribed {
             let counter = marks.binary_search_by_key(&channel, |seq_no| seq_no.channel);
             let number = counter.map_or(0, |index| marks[index].number);
             let Some(state) = sender.line_mut(channel) else { break };
+            is_anew |= state.is_taken_up_anew(now, number, self.grace);
             if state.announced(number) && self.announced.len() < MAX_ANNOUNCED {
                 self.announced.push_back(Announced { due, from: from.clone(), seq_no: SeqNo { channel, number } });
             }
         }
+        is_anew
     }
 
     /// Counts the announced messages that have not arrived in their grace period.
@@ -201,7 +216,7 @@ impl Sender {
             Ok(index) => index,
             Err(_) if self.channels.len() >= MAX_CHANNELS => return None,
             Err(index) => {
-                self.channels.insert(index, ChannelState { channel, settled: 0, next: None });
+                self.channels.insert(index, ChannelState { channel, settled: 0, next: None, contradicted: None });
                 index
             }
         };
@@ -216,13 +231,40 @@ impl ChannelState {
             return None;
         }
         let missing = self.next.map_or(0, |next| number.saturating_sub(next));
+        if missing > MAX_STEP {
+            return Some(missing);
+        }
         self.settled = number;
         self.next = is_subscribed.then_some(number.saturating_add(1));
         Some(missing)
     }
 
+    /// Begins anew with `number`, the sender's last one, if that is below what is known, was so `grace` ago, and no
+    /// message has come in between. A heartbeat that comes sooner may only be late.
+    fn is_taken_up_anew(&mut self, now: Instant, number: u64, grace: Duration) -> bool {
+        if number >= self.settled {
+            self.contradicted = None;
+            return false;
+        }
+        match self.contradicted {
+            Some((since, settled)) if settled == self.settled && now >= since + grace => {
+                let next = Some(number.saturating_add(1));
+                *self = Self { channel: self.channel, settled: number, next, contradicted: None };
+                true
+            }
+            Some((_, settled)) if settled == self.settled => false,
+            _ => {
+                self.contradicted = Some((now, self.settled));
+                false
+            }
+        }
+    }
+
     /// Notes that the sender's last number is `number`. Returns whether that remains to be judged.
     fn announced(&mut self, number: u64) -> bool {
+        if self.next.is_some_and(|next| number.saturating_sub(next) > MAX_STEP) {
+            return false;
+        }
         match self.next {
             None => self.next = Some(number.saturating_add(1).max(self.settled.saturating_add(1))),
             Some(next) if number < next => return false,
@@ -249,18 +291,18 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(1);
 
-    use Verdict::{Fresh, Hole, Repeat};
+    use Verdict::{Fresh, Hole, Malformed, Repeat};
 
     fn a() -> NodeId {
         NodeId::new("a").unwrap()
     }
 
-    fn assign(channel: u16, number: u64) -> SeqNo {
+    fn seq_no(channel: u16, number: u64) -> SeqNo {
         SeqNo { channel: SeqChannel(channel), number }
     }
 
     fn arrive<const N: usize>(tracker: &mut SequenceTracker, numbers: [(u16, u64); N]) -> [Verdict; N] {
-        numbers.map(|(channel, number)| tracker.arrived(Instant::now(), &a(), assign(channel, number)))
+        numbers.map(|(channel, number)| tracker.arrived(Instant::now(), &a(), seq_no(channel, number)))
     }
 
     #[test]
@@ -275,9 +317,9 @@ mod tests {
     fn a_heartbeat_that_overtakes_its_messages_is_no_hole() {
         let now = Instant::now();
         let mut tracker = SequenceTracker::new(GRACE);
-        tracker.arrived(now, &a(), assign(0, 1));
-        tracker.announced(now, &a(), &[assign(0, 2)]);
-        assert_eq!(tracker.arrived(now, &a(), assign(0, 2)), Fresh);
+        tracker.arrived(now, &a(), seq_no(0, 1));
+        tracker.announced(now, &a(), &[seq_no(0, 2)]);
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, 2)), Fresh);
         assert_eq!(tracker.take_missing(now + GRACE), 0);
     }
 
@@ -286,7 +328,7 @@ mod tests {
         let now = Instant::now();
         let mut tracker = SequenceTracker::new(GRACE);
         tracker.subscribe(SeqChannel(7));
-        tracker.announced(now, &a(), &[assign(7, 5)]);
+        tracker.announced(now, &a(), &[seq_no(7, 5)]);
         assert_eq!(arrive(&mut tracker, [(7, 4)]), [Fresh]);
         assert_eq!(tracker.take_missing(now + GRACE), 1, "number 5 is not on its way any more");
         assert_eq!(arrive(&mut tracker, [(7, 5), (7, 6)]), [Repeat, Fresh], "it was counted as missing");
@@ -296,8 +338,8 @@ mod tests {
     fn the_last_message_of_a_sender_is_missed_after_the_grace_period() {
         let now = Instant::now();
         let mut tracker = SequenceTracker::new(GRACE);
-        tracker.announced(now, &a(), &[assign(0, 3)]);
-        tracker.announced(now, &a(), &[assign(0, 5)]);
+        tracker.announced(now, &a(), &[seq_no(0, 3)]);
+        tracker.announced(now, &a(), &[seq_no(0, 5)]);
         assert_eq!(tracker.take_missing(now), 0);
         assert_eq!(tracker.deadline(), Some(now + GRACE));
         assert_eq!(tracker.take_missing(now + GRACE), 2);
@@ -310,7 +352,7 @@ mod tests {
         let now = Instant::now();
         let mut tracker = SequenceTracker::new(GRACE);
         tracker.subscribe(SeqChannel(7));
-        tracker.announced(now, &a(), &[assign(0, 0)]);
+        tracker.announced(now, &a(), &[seq_no(0, 0)]);
         assert_eq!(arrive(&mut tracker, [(7, 3)]), [Hole(2)]);
     }
 
@@ -318,12 +360,12 @@ mod tests {
     fn channels_without_subscription_have_no_holes_but_repeats() {
         let now = Instant::now();
         let mut tracker = SequenceTracker::new(GRACE);
-        tracker.announced(now, &a(), &[assign(7, 1)]);
-        tracker.announced(now, &a(), &[assign(7, 9)]);
+        tracker.announced(now, &a(), &[seq_no(7, 1)]);
+        tracker.announced(now, &a(), &[seq_no(7, 9)]);
         assert_eq!(tracker.take_missing(now + GRACE), 0);
         tracker.subscribe(SeqChannel(7));
         assert_eq!(arrive(&mut tracker, [(7, 10), (7, 11)]), [Fresh, Fresh]);
-        tracker.announced(now, &a(), &[assign(7, 12)]);
+        tracker.announced(now, &a(), &[seq_no(7, 12)]);
         tracker.unsubscribe(SeqChannel(7));
         assert_eq!(arrive(&mut tracker, [(7, 12), (7, 15)]), [Fresh, Fresh], "they were on their way");
         tracker.subscribe(SeqChannel(7));
@@ -337,19 +379,18 @@ mod tests {
         let now = Instant::now();
         let mut tracker = SequenceTracker::new(GRACE);
         assert_eq!(arrive(&mut tracker, [(0, 5)]), [Fresh]);
-        assert_eq!(tracker.skip(now, &a(), assign(0, 8), 3), 0);
-        assert_eq!(tracker.skip(now, &a(), assign(0, 12), 3), 1, "numbers 9 to 12 less three");
+        assert_eq!(tracker.skip(now, &a(), seq_no(0, 8), 3), 0);
+        assert_eq!(tracker.skip(now, &a(), seq_no(0, 12), 3), 1, "numbers 9 to 12 less three");
         assert_eq!(arrive(&mut tracker, [(0, 13)]), [Fresh]);
     }
 
     #[test]
-    fn absurd_numbers_are_taken_as_they_are() {
+    fn absurd_first_numbers_are_taken_as_they_are() {
         let now = Instant::now();
         let mut tracker = SequenceTracker::new(GRACE);
-        assert_eq!(arrive(&mut tracker, [(0, 0), (0, 1), (0, u64::MAX)]), [Repeat, Fresh, Hole(u64::MAX - 2)]);
-        tracker.announced(now, &a(), &[assign(0, u64::MAX)]);
+        assert_eq!(arrive(&mut tracker, [(0, 0), (0, u64::MAX), (0, u64::MAX)]), [Repeat, Fresh, Repeat]);
+        tracker.announced(now, &a(), &[seq_no(0, u64::MAX)]);
         assert_eq!(tracker.take_missing(now + GRACE), 0);
-        assert_eq!(arrive(&mut tracker, [(0, u64::MAX)]), [Repeat]);
     }
 
     #[test]
@@ -357,16 +398,51 @@ mod tests {
         let now = Instant::now();
         let mut tracker = SequenceTracker::new(GRACE);
         for number in 0..=MAX_SENDERS {
-            tracker.arrived(now, &NodeId::new(number.to_string()).unwrap(), assign(0, 1));
+            tracker.arrived(now, &NodeId::new(number.to_string()).unwrap(), seq_no(0, 1));
         }
         assert_eq!(tracker.senders.len(), MAX_SENDERS);
         for channel in 0..=MAX_CHANNELS {
-            tracker.arrived(now, &a(), assign(u16::try_from(channel).unwrap(), 1));
+            tracker.arrived(now, &a(), seq_no(u16::try_from(channel).unwrap(), 1));
         }
         assert_eq!(tracker.senders[&a()].channels.len(), MAX_CHANNELS);
         for number in 0..=MAX_ANNOUNCED + 1 {
-            tracker.announced(now, &a(), &[assign(0, number as u64)]);
+            tracker.announced(now, &a(), &[seq_no(0, number as u64)]);
         }
         assert_eq!(tracker.announced.len(), MAX_ANNOUNCED);
+    }
+
+    #[test]
+    fn a_number_too_far_ahead_is_malformed_and_changes_nothing() {
+        let (now, mut tracker) = (Instant::now(), SequenceTracker::new(GRACE));
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, 1)), Fresh);
+        for forged in [u64::MAX, 3 + MAX_STEP] {
+            assert_eq!(tracker.arrived(now, &a(), seq_no(0, forged)), Malformed);
+            assert!(!tracker.announced(now, &a(), &[seq_no(0, forged)]));
+        }
+        assert_eq!(tracker.take_missing(now + GRACE), 0);
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, 2)), Fresh);
+    }
+
+    #[test]
+    fn a_sender_whose_heartbeats_contradict_what_is_known_is_taken_up_anew() {
+        let (now, mut tracker) = (Instant::now(), SequenceTracker::new(GRACE));
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, u64::MAX - 1)), Fresh, "forged, before the sender was heard");
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, 5)), Repeat);
+        assert!(!tracker.announced(now, &a(), &[seq_no(0, 5)]), "it may be late");
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, 6)), Repeat);
+        assert!(!tracker.announced(now, &a(), &[seq_no(0, 6)]), "so may this one");
+        assert!(tracker.announced(now + GRACE, &a(), &[seq_no(0, 6)]));
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, 6)), Repeat);
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, 7)), Fresh);
+    }
+
+    #[test]
+    fn late_heartbeats_of_a_sender_that_goes_on_publishing_contradict_nothing() {
+        let (now, mut tracker) = (Instant::now(), SequenceTracker::new(GRACE));
+        for number in (1..20).step_by(2) {
+            tracker.arrived(now, &a(), seq_no(0, number));
+            tracker.arrived(now, &a(), seq_no(0, number + 1));
+            assert!(!tracker.announced(now, &a(), &[seq_no(0, number)]));
+        }
     }
 }

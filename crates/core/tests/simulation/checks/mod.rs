@@ -113,6 +113,9 @@ impl NodeChecker {
 
     /// A delivery is about to reach the engine. `from` is its real sender, if a peer sent it.
     pub(crate) fn delivered(&mut self, local: Micros, from: Option<usize>, delivery: &Delivery) {
+        if !matches!(delivery, Delivery::Lost(_)) {
+            self.presence.delivered(local);
+        }
         match (from, delivery) {
             (Some(from), _) if from == self.me => {}
             (Some(from), delivery) => self.sent(local, from, delivery),

@@ -25,6 +25,12 @@ pub(super) struct Presence {
     just_left: Option<usize>,
     /// Absent from the last count.
     absent: Set,
+    /// Local time of the last delivery of any kind.
+    last_delivery: Option<Micros>,
+    /// Local time at which each peer was given up as silent, until it is up again.
+    given_up: Vec<Option<Micros>>,
+    /// Given up after the last delivery before the connection was lost: it was the connection that was silent.
+    taken_back: Set,
     /// Whether the connection is lost.
     is_disconnected: bool,
     froze: Micros,
@@ -46,6 +52,9 @@ impl Presence {
             announced_leave: Set::EMPTY,
             just_left: None,
             absent: Set::EMPTY,
+            last_delivery: None,
+            given_up: vec![None; MAX_PEERS],
+            taken_back: Set::EMPTY,
             is_disconnected: false,
             froze: 0,
             thawed: 0,
@@ -64,6 +73,10 @@ impl Presence {
         }
     }
 
+    pub(super) fn delivered(&mut self, local: Micros) {
+        self.last_delivery = Some(local);
+    }
+
     pub(super) fn announced_leave(&mut self, from: usize) {
         self.announced_leave = self.announced_leave.with(from);
         self.just_left = Some(from);
@@ -75,6 +88,11 @@ impl Presence {
             let is_gone = !self.members.contains(node);
             ensure(is_gone, Check::Presence, || format!("peer {node:02} has left and is still there"))?;
         }
+        if let Some(node) = std::mem::replace(&mut self.taken_back, Set::EMPTY).iter().next() {
+            return broken(Check::Presence, || {
+                format!("peer {node:02} was given up over a dead connection and is not back")
+            });
+        }
         let Some(due) = self.heartbeat_due() else { return Ok(()) };
         let check = if due > local { Check::WakeUp } else { Check::Heartbeats };
         ensure(wake.is_some_and(|wake| wake <= due), check, || {
@@ -84,10 +102,14 @@ impl Presence {
 
     pub(super) fn counted(&mut self, count: &BrokerCount) {
         self.absent = count.absent;
+        count.absent.iter().for_each(|node| self.given_up[node] = None);
     }
 
     pub(super) fn disconnected(&mut self) {
         self.is_disconnected = true;
+        let Some(last) = self.last_delivery else { return };
+        let since = |node: &usize| self.given_up[*node].is_some_and(|given_up| given_up > last);
+        self.taken_back = (0..MAX_PEERS).filter(since).fold(Set::EMPTY, Set::with);
     }
 
     pub(super) fn connected(&mut self, local: Micros) {
@@ -110,9 +132,12 @@ impl Presence {
             return broken(Check::Presence, || "a node is up that does not exist".to_owned());
         };
         ensure(!self.members.contains(node), Check::Presence, || format!("peer {node:02} is up twice"))?;
-        ensure(self.heard[node] == Some(local), Check::Presence, || {
+        let is_taken_back = self.taken_back.contains(node);
+        self.taken_back = self.taken_back.without(Set::EMPTY.with(node));
+        ensure(is_taken_back || self.heard[node] == Some(local), Check::Presence, || {
             format!("peer {node:02} is up, but was not heard")
         })?;
+        self.given_up[node] = None;
         self.members = self.members.with(node);
         Ok(())
     }
@@ -129,7 +154,10 @@ impl Presence {
             DownReason::Disconnected => {
                 ensure(self.absent.contains(node), Check::Presence, || format!("peer {node:02} was seen by the broker"))
             }
-            _ => self.check_silent(local, node),
+            _ => {
+                self.given_up[node] = Some(local);
+                self.check_silent(local, node)
+            }
         }
     }
 
