@@ -1,4 +1,4 @@
-//! A plain WebSocket server as a node of the cluster: its sockets, which it lends to the cluster as [`Local`], and its clients' commands.
+//! A plain WebSocket server as a node of the cluster: its sockets, lent to the cluster as [`Local`], and their commands.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic};
@@ -36,7 +36,7 @@ pub(crate) async fn app(backend: Backend) -> Result<(Router, ClusterNode)> {
     Ok((Router::new().route("/ws", get(upgrade)), node))
 }
 
-/// Sends a client the events for its socket as JSON lists, and performs its commands, until it disconnects or is disconnected.
+/// Sends a client the events for its socket, as JSON lists, and performs its commands, until either disconnects.
 async fn serve(mut client: ws::WebSocket, sockets: Arc<Sockets>, node: ClusterNode) {
     let Ok((id, mut events)) = sockets.connect(&node) else { return };
     // Each socket is in the room of its id, by which other nodes address it. An error says that the node has left.
