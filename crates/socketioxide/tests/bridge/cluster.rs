@@ -1,4 +1,5 @@
-//! The cluster of a server: all its namespaces, health and closing. Names nothing of the core crate, as an application need not.
+//! The cluster of a server: all its namespaces, health and closing. Names nothing of the core crate, as an application
+//! need not.
 
 use trunkline_socketioxide::{DownReason, ErrorKind, Event, Payload, Target};
 
