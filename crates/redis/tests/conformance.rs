@@ -64,7 +64,7 @@ fn plain(servers: Servers, parameters: &'static str) -> Setup {
 
 fn streams(servers: Servers, parameters: &'static str) -> Setup {
     let limited = move |cluster| servers.connect(cluster, "mode=streams&max_len=1000&session_ttl=1s");
-    plain(place, parameters).limited_history(limited)
+    plain(servers, parameters).limited_history(limited)
 }
 
 /// The same transport in another place: a tenth of the messages will do.

@@ -55,8 +55,3 @@ pub async fn connect(url: &str) -> Result<Backend> {
         scheme => Err(scheme.feature_is_off()),
     }
 }
-
-/// The examples of the workspace's README compile.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct WorkspaceReadme;
