@@ -16,8 +16,8 @@ use crate::scheme::Scheme;
 
 /// Connects to the broker that a URL names, and returns the backend over it.
 ///
-/// The scheme picks the backend: see [the table above](crate#urls). Options stand in the query. Connecting includes the first connection
-/// to the broker; later ones are restored by the backend.
+/// The scheme picks the backend: see [the table above](crate#urls). Options stand in the query. Connecting includes the
+/// first connection to the broker; later ones are restored by the backend.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -29,8 +29,9 @@ use crate::scheme::Scheme;
 /// ```
 ///
 /// # Errors
-/// `Config` for an unknown scheme or parameter, an ill-typed value, or a scheme whose feature is off: the message names it and lists what
-/// is allowed. `Disconnected` or `Broker` if the broker cannot be reached or refuses. No message contains the URL's password.
+/// `Config` for an unknown scheme or parameter, an ill-typed value, or a scheme whose feature is off: the message names
+/// it and lists what is allowed. `Disconnected` or `Broker` if the broker cannot be reached or refuses. No message
+/// contains the URL's password.
 // Without a broker's feature nothing here awaits; the signature stays the same.
 #[allow(clippy::unused_async)]
 pub async fn connect(url: &str) -> Result<Backend> {

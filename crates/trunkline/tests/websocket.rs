@@ -33,7 +33,8 @@ async fn serve(app: Router) -> SocketAddr {
     address
 }
 
-/// A WebSocket server and a Socket.IO server that know each other, and a client of each: the second one is in the room `lobby`.
+/// A WebSocket server and a Socket.IO server that know each other, and a client of each: the second one is in the room
+/// `lobby`.
 async fn cluster(hub: &str) -> (Io, Client, Client) {
     let backend = trunkline::connect(&format!("memory://{hub}")).await.unwrap();
     let (app, node) = server::app(backend.clone()).await.unwrap();

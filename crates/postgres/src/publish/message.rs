@@ -150,7 +150,8 @@ mod tests {
         let config = Config::from_url(url).unwrap();
         let encoded = UnnumberedMessage::encode(&config, "socket.io#/".into(), &node(), message.into()).unwrap();
         let seq_no = SeqNo { channel: SeqChannel::ALL, number: 1 };
-        encoded.number(encoded.numbered_on.map(|_| seq_no), &[seq_no])
+        let is_numbered = encoded.numbered_on.is_some();
+        encoded.number(is_numbered.then_some(seq_no), &[seq_no])
     }
 
     fn broadcast(target: Target, bytes: usize) -> Message {

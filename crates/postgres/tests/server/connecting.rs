@@ -5,7 +5,7 @@ use std::{fs, net::TcpListener, process::Stdio, time::Duration};
 use tokio::process::{Child, Command};
 use trunkline_brokers::{Certificates, Postgres as Server};
 use trunkline_conformance::kit::Failure;
-use trunkline_core::{Adapter, Backend, Emitter, Error, ErrorKind, Payload, Result, Target};
+use trunkline_core::{Backend, Emitter, Error, ErrorKind, Payload, Result, Target};
 use trunkline_postgres::{Config, SCHEMA, connect};
 
 use crate::support::{PATIENCE, cluster, config, expect_numbers, numbered, server, with};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_brokers::{Postgres as Server, Proxy};
 use trunkline_conformance::kit::{Failure, TestNode};
-use trunkline_core::{Adapter, Emitter, ErrorKind, Event, GapCause, Payload, Target};
+use trunkline_core::{Emitter, ErrorKind, Event, GapCause, Payload, Target};
 
 use crate::support::{
     LISTENS, PATIENCE, PUBLISHES, cluster, config, expect_numbers, fill_disk, free_disk, named, numbered, numbers,

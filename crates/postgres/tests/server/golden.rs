@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use trunkline_brokers::Postgres as Server;
 use trunkline_conformance::kit::{ClientSpec, Failure, TestNode, TestSocket};
 use trunkline_core::{
-    Adapter, Namespace, NodeId, NodeKey, Payload, Room,
+    Namespace, NodeId, NodeKey, Payload, Room,
     codec::{self, Body},
     model::Answer,
     transport::{JoinRequest, RoomFilter},

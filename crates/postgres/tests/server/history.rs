@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use trunkline_brokers::Proxy;
 use trunkline_conformance::kit::{Failure, TestNode, TestSocket};
-use trunkline_core::{Adapter, Event, GapCause, Offset, Room, Target};
+use trunkline_core::{Event, GapCause, Offset, Room, Target};
 
 use crate::support::{
     LISTENS, PATIENCE, PUBLISHES, cluster, expect_numbers, named, numbered, numbers, restart, server, terminate, until,

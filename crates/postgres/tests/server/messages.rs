@@ -2,7 +2,7 @@
 
 use trunkline_brokers::Postgres as Server;
 use trunkline_conformance::kit::Failure;
-use trunkline_core::{Adapter, Emitter, Event, Payload, Room, Target};
+use trunkline_core::{Emitter, Event, Payload, Room, Target};
 
 use crate::support::{PATIENCE, cluster, config, expect_numbers, numbered, server, until};
 

@@ -2,7 +2,7 @@
 
 use trunkline_brokers::{Postgres as Server, Proxy};
 use trunkline_conformance::kit::Failure;
-use trunkline_core::{Adapter, Backend, Emitter, Target};
+use trunkline_core::{Backend, Emitter, Target};
 use trunkline_postgres::connect;
 
 use crate::support::{cluster, config, expect_numbers, fill_disk, free_disk, numbered, server, until};

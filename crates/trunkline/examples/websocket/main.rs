@@ -1,4 +1,5 @@
-//! A plain WebSocket server and a Socket.IO server in one cluster: rooms, broadcasts and fetched sockets reach from one to the other.
+//! A plain WebSocket server and a Socket.IO server in one cluster: rooms, broadcasts and fetched sockets reach from one
+//! to the other.
 //!
 //! ```sh
 //! cargo run --example websocket

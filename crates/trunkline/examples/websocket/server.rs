@@ -1,4 +1,4 @@
-//! A plain WebSocket server as a node of the cluster: its sockets, which it lends to the cluster as [`Local`], and its clients' commands.
+//! A plain WebSocket server as a node of the cluster: its sockets, lent to the cluster as [`Local`], and their commands.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic};
@@ -36,7 +36,7 @@ pub(crate) async fn app(backend: Backend) -> Result<(Router, ClusterNode)> {
     Ok((Router::new().route("/ws", get(upgrade)), node))
 }
 
-/// Sends a client what is emitted to its socket, and performs its commands, until it disconnects or is disconnected.
+/// Sends a client the events for its socket, as JSON lists, and performs its commands, until either disconnects.
 async fn serve(mut client: ws::WebSocket, sockets: Arc<Sockets>, node: ClusterNode) {
     let Ok((id, mut events)) = sockets.connect(&node) else { return };
     // Each socket is in the room of its id, by which other nodes address it. An error says that the node has left.
@@ -50,7 +50,6 @@ async fn serve(mut client: ws::WebSocket, sockets: Arc<Sockets>, node: ClusterNo
                 _ => None,
             },
         };
-        // An event as JSON: a list of its name and arguments.
         let Some(text) = event.map(|event| event.to_json_plain().to_string()) else { break };
         is_open = client.send(ws::Message::text(text)).await.is_ok();
     }
@@ -66,8 +65,7 @@ async fn perform(node: &ClusterNode, id: &SocketId, command: &str) -> Result<Pay
         Ok(Command::Join { room }) => node.sockets_join(own, vec![room.into()]).await?,
         Ok(Command::Leave { room }) => node.sockets_leave(own, vec![room.into()]).await?,
         Ok(Command::Emit { room, event, data }) => {
-            let others = Target::room(room).except(id.as_str());
-            node.broadcast(others, Payload::event(&event, &(data,))?).await?;
+            node.broadcast(Target::room(room).except(id.as_str()), Payload::event(&event, &(data,))?).await?;
         }
         Ok(Command::Fetch { room }) => {
             let sockets = node.fetch_sockets(Target::room(room)).await?;
@@ -80,7 +78,8 @@ async fn perform(node: &ClusterNode, id: &SocketId, command: &str) -> Result<Pay
 
 /// The rooms of the connected sockets, and a bounded queue of events to each of them.
 #[derive(Debug, Default)]
-struct Sockets(Mutex<(RoomIndex<SocketId>, HashMap<SocketId, Sender<Payload>>)>);
+struct Sockets(Mutex<(RoomIndex<SocketId>, Queues)>);
+type Queues = HashMap<SocketId, Sender<Payload>>;
 
 impl Sockets {
     fn connect(&self, node: &ClusterNode) -> Result<(SocketId, Receiver<Payload>)> {
@@ -96,7 +95,7 @@ impl Sockets {
         Ok((id, events))
     }
 
-    fn lock(&self) -> MutexGuard<'_, (RoomIndex<SocketId>, HashMap<SocketId, Sender<Payload>>)> {
+    fn lock(&self) -> MutexGuard<'_, (RoomIndex<SocketId>, Queues)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -118,7 +117,7 @@ impl Local for Sockets {
 
     fn sockets(&self, target: &Target) -> Vec<SocketInfo> {
         let rooms = &self.lock().0;
-        let rooms_of = |id| rooms.rooms_of(id).into_iter().flatten().cloned().collect();
+        let rooms_of = |id: &SocketId| rooms.rooms_of(id).into_iter().flatten().cloned().collect();
         rooms.matching(target).into_iter().map(|id| SocketInfo::new(id.clone(), rooms_of(&id))).collect()
     }
 
