@@ -10,11 +10,13 @@ use trunkline_backend::{
 };
 use trunkline_core::{Error, ErrorKind, Result};
 
-/// Where the servers are and how nodes use them. All nodes of a cluster must agree on `prefix`, `buckets` and whether there is `history`.
+/// Where the servers are and how nodes use them. All nodes of a cluster must agree on `prefix`, `buckets` and whether
+/// there is `history`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
-    /// The servers, as `host:port`; any of them will do, and the other servers of their cluster are learned from them. Default `localhost:4222`.
+    /// The servers, as `host:port`; any of them will do, and the other servers of their cluster are learned from them.
+    /// Default `localhost:4222`.
     pub servers: Vec<String>,
     /// How connections authenticate. Default: not at all.
     pub credentials: Credentials,
@@ -34,7 +36,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How often an idle connection is probed. After two probes without an answer it counts as lost. Default 5 s.
     pub ping_interval: Duration,
-    /// Batches of messages that may wait for a node in the client, per subscription. Beyond it they are lost, which is reported as a gap. Default 32,768.
+    /// Batches of messages that may wait for a node in the client, per subscription. Beyond it they are lost, which is
+    /// reported as a gap. Default 32,768.
     pub pending_batches: usize,
     /// Keep broadcasts and sessions in JetStream, for clients that come back. Default off.
     pub history: Option<HistoryConfig>,
@@ -137,9 +140,11 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads `nats://user:password@host:port,host:port?parameters`; the parameters stand in the README. `tls://` requires TLS.
+    /// Reads `nats://user:password@host:port,host:port?parameters`; the parameters stand in the README. `tls://`
+    /// requires TLS.
     ///
-    /// A name without a password is a token. Name, password and token are percent-decoded. Files with keys are read here.
+    /// A name without a password is a token. Name, password and token are percent-decoded. Files with keys are read
+    /// here.
     ///
     /// # Errors
     /// `Config`, naming what is wrong and what is allowed, without secrets.

@@ -1,9 +1,11 @@
-//! How fast messages get from one node to another, next to what a bare client reaches on the same broker in the same run.
+//! How fast messages get from one node to another, next to what a bare client reaches on the same broker in the same
+//! run.
 //!
 //! `cargo run --release -p trunkline-rabbitmq --example throughput [URL]`; without a URL it starts a broker of its own.
 //!
-//! Both move messages of 128 bytes from one connection to another. The bare client publishes each alone to a fanout exchange, asks for no
-//! confirmation, and only counts. Ours pass a whole node on each side, are confirmed, numbered, arrive in order, and none is lost.
+//! Both move messages of 128 bytes from one connection to another. The bare client publishes each alone to a fanout
+//! exchange, asks for no confirmation, and only counts. Ours pass a whole node on each side, are confirmed, numbered,
+//! arrive in order, and none is lost.
 
 use std::{
     sync::{

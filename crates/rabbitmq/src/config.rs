@@ -10,8 +10,8 @@ use trunkline_backend::{
 };
 use trunkline_core::{Error, ErrorKind, Result};
 
-/// Where the brokers are and how nodes use them. All nodes of a cluster must agree on `vhost`, `prefix`, `buckets` and whether there is
-/// `history`.
+/// Where the brokers are and how nodes use them. All nodes of a cluster must agree on `vhost`, `prefix`, `buckets` and
+/// whether there is `history`.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
@@ -37,14 +37,15 @@ pub struct Config {
     pub outbox: OutboxLimits,
     /// How long connecting, and everything else that needs an answer of the broker, may take. Default 5 s.
     pub connect_timeout: Duration,
-    /// How often both sides show that they are alive (AMQP's heartbeat), in whole seconds. After twice that without a sign the connection counts as lost.
-    /// Default 5 s.
+    /// How often both sides show that they are alive (AMQP's heartbeat), in whole seconds. After twice that without a
+    /// sign the connection counts as lost. Default 5 s.
     pub ping_interval: Duration,
     /// The largest message to publish, at most what the broker's `max_message_size` allows. Default 4 MiB.
     pub max_message_bytes: usize,
     /// Batches of messages that the broker sends ahead of what the node has taken. Default 256.
     pub prefetch: u16,
-    /// Batches that the broker keeps for a node that takes nothing. Beyond it the oldest are lost, which is reported as a gap. Default 100,000.
+    /// Batches that the broker keeps for a node that takes nothing. Beyond it the oldest are lost, which is reported as
+    /// a gap. Default 100,000.
     pub queue_batches: u32,
     /// Bytes that the broker keeps for a node that takes nothing. Default 64 MiB.
     pub queue_bytes: usize,
@@ -52,7 +53,8 @@ pub struct Config {
     pub history: Option<HistoryConfig>,
 }
 
-/// What the history keeps. The first node of a cluster sets it up; to change the limits later, delete the stream or give it a policy.
+/// What the history keeps. The first node of a cluster sets it up; to change the limits later, delete the stream or
+/// give it a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryConfig {
     /// Bytes to keep, about: what is too much goes by eighths. Default 256 MiB.
@@ -117,7 +119,8 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
-    /// Reads `amqp://user:password@host:port,host:port/vhost?parameters`; the parameters stand in the README. `amqps://` connects with TLS.
+    /// Reads `amqp://user:password@host:port,host:port/vhost?parameters`; the parameters stand in the README.
+    /// `amqps://` connects with TLS.
     ///
     /// User, password and virtual host are percent-decoded; without a virtual host, or with an empty one, it is `/`.
     ///

@@ -141,9 +141,10 @@ impl NodeSubscription for NodeQueue {
 
     fn unsubscribe(&mut self, _: Bucket, key: ShortString) -> BoxFuture<'static, Result<()>> {
         let (channel, queue, exchange) = (self.channel.clone(), self.name.clone(), self.connection.exchange.clone());
-        begin(
-            async move { channel.queue_unbind(queue, exchange, key, FieldTable::default()).await.map_err(disconnected) },
-        )
+        begin(async move {
+            let unbound = channel.queue_unbind(queue, exchange, key, FieldTable::default()).await;
+            unbound.map_err(disconnected)
+        })
     }
 
     async fn acknowledge(&self, tag: u64) {
@@ -174,9 +175,8 @@ fn bind(
     key: ShortString,
 ) -> BoxFuture<'static, lapin::Result<()>> {
     let (channel, queue, exchange) = (channel.clone(), queue.clone(), exchange.clone());
-    begin(
-        async move { channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), FieldTable::default()).await },
-    )
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    begin(async move { channel.queue_bind(queue, exchange, key, options, arguments).await })
 }
 
 /// What fails on an open channel, failed with the connection.

@@ -95,7 +95,8 @@ async fn nothing_is_lost_while_the_leader_of_the_history_moves() {
     assert_eq!(receiver.numbers_until(u64::MAX).await, (0..600).collect::<Vec<_>>());
 }
 
-/// Asks the leaders of all streams to step down: <https://docs.nats.io/reference/reference-protocols/nats_api_reference>. How many did.
+/// Asks the leaders of all streams to step down:
+/// <https://docs.nats.io/reference/reference-protocols/nats_api_reference>. How many did.
 async fn step_down(client: &async_nats::Client) -> usize {
     let names = client.request("$JS.API.STREAM.NAMES", "".into()).await.unwrap();
     let names: serde_json::Value = serde_json::from_slice(&names.payload).unwrap();

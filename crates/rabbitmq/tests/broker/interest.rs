@@ -65,7 +65,8 @@ async fn crowded(prefix: &str, rooms: usize) -> [Member; 3] {
     [member, Member::join(config.clone()).await, Member::join(config).await]
 }
 
-/// Sends from node to node until `work` is done, and for a second at least. Returns the longest time that a message took.
+/// Sends from node to node until `work` is done, and for a second at least. Returns the longest time that a message
+/// took.
 async fn slowest<T>(sender: &Member, receiver: &mut Member, work: impl Future<Output = T>) -> (Duration, T) {
     let mut work = std::pin::pin!(work);
     let (start, mut slowest, mut done) = (Instant::now(), Duration::ZERO, None);

@@ -70,7 +70,8 @@ pub(crate) async fn delivered(broker: &RabbitMq, prefix: &str) -> HashMap<String
     counts.map(|(queue, count)| (queue.to_owned(), count.parse().unwrap())).collect()
 }
 
-/// Waits until something holds. Most looks at the broker are several runs of `rabbitmqctl`, each of seconds on a busy machine.
+/// Waits until something holds. Most looks at the broker are several runs of `rabbitmqctl`, each of seconds on a busy
+/// machine.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
     eventually(3 * PATIENCE, || what.into(), condition).await.unwrap_or_else(|failure| panic!("{failure}"));
 }
