@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS socket_io_events (
 SELECT setval(pg_get_serial_sequence('socket_io_events', 'id'), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
 WHERE NOT EXISTS (SELECT FROM socket_io_events);
 
--- There is always a last message, also before the first: whoever starts now starts after it.
+-- There is always a last message, also before the first: a node that starts now starts after it.
 INSERT INTO socket_io_events (channel, payload) SELECT '', '' WHERE NOT EXISTS (SELECT FROM socket_io_events);
 
 -- Sessions of clients that may come back.

@@ -107,7 +107,7 @@ impl Connection {
 
     /// Queues a mark, which the server echoes: what is returned resolves when the server has processed everything that was queued before.
     ///
-    /// NATS confirms no publish outside of JetStream, and the client lets nobody send a PING. A server processes what one client sends in
+    /// NATS confirms no publish outside of JetStream, and the client has no way to send a PING. A server processes what one client sends in
     /// order, so the echo of a message to a subject of this connection is as good, and costs the server one small message per write.
     ///
     /// # Errors
@@ -222,7 +222,7 @@ fn options(nats: &Nats, address: &ServerAddr, events: EventSink) -> Result<Conne
         .name("trunkline")
         .connection_timeout(config.connect_timeout)
         .ping_interval(config.ping_interval)
-        .subscription_capacity(config.pending_frames)
+        .subscription_capacity(config.pending_batches)
         .request_timeout(Some(config.connect_timeout))
         .custom_inbox_prefix(format!("{}.inbox", nats.prefix()))
         .require_tls(config.tls.required)

@@ -2,7 +2,7 @@
 //!
 //! The client hands every subscription its messages through a queue of its own, and which queue is looked at first says nothing about what
 //! arrived first. But it fills the queues in the order of arrival, from one task. So once a message was seen and *then* all queues were
-//! found empty, everything that arrived before it was seen too; what is left is to sort by the numbers that senders give their frames.
+//! found empty, everything that arrived before it was seen too; what is left is to sort by the numbers that senders give their batches.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},

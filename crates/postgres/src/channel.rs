@@ -2,13 +2,13 @@
 
 use trunkline_core::{Error, ErrorKind, Namespace, Result};
 
-/// The longest name that PostgreSQL keeps apart from others, in bytes. `LISTEN` cuts off what is longer, `pg_notify` refuses it.
+/// Longest name of a channel in bytes. `LISTEN` cuts off what is longer, `pg_notify` refuses it.
 const MAX_BYTES: usize = 63;
 
-/// A prefix leaves room for the `#`, some of the namespace and the hash.
+/// Longest prefix in bytes: it leaves space for the `#`, some of the namespace and the hash.
 pub(crate) const MAX_PREFIX_BYTES: usize = 40;
 
-/// The channel of a namespace, `<prefix>#<namespace>` as the official adapter has it.
+/// Channel of a namespace, `<prefix>#<namespace>` as the official adapter has it.
 ///
 /// The official adapter cannot use namespaces whose channel would be too long. Among our own nodes their name is cut and ends in a hash of the
 /// whole; should two share it, each drops the other's messages by their namespace.
@@ -25,12 +25,12 @@ pub(crate) fn name(prefix: &str, namespace: &Namespace) -> Result<String> {
     Ok(format!("{}{suffix}", &full[..cut]))
 }
 
-/// A channel that no namespace can have: it is without `#`.
-pub(crate) fn of_probe(name: &str) -> String {
+/// Channel on which a transport notifies itself. No namespace has it: it is without `#`.
+pub(crate) fn of_ping(name: &str) -> String {
     format!("trunkline-probe-{name}")
 }
 
-/// As an identifier in SQL.
+/// The channel as an identifier in SQL.
 pub(crate) fn quoted(channel: &str) -> String {
     format!("\"{}\"", channel.replace('"', "\"\""))
 }

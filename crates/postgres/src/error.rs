@@ -1,10 +1,10 @@
-//! What the server's errors mean here.
+//! Errors of the server, and whether trying again helps.
 
-use std::{error::Error as _, fmt};
+use std::{error::Error as _, fmt, time::Duration};
 
 use trunkline_core::{Error, ErrorKind};
 
-/// Why something at the server did not succeed.
+/// Error of a statement or of its connection.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The server refused a statement.
@@ -14,6 +14,10 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    pub(crate) fn no_answer(limit: Duration) -> Self {
+        Self::Lost(format!("no answer in {limit:?}"))
+    }
+
     /// Whether the same statement may succeed later, on a new connection: the connection broke, or the server is short of something, read-only
     /// or shutting down. Otherwise it will never accept the statement as it is.
     pub(crate) fn may_pass(&self) -> bool {
@@ -22,7 +26,7 @@ impl Failure {
         !matches!(error.code().and_then(|code| code.code().get(..2)), Some("22" | "23" | "42" | "0A"))
     }
 
-    /// As error of a call.
+    /// This failure as the error of a call; `what` was tried.
     pub(crate) fn into_error(self, what: impl fmt::Display) -> Error {
         let context = format!("{what}: {self}");
         match self {
@@ -47,7 +51,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The error in one line. Details are left out: they may quote rows.
+/// The error's message in one line. Details are left out: they may quote rows.
 pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
     if let Some(error) = error.as_db_error() {
         return format!("{}: {} (SQLSTATE {})", error.severity(), error.message(), error.code().code());

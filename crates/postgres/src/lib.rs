@@ -2,33 +2,22 @@
 
 mod channel;
 mod config;
+mod connect;
 mod error;
-mod history;
-mod item;
-mod lane;
-mod maintenance;
-mod probe;
+mod joined_node;
+mod listen;
 mod publish;
 mod query;
-mod reader;
-mod rows;
-mod schema;
-mod seats;
-mod server;
 mod shared;
 mod table;
-mod tls;
 mod transport;
-mod wire;
-mod writer;
 
 pub use crate::{
     config::{Config, HistoryConfig, MAX_NOTIFICATION_BYTES},
-    server::Server,
+    connect::{ServerConfig, SslMode},
     table::Table,
-    tls::SslMode,
     transport::{Postgres, connect},
 };
 
-/// The tables, as SQL to run by hand where nodes may not create them.
+/// SQL script that creates the tables, to be run by hand where nodes may not create them.
 pub const SCHEMA: &str = include_str!("../schema.sql");

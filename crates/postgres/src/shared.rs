@@ -1,118 +1,136 @@
-//! What the tasks of one transport share.
+//! State that the tasks of one transport share.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
-pub(crate) use trunkline_backend::Direction;
-use trunkline_backend::{LinkState, Outbox};
-use trunkline_core::{NodeId, Result, model::Delivery, transport::Health};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use trunkline_backend::{Direction, JoinedNodes, LinkState, Outbox};
+use trunkline_core::{IdScheme, NodeId, Result, model::Delivery, transport::Health};
 
-use crate::{channel, config::Config, item::Item, seats::Seats, wire::Session};
+use crate::{
+    channel, config::Config, connect::PgConnection, joined_node::JoinedNode, listen::Command, publish::QueuedMessage,
+    query::QueryHandle,
+};
 
-/// How long what is queued may still be sent once the transport is closed.
-pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Time in which queued messages may still be sent once the transport is closed.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    connector: Connector,
-    /// Names this transport in the events table, for as long as it lives and however often it reconnects.
+    connector: MakeRustlsConnect,
+    /// Id of this transport in the events table, for as long as it lives and however often it reconnects.
     pub(crate) origin: NodeId,
-    /// Where this transport notifies itself.
-    pub(crate) probe_channel: String,
-    pub(crate) outbox: Outbox<Item>,
-    pub(crate) seats: Seats,
-    /// When the last probe that the server has taken was sent.
-    pub(crate) probed: watch::Sender<Option<Instant>>,
+    /// Channel on which this transport notifies itself.
+    pub(crate) ping_channel: String,
+    pub(crate) outbox: Outbox<QueuedMessage>,
+    pub(crate) joined: JoinedNodes<JoinedNode>,
+    /// To the reader.
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) queries: QueryHandle,
+    /// When the last ping was sent that the server has taken.
+    pub(crate) pinged: watch::Sender<Option<Instant>>,
     link: LinkState,
-    closing: watch::Sender<bool>,
+    pub(crate) closing: CancellationToken,
+    pub(crate) tasks: TaskTracker,
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, connector: MakeRustlsConnect, origin: NodeId) -> Self {
-        Self {
-            connector: Connector(connector),
-            probe_channel: channel::of_probe(origin.as_str()),
+    pub(crate) fn new(config: Config, commands: mpsc::Sender<Command>) -> Result<Self> {
+        let origin = IdScheme::Hex16.node_id();
+        Ok(Self {
+            connector: config.server.connector()?,
+            ping_channel: channel::of_ping(origin.as_str()),
             origin,
             outbox: Outbox::new(config.outbox),
-            seats: Seats::new(&config.channel_prefix),
-            probed: watch::Sender::default(),
+            joined: JoinedNodes::default(),
+            commands,
+            queries: QueryHandle::new(config.response_timeout),
+            pinged: watch::Sender::default(),
             link: LinkState::default(),
-            closing: watch::Sender::default(),
+            closing: CancellationToken::new(),
+            tasks: TaskTracker::new(),
             config,
-        }
+        })
     }
 
     /// Opens one more connection.
-    pub(crate) async fn open(&self) -> Result<Session> {
-        self.config.server.open(&self.connector.0).await
+    pub(crate) async fn open(&self) -> Result<PgConnection> {
+        self.config.server.open(&self.connector).await
     }
 
-    /// Asks the server to give up what a connection is doing. Best effort: the connection is given up anyway.
+    /// Asks the server to cancel the statement that a connection is running. Best effort: the connection is given up anyway.
     pub(crate) async fn cancel(&self, token: tokio_postgres::CancelToken) {
-        const PATIENCE: Duration = Duration::from_secs(1);
-        let _ = tokio::time::timeout(PATIENCE, token.cancel_query(self.connector.0.clone())).await;
+        const TIMEOUT: Duration = Duration::from_secs(1);
+        let _ = tokio::time::timeout(TIMEOUT, token.cancel_query(self.connector.clone())).await;
     }
 
     // --- the link ---
 
-    /// A direction is there (again). The nodes are told once both are.
-    pub(crate) fn restored(&self, side: Direction) {
-        self.link.restored(side, |is_return| {
+    /// A direction is connected (again). The nodes are told once both are.
+    pub(crate) fn restored(&self, direction: Direction) {
+        self.link.restored(direction, |is_return| {
             self.outbox.set_connected(true);
             if is_return {
-                self.seats.each(|taken| taken.metrics.reconnects.increment());
-                self.seats.tell(&Delivery::Connected);
+                for node in self.joined.all() {
+                    node.metrics.reconnects.increment();
+                    node.inbox.push([Delivery::Connected]);
+                }
             }
         });
     }
 
-    /// A direction is gone. The nodes are told unless the other one was gone already.
-    pub(crate) fn lost(&self, side: Direction, reason: &str) {
-        self.link.lost(side, |was_up| {
+    /// A direction is lost. The nodes are told unless the other one was lost already.
+    pub(crate) fn lost(&self, direction: Direction, reason: &str) {
+        self.link.lost(direction, |was_up| {
             self.outbox.set_connected(false);
             if was_up {
-                tracing::debug!(reason, "lost the connection for {side}");
-                self.seats.tell(&Delivery::Lost(format!("{side}: {reason}")));
+                tracing::debug!(reason, "lost the {direction} connection");
+                for node in self.joined.all() {
+                    node.inbox.push([Delivery::Lost(format!("{direction}: {reason}"))]);
+                }
             }
         });
     }
 
-    /// Waits until peers can be heard. Whoever publishes earlier might miss the answers.
+    /// Waits until notifications are received. A message that is published earlier might miss its answers.
     pub(crate) async fn until_listening(&self) {
         self.link.until_listening().await;
     }
 
     pub(crate) fn health(&self) -> Health {
         let (_, queued_messages, queued_bytes) = self.outbox.status();
-        let (connected, reconnects) = (self.link.is_up(), self.link.reconnects());
-        Health { connected, queued_messages, queued_bytes, reconnects }
+        Health::default()
+            .with_connected(self.link.is_up())
+            .with_queued_messages(queued_messages)
+            .with_queued_bytes(queued_bytes)
+            .with_reconnects(self.link.reconnects())
     }
 
     // --- closing ---
 
-    /// Tells all tasks to end; what is queued may still be sent.
+    /// Tells all tasks to end, and lets no more nodes join; queued messages may still be sent.
     pub(crate) fn close(&self) {
-        self.closing.send_replace(true);
+        self.closing.cancel();
         self.outbox.close();
+        self.joined.close();
     }
 
-    pub(crate) fn is_closing(&self) -> bool {
-        *self.closing.borrow()
-    }
-
-    /// Waits until the transport is closed.
-    pub(crate) async fn closing(&self) {
-        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+    /// Waits until all tasks have ended, and ends the inboxes.
+    pub(crate) async fn closed(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        for node in self.joined.all() {
+            self.joined.remove(&node.key);
+        }
     }
 }
 
-/// Certificates are nobody's business in `Debug`.
-struct Connector(MakeRustlsConnect);
-
-impl std::fmt::Debug for Connector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Connector")
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
     }
 }

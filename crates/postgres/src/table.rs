@@ -5,14 +5,14 @@ use std::fmt;
 use trunkline_backend::url::ParamValue;
 use trunkline_core::{Error, ErrorKind, Result};
 
-/// The name of a table, with or without its schema: `socket_io_attachments`, `app.socket_io_attachments`.
+/// Name of a table, with or without its schema: `socket_io_attachments`, `app.socket_io_attachments`.
 ///
 /// The official adapter puts the name into its SQL as it is, where PostgreSQL folds it to lower case. So does this type, and quotes it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table(String);
 
 impl Table {
-    /// Takes a name.
+    /// The table of this name.
     ///
     /// # Errors
     /// `Config` if it consists of anything but letters, digits, `_` and `$`, with at most one dot between, or of parts above 63 bytes.
@@ -25,13 +25,13 @@ impl Table {
         Self(name.to_owned())
     }
 
-    /// As SQL names it.
+    /// The name as an identifier in SQL.
     pub(crate) fn quoted(&self) -> String {
         let parts: Vec<_> = self.0.split('.').map(|part| format!("\"{part}\"")).collect();
         parts.join(".")
     }
 
-    /// A number that stands for this table in advisory locks, the same on every node.
+    /// Key of the advisory lock that belongs to this table, the same on every node.
     pub(crate) fn lock_key(&self) -> i64 {
         crate::channel::hash(&format!("trunkline:{}", self.0)).cast_signed()
     }
@@ -56,12 +56,6 @@ fn is_identifier(part: &str) -> bool {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
     }
 }
 

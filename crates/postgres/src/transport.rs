@@ -1,37 +1,35 @@
-//! One transport: its tasks, and what nodes ask of it.
+//! The transport: its tasks, and the operations of nodes and emitters.
 
-use std::{
-    fmt, mem,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::{
     sync::{mpsc, oneshot},
-    task::JoinHandle,
     time::timeout,
 };
+use tokio_util::sync::DropGuard;
+use trunkline_backend::Direction;
 use trunkline_core::{
     Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, NodeId, NodeKey, Response, Result,
     Transport,
     codec::BodyRef,
-    model::Delivery,
-    transport::{Health, History, Inbox, JoinRequest},
+    model::{Delivery, SeqNo},
+    transport::{Health, Inbox, JoinRequest},
 };
 
 use crate::{
+    channel,
     config::Config,
-    history::Tables,
-    item::Draft,
-    maintenance, probe,
-    query::{Keeper, Lent, Queries},
-    reader::{Command, Reader},
-    rows, schema,
-    shared::{Direction, Shared},
-    writer::{Press, Writer},
+    connect::{check, schema},
+    error::Failure,
+    joined_node::JoinedNode,
+    listen::{Command, Reader},
+    publish::{PublishConnection, UnnumberedMessage, Writer},
+    query::{self, PgHistory, rows},
+    shared::Shared,
 };
 
-/// Connects, and returns the backend for [`Cluster`](trunkline_core::Cluster) and [`Emitter`](trunkline_core::Emitter).
+/// Connects, and returns the backend for [`ClusterNode`](trunkline_core::ClusterNode) and [`Emitter`](trunkline_core::Emitter).
 ///
 /// # Errors
 /// As [`Postgres::connect`].
@@ -39,18 +37,13 @@ pub async fn connect(config: Config) -> Result<Backend> {
     Ok(Postgres::connect(config).await?.backend())
 }
 
-/// A transport over PostgreSQL, shared by all namespaces of a process. Cheap to clone; when the last clone is dropped, or
+/// Transport over PostgreSQL, shared by all namespaces of a process. Cheap to clone; when the last clone is dropped, or
 /// [`Transport::close`] is called, its tasks and connections end.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Postgres {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
     shared: Arc<Shared>,
-    queries: Queries,
-    commands: mpsc::Sender<Command>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Ends the tasks; what is queued, most likely the announcement of a leave, may still be sent.
+    _on_drop: Arc<DropGuard>,
 }
 
 impl Postgres {
@@ -58,187 +51,181 @@ impl Postgres {
     /// runtime.
     ///
     /// # Errors
-    /// `Config` for what is set wrongly, `Disconnected` or `Broker` if no host can be reached or will do, `Unsupported` if notifications do
+    /// `Config` for what is set wrongly, `Disconnected` or `Broker` if no host can be reached or used, `Unsupported` if notifications do
     /// not come back: behind PgBouncer in transaction mode they cannot.
     pub async fn connect(config: Config) -> Result<Self> {
         config.check()?;
-        let connector = config.server.connector()?;
-        let origin = IdScheme::Hex16.node_id();
-        let shared = Arc::new(Shared::new(config, connector, origin));
-        let (listening, publishing, querying) = tokio::try_join!(shared.open(), shared.open(), shared.open())?;
-        let (listening, mut publishing) = probe::check(&shared, listening, publishing).await?;
+        let (commands, received_commands) = mpsc::channel(MAX_COMMANDS);
+        let shared = Arc::new(Shared::new(config, commands)?);
+        let on_drop = Arc::new(shared.closing.clone().drop_guard());
+        let (mut listening, mut publishing, querying) = tokio::try_join!(shared.open(), shared.open(), shared.open())?;
+        check::check(&shared, &mut listening, &mut publishing).await?;
         schema::prepare(&mut publishing, &shared.config).await?;
-        let press = Press::new(publishing, &shared).await?;
-        let (keeper, queries) = Keeper::new(Arc::clone(&shared));
-        let keeping = tokio::spawn(keeper.run(querying));
-        let position = end_of_history(&shared, &queries).await?;
+        let publishing = PublishConnection::new(publishing, &shared).await?;
+        shared.tasks.spawn(query::keep_open(Arc::clone(&shared), querying));
+        let end_of_history = end_of_history(&shared).await?;
         shared.restored(Direction::Inbound);
         shared.restored(Direction::Outbound);
-        let (commands, received_commands) = mpsc::channel(COMMANDS);
-        let reader = Reader::new(Arc::clone(&shared), queries.clone(), received_commands, position);
-        let tasks = vec![
-            keeping,
-            tokio::spawn(reader.run(listening)),
-            tokio::spawn(Writer::new(Arc::clone(&shared)).run(press)),
-            tokio::spawn(maintenance::run(Arc::clone(&shared), queries.clone())),
-        ];
-        Ok(Self { inner: Arc::new(Inner { shared, queries, commands, tasks: Mutex::new(tasks) }) })
+        shared.tasks.spawn(Reader::new(Arc::clone(&shared), received_commands, end_of_history).run(listening));
+        shared.tasks.spawn(Writer::new(Arc::clone(&shared)).run(publishing));
+        shared.tasks.spawn(query::maintenance::run(Arc::clone(&shared)));
+        Ok(Self { shared, _on_drop: on_drop })
     }
 
-    /// What nodes and emitters need.
+    /// The backend for nodes and emitters.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        let Inner { shared, queries, .. } = &*self.inner;
-        let history = shared
-            .config
-            .history
-            .clone()
-            .map(|config| Arc::new(Tables::new(Arc::clone(shared), config, queries.clone())) as Arc<dyn History>);
-        Backend { transport: Arc::new(self.clone()), history, interest: None, node_counter: None, ids: IdScheme::Hex16 }
+        let backend = Backend::new(Arc::new(self.clone()), IdScheme::Hex16);
+        match self.shared.config.history.clone() {
+            Some(config) => backend.with_history(Arc::new(PgHistory::new(Arc::clone(&self.shared), config))),
+            None => backend,
+        }
     }
 
-    /// How full the server's queue of notifications is, from 0 to 1. It fills when somebody listens but does not read, or stays in a
+    /// Usage of the server's queue of notifications, from 0 to 1. It fills when a connection listens but does not read, or stays in a
     /// transaction; once full, every publish to the database fails.
     ///
     /// # Errors
     /// `Disconnected`, `Broker`.
     pub async fn notification_queue_usage(&self) -> Result<f64> {
-        let query = async |lent: Arc<Lent>| {
-            lent.client.query_typed_one("SELECT pg_notification_queue_usage()", &[]).await?.try_get(0)
+        let usage = async {
+            let rows = self.shared.queries.run("SELECT pg_notification_queue_usage()", &[]).await?;
+            let row = rows.first().ok_or_else(|| Failure::Lost("no row".into()))?;
+            Ok(row.try_get(0)?)
         };
-        self.inner.queries.run(query).await.map_err(|failure| failure.into_error("ask for the queue's usage"))
+        usage.await.map_err(|failure: Failure| failure.into_error("ask for the queue's usage"))
     }
 
-    async fn queue(&self, from: &NodeKey, body: BodyRef<'_>) -> Result<()> {
-        let shared = &self.inner.shared;
-        let channel = shared.seats.channel_of(from)?;
-        let draft = Draft::new(&shared.config, channel, from, body)?;
-        shared.outbox.push(draft.bytes(), |sequencer| draft.finish(sequencer, &shared.origin)).await
+    fn encode(&self, from: &NodeKey, body: BodyRef<'_>) -> Result<UnnumberedMessage> {
+        UnnumberedMessage::encode(&self.shared.config, self.channel_of(from)?, from, body)
     }
 
-    /// Waits until the server has begun to pass on what is said in a channel, over reconnects.
-    async fn listen(&self, channel: &Arc<str>) -> Result<()> {
+    async fn push(&self, from: &NodeKey, body: BodyRef<'_>) -> Result<()> {
+        let message = self.encode(from, body)?;
+        let (channel, bytes) = (message.numbered_on, message.bytes());
+        let number = |seq_no, marks: &[SeqNo]| message.number(seq_no, marks);
+        self.shared.outbox.push_message(&from.id, channel, bytes, number).await
+    }
+
+    /// Channel on which a node, or an emitter, publishes.
+    fn channel_of(&self, from: &NodeKey) -> Result<Arc<str>> {
+        if from.id.is_emitter() {
+            return self.channel(from);
+        }
+        Ok(Arc::clone(&self.shared.joined.of(from)?.channel))
+    }
+
+    fn channel(&self, node: &NodeKey) -> Result<Arc<str>> {
+        channel::name(&self.shared.config.prefix, &node.namespace).map(Into::into)
+    }
+
+    /// Waits until the server sends the node's channel, over reconnects.
+    async fn listen(&self, node: &Arc<JoinedNode>) -> Result<()> {
         loop {
-            self.inner.shared.until_listening().await;
-            let (listens, heard) = oneshot::channel();
-            let command = Command::Listen(Arc::clone(channel), listens);
-            self.inner.commands.send(command).await.map_err(|_| closed())?;
-            match heard.await {
+            self.shared.until_listening().await;
+            let (listens, answer) = oneshot::channel();
+            let command = Command::Join(Arc::clone(node), listens);
+            self.shared.commands.send(command).await.map_err(|_| closed())?;
+            match answer.await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(failure)) if !failure.may_pass() => {
-                    return Err(failure.into_error(format!("LISTEN {channel:?}")));
+                    return Err(failure.into_error(format!("LISTEN {:?}", node.channel)));
                 }
                 // The connection was lost meanwhile.
-                Ok(Err(_)) | Err(_) if self.inner.shared.is_closing() => return Err(closed()),
-                Ok(Err(_)) | Err(_) => tokio::task::yield_now().await,
+                Ok(Err(_)) | Err(_) if self.shared.closing.is_cancelled() => return Err(closed()),
+                Ok(Err(_)) | Err(_) => {}
             }
         }
     }
 
-    async fn take_place(&self, channel: &Arc<str>) -> Result<i64> {
-        let limit = self.inner.shared.config.query_timeout;
-        let away = || Error::new(ErrorKind::Disconnected, format!("LISTEN {channel:?}: no answer in {limit:?}"));
-        timeout(limit, self.listen(channel)).await.map_err(|_| away())??;
-        end_of_history(&self.inner.shared, &self.inner.queries).await
+    fn leave_now(&self, key: &NodeKey) {
+        let shared = &self.shared;
+        if let Some(node) = shared.joined.find(key) {
+            shared.joined.remove(key);
+            // If the queue is full, the reader notices by itself that the inbox is gone.
+            let _ = shared.commands.try_send(Command::Leave(node));
+        }
+        shared.outbox.forget(&key.id);
     }
 }
 
-/// The last message stored so far; without history 0.
-async fn end_of_history(shared: &Shared, queries: &Queries) -> Result<i64> {
+/// Offset of the last message stored so far; `None` without history.
+async fn end_of_history(shared: &Shared) -> Result<Option<i64>> {
     if shared.config.history.is_none() {
-        return Ok(0);
+        return Ok(None);
     }
-    let page = rows::page(queries, shared, &[], 0).await;
-    Ok(page.map_err(|failure| failure.into_error("find the end of the history"))?.end)
+    let end = rows::end_of_history(shared).await;
+    end.map(Some).map_err(|failure| failure.into_error("find the end of the history"))
 }
 
 #[async_trait]
 impl Transport for Postgres {
     fn capabilities(&self) -> Capabilities {
-        let config = &self.inner.shared.config;
-        Capabilities {
-            membership: Membership::Heartbeats,
-            total_order: true,
-            acknowledged_in_order: true,
-            numbered: true,
-            announced_leave: true,
-            named_answers: true,
-            all_rooms_request: false,
-            room_interest: false,
-            history: config.history.is_some(),
-            max_message_bytes: Some(config.max_message_bytes),
-        }
+        Capabilities::new(Membership::Heartbeats)
+            .with_total_order(true)
+            .with_acknowledged_in_order(true)
+            .with_numbered(true)
+            .with_announced_leave(true)
+            .with_named_answers(true)
+            .with_max_message_bytes(Some(self.shared.config.max_message_bytes))
     }
 
-    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
-        let shared = &self.inner.shared;
-        if shared.is_closing() {
-            return Err(closed());
-        }
-        let (channel, taken, inbox) = shared.seats.take(seat)?;
-        // The seat is given back if joining fails or is given up.
-        let mut pending = Pending { transport: self, node: Some(taken.node.clone()) };
-        taken.begins_after(self.take_place(&channel).await?);
-        taken.inbox.push([Delivery::Connected]);
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
+        let shared = &self.shared;
+        let (node, inbox) = JoinedNode::new(request.clone(), self.channel(&request.node)?);
+        shared.joined.add(&node.key, &node)?;
+        // The node leaves if joining fails or is given up.
+        let mut pending = PendingJoin { transport: self, node: Some(&node.key) };
+        let limit = shared.config.response_timeout;
+        let listening = timeout(limit, self.listen(&node)).await;
+        listening.map_err(|_| Failure::no_answer(limit).into_error(format!("LISTEN {:?}", node.channel)))??;
+        node.set_joined_after(end_of_history(shared).await?.unwrap_or(0));
+        node.inbox.push([Delivery::Connected]);
         pending.node = None;
         Ok(inbox)
     }
 
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        let encoded = self.encode(from, (&message).into())?;
+        let (channel, bytes) = (encoded.numbered_on, encoded.bytes());
+        let number = |seq_no, marks: &[SeqNo]| encoded.number(seq_no, marks);
+        let is_queued = self.shared.outbox.try_push_message(&from.id, channel, bytes, number)?;
+        Ok((!is_queued).then_some(message))
+    }
+
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        self.queue(from, (&message).into()).await
+        self.push(from, (&message).into()).await
     }
 
     async fn send(&self, from: &NodeKey, _to: &NodeId, response: Response) -> Result<()> {
-        self.queue(from, (&response).into()).await
+        self.push(from, (&response).into()).await
     }
 
     async fn leave(&self, node: &NodeKey) -> Result<()> {
-        self.inner.leave(node);
+        self.leave_now(node);
         Ok(())
     }
 
     fn health(&self) -> Health {
-        self.inner.shared.health()
+        self.shared.health()
     }
 
     async fn close(&self) {
-        self.inner.shared.close();
-        let tasks = mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        for task in tasks {
-            // A task that panicked has ended, too.
-            let _ = task.await;
-        }
-        self.inner.shared.seats.clear();
-    }
-}
-
-impl Inner {
-    fn leave(&self, node: &NodeKey) {
-        if let Some(channel) = self.shared.seats.give_back(node) {
-            // If there is no room for the command, the server keeps on sending what nobody here takes in.
-            let _ = self.commands.try_send(Command::Unlisten(channel));
-        }
-        self.shared.outbox.forget(&node.id);
-    }
-}
-
-impl Drop for Inner {
-    /// The tasks end by themselves: what is queued, most likely a last farewell, may still be sent.
-    fn drop(&mut self) {
         self.shared.close();
+        self.shared.closed().await;
     }
 }
 
-/// A seat of a node that has not joined yet.
-struct Pending<'a> {
+/// A node that has not joined yet.
+struct PendingJoin<'a> {
     transport: &'a Postgres,
-    node: Option<NodeKey>,
+    node: Option<&'a NodeKey>,
 }
 
-impl Drop for Pending<'_> {
+impl Drop for PendingJoin<'_> {
     fn drop(&mut self) {
-        if let Some(node) = &self.node {
-            self.transport.inner.leave(node);
+        if let Some(node) = self.node {
+            self.transport.leave_now(node);
         }
     }
 }
@@ -248,11 +235,4 @@ fn closed() -> Error {
 }
 
 /// Commands that may wait for the reader.
-const COMMANDS: usize = 256;
-
-impl fmt::Debug for Postgres {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shared = &self.inner.shared;
-        f.debug_struct("Postgres").field("config", &shared.config).field("seats", &shared.seats).finish_non_exhaustive()
-    }
-}
+const MAX_COMMANDS: usize = 256;

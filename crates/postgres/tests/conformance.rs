@@ -12,25 +12,21 @@ const HISTORY: &str = "history=on";
 const SHORT_HISTORY: &str = "history=on&history_messages=1000&session_ttl=1s&cleanup_interval=500ms";
 
 fn capabilities(history: bool) -> Capabilities {
-    Capabilities {
-        membership: Membership::Heartbeats,
-        total_order: true,
-        acknowledged_in_order: true,
-        numbered: true,
-        announced_leave: true,
-        named_answers: true,
-        all_rooms_request: false,
-        room_interest: false,
-        history,
-        max_message_bytes: Some(LIMIT),
-    }
+    Capabilities::new(Membership::Heartbeats)
+        .with_total_order(true)
+        .with_acknowledged_in_order(true)
+        .with_numbered(true)
+        .with_announced_leave(true)
+        .with_named_answers(true)
+        .with_history(history)
+        .with_max_message_bytes(Some(LIMIT))
 }
 
 /// A backend of a cluster with a prefix and tables of its own.
 async fn cluster(url: &str, name: &str, parameters: &str) -> Result<Backend> {
     let mark = if url.contains('?') { '&' } else { '?' };
     let url = format!(
-        "{url}{mark}channel_prefix={name}&table={name}_attachments&history_table={name}_events&session_table={name}_sessions&{parameters}"
+        "{url}{mark}prefix={name}&table={name}_attachments&history_table={name}_events&session_table={name}_sessions&{parameters}"
     );
     let mut config = Config::from_url(&url)?;
     config.max_message_bytes = LIMIT;

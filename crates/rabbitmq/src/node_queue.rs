@@ -160,7 +160,7 @@ impl NodeSubscription for NodeQueue {
 /// A node that takes nothing must not fill the broker: the oldest messages are dropped, which their numbers tell.
 fn limits(config: &Config) -> FieldTable {
     let mut limits = FieldTable::default();
-    limits.insert("x-max-length".into(), AMQPValue::LongLongInt(config.queue_frames.into()));
+    limits.insert("x-max-length".into(), AMQPValue::LongLongInt(config.queue_batches.into()));
     let bytes = config.queue_bytes.try_into().unwrap_or(i64::MAX);
     limits.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(bytes));
     limits.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));

@@ -64,7 +64,7 @@ impl Streams {
 
     fn log_config(&self) -> StreamConfig {
         StreamConfig {
-            max_messages: self.config.frames.try_into().unwrap_or(i64::MAX),
+            max_messages: self.config.batches.try_into().unwrap_or(i64::MAX),
             max_bytes: self.config.bytes.try_into().unwrap_or(i64::MAX),
             ..self.stream(self.log(), "log", self.config.ttl)
         }

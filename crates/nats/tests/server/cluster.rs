@@ -62,9 +62,9 @@ async fn what_a_full_subscription_drops_is_a_gap() {
     let server = Nats::start().await.unwrap();
     let sender = Member::join(config(server.url())).await;
     let mut small = config(server.url());
-    small.pending_frames = 1;
+    small.pending_batches = 1;
     let mut small = Member::join(small).await;
-    // More frames than fit, as each is full of its one message.
+    // More batches than fit, as each is full of its one message.
     let flood = tokio::spawn(async move {
         for number in 0..2000 {
             sender.emit_padded(Target::all(), number, 60_000).await.unwrap();

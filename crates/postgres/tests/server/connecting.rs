@@ -5,7 +5,7 @@ use std::{fs, net::TcpListener, process::Stdio, time::Duration};
 use tokio::process::{Child, Command};
 use trunkline_brokers::{Certificates, Postgres as Server};
 use trunkline_conformance::kit::Failure;
-use trunkline_core::{Adapter, Backend, Emitter, Error, ErrorKind, Payload, Result, Target};
+use trunkline_core::{Backend, Emitter, Error, ErrorKind, Payload, Result, Target};
 use trunkline_postgres::{Config, SCHEMA, connect};
 
 use crate::support::{PATIENCE, cluster, config, expect_numbers, numbered, server, with};
@@ -335,20 +335,31 @@ fn what_a_url_says_wrongly_is_named() {
         ("postgres://h?sslmode=allow", "verify-full"),
         ("postgres://h?sslcert=/a", "sslkey"),
         ("postgres://h?payload_threshold=8000", "7999"),
-        ("postgres://h?channel_prefix=", "channel_prefix"),
+        ("postgres://h?prefix=", "prefix"),
         ("postgres://h?table=a;b", "table"),
         ("postgres://h?histroy=on", "histroy"),
         ("postgres://a,b?hostaddr=127.0.0.1", "do not fit"),
         ("postgres://a?host=b", "twice"),
         ("postgres://a:b/c", "port"),
         ("postgres://h?target_session_attrs=standby", "read-write"),
-        ("postgres://h?probe_timeout=0s", "probe_timeout"),
+        ("postgres://h?ping_timeout=0s", "ping_timeout"),
         ("postgres://u:pass?word@h/d", "percent-encoded"),
     ] {
         let error = Config::from_url(url).unwrap_err();
         assert!(error.kind() == ErrorKind::Config && error.to_string().contains(text), "{url}: {error}");
         assert!(!error.to_string().contains("word@"), "{error}");
     }
+}
+
+#[test]
+fn former_names_of_parameters_are_accepted() {
+    let former = "channel_prefix=p&query_timeout=1s&probe_interval=2s&probe_timeout=3s";
+    let config = Config::from_url(&format!("postgres://h?{former}")).unwrap();
+    let times = (config.response_timeout, config.ping_interval, config.ping_timeout);
+    assert_eq!(times, (Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(3)));
+    assert_eq!(config.prefix, "p");
+    let error = Config::from_url("postgres://h?query_timeout=1s&response_timeout=1s").unwrap_err();
+    assert!(error.to_string().contains("response_timeout"), "{error}");
 }
 
 #[test]

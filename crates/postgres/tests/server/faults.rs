@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use trunkline_brokers::{Postgres as Server, Proxy};
 use trunkline_conformance::kit::{Failure, TestNode};
-use trunkline_core::{Adapter, Emitter, ErrorKind, Event, GapCause, Payload, Target};
+use trunkline_core::{Emitter, ErrorKind, Event, GapCause, Payload, Target};
 
 use crate::support::{
-    LISTENS, PATIENCE, PUBLISHES, cluster, config, expect_numbers, named, numbered, numbers, restart, server,
-    terminate, until,
+    LISTENS, PATIENCE, PUBLISHES, cluster, config, expect_numbers, fill_disk, free_disk, named, numbered, numbers,
+    restart, server, terminate, until,
 };
 
 /// Two nodes that know each other; the connections of the first are called `a` at the server, those of the second `b`.
@@ -138,7 +138,7 @@ async fn what_a_restart_of_the_server_costs_is_said() -> Result<(), Failure> {
         a.broadcast(Target::room("r"), numbered(number, 10)).await?;
     }
     restart(&server).await;
-    // Whoever publishes again before the other one listens again is not heard by it.
+    // A node does not receive what the other one publishes before it listens again itself.
     let Event::Gap(gap) = b.wait_for_event(gap, is_gap, "of a gap").await? else { unreachable!() };
     a.settle().await?;
     let arrived = numbers(&there);
@@ -170,7 +170,7 @@ async fn with_the_server_down_a_full_queue_is_an_error_at_once() -> Result<(), F
 async fn a_server_that_freezes_longer_than_a_heartbeat_loses_nothing() -> Result<(), Failure> {
     let server = server().await;
     let cluster = cluster(server.url(), "");
-    let slow = "probe_timeout=20s&query_timeout=20s";
+    let slow = "ping_timeout=20s&response_timeout=20s";
     let mut config = cluster.config();
     config.engine.heartbeat_interval = Duration::from_millis(200);
     config.engine.heartbeat_timeout = Duration::from_millis(2_500);
@@ -195,7 +195,7 @@ async fn a_server_that_freezes_longer_than_a_heartbeat_loses_nothing() -> Result
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_freezes_for_long_is_left_and_found_again() -> Result<(), Failure> {
     let server = server().await;
-    let quick = "probe_timeout=500ms&query_timeout=500ms&connect_timeout=500ms";
+    let quick = "ping_timeout=500ms&response_timeout=500ms&connect_timeout=500ms";
     let [a, b] = pair(&server, quick).await?;
     let there = b.socket(["r"]).await?;
     let lost = b.events();
@@ -224,7 +224,7 @@ async fn a_connection_that_is_silently_dead_is_noticed() -> Result<(), Failure> 
     let proxy = Proxy::start(server.port()).await.unwrap();
     let cluster = cluster(server.url(), "");
     let a = cluster.node().await?;
-    let quick = "probe_timeout=500ms&query_timeout=500ms&connect_timeout=500ms";
+    let quick = "ping_timeout=500ms&response_timeout=500ms&connect_timeout=500ms";
     let b = cluster.build().over(named(&proxy.url(server.url()), "b", quick).await?).join().await?;
     b.await_peers(1, PATIENCE).await?;
     let there = b.socket(["r"]).await?;
@@ -248,22 +248,14 @@ async fn what_a_server_cannot_take_now_is_sent_when_it_can() -> Result<(), Failu
     let server = server().await;
     let [a, b] = pair(&server, "").await?;
     let there = b.socket(["r"]).await?;
-    // A full disk as a publisher sees it.
-    server
-        .sql(
-            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
-             $$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
-             CREATE TRIGGER full_disk BEFORE INSERT ON socket_io_attachments EXECUTE FUNCTION full_disk()",
-        )
-        .await
-        .unwrap();
+    fill_disk(&server).await;
     let lost = a.events();
     for number in 0..60 {
         a.broadcast(Target::room("r"), numbered(number, if number % 10 == 5 { 20_000 } else { 10 })).await?;
     }
     let is_full = |event: &Event| matches!(event, Event::Lost(reason) if reason.contains("53100"));
     a.wait_for_event(lost, is_full, "of the full disk").await?;
-    server.sql("DROP TRIGGER full_disk ON socket_io_attachments").await.unwrap();
+    free_disk(&server).await;
     expect_numbers(&there, 60).await?;
     assert_eq!((b.metrics().gaps, a.metrics().publish_errors), (0, 0));
     Ok(())
@@ -365,7 +357,7 @@ async fn malformed_traffic_is_counted_and_skipped() -> Result<(), Failure> {
     Emitter::new(node.backend()).emit(Target::room("r"), numbered(0, 10)).await?;
     expect_numbers(&socket, 1).await?;
     let metrics = node.metrics();
-    assert_eq!((metrics.unknown_type, metrics.foreign_namespace), (1, 1), "{counters:?}");
-    assert_eq!(metrics.malformed as usize, texts.len() - 2, "{counters:?}");
+    assert_eq!((metrics.unknown_type, metrics.foreign_namespace), (1, 1), "{metrics:?}");
+    assert_eq!(metrics.malformed as usize, texts.len() - 2, "{metrics:?}");
     Ok(())
 }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use trunkline_brokers::Postgres as Server;
 use trunkline_conformance::kit::{ClientSpec, Failure, TestNode, TestSocket};
 use trunkline_core::{
-    Adapter, Namespace, NodeId, NodeKey, Payload, Room,
+    Namespace, NodeId, NodeKey, Payload, Room,
     codec::{self, Body},
     model::Answer,
     transport::{JoinRequest, RoomFilter},
@@ -219,7 +219,7 @@ async fn every_captured_message_has_the_effect_that_it_had() -> Result<(), Failu
     until("the caller has left", async || stage.nodes.iter().all(|node| node.peers().is_empty())).await;
     for node in &stage.nodes {
         let metrics = node.metrics();
-        assert_eq!((metrics.malformed, metrics.unknown_type, metrics.missed), (0, 0, 0), "{counters:?}");
+        assert_eq!((metrics.malformed, metrics.unknown_type, metrics.missed), (0, 0, 0), "{metrics:?}");
     }
     Ok(())
 }
@@ -249,16 +249,16 @@ async fn messages_of_the_official_emitter_are_delivered_though_they_name_no_name
     assert_eq!(arrived(cb), ["nsp"]);
     let events = stage.nodes[0].wait_for_server_side_events(1).await?;
     assert_eq!(of_payload(&events[0].payload), serde_json::json!(["sse", "from emitter", {"x": 1.0}]));
-    assert_eq!(stage.nodes[0].peers(), [], "an emitter is nobody's peer");
+    assert_eq!(stage.nodes[0].peers(), [], "an emitter is no peer of any node");
     Ok(())
 }
 
 // --- how our nodes would have sent them ---
 
 #[derive(Debug)]
-struct Nothing;
+struct NoMembers;
 
-impl RoomFilter for Nothing {
+impl RoomFilter for NoMembers {
     fn may_have_members(&self, _: &Room) -> bool {
         false
     }
@@ -271,8 +271,8 @@ async fn every_captured_message_is_sent_byte_for_byte_as_it_was() -> Result<(), 
     let mut inboxes = Vec::new();
     for (index, id) in CALLER.iter().chain(&OTHER).enumerate() {
         let node = NodeKey { id: NodeId::new(*id).unwrap(), namespace: Namespace::new(["/", "/custom"][index % 2]) };
-        let seat = JoinRequest { node, wanted: Arc::new(Nothing), metrics: Arc::default(), limits: Default::default() };
-        inboxes.push(transport.join(seat).await?);
+        let request = JoinRequest::new(node, Arc::new(NoMembers), Arc::default(), Default::default());
+        inboxes.push(transport.join(request).await?);
     }
     let mut tap = Tap::connect(server.url()).await;
     let mut compared = 0;
@@ -296,16 +296,16 @@ async fn every_captured_message_is_sent_byte_for_byte_as_it_was() -> Result<(), 
 
 async fn expect_same(tap: &Tap, row: &Captured, from: &NodeId, text: &str) {
     let sent = official(tap, text).await;
-    let is_pointer = text.contains("\"attachmentId\":\"");
+    let is_row = text.contains("\"attachmentId\":\"");
     let was_row = row.row_id().is_some();
-    if is_pointer && !was_row {
+    if is_row && !was_row {
         // With its number it does not fit into a notification any more.
         assert!(row.bytes.len() > 7_900, "{}", row.operation);
         return;
     }
-    assert_eq!(is_pointer, was_row, "{}", row.operation);
+    assert_eq!(is_row, was_row, "{}", row.operation);
     assert!(sent == row.bytes, "{}: {}", row.operation, String::from_utf8_lossy(&sent));
-    if is_pointer {
+    if is_row {
         let head = without_additions(text);
         let kind = &row.row["decoded"]["type"];
         assert!(head.starts_with(&format!("{{\"uid\":\"{from}\",\"type\":{kind},\"attachmentId\":\"")), "{head}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use trunkline_brokers::Proxy;
 use trunkline_conformance::kit::{Failure, TestNode, TestSocket};
-use trunkline_core::{Adapter, Event, GapCause, Offset, Room, Target};
+use trunkline_core::{Event, GapCause, Offset, Room, Target};
 
 use crate::support::{
     LISTENS, PATIENCE, PUBLISHES, cluster, expect_numbers, named, numbered, numbers, restart, server, terminate, until,
@@ -36,7 +36,7 @@ fn sorted(mut offsets: Vec<i64>) -> Vec<i64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn offsets_are_in_the_order_of_delivery_whoever_publishes_at_the_same_time() -> Result<(), Failure> {
+async fn offsets_of_concurrent_publishers_are_in_the_order_of_delivery() -> Result<(), Failure> {
     const EACH: usize = 400;
     let server = server().await;
     let nodes = nodes(server.url(), ["a", "b", "c"], "").await?.map(Arc::new);

@@ -2,7 +2,7 @@
 
 use trunkline_brokers::Postgres as Server;
 use trunkline_conformance::kit::Failure;
-use trunkline_core::{Adapter, Emitter, Event, Payload, Room, Target};
+use trunkline_core::{Emitter, Event, Payload, Room, Target};
 
 use crate::support::{PATIENCE, cluster, config, expect_numbers, numbered, server, until};
 
@@ -10,7 +10,7 @@ use crate::support::{PATIENCE, cluster, config, expect_numbers, numbered, server
 async fn shared(parameters: &str) -> trunkline_conformance::kit::TestCluster {
     let url = Server::shared().await.unwrap();
     let name = format!("m{:08x}", fastrand::u32(..));
-    cluster(&url, &format!("channel_prefix={name}&table={name}_rows&{parameters}"))
+    cluster(&url, &format!("prefix={name}&table={name}_rows&{parameters}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +91,7 @@ async fn namespaces_with_long_names_are_told_apart() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whoever looks for a row from now on does not find it.
+/// Rows are deleted in the transaction that inserts them from now on, so that no reader finds them.
 async fn let_rows_vanish(server: &Server) {
     let statements = "CREATE FUNCTION vanish() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN DELETE FROM socket_io_attachments WHERE id = NEW.id; RETURN NULL; END $$;
@@ -123,7 +123,7 @@ async fn a_row_for_a_room_that_is_about_to_be_joined_is_fetched() -> Result<(), 
     let socket = b.socket(["r"]).await?;
     for round in 0..50 {
         let room = Room::from(format!("new {round}"));
-        // While the first row is fetched, the join waits behind it, and nobody is in the room yet.
+        // While the first row is fetched, the join waits behind it, and the room has no member yet.
         a.broadcast(Target::room("r"), numbered(2 * round, 20_000)).await?;
         a.sockets_join(Target::room("r"), vec![room.clone()]).await?;
         a.broadcast(Target::room(room), numbered(2 * round + 1, 20_000)).await?;

@@ -33,7 +33,7 @@ pub(crate) fn with(url: &str, parameters: &str) -> String {
 /// A configuration that notices faults soon, as far as the parameters leave that open.
 pub(crate) fn config(url: &str, parameters: &str) -> Config {
     let mut url = with(url, parameters);
-    for quick in ["probe_interval=200ms", "probe_timeout=2s", "query_timeout=4s", "connect_timeout=2s"] {
+    for quick in ["ping_interval=200ms", "ping_timeout=2s", "response_timeout=4s", "connect_timeout=2s"] {
         let (name, _) = quick.split_once('=').unwrap();
         if !url.contains(name) {
             url = with(&url, quick);
@@ -63,6 +63,20 @@ pub(crate) async fn terminate(server: &Server, name: &str, statement: &str) -> u
          WHERE application_name = '{name}' AND query LIKE '{statement}'"
     );
     server.sql(&statement).await.unwrap().trim().parse().unwrap()
+}
+
+/// Makes the server behave as on a full disk for a publisher of rows. Each refusal advances the sequence `refusals`.
+pub(crate) async fn fill_disk(server: &Server) {
+    let statements = "CREATE SEQUENCE IF NOT EXISTS refusals;
+        CREATE OR REPLACE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM nextval('refusals'); RAISE 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
+        CREATE TRIGGER full_disk BEFORE INSERT ON socket_io_attachments EXECUTE FUNCTION full_disk()";
+    server.sql(statements).await.unwrap();
+}
+
+/// Ends what [`fill_disk`] began.
+pub(crate) async fn free_disk(server: &Server) {
+    server.sql("DROP TRIGGER full_disk ON socket_io_attachments").await.unwrap();
 }
 
 /// What the listening connection did last.

@@ -20,7 +20,7 @@ impl Tap {
         let driving = tokio::spawn(async move {
             while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
                 if let AsyncMessage::Notification(notification) = message {
-                    // Whoever does not listen any more does not miss it.
+                    // A test that does not listen any more does not miss it.
                     let _ = sender.send((notification.channel().to_owned(), notification.payload().to_owned()));
                 }
             }

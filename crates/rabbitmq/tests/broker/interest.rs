@@ -29,7 +29,7 @@ async fn nodes_without_a_room_receive_none_of_its_traffic() {
     let counts = delivered(broker, "quiet").await;
     for (index, member) in members.iter().enumerate() {
         let (_, count) = counts.iter().find(|(queue, _)| queue.contains(member.node.id.as_str())).unwrap();
-        // The one to all is a frame of its own.
+        // The one to all is a batch of its own.
         assert_eq!(*count > 1, index == 3, "{counts:?}");
     }
 }

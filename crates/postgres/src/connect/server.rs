@@ -1,28 +1,31 @@
-//! Where the server is, and the first steps of a connection to it.
+//! Hosts, user, database and TLS of a server, and connecting to the first host that can be used.
 
-use std::{env, fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{env, fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use tokio::time::timeout;
-use tokio_postgres::config::{ChannelBinding, Host, SslMode as WireSslMode};
+use tokio_postgres::{
+    Client, SimpleQueryMessage,
+    config::{ChannelBinding, Host, SslMode as WireSslMode},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use trunkline_backend::url::{ParamValue, Params};
 use trunkline_core::{Error, ErrorKind, Result};
 
-use crate::{
-    error::{Failure, describe},
+use super::{
+    ConnectionDriver, PgConnection,
     tls::{SslMode, Tls},
-    wire::{Session, Wire},
 };
+use crate::error::{Failure, describe};
 
-/// Hosts, user, database and TLS: what libpq's connection parameters say.
+/// Hosts, user, database and TLS of the server: libpq's connection parameters.
 #[derive(Clone)]
-pub struct Server {
+pub struct ServerConfig {
     endpoints: Vec<Endpoint>,
-    /// Everything but the hosts.
+    /// User, database, session and socket parameters.
     settings: tokio_postgres::Config,
     tls: Tls,
-    shuffle: bool,
-    writable: bool,
+    load_balanced: bool,
+    read_write: bool,
     connect_timeout: Duration,
 }
 
@@ -33,63 +36,65 @@ struct Endpoint {
     port: u16,
 }
 
-impl Server {
+impl ServerConfig {
     /// The part of a URL before the `?`, and libpq's parameters.
-    pub(crate) fn parse(address: &str, query: &mut Params) -> Result<Self> {
+    pub(crate) fn parse(address: &str, params: &mut Params) -> Result<Self> {
         let given: tokio_postgres::Config =
             address.parse().map_err(|error| refused(format!("not a PostgreSQL URL: {}", describe(&error))))?;
         let mut server = Self {
-            endpoints: endpoints(&given, query)?,
+            endpoints: endpoints(&given, params)?,
             settings: tokio_postgres::Config::new(),
-            tls: Tls::take(query)?,
-            shuffle: query.take_word("load_balance_hosts", &[("disable", false), ("random", true)])?.unwrap_or(false),
-            writable: takes_writable(query)?,
-            connect_timeout: query.take("connect_timeout")?.map_or(Duration::from_secs(5), |Seconds(time)| time),
+            tls: Tls::take(params)?,
+            load_balanced: params
+                .take_word("load_balance_hosts", &[("disable", false), ("random", true)])?
+                .unwrap_or(false),
+            read_write: must_be_writable(params)?,
+            connect_timeout: params.take("connect_timeout")?.map_or(Duration::from_secs(5), |Seconds(time)| time),
         };
-        server.take_identity(&given, query)?;
-        server.take_keepalives(query)?;
+        server.take_identity(&given, params)?;
+        server.take_keepalives(params)?;
         Ok(server)
     }
 
-    fn take_identity(&mut self, given: &tokio_postgres::Config, query: &mut Params) -> Result<()> {
+    fn take_identity(&mut self, given: &tokio_postgres::Config, params: &mut Params) -> Result<()> {
         let text = |text: Option<&str>| text.map(ToOwned::to_owned);
-        if let Some(user) = query.take("user")?.or_else(|| text(given.get_user())) {
+        if let Some(user) = params.take("user")?.or_else(|| text(given.get_user())) {
             self.settings.user(user);
         }
-        if let Some(password) = query.take::<String>("password")?.map(String::into_bytes) {
+        if let Some(password) = params.take::<String>("password")?.map(String::into_bytes) {
             self.settings.password(password);
         } else if let Some(password) = given.get_password() {
             self.settings.password(password);
         } else if let Ok(password) = env::var("PGPASSWORD") {
             self.settings.password(password);
         }
-        if let Some(database) = query.take("dbname")?.or_else(|| text(given.get_dbname())) {
+        if let Some(database) = params.take("dbname")?.or_else(|| text(given.get_dbname())) {
             self.settings.dbname(database);
         }
-        if let Some(options) = query.take::<String>("options")? {
+        if let Some(options) = params.take::<String>("options")? {
             self.settings.options(options);
         }
-        self.settings.application_name(query.take("application_name")?.unwrap_or_else(|| "trunkline".to_owned()));
+        self.settings.application_name(params.take("application_name")?.unwrap_or_else(|| "trunkline".to_owned()));
         let bindings = [
             ("disable", ChannelBinding::Disable),
             ("prefer", ChannelBinding::Prefer),
             ("require", ChannelBinding::Require),
         ];
-        if let Some(binding) = query.take_word("channel_binding", &bindings)? {
+        if let Some(binding) = params.take_word("channel_binding", &bindings)? {
             self.settings.channel_binding(binding);
         }
         Ok(())
     }
 
-    fn take_keepalives(&mut self, query: &mut Params) -> Result<()> {
+    fn take_keepalives(&mut self, params: &mut Params) -> Result<()> {
         let settings = &mut self.settings;
         settings.connect_timeout(self.connect_timeout);
-        settings.keepalives(query.take("keepalives")?.unwrap_or(true));
+        settings.keepalives(params.take("keepalives")?.unwrap_or(true));
         let time = |time: Option<Seconds>, default| time.map_or(Duration::from_secs(default), |Seconds(time)| time);
-        settings.keepalives_idle(time(query.take("keepalives_idle")?, 30));
-        settings.keepalives_interval(time(query.take("keepalives_interval")?, 10));
-        settings.keepalives_retries(query.take("keepalives_count")?.unwrap_or(3));
-        settings.tcp_user_timeout(Duration::from_millis(query.take("tcp_user_timeout")?.unwrap_or(30_000)));
+        settings.keepalives_idle(time(params.take("keepalives_idle")?, 30));
+        settings.keepalives_interval(time(params.take("keepalives_interval")?, 10));
+        settings.keepalives_retries(params.take("keepalives_count")?.unwrap_or(3));
+        settings.tcp_user_timeout(Duration::from_millis(params.take("tcp_user_timeout")?.unwrap_or(30_000)));
         Ok(())
     }
 
@@ -98,31 +103,30 @@ impl Server {
         self.tls.connector()
     }
 
-    /// Connects to the first host that will do.
-    pub(crate) async fn open(&self, connector: &MakeRustlsConnect) -> Result<Session> {
+    /// Connects to the first host that can be used.
+    pub(crate) async fn open(&self, connector: &MakeRustlsConnect) -> Result<PgConnection> {
         let mut endpoints: Vec<_> = self.endpoints.iter().collect();
-        if self.shuffle {
+        if self.load_balanced {
             fastrand::shuffle(&mut endpoints);
         }
         let mut failures = Vec::new();
         for endpoint in endpoints {
             match timeout(self.connect_timeout, self.open_at(endpoint, connector)).await {
-                Ok(Ok(session)) => return Ok(session),
+                Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => failures.push(error),
-                Err(_) => failures.push(disconnected(format!("{endpoint}: no answer in {:?}", self.connect_timeout))),
+                Err(_) => failures.push(Failure::no_answer(self.connect_timeout).into_error(endpoint)),
             }
         }
         Err(summary(failures))
     }
 
-    async fn open_at(&self, endpoint: &Endpoint, connector: &MakeRustlsConnect) -> Result<Session> {
+    async fn open_at(&self, endpoint: &Endpoint, connector: &MakeRustlsConnect) -> Result<PgConnection> {
         let connected = self.settings_for(endpoint).connect(connector.clone()).await;
         let (client, connection) = connected.map_err(|error| Failure::from(error).into_error(endpoint))?;
-        let mut wire = Wire::new(connection);
-        let unfit = wire.drive(self.unfit(&client)).await.map_err(|failure| failure.into_error(endpoint))?;
-        match unfit {
-            None => Ok(Session { client, wire }),
-            Some(reason) => Err(disconnected(format!("{endpoint}: {reason}"))),
+        let mut driver = ConnectionDriver::new(connection);
+        match driver.drive(self.unusable(&client)).await.map_err(|failure| failure.into_error(endpoint))? {
+            None => Ok(PgConnection { client, driver }),
+            Some((kind, reason)) => Err(Error::new(kind, format!("{endpoint}: {reason}"))),
         }
     }
 
@@ -149,27 +153,40 @@ impl Server {
     }
 
     /// Why the server cannot be used.
-    async fn unfit(&self, client: &tokio_postgres::Client) -> Result<Option<&'static str>, tokio_postgres::Error> {
-        let answers =
-            client.simple_query("SELECT pg_is_in_recovery(), current_setting('transaction_read_only')").await?;
+    async fn unusable(&self, client: &Client) -> Result<Option<(ErrorKind, String)>, tokio_postgres::Error> {
+        /// The first major version with `MATERIALIZED`.
+        const OLDEST: u32 = 12;
+        let settings = "SELECT pg_is_in_recovery(), current_setting('transaction_read_only'), current_setting('server_version_num')";
+        let answers = client.simple_query(settings).await?;
         let row = answers.iter().find_map(|answer| match answer {
-            tokio_postgres::SimpleQueryMessage::Row(row) => Some(row),
+            SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
-        let is = |column, value| row.and_then(|row| row.get(column)) == Some(value);
-        if is(0, "t") {
-            return Ok(Some("it is a standby, where neither LISTEN nor NOTIFY works"));
+        let column = |column| row.and_then(|row| row.get(column));
+        let version = column(2).and_then(|version| version.parse::<u32>().ok()).map(|version| version / 10_000);
+        let because = |kind, reason: &str| Ok(Some((kind, reason.to_owned())));
+        match version {
+            Some(version) if version < OLDEST => {
+                because(ErrorKind::Unsupported, &format!("PostgreSQL {version}: this crate needs {OLDEST} or newer"))
+            }
+            _ if column(0) == Some("t") => {
+                because(ErrorKind::Disconnected, "it is a standby, where neither LISTEN nor NOTIFY works")
+            }
+            _ if self.read_write && column(1) == Some("on") => because(ErrorKind::Disconnected, "it is read-only"),
+            _ => Ok(None),
         }
-        Ok((self.writable && is(1, "on")).then_some("it is read-only"))
     }
 }
 
 /// The hosts of the address, or else of the parameters `host`, `hostaddr` and `port`.
-fn endpoints(given: &tokio_postgres::Config, query: &mut Params) -> Result<Vec<Endpoint>> {
-    let (names, addresses, ports) = (list(query, "host")?, list(query, "hostaddr")?, list(query, "port")?);
-    let addresses: Vec<IpAddr> = numbers("hostaddr", &addresses)?;
+fn endpoints(given: &tokio_postgres::Config, params: &mut Params) -> Result<Vec<Endpoint>> {
+    let names = list::<String>(params, "host")?;
+    let addresses = list::<IpAddr>(params, "hostaddr")?;
+    let mut ports = list::<u16>(params, "port")?;
     let mut hosts = given.get_hosts().to_vec();
-    let mut ports: Vec<u16> = if ports.is_empty() { given.get_ports().to_vec() } else { numbers("port", &ports)? };
+    if ports.is_empty() {
+        ports = given.get_ports().to_vec();
+    }
     if !names.is_empty() && !hosts.is_empty() {
         return Err(refused("hosts are given twice, before the ? and by the parameter host"));
     }
@@ -201,22 +218,16 @@ fn host(name: &str) -> Host {
     Host::Tcp(name.to_owned())
 }
 
-fn list(query: &mut Params, name: &'static str) -> Result<Vec<String>> {
-    let text = query.take::<String>(name)?.unwrap_or_default();
-    Ok(text.split(',').filter(|part| !part.is_empty()).map(ToOwned::to_owned).collect())
-}
-
-fn numbers<T: std::str::FromStr>(name: &str, texts: &[String]) -> Result<Vec<T>> {
-    texts
-        .iter()
-        .map(|text| text.parse().map_err(|_| refused(format!("parameter {name:?} has {text:?} in it"))))
-        .collect()
+fn list<T: FromStr>(params: &mut Params, name: &'static str) -> Result<Vec<T>> {
+    let text = params.take::<String>(name)?.unwrap_or_default();
+    let parts = text.split(',').filter(|part| !part.is_empty());
+    parts.map(|part| part.parse().map_err(|_| refused(format!("parameter {name:?} has {part:?} in it")))).collect()
 }
 
 /// Whether the server must allow writes. Standbys never do: they cannot notify.
-fn takes_writable(query: &mut Params) -> Result<bool> {
+fn must_be_writable(params: &mut Params) -> Result<bool> {
     let words = [("any", false), ("primary", false), ("read-write", true)];
-    Ok(query.take_word("target_session_attrs", &words)?.unwrap_or(false))
+    Ok(params.take_word("target_session_attrs", &words)?.unwrap_or(false))
 }
 
 /// All failures in one error, of the first one's kind.
@@ -224,18 +235,11 @@ fn summary(failures: Vec<Error>) -> Error {
     let kind = failures.first().map_or(ErrorKind::Disconnected, Error::kind);
     let texts: Vec<_> = failures.iter().map(ToString::to_string).collect();
     let error = Error::new(kind, texts.join("; "));
-    match failures.into_iter().next() {
-        Some(first) => error.with_source(first),
-        None => error,
-    }
+    failures.into_iter().next().map_or(error.clone(), |first| error.with_source(first))
 }
 
 fn refused(context: impl Into<String>) -> Error {
     Error::new(ErrorKind::Config, context)
-}
-
-fn disconnected(context: String) -> Error {
-    Error::new(ErrorKind::Disconnected, context)
 }
 
 /// A time that is in seconds if it has no unit, as in libpq.
@@ -259,10 +263,10 @@ impl fmt::Display for Endpoint {
     }
 }
 
-impl fmt::Debug for Server {
+impl fmt::Debug for ServerConfig {
     /// Without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
+        f.debug_struct("ServerConfig")
             .field("endpoints", &self.endpoints)
             .field("user", &self.settings.get_user())
             .field("database", &self.settings.get_dbname())

@@ -1,35 +1,37 @@
-//! The tables: made by one node at a time, or by hand.
+//! The tables: created by one node at a time, or by hand.
 
-use tokio_postgres::{Client, types::Type};
+use tokio_postgres::types::Type;
 use trunkline_core::{Error, ErrorKind, Result};
 
-use crate::{config::Config, error::Failure, table::Table, wire::Session};
+use super::PgConnection;
+use crate::{SCHEMA, config::Config, error::Failure, query::Values, table::Table};
 
-const SCHEMA: &str = include_str!("../schema.sql");
-
-/// Where in the schema the part begins that only a history needs.
+/// Marks the part of the schema that only a history needs.
 const HISTORY: &str = "-- history:";
 
-/// Creates the tables that are missing, or says which are.
-pub(crate) async fn prepare(session: &mut Session, config: &Config) -> Result<()> {
-    let Session { client, wire } = session;
-    let missing = wire.drive(missing(client, config)).await.map_err(|failure| failure.into_error("look for tables"))?;
-    let Some(name) = missing else { return Ok(()) };
+/// Creates the tables that are missing, or names the first one.
+pub(crate) async fn prepare(connection: &mut PgConnection, config: &Config) -> Result<()> {
+    let Some(name) = missing(connection, config).await.map_err(|failure| failure.into_error("look for tables"))? else {
+        return Ok(());
+    };
     if !config.create_tables {
         let context =
             format!("table {name} does not exist and create_tables is off: run schema.sql of trunkline-postgres");
         return Err(Error::new(ErrorKind::Config, context));
     }
-    let created = wire.drive(client.batch_execute(&script(config))).await;
+    let created = connection.execute(&script(config)).await;
     created.map_err(|failure| failure.into_error(format!("create table {name}")))
 }
 
-/// The first table that does not exist. Looked for before creating: who may not create tables may well use existing ones.
-async fn missing(client: &Client, config: &Config) -> Result<Option<Table>, Failure> {
-    let history = config.history.iter().flat_map(|history| [&history.events, &history.sessions]);
-    for table in std::iter::once(&config.attachments).chain(history) {
+/// The first table that does not exist. Looked for before creating: a user who may not create tables may well use existing ones.
+async fn missing(
+    PgConnection { client, driver }: &mut PgConnection,
+    config: &Config,
+) -> Result<Option<Table>, Failure> {
+    for table in config.tables() {
         let name = table.quoted();
-        let row = client.query_typed_one("SELECT to_regclass($1) IS NULL", &[(&name, Type::TEXT)]).await?;
+        let values: Values<'_> = &[(&name, Type::TEXT)];
+        let row = driver.drive(client.query_typed_one("SELECT to_regclass($1) IS NULL", values)).await?;
         if row.try_get(0)? {
             return Ok(Some(table.clone()));
         }
@@ -61,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tables_of_a_history_are_made_only_with_history() {
+    fn the_tables_of_a_history_are_created_only_with_history() {
         let without = script(&config());
         assert!(without.contains("\"app\".\"attachments\""), "{without}");
         assert!(!without.contains("socket_io_events"), "{without}");

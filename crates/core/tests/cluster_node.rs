@@ -93,13 +93,13 @@ impl Local for Server {
     fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<EventReply>) {}
 }
 
-struct Node {
-    cluster: ClusterNode,
+struct TestNode {
+    node: ClusterNode,
     packets: mpsc::UnboundedReceiver<String>,
     server: Arc<Server>,
 }
 
-impl Node {
+impl TestNode {
     async fn join(backend: Backend, name: &str) -> Self {
         Self::join_with(backend, name, NodeConfig::default()).await
     }
@@ -107,8 +107,8 @@ impl Node {
     async fn join_with(backend: Backend, name: &str, config: NodeConfig) -> Self {
         let (server, packets) = Server::new(name);
         let local: Arc<dyn Local> = Arc::clone(&server) as _;
-        let cluster = ClusterNode::join(backend, Namespace::new("/"), Arc::downgrade(&local), config).await.unwrap();
-        Self { cluster, packets, server }
+        let node = ClusterNode::join(backend, Namespace::new("/"), Arc::downgrade(&local), config).await.unwrap();
+        Self { node, packets, server }
     }
 
     async fn next(&mut self) -> String {
@@ -117,14 +117,14 @@ impl Node {
 }
 
 /// Two nodes, `a` and `b`, that know each other.
-async fn pair(history: bool) -> [Node; 2] {
+async fn pair(history: bool) -> [TestNode; 2] {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let name = format!("cluster-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let config = MemoryConfig { history: history.then(HistoryLimits::default) };
     let backend = memory::backend(&name, config).unwrap();
-    let nodes = [Node::join(backend.clone(), "a").await, Node::join(backend, "b").await];
+    let nodes = [TestNode::join(backend.clone(), "a").await, TestNode::join(backend, "b").await];
     for node in &nodes {
-        node.cluster.await_peers(1, Duration::from_secs(10)).await.unwrap();
+        node.node.await_peers(1, Duration::from_secs(10)).await.unwrap();
     }
     nodes
 }
@@ -136,25 +136,25 @@ fn event(name: &str) -> Payload {
 #[tokio::test]
 async fn a_fetched_socket_names_its_node() {
     let [a, b] = pair(false).await;
-    let sockets = a.cluster.fetch_sockets(Target::room("b")).await.unwrap();
-    assert_eq!(sockets[0].node.as_ref(), Some(&b.cluster.node().id));
+    let sockets = a.node.fetch_sockets(Target::room("b")).await.unwrap();
+    assert_eq!(sockets[0].node.as_ref(), Some(&b.node.node().id));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_about_a_node_comes_after_the_count_has_changed() {
     let [a, b] = pair(false).await;
-    let mut events = a.cluster.events();
-    b.cluster.close();
+    let mut events = a.node.events();
+    b.node.close();
     while !matches!(events.recv().await.unwrap(), Event::NodeDown(..)) {}
-    assert_eq!(a.cluster.peers(), []);
-    assert_eq!(a.cluster.server_count().await.unwrap(), 1);
+    assert_eq!(a.node.peers(), []);
+    assert_eq!(a.node.server_count().await.unwrap(), 1);
 }
 
 #[tokio::test]
 async fn a_broadcast_with_a_zero_timeout_is_sent() {
     let [mut a, mut b] = pair(false).await;
     let target = Target::all().timeout(Duration::ZERO);
-    let acks = a.cluster.broadcast_with_ack(target, event("question")).await.unwrap();
+    let acks = a.node.broadcast_with_ack(target, event("question")).await.unwrap();
     assert_eq!(acks.collect().await.unwrap_err().kind(), ErrorKind::Timeout);
     assert_eq!((a.next().await, b.next().await), ("question".to_owned(), "question".to_owned()));
 }
@@ -164,8 +164,8 @@ async fn a_broadcast_behind_a_join_that_is_not_applied_yet_is_delivered() {
     let [a, mut b] = pair(false).await;
     for _ in 0..3 {
         // Both are in the inbox before the other node has had a chance to run.
-        a.cluster.sockets_join(Target::room("b"), vec!["new".into()]).await.unwrap();
-        a.cluster.broadcast(Target::room("new"), event("news")).await.unwrap();
+        a.node.sockets_join(Target::room("b"), vec!["new".into()]).await.unwrap();
+        a.node.broadcast(Target::room("new"), event("news")).await.unwrap();
         assert_eq!(b.next().await, "news");
     }
 }
@@ -174,8 +174,8 @@ async fn a_broadcast_behind_a_join_that_is_not_applied_yet_is_delivered() {
 async fn with_history_own_clients_receive_acknowledged_broadcasts_in_order() {
     let [mut a, mut b] = pair(true).await;
     for _ in 0..10 {
-        a.cluster.broadcast(Target::all(), event("plain")).await.unwrap();
-        let acks = a.cluster.broadcast_with_ack(Target::all(), event("acknowledged")).await.unwrap();
+        a.node.broadcast(Target::all(), event("plain")).await.unwrap();
+        let acks = a.node.broadcast_with_ack(Target::all(), event("acknowledged")).await.unwrap();
         for node in [&mut a, &mut b] {
             assert_eq!([node.next().await, node.next().await], ["plain", "acknowledged"]);
         }
@@ -304,8 +304,8 @@ async fn room_interest_is_updated_even_if_the_join_cannot_be_published() {
         matches!(message, Message::Join { .. }).then_some(Refusal::Refused(ErrorKind::QueueFull))
     });
     backend.interest = Some(Arc::clone(&interest) as _);
-    let a = Node::join(backend, "a").await;
-    let error = a.cluster.sockets_join(Target::all(), vec!["r".into()]).await.unwrap_err();
+    let a = TestNode::join(backend, "a").await;
+    let error = a.node.sockets_join(Target::all(), vec!["r".into()]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::QueueFull);
     assert!(interest.has("r"), "a socket is in the room");
 }
@@ -318,14 +318,14 @@ async fn room_interest_is_updated_even_if_the_call_is_dropped() {
         matches!(message, Message::Join { .. }).then_some(Refusal::Waits)
     });
     backend.interest = Some(Arc::clone(&interest) as _);
-    let a = Node::join(backend, "a").await;
-    let joining = a.cluster.sockets_join(Target::all(), vec!["r".into()]);
+    let a = TestNode::join(backend, "a").await;
+    let joining = a.node.sockets_join(Target::all(), vec!["r".into()]);
     timeout(Duration::ZERO, joining).await.unwrap_err();
     interest.wait_for("r").await;
 }
 
 /// A socket joins the room while it is being removed, and that is recorded first.
-fn joined_meanwhile(node: &Node, interest: &Arc<RecordedInterest>) -> Box<dyn FnOnce() + Send> {
+fn joined_meanwhile(node: &TestNode, interest: &Arc<RecordedInterest>) -> Box<dyn FnOnce() + Send> {
     let (server, interest) = (Arc::clone(&node.server), Arc::downgrade(interest));
     Box::new(move || {
         server.join(&Target::all(), &["r".into()]);
@@ -336,14 +336,14 @@ fn joined_meanwhile(node: &Node, interest: &Arc<RecordedInterest>) -> Box<dyn Fn
 #[tokio::test]
 async fn joining_a_room_while_another_socket_leaves_it_keeps_the_room_interest() {
     let mut backend = memory::backend("flapping", MemoryConfig::default()).unwrap();
-    let peer = Node::join(backend.clone(), "peer").await;
+    let peer = TestNode::join(backend.clone(), "peer").await;
     let interest = Arc::<RecordedInterest>::default();
     backend.interest = Some(Arc::clone(&interest) as _);
-    let a = Node::join(backend, "a").await;
+    let a = TestNode::join(backend, "a").await;
     for leaving in [&a, &peer] {
-        a.cluster.sockets_join(Target::room("a"), vec!["r".into()]).await.unwrap();
+        a.node.sockets_join(Target::room("a"), vec!["r".into()]).await.unwrap();
         *interest.meanwhile.lock().unwrap() = Some(joined_meanwhile(&a, &interest));
-        leaving.cluster.sockets_leave(Target::all(), vec!["r".into()]).await.unwrap();
+        leaving.node.sockets_leave(Target::all(), vec!["r".into()]).await.unwrap();
         interest.wait_for("r").await;
     }
 }
@@ -351,12 +351,12 @@ async fn joining_a_room_while_another_socket_leaves_it_keeps_the_room_interest()
 #[tokio::test]
 async fn a_request_fails_at_once_when_the_outgoing_queue_is_full() {
     let backend = memory::backend("full queue", MemoryConfig::default()).unwrap();
-    let peer = Node::join(backend.clone(), "peer").await;
+    let peer = TestNode::join(backend.clone(), "peer").await;
     let config = NodeConfig::default().with_max_outgoing(0);
-    let a = Node::join_with(backend, "a", config).await;
-    peer.cluster.broadcast(Target::all(), event("I am here")).await.unwrap();
-    a.cluster.await_peers(1, Duration::from_secs(10)).await.unwrap();
-    let error = a.cluster.fetch_sockets(Target::all()).await.unwrap_err();
+    let a = TestNode::join_with(backend, "a", config).await;
+    peer.node.broadcast(Target::all(), event("I am here")).await.unwrap();
+    a.node.await_peers(1, Duration::from_secs(10)).await.unwrap();
+    let error = a.node.fetch_sockets(Target::all()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::QueueFull);
 }
 
@@ -369,12 +369,13 @@ async fn durations_may_be_infinite() {
         .with_count_interval(Duration::MAX);
     let config = NodeConfig::default().with_engine(engine).with_leave_timeout(Duration::MAX);
     let backend = memory::backend("for ever", MemoryConfig::default()).unwrap();
-    let [a, b] = [Node::join_with(backend.clone(), "a", config).await, Node::join_with(backend, "b", config).await];
-    a.cluster.await_peers(1, Duration::MAX).await.unwrap();
-    let sockets = a.cluster.fetch_sockets(Target::all().timeout(Duration::MAX)).await.unwrap();
+    let [a, b] =
+        [TestNode::join_with(backend.clone(), "a", config).await, TestNode::join_with(backend, "b", config).await];
+    a.node.await_peers(1, Duration::MAX).await.unwrap();
+    let sockets = a.node.fetch_sockets(Target::all().timeout(Duration::MAX)).await.unwrap();
     assert_eq!(sockets.len(), 2);
-    b.cluster.close();
-    b.cluster.closed().await;
+    b.node.close();
+    b.node.closed().await;
 }
 
 #[tokio::test]
@@ -383,10 +384,10 @@ async fn an_acknowledged_broadcast_that_is_too_large_reaches_no_socket() {
     RefusingTransport::refusing(&mut backend, |message| {
         message.request().map(|_| Refusal::Refused(ErrorKind::TooLarge))
     });
-    let mut node = Node::join(backend, "a").await;
-    let refused = node.cluster.broadcast_with_ack(Target::all(), event("too large")).await;
+    let mut node = TestNode::join(backend, "a").await;
+    let refused = node.node.broadcast_with_ack(Target::all(), event("too large")).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::TooLarge);
-    node.cluster.broadcast(Target::all(), event("next")).await.unwrap();
+    node.node.broadcast(Target::all(), event("next")).await.unwrap();
     assert_eq!(node.next().await, "next");
 }
 
@@ -396,8 +397,29 @@ async fn while_the_queue_is_full_own_clients_receive_acknowledged_broadcasts_as_
     RefusingTransport::refusing(&mut backend, |message| {
         matches!(message, Message::Broadcast { .. }).then_some(Refusal::Refused(ErrorKind::QueueFull))
     });
-    let mut node = Node::join(backend, "a").await;
-    assert!(node.cluster.broadcast(Target::all(), event("plain")).await.is_err());
-    assert!(node.cluster.broadcast_with_ack(Target::all(), event("acknowledged")).await.is_err());
+    let mut node = TestNode::join(backend, "a").await;
+    assert!(node.node.broadcast(Target::all(), event("plain")).await.is_err());
+    assert!(node.node.broadcast_with_ack(Target::all(), event("acknowledged")).await.is_err());
     assert_eq!([node.next().await, node.next().await], ["plain", "acknowledged"]);
+}
+
+#[tokio::test]
+async fn what_no_client_or_peer_would_take_is_refused_where_it_is_said_and_changes_nothing() {
+    let [mut a, b] = pair(false).await;
+    let long = Room::new("x".repeat(Room::MAX_BYTES + 1));
+    for target in [Target::all(), Target::all().local()] {
+        let reserved = a.node.broadcast(target.clone(), event("disconnect")).await.unwrap_err();
+        assert!(reserved.to_string().contains("\"disconnect\" is reserved"), "{reserved}");
+        let joined = a.node.sockets_join(target.clone(), vec![long.clone()]).await.unwrap_err();
+        assert_eq!(joined.kind(), ErrorKind::TooLarge);
+        assert!(joined.to_string().contains("4097 bytes, allowed are 4096"), "{joined}");
+        assert!(!a.server.has_room(&long));
+        let aimed = Target { rooms: vec![long.clone()], ..target };
+        assert_eq!(a.node.broadcast(aimed.clone(), event("news")).await.unwrap_err().kind(), ErrorKind::TooLarge);
+        assert_eq!(a.node.fetch_sockets(aimed).await.unwrap_err().kind(), ErrorKind::TooLarge);
+    }
+    let acked = a.node.broadcast_with_ack(Target::all(), event("connect")).await.unwrap_err();
+    assert_eq!(acked.kind(), ErrorKind::Malformed);
+    b.node.broadcast(Target::all(), event("after")).await.unwrap();
+    assert_eq!(a.next().await, "after", "nothing else was delivered");
 }

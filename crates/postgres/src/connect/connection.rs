@@ -1,8 +1,7 @@
-//! A connection that is moved by whoever uses it: no second task stands between a message and its socket.
+//! One connection to the server, driven by the task that uses it: no second task stands between a message and its socket.
 
 use std::{
     collections::VecDeque,
-    fmt,
     future::{Future, poll_fn},
     pin::pin,
     task::{Context, Poll, ready},
@@ -15,26 +14,32 @@ use crate::error::{Failure, describe};
 
 type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
-/// Both ends of a connection.
-#[derive(Debug)]
-pub(crate) struct Session {
+/// A connection: `tokio-postgres`' client and the driver of its socket.
+pub(crate) struct PgConnection {
     pub(crate) client: Client,
-    pub(crate) wire: Wire,
+    pub(crate) driver: ConnectionDriver,
 }
 
-/// The end that has the socket.
-pub(crate) struct Wire {
+impl PgConnection {
+    /// Runs statements without parameters.
+    pub(crate) async fn execute(&mut self, statements: &str) -> Result<(), Failure> {
+        self.driver.drive(self.client.batch_execute(statements)).await
+    }
+}
+
+/// The half of a connection that owns the socket.
+pub(crate) struct ConnectionDriver {
     connection: Connection<Socket, TlsStream>,
-    arrived: VecDeque<Notification>,
+    received: VecDeque<Notification>,
     ended: Option<String>,
 }
 
-impl Wire {
+impl ConnectionDriver {
     pub(crate) fn new(connection: Connection<Socket, TlsStream>) -> Self {
-        Self { connection, arrived: VecDeque::new(), ended: None }
+        Self { connection, received: VecDeque::new(), ended: None }
     }
 
-    /// Runs `work`, which uses the other end, while moving data. Notifications that arrive meanwhile are kept.
+    /// Runs `work`, which uses the client, while moving data. Notifications that arrive meanwhile are kept.
     pub(crate) async fn drive<T, E: Into<Failure>>(
         &mut self,
         work: impl Future<Output = Result<T, E>>,
@@ -67,7 +72,7 @@ impl Wire {
         batch: &mut VecDeque<Notification>,
         most: usize,
     ) -> Poll<Result<(), String>> {
-        batch.append(&mut self.arrived);
+        batch.append(&mut self.received);
         while batch.len() < most {
             match self.poll_notification(cx) {
                 Poll::Ready(Ok(notification)) => batch.push_back(notification),
@@ -81,7 +86,7 @@ impl Wire {
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<String> {
         loop {
             match ready!(self.poll_notification(cx)) {
-                Ok(notification) => self.arrived.push_back(notification),
+                Ok(notification) => self.received.push_back(notification),
                 Err(reason) => return Poll::Ready(reason),
             }
         }
@@ -102,11 +107,5 @@ impl Wire {
             self.ended = Some(reason.clone());
             return Poll::Ready(Err(reason));
         }
-    }
-}
-
-impl fmt::Debug for Wire {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire").field("ended", &self.ended).finish_non_exhaustive()
     }
 }

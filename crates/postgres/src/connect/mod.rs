@@ -1,0 +1,10 @@
+//! Connecting: hosts, TLS, the first checks of a server, and its tables.
+
+pub(crate) mod check;
+mod connection;
+pub(crate) mod schema;
+mod server;
+mod tls;
+
+pub(crate) use self::connection::{ConnectionDriver, PgConnection};
+pub use self::{server::ServerConfig, tls::SslMode};

@@ -1,0 +1,11 @@
+//! Listening: the task that reads notifications, and the messages of each channel in their order.
+
+mod fetches;
+mod reader;
+mod reassembler;
+mod resume;
+
+pub(crate) use self::{
+    fetches::RowRef,
+    reader::{Command, Reader, listen},
+};

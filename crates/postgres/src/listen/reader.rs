@@ -1,0 +1,312 @@
+//! The task that listens, for all namespaces over one connection after the other.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesOrdered};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_postgres::{Client, Notification};
+use trunkline_backend::{Backoff, Direction};
+use trunkline_core::{Gap, GapCause, Result, model::Delivery};
+
+use super::{
+    fetches::{RowFetches, RowTicket},
+    reassembler::{ChannelReassembler, ReceivedMessage},
+    resume::ResumePoint,
+};
+use crate::{
+    channel,
+    connect::PgConnection,
+    error::Failure,
+    joined_node::JoinedNode,
+    publish::{RowNotification, offset_of},
+    query::rows::{self, StoredMessage},
+    shared::Shared,
+};
+
+/// Notifications that are taken from the connection at once.
+const BATCH: usize = 512;
+
+/// Bytes of messages that may wait for rows until the connection is left alone; the server holds what comes.
+const MAX_WAITING_BYTES: usize = 32 << 20;
+
+/// A request of the transport.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Delivers the channel of a node to it, and reports when the server listens.
+    Join(Arc<JoinedNode>, oneshot::Sender<Result<(), Failure>>),
+    /// Stops that.
+    Leave(Arc<JoinedNode>),
+}
+
+/// The task that listens.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    shared: Arc<Shared>,
+    commands: mpsc::Receiver<Command>,
+    channels: HashMap<Arc<str>, ChannelReassembler>,
+    /// Number of reassemblers so far.
+    reassemblers: u64,
+    fetches: RowFetches,
+    /// Present with history.
+    resume_point: Option<ResumePoint>,
+    /// When something last arrived.
+    last_received: Instant,
+}
+
+/// `LISTEN` and `UNLISTEN` statements on their way.
+type Listening<'a> = FuturesOrdered<BoxFuture<'a, ()>>;
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>, commands: mpsc::Receiver<Command>, end_of_history: Option<i64>) -> Self {
+        Self {
+            fetches: RowFetches::new(Arc::clone(&shared)),
+            shared,
+            commands,
+            channels: HashMap::new(),
+            reassemblers: 0,
+            resume_point: end_of_history.map(ResumePoint::new),
+            last_received: Instant::now(),
+        }
+    }
+
+    /// Runs until the transport is closed. The first connection has shown that it works.
+    pub(crate) async fn run(mut self, first: PgConnection) {
+        let closing = self.shared.closing.clone();
+        closing.run_until_cancelled(self.listen_until_closed(first)).await;
+    }
+
+    async fn listen_until_closed(&mut self, first: PgConnection) {
+        let mut backoff = Backoff::default();
+        let mut reason = self.serve(first).await;
+        loop {
+            tracing::debug!(reason, "not listening");
+            self.shared.lost(Direction::Inbound, &reason);
+            sleep(backoff.next_pause()).await;
+            reason = match self.reconnect().await {
+                Ok(connection) => {
+                    backoff.reset();
+                    self.shared.restored(Direction::Inbound);
+                    self.serve(connection).await
+                }
+                Err(reason) => reason,
+            };
+        }
+    }
+
+    /// Listens again to everything, and catches up with what was missed, or reports that something may have been.
+    async fn reconnect(&mut self) -> Result<PgConnection, String> {
+        let mut connection = self.shared.open().await.map_err(|error| error.to_string())?;
+        self.channels.retain(|_, channel| !channel.is_abandoned());
+        let channels: Vec<_> = self.channels.keys().map(|channel| &**channel).collect();
+        let limit = self.shared.config.response_timeout;
+        let listened = timeout(limit, listen(&mut connection, &self.shared, &channels)).await;
+        listened.map_err(|_| "no answer to LISTEN")?.map_err(|failure| failure.to_string())?;
+        // What was fetched when the connection was lost came before what was missed.
+        while let Some((ticket, row)) = self.fetches.next().await {
+            self.fetched(&ticket, row);
+        }
+        let gap = match self.resume_point {
+            Some(_) => self.catch_up().await.map_err(|failure| format!("catching up: {failure}"))?,
+            None => Some(GapCause::ConnectionLost),
+        };
+        self.report(gap);
+        Ok(connection)
+    }
+
+    /// Delivers what was stored since the connection was lost. Returns a cause if that is not everything.
+    async fn catch_up(&mut self) -> Result<Option<GapCause>, Failure> {
+        let mut gap = None;
+        let channels: Vec<_> = self.channels.keys().cloned().collect();
+        while let Some(resume_point) = &mut self.resume_point {
+            let page = rows::page(&self.shared, &channels, resume_point.position()).await?;
+            if !page.is_whole {
+                gap = Some(GapCause::Trimmed);
+            }
+            let Some(last) = page.messages.last() else {
+                resume_point.read_to_end(page.end);
+                break;
+            };
+            resume_point.read_up_to(last.offset);
+            for StoredMessage { offset, channel, bytes } in page.messages {
+                if let Some(channel) = self.channels.get_mut(&*channel) {
+                    channel.receive(ReceivedMessage { bytes, offset: Some(offset) });
+                }
+            }
+            self.flush();
+            until_ready(self.channels.values().flat_map(ChannelReassembler::nodes)).await;
+        }
+        Ok(gap)
+    }
+
+    fn report(&mut self, gap: Option<GapCause>) {
+        for channel in self.channels.values_mut() {
+            // Peers that store nothing were not caught up with.
+            let cause = gap.or_else(|| channel.has_foreign_peers().then_some(GapCause::ConnectionLost));
+            if let Some(cause) = cause {
+                channel.deliver_to_all(Delivery::Gap(Gap { cause, missed: None }));
+            }
+            channel.flush();
+        }
+    }
+
+    // --- one connection ---
+
+    /// Returns why the connection is no longer served.
+    async fn serve(&mut self, connection: PgConnection) -> String {
+        let PgConnection { client, mut driver } = connection;
+        let mut listening = Listening::new();
+        let mut batch = VecDeque::with_capacity(BATCH);
+        let mut pinged = self.shared.pinged.subscribe();
+        self.last_received = Instant::now();
+        loop {
+            let deadline = self.deadline(*pinged.borrow_and_update());
+            let may_read = self.may_read();
+            tokio::select! {
+                read = driver.next_batch(&mut batch, BATCH), if may_read => match read {
+                    Ok(()) => self.received(&mut batch),
+                    Err(reason) => return reason,
+                },
+                Some(()) = listening.next() => {}
+                Some(command) = self.commands.recv() => self.command(&client, command, &mut listening),
+                Some((ticket, row)) = self.fetches.next() => self.fetched(&ticket, row),
+                Ok(()) = pinged.changed() => {}
+                () = until(deadline) => return format!("no notification in {:?}", self.shared.config.ping_timeout),
+            }
+        }
+    }
+
+    /// Time by which something must have arrived. Counted from the last ping that the server has taken: with that out of reach, too,
+    /// nothing can be said.
+    fn deadline(&self, pinged: Option<Instant>) -> Option<Instant> {
+        let pinged = pinged.filter(|pinged| *pinged > self.last_received)?;
+        Some(pinged + self.shared.config.ping_timeout)
+    }
+
+    fn may_read(&self) -> bool {
+        let waiting_bytes = self.channels.values().map(ChannelReassembler::waiting_bytes).sum::<usize>();
+        self.fetches.is_empty() || waiting_bytes < MAX_WAITING_BYTES
+    }
+
+    fn command<'a>(&mut self, client: &'a Client, command: Command, listening: &mut Listening<'a>) {
+        match command {
+            // The caller has given up.
+            Command::Join(_, listens) if listens.is_closed() => {}
+            Command::Join(node, listens) => {
+                let statement = format!("LISTEN {}", channel::quoted(&node.channel));
+                self.add(node);
+                listening.push_back(Box::pin(async move {
+                    let result = client.batch_execute(&statement).await;
+                    // Fails only when the caller is gone; then the node leaves.
+                    let _ = listens.send(result.map_err(Into::into));
+                }));
+            }
+            Command::Leave(node) => {
+                let Some(channel) = self.channels.get_mut(&node.channel) else { return };
+                channel.remove(&node);
+                if !channel.is_abandoned() {
+                    return;
+                }
+                self.channels.remove(&node.channel);
+                listening.push_back(Box::pin(async move {
+                    let statement = format!("UNLISTEN {}", channel::quoted(&node.channel));
+                    if let Err(error) = client.batch_execute(&statement).await {
+                        tracing::debug!(%error, "cannot stop listening");
+                    }
+                }));
+            }
+        }
+    }
+
+    fn add(&mut self, node: Arc<JoinedNode>) {
+        let has_history = self.resume_point.is_some();
+        let channel = self.channels.entry(Arc::clone(&node.channel)).or_insert_with(|| {
+            self.reassemblers += 1;
+            ChannelReassembler::new(self.reassemblers, has_history)
+        });
+        channel.add(node);
+    }
+
+    // --- notifications ---
+
+    fn received(&mut self, batch: &mut VecDeque<Notification>) {
+        self.last_received = Instant::now();
+        for notification in batch.drain(..) {
+            self.notification(notification.channel(), notification.payload());
+        }
+        self.flush();
+    }
+
+    fn notification(&mut self, channel: &str, text: &str) {
+        if channel == self.shared.ping_channel {
+            // Everything that was stored before it has arrived before it.
+            self.is_new(text.parse().ok());
+            return;
+        }
+        if let Some((id, notification)) = RowNotification::read(text) {
+            if self.is_new(notification.offset())
+                && let Some(reassembler) = self.channels.get_mut(channel)
+                && let Some(row) = reassembler.receive_notification(id, &notification)
+            {
+                let ticket = RowTicket { channel: channel.into(), reassembler: reassembler.number() };
+                self.fetches.push(ticket, row);
+            }
+            return;
+        }
+        let offset = self.resume_point.as_ref().and_then(|_| offset_of(text));
+        if self.is_new(offset)
+            && let Some(reassembler) = self.channels.get_mut(channel)
+        {
+            reassembler.receive(ReceivedMessage { bytes: Bytes::copy_from_slice(text.as_bytes()), offset });
+        }
+    }
+
+    /// Whether a message was not caught up with before; notes that it has arrived.
+    fn is_new(&mut self, offset: Option<i64>) -> bool {
+        let (Some(resume_point), Some(offset)) = (&mut self.resume_point, offset) else { return true };
+        resume_point.is_new(offset)
+    }
+
+    fn fetched(&mut self, ticket: &RowTicket, row: Option<Bytes>) {
+        let channel = self.channels.get_mut(&ticket.channel);
+        if let Some(channel) = channel.filter(|channel| channel.number() == ticket.reassembler) {
+            channel.fetched(row);
+            channel.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.channels.values_mut().for_each(ChannelReassembler::flush);
+    }
+}
+
+/// Listens to the channels, and to that of pings.
+pub(crate) async fn listen(connection: &mut PgConnection, shared: &Shared, channels: &[&str]) -> Result<(), Failure> {
+    let channels = channels.iter().copied().chain([&*shared.ping_channel]);
+    let statements: Vec<_> = channels.map(|channel| format!("LISTEN {}", channel::quoted(channel))).collect();
+    connection.execute(&statements.join(";")).await
+}
+
+/// The table holds what comes next: full inboxes are waited for, though not for ever.
+async fn until_ready(nodes: impl Iterator<Item = &Arc<JoinedNode>>) {
+    const LIMIT: Duration = Duration::from_secs(1);
+    for node in nodes {
+        if timeout(LIMIT, node.inbox.ready()).await.is_err() {
+            tracing::debug!(node = %node.key.id, "a node does not take what it has missed");
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

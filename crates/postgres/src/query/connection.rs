@@ -1,0 +1,96 @@
+//! The connection for queries, kept open by a task of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+use tokio_postgres::{
+    Client, Row,
+    types::{ToSql, Type},
+};
+use trunkline_backend::{
+    Backoff,
+    connection::{CurrentConnection, next_live},
+};
+
+use crate::{connect::PgConnection, error::Failure, shared::Shared};
+
+/// Runs queries on the current connection.
+#[derive(Debug)]
+pub(crate) struct QueryHandle {
+    current: CurrentConnection<SharedClient>,
+    limit: Duration,
+}
+
+/// A client that several queries use at once.
+#[derive(Debug)]
+struct SharedClient {
+    client: Client,
+    /// A query has waited for too long.
+    broken: Notify,
+}
+
+/// Parameters of a statement, with their types, so that it need not be prepared.
+pub(crate) type Values<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
+
+impl QueryHandle {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { current: CurrentConnection::default(), limit }
+    }
+
+    /// Runs one statement, waiting for the connection if need be, and returns its rows. Nothing is repeated.
+    pub(crate) async fn run(&self, statement: &str, values: Values<'_>) -> Result<Vec<Row>, Failure> {
+        let mut current = self.current.subscribe();
+        let found = timeout(self.limit, next_live(&mut current, |shared: &SharedClient| shared.client.is_closed()));
+        let shared = found.await.ok().flatten().ok_or_else(|| Failure::Lost("the server is away".into()))?;
+        match timeout(self.limit, shared.client.query_typed(statement, values)).await {
+            Ok(rows) => Ok(rows?),
+            Err(_) => {
+                // Whatever came after it on this connection would wait for it.
+                shared.broken.notify_one();
+                Err(Failure::no_answer(self.limit))
+            }
+        }
+    }
+
+    /// Lets queries use the connection until it ends or hangs.
+    async fn share(&self, mut connection: PgConnection) {
+        let limit = self.limit.as_millis();
+        let setup = format!("SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}");
+        if let Err(failure) = connection.execute(&setup).await {
+            tracing::debug!(reason = %failure, "cannot query yet");
+            return;
+        }
+        let PgConnection { client, mut driver } = connection;
+        let shared = Arc::new(SharedClient { client, broken: Notify::new() });
+        self.current.send_replace(Some(Arc::clone(&shared)));
+        tokio::select! {
+            reason = driver.ended() => tracing::debug!(reason, "lost the connection for queries"),
+            () = shared.broken.notified() => tracing::debug!("gave up the connection for queries"),
+        }
+        self.current.send_replace(None);
+    }
+}
+
+/// Keeps the connection for queries open until the transport is closed.
+pub(crate) async fn keep_open(shared: Arc<Shared>, first: PgConnection) {
+    shared.closing.run_until_cancelled(share_each(&shared, first)).await;
+}
+
+async fn share_each(shared: &Shared, first: PgConnection) {
+    let mut connection = Ok(first);
+    let mut backoff = Backoff::default();
+    loop {
+        match connection {
+            Ok(connection) => {
+                shared.queries.share(connection).await;
+                backoff.reset();
+            }
+            Err(error) => tracing::debug!(%error, "cannot query yet"),
+        }
+        sleep(backoff.next_pause()).await;
+        connection = shared.open().await;
+    }
+}
