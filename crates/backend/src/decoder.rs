@@ -12,8 +12,8 @@ use trunkline_core::{
     transport::{InboxSender, JoinRequest, RoomFilter},
 };
 
-/// Decodes messages on behalf of one node, and drops what is its own, what is for rooms without local members, and what makes no sense.
-/// Counts what it drops.
+/// Decodes messages on behalf of one node, and drops what is its own, what is for rooms without local members, and what
+/// makes no sense. Counts what it drops.
 #[derive(Clone, Debug)]
 pub struct InboundDecoder {
     node: NodeKey,
@@ -30,14 +30,15 @@ impl InboundDecoder {
         Self { node: node.clone(), room_filter: Arc::clone(room_filter), metrics: Arc::clone(metrics), copied_below: 0 }
     }
 
-    /// Messages of fewer bytes are copied before they are decoded: for slices of a buffer that is much larger, and that their payload would
-    /// keep alive.
+    /// Messages of fewer bytes are copied before they are decoded: for slices of a buffer that is much larger, and that
+    /// their payload would keep alive.
     #[must_use]
     pub fn copying_below(self, bytes: usize) -> Self {
         Self { copied_below: bytes, ..self }
     }
 
-    /// For the node that takes this seat and reads from this inbox: a room is room_filter if it will be once everything in the inbox is applied.
+    /// For the node that takes this seat and reads from this inbox: a room is room_filter if it will be once everything
+    /// in the inbox is applied.
     ///
     /// Push a [`Message::Join`] before the next message is taken in.
     #[must_use]
@@ -52,8 +53,8 @@ impl InboundDecoder {
         self.judge(bytes, None)
     }
 
-    /// As [`InboundDecoder::decode`], for a message that came over the node's own channel, which only answers do: their namespace is not looked
-    /// at.
+    /// As [`InboundDecoder::decode`], for a message that came over the node's own channel, which only answers do: their
+    /// namespace is not looked at.
     #[must_use]
     pub fn decode_response(&self, bytes: &Bytes) -> Option<Delivery> {
         match codec::decode(&self.own(bytes)) {
@@ -67,8 +68,8 @@ impl InboundDecoder {
         }
     }
 
-    /// As [`InboundDecoder::decode`], for a message that came out of the history, where it lies at `offset`. Own broadcasts, acknowledged ones
-    /// included, come back as [`Delivery::Stored`].
+    /// As [`InboundDecoder::decode`], for a message that came out of the history, where it lies at `offset`. Own
+    /// broadcasts, acknowledged ones included, come back as [`Delivery::Stored`].
     #[must_use]
     pub fn take_stored(&self, bytes: &Bytes, offset: Offset) -> Option<Delivery> {
         self.judge(bytes, Some(offset))
@@ -81,8 +82,8 @@ impl InboundDecoder {
 
     /// Decodes a message of a backend with an encoding of its own, such as BSON.
     ///
-    /// `header` is what can be read without touching the payload; `None` if nothing can. `decode` reads the whole message and, if it
-    /// `is_stored` in the history, its offset.
+    /// `header` is what can be read without touching the payload; `None` if nothing can. `decode` reads the whole
+    /// message and, if it `is_stored` in the history, its offset.
     pub fn decode_with(
         &self,
         header: Option<&Header>,
@@ -181,8 +182,9 @@ impl InboundDecoder {
     }
 }
 
-/// Hands over deliveries that are decoded one by one: `deliveries` has to be lazy. A join reaches the inbox before the next message is decoded, which may be for a room that
-/// has members only then. If the inbox is below its limits when the first one comes, all are taken. `false` once the inbox is gone.
+/// Hands over deliveries that are decoded one by one: `deliveries` has to be lazy. A join reaches the inbox before the
+/// next message is decoded, which may be for a room that has members only then. If the inbox is below its limits when
+/// the first one comes, all are taken. `false` once the inbox is gone.
 pub fn push_decoded(inbox: &InboxSender, deliveries: impl IntoIterator<Item = Delivery>) -> bool {
     let (mut part, mut was_ready) = (Vec::new(), None);
     for delivery in deliveries {
@@ -213,13 +215,14 @@ impl BatchDecoder {
         Self { decoder, inbox, repeats: Deduplicator::default() }
     }
 
-    /// Hands over the messages of a frame, unless it is a repeat. `note` sees each before. Breaks once the inbox is gone.
+    /// Hands over the messages of a frame, unless it is a repeat. `note` sees each before. Breaks once the inbox is
+    /// gone.
     pub fn decode(&mut self, batch: Result<Batch>, note: impl FnMut(&Delivery)) -> ControlFlow<()> {
         self.take_each(batch, |decoder, message| decoder.decode(message), note)
     }
 
-    /// As [`BatchDecoder::take`], for a frame that came out of the history. `offset` tells where a message lies, from the frame and the number of
-    /// messages that follow in it.
+    /// As [`BatchDecoder::take`], for a frame that came out of the history. `offset` tells where a message lies, from
+    /// the frame and the number of messages that follow in it.
     pub fn take_stored(
         &mut self,
         batch: Result<Batch>,

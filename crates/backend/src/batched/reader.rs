@@ -154,7 +154,7 @@ impl<B: BatchBroker> Reader<B> {
         }
         self.current = Some(subscribed);
         for bucket in buckets {
-            self.requests.subscribed(bucket);
+            self.requests.subscribed(&bucket);
             self.decoder.tell([Delivery::Subscribed(bucket.channel())])?;
         }
         let is_return = self.node.subscribed.is_cancelled();
@@ -226,7 +226,7 @@ impl<B: BatchBroker> Reader<B> {
 
     async fn subscribe(&mut self, bucket: Bucket) {
         if self.current.is_none() {
-            return self.requests.defer(bucket);
+            return self.requests.defer(&bucket);
         }
         let mut subscribing: Vec<Subscribing> = Vec::new();
         for subscribed in self.current.iter_mut().chain(self.next.as_mut().map(|(_, next)| next)) {
@@ -247,7 +247,7 @@ impl<B: BatchBroker> Reader<B> {
         let Ok(Some((bucket, waiting))) = change else { return ControlFlow::Continue(()) };
         self.take_arrived().await;
         self.subscribing.push((self.handed_over + self.backlog.len() as u64 + waiting, bucket));
-        self.requests.subscribed(bucket);
+        self.requests.subscribed(&bucket);
         self.hand_over().await
     }
 
@@ -255,7 +255,7 @@ impl<B: BatchBroker> Reader<B> {
     fn push_subscribed(&mut self) -> ControlFlow<()> {
         let handed_over = self.handed_over;
         let complete: Vec<_> = self.subscribing.extract_if(.., |(after, _)| *after <= handed_over).collect();
-        let active = complete.into_iter().filter(|(_, bucket)| self.requests.is_active(*bucket));
+        let active = complete.into_iter().filter(|(_, bucket)| self.requests.is_active(bucket));
         self.decoder.tell(active.map(|(_, bucket)| Delivery::Subscribed(bucket.channel())))
     }
 

@@ -1,7 +1,8 @@
 //! Rooms hashed into buckets.
 //!
-//! A broker must never hold one subscription per room: tearing down tens of thousands of them at once has frozen brokers. So a room hashes
-//! into one of a few hundred *buckets*, and a node subscribes to a bucket while any of its rooms has a local member.
+//! A broker must never hold one subscription per room: tearing down tens of thousands of them at once has frozen
+//! brokers. So a room hashes into one of a few hundred *buckets*, and a node subscribes to a bucket while any of its
+//! rooms has a local member.
 
 use crate::rooms::RoomKeys;
 use trunkline_core::{
@@ -9,7 +10,8 @@ use trunkline_core::{
     model::{Room, SeqChannel},
 };
 
-/// How rooms are spread over buckets. All nodes of a cluster must use the same number; heartbeats carry it, so that a difference is noticed.
+/// How rooms are spread over buckets. All nodes of a cluster must use the same number; heartbeats carry it, so that a
+/// difference is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buckets(u16);
 
@@ -17,7 +19,8 @@ impl Buckets {
     /// The default number.
     pub const DEFAULT: Self = Self(256);
 
-    /// The largest number: more would be what buckets are meant to avoid, and more channels than the engine keeps track of.
+    /// The largest number: more would be what buckets are meant to avoid, and more channels than the engine keeps track
+    /// of.
     pub const MAX: u16 = 1023;
 
     /// So many buckets.
@@ -39,8 +42,8 @@ impl Buckets {
 
     /// The bucket of a room: the 32-bit FNV-1a hash of its UTF-8 text, modulo the number of buckets.
     ///
-    /// A room that is a whole number is hashed as its decimal text. Other numbers have no bucket: languages print them differently, so what
-    /// is sent to them goes to everybody.
+    /// A room that is a whole number is hashed as its decimal text. Other numbers have no bucket: languages print them
+    /// differently, so what is sent to them goes to everybody.
     #[must_use]
     pub fn of(self, room: &Room) -> Option<Bucket> {
         let hash = match room {

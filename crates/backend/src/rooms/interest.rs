@@ -1,5 +1,5 @@
-//! Rooms with local members, for brokers that deliver only what a node has subscribed to. No I/O and no clock: the transport subscribes and
-//! tells the time.
+//! Rooms with local members, for brokers that deliver only what a node has subscribed to. No I/O and no clock: the
+//! transport subscribes and tells the time.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -22,7 +22,8 @@ pub trait RoomKeys: fmt::Debug + Send + Sync + 'static {
 
 /// Rooms of one node that have local members, by key, and which keys the broker delivers.
 ///
-/// A key without rooms lingers for a while before it is given up, so that a room that flaps costs nothing. Entering a room twice counts once.
+/// A key without rooms lingers for a while before it is given up, so that a room that flaps costs nothing. Entering a
+/// room twice counts once.
 #[derive(Debug)]
 pub struct Interest<R: RoomKeys = Buckets> {
     keys: R,
@@ -50,8 +51,8 @@ impl<R: RoomKeys> Interest<R> {
         Self { keys, linger, states: HashMap::new(), empty: VecDeque::new() }
     }
 
-    /// Notes that a room has local members. Returns the key that has to be subscribed to, or whose subscription is still on its way;
-    /// `None` if messages for the room arrive already.
+    /// Notes that a room has local members. Returns the key that has to be subscribed to, or whose subscription is
+    /// still on its way; `None` if messages for the room arrive already.
     pub fn enter(&mut self, room: &Room) -> Option<R::Key> {
         let key = self.keys.key_of(room)?;
         let state = self.states.entry(key.clone()).or_default();
@@ -203,7 +204,7 @@ mod tests {
         interest.leave(start, &"42".into());
         assert_eq!(interest.deadline(), None);
         interest.leave(start, &42.into());
-        assert_eq!(interest.take_expired(start + LINGER), [channel.clone()]);
+        assert_eq!(interest.take_expired(start + LINGER), std::slice::from_ref(&channel));
         assert_eq!(interest.enter(&42.into()), Some(channel));
     }
 

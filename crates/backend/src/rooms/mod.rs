@@ -1,4 +1,5 @@
-//! Rooms mapped to what a node subscribes to, for brokers that deliver only that: buckets of rooms, or a channel per room.
+//! Rooms mapped to what a node subscribes to, for brokers that deliver only that: buckets of rooms, or a channel per
+//! room.
 
 mod buckets;
 mod interest;

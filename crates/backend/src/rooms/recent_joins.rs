@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 /// Keys of rooms that sockets of other nodes were made to join a moment ago.
 ///
-/// The node that serves such a socket may not have subscribed yet when the next message for the room is published. So for a grace period
-/// what is sent to these rooms goes to all nodes. A room that shares its key with a recent one only travels further than it has to.
+/// The node that serves such a socket may not have subscribed yet when the next message for the room is published. So
+/// for a grace period what is sent to these rooms goes to all nodes. A room that shares its key with a recent one only
+/// travels further than it has to.
 #[derive(Debug)]
 pub struct RecentJoins<K> {
     grace: Duration,
@@ -35,8 +36,8 @@ impl<K: Eq + Hash> RecentJoins<K> {
         Self { grace, is_extended_by_use: false, until: Mutex::default(), count: AtomicUsize::new(0) }
     }
 
-    /// The grace period begins anew with each message: for brokers where the order between channels is not kept, so that a room in use does not
-    /// change its channel.
+    /// The grace period begins anew with each message: for brokers where the order between channels is not kept, so
+    /// that a room in use does not change its channel.
     #[must_use]
     pub fn extended_by_use(self, is_extended_by_use: bool) -> Self {
         Self { is_extended_by_use, ..self }

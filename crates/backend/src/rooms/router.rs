@@ -21,7 +21,8 @@ impl RoomRouter {
 
     /// The bucket on which a message is to be published; `None` if all nodes have to receive it.
     ///
-    /// A plain broadcast to one room concerns only nodes with members of that room. What is answered, or changes rooms, concerns all.
+    /// A plain broadcast to one room concerns only nodes with members of that room. What is answered, or changes rooms,
+    /// concerns all.
     #[must_use]
     pub fn bucket_for(&self, message: &Message) -> Option<Bucket> {
         self.note_join(message);
@@ -29,7 +30,8 @@ impl RoomRouter {
         self.buckets.of(target.single_room()?).filter(|bucket| !self.recent_joins.contains(bucket))
     }
 
-    /// Notes which rooms a message lets sockets join, published here or received: nodes may still be subscribing to these.
+    /// Notes which rooms a message lets sockets join, published here or received: nodes may still be subscribing to
+    /// these.
     pub fn note_join(&self, message: &Message) {
         if let Message::Join { rooms, .. } = message {
             self.recent_joins.note(rooms.iter().filter_map(|room| self.buckets.of(room)));

@@ -60,7 +60,8 @@ pub struct RoomSubscriber<R: RoomKeys = Buckets> {
 }
 
 impl<R: RoomKeys> RoomSubscriber<R> {
-    /// The first local socket enters the room. Returns when messages for it arrive; while there is no connection, at once.
+    /// The first local socket enters the room. Returns when messages for it arrive; while there is no connection, at
+    /// once.
     ///
     /// # Errors
     /// `Closed` once the task has ended; the reason with which it has [rejected](SubscriptionQueue::rejected) the key.
@@ -103,7 +104,8 @@ pub struct SubscriptionQueue<R: RoomKeys = Buckets> {
 /// What the task is asked to do.
 #[derive(Debug)]
 pub enum SubscriptionRequest<K = Bucket> {
-    /// Subscribe to a key, then call [`SubscriptionQueue::subscribed`]; without a connection, [`SubscriptionQueue::defer`].
+    /// Subscribe to a key, then call [`SubscriptionQueue::subscribed`]; without a connection,
+    /// [`SubscriptionQueue::defer`].
     Subscribe(K),
     /// Give up these keys.
     Unsubscribe(Vec<K>),
@@ -154,19 +156,19 @@ impl<R: RoomKeys> SubscriptionQueue<R> {
 
     /// Whether messages of the key arrive.
     #[must_use]
-    pub fn is_active(&self, key: R::Key) -> bool {
-        self.shared.interest().is_active(&key)
+    pub fn is_active(&self, key: &R::Key) -> bool {
+        self.shared.interest().is_active(key)
     }
 
     /// Messages of the key arrive from now on: callers that wait for it may go on.
-    pub fn subscribed(&mut self, key: R::Key) {
-        self.shared.interest().set_active(&key, true);
+    pub fn subscribed(&mut self, key: &R::Key) {
+        self.shared.interest().set_active(key, true);
         self.defer(key);
     }
 
     /// There is no connection, and the next one begins with the key: callers that wait for it may go on.
-    pub fn defer(&mut self, key: R::Key) {
-        self.answer(&key, &Ok(()));
+    pub fn defer(&mut self, key: &R::Key) {
+        self.answer(key, &Ok(()));
     }
 
     /// The broker refuses the subscription: callers that wait for it learn why. The next one asks again.
@@ -247,7 +249,7 @@ mod tests {
         followed.send(()).unwrap();
         follow.await.unwrap().unwrap();
         assert!(entering.iter().all(|entering| !entering.is_finished()));
-        requests.subscribed(bucket);
+        requests.subscribed(&bucket);
         for entering in entering {
             entering.await.unwrap().unwrap();
         }
@@ -263,10 +265,10 @@ mod tests {
         entering.await.unwrap().unwrap();
         let entering = enter(&rooms);
         assert_eq!(bucket_to_subscribe(&mut requests).await, bucket);
-        requests.defer(bucket);
+        requests.defer(&bucket);
         entering.await.unwrap().unwrap();
         assert_eq!(requests.wanted(), [bucket]);
-        assert!(!requests.is_active(bucket));
+        assert!(!requests.is_active(&bucket));
     }
 
     #[tokio::test(start_paused = true)]
@@ -274,7 +276,7 @@ mod tests {
         let (rooms, mut requests) = ends();
         let entering = enter(&rooms);
         let bucket = bucket_to_subscribe(&mut requests).await;
-        requests.subscribed(bucket);
+        requests.subscribed(&bucket);
         entering.await.unwrap().unwrap();
         let left = Instant::now();
         rooms.leave(&"r".into());
@@ -282,7 +284,7 @@ mod tests {
             panic!("nothing else is asked")
         };
         assert_eq!((expired, left.elapsed() >= LINGER), (vec![bucket], true));
-        assert!(!requests.is_active(bucket));
+        assert!(!requests.is_active(&bucket));
     }
 
     #[tokio::test]

@@ -94,7 +94,7 @@ impl ShardedNode {
                 Some((channel, attempt, answer)) = answers.next() => {
                     if asked.get(&channel) == Some(&attempt) {
                         match answer {
-                            Ok(()) => queue.subscribed(channel),
+                            Ok(()) => queue.subscribed(&channel),
                             Err(error) => queue.rejected(&channel, error),
                         }
                     }
