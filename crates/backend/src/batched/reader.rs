@@ -37,6 +37,9 @@ use crate::{
 /// then.
 pub(super) const HANDOVER: Duration = Duration::from_millis(500);
 
+/// Outcome of a change of subscriptions: the bucket that is active now, with the batches that waited in the broker then.
+type SubscriptionChange = Result<Option<(Bucket, u64)>>;
+
 /// The task that reads for one node.
 pub(super) struct Reader<B: BatchBroker> {
     state: Arc<TransportState<B>>,
@@ -57,7 +60,7 @@ pub(super) struct Reader<B: BatchBroker> {
     end: Option<String>,
     /// Resolve when a bucket is subscribed, with the batches that waited in the broker then, or to `None` when one is
     /// unsubscribed.
-    changes: FuturesUnordered<BoxFuture<'static, Result<Option<(Bucket, u64)>>>>,
+    changes: FuturesUnordered<BoxFuture<'static, SubscriptionChange>>,
     /// Buckets whose messages are complete when so many batches were handed over: what is before may count messages
     /// from before the subscription.
     subscribing: Vec<(u64, Bucket)>,

@@ -76,10 +76,10 @@ impl<B: BatchBroker> TransportState<B> {
     /// # Errors
     /// `Closed` if the node has not joined, or left.
     pub fn namespace_of(&self, from: &NodeKey) -> Result<Arc<NamespaceState<B>>> {
-        if from.id.is_emitter() {
-            return self.namespace(&from.namespace);
+        match self.nodes.publishing(from)? {
+            Some(node) => Ok(Arc::clone(&node.namespace)),
+            None => self.namespace(&from.namespace),
         }
-        self.nodes.of(from).map(|node| Arc::clone(&node.namespace))
     }
 
     /// A node of this process.
