@@ -7,7 +7,7 @@ use bytes::Bytes;
 use trunkline_backend::Outbox;
 use trunkline_core::{
     Backend, Capabilities, IdScheme, Membership, Namespace, NodeId, NodeKey, Result, Transport,
-    model::{Answer, Delivery, Message, Response, SeqChannel, SeqNo},
+    model::{Answer, Delivery, Message, Response, SeqChannel},
     transport::{Health, Inbox, JoinRequest, NodeCount, NodeCounter},
 };
 
@@ -19,10 +19,10 @@ use super::{
 use crate::{
     config::{Config, PubSub},
     connect::ServerPool,
-    publish::Publication,
     subscribe::Topic,
     transport_core::{
-        JoinedNode as _, NodeInbox, Outgoing, RejectionCounter, Route, SubscribedNodes, TransportCore, count_nodes,
+        Complete, JoinedNode as _, NodeInbox, Outgoing, RejectionCounter, Route, SubscribedNodes, TransportCore,
+        count_nodes,
     },
 };
 
@@ -59,11 +59,7 @@ impl ClassicTransport {
         ]
     }
 
-    fn encode<'a>(
-        &self,
-        from: &'a NodeKey,
-        message: &Message,
-    ) -> Result<Outgoing<'a, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication + use<'a>>> {
+    fn encode<'a>(&self, from: &'a NodeKey, message: &Message) -> Result<Outgoing<'a, impl Complete + use<'a>>> {
         let joined = self.core.nodes.joined.publishing(from)?;
         if let (Some(joined), Some(request)) = (&joined, message.request()) {
             joined.expect(request);

@@ -36,7 +36,7 @@ impl Publisher {
         let (sender, mut outcomes) = mpsc::unbounded_channel();
         let mut router = Router { publisher: &self, nodes: HashMap::new(), pinned: HashMap::new(), outcomes: sender };
         // Sooner or later each is written to.
-        self.servers.all_destinations().into_iter().for_each(|destination| router.start(destination));
+        self.servers.all_destinations().into_iter().for_each(|destination| router.start(&destination));
         let mut batch = Vec::new();
         let mut is_open = true;
         while is_open || router.is_working() {
@@ -150,9 +150,9 @@ impl Router<'_> {
         })
     }
 
-    fn start(&mut self, destination: Destination) {
+    fn start(&mut self, destination: &Destination) {
         let (publisher, outcomes) = (self.publisher, self.outcomes.clone());
-        self.node(destination.clone()).start(publisher, &destination, &outcomes);
+        self.node(destination.clone()).start(publisher, destination, &outcomes);
     }
 
     /// Gives a batch to every connection that can take one.

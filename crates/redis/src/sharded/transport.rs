@@ -23,11 +23,10 @@ use super::{
 use crate::{
     config::{Config, Sharded, SubscriptionMode},
     connect::{ServerPool, slot_of},
-    publish::Publication,
     subscribe::Topic,
     transport_core::{
-        ChannelKind, JoinedNode as _, NodeInbox, Outgoing, RejectionCounter, Route, SubscribedNodes, TransportCore,
-        count_nodes,
+        ChannelKind, Complete, JoinedNode as _, NodeInbox, Outgoing, RejectionCounter, Route, SubscribedNodes,
+        TransportCore, count_nodes,
     },
 };
 
@@ -72,11 +71,7 @@ impl ShardedTransport {
         ]
     }
 
-    fn encode<'a>(
-        &self,
-        from: &'a NodeKey,
-        message: &Message,
-    ) -> Result<Outgoing<'a, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication + use<'a>>> {
+    fn encode<'a>(&self, from: &'a NodeKey, message: &Message) -> Result<Outgoing<'a, impl Complete + use<'a>>> {
         let joined = self.core.nodes.joined.publishing(from)?;
         let encoded = codec::encode(format_of(message), &from.id, &from.namespace, message)?;
         self.core.check_size(encoded.len())?;

@@ -27,7 +27,7 @@ use crate::{
     publish::{Command, Publication, PublishObserver},
     subscribe::{MessageHandler as _, Topic},
     transport_core::{
-        ChannelKind, NodeInbox, Outgoing, Route, SubscribedNodes, TransportCore, count_nodes, count_rejected,
+        ChannelKind, Complete, NodeInbox, Outgoing, Route, SubscribedNodes, TransportCore, count_nodes, count_rejected,
     },
 };
 
@@ -91,11 +91,7 @@ impl StreamsTransport {
     }
 
     /// A message for the stream.
-    fn append<'a>(
-        &self,
-        from: &'a NodeKey,
-        message: &'a Message,
-    ) -> Result<Outgoing<'a, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication + use<'a>>> {
+    fn append<'a>(&self, from: &'a NodeKey, message: &'a Message) -> Result<Outgoing<'a, impl Complete + use<'a>>> {
         let joined = self.shared.nodes.joined.publishing(from)?;
         let data = entry::encode(message, self.options.plaintext)?;
         self.core.check_size(data.len())?;
@@ -121,11 +117,7 @@ impl StreamsTransport {
     }
 
     /// A message for subscribers.
-    fn announce<'a>(
-        &self,
-        from: &'a NodeKey,
-        message: &Message,
-    ) -> Result<Outgoing<'a, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication + use<'a>>> {
+    fn announce<'a>(&self, from: &'a NodeKey, message: &Message) -> Result<Outgoing<'a, impl Complete + use<'a>>> {
         let joined = self.shared.nodes.joined.publishing(from)?;
         let encoded = codec::encode(FORMAT, &from.id, &from.namespace, message)?;
         self.core.check_size(encoded.len())?;

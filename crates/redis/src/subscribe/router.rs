@@ -126,7 +126,7 @@ impl SubscriptionRouter {
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(Request::Subscribe { topic, done, unless_lost }) => {
-                        self.subscribe(topic, Waiting { done, unless_lost });
+                        self.subscribe(&topic, Waiting { done, unless_lost });
                     }
                     Some(Request::Unsubscribe { topic, done }) => self.unsubscribe(topic, done),
                     None => return,
@@ -142,27 +142,27 @@ impl SubscriptionRouter {
 
     // --- subscribing ---
 
-    fn subscribe(&mut self, topic: Topic, waiting: Waiting) {
+    fn subscribe(&mut self, topic: &Topic, waiting: Waiting) {
         if self.nodes.is_empty() && matches!(topic, Topic::Shard(_)) {
             // Sooner or later something is wanted from each.
             self.shared.servers.all_destinations().into_iter().for_each(|destination| {
                 self.node(destination);
             });
         }
-        if !self.entries.contains_key(&topic) {
+        if !self.entries.contains_key(topic) {
             self.last_number += 1;
             let entry = SubscriptionEntry {
                 wanted: 0,
                 number: self.last_number,
-                destination: self.destination_of(&topic),
+                destination: self.destination_of(topic),
                 state: State::Pending,
                 was_active: false,
                 waiting: Vec::new(),
             };
             self.entries.insert(topic.clone(), entry);
-            self.ask(&topic);
+            self.ask(topic);
         }
-        self.want(&topic, waiting);
+        self.want(topic, waiting);
     }
 
     fn destination_of(&self, topic: &Topic) -> Destination {

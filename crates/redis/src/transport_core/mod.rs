@@ -106,19 +106,13 @@ impl<N: JoinedNode> TransportCore<N> {
     }
 
     /// Queues an encoded message.
-    pub(crate) async fn push(
-        &self,
-        outgoing: Outgoing<'_, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication>,
-    ) -> Result<()> {
+    pub(crate) async fn push(&self, outgoing: Outgoing<'_, impl Complete>) -> Result<()> {
         let Outgoing { from, channel, bytes, make } = outgoing;
         self.outbox.push_message(&from.id, channel, bytes, make).await
     }
 
     /// As [`TransportCore::push`] without waiting. False if the outbox is full for the moment.
-    pub(crate) fn try_push(
-        &self,
-        outgoing: Outgoing<'_, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication>,
-    ) -> Result<bool> {
+    pub(crate) fn try_push(&self, outgoing: Outgoing<'_, impl Complete>) -> Result<bool> {
         let Outgoing { from, channel, bytes, make } = outgoing;
         self.outbox.try_push_message(&from.id, channel, bytes, make)
     }
@@ -184,9 +178,14 @@ pub(crate) struct Outgoing<'a, F> {
     pub(crate) channel: Option<SeqChannel>,
     /// What it takes in the outbox.
     pub(crate) bytes: usize,
-    /// Gets the number or, without one, the high-water marks that a heartbeat carries.
+    /// Completes it.
     pub(crate) make: F,
 }
+
+/// Gets the number of a message or, without one, the high-water marks that a heartbeat carries.
+pub(crate) trait Complete: FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication + Send {}
+
+impl<F: FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication + Send> Complete for F {}
 
 /// Which pub/sub channel a message takes, and as what it is numbered there, if it is.
 #[derive(Clone, Debug)]
@@ -203,9 +202,9 @@ impl Route {
         from: &'a NodeKey,
         bytes: usize,
         finish: F,
-    ) -> Outgoing<'a, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication + use<'a, F>>
+    ) -> Outgoing<'a, impl Complete + use<'a, F>>
     where
-        F: FnOnce(Option<SeqNo>, &[SeqNo]) -> Vec<u8>,
+        F: FnOnce(Option<SeqNo>, &[SeqNo]) -> Vec<u8> + Send,
     {
         let bytes = bytes + OVERHEAD;
         let channel = self.numbered;
