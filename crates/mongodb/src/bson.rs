@@ -2,8 +2,8 @@
 //!
 //! The `bson` crate builds a tree of values, one allocation per string and container; its raw types build every nested
 //! document in a buffer of its own and copy it into the one around it. Here a payload goes from JSON to BSON and back
-//! without either: arguments of any size cost the buffer they end in. Numbers get the type that the Node.js driver would
-//! choose, so that official adapters see no difference.
+//! without either: arguments of any size cost the buffer they end in. Numbers get the type that the Node.js driver
+//! would choose, so that official adapters see no difference.
 
 mod reader;
 mod writer;

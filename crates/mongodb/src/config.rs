@@ -73,10 +73,13 @@ const OWN_PARAMETERS: [&str; 10] = [
     "outbox_bytes",
     "max_message_bytes",
     "response_timeout",
-    // Its former name.
-    "operation_timeout",
     "stream_timeout",
+    // Former names.
+    ALIASES[0].0,
 ];
+
+/// Former names of parameters, with today's.
+const ALIASES: &[(&str, &str)] = &[("operation_timeout", "response_timeout")];
 
 impl Config {
     /// Reads a URL: `mongodb://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE?PARAMETERS` or `mongodb+srv://…`, with the
@@ -128,7 +131,6 @@ impl Config {
         params.read("session_ttl", &mut self.session_ttl)?;
         params.read_bytes("outbox_bytes", &mut self.outbox.bytes)?;
         params.read_bytes("max_message_bytes", &mut self.max_message_bytes)?;
-        params.read("operation_timeout", &mut self.response_timeout)?;
         params.read("response_timeout", &mut self.response_timeout)?;
         params.read("stream_timeout", &mut self.stream_timeout)
     }
@@ -189,7 +191,7 @@ fn split(url: &str) -> (String, Params) {
     let has_path = address.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
     let slash = if has_path { "" } else { "/" };
     let mark = if drivers.is_empty() { "" } else { "?" };
-    (format!("{address}{slash}{mark}{}", drivers.join("&")), Params::parse(&own.join("&")))
+    (format!("{address}{slash}{mark}{}", drivers.join("&")), Params::parse(&own.join("&")).with_aliases(ALIASES))
 }
 
 /// The driver's complaint about a URL, without the password.
@@ -244,6 +246,12 @@ mod tests {
         assert_eq!((config.database.as_str(), config.collection.as_str()), ("socket_io", "x"));
         assert_eq!(config.storage, Storage::AsFound);
         assert!(Config::from_url("mongodb+srv://cluster.example.com/chat").is_ok());
+    }
+
+    #[test]
+    fn a_former_name_of_a_parameter_is_accepted() {
+        let config = Config::from_url("mongodb://h/?operation_timeout=3s").unwrap();
+        assert_eq!(config.response_timeout, Duration::from_secs(3));
     }
 
     #[test]
