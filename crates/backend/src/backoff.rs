@@ -11,25 +11,25 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Pauses grow from about `first` to about `longest`.
+    /// Back-off whose pauses grow from about `first` to about `longest`.
     #[must_use]
     pub fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, attempts: 0 }
     }
 
-    /// The next pause: a random one between half of the current step and all of it.
+    /// Next pause: random, between half of the current step and all of it.
     pub fn next_pause(&mut self) -> Duration {
         let step = self.first.saturating_mul(1 << self.attempts.min(16)).min(self.longest);
         self.attempts = self.attempts.saturating_add(1);
         step.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
-    /// The connection stands: begin again with the first pause next time.
+    /// Begins again with the first pause, because the connection is established.
     pub fn reset(&mut self) {
         self.attempts = 0;
     }
 
-    /// How many pauses were taken since the last reset.
+    /// Number of pauses taken since the last reset.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.attempts
@@ -37,7 +37,7 @@ impl Backoff {
 }
 
 impl Default for Backoff {
-    /// From 50 ms to 5 s.
+    /// Pauses from 50 ms to 5 s.
     fn default() -> Self {
         Self::new(Duration::from_millis(50), Duration::from_secs(5))
     }

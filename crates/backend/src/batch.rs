@@ -1,15 +1,15 @@
-//! The wire of our own brokers, RabbitMQ and NATS: frames that carry one or several messages.
+//! Batches: one or several encoded messages in one message of the broker, as RabbitMQ and NATS carry them.
 //!
 //! ```text
 //! 1 byte    version, 1
 //! 8 bytes   sender: the random id of a connection
-//! 8 bytes   number of the frame among those of its sender, counted from 1; 0 if the sender does not number
+//! 8 bytes   number of the batch among those of its sender, counted from 1; 0 if the sender does not number
 //! then, for each message
 //! 4 bytes   its length
 //! n bytes   the message: JSON if it begins with a brace, else MessagePack (see codec)
 //! ```
-//! Integers are big-endian. A sender numbers its frames over all channels and namespaces, so that a receiver can put in order what arrives
-//! over several subscriptions, and drop what was sent again after a connection broke.
+//! Integers are big-endian. A sender numbers its batches over all channels and namespaces, so that a receiver can put
+//! in order what arrives over several subscriptions, and drop what was sent again after a connection broke.
 
 use std::{collections::HashMap, fmt};
 
@@ -22,16 +22,17 @@ use trunkline_core::{
     payload::Rules,
 };
 
-/// The version of the format. What follows the first byte of another version is unknown.
+/// Version of the format. What follows the first byte of another version is unknown.
 pub const VERSION: u8 = 1;
 
-/// Bytes before the first message.
+/// Bytes of a batch before its first message.
 pub const HEADER: usize = 17;
 
-/// Bytes that a message takes beyond its own.
+/// Bytes that a message takes in a batch beyond its own.
 pub const PER_MESSAGE: usize = 4;
 
-/// Encodes a message or an answer for a frame: as JSON, or as MessagePack if there is binary in it or its payload is MessagePack anyway.
+/// Encodes a message or an answer for a batch: as JSON, or as MessagePack if there is binary in it or its payload is
+/// MessagePack anyway.
 ///
 /// # Errors
 /// As [`codec::encode`].
@@ -42,12 +43,12 @@ pub fn encode<'a>(from: &NodeId, namespace: &Namespace, body: impl Into<BodyRef<
     codec::encode(format, from, namespace, body)
 }
 
-/// Identity of a connection that sends frames.
+/// Random id of a connection that sends batches.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(u64);
 
 impl ConnectionId {
-    /// A new one.
+    /// New random id.
     #[must_use]
     pub fn random() -> Self {
         Self(fastrand::u64(..))
@@ -66,14 +67,14 @@ impl fmt::Debug for ConnectionId {
     }
 }
 
-/// Collects messages for one frame.
+/// Builder of a batch from encoded messages.
 #[derive(Debug)]
 pub struct BatchBuilder {
     bytes: Vec<u8>,
 }
 
 impl BatchBuilder {
-    /// An empty frame, with room for so many bytes of messages.
+    /// Empty batch number `number` of `sender`, with room for so many bytes of messages.
     #[must_use]
     pub fn new(sender: ConnectionId, number: u64, capacity: usize) -> Self {
         let mut bytes = Vec::with_capacity(HEADER + PER_MESSAGE + capacity);
@@ -93,13 +94,13 @@ impl BatchBuilder {
         self.bytes.put_slice(message);
     }
 
-    /// Whether the frame would have at most so many bytes with one more message.
+    /// Whether the batch would have at most `max_bytes` with one more message.
     #[must_use]
     pub fn fits(&self, message: &[u8], max_bytes: usize) -> bool {
         self.bytes.len() + PER_MESSAGE + message.len() <= max_bytes
     }
 
-    /// Bytes of the frame so far.
+    /// Bytes of the batch so far.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len()
@@ -111,14 +112,14 @@ impl BatchBuilder {
         self.bytes.len() == HEADER
     }
 
-    /// The frame.
+    /// Bytes of the finished batch.
     #[must_use]
     pub fn finish(self) -> Bytes {
         self.bytes.into()
     }
 }
 
-/// A received frame. Iterates over its messages, which are slices of it; a malformed frame ends with an error.
+/// A received batch. Iterates over its messages, which are slices of it; a malformed batch ends with an error.
 #[derive(Clone, Debug)]
 pub struct Batch {
     sender: ConnectionId,
@@ -127,14 +128,14 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Reads the head of a frame.
+    /// Reads the head of a batch.
     ///
     /// # Errors
     /// `Malformed` for another version or less than a head.
     pub fn parse(mut bytes: Bytes) -> Result<Self> {
         let version = bytes.first().copied();
         if version != Some(VERSION) || bytes.len() < HEADER {
-            return Err(Error::malformed(format!("frame of {} bytes and version {version:?}", bytes.len())));
+            return Err(Error::malformed(format!("batch of {} bytes and version {version:?}", bytes.len())));
         }
         bytes.advance(1);
         let sender = ConnectionId(bytes.get_u64());
@@ -142,13 +143,13 @@ impl Batch {
         Ok(Self { sender, number, messages: bytes })
     }
 
-    /// Which connection sent it.
+    /// Connection that sent it.
     #[must_use]
     pub fn sender(&self) -> ConnectionId {
         self.sender
     }
 
-    /// Its number among the frames of its sender; `None` if the sender does not number.
+    /// Number among the batches of its sender; `None` if the sender does not number.
     #[must_use]
     pub fn number(&self) -> Option<u64> {
         self.number
@@ -167,15 +168,16 @@ impl Iterator for Batch {
             Some(length) if length <= self.messages.len() => Some(Ok(self.messages.split_to(length))),
             _ => {
                 self.messages = Bytes::new();
-                Some(Err(Error::malformed("frame ends within a message")))
+                Some(Err(Error::malformed("batch ends within a message")))
             }
         }
     }
 }
 
-/// Drops frames that arrive a second time, after their sender has sent again what was in flight when its connection broke.
+/// Recognises batches that arrive a second time, after their sender has sent again what was in flight when its
+/// connection broke.
 ///
-/// Expects the frames of a sender in the order of their numbers. Remembers a bounded number of senders.
+/// Expects the batches of a sender in the order of their numbers. Remembers a bounded number of senders.
 #[derive(Debug, Default)]
 pub struct Deduplicator {
     senders: HashMap<ConnectionId, Last>,
@@ -186,25 +188,32 @@ pub struct Deduplicator {
 struct Last {
     number: u64,
     heard: u64,
+    /// Last number of a row of batches that came with rising numbers below `number`, and how many there were.
+    row: (u64, usize),
 }
 
-/// How many senders are remembered. Beyond it the longest-silent one is forgotten.
+/// Largest step between two numbers of a sender that is believed: no outage is that long.
+const MAX_STEP: u64 = 1 << 32;
+
+/// Batches in a row that count as repeats. More than that no sender has unconfirmed: it is the number above them that was
+/// not its own.
+const MAX_REPEATS: usize = 10_000;
+
+/// Most senders that are remembered. Beyond it the longest-silent one is forgotten.
 const MAX_SENDERS: usize = 4096;
 
 impl Deduplicator {
-    /// Whether the frame is new. One without number always is.
+    /// Whether the batch is new. One without number always is.
     pub fn is_new(&mut self, sender: ConnectionId, number: Option<u64>) -> bool {
         let Some(number) = number else { return true };
         self.clock += 1;
         let heard = self.clock;
         if let Some(last) = self.senders.get_mut(&sender) {
             last.heard = heard;
-            let is_new = number > last.number;
-            last.number = last.number.max(number);
-            return is_new;
+            return last.is_before(number);
         }
         self.make_room();
-        self.senders.insert(sender, Last { number, heard });
+        self.senders.insert(sender, Last { number, heard, row: (0, 0) });
         true
     }
 
@@ -216,6 +225,25 @@ impl Deduplicator {
         if let Some(oldest) = oldest {
             self.senders.remove(&oldest);
         }
+    }
+}
+
+impl Last {
+    /// Whether `number` is new; takes note of it.
+    fn is_before(&mut self, number: u64) -> bool {
+        let step = number.saturating_sub(self.number);
+        if step > MAX_STEP {
+            return false;
+        }
+        if step == 0 {
+            let (previous, count) = self.row;
+            self.row = (number, if number > previous { count + 1 } else { 1 });
+            if self.row.1 <= MAX_REPEATS {
+                return false;
+            }
+        }
+        (self.number, self.row) = (number, (0, 0));
+        true
     }
 }
 
@@ -231,7 +259,7 @@ mod tests {
         Message::Broadcast { request: None, target: Target::room("r"), payload }
     }
 
-    fn frame(messages: &[&[u8]]) -> Bytes {
+    fn batch(messages: &[&[u8]]) -> Bytes {
         let mut builder = BatchBuilder::new(ConnectionId(0x0102_0304_0506_0708), 9, 0);
         for message in messages {
             builder.push(message);
@@ -240,21 +268,21 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_looks_as_documented() {
-        let bytes = frame(&[b"{}", b"abc"]);
+    fn a_batch_looks_as_documented() {
+        let bytes = batch(&[b"{}", b"abc"]);
         let expected = b"\x01\x01\x02\x03\x04\x05\x06\x07\x08\0\0\0\0\0\0\0\x09\0\0\0\x02{}\0\0\0\x03abc";
         assert_eq!(bytes, expected.as_slice());
-        let frame = Batch::parse(bytes).unwrap();
-        assert_eq!((frame.sender().to_string().as_str(), frame.number()), ("0102030405060708", Some(9)));
-        let messages: Vec<_> = frame.map(Result::unwrap).collect();
+        let batch = Batch::parse(bytes).unwrap();
+        assert_eq!((batch.sender().to_string().as_str(), batch.number()), ("0102030405060708", Some(9)));
+        let messages: Vec<_> = batch.map(Result::unwrap).collect();
         assert_eq!(messages, [&b"{}"[..], b"abc"]);
     }
 
     #[test]
-    fn a_cut_or_foreign_frame_is_an_error_and_never_a_panic() {
-        let whole = frame(&[b"{}", b"abc"]);
+    fn a_cut_or_foreign_batch_is_an_error_and_never_a_panic() {
+        let whole = batch(&[b"{}", b"abc"]);
         for end in 0..whole.len() {
-            let messages = Batch::parse(whole.slice(..end)).map(|frame| frame.filter(Result::is_ok).count());
+            let messages = Batch::parse(whole.slice(..end)).map(|batch| batch.filter(Result::is_ok).count());
             assert!(messages.is_err() || messages.unwrap() < 2, "cut at {end}");
         }
         assert!(Batch::parse(Bytes::from_static(b"{\"type\":3,\"uid\":\"x\"}")).is_err());
@@ -279,12 +307,25 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_new_once() {
+    fn a_batch_is_new_once() {
         let (a, b) = (ConnectionId(1), ConnectionId(2));
         let mut repeats = Deduplicator::default();
-        let frames = [(a, Some(5)), (a, Some(6)), (b, Some(5)), (a, Some(6)), (a, Some(5)), (a, None), (a, Some(8))];
-        let new = frames.map(|(sender, number)| repeats.is_new(sender, number));
+        let batches = [(a, Some(5)), (a, Some(6)), (b, Some(5)), (a, Some(6)), (a, Some(5)), (a, None), (a, Some(8))];
+        let new = batches.map(|(sender, number)| repeats.is_new(sender, number));
         assert_eq!(new, [true, true, true, false, false, true, true]);
+    }
+
+    #[test]
+    fn a_forged_number_does_not_silence_its_sender() {
+        let (a, b) = (ConnectionId(1), ConnectionId(2));
+        let mut repeats = Deduplicator::default();
+        assert!(repeats.is_new(a, Some(1)));
+        assert!(!repeats.is_new(a, Some(u64::MAX)), "no outage is that long");
+        assert!(repeats.is_new(a, Some(2)));
+        assert!(repeats.is_new(b, Some(u64::MAX)), "forged before the sender was heard");
+        let dropped = (1..).take_while(|number| !repeats.is_new(b, Some(*number))).count();
+        assert_eq!(dropped, MAX_REPEATS);
+        assert!(repeats.is_new(b, Some(dropped as u64 + 2)));
     }
 
     #[test]

@@ -1,13 +1,15 @@
-//! The latest connection of a transport, as its tasks follow it.
+//! The current connection of a transport, which its tasks follow.
 
 use std::{future::pending, sync::Arc};
 
 use tokio::sync::watch;
 
-/// The latest connection; `None` while there is none. Whoever keeps the connection holds this end, every task that uses it a receiver.
+/// The current connection; `None` while there is none. The task that connects holds this sender, every task that uses
+/// the connection a receiver.
 pub type CurrentConnection<C> = watch::Sender<Option<Arc<C>>>;
 
-/// Waits for a connection that stands, beginning with the latest one. `None` if there will be none. *Cancel safe.*
+/// Waits for a connection that has not ended, beginning with the current one. `None` if there will be none. *Cancel
+/// safe.*
 pub async fn next_live<C>(
     line: &mut watch::Receiver<Option<Arc<C>>>,
     has_ended: impl Fn(&C) -> bool,
@@ -20,7 +22,7 @@ pub async fn next_live<C>(
     }
 }
 
-/// Returns when there is another connection than `current`, or none. *Cancel safe.*
+/// Waits until there is another connection than `current`, or none. *Cancel safe.*
 pub async fn until_replaced<C>(line: &mut watch::Receiver<Option<Arc<C>>>, current: &Arc<C>) {
     let is_other =
         |next_live: &Option<Arc<C>>| next_live.as_ref().is_none_or(|next_live| !Arc::ptr_eq(next_live, current));

@@ -8,16 +8,18 @@ use crate::batch::{Batch, Deduplicator};
 use trunkline_core::{
     codec::{self, Body, Decoded, Header, Kind},
     error::{Error, ErrorKind, Result},
-    model::{Delivery, Message, NodeKey, NodeMetrics, Offset, Room},
+    model::{Delivery, Message, NodeId, NodeKey, NodeMetrics, Offset, Room, SeqNo},
     transport::{InboxSender, JoinRequest, RoomFilter},
 };
 
-/// Judges messages on behalf of one node: which are its own, which are unwanted, which make no sense. Counts what it drops.
+/// Decodes messages on behalf of one node, and drops what is its own, what is for rooms without local members, and what
+/// makes no sense. Counts what it drops.
 #[derive(Clone, Debug)]
 pub struct InboundDecoder {
     node: NodeKey,
     room_filter: Arc<dyn RoomFilter>,
     metrics: Arc<NodeMetrics>,
+    copied_below: usize,
 }
 
 impl InboundDecoder {
@@ -25,10 +27,18 @@ impl InboundDecoder {
     #[must_use]
     pub fn new(seat: &JoinRequest) -> Self {
         let JoinRequest { node, room_filter, metrics, .. } = seat;
-        Self { node: node.clone(), room_filter: Arc::clone(room_filter), metrics: Arc::clone(metrics) }
+        Self { node: node.clone(), room_filter: Arc::clone(room_filter), metrics: Arc::clone(metrics), copied_below: 0 }
     }
 
-    /// For the node that takes this seat and reads from this inbox: a room is room_filter if it will be once everything in the inbox is applied.
+    /// Messages of fewer bytes are copied before they are decoded: for slices of a buffer that is much larger, and that
+    /// their payload would keep alive.
+    #[must_use]
+    pub fn copying_below(self, bytes: usize) -> Self {
+        Self { copied_below: bytes, ..self }
+    }
+
+    /// For the node that takes this seat and reads from this inbox: a room is room_filter if it will be once everything
+    /// in the inbox is applied.
     ///
     /// Push a [`Message::Join`] before the next message is taken in.
     #[must_use]
@@ -43,8 +53,23 @@ impl InboundDecoder {
         self.judge(bytes, None)
     }
 
-    /// As [`InboundDecoder::take`], for a message that came out of the history, where it lies at `offset`. Own broadcasts, acknowledged ones
-    /// included, come back as [`Delivery::Stored`].
+    /// As [`InboundDecoder::decode`], for a message that came over the node's own channel, which only answers do: their
+    /// namespace is not looked at.
+    #[must_use]
+    pub fn decode_response(&self, bytes: &Bytes) -> Option<Delivery> {
+        match codec::decode(&self.own(bytes)) {
+            Ok(Decoded { from, .. }) if from.as_ref() == Some(&self.node.id) => self.own_echo(),
+            Ok(Decoded { from, body: Body::Response(response), .. }) => Some(Delivery::Response { from, response }),
+            Ok(_) => {
+                self.metrics.malformed.increment();
+                None
+            }
+            Err(error) => self.refused(&error),
+        }
+    }
+
+    /// As [`InboundDecoder::decode`], for a message that came out of the history, where it lies at `offset`. Own
+    /// broadcasts, acknowledged ones included, come back as [`Delivery::Stored`].
     #[must_use]
     pub fn take_stored(&self, bytes: &Bytes, offset: Offset) -> Option<Delivery> {
         self.judge(bytes, Some(offset))
@@ -52,13 +77,13 @@ impl InboundDecoder {
 
     fn judge(&self, bytes: &Bytes, offset: Option<Offset>) -> Option<Delivery> {
         let is_stored = offset.is_some();
-        self.decode_with(codec::peek(bytes).as_ref(), is_stored, || Ok((codec::decode(bytes)?, offset)))
+        self.decode_with(codec::peek(bytes).as_ref(), is_stored, || Ok((codec::decode(&self.own(bytes))?, offset)))
     }
 
     /// Decodes a message of a backend with an encoding of its own, such as BSON.
     ///
-    /// `header` is what can be read without touching the payload; `None` if nothing can. `decode` reads the whole message and, if it
-    /// `is_stored` in the history, its offset.
+    /// `header` is what can be read without touching the payload; `None` if nothing can. `decode` reads the whole
+    /// message and, if it `is_stored` in the history, its offset.
     pub fn decode_with(
         &self,
         header: Option<&Header>,
@@ -70,41 +95,54 @@ impl InboundDecoder {
         }
         match decode() {
             Ok((decoded, offset)) => self.decoded(decoded, offset),
-            Err(error) => {
-                self.refused(&error);
-                None
-            }
+            Err(error) => self.refused(&error),
         }
+    }
+
+    /// The same bytes, in a buffer of their own if they are few.
+    #[must_use]
+    pub fn own(&self, bytes: &Bytes) -> Bytes {
+        if bytes.len() < self.copied_below { Bytes::copy_from_slice(bytes) } else { bytes.clone() }
     }
 
     /// What to make of a message as far as its header tells; `None` if it has to be decoded.
     fn drop_early(&self, header: &Header, is_stored: bool) -> Option<Option<Delivery>> {
         let from = header.from.as_ref()?;
         if header.namespace.as_ref().is_some_and(|namespace| *namespace != self.node.namespace) {
-            self.metrics.foreign_namespace.increment();
-            return Some(None);
+            return Some(self.foreign());
         }
         if *from == self.node.id {
-            if is_stored && header.kind == Kind::Broadcast {
-                return None;
-            }
-            self.metrics.own_echoes.increment();
-            return Some(None);
+            return if is_stored && header.kind == Kind::Broadcast { None } else { Some(self.own_echo()) };
         }
         let room = header.room.as_ref()?;
-        let skipped = || Delivery::Skipped { from: from.clone(), seq_no: header.seq_no };
-        (!self.room_filter.may_have_members(room)).then(|| Some(skipped()))
+        (!self.may_have_members(room)).then(|| self.skipped(Some(from), header.seq_no))
+    }
+
+    /// Whether local sockets may be in the room when a message that is decoded now is delivered.
+    #[must_use]
+    pub fn may_have_members(&self, room: &Room) -> bool {
+        self.room_filter.may_have_members(room)
+    }
+
+    /// What is made of a message for rooms without local members: its number is accounted for, if it has one.
+    pub fn skipped(&self, from: Option<&NodeId>, seq_no: Option<SeqNo>) -> Option<Delivery> {
+        match (from, seq_no) {
+            (Some(from), Some(_)) => Some(Delivery::Skipped { from: from.clone(), seq_no }),
+            _ => {
+                self.metrics.unwanted.increment();
+                None
+            }
+        }
     }
 
     fn decoded(&self, decoded: Decoded, offset: Option<Offset>) -> Option<Delivery> {
         let Decoded { from, namespace, seq_no, body } = decoded;
         if namespace.is_some_and(|namespace| namespace != self.node.namespace) {
-            self.metrics.foreign_namespace.increment();
-            return None;
+            return self.foreign();
         }
         let is_own = from.as_ref() == Some(&self.node.id);
         match body {
-            Body::Message(message) if is_own => self.own(message, offset),
+            Body::Message(message) if is_own => self.own_message(message, offset),
             Body::Message(message) => {
                 Some(Delivery::Message { from, seq_no, offset: offset_of(&message, offset), message })
             }
@@ -112,24 +150,54 @@ impl InboundDecoder {
         }
     }
 
-    fn own(&self, message: Message, offset: Option<Offset>) -> Option<Delivery> {
+    fn own_message(&self, message: Message, offset: Option<Offset>) -> Option<Delivery> {
         if offset.is_some() && matches!(message, Message::Broadcast { .. }) {
             let offset = offset_of(&message, offset);
             return Some(Delivery::Stored { message, offset });
         }
+        self.own_echo()
+    }
+
+    /// Counts a message that this node has sent.
+    pub fn own_echo(&self) -> Option<Delivery> {
         self.metrics.own_echoes.increment();
         None
     }
 
+    /// Counts a message of another namespace.
+    pub fn foreign(&self) -> Option<Delivery> {
+        self.metrics.foreign_namespace.increment();
+        None
+    }
+
     /// Counts what could not be understood.
-    pub fn refused(&self, error: &Error) {
+    pub fn refused(&self, error: &Error) -> Option<Delivery> {
         let counter = match error.kind() {
             ErrorKind::Unsupported => &self.metrics.unknown_type,
             _ => &self.metrics.malformed,
         };
         counter.increment();
         tracing::debug!(node = %self.node.id, %error, "a message was dropped");
+        None
     }
+}
+
+/// Hands over deliveries that are decoded one by one: `deliveries` has to be lazy. A join reaches the inbox before the
+/// next message is decoded, which may be for a room that has members only then. If the inbox is below its limits when
+/// the first one comes, all are taken. `false` once the inbox is gone.
+pub fn push_decoded(inbox: &InboxSender, deliveries: impl IntoIterator<Item = Delivery>) -> bool {
+    let (mut part, mut was_ready) = (Vec::new(), None);
+    for delivery in deliveries {
+        let is_join = delivery.is_join();
+        part.push(delivery);
+        if is_join {
+            let was_ready = *was_ready.get_or_insert_with(|| !inbox.is_full());
+            if !inbox.push_part(part.drain(..), Some(was_ready)) {
+                return false;
+            }
+        }
+    }
+    if part.is_empty() { !inbox.is_closed() } else { inbox.push_part(part, was_ready) }
 }
 
 /// Takes in [frames](crate::frame) for one node: messages of all kinds, in order, each frame once.
@@ -147,13 +215,14 @@ impl BatchDecoder {
         Self { decoder, inbox, repeats: Deduplicator::default() }
     }
 
-    /// Hands over the messages of a frame, unless it is a repeat. `note` sees each before. Breaks once the inbox is gone.
+    /// Hands over the messages of a frame, unless it is a repeat. `note` sees each before. Breaks once the inbox is
+    /// gone.
     pub fn decode(&mut self, batch: Result<Batch>, note: impl FnMut(&Delivery)) -> ControlFlow<()> {
         self.take_each(batch, |decoder, message| decoder.decode(message), note)
     }
 
-    /// As [`BatchDecoder::take`], for a frame that came out of the history. `offset` tells where a message lies, from the frame and the number of
-    /// messages that follow in it.
+    /// As [`BatchDecoder::take`], for a frame that came out of the history. `offset` tells where a message lies, from
+    /// the frame and the number of messages that follow in it.
     pub fn take_stored(
         &mut self,
         batch: Result<Batch>,
@@ -183,20 +252,12 @@ impl BatchDecoder {
                 return ControlFlow::Continue(());
             }
         };
-        let mut had_room = None;
-        let mut deliveries = Vec::new();
-        for message in batch {
-            match message {
-                Ok(message) => deliveries.extend(take(&self.decoder, &message).inspect(&mut note)),
-                Err(error) => self.decoder.refused(&error),
-            }
-            // The inbox must know of a join before the next message is judged.
-            if deliveries.last().is_some_and(Delivery::is_join) {
-                let had_room = *had_room.get_or_insert_with(|| !self.inbox.is_full());
-                while_open(self.inbox.push_part(deliveries.drain(..), Some(had_room)))?;
-            }
-        }
-        while_open(self.inbox.push_part(deliveries, had_room))
+        let decoder = &self.decoder;
+        let decoded = batch.filter_map(|message| match message {
+            Ok(message) => take(decoder, &message).inspect(&mut note),
+            Err(error) => decoder.refused(&error),
+        });
+        while_open(push_decoded(&self.inbox, decoded))
     }
 
     /// Hands over what did not come in a frame. Breaks once the inbox is gone.
@@ -237,7 +298,7 @@ mod tests {
     use super::*;
     use crate::batch::{BatchBuilder, ConnectionId};
     use trunkline_core::{
-        model::{Answer, Namespace, NodeId, RequestId, Response, SeqChannel, SeqNo, Target},
+        model::{Answer, Namespace, RequestId, Response, SeqChannel, Target},
         payload::Payload,
         transport::{InboxLimits, inbox},
     };

@@ -1,4 +1,4 @@
-//! What a transport keeps for the nodes and namespaces of its process, where callers and tasks find it.
+//! Concurrent maps of a transport's state per joined node and per namespace.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use trunkline_core::{
     model::{Namespace, NodeKey},
 };
 
-/// The nodes of a process, each with what its transport keeps for it.
+/// Map of the nodes of a process that have joined, with the transport's state of each.
 #[derive(Debug)]
 pub struct JoinedNodes<P> {
     state: Mutex<Present<P>>,
@@ -26,7 +26,7 @@ impl<P> JoinedNodes<P> {
     /// Adds a node.
     ///
     /// # Errors
-    /// `Closed` after [`JoinedNodes::close`], `Config` if the node is there already.
+    /// `Closed` after [`JoinedNodes::close`], `Config` if the node has joined already.
     pub fn add(&self, node: &NodeKey, place: &Arc<P>) -> Result<()> {
         let mut state = self.lock();
         if state.closed {
@@ -40,41 +40,49 @@ impl<P> JoinedNodes<P> {
         Ok(())
     }
 
-    /// Removes a node, if it is there.
-    pub fn remove(&self, node: &NodeKey) {
-        self.lock().nodes.remove(node);
+    /// Removes a node, if it has joined. Returns its state.
+    pub fn remove(&self, node: &NodeKey) -> Option<Arc<P>> {
+        self.lock().nodes.remove(node)
     }
 
-    /// What is kept for a node; `None` if it is not there.
+    /// State of a node; `None` if it has not joined.
     #[must_use]
     pub fn find(&self, node: &NodeKey) -> Option<Arc<P>> {
         self.lock().nodes.get(node).cloned()
     }
 
-    /// What is kept for a node that should be there.
+    /// State of a node that should have joined.
     ///
     /// # Errors
-    /// `Closed` if it is not.
+    /// `Closed` if it has not.
     pub fn of(&self, node: &NodeKey) -> Result<Arc<P>> {
         let not_here =
             || Error::new(ErrorKind::Closed, format!("node {} is not in namespace {}", node.id, node.namespace));
         self.find(node).ok_or_else(not_here)
     }
 
-    /// All that are there now.
+    /// State of a node that publishes; `None` for an emitter.
+    ///
+    /// # Errors
+    /// `Closed` for a node that has not joined.
+    pub fn publishing(&self, node: &NodeKey) -> Result<Option<Arc<P>>> {
+        if node.id.is_emitter() { Ok(None) } else { self.of(node).map(Some) }
+    }
+
+    /// States of all joined nodes.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<P>> {
         self.lock().nodes.values().cloned().collect()
     }
 
-    /// The nodes of one namespace.
+    /// States of the joined nodes of one namespace.
     #[must_use]
     pub fn in_namespace(&self, namespace: &Namespace) -> Vec<Arc<P>> {
         let state = self.lock();
         state.nodes.iter().filter(|(node, _)| node.namespace == *namespace).map(|(_, kept)| Arc::clone(kept)).collect()
     }
 
-    /// Lets nobody in any more. Returns who is there, so that nobody is overlooked who came at the last moment.
+    /// Refuses further nodes. Returns the states of all that have joined, those of the last moment included.
     pub fn close(&self) -> Vec<Arc<P>> {
         self.lock().closed = true;
         self.all()
@@ -92,19 +100,20 @@ impl<P> Default for JoinedNodes<P> {
     }
 }
 
-/// The namespaces that nodes and emitters of a process use, each with what its transport keeps for it.
+/// Map of the namespaces that nodes and emitters of a process use, with the transport's state of each.
 ///
-/// A namespace without a node is remembered for the next message of an emitter, as long as there are not too many of them.
+/// A namespace without a node is remembered for the next message of an emitter, as long as there are not too many of
+/// them.
 #[derive(Debug)]
 pub struct Namespaces<S> {
     used: Mutex<HashMap<Namespace, Arc<S>>>,
 }
 
-/// Beyond so many namespaces, those that nobody holds are forgotten.
+/// Beyond so many namespaces, those that are not in use are forgotten.
 const MAX_IDLE: usize = 256;
 
 impl<S> Namespaces<S> {
-    /// What is kept for a namespace; made, if it is used for the first time.
+    /// State of a namespace; made, if it is used for the first time.
     ///
     /// # Errors
     /// What `make` says.
@@ -143,8 +152,12 @@ mod tests {
         nodes.add(&node("a"), &Arc::new(1)).unwrap();
         assert_eq!(nodes.add(&node("a"), &Arc::new(2)).unwrap_err().kind(), ErrorKind::Config);
         assert_eq!(*nodes.of(&node("a")).unwrap(), 1);
-        nodes.remove(&node("a"));
+        assert_eq!(nodes.publishing(&node("a")).unwrap().as_deref(), Some(&1));
+        assert_eq!(nodes.remove(&node("a")).as_deref(), Some(&1));
         assert_eq!(nodes.of(&node("a")).unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(nodes.publishing(&node("a")).unwrap_err().kind(), ErrorKind::Closed);
+        let emitter = NodeKey { id: NodeId::EMITTER, namespace: Namespace::new("/") };
+        assert_eq!(nodes.publishing(&emitter).unwrap(), None);
     }
 
     #[test]

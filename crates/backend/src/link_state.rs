@@ -1,4 +1,4 @@
-//! Whether both directions of a transport stand, where nodes listen and publish over connections of their own.
+//! State of a transport that listens and publishes over separate connections.
 
 use std::{
     fmt,
@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::watch;
 
-/// A direction.
+/// Direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From the broker to the nodes.
@@ -22,7 +22,7 @@ impl fmt::Display for Direction {
     }
 }
 
-/// The state of both directions. Nodes are told of a loss and of the return once, whichever direction it is.
+/// State of both directions. A loss and the return are reported once, whichever direction it is.
 #[derive(Debug, Default)]
 pub struct LinkState {
     state: Mutex<State>,
@@ -34,12 +34,13 @@ struct State {
     listening: bool,
     publishing: bool,
     reconnects: u64,
-    /// Whether both directions stood before.
+    /// Whether both directions were connected before.
     stood: bool,
 }
 
 impl LinkState {
-    /// A direction is there (again). If now both are, calls `up`, with whether they had been before; nothing else changes meanwhile.
+    /// Notes that a direction is connected (again). If now both are, calls `up`, with whether they had been before; the
+    /// state does not change meanwhile.
     pub fn restored(&self, side: Direction, up: impl FnOnce(bool)) {
         let mut state = self.lock();
         *state.side(side) = true;
@@ -51,7 +52,8 @@ impl LinkState {
         }
     }
 
-    /// A direction is gone. Calls `down`, with whether both were there until now; nothing else changes meanwhile.
+    /// Notes that a direction is lost. Calls `down`, with whether both were connected until now; the state does not
+    /// change meanwhile.
     pub fn lost(&self, side: Direction, down: impl FnOnce(bool)) {
         let mut state = self.lock();
         let was_up = state.is_up();
@@ -60,19 +62,19 @@ impl LinkState {
         down(was_up);
     }
 
-    /// Waits until peers can be heard. Whoever publishes earlier might miss the answers. *Cancel safe.*
+    /// Waits until the inbound direction is connected: what is published earlier may miss its answers. *Cancel safe.*
     pub async fn until_listening(&self) {
         // An error is impossible: this holds the other end.
         let _ = self.listening.subscribe().wait_for(|listening| *listening).await;
     }
 
-    /// Whether both directions stand.
+    /// Whether both directions are connected.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.lock().is_up()
     }
 
-    /// How often both directions stood again.
+    /// How often both directions were connected again after a loss.
     #[must_use]
     pub fn reconnects(&self) -> u64 {
         self.lock().reconnects

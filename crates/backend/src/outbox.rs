@@ -25,7 +25,7 @@ pub struct OutboxLimits {
 }
 
 impl OutboxLimits {
-    /// A queue of so many bytes, for which a publish waits so long.
+    /// Bounds of `bytes`, for which a publish waits up to `push_timeout`.
     #[must_use]
     pub const fn new(bytes: usize, push_timeout: Duration) -> Self {
         Self { bytes, push_timeout }
@@ -40,8 +40,9 @@ impl Default for OutboxLimits {
 
 /// A queue of encoded messages, bounded in bytes. Its order is the order on the wire.
 ///
-/// The writer takes everything that is queued at once: batches form while the previous one is on its way, and a lone message leaves at
-/// once. While the broker is away messages are held; when the queue is full then, publishing fails at once.
+/// The writer takes everything that is queued at once: batches form while earlier ones are on their way, and a lone
+/// message leaves at once. While the broker is away messages are held; when the queue is full then, publishing fails at
+/// once.
 #[derive(Debug)]
 pub struct Outbox<T> {
     state: Mutex<State<T>>,
@@ -53,7 +54,7 @@ pub struct Outbox<T> {
 #[derive(Debug)]
 struct State<T> {
     items: VecDeque<(usize, T)>,
-    /// Of the items and of those taken but not released.
+    /// Bytes of the items and of those taken but not released.
     bytes: usize,
     connected: bool,
     closed: bool,
@@ -61,7 +62,7 @@ struct State<T> {
 }
 
 impl<T> Outbox<T> {
-    /// An empty outbox of a broker that is not connected yet.
+    /// Empty outbox of a broker that is not connected yet.
     #[must_use]
     pub fn new(limits: OutboxLimits) -> Self {
         let state = State {
@@ -74,13 +75,14 @@ impl<T> Outbox<T> {
         Self { state: Mutex::new(state), limits, filled: Notify::new(), emptied: Notify::new() }
     }
 
-    /// Queues an encoded message of `from`, which `make` completes once it has its place: it gets the message's number on `channel` or,
-    /// for a message that takes none, the high-water marks of `from`, which a heartbeat carries.
+    /// Queues an encoded message of `from`, which `make` completes once it has its place: it gets the message's number
+    /// on `channel` or, for a message that takes none, the high-water marks of `from`, which a heartbeat carries.
     ///
-    /// Numbers are assigned under the queue's lock, in the order of the queue: a receiver would take a number that arrives behind a
-    /// higher one for a repeat. Keep `make` short.
+    /// Numbers are assigned under the queue's lock, in the order of the queue: a receiver would take a number that
+    /// arrives behind a higher one for a repeat. Keep `make` short.
     ///
-    /// An item that alone exceeds the limit is accepted by an empty queue, so that the limit bounds memory and not messages.
+    /// An item that alone exceeds the limit is accepted by an empty queue, so that the limit bounds memory and not
+    /// messages.
     ///
     /// *Cancel safety*: dropped before it returns, nothing was queued.
     ///
@@ -96,7 +98,8 @@ impl<T> Outbox<T> {
         self.push(bytes, |sequencer| numbered(sequencer, from, channel, make)).await
     }
 
-    /// As [`Outbox::push_message`] without waiting. Returns `false` if the queue is full for the moment and the broker connected.
+    /// As [`Outbox::push_message`] without waiting. Returns `false` if the queue is full for the moment and the broker
+    /// connected.
     ///
     /// # Errors
     /// `QueueFull` with the broker away, `Closed`.
@@ -110,7 +113,8 @@ impl<T> Outbox<T> {
         self.try_push(bytes, |sequencer| numbered(sequencer, from, channel, make))
     }
 
-    /// As [`Outbox::push_message`], for items that take numbers of several senders: `make` takes them from the sequencer.
+    /// As [`Outbox::push_message`], for items that take numbers of several senders: `make` takes them from the
+    /// sequencer.
     ///
     /// # Errors
     /// As [`Outbox::push_message`].
@@ -131,7 +135,8 @@ impl<T> Outbox<T> {
         timeout(self.limits.push_timeout, room).await.unwrap_or_else(|_| Err(self.full()))
     }
 
-    /// As [`Outbox::push`] without waiting. Returns `false` if the queue is full for the moment and the broker connected.
+    /// As [`Outbox::push`] without waiting. Returns `false` if the queue is full for the moment and the broker
+    /// connected.
     ///
     /// # Errors
     /// `QueueFull` with the broker away, `Closed`.
@@ -166,8 +171,8 @@ impl<T> Outbox<T> {
         Error::new(ErrorKind::QueueFull, context)
     }
 
-    /// Waits for items and moves all that are queued, up to `max_bytes` but at least one, into `batch`. Returns their bytes, which
-    /// stay accounted for until [`Outbox::release`]; `None` once closed and empty. *Cancel safe.*
+    /// Waits for items and moves all that are queued, up to `max_bytes` but at least one, into `batch`. Returns their
+    /// bytes, which stay accounted for until [`Outbox::release`]; `None` once closed and empty. *Cancel safe.*
     pub async fn take(&self, batch: &mut Vec<T>, max_bytes: usize) -> Option<usize> {
         loop {
             let filled = self.filled.notified();
@@ -184,7 +189,7 @@ impl<T> Outbox<T> {
         }
     }
 
-    /// The taken items of these bytes have been written, or given up.
+    /// Notes that taken items of so many bytes have been written, or given up.
     pub fn release(&self, bytes: usize) {
         let mut state = self.lock();
         state.bytes = state.bytes.saturating_sub(bytes);
@@ -192,13 +197,13 @@ impl<T> Outbox<T> {
         self.emptied.notify_waiters();
     }
 
-    /// Whether the broker can be reached.
+    /// Notes whether the broker can be reached.
     pub fn set_connected(&self, connected: bool) {
         self.lock().connected = connected;
         self.emptied.notify_waiters();
     }
 
-    /// No more is accepted; what is queued can still be taken.
+    /// Accepts nothing more; what is queued can still be taken.
     pub fn close(&self) {
         self.lock().closed = true;
         self.filled.notify_one();
@@ -229,7 +234,7 @@ impl<T> Outbox<T> {
         }
     }
 
-    /// Forgets the numbers of a node that left. Not for ids that come back: their numbers go on.
+    /// Drops the numbers of a node that left. Not for ids that come back: their numbers go on.
     pub fn forget(&self, node: &NodeId) {
         self.lock().sequencer.forget(node);
     }

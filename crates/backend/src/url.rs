@@ -1,20 +1,20 @@
-//! Settings in the query of a URL, and URLs without their secrets. Every backend reads its URL with these, so that errors look alike.
+//! URL parameters, and URLs without their secrets. Every backend reads its URL with these, so that errors look alike.
 
 use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
 
 use crate::rooms::Buckets;
 use trunkline_core::error::{Error, ErrorKind, Result};
 
-/// The parameters of a URL's query. Each is taken once by name; [`Params::finish`] refuses what nobody asked for.
+/// Parameters of a URL's query. Each is taken once by name; [`Params::finish`] refuses those that were not.
 ///
 /// ```
 /// use std::time::Duration;
-/// use trunkline_core::settings::Query;
+/// use trunkline_backend::url::Params;
 ///
-/// let mut query = Query::parse("session_ttl=2m&history=on");
-/// assert_eq!(query.take("history")?, Some(true));
-/// assert_eq!(query.take("session_ttl")?, Some(Duration::from_secs(120)));
-/// query.finish()?;
+/// let mut params = Params::parse("session_ttl=2m&history=on");
+/// assert_eq!(params.take("history")?, Some(true));
+/// assert_eq!(params.take("session_ttl")?, Some(Duration::from_secs(120)));
+/// params.finish()?;
 /// # Ok::<(), trunkline_core::Error>(())
 /// ```
 #[derive(Debug)]
@@ -41,10 +41,10 @@ impl Params {
         self
     }
 
-    /// Takes a parameter.
+    /// Value of a parameter; `None` if it is not given.
     ///
     /// # Errors
-    /// `Config` if it is there twice, or its value is none of the type; names the value and what is allowed.
+    /// `Config` if it is given twice, or its value is none of the type; names the value and what is allowed.
     pub fn take<T: ParamValue>(&mut self, name: &'static str) -> Result<Option<T>> {
         let Some(value) = self.take_text(name)? else { return Ok(None) };
         T::parse(&value).map(Some).ok_or_else(|| ill_typed(name, &value, T::EXPECTED))
@@ -84,10 +84,10 @@ impl Params {
         }
     }
 
-    /// Takes a parameter that is one of several words.
+    /// Value of a parameter that is one of several words; `None` if it is not given.
     ///
     /// # Errors
-    /// `Config` if it is there twice, or none of them.
+    /// `Config` if it is given twice, or is none of them.
     pub fn take_word<T: Copy>(&mut self, name: &'static str, words: &[(&'static str, T)]) -> Result<Option<T>> {
         let Some(value) = self.take_text(name)? else { return Ok(None) };
         match words.iter().find(|(word, _)| *word == value) {
@@ -125,7 +125,7 @@ fn ill_typed(name: &str, value: &str, expected: &str) -> Error {
     Error::new(ErrorKind::Config, format!("parameter {name:?} is {value:?}; allowed is {expected}"))
 }
 
-/// A type that a parameter can have.
+/// Type of a URL parameter.
 pub trait ParamValue: Sized {
     /// What is allowed, for error messages.
     const EXPECTED: &'static str;
@@ -189,7 +189,7 @@ impl ParamValue for Duration {
     }
 }
 
-/// Ten years: what is longer is a mistake, and would be too much for some clocks and brokers.
+/// Longest duration that is accepted, ten years: what is longer is a mistake, and too much for some clocks and brokers.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// A number of bytes.
@@ -226,7 +226,8 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, unit))
 }
 
-/// The `host:port` of an address, with the default port if it names none; `None` if it is no address. An IPv6 address stands in brackets.
+/// The `host:port` of an address, with the default port if it names none; `None` if it is no address. An IPv6 address
+/// stands in brackets.
 #[must_use]
 pub fn host_and_port(address: &str, default_port: u16) -> Option<String> {
     let (host, port) = match address.rsplit_once(':') {
@@ -240,8 +241,8 @@ pub fn host_and_port(address: &str, default_port: u16) -> Option<String> {
     (is_plain || is_ipv6).then(|| format!("{host}:{port}"))
 }
 
-/// The URL with `***` in place of its password, for messages. Works on any text: what follows a scheme and stands before the last `@` of
-/// the authority is taken for credentials. A password in the query is hidden too.
+/// The URL with `***` in place of its password, for messages. Works on any text: what follows a scheme and stands
+/// before the last `@` of the authority is taken for credentials. A password in the query is hidden too.
 #[must_use]
 pub fn redact(url: &str) -> String {
     let (before_query, query) = url.split_once('?').map_or((url, None), |(before, query)| (before, Some(query)));
@@ -289,11 +290,11 @@ mod tests {
 
     #[test]
     fn a_former_name_of_a_parameter_is_accepted_beside_no_other() {
-        let params = |query| Params::parse(query).with_aliases(&[("patience", "push_timeout")]);
-        for query in ["patience=2s", "push_timeout=2s"] {
+        let params = |query| Params::parse(query).with_aliases(&[("outbox_patience", "push_timeout")]);
+        for query in ["outbox_patience=2s", "push_timeout=2s"] {
             assert_eq!(params(query).take("push_timeout").unwrap(), Some(Duration::from_secs(2)), "{query}");
         }
-        let error = params("patience=2s&push_timeout=3s").take::<Duration>("push_timeout").unwrap_err();
+        let error = params("outbox_patience=2s&push_timeout=3s").take::<Duration>("push_timeout").unwrap_err();
         assert!(error.to_string().contains("push_timeout"), "{error}");
     }
 

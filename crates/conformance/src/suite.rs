@@ -87,7 +87,14 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// trunkline_conformance::suite! {
 ///     plain,
 ///     Setup::new(|cluster| async move { memory::backend(&cluster, MemoryConfig::default()) }),
-///     capabilities = Capabilities::new(Membership::Heartbeats).with_total_order(true).with_acknowledged_in_order(true).with_numbered(true).with_announced_leave(true).with_named_answers(true).with_all_rooms_request(true).with_room_interest(true),
+///     capabilities = Capabilities::new(Membership::Heartbeats)
+///         .with_total_order(true)
+///         .with_acknowledged_in_order(true)
+///         .with_numbered(true)
+///         .with_announced_leave(true)
+///         .with_named_answers(true)
+///         .with_all_rooms_request(true)
+///         .with_room_interest(true),
 ///     skipped = 23,
 /// }
 /// # fn main() {}

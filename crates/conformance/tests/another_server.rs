@@ -25,7 +25,15 @@ trunkline_conformance::suite! {
         .limited_history(|cluster| async move { with_history(&cluster, LIMITED_HISTORY) })
         .server(TableServer::default)
         .scaled_down_by(10),
-    capabilities = Capabilities::new(Membership::Heartbeats).with_total_order(true).with_acknowledged_in_order(true).with_numbered(true).with_announced_leave(true).with_named_answers(true).with_all_rooms_request(true).with_room_interest(true).with_history(true),
+    capabilities = Capabilities::new(Membership::Heartbeats)
+        .with_total_order(true)
+        .with_acknowledged_in_order(true)
+        .with_numbered(true)
+        .with_announced_leave(true)
+        .with_named_answers(true)
+        .with_all_rooms_request(true)
+        .with_room_interest(true)
+        .with_history(true),
     skipped = 10,
 }
 

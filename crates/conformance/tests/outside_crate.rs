@@ -18,7 +18,7 @@ const FILES: [(&str, &str); 8] = [
     ("src/lib.rs", include_str!("outside_crate/src/lib.rs")),
     ("src/wire.rs", include_str!("outside_crate/src/wire.rs")),
     ("src/hub.rs", include_str!("outside_crate/src/hub.rs")),
-    ("src/place.rs", include_str!("outside_crate/src/place.rs")),
+    ("src/joined.rs", include_str!("outside_crate/src/joined.rs")),
     ("src/connection.rs", include_str!("outside_crate/src/connection.rs")),
     ("src/transport.rs", include_str!("outside_crate/src/transport.rs")),
     ("tests/conformance.rs", include_str!("outside_crate/tests/conformance.rs")),

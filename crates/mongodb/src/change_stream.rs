@@ -1,8 +1,9 @@
 //! The change stream of the collection: opened at a resume point, read event by event.
 
-use std::{fmt, time::Duration};
+use std::{fmt, pin::pin, task::Poll, time::Duration};
 
 use bytes::Bytes;
+use futures_util::poll;
 use mongodb::{
     Collection,
     bson::{RawDocumentBuf, doc},
@@ -57,12 +58,23 @@ async fn watch(
 }
 
 impl ChangeEvents {
-    /// Waits for the next event; `None`, about once a second, if there is none yet.
+    /// Waits for the next event; `None`, about once a second, if there is none yet. Runs `idle` before waiting, that is
+    /// behind the last event that was read along with others.
     ///
     /// Not cancel-safe: dropped before it returns, the stream has to be opened again.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, StreamError> {
-        let event = timeout(self.timeout, self.stream.next_if_any()).await;
-        match event.map_err(|_| StreamError::TimedOut(self.timeout))?.map_err(StreamError::Driver)? {
+    pub(crate) async fn next(&mut self, idle: impl Future<Output = ()>) -> Result<Option<Bytes>, StreamError> {
+        let limit = self.timeout;
+        let event = {
+            let mut next = pin!(self.stream.next_if_any());
+            match poll!(&mut next) {
+                Poll::Ready(event) => event,
+                Poll::Pending => {
+                    idle.await;
+                    timeout(limit, next).await.map_err(|_| StreamError::TimedOut(limit))?
+                }
+            }
+        };
+        match event.map_err(StreamError::Driver)? {
             Some(event) => Ok(Some(Bytes::from(event.into_bytes()))),
             None if self.stream.is_alive() => Ok(None),
             None => Err(StreamError::Closed),

@@ -3,7 +3,7 @@
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -12,7 +12,7 @@ use std::{
 use tokio::time::timeout;
 use trunkline_backend::decoder::InboundDecoder;
 use trunkline_core::{
-    model::{Delivery, NodeId, NodeKey, NodeMetrics},
+    model::{Delivery, Message, NodeId, NodeKey, NodeMetrics},
     transport::{Inbox, InboxSender, JoinRequest, inbox},
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct JoinedNode {
     /// The id under which the outbox numbers its messages.
     pub(crate) sequence_id: NodeId,
     decoder: InboundDecoder,
+    /// Deliveries to push into the inbox together: one by one, each would wake the node.
+    batch: Mutex<Vec<Delivery>>,
     /// Whether its inbox stayed full for [`PUSH_TIMEOUT`], and was not seen below its limits since.
     is_stalled: AtomicBool,
 }
@@ -42,13 +44,18 @@ impl JoinedNode {
         let decoder = InboundDecoder::with_pending_joins(&inbox, &request);
         let JoinRequest { node: key, metrics, .. } = request;
         let sequence_id = sequence_id(&key);
-        (Self { key, metrics, inbox, sequence_id, decoder, is_stalled: AtomicBool::new(false) }, receiver)
+        let (batch, is_stalled) = Default::default();
+        (Self { key, metrics, inbox, sequence_id, decoder, batch, is_stalled }, receiver)
     }
 
-    /// Decodes a document of its namespace and pushes the result into the inbox.
+    /// Decodes a document of its namespace, for the next [`JoinedNode::flush`].
     pub(crate) async fn receive(&self, document: &ReceivedDocument<'_>) {
-        if let Some(delivery) = self.decode(document) {
-            self.push(delivery).await;
+        let Some(delivery) = self.decode(document) else { return };
+        let is_join = matches!(delivery, Delivery::Message { message: Message::Join { .. }, .. });
+        self.batch().push(delivery);
+        // The decoder finds joins in the inbox: they decide which rooms have members.
+        if is_join {
+            self.flush().await;
         }
     }
 
@@ -61,15 +68,22 @@ impl JoinedNode {
         self.decoder.decode_with(header.as_ref(), true, || document.decode())
     }
 
-    /// The server keeps what comes next, so a full inbox is waited for.
-    async fn push(&self, delivery: Delivery) {
+    /// Pushes what was received into the inbox. The server keeps what comes next, so a full inbox is waited for.
+    pub(crate) async fn flush(&self) {
+        if self.batch().is_empty() {
+            return;
+        }
         if !self.inbox.is_full() {
             self.is_stalled.store(false, Ordering::Relaxed);
         } else if !self.is_stalled.load(Ordering::Relaxed) && timeout(PUSH_TIMEOUT, self.inbox.ready()).await.is_err() {
             tracing::debug!(node = %self.key.id, namespace = %self.key.namespace, "a node does not take its messages");
             self.is_stalled.store(true, Ordering::Relaxed);
         }
-        self.inbox.push([delivery]);
+        self.inbox.push(self.batch().drain(..));
+    }
+
+    fn batch(&self) -> MutexGuard<'_, Vec<Delivery>> {
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -58,7 +58,7 @@ impl Subscriber {
 
     async fn read_until_error(&mut self, mut events: ChangeEvents) -> StreamError {
         let error = loop {
-            match events.next().await {
+            match events.next(self.flush()).await {
                 Ok(event) => self.handle(event).await,
                 Err(error) => break error,
             }
@@ -66,6 +66,7 @@ impl Subscriber {
                 break StreamError::Closed;
             }
         };
+        self.flush().await;
         self.resume_point = events.resume_point().or_else(|| self.resume_point.take());
         error
     }
@@ -90,6 +91,12 @@ impl Subscriber {
                 }
             }
             Err(fault) => tracing::debug!(%fault, "a document is no message"),
+        }
+    }
+
+    async fn flush(&self) {
+        for node in self.core.nodes.all() {
+            node.flush().await;
         }
     }
 

@@ -1,18 +1,19 @@
 //! When a subscription is known in the whole of a NATS cluster.
 //!
-//! A server confirms a subscription that it has taken in itself. It passes it on to the servers it has routes to, and nothing tells when they
-//! have it. But a route carries everything of an account in order: what we publish behind a subscription reaches clients of another server
-//! only after that server has taken in the subscription. So transports ask each other: an answer comes from behind a server that knows all
-//! we subscribed to before we asked. One answer from behind each server is enough.
+//! A server confirms a subscription that it has taken in itself. It passes it on to the servers it has routes to, and
+//! nothing tells when they have it. But a route carries everything of an account in order: what we publish behind a
+//! subscription reaches clients of another server only after that server has taken in the subscription. So transports
+//! ask each other: an answer comes from behind a server that knows all we subscribed to before we asked. One answer
+//! from behind each server is enough.
 //!
-//! Which servers to wait for is known because every transport asks when it connects, and all that hear it answer: of two transports at least
-//! one has heard the other before it subscribes to anything, and both have before they publish. An answer to a newcomer also shows that *its*
-//! server knows what the answering transport has subscribed to. Announcements from time to time heal what was missed while servers had lost
-//! each other.
+//! Which servers to wait for is known because every transport asks when it connects, and all that hear it answer: of
+//! two transports at least one has heard the other before it subscribes to anything, and both have before they publish.
+//! An answer to a newcomer also shows that *its* server knows what the answering transport has subscribed to.
+//! Announcements from time to time heal what was missed while servers had lost each other.
 //!
-//! One thing is beyond this: if two clients of one server are the first to subscribe to a subject and do so at the same instant, the server
-//! tells the others on behalf of one of them, and the question of the other one can be faster, by the time a thread takes from one lock to
-//! the next.
+//! One thing is beyond this: if two clients of one server are the first to subscribe to a subject and do so at the same
+//! instant, the server tells the others on behalf of one of them, and the question of the other one can be faster, by
+//! the time a thread takes from one lock to the next.
 
 use std::{collections::HashSet, future::pending, sync::Arc, time::Duration};
 
@@ -88,8 +89,8 @@ impl SubscriptionBarrier {
         Ok(Some((Self { subject, goodbye, requests }, task)))
     }
 
-    /// Returns when what was queued before, subscriptions above all, has come to all servers with peers behind them; or when those peers have
-    /// had time enough to answer.
+    /// Returns when what was queued before, subscriptions above all, has come to all servers with peers behind them; or
+    /// when those peers have had time enough to answer.
     pub(crate) async fn pass(&self) {
         let (passed, is_passed) = oneshot::channel();
         if self.requests.send(passed).await.is_ok() {

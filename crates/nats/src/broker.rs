@@ -26,7 +26,8 @@ use crate::{
 
 /// Connects to one of the servers.
 ///
-/// The connection is shared by all namespaces. After a loss it is restored with jittered exponential back-off, on any server of the cluster.
+/// The connection is shared by all namespaces. After a loss it is restored with jittered exponential back-off, on any
+/// server of the cluster.
 ///
 /// # Errors
 /// `Config` for settings or credentials that cannot work, `Disconnected` if no server can be reached.

@@ -10,13 +10,15 @@ use trunkline_backend::{
 };
 use trunkline_core::{Error, ErrorKind, Result};
 
-/// Where the servers are and how nodes use them. All nodes of a cluster must agree on `prefix`, `buckets` and whether there is `history`.
+/// Where the servers are and how nodes use them. All nodes of a cluster must agree on `prefix`, `buckets` and whether
+/// there is `history`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
-    /// The servers, as `host:port`; any of them will do, and the other servers of their cluster are learned from them. Default `localhost:4222`.
+    /// The servers, as `host:port`; any of them will do, and the other servers of their cluster are learned from them.
+    /// Default `localhost:4222`.
     pub servers: Vec<String>,
-    /// Who connects. Default nobody in particular.
+    /// How connections authenticate. Default: not at all.
     pub credentials: Credentials,
     /// Encryption. Default: only if the server asks for it.
     pub tls: Tls,
@@ -34,8 +36,9 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How often an idle connection is probed. After two probes without an answer it counts as lost. Default 5 s.
     pub ping_interval: Duration,
-    /// Frames that may wait for a node in the client, per subscription. Beyond it they are lost, which is reported as a gap. Default 32,768.
-    pub pending_frames: usize,
+    /// Batches of messages that may wait for a node in the client, per subscription. Beyond it they are lost, which is
+    /// reported as a gap. Default 32,768.
+    pub pending_batches: usize,
     /// Keep broadcasts and sessions in JetStream, for clients that come back. Default off.
     pub history: Option<HistoryConfig>,
 }
@@ -43,8 +46,8 @@ pub struct Config {
 /// What the history keeps. The first node of a cluster sets it up; the limits of an existing history are adapted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryConfig {
-    /// Frames to keep, of one or several messages each. Default 1,000,000.
-    pub frames: u64,
+    /// Batches to keep, of one or several messages each. Default 1,000,000.
+    pub batches: u64,
     /// Bytes to keep. Default 256 MiB. A message of more than half of it is refused.
     pub bytes: usize,
     /// How long to keep them. Default 1 h.
@@ -60,7 +63,7 @@ pub struct HistoryConfig {
 impl Default for HistoryConfig {
     fn default() -> Self {
         Self {
-            frames: 1_000_000,
+            batches: 1_000_000,
             bytes: 256 << 20,
             ttl: Duration::from_secs(3600),
             replicas: 1,
@@ -70,7 +73,7 @@ impl Default for HistoryConfig {
     }
 }
 
-/// How a connection says who it is.
+/// How a connection authenticates.
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Credentials {
@@ -130,16 +133,18 @@ impl Default for Config {
             outbox: OutboxLimits::default(),
             connect_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(5),
-            pending_frames: 32_768,
+            pending_batches: 32_768,
             history: None,
         }
     }
 }
 
 impl Config {
-    /// Reads `nats://user:password@host:port,host:port?parameters`; the parameters stand in the README. `tls://` requires TLS.
+    /// Reads `nats://user:password@host:port,host:port?parameters`; the parameters stand in the README. `tls://`
+    /// requires TLS.
     ///
-    /// A name without a password is a token. Name, password and token are percent-decoded. Files with keys are read here.
+    /// A name without a password is a token. Name, password and token are percent-decoded. Files with keys are read
+    /// here.
     ///
     /// # Errors
     /// `Config`, naming what is wrong and what is allowed, without secrets.
@@ -174,7 +179,7 @@ impl Config {
         params.read("push_timeout", &mut self.outbox.push_timeout)?;
         params.read("connect_timeout", &mut self.connect_timeout)?;
         params.read("ping_interval", &mut self.ping_interval)?;
-        params.read("pending_frames", &mut self.pending_frames)?;
+        params.read("pending_batches", &mut self.pending_batches)?;
         self.history = history(&mut params)?;
         params.finish()?;
         self.check()
@@ -188,11 +193,11 @@ impl Config {
         if self.prefix.is_empty() || self.prefix.len() > MAX_PREFIX {
             return Err(wrong(format!("a prefix of {} bytes; allowed are 1 to {MAX_PREFIX}", self.prefix.len())));
         }
-        if self.pending_frames == 0 || self.ping_interval.is_zero() || self.connect_timeout.is_zero() {
-            return Err(wrong("pending_frames, ping_interval and connect_timeout must not be 0"));
+        if self.pending_batches == 0 || self.ping_interval.is_zero() || self.connect_timeout.is_zero() {
+            return Err(wrong("pending_batches, ping_interval and connect_timeout must not be 0"));
         }
         if let Some(history) = &self.history {
-            let is_zero = history.frames == 0 || history.bytes == 0 || history.session_ttl.is_zero();
+            let is_zero = history.batches == 0 || history.bytes == 0 || history.session_ttl.is_zero();
             if is_zero || !(1..=5).contains(&history.replicas) {
                 return Err(wrong("the history needs 1 to 5 replicas and limits above 0"));
             }
@@ -202,7 +207,11 @@ impl Config {
 }
 
 /// Former names of parameters, which are still accepted.
-const ALIASES: &[(&str, &str)] = &[("outbox_patience", "push_timeout")];
+const ALIASES: &[(&str, &str)] = &[
+    ("history_frames", "history_batches"),
+    ("outbox_patience", "push_timeout"),
+    ("pending_frames", "pending_batches"),
+];
 
 /// Stream names are limited to 255 characters, and escaping may triple the prefix.
 const MAX_PREFIX: usize = 64;
@@ -268,7 +277,7 @@ fn file(params: &mut Params, name: &'static str) -> Result<Option<String>> {
 fn history(params: &mut Params) -> Result<Option<HistoryConfig>> {
     let is_on = params.take("history")?.unwrap_or(false);
     let mut history = HistoryConfig::default();
-    params.read("history_frames", &mut history.frames)?;
+    params.read("history_batches", &mut history.batches)?;
     params.read_bytes("history_bytes", &mut history.bytes)?;
     params.read("history_ttl", &mut history.ttl)?;
     params.read("history_replicas", &mut history.replicas)?;
@@ -304,6 +313,14 @@ mod tests {
         let config = Config::from_url("nats://s3cret@a").unwrap();
         assert_eq!(config.credentials, Credentials::Token("s3cret".into()));
         assert_eq!(Config::from_url("nats://a?token=s3cret").unwrap(), config);
+    }
+
+    #[test]
+    fn former_names_of_parameters_are_accepted() {
+        let config =
+            Config::from_url("nats://a?outbox_patience=3s&pending_frames=7&history=on&history_frames=9").unwrap();
+        assert_eq!((config.outbox.push_timeout, config.pending_batches), (Duration::from_secs(3), 7));
+        assert_eq!(config.history.unwrap().batches, 9);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! One connection to one server, from its handshake to its end.
 //!
-//! The client's own reconnecting is not used: it would send what it still holds *before* anything that was lost with the old connection
-//! could be sent again, and so out of order. A connection that ends here ends for good, and another one is opened.
+//! The client's own reconnecting is not used: it would send what it still holds *before* anything that was lost with
+//! the old connection could be sent again, and so out of order. A connection that ends here ends for good, and another
+//! one is opened.
 
 use std::{
     sync::{
@@ -105,10 +106,12 @@ impl Connection {
         subscribe(&self.client, subject).await
     }
 
-    /// Queues a mark, which the server echoes: what is returned resolves when the server has processed everything that was queued before.
+    /// Queues a mark, which the server echoes: what is returned resolves when the server has processed everything that
+    /// was queued before.
     ///
-    /// NATS confirms no publish outside of JetStream, and the client lets nobody send a PING. A server processes what one client sends in
-    /// order, so the echo of a message to a subject of this connection is as good, and costs the server one small message per write.
+    /// NATS confirms no publish outside of JetStream, and the client has no way to send a PING. A server processes what
+    /// one client sends in order, so the echo of a message to a subject of this connection is as good, and costs the
+    /// server one small message per write.
     ///
     /// # Errors
     /// `Disconnected` once the connection has ended.
@@ -124,8 +127,8 @@ impl Connection {
         self.mark().await?.await
     }
 
-    /// Returns when everything that was queued before has been processed by the server, and by the other servers of its cluster as far as
-    /// peers are connected to them.
+    /// Returns when everything that was queued before has been processed by the server, and by the other servers of its
+    /// cluster as far as peers are connected to them.
     ///
     /// # Errors
     /// `Disconnected` once the connection has ended.
@@ -222,7 +225,7 @@ fn options(nats: &Nats, address: &ServerAddr, events: EventSink) -> Result<Conne
         .name("trunkline")
         .connection_timeout(config.connect_timeout)
         .ping_interval(config.ping_interval)
-        .subscription_capacity(config.pending_frames)
+        .subscription_capacity(config.pending_batches)
         .request_timeout(Some(config.connect_timeout))
         .custom_inbox_prefix(format!("{}.inbox", nats.prefix()))
         .require_tls(config.tls.required)

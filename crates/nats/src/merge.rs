@@ -1,8 +1,9 @@
 //! Several subscriptions of one connection as one stream, in the order of each sender.
 //!
-//! The client hands every subscription its messages through a queue of its own, and which queue is looked at first says nothing about what
-//! arrived first. But it fills the queues in the order of arrival, from one task. So once a message was seen and *then* all queues were
-//! found empty, everything that arrived before it was seen too; what is left is to sort by the numbers that senders give their frames.
+//! The client hands every subscription its messages through a queue of its own, and which queue is looked at first says
+//! nothing about what arrived first. But it fills the queues in the order of arrival, from one task. So once a message
+//! was seen and *then* all queues were found empty, everything that arrived before it was seen too; what is left is to
+//! sort by the numbers that senders give their batches.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -54,7 +55,8 @@ impl<S: Stream + Unpin> Merge<S> {
         self.streams.is_empty()
     }
 
-    /// Takes everything that is there, as one batch per stream; ready when there is something, or when a stream has ended, which removes it.
+    /// Takes everything that is there, as one batch per stream; ready when there is something, or when a stream has
+    /// ended, which removes it.
     ///
     /// To be polled without Tokio's budget for cooperation: with it, streams may look empty that are not.
     pub(crate) fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Vec<Vec<S::Item>>> {

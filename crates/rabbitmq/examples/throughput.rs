@@ -1,9 +1,11 @@
-//! How fast messages get from one node to another, next to what a bare client reaches on the same broker in the same run.
+//! How fast messages get from one node to another, next to what a bare client reaches on the same broker in the same
+//! run.
 //!
 //! `cargo run --release -p trunkline-rabbitmq --example throughput [URL]`; without a URL it starts a broker of its own.
 //!
-//! Both move messages of 128 bytes from one connection to another. The bare client publishes each alone to a fanout exchange, asks for no
-//! confirmation, and only counts. Ours pass a whole node on each side, are confirmed, numbered, arrive in order, and none is lost.
+//! Both move messages of 128 bytes from one connection to another. The bare client publishes each alone to a fanout
+//! exchange, asks for no confirmation, and only counts. Ours pass a whole node on each side, are confirmed, numbered,
+//! arrive in order, and none is lost.
 
 use std::{
     sync::{
@@ -24,8 +26,8 @@ use lapin::{
 use tokio::{sync::Notify, time::timeout};
 use trunkline_brokers::RabbitMq;
 use trunkline_core::{
-    AckSink, Adapter, ClusterNode, DeliveryReport, EventReply, Local, LocalAbilities, Namespace, NodeConfig, NodeId,
-    Offset, Payload, Room, SocketInfo, Target, transport::InboxLimits,
+    AckSink, ClusterNode, DeliveryReport, EventReply, Local, Namespace, NodeConfig, NodeId, Offset, Payload, Room,
+    SocketInfo, Target, transport::InboxLimits,
 };
 use trunkline_rabbitmq::{Config, connect};
 
@@ -124,10 +126,10 @@ async fn nodes(url: &str, rooms: u64, history: bool) -> Result<f64> {
 }
 
 async fn node(config: Config, local: &Arc<Counting>) -> Result<ClusterNode> {
-    let inbox = InboxLimits { messages: 10_000_000, bytes: 1 << 30 };
+    let inbox = InboxLimits::default().with_messages(10_000_000).with_bytes(1 << 30);
     let local = Arc::downgrade(local);
-    let config = (connect(config).await?, NodeConfig { inbox, ..NodeConfig::default() });
-    Ok(ClusterNode::join(config.0, Namespace::new("/"), local as Weak<dyn Local>, config.1).await?)
+    let (backend, config) = (connect(config).await?, NodeConfig::default().with_inbox(inbox));
+    Ok(ClusterNode::join(backend, Namespace::new("/"), local as Weak<dyn Local>, config).await?)
 }
 
 /// A server that counts what it is given.
@@ -139,10 +141,6 @@ struct Counting {
 }
 
 impl Local for Counting {
-    fn abilities(&self) -> LocalAbilities {
-        LocalAbilities { close_connections: true, number_rooms: true }
-    }
-
     fn deliver(&self, _: &Target, payload: &Payload, _: Option<&Offset>) -> DeliveryReport {
         let before = self.delivered.fetch_add(1, Ordering::Relaxed);
         let text = payload.as_json_text().unwrap_or_default();

@@ -24,10 +24,12 @@ use crate::{
 
 /// Connects to one of the brokers.
 ///
-/// The connection is shared by all namespaces. After a loss it is restored with jittered exponential back-off, on any broker of the cluster.
+/// The connection is shared by all namespaces. After a loss it is restored with jittered exponential back-off, on any
+/// broker of the cluster.
 ///
 /// # Errors
-/// `Config` for settings or credentials that cannot work, `Disconnected` if no broker can be reached, `Broker` if it refuses.
+/// `Config` for settings or credentials that cannot work, `Disconnected` if no broker can be reached, `Broker` if it
+/// refuses.
 pub async fn connect(config: Config) -> Result<Backend> {
     config.check()?;
     BatchedTransport::connect(RabbitMq::new(config)?).await
@@ -67,8 +69,8 @@ impl RabbitMq {
 
 impl BatchBroker for RabbitMq {
     const NAME: &'static str = "RabbitMQ";
-    /// With a batch for each message these are hundreds of batches, and the client looks at all that are unconfirmed whenever some are
-    /// confirmed.
+    /// With a batch for each message these are hundreds of batches, and the client looks at all that are unconfirmed
+    /// whenever some are confirmed.
     const WRITE_BYTES: usize = 64 << 10;
     const SIZE_LIMITED_BY: &'static str = "max_message_bytes";
     const KEEPS_UNACKNOWLEDGED: bool = true;

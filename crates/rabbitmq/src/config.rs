@@ -10,8 +10,8 @@ use trunkline_backend::{
 };
 use trunkline_core::{Error, ErrorKind, Result};
 
-/// Where the brokers are and how nodes use them. All nodes of a cluster must agree on `vhost`, `prefix`, `buckets` and whether there is
-/// `history`.
+/// Where the brokers are and how nodes use them. All nodes of a cluster must agree on `vhost`, `prefix`, `buckets` and
+/// whether there is `history`.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
@@ -37,22 +37,24 @@ pub struct Config {
     pub outbox: OutboxLimits,
     /// How long connecting, and everything else that needs an answer of the broker, may take. Default 5 s.
     pub connect_timeout: Duration,
-    /// How often both sides show that they are alive (AMQP's heartbeat), in whole seconds. After twice that without a sign the connection counts as lost.
-    /// Default 5 s.
+    /// How often both sides show that they are alive (AMQP's heartbeat), in whole seconds. After twice that without a
+    /// sign the connection counts as lost. Default 5 s.
     pub ping_interval: Duration,
     /// The largest message to publish, at most what the broker's `max_message_size` allows. Default 4 MiB.
     pub max_message_bytes: usize,
-    /// Frames that the broker sends ahead of what the node has taken. Default 256.
+    /// Batches of messages that the broker sends ahead of what the node has taken. Default 256.
     pub prefetch: u16,
-    /// Frames that the broker keeps for a node that takes nothing. Beyond it the oldest are lost, which is reported as a gap. Default 100,000.
-    pub queue_frames: u32,
+    /// Batches that the broker keeps for a node that takes nothing. Beyond it the oldest are lost, which is reported as
+    /// a gap. Default 100,000.
+    pub queue_batches: u32,
     /// Bytes that the broker keeps for a node that takes nothing. Default 64 MiB.
     pub queue_bytes: usize,
     /// Keep broadcasts and sessions in a stream queue, for clients that come back. Default off.
     pub history: Option<HistoryConfig>,
 }
 
-/// What the history keeps. The first node of a cluster sets it up; to change the limits later, delete the stream or give it a policy.
+/// What the history keeps. The first node of a cluster sets it up; to change the limits later, delete the stream or
+/// give it a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryConfig {
     /// Bytes to keep, about: what is too much goes by eighths. Default 256 MiB.
@@ -97,7 +99,7 @@ impl Default for Config {
             ping_interval: Duration::from_secs(5),
             max_message_bytes: 4 << 20,
             prefetch: 256,
-            queue_frames: 100_000,
+            queue_batches: 100_000,
             queue_bytes: 64 << 20,
             history: None,
         }
@@ -117,7 +119,8 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
-    /// Reads `amqp://user:password@host:port,host:port/vhost?parameters`; the parameters stand in the README. `amqps://` connects with TLS.
+    /// Reads `amqp://user:password@host:port,host:port/vhost?parameters`; the parameters stand in the README.
+    /// `amqps://` connects with TLS.
     ///
     /// User, password and virtual host are percent-decoded; without a virtual host, or with an empty one, it is `/`.
     ///
@@ -165,7 +168,7 @@ impl Config {
         params.read("ping_interval", &mut self.ping_interval)?;
         params.read_bytes("max_message_bytes", &mut self.max_message_bytes)?;
         params.read("prefetch", &mut self.prefetch)?;
-        params.read("queue_frames", &mut self.queue_frames)?;
+        params.read("queue_batches", &mut self.queue_batches)?;
         params.read_bytes("queue_bytes", &mut self.queue_bytes)?;
         self.history = history(&mut params)?;
         params.finish()?;
@@ -183,8 +186,8 @@ impl Config {
         if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.ping_interval) {
             return Err(wrong(format!("a ping_interval of {:?}; allowed are 1s to 10m", self.ping_interval)));
         }
-        if self.prefetch == 0 || self.queue_frames == 0 || self.queue_bytes == 0 || self.connect_timeout.is_zero() {
-            return Err(wrong("prefetch, queue_frames, queue_bytes and connect_timeout must not be 0"));
+        if self.prefetch == 0 || self.queue_batches == 0 || self.queue_bytes == 0 || self.connect_timeout.is_zero() {
+            return Err(wrong("prefetch, queue_batches, queue_bytes and connect_timeout must not be 0"));
         }
         if self.max_message_bytes < MIN_MESSAGE_BYTES {
             return Err(wrong(format!("max_message_bytes must be at least {MIN_MESSAGE_BYTES}")));
@@ -199,7 +202,8 @@ impl Config {
 }
 
 /// Former names of parameters, which are still accepted.
-const ALIASES: &[(&str, &str)] = &[("heartbeat", "ping_interval"), ("outbox_patience", "push_timeout")];
+const ALIASES: &[(&str, &str)] =
+    &[("heartbeat", "ping_interval"), ("outbox_patience", "push_timeout"), ("queue_frames", "queue_batches")];
 
 /// Escaping may triple it, and it is part of the names of queues.
 const MAX_PREFIX: usize = 64;

@@ -1,8 +1,10 @@
-//! What connects a process with one broker, from its handshake to its end: one connection to publish over and one to consume from.
+//! What connects a process with one broker, from its handshake to its end: one connection to publish over and one to
+//! consume from.
 //!
-//! Two, because a broker that runs out of memory or disk stops reading from connections that publish: acknowledgements and bindings must
-//! not wait for that. The client's own recovery is not used: it would send what it holds before anything that was lost with the old
-//! connection could be sent again, and so out of order. When either of the two ends, both do, and others are opened.
+//! Two, because a broker that runs out of memory or disk stops reading from connections that publish: acknowledgements
+//! and bindings must not wait for that. The client's own recovery is not used: it would send what it holds before
+//! anything that was lost with the old connection could be sent again, and so out of order. When either of the two
+//! ends, both do, and others are opened.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -110,7 +112,8 @@ impl Connection {
         })
     }
 
-    /// The outcome of an operation. Of one that was on its way when the connection ended, the client may never tell any.
+    /// The outcome of an operation. Of one that was on its way when the connection ended, the client may never tell
+    /// any.
     pub(crate) async fn outcome<T>(&self, operation: impl Future<Output = lapin::Result<T>>) -> lapin::Result<T> {
         tokio::select! {
             biased;
@@ -281,8 +284,9 @@ async fn note_blocks(events: impl Stream<Item = Event>, blocked: watch::Sender<O
 
 /// Starts an operation of the client: what it sends has its order among other operations before this returns.
 ///
-/// The client documents no order of futures that are polled later. That the first poll puts the frames of an operation into the client's
-/// queue is how it is written; the test `operations_have_the_order_in_which_they_were_begun` names this assumption.
+/// The client documents no order of futures that are polled later. That the first poll puts the frames of an operation
+/// into the client's queue is how it is written; the test `operations_have_the_order_in_which_they_were_begun` names
+/// this assumption.
 pub(crate) fn begin<T: Send + 'static>(operation: impl Future<Output = T> + Send + 'static) -> BoxFuture<'static, T> {
     let mut operation = operation.boxed();
     match operation.as_mut().poll(&mut Context::from_waker(Waker::noop())) {

@@ -21,9 +21,9 @@ pub(crate) const EVERY_SESSION: &str = "*.session";
 
 /// Text as one word of a routing key: a [token](batched::token), cut if it is long.
 ///
-/// What would be longer than 100 bytes is its first 82 bytes, `=h`, and the 64-bit FNV-1a hash of the text in 16 lower-case hexadecimal
-/// digits. So different texts have different tokens, but for long ones whose hashes collide: what they share is traffic, not messages,
-/// since messages name their namespace.
+/// What would be longer than 100 bytes is its first 82 bytes, `=h`, and the 64-bit FNV-1a hash of the text in 16
+/// lower-case hexadecimal digits. So different texts have different tokens, but for long ones whose hashes collide:
+/// what they share is traffic, not messages, since messages name their namespace.
 pub(crate) fn token(text: &str) -> String {
     let mut token = batched::token(text);
     if token.len() > MAX_TOKEN {

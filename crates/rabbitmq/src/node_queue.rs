@@ -141,9 +141,10 @@ impl NodeSubscription for NodeQueue {
 
     fn unsubscribe(&mut self, _: Bucket, key: ShortString) -> BoxFuture<'static, Result<()>> {
         let (channel, queue, exchange) = (self.channel.clone(), self.name.clone(), self.connection.exchange.clone());
-        begin(
-            async move { channel.queue_unbind(queue, exchange, key, FieldTable::default()).await.map_err(disconnected) },
-        )
+        begin(async move {
+            let unbound = channel.queue_unbind(queue, exchange, key, FieldTable::default()).await;
+            unbound.map_err(disconnected)
+        })
     }
 
     async fn acknowledge(&self, tag: u64) {
@@ -160,7 +161,7 @@ impl NodeSubscription for NodeQueue {
 /// A node that takes nothing must not fill the broker: the oldest messages are dropped, which their numbers tell.
 fn limits(config: &Config) -> FieldTable {
     let mut limits = FieldTable::default();
-    limits.insert("x-max-length".into(), AMQPValue::LongLongInt(config.queue_frames.into()));
+    limits.insert("x-max-length".into(), AMQPValue::LongLongInt(config.queue_batches.into()));
     let bytes = config.queue_bytes.try_into().unwrap_or(i64::MAX);
     limits.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(bytes));
     limits.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
@@ -174,9 +175,8 @@ fn bind(
     key: ShortString,
 ) -> BoxFuture<'static, lapin::Result<()>> {
     let (channel, queue, exchange) = (channel.clone(), queue.clone(), exchange.clone());
-    begin(
-        async move { channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), FieldTable::default()).await },
-    )
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    begin(async move { channel.queue_bind(queue, exchange, key, options, arguments).await })
 }
 
 /// What fails on an open channel, failed with the connection.

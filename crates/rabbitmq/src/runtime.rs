@@ -1,6 +1,7 @@
 //! The runtime that the client works in: Tokio, with every task owned by the transport.
 //!
-//! The runtime for Tokio that comes with the client spawns tasks that nothing tracks: closing a transport could not wait for their end.
+//! The runtime for Tokio that comes with the client spawns tasks that nothing tracks: closing a transport could not
+//! wait for their end.
 
 use std::{
     future::{Future, ready},

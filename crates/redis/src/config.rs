@@ -1,39 +1,40 @@
-//! What can be set.
+//! Configuration of the backend.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
 use trunkline_backend::OutboxLimits;
 use trunkline_core::{Error, ErrorKind, Result};
 
-/// Where Redis is and how this node uses it. Made from a URL ([`Config::from_url`]) or a [`Server`], and changed field by field.
+/// Configuration of the backend: made from a URL ([`Config::from_url`]) or a [`ServerConfig`], and changed field by
+/// field.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
     /// Addresses, user and TLS.
-    pub server: Server,
-    /// Which of the official adapters the cluster speaks with. Default [`Mode::PubSub`].
+    pub server: ServerConfig,
+    /// Official adapter whose protocol the cluster speaks. Default [`Mode::PubSub`].
     pub mode: Mode,
-    /// What all names of channels begin with; `key` or `channelPrefix` of the official adapters. Default `socket.io`.
+    /// Prefix of all channel names; `key` or `channelPrefix` of the official adapters. Default `socket.io`.
     pub prefix: String,
-    /// Publishes that may wait for the server. Default 64 MiB.
+    /// Bounds of the queue of publishes. Default 64 MiB.
     pub outbox: OutboxLimits,
-    /// The largest message that can be published, in bytes of its encoding. Default 16 MiB: by default Redis cuts off subscribers for whom
-    /// more than 32 MiB wait.
+    /// Largest message that can be published, in bytes of its encoding. Default 16 MiB: by default Redis cuts off
+    /// subscribers for whom more than 32 MiB wait.
     pub max_message_bytes: usize,
-    /// How long connecting may take, greeting included. Default 5 s.
+    /// How long connecting may take, authentication included. Default 5 s.
     pub connect_timeout: Duration,
     /// How long an answer may take until the connection is given up. Default 5 s.
     pub response_timeout: Duration,
-    /// How long a connection may be silent until the server is asked whether it is still there. Default 5 s.
-    pub keepalive: Duration,
-    /// The longest pause between attempts to reconnect; they begin with 50 ms. Default 5 s.
+    /// How long a connection may be silent until the server is sent a `PING`. Default 5 s.
+    pub ping_interval: Duration,
+    /// Longest pause between attempts to reconnect; they begin with 50 ms. Default 5 s.
     pub max_backoff: Duration,
 }
 
 impl Config {
-    /// A server and the defaults for everything else.
+    /// Configuration for a server, with the defaults for everything else.
     #[must_use]
-    pub fn new(server: Server) -> Self {
+    pub fn new(server: ServerConfig) -> Self {
         Self {
             server,
             mode: Mode::PubSub(PubSub::default()),
@@ -42,23 +43,26 @@ impl Config {
             max_message_bytes: 16 << 20,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(5),
-            keepalive: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(5),
             max_backoff: Duration::from_secs(5),
         }
     }
 
-    /// Refuses what cannot work.
+    /// Refuses values that cannot work.
     pub(crate) fn check(&self) -> Result<()> {
         if self.prefix.is_empty() {
             return refuse("prefix is empty");
         }
         if self.max_message_bytes > MAX_BULK_BYTES {
-            return refuse(format!("max_message is {}; Redis takes at most {MAX_BULK_BYTES}", self.max_message_bytes));
+            return refuse(format!(
+                "max_message_bytes is {}; Redis takes at most {MAX_BULK_BYTES}",
+                self.max_message_bytes
+            ));
         }
         for (name, time) in [
             ("connect_timeout", self.connect_timeout),
             ("response_timeout", self.response_timeout),
-            ("keepalive", self.keepalive),
+            ("ping_interval", self.ping_interval),
             ("max_backoff", self.max_backoff),
         ] {
             if time.is_zero() {
@@ -73,22 +77,22 @@ impl Config {
     }
 }
 
-/// `proto-max-bulk-len`, as every server has it by default.
+/// Default of `proto-max-bulk-len`, which bounds a string.
 const MAX_BULK_BYTES: usize = 512 << 20;
 
 fn refuse<T>(context: impl Into<String>) -> Result<T> {
     Err(Error::new(ErrorKind::Config, context))
 }
 
-/// Which official adapter the cluster speaks with. All nodes of a cluster must use the same one.
+/// Official adapter whose protocol the cluster speaks. All nodes of a cluster must use the same one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
-    /// As `createAdapter` of `@socket.io/redis-adapter`.
+    /// `createAdapter` of `@socket.io/redis-adapter`.
     PubSub(PubSub),
-    /// As `createShardedAdapter` of `@socket.io/redis-adapter`. Needs Redis 7.
+    /// `createShardedAdapter` of `@socket.io/redis-adapter`. Needs Redis 7.
     Sharded(Sharded),
-    /// As `createAdapter` of `@socket.io/redis-streams-adapter` from 0.3 on.
+    /// `createAdapter` of `@socket.io/redis-streams-adapter` from 0.3 on.
     Streams(Streams),
 }
 
@@ -96,8 +100,8 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PubSub {
-    /// Answers go to a channel of the node that asked; `publishOnSpecificResponseChannel`. Off by default. Nodes with and without it
-    /// understand each other.
+    /// Whether answers go to a channel of the node that asked; `publishOnSpecificResponseChannel`. Off by default.
+    /// Nodes with and without it understand each other.
     pub specific_response_channel: bool,
 }
 
@@ -110,8 +114,8 @@ pub struct Sharded {
     pub subscription: SubscriptionMode,
     /// How long the subscription of a room outlasts its last member. Default 5 s.
     pub linger: Duration,
-    /// How long after sockets of other nodes were made to join a room messages for it still go to all nodes: those that did not have the
-    /// room before need a moment to subscribe. Default 5 s.
+    /// How long after sockets of other nodes were made to join a room messages for it still go to all nodes: those that
+    /// did not have the room before need a moment to subscribe. Default 5 s.
     pub join_grace: Duration,
 }
 
@@ -127,21 +131,23 @@ impl Default for Sharded {
 
 /// Which rooms have channels of their own, on which only nodes with a member receive messages.
 ///
-/// In the dynamic modes a node must have subscribed to a room before a neighbour publishes to it. Joins that are awaited are complete when
-/// the subscription is active; others are picked up a moment later, and what Node.js neighbours publish to the room meanwhile is missed.
-/// What our own nodes publish to a room right after they made sockets join it goes to all nodes ([`Sharded::join_grace`]).
+/// In the dynamic modes a node must have subscribed to a room before a neighbour publishes to it. Joins that are
+/// awaited are complete when the subscription is active; others are picked up a moment later, and what Node.js
+/// neighbours publish to the room meanwhile is missed. What our own nodes publish to a room right after they made
+/// sockets join it goes to all nodes ([`Sharded::join_grace`]).
 ///
-/// A single server keeps the order of everything that a node sends, in every mode. On a Redis Cluster channels live on different servers,
-/// each with a connection of its own: in the static mode, where a namespace has one channel, its order is kept there too; in the dynamic
-/// modes the order is kept in each room, and in what goes to everybody, which acknowledged broadcasts do.
+/// A single server keeps the order of everything that a node sends, in every mode. On a Redis Cluster channels live on
+/// different servers, each with a connection of its own: in the static mode, where a namespace has one channel, its
+/// order is kept there too; in the dynamic modes the order is kept in each room, and in what goes to all nodes, which
+/// acknowledged broadcasts do.
 ///
-/// In the static mode our nodes notice whatever is missing by their numbers. In the dynamic modes they drop repeats by them; losses are
-/// told when a connection broke, but not counted, since no node receives every room.
+/// In the static mode our nodes notice by their numbers what is missing. In the dynamic modes they drop repeats by
+/// them; a broken connection is reported as a gap of unknown size, since no node receives every room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SubscriptionMode {
-    /// None: all nodes get all messages.
+    /// No room: all nodes get all messages.
     Static,
-    /// Rooms, but not those of a socket's own id (20 characters).
+    /// All rooms but those of a socket's own id (20 characters).
     #[default]
     Dynamic,
     /// All rooms.
@@ -152,7 +158,7 @@ pub enum SubscriptionMode {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Streams {
-    /// The name of the stream; `streamName`. Default `socket.io`.
+    /// Name of the stream; `streamName`. Default `socket.io`.
     pub stream: String,
     /// How many streams the namespaces are spread over; `streamCount`. All nodes must agree. Default 1.
     pub count: u16,
@@ -162,13 +168,15 @@ pub struct Streams {
     pub read_count: u32,
     /// How long a read waits for messages; `blockTimeInMs`. Default 1 s.
     pub block: Duration,
-    /// What the keys of sessions begin with; `sessionKeyPrefix`. Default `sio:session:`.
+    /// Prefix of the keys of sessions; `sessionKeyPrefix`. Default `sio:session:`.
     pub session_prefix: String,
     /// How long a session can be restored; `maxDisconnectionDuration` of the server. Default 2 min.
     pub session_ttl: Duration,
-    /// Requests and answers travel over sharded pub/sub; `useShardedPubSub`. All nodes must agree. Off by default. Needs Redis 7.
+    /// Whether requests and answers travel over sharded pub/sub; `useShardedPubSub`. All nodes must agree. Off by
+    /// default. Needs Redis 7.
     pub sharded_pubsub: bool,
-    /// Messages with binary are stored as JSON all the same, in which binary is no binary any more; `onlyPlaintext`. Off by default.
+    /// Whether messages with binary are stored as JSON all the same, in which binary is no binary any more;
+    /// `onlyPlaintext`. Off by default.
     pub plaintext: bool,
 }
 
@@ -207,26 +215,26 @@ impl Streams {
     }
 }
 
-/// Addresses, user and TLS.
+/// Servers: their addresses, user and TLS.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Server {
-    /// What runs at the addresses.
+pub struct ServerConfig {
+    /// Kind of servers at the addresses.
     pub topology: Topology,
-    /// Where. Several of a sentinel or a cluster; whichever answers leads to the others.
+    /// Addresses: one, or several of a sentinel or a cluster, of which the first that answers leads to the others.
     pub addresses: Vec<Address>,
-    /// Who we are; `None` for the default user.
+    /// User name; `None` for the default user.
     pub user: Option<String>,
-    /// The user's password.
+    /// Password of the user.
     pub password: Option<String>,
-    /// The database with the streams and sessions; pub/sub knows no databases. Default 0.
+    /// Database with the streams and sessions; pub/sub knows no databases. Default 0.
     pub database: u32,
-    /// `None` for plain connections.
+    /// TLS settings; `None` for plain connections.
     pub tls: Option<Tls>,
 }
 
-impl Server {
-    /// A server without user and TLS.
+impl ServerConfig {
+    /// One server without user and TLS.
     #[must_use]
     pub fn new(address: Address) -> Self {
         Self {
@@ -253,10 +261,10 @@ impl Server {
     }
 }
 
-impl fmt::Debug for Server {
-    /// Without the passwords.
+impl fmt::Debug for ServerConfig {
+    /// Leaves the passwords out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
+        f.debug_struct("ServerConfig")
             .field("topology", &self.topology)
             .field("addresses", &self.addresses)
             .field("user", &self.user)
@@ -266,19 +274,19 @@ impl fmt::Debug for Server {
     }
 }
 
-/// What runs at the addresses of a [`Server`].
+/// Kind of servers at the addresses of a [`ServerConfig`].
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Topology {
     /// A Redis server.
     Standalone,
-    /// Sentinels that know which server is the master.
+    /// Sentinels, which know the address of the master.
     Sentinel {
-        /// The name under which they know it.
+        /// Name of the master at the sentinels.
         service: String,
-        /// Who we are to the sentinels; `None` for the default user.
+        /// User name at the sentinels; `None` for the default user.
         user: Option<String>,
-        /// The password for the sentinels.
+        /// Password at the sentinels.
         password: Option<String>,
     },
     /// Nodes of a Redis Cluster.
@@ -286,7 +294,7 @@ pub enum Topology {
 }
 
 impl fmt::Debug for Topology {
-    /// Without the password.
+    /// Leaves the password out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Standalone => f.write_str("Standalone"),
@@ -296,12 +304,12 @@ impl fmt::Debug for Topology {
     }
 }
 
-/// Where a server listens.
+/// Address of a server.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// A host and its port.
+    /// Host and port.
     Tcp(String, u16),
-    /// A unix socket.
+    /// Path of a unix socket.
     Unix(PathBuf),
 }
 
@@ -321,12 +329,12 @@ impl fmt::Debug for Address {
     }
 }
 
-/// How TLS connections are made. The server's certificate is always checked, its name included.
+/// TLS settings. The server's certificate is always checked, its name included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tls {
-    /// The authorities to trust, in a PEM file; those of the operating system if `None`.
+    /// PEM file with the authorities to trust; those of the operating system if `None`.
     pub authorities: Option<PathBuf>,
-    /// Our certificate chain and its private key, in PEM files, for servers that ask for one.
+    /// PEM files with our certificate chain and its private key, for servers that ask for one.
     pub client: Option<(PathBuf, PathBuf)>,
 }

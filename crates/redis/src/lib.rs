@@ -1,31 +1,48 @@
 #![doc = include_str!("../README.md")]
 
-mod census;
 mod classic;
 mod config;
 mod connect;
-mod connection;
-mod courtesy;
-mod crew;
-mod envelope;
-mod error;
-mod feed;
-mod plumbing;
-mod post;
-mod resp;
-mod seats;
+mod publish;
 mod sharded;
-mod shards;
-mod status;
 mod streams;
-mod task;
-mod tls;
-mod topology;
+mod subscribe;
+mod transport_core;
 mod url;
-mod watch;
-mod writer;
 
-pub use crate::{
-    config::{Address, Config, Mode, PubSub, Server, Sharded, Streams, SubscriptionMode, Tls, Topology},
-    connect::connect,
+use std::sync::Arc;
+
+use trunkline_core::{Backend, Result};
+
+pub use crate::config::{
+    Address, Config, Mode, PubSub, ServerConfig, Sharded, Streams, SubscriptionMode, Tls, Topology,
 };
+use crate::connect::{Destination, ServerPool};
+
+/// Connects to Redis. Returns when a server has answered and can do what the configuration asks for; later connections
+/// are restored by the backend.
+///
+/// To be called on the Tokio runtime on which the backend's tasks shall run.
+///
+/// # Errors
+/// `Config` for settings that cannot work, `Disconnected` if no server can be reached, `Broker` if it refuses us,
+/// `Unsupported` if it is too old.
+pub async fn connect(config: Config) -> Result<Backend> {
+    config.check()?;
+    let servers = Arc::new(ServerPool::new(&config)?);
+    servers.refresh().await?;
+    servers.command_connection(&Destination::Anywhere).await?;
+    match &config.mode {
+        Mode::PubSub(options) => Ok(classic::backend(&config, *options, servers)),
+        Mode::Streams(options) => {
+            if options.sharded_pubsub {
+                sharded::require(&servers, "sharded_pubsub=on").await?;
+            }
+            Ok(streams::backend(&config, options, servers))
+        }
+        Mode::Sharded(options) => {
+            sharded::require(&servers, "mode=sharded").await?;
+            Ok(sharded::backend(&config, *options, servers))
+        }
+    }
+}

@@ -1,16 +1,15 @@
-//! Settings from a URL.
+//! Configuration from a URL.
 
-use std::time::Duration;
-
-use trunkline_backend::url::{ByteSize, Params, redact};
+use percent_encoding::percent_decode_str;
+use trunkline_backend::url::{Params, host_and_port, redact};
 use trunkline_core::{Error, ErrorKind, Result};
 
-use crate::config::{Address, Config, Mode, PubSub, Server, Sharded, Streams, SubscriptionMode, Tls, Topology};
+use crate::config::{Address, Config, Mode, PubSub, ServerConfig, Sharded, Streams, SubscriptionMode, Tls, Topology};
 
 const DEFAULT_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
-/// The schemes, whether they mean TLS, and whether a path follows that names a socket.
+/// Schemes, and what follows them.
 const SCHEMES: &[(&str, Kind)] = &[
     ("redis", Kind::Plain),
     ("rediss", Kind::Tls),
@@ -33,6 +32,10 @@ enum ModeName {
     Streams,
 }
 
+/// Names of parameters that were in use once, with those of today.
+const FORMER_NAMES: &[(&str, &str)] =
+    &[("buffer", "outbox_bytes"), ("max_message", "max_message_bytes"), ("keepalive", "ping_interval")];
+
 const MODES: &[(&str, ModeName)] =
     &[("pubsub", ModeName::PubSub), ("sharded", ModeName::Sharded), ("streams", ModeName::Streams)];
 
@@ -43,7 +46,7 @@ const SUBSCRIPTIONS: &[(&str, SubscriptionMode)] = &[
 ];
 
 impl Config {
-    /// Reads a URL: `redis://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE?PARAMETERS`, `rediss://…` for TLS,
+    /// Configuration from a URL: `redis://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE?PARAMETERS`, `rediss://…` for TLS,
     /// `redis+unix:///PATH/OF/SOCKET?PARAMETERS`, with the parameters of the table in the [README](crate#options).
     ///
     /// # Errors
@@ -54,7 +57,7 @@ impl Config {
         let kind = SCHEMES.iter().find(|(name, _)| *name == scheme).map(|(_, kind)| *kind);
         let kind =
             kind.ok_or_else(|| refuse(url, "the scheme is none of redis, rediss, redis+unix, valkey, valkeys"))?;
-        let mut query = Params::parse(query);
+        let mut query = Params::parse(query).with_aliases(FORMER_NAMES);
         let mut server = match kind {
             Kind::Socket => socket(rest, &mut query).map_err(|why| refuse(url, &why))?,
             Kind::Plain | Kind::Tls => network(rest, &mut query).map_err(|why| refuse(url, &why))?,
@@ -69,20 +72,13 @@ impl Config {
     }
 
     fn take(&mut self, query: &mut Params) -> Result<()> {
-        set(&mut self.prefix, query.take("prefix")?);
-        set(&mut self.outbox.bytes, query.take("buffer")?.map(|ByteSize(bytes)| bytes));
-        set(&mut self.max_message_bytes, query.take("max_message")?.map(|ByteSize(bytes)| bytes));
-        set(&mut self.connect_timeout, query.take("connect_timeout")?);
-        set(&mut self.response_timeout, query.take("response_timeout")?);
-        set(&mut self.keepalive, query.take("keepalive")?);
-        set(&mut self.max_backoff, query.take("max_backoff")?);
-        Ok(())
-    }
-}
-
-fn set<T>(field: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *field = value;
+        query.read("prefix", &mut self.prefix)?;
+        query.read_bytes("outbox_bytes", &mut self.outbox.bytes)?;
+        query.read_bytes("max_message_bytes", &mut self.max_message_bytes)?;
+        query.read("connect_timeout", &mut self.connect_timeout)?;
+        query.read("response_timeout", &mut self.response_timeout)?;
+        query.read("ping_interval", &mut self.ping_interval)?;
+        query.read("max_backoff", &mut self.max_backoff)
     }
 }
 
@@ -93,14 +89,17 @@ fn refuse(url: &str, why: &str) -> Error {
 fn mode(query: &mut Params) -> Result<Mode> {
     Ok(match query.take_word("mode", MODES)?.unwrap_or(ModeName::PubSub) {
         ModeName::PubSub => {
-            let specific = query.take("specific_response_channel")?;
-            Mode::PubSub(PubSub { specific_response_channel: specific.unwrap_or_default() })
+            let mut pubsub = PubSub::default();
+            query.read("specific_response_channel", &mut pubsub.specific_response_channel)?;
+            Mode::PubSub(pubsub)
         }
         ModeName::Sharded => {
             let mut sharded = Sharded::default();
-            set(&mut sharded.subscription, query.take_word("subscription", SUBSCRIPTIONS)?);
-            set(&mut sharded.linger, query.take("linger")?);
-            set(&mut sharded.join_grace, query.take("join_grace")?);
+            if let Some(subscription) = query.take_word("subscription", SUBSCRIPTIONS)? {
+                sharded.subscription = subscription;
+            }
+            query.read("linger", &mut sharded.linger)?;
+            query.read("join_grace", &mut sharded.join_grace)?;
             Mode::Sharded(sharded)
         }
         ModeName::Streams => Mode::Streams(streams(query)?),
@@ -109,15 +108,15 @@ fn mode(query: &mut Params) -> Result<Mode> {
 
 fn streams(query: &mut Params) -> Result<Streams> {
     let mut streams = Streams::default();
-    set(&mut streams.stream, query.take("stream")?);
-    set(&mut streams.count, query.take("streams")?);
-    set(&mut streams.max_len, query.take("max_len")?);
-    set(&mut streams.read_count, query.take("read_count")?);
-    set(&mut streams.block, query.take::<Duration>("block")?);
-    set(&mut streams.session_prefix, query.take("session_prefix")?);
-    set(&mut streams.session_ttl, query.take("session_ttl")?);
-    set(&mut streams.sharded_pubsub, query.take("sharded_pubsub")?);
-    set(&mut streams.plaintext, query.take("plaintext")?);
+    query.read("stream", &mut streams.stream)?;
+    query.read("streams", &mut streams.count)?;
+    query.read("max_len", &mut streams.max_len)?;
+    query.read("read_count", &mut streams.read_count)?;
+    query.read("block", &mut streams.block)?;
+    query.read("session_prefix", &mut streams.session_prefix)?;
+    query.read("session_ttl", &mut streams.session_ttl)?;
+    query.read("sharded_pubsub", &mut streams.sharded_pubsub)?;
+    query.read("plaintext", &mut streams.plaintext)?;
     Ok(streams)
 }
 
@@ -126,20 +125,15 @@ fn tls(kind: Kind, query: &mut Params) -> Result<Option<Tls>> {
         return Ok(None);
     }
     let authorities = query.take::<String>("tls_ca")?.map(Into::into);
-    let client = match (query.take::<String>("tls_cert")?, query.take::<String>("tls_key")?) {
-        (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
-        (None, None) => None,
-        _ => return Err(Error::new(ErrorKind::Config, "tls_cert and tls_key belong together; one of them is missing")),
-    };
-    Ok(Some(Tls { authorities, client }))
+    Ok(Some(Tls { authorities, client: query.take_files("tls_cert", "tls_key")? }))
 }
 
 /// `/path?user=…&password=…&db=…`, also under the names of the `redis` crate.
-fn socket(path: &str, query: &mut Params) -> Result<Server, String> {
+fn socket(path: &str, query: &mut Params) -> Result<ServerConfig, String> {
     if path.is_empty() {
         return Err("there is no path of a socket".into());
     }
-    let mut server = Server::new(Address::Unix(decode(path)?.into()));
+    let mut server = ServerConfig::new(Address::Unix(decode(path)?.into()));
     let mut take = |name| query.take::<String>(name).map_err(|error| error.to_string());
     server.user = take("user")?;
     server.password = take("password")?.or(take("pass")?);
@@ -150,13 +144,13 @@ fn socket(path: &str, query: &mut Params) -> Result<Server, String> {
 }
 
 /// `user:password@host:port,host:port/database?cluster=…&sentinel=…`.
-fn network(rest: &str, query: &mut Params) -> Result<Server, String> {
+fn network(rest: &str, query: &mut Params) -> Result<ServerConfig, String> {
     let (credentials, hosts) = rest.rsplit_once('@').map_or((None, rest), |(before, hosts)| (Some(before), hosts));
     let (hosts, database) = hosts.split_once('/').unwrap_or((hosts, ""));
     let topology = topology(query)?;
     let port = if matches!(topology, Topology::Sentinel { .. }) { SENTINEL_PORT } else { DEFAULT_PORT };
     let addresses = hosts.split(',').map(|host| address(host, port)).collect::<Result<Vec<_>, _>>()?;
-    let mut server = Server::new(Address::Tcp(String::new(), 0));
+    let mut server = ServerConfig::new(Address::Tcp(String::new(), 0));
     (server.topology, server.addresses) = (topology, addresses);
     if let Some(credentials) = credentials {
         let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
@@ -187,21 +181,11 @@ fn topology(query: &mut Params) -> Result<Topology, String> {
 
 /// `host`, `host:port`, `[::1]`, `[::1]:port`.
 fn address(text: &str, default_port: u16) -> Result<Address, String> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (host, rest) = rest.split_once(']').ok_or("a bracket of a host is not closed")?;
-            (host, rest.strip_prefix(':'))
-        }
-        None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
-    };
-    if host.is_empty() {
-        return Err("a host is missing".into());
-    }
-    let port = match port {
-        Some(port) => port.parse().map_err(|_| format!("{port:?} is no port"))?,
-        None => default_port,
-    };
-    Ok(Address::Tcp(decode(host)?, port))
+    let address = host_and_port(text, default_port);
+    let parts = address.as_deref().and_then(|address| address.rsplit_once(':'));
+    let (host, port) = parts.ok_or_else(|| format!("{text:?} is no host, and no host:port"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Ok(Address::Tcp(host.to_owned(), port.parse().map_err(|_| format!("{port:?} is no port"))?))
 }
 
 fn parse_database(text: &str) -> Result<u32, String> {
@@ -210,26 +194,14 @@ fn parse_database(text: &str) -> Result<u32, String> {
 
 /// Undoes percent-encoding; what is no encoding stays.
 fn decode(text: &str) -> Result<String, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let encoded = after.get(..2).filter(|_| first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        match encoded.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).map_err(|_| "percent-encoded text is not UTF-8".into())
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded.map(Into::into).map_err(|_| "percent-encoded text is not UTF-8".into())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn config(url: &str) -> Config {
@@ -245,7 +217,7 @@ mod tests {
     #[test]
     fn a_host_is_enough() {
         let config = config("redis://localhost");
-        assert_eq!(config.server, Server::new(Address::Tcp("localhost".into(), 6379)));
+        assert_eq!(config.server, ServerConfig::new(Address::Tcp("localhost".into(), 6379)));
         assert_eq!(config.mode, Mode::PubSub(PubSub::default()));
     }
 
@@ -257,6 +229,13 @@ mod tests {
         assert_eq!(server.database, 3);
         let server = config("redis://:only@h").server;
         assert_eq!((server.user, server.password.as_deref()), (None, Some("only")));
+    }
+
+    #[test]
+    fn former_names_of_parameters_are_accepted() {
+        let config = config("redis://h?buffer=1KiB&max_message=2KiB&keepalive=3s");
+        assert_eq!((config.outbox.bytes, config.max_message_bytes), (1 << 10, 2 << 10));
+        assert_eq!(config.ping_interval, Duration::from_secs(3));
     }
 
     #[test]
@@ -296,7 +275,7 @@ mod tests {
         let tls = config("rediss://h?tls_ca=/ca.pem&tls_cert=/c.pem&tls_key=/k.pem").server.tls.unwrap();
         assert_eq!(tls.authorities, Some("/ca.pem".into()));
         assert_eq!(tls.client, Some(("/c.pem".into(), "/k.pem".into())));
-        assert!(complaint("rediss://h?tls_cert=/c.pem").contains("belong together"));
+        assert!(complaint("rediss://h?tls_cert=/c.pem").contains("go together"));
         assert!(complaint("redis://h?tls_ca=/ca.pem").contains("unknown parameter"));
     }
 
@@ -304,11 +283,11 @@ mod tests {
     fn what_is_wrong_is_named_and_passwords_are_not() {
         for (url, part) in [
             ("http://u:secret@h", "none of redis, rediss"),
-            ("redis://u:secret@", "host is missing"),
-            ("redis://u:secret@h:port", "is no port"),
+            ("redis://u:secret@", "is no host"),
+            ("redis://u:secret@h:port", "is no host"),
             ("redis://u:secret@h/x", "is no database number"),
-            ("redis://u:secret@h?max_message=1GiB", "at most"),
-            ("redis://u:secret@h?keepalive=0s", "keepalive is 0"),
+            ("redis://u:secret@h?max_message=1GiB", "max_message_bytes is"),
+            ("redis://u:secret@h?ping_interval=0s", "ping_interval is 0"),
             ("redis://u:secret@h?mode=streams&streams=0", "streams is 0"),
         ] {
             let complaint = complaint(url);

@@ -1,5 +1,5 @@
-//! The conformance suite: on a single server (a private one, or that in `TRUNKLINE_REDIS_URL`), on a Redis Cluster, through a Sentinel, and
-//! over TLS with a client certificate and a password.
+//! The conformance suite: on a single server (a private one, or that in `TRUNKLINE_REDIS_URL`), on a Redis Cluster,
+//! through a Sentinel, and over TLS with a client certificate and a password.
 
 use tokio::sync::OnceCell;
 use trunkline_brokers::{ClientCertificate, Redis, RedisCluster, RedisSentinel};
@@ -19,16 +19,16 @@ async fn backend(url: &str, cluster: String, parameters: &str) -> Result<Backend
     trunkline_redis::connect(config).await
 }
 
-/// What serves the tests of a suite.
+/// Servers that a suite runs on.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum Servers {
     Single,
     Cluster,
     Sentinel,
     Tls,
 }
 
-impl Place {
+impl Servers {
     /// Where it is. Started once.
     async fn url(self) -> trunkline_brokers::Result<String> {
         static CLUSTER: OnceCell<RedisCluster> = OnceCell::const_new();
@@ -58,13 +58,13 @@ impl Place {
     }
 }
 
-fn plain(place: Place, parameters: &'static str) -> Setup {
-    Setup::new(move |cluster| place.connect(cluster, parameters))
+fn plain(servers: Servers, parameters: &'static str) -> Setup {
+    Setup::new(move |cluster| servers.connect(cluster, parameters))
 }
 
-fn streams(place: Place, parameters: &'static str) -> Setup {
-    let limited = move |cluster| place.connect(cluster, "mode=streams&max_len=1000&session_ttl=1s");
-    plain(place, parameters).limited_history(limited)
+fn streams(servers: Servers, parameters: &'static str) -> Setup {
+    let limited = move |cluster| servers.connect(cluster, "mode=streams&max_len=1000&session_ttl=1s");
+    plain(servers, parameters).limited_history(limited)
 }
 
 /// The same transport in another place: a tenth of the messages will do.
@@ -72,31 +72,42 @@ const TENTH: usize = 10;
 
 const LIMIT: usize = 16 << 20;
 
-const CLASSIC: Capabilities = Capabilities {
-    membership: Membership::BrokerCount,
-    total_order: true,
-    acknowledged_in_order: true,
-    numbered: true,
-    announced_leave: true,
-    named_answers: true,
-    all_rooms_request: true,
-    room_interest: false,
-    history: false,
-    max_message_bytes: Some(LIMIT),
-};
+const CLASSIC: Capabilities = Capabilities::new(Membership::BrokerCount)
+    .with_total_order(true)
+    .with_acknowledged_in_order(true)
+    .with_numbered(true)
+    .with_announced_leave(true)
+    .with_named_answers(true)
+    .with_all_rooms_request(true)
+    .with_max_message_bytes(Some(LIMIT));
 
 /// Acknowledged broadcasts travel over pub/sub, plain ones through the stream.
 const STREAMS: Capabilities =
-    Capabilities { acknowledged_in_order: false, all_rooms_request: false, history: true, ..CLASSIC };
+    CLASSIC.with_acknowledged_in_order(false).with_all_rooms_request(false).with_history(true);
 
-suite! { pubsub, plain(Place::Single, "mode=pubsub"), capabilities = CLASSIC, skipped = 19 }
+suite! { pubsub, plain(Servers::Single, "mode=pubsub"), capabilities = CLASSIC, skipped = 19 }
 
-suite! { pubsub_cluster, plain(Place::Cluster, "").scaled_down_by(TENTH), capabilities = CLASSIC, skipped = 19 }
+suite! { pubsub_cluster, plain(Servers::Cluster, "").scaled_down_by(TENTH), capabilities = CLASSIC, skipped = 19 }
 
-suite! { pubsub_tls, plain(Place::Tls, "specific_response_channel=on").scaled_down_by(TENTH), capabilities = CLASSIC, skipped = 19 }
+suite! {
+    pubsub_tls,
+    plain(Servers::Tls, "specific_response_channel=on").scaled_down_by(TENTH),
+    capabilities = CLASSIC,
+    skipped = 19,
+}
 
-suite! { streams_single, streams(Place::Single, "mode=streams"), capabilities = STREAMS, skipped = 2 }
+suite! { streams_single, streams(Servers::Single, "mode=streams"), capabilities = STREAMS, skipped = 2 }
 
-suite! { streams_cluster, streams(Place::Cluster, "mode=streams&streams=3&sharded_pubsub=on").scaled_down_by(TENTH), capabilities = STREAMS, skipped = 2 }
+suite! {
+    streams_cluster,
+    streams(Servers::Cluster, "mode=streams&streams=3&sharded_pubsub=on").scaled_down_by(TENTH),
+    capabilities = STREAMS,
+    skipped = 2,
+}
 
-suite! { streams_sentinel, streams(Place::Sentinel, "mode=streams&sharded_pubsub=on").scaled_down_by(TENTH), capabilities = STREAMS, skipped = 2 }
+suite! {
+    streams_sentinel,
+    streams(Servers::Sentinel, "mode=streams&sharded_pubsub=on").scaled_down_by(TENTH),
+    capabilities = STREAMS,
+    skipped = 2,
+}

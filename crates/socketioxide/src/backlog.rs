@@ -1,8 +1,10 @@
-//! Packets that wait for sockets: because a socket's buffer is full, or because it is paused until it has what it missed.
+//! Packets that wait for sockets: because a socket's buffer is full, or because it is paused until it has what it
+//! missed.
 //!
-//! socketioxide gives each socket a bounded buffer and drops what does not fit. A burst of broadcasts fills it before the socket's task gets
-//! its turn, although the client could easily take more. So what does not fit waits here, in order and within limits, and is sent as soon as
-//! the buffer has space. Almost always no socket has a backlog, and then nothing here costs a lock.
+//! socketioxide gives each socket a bounded buffer and drops what does not fit. A burst of broadcasts fills it before
+//! the socket's task gets its turn, although the client could easily take more. So what does not fit waits here, in
+//! order and within limits, and is sent as soon as the buffer has space. Almost always no socket has a backlog, and
+//! then nothing here costs a lock.
 
 mod socket;
 #[cfg(test)]
@@ -36,9 +38,9 @@ pub struct BacklogLimits {
     pub bytes: usize,
     /// Bytes over all sockets of a namespace. Default 64 MiB.
     pub total_bytes: usize,
-    /// How long deliveries may be held back for a socket whose backlog has reached half a limit, so that it can catch up. It earns the time
-    /// anew by taking packets, 20 µs for each: one that takes 50,000 a second is waited for as long as need be, a slow one holds up the
-    /// others this long and no longer. Zero turns it off. Default 200 ms.
+    /// How long deliveries may be held back for a socket whose backlog has reached half a limit, so that it can catch
+    /// up. It earns the time anew by taking packets, 20 µs for each: one that takes 50,000 a second is waited for as
+    /// long as need be, a slow one holds up the others this long and no longer. Zero turns it off. Default 200 ms.
     pub max_hold: Duration,
 }
 
@@ -184,8 +186,8 @@ impl Backlogs {
         });
     }
 
-    /// Puts what the socket has missed before what waits, less what is in both. Returns `false` if something did not fit meanwhile: then the
-    /// history must be read again.
+    /// Puts what the socket has missed before what waits, less what is in both. Returns `false` if something did not
+    /// fit meanwhile: then the history must be read again.
     pub(crate) fn catch_up(&self, socket: Sid, missed: Vec<(Packet, Offset)>, forget_at: Instant) -> bool {
         self.change(|state| {
             let backlog = state.backlog(socket, self.limits);

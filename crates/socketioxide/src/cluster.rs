@@ -16,10 +16,11 @@ use crate::{
     namespace::OpenNamespace,
 };
 
-/// The membership of one `SocketIo` server in a cluster: a clone goes to `with_adapter`, another stays with the application.
+/// The membership of one `SocketIo` server in a cluster: a clone goes to `with_adapter`, another stays with the
+/// application.
 ///
-/// Each namespace that the server opens is a node of the cluster. A second server in the same process takes a `Cluster` of its own, made
-/// from a clone of the backend. Cheap to clone.
+/// Each namespace that the server opens is a node of the cluster. A second server in the same process takes a `Cluster`
+/// of its own, made from a clone of the backend. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster(Arc<Shared>);
 
@@ -77,7 +78,8 @@ impl Cluster {
         ClusterBuilder { backend, settings: Settings::default() }
     }
 
-    /// The handle of an open namespace, for what socketioxide has no call for: server-side events, replay, peers, metrics and more.
+    /// The handle of an open namespace, for what socketioxide has no call for: server-side events, replay, peers,
+    /// metrics and more.
     ///
     /// # Errors
     /// `Closed` if this server has not opened the namespace, or has closed it.
@@ -99,8 +101,9 @@ impl Cluster {
         self.0.backend.transport.health()
     }
 
-    /// Registers the handler of a server-side event of a namespace, open or not. Registered before the namespace is opened, it misses no
-    /// event. There is one handler per event: a later one replaces it. An event without a handler is answered with `undefined` at once.
+    /// Registers the handler of a server-side event of a namespace, open or not. Registered before the namespace is
+    /// opened, it misses no event. There is one handler per event: a later one replaces it. An event without a handler
+    /// is answered with `undefined` at once.
     pub fn on_server_side_event<F, Fut>(&self, namespace: &str, event: &str, handler: F)
     where
         F: Fn(ServerSideEvent) -> Fut + Send + Sync + 'static,
@@ -109,14 +112,15 @@ impl Cluster {
         self.handlers(&Namespace::new(namespace)).set(event, handler);
     }
 
-    /// Begins to leave the cluster in all open namespaces, at once and from any thread. Clients stay connected to this server, where
-    /// operations on the cluster fail with `Closed` from now on; `io.close()` disconnects them and leaves the cluster too. The connection to
-    /// the broker stays open for other users of the backend.
+    /// Begins to leave the cluster in all open namespaces, at once and from any thread. Clients stay connected to this
+    /// server, where operations on the cluster fail with `Closed` from now on; `io.close()` disconnects them and leaves
+    /// the cluster too. The connection to the broker stays open for other users of the backend.
     pub fn close(&self) {
         self.namespaces().iter().for_each(NamespaceHandle::close);
     }
 
-    /// Waits until the nodes of all namespaces that have been opened have left the cluster and all their tasks have ended.
+    /// Waits until the nodes of all namespaces that have been opened have left the cluster and all their tasks have
+    /// ended.
     pub async fn closed(&self) {
         let namespaces: Vec<_> = self.entries().values().filter_map(|entry| entry.open.upgrade()).collect();
         for namespace in namespaces {
@@ -180,22 +184,23 @@ impl ClusterBuilder {
         self
     }
 
-    /// The largest number of matching sockets that are served one by one, each from its backlog if its buffer is full. A packet for more
-    /// sockets is encoded once for all of them, and lost for those whose buffer is full. Default 64.
+    /// The largest number of matching sockets that are served one by one, each from its backlog if its buffer is full.
+    /// A packet for more sockets is encoded once for all of them, and lost for those whose buffer is full. Default 64.
     pub fn paced_sockets(mut self, count: usize) -> Self {
         self.settings.paced_sockets = count;
         self
     }
 
-    /// Whether events carry their offset in the history as last argument, for clients that reconnect and ask for what they missed. On by
-    /// default, as on Node.js servers with connection state recovery; without history in the backend there is nothing to append.
+    /// Whether events carry their offset in the history as last argument, for clients that reconnect and ask for what
+    /// they missed. On by default, as on Node.js servers with connection state recovery; without history in the backend
+    /// there is nothing to append.
     pub fn append_offsets(mut self, append: bool) -> Self {
         self.settings.append_offsets = append;
         self
     }
 
-    /// The interval at which rooms that sockets have joined or left without an awaited call are reported to a broker that routes by room.
-    /// Default 1 s.
+    /// The interval at which rooms that sockets have joined or left without an awaited call are reported to a broker
+    /// that routes by room. Default 1 s.
     pub fn reconcile_every(mut self, every: Duration) -> Self {
         self.settings.reconcile_every = every;
         self

@@ -84,7 +84,8 @@ fn list(element: &Payload) -> Result<Payload> {
     Ok(Payload::from_trusted_json(ByteString::from(["[", &text, "]"].concat()), attachments))
 }
 
-/// The first element of a list. Where there is binary the list is converted, so that the element keeps its own and no other.
+/// The first element of a list. Where there is binary the list is converted, so that the element keeps its own and no
+/// other.
 fn first(list: &Payload) -> Option<Payload> {
     if let Some(text) = list.as_json_text() {
         let mut scanner = payload::json::Scanner::new(text, 0);

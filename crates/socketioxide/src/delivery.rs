@@ -43,8 +43,8 @@ impl<E: SocketEmitter> Trunkline<E> {
         delivered
     }
 
-    /// Delivers to all sockets at once, encoded once; those with a backlog get the packet behind that. Of the others it is known only how many
-    /// could not take it.
+    /// Delivers to all sockets at once, encoded once; those with a backlog get the packet behind that. Of the others it
+    /// is known only how many could not take it.
     pub(crate) fn deliver_all(
         &self,
         namespace: &OpenNamespace,
@@ -63,7 +63,8 @@ impl<E: SocketEmitter> Trunkline<E> {
         delivered
     }
 
-    /// Delivers to these sockets, which are those of `target`, and passes their acknowledgements to `acks`. Returns how many will answer.
+    /// Delivers to these sockets, which are those of `target`, and passes their acknowledgements to `acks`. Returns how
+    /// many will answer.
     pub(crate) fn deliver_with_acks(
         &self,
         namespace: &OpenNamespace,
@@ -95,7 +96,8 @@ impl<E: SocketEmitter> Trunkline<E> {
         count + u32::try_from(behind.len()).unwrap_or(u32::MAX)
     }
 
-    /// Passes acknowledgements on as they arrive. A client that does not answer in time is noticed by the node that asked.
+    /// Passes acknowledgements on as they arrive. A client that does not answer in time is noticed by the node that
+    /// asked.
     fn forward(&self, stream: Pin<Box<E::AckStream>>, acks: &AckSink) {
         let acks = acks.clone();
         let forwarding = stream.for_each(move |(_, ack)| {
@@ -124,7 +126,8 @@ impl<E: SocketEmitter> Trunkline<E> {
         SendOutcome::Sent
     }
 
-    /// Removes a closed socket from an opening that socketioxide has forgotten. With its last socket the namespace is dropped.
+    /// Removes a closed socket from an opening that socketioxide has forgotten. With its last socket the namespace is
+    /// dropped.
     fn remove_from_superseded(&self, socket: Sid) {
         if self.namespace().is_ok_and(OpenNamespace::is_superseded) {
             // An error says that the client cannot be told, which is closed already.

@@ -29,7 +29,8 @@ struct State {
 }
 
 impl SocketDetails {
-    /// Changes the details of a socket. `is_open` is asked about the others now and then: socketioxide does not tell when a socket closes.
+    /// Changes the details of a socket. `is_open` is asked about the others now and then: socketioxide does not tell
+    /// when a socket closes.
     pub(crate) fn change(&self, socket: Sid, is_open: impl Fn(Sid) -> bool, change: impl FnOnce(&mut Details)) {
         let mut state = self.lock();
         change(state.sockets.entry(socket).or_default());

@@ -5,8 +5,8 @@ use std::{error, fmt};
 use socketioxide_core::adapter::errors::{AdapterError, BroadcastError};
 use trunkline_core::{Error, Incomplete, RequestError, SocketInfo};
 
-/// Error of socketioxide's own operations (`io.ns`, `fetch_sockets`, `join`, …) on the cluster: an [`Error`] in the form that socketioxide
-/// requires. It converts into that with `?`.
+/// Error of socketioxide's own operations (`io.ns`, `fetch_sockets`, `join`, …) on the cluster: an [`Error`] in the
+/// form that socketioxide requires. It converts into that with `?`.
 #[derive(Clone, Debug)]
 pub struct SocketIoError(RequestError<Vec<SocketInfo>>);
 

@@ -37,8 +37,8 @@ impl NamespaceHandle {
         self.0.node.node()
     }
 
-    /// The node of the cluster, whose operations take targets and payloads in place of socketioxide's operators: for number rooms, or to
-    /// emit what is encoded already.
+    /// The node of the cluster, whose operations take targets and payloads in place of socketioxide's operators: for
+    /// number rooms, or to emit what is encoded already.
     #[must_use]
     pub fn cluster_node(&self) -> &ClusterNode {
         &self.0.node
@@ -46,8 +46,8 @@ impl NamespaceHandle {
 
     // --- sockets ---
 
-    /// Describes the matching sockets of all nodes, with rooms, handshake and data. socketioxide's `fetch_sockets` returns only their ids,
-    /// but can act on them.
+    /// Describes the matching sockets of all nodes, with rooms, handshake and data. socketioxide's `fetch_sockets`
+    /// returns only their ids, but can act on them.
     ///
     /// # Errors
     /// `Timeout` if not every node has answered, with the sockets that arrived and the nodes that are missing.
@@ -63,8 +63,8 @@ impl NamespaceHandle {
         self.0.node.all_rooms().await
     }
 
-    /// Disconnects the matching sockets of all nodes from the namespace; with `close`, Node.js servers close their connections too, which
-    /// socketioxide servers cannot.
+    /// Disconnects the matching sockets of all nodes from the namespace; with `close`, Node.js servers close their
+    /// connections too, which socketioxide servers cannot.
     ///
     /// # Errors
     /// As of [`ClusterNode::disconnect_sockets`].
@@ -82,11 +82,12 @@ impl NamespaceHandle {
         self.0.node.server_side_emit(Payload::event(event, arguments)?).await
     }
 
-    /// Sends an event to the servers of all other nodes and returns one answer per node; `None` where a node answered `undefined` or has no
-    /// handler. Waits for `timeout`, or for the configured time.
+    /// Sends an event to the servers of all other nodes and returns one answer per node; `None` where a node answered
+    /// `undefined` or has no handler. Waits for `timeout`, or for the configured time.
     ///
     /// # Errors
-    /// `Timeout` with the answers that arrived and the nodes that are missing; `Malformed` for an answer of another type.
+    /// `Timeout` with the answers that arrived and the nodes that are missing; `Malformed` for an answer of another
+    /// type.
     pub async fn server_side_emit_with_ack<T, R>(
         &self,
         event: &str,
@@ -103,8 +104,8 @@ impl NamespaceHandle {
         Ok(answers.collect::<Result<_>>()?)
     }
 
-    /// Registers the handler of a server-side event, as [`Cluster::on_server_side_event`](crate::Cluster::on_server_side_event) does before
-    /// the namespace is open.
+    /// Registers the handler of a server-side event, as
+    /// [`Cluster::on_server_side_event`](crate::Cluster::on_server_side_event) does before the namespace is open.
     pub fn on_server_side_event<F, Fut>(&self, event: &str, handler: F)
     where
         F: Fn(ServerSideEvent) -> Fut + Send + Sync + 'static,
@@ -137,8 +138,8 @@ impl NamespaceHandle {
         self.0.node.await_peers(count, timeout).await
     }
 
-    /// Receiver of cluster events from now on: nodes that come and go, gaps. A receiver that lags by more than 256 events loses the oldest
-    /// and gets `Lagged`.
+    /// Receiver of cluster events from now on: nodes that come and go, gaps. A receiver that lags by more than 256
+    /// events loses the oldest and gets `Lagged`.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.0.node.events()
@@ -164,7 +165,8 @@ impl NamespaceHandle {
 
     // --- what other nodes see of a socket ---
 
-    /// Sets the handshake that other nodes get when they fetch the socket; without it they get an empty one. For the connect handler.
+    /// Sets the handshake that other nodes get when they fetch the socket; without it they get an empty one. For the
+    /// connect handler.
     ///
     /// # Errors
     /// `Malformed` if it cannot be encoded.
@@ -198,8 +200,8 @@ impl NamespaceHandle {
         self.0.node.persist_session(session).await
     }
 
-    /// Removes a stored session and returns it with the broadcasts it missed after `since`; `None` if it is unknown or expired. See
-    /// [`NamespaceHandle::restore`] for a connected socket.
+    /// Removes a stored session and returns it with the broadcasts it missed after `since`; `None` if it is unknown or
+    /// expired. See [`NamespaceHandle::restore`] for a connected socket.
     ///
     /// # Errors
     /// `Unsupported` without history, `HistoryLost` if the history no longer reaches back that far.
@@ -209,8 +211,8 @@ impl NamespaceHandle {
 
     // --- the end ---
 
-    /// Begins to leave the cluster, at once and from any thread. Clients stay connected; `io.delete_ns(…)`, `io.close()` and dropping the
-    /// server leave the cluster too.
+    /// Begins to leave the cluster, at once and from any thread. Clients stay connected; `io.delete_ns(…)`,
+    /// `io.close()` and dropping the server leave the cluster too.
     pub fn close(&self) {
         self.0.close();
     }

@@ -29,8 +29,8 @@ impl ServerSideEvent {
     }
 }
 
-/// The answer of a server-side event's handler. A handler returns anything that converts into it: `()`, a payload, or the result of
-/// encoding one.
+/// The answer of a server-side event's handler. A handler returns anything that converts into it: `()`, a payload, or
+/// the result of encoding one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServerSideAnswer(pub(crate) Option<Payload>);
 

@@ -10,8 +10,9 @@ use serde::Serialize;
 use socketioxide::{adapter::Adapter, socket::Socket};
 use trunkline_core::{Payload, Result};
 
-/// A client's handshake as Socket.IO's documentation describes it: what other nodes, Node.js servers included, find in `handshake` of a
-/// fetched socket. Set it by [`NamespaceHandle::set_handshake`](crate::NamespaceHandle::set_handshake).
+/// A client's handshake as Socket.IO's documentation describes it: what other nodes, Node.js servers included, find in
+/// `handshake` of a fetched socket. Set it by
+/// [`NamespaceHandle::set_handshake`](crate::NamespaceHandle::set_handshake).
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Handshake {

@@ -1,9 +1,10 @@
 //! Conversion of socket ids of other servers into socketioxide's fixed format.
 //!
-//! socketioxide describes a remote socket by two ids of exactly 16 characters, the socket's and its server's, and hands both back when the
-//! application uses it. Ids of Node.js sockets have 20 characters (and any length if the server makes its own). So that no table of them
-//! has to be kept, a longer or shorter id is split over the two: the socket's id takes the first 16 characters, and the server's id becomes
-//! `-id`, one character for the length, and the rest, filled up with `-`:
+//! socketioxide describes a remote socket by two ids of exactly 16 characters, the socket's and its server's, and hands
+//! both back when the application uses it. Ids of Node.js sockets have 20 characters (and any length if the server
+//! makes its own). So that no table of them has to be kept, a longer or shorter id is split over the two: the socket's
+//! id takes the first 16 characters, and the server's id becomes `-id`, one character for the length, and the rest,
+//! filled up with `-`:
 //!
 //! ```text
 //! 6v5U7ECleH3bY-hqAAAC  →  6v5U7ECleH3bY-hq  -idUAAAC--------
@@ -14,15 +15,15 @@ use std::str::FromStr;
 use socketioxide_core::{Sid, Str, Uid, adapter::RemoteSocketData};
 use trunkline_core::{NodeId, SocketId, SocketInfo};
 
-/// The full id of a fetched socket, as its own server knows it: that of a Node.js socket has 20 characters, of which `data.id` holds only
-/// 16.
+/// The full id of a fetched socket, as its own server knows it: that of a Node.js socket has 20 characters, of which
+/// `data.id` holds only 16.
 #[must_use]
 pub fn remote_id(data: &RemoteSocketData) -> String {
     socket_id(data.id, Some(data.server_id))
 }
 
-/// Converts a fetched socket into socketioxide's description; `None` if its id is longer than 28 characters or has others than
-/// `A-Z a-z 0-9 - _`.
+/// Converts a fetched socket into socketioxide's description; `None` if its id is longer than 28 characters or has
+/// others than `A-Z a-z 0-9 - _`.
 #[must_use]
 pub fn remote_socket(info: &SocketInfo, namespace: Str) -> Option<RemoteSocketData> {
     let (id, server_id) = split(&info.id, info.node.as_ref())?;
@@ -52,7 +53,8 @@ fn split(id: &SocketId, node: Option<&NodeId>) -> Option<(Sid, Uid)> {
     Some((sid, uid))
 }
 
-/// A node's id, filled up to the length of socketioxide's server ids. It only distinguishes nodes: none is addressed by it.
+/// A node's id, filled up to the length of socketioxide's server ids. It only distinguishes nodes: none is addressed by
+/// it.
 fn server(node: Option<&NodeId>) -> Uid {
     let node = node.map_or("", NodeId::as_str);
     let uid = Uid::from_str(&format!("{node:-<SID$}")).unwrap_or_else(|_| unknown());

@@ -11,7 +11,8 @@ use socketioxide_core::adapter::Spawnable;
 
 use crate::error::SocketIoError;
 
-/// Future of `io.ns(…)`, which joins the cluster. When it has resolved, the namespace is open and receives from all other nodes.
+/// Future of `io.ns(…)`, which joins the cluster. When it has resolved, the namespace is open and receives from all
+/// other nodes.
 #[must_use = "a namespace opens when this is awaited"]
 pub struct InitRes(Pin<Box<dyn Future<Output = Result<(), SocketIoError>> + Send>>);
 
@@ -29,9 +30,11 @@ impl Future for InitRes {
     }
 }
 
-/// Opens a dynamic namespace in a task of its own: it is opened by the first client that names it, whose connection does not await it.
+/// Opens a dynamic namespace in a task of its own: it is opened by the first client that names it, whose connection
+/// does not await it.
 impl Spawnable for InitRes {
-    /// Joins in this call where the backend can: a second client that names the namespace meanwhile would open it a second time.
+    /// Joins in this call where the backend can: a second client that names the namespace meanwhile would open it a
+    /// second time.
     fn spawn(mut self) {
         match (&mut self).now_or_never() {
             Some(joined) => report(joined),

@@ -37,3 +37,9 @@ pub use crate::{
     rooms::AwaitedRooms,
 };
 pub use trunkline_core as core;
+pub use trunkline_core::{
+    AckStream, Backend, Capabilities, ClusterNode, DownReason, Emitter, Error, ErrorKind, Event, Gap, GapCause,
+    Incomplete, MetricsSnapshot, Namespace, NodeConfig, NodeId, NodeKey, Offset, Payload, RequestError, Result, Room,
+    Session, SessionId, SocketId, SocketInfo, Target,
+    transport::{Health, MissedBroadcast, RestoredSession},
+};

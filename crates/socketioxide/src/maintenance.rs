@@ -30,8 +30,8 @@ pub(crate) async fn flush_backlogs(sink: Weak<impl SocketSink + Send + Sync>, na
     }
 }
 
-/// Reports rooms without or with first members to the broker, every `every`: `socket.join`, `socket.leave` and a closing socket pass the
-/// adapter by.
+/// Reports rooms without or with first members to the broker, every `every`: `socket.join`, `socket.leave` and a
+/// closing socket pass the adapter by.
 pub(crate) async fn reconcile_rooms(local: Weak<dyn Local>, namespace: Arc<OpenNamespace>, every: Duration) {
     let mut pause = every;
     loop {

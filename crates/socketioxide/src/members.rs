@@ -13,8 +13,9 @@ use socketioxide_core::{
 
 /// One member of each large room of a namespace.
 ///
-/// socketioxide tells an adapter all members of a room or nothing, and `socket.join` passes the adapter by, so that members cannot be counted
-/// here. But whether one socket is still in a room is told by that socket's rooms, whatever the size of the room.
+/// socketioxide tells an adapter all members of a room or nothing, and `socket.join` passes the adapter by, so that
+/// members cannot be counted here. But whether one socket is still in a room is told by that socket's rooms, whatever
+/// the size of the room.
 #[derive(Debug, Default)]
 pub(crate) struct KnownMembers(RwLock<State>);
 

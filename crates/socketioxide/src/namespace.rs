@@ -58,9 +58,9 @@ impl OpenNamespace {
         self.tasks.close();
     }
 
-    /// Two clients that name a dynamic namespace at once open it twice. socketioxide forgets the first opening: its client goes on hearing
-    /// the cluster, but is disconnected when it sends, and then reconnects to the second one. Only this adapter can notice that such a
-    /// socket is closed, and that this opening is over.
+    /// Two clients that name a dynamic namespace at once open it twice. socketioxide forgets the first opening: its
+    /// client goes on hearing the cluster, but is disconnected when it sends, and then reconnects to the second one.
+    /// Only this adapter can notice that such a socket is closed, and that this opening is over.
     pub(crate) fn supersede(&self) {
         self.superseded.store(true, Ordering::Relaxed);
     }

@@ -1,8 +1,8 @@
 //! Replay of missed broadcasts to a client that reconnects.
 //!
-//! socketioxide's CONNECT packet has no session id, so the official client never asks for what it missed, as it does of Node.js servers with
-//! connection state recovery. Here the application does it: the client sends the last offset it has seen, and the connect handler calls
-//! [`NamespaceHandle::replay`].
+//! socketioxide's CONNECT packet has no session id, so the official client never asks for what it missed, as it does of
+//! Node.js servers with connection state recovery. Here the application does it: the client sends the last offset it
+//! has seen, and the connect handler calls [`NamespaceHandle::replay`].
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use trunkline_core::{
 use crate::{cluster::Cluster, handle::NamespaceHandle, namespace::OpenNamespace};
 
 impl Cluster {
-    /// Queues everything for a new socket until [`NamespaceHandle::replay`], [`NamespaceHandle::restore`] or [`NamespaceHandle::resume`] is
-    /// called for it, or 10 s have passed. For a connect middleware: what arrives between the connection and the connect handler then
-    /// follows what the client missed.
+    /// Queues everything for a new socket until [`NamespaceHandle::replay`], [`NamespaceHandle::restore`] or
+    /// [`NamespaceHandle::resume`] is called for it, or 10 s have passed. For a connect middleware: what arrives
+    /// between the connection and the connect handler then follows what the client missed.
     pub fn pause<A: ServerAdapter>(&self, socket: &Socket<A>) {
         if let Ok(handle) = self.of(socket.ns()) {
             handle.namespace().pause(socket.id);
@@ -28,14 +28,16 @@ impl Cluster {
 }
 
 impl NamespaceHandle {
-    /// Sends a socket what it missed since an offset: everything that was broadcast to all or to its present rooms, in order, before anything
-    /// that arrives from now on, and nothing twice. Each event has its offset as last argument. Returns how many there are.
+    /// Sends a socket what it missed since an offset: everything that was broadcast to all or to its present rooms, in
+    /// order, before anything that arrives from now on, and nothing twice. Each event has its offset as last argument.
+    /// Returns how many there are.
     ///
-    /// The socket must have joined its rooms before. *Cancel safety*: dropped, the socket goes on without what it missed.
+    /// The socket must have joined its rooms before. *Cancel safety*: dropped, the socket goes on without what it
+    /// missed.
     ///
     /// # Errors
-    /// `HistoryLost` if the history no longer reaches back that far: the client has to load its state anew. `Malformed` for what is no
-    /// offset, `Unsupported` without history, `QueueFull` if more arrives than the socket can take.
+    /// `HistoryLost` if the history no longer reaches back that far: the client has to load its state anew. `Malformed`
+    /// for what is no offset, `Unsupported` without history, `QueueFull` if more arrives than the socket can take.
     pub async fn replay<A: ServerAdapter>(&self, socket: &Socket<A>, since: Offset) -> Result<usize> {
         let paused = Paused::new(self.namespace(), socket.id);
         let mut rooms = rooms_of(socket);
@@ -60,8 +62,8 @@ impl NamespaceHandle {
     }
 
     /// Gives a new socket the stored session of its client: the rooms, and everything it missed since an offset, as
-    /// [`NamespaceHandle::replay`] does. A session can be restored once; `None` if it is unknown or expired. The returned session has the
-    /// data and the former socket id; the socket keeps its new one.
+    /// [`NamespaceHandle::replay`] does. A session can be restored once; `None` if it is unknown or expired. The
+    /// returned session has the data and the former socket id; the socket keeps its new one.
     ///
     /// # Errors
     /// As of [`NamespaceHandle::replay`].

@@ -59,7 +59,8 @@ impl<E: SocketEmitter> Trunkline<E> {
         self.local.sockets(self.options(target))
     }
 
-    /// A room by its text. Other nodes address a socket by the room of its id, which socketioxide does not have: the socket joins it.
+    /// A room by its text. Other nodes address a socket by the room of its id, which socketioxide does not have: the
+    /// socket joins it.
     fn room(&self, room: &Room) -> Cow<'static, str> {
         let text = room.to_text();
         if let Ok(socket) = Sid::from_str(&text) {
@@ -78,7 +79,8 @@ impl<E: SocketEmitter> Trunkline<E> {
         self.forget_if_closed(socket);
     }
 
-    /// Removes a closed socket from all rooms: socketioxide does so when it closes, but it may have been joined to a room at that moment.
+    /// Removes a closed socket from all rooms: socketioxide does so when it closes, but it may have been joined to a
+    /// room at that moment.
     pub(crate) fn forget_if_closed(&self, socket: Sid) {
         if !self.is_connected(socket) {
             self.local.del_all(socket);

@@ -6,30 +6,32 @@ mod scheme;
 
 pub use trunkline_core as core;
 pub use trunkline_core::{
-    AckStream, Adapter, Answers, Backend, Capabilities, ClusterNode, DownReason, Emitter, Error, ErrorKind, Event, Gap,
-    GapCause, Local, Membership, MetricsSnapshot, Namespace, NodeConfig, NodeId, NodeMetrics, Offset, Partial, Payload,
-    Result, Room, SessionId, SocketId, SocketInfo, Target,
+    AckCounts, AckSink, AckStream, Adapter, Backend, Capabilities, ClusterNode, DeliveryReport, DownReason, Emitter,
+    Error, ErrorKind, Event, EventReply, Flags, Gap, GapCause, Incomplete, Local, Membership, MetricsSnapshot,
+    Namespace, NodeConfig, NodeId, NodeKey, NodeMetrics, Offset, Payload, RequestError, Result, Room, RoomIndex,
+    Session, SessionId, SocketId, SocketInfo, Target,
 };
 
 use crate::scheme::Scheme;
 
 /// Connects to the broker that a URL names, and returns the backend over it.
 ///
-/// The scheme picks the backend: see [the table above](crate#urls). Options stand in the query. Connecting includes the first connection
-/// to the broker; later ones are restored by the backend.
+/// The scheme picks the backend: see [the table above](crate#urls). Options stand in the query. Connecting includes the
+/// first connection to the broker; later ones are restored by the backend.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> trunkline::Result<()> {
 /// let backend = trunkline::connect("memory://chat?history=on").await?;
-/// assert!(backend.transport.capabilities().history);
+/// assert!(backend.capabilities()?.history);
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// # Errors
-/// `Config` for an unknown scheme or parameter, an ill-typed value, or a scheme whose feature is off: the message names it and lists what
-/// is allowed. `Disconnected` or `Broker` if the broker cannot be reached or refuses. No message contains the URL's password.
+/// `Config` for an unknown scheme or parameter, an ill-typed value, or a scheme whose feature is off: the message names
+/// it and lists what is allowed. `Disconnected` or `Broker` if the broker cannot be reached or refuses. No message
+/// contains the URL's password.
 // Without a broker's feature nothing here awaits; the signature stays the same.
 #[allow(clippy::unused_async)]
 pub async fn connect(url: &str) -> Result<Backend> {
@@ -53,8 +55,3 @@ pub async fn connect(url: &str) -> Result<Backend> {
         scheme => Err(scheme.feature_is_off()),
     }
 }
-
-/// The examples of the workspace's README compile.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct WorkspaceReadme;

@@ -11,7 +11,7 @@ async fn refusal(url: &str) -> String {
 #[tokio::test]
 async fn the_embedded_hub_has_a_name_or_none() {
     for url in ["memory:", "memory://", "memory://connect-test"] {
-        let capabilities = connect(url).await.expect(url).transport.capabilities();
+        let capabilities = connect(url).await.expect(url).capabilities().unwrap();
         assert!(capabilities.total_order && !capabilities.history, "{url}");
     }
     assert!(refusal("memory://two/parts").await.contains("names no hub"));

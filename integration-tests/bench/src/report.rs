@@ -31,7 +31,7 @@ fn title(Measurement { broker, workload, load, link, .. }: &Measurement) -> Stri
     if link.is_zero() {
         format!("{broker:?}: {what}")
     } else {
-        format!("{broker:?} behind a link of {link:?} each way: {what}")
+        format!("{broker:?} behind a link of {} ms each way: {what}", link.as_secs_f64() * 1000.0)
     }
 }
 

@@ -49,7 +49,7 @@ impl Recipe {
 /// A broker's folder, removed with the guard that watches it. `id` is its port, or the id of this process.
 pub(crate) fn folder(kind: &str, id: impl Display) -> Result<PathBuf> {
     let path = std::env::temp_dir().join(format!("trunkline-{kind}-{id}"));
-    // Whoever had the number before is gone, or it would not be ours.
+    // The process that had this id before has ended, or the id would not be in use here.
     match fs::remove_dir_all(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(Error::io(format!("remove {}", path.display()))(error));
@@ -174,7 +174,7 @@ impl Process {
             if Instant::now() > late {
                 return Err(self.not_ready(format!("SIGSTOP has no effect after {PATIENCE:?}")));
             }
-            // Nobody announces it for processes that are not our own children.
+            // There is no notification for processes that are not children of this one.
             thread::yield_now();
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use rmpv::Value;
 use serde::{Deserialize, Serialize};
-use trunkline::{Answers, Offset, Payload, Room, SessionId, SocketId, SocketInfo, core};
+use trunkline::{Offset, Payload, Room, SessionId, SocketId, SocketInfo, core};
 use trunkline_socketioxide::{Cluster, NamespaceHandle};
 
 use crate::{
@@ -50,15 +50,15 @@ pub(crate) async fn perform(
         Kind::Peers => outcome.nodes = handle.peers().iter().map(ToString::to_string).collect(),
         Kind::ServerCount => outcome.count = handle.server_count().await.map_err(text)?,
         Kind::AllRooms => {
-            let rooms = handle.adapter().all_rooms().await.map_err(text)?;
+            let rooms = handle.all_rooms().await.map_err(text)?;
             outcome.rooms = names(rooms.iter().map(Room::to_text).collect());
         }
         Kind::DescribeSockets => {
-            let sockets = handle.adapter().fetch_sockets(select.target()).await.map_err(text)?;
+            let sockets = handle.fetch_sockets(select.target()).await.map_err(text)?;
             outcome.described = sockets.into_iter().map(described).collect::<Result<_, _>>()?;
         }
         Kind::CloseConnections => {
-            handle.adapter().disconnect_sockets(select.target(), *close).await.map_err(text)?;
+            handle.disconnect_sockets(select.target(), *close).await.map_err(text)?;
         }
         Kind::SetData => handle.set_data(socket, data).map_err(text)?,
         Kind::PersistSession => {
@@ -85,12 +85,10 @@ async fn ask_servers(
         Ok(answers) => outcome.servers = answers.into_iter().map(|answer| answer.unwrap_or(Value::Nil)).collect(),
         Err(error) => {
             let message = error.to_string();
-            let partial = error.into_partial().ok_or(message)?;
-            outcome.missing = partial.missing.len() + partial.missing_unnamed;
-            outcome.nodes = partial.missing.iter().map(ToString::to_string).collect();
-            if let Answers::Values(answers) = partial.answers {
-                outcome.servers = answers.into_iter().map(value_of).collect::<Result<_, _>>()?;
-            }
+            let incomplete = error.into_incomplete().ok_or(message)?;
+            outcome.missing = incomplete.missing_nodes();
+            outcome.nodes = incomplete.missing.iter().map(ToString::to_string).collect();
+            outcome.servers = incomplete.received.into_iter().map(value_of).collect::<Result<_, _>>()?;
         }
     }
     Ok(())

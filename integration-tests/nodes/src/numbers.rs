@@ -1,5 +1,5 @@
 //! Number rooms, as Node.js servers may have: socketioxide's rooms are text, so an application addresses them by the
-//! adapter.
+//! node.
 
 use trunkline::{Payload, Room};
 use trunkline_socketioxide::NamespaceHandle;
@@ -21,23 +21,23 @@ pub(crate) async fn perform(
     if !target.rooms.iter().chain(&target.except).chain(rooms).any(|room| matches!(room, Room::Number(_))) {
         return Ok(false);
     }
-    let adapter = handle.adapter();
+    let node = handle.cluster_node();
     let event = || Payload::event(event, &Arguments(args.clone())).map_err(text);
     match kind {
-        Kind::Emit => adapter.broadcast(target, event()?).await.map_err(text)?,
+        Kind::Emit => node.broadcast(target, event()?).await.map_err(text)?,
         Kind::EmitWithAck => {
-            let answers = adapter.broadcast_with_ack(target, event()?).await.map_err(text)?;
+            let answers = node.broadcast_with_ack(target, event()?).await.map_err(text)?;
             for answer in answers.collect().await.map_err(text)? {
                 outcome.answered(String::new(), optional(answer)?);
             }
         }
         Kind::FetchSockets => {
-            let sockets = adapter.fetch_sockets(target).await.map_err(text)?;
+            let sockets = node.fetch_sockets(target).await.map_err(text)?;
             outcome.sockets = sockets.iter().map(|socket| found(handle, socket)).collect();
         }
-        Kind::SocketsJoin => adapter.sockets_join(target, rooms.clone()).await.map_err(text)?,
-        Kind::SocketsLeave => adapter.sockets_leave(target, rooms.clone()).await.map_err(text)?,
-        Kind::DisconnectSockets => adapter.disconnect_sockets(target, false).await.map_err(text)?,
+        Kind::SocketsJoin => node.sockets_join(target, rooms.clone()).await.map_err(text)?,
+        Kind::SocketsLeave => node.sockets_leave(target, rooms.clone()).await.map_err(text)?,
+        Kind::DisconnectSockets => node.disconnect_sockets(target, false).await.map_err(text)?,
         _ => return Ok(false),
     }
     Ok(true)

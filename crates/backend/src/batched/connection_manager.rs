@@ -1,4 +1,5 @@
-//! Keeps a connection: opens it, hands it to readers and writers, and opens another one when it ends or its server says that it will.
+//! Keeps a connection: opens it, hands it to readers and writers, and opens another one when it ends or its server says
+//! that it will.
 
 use std::sync::Arc;
 
@@ -78,15 +79,17 @@ impl<B: BatchBroker> ConnectionManager<B> {
     async fn keep(&mut self, current: &mut Arc<B::Connection>) {
         let mut backoff = Backoff::default();
         loop {
-            match self.successor(current).await {
-                Some(successor) => self.retire(std::mem::replace(current, successor)),
+            let replaced = match self.successor(current).await {
+                Some(successor) => Some(std::mem::replace(current, successor)),
                 None => {
                     current.abort();
                     self.state.set_disconnected();
                     *current = self.reconnect(&mut backoff).await;
+                    None
                 }
-            }
+            };
             self.install(current).await;
+            replaced.into_iter().for_each(|connection| self.retire(connection));
             if !current.has_ended() {
                 backoff.reset();
             }
@@ -150,7 +153,8 @@ impl<B: BatchBroker> ConnectionManager<B> {
     }
 }
 
-/// Counts and logs when the broker takes nothing: nothing is confirmed meanwhile, so the outbox fills, up to its limit. Never returns.
+/// Counts and logs when the broker takes nothing: nothing is confirmed meanwhile, so the outbox fills, up to its limit.
+/// Never returns.
 async fn count_blocks<B: BatchBroker>(state: &TransportState<B>, connection: &B::Connection) {
     let mut blocked = connection.blocked();
     while blocked.changed().await.is_ok() {

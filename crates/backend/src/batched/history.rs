@@ -69,8 +69,8 @@ impl<B: BatchBroker> HistoryReader<B> {
     }
 }
 
-/// What a client in `rooms` has missed of a stored batch. `offset` tells where a message lies that so many others follow in the batch, and is
-/// `None` for messages that the client has.
+/// What a client in `rooms` has missed of a stored batch. `offset` tells where a message lies that so many others
+/// follow in the batch, and is `None` for messages that the client has.
 pub fn missed_in(
     batch: &Batch,
     node: &NodeKey,

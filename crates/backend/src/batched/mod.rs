@@ -1,9 +1,11 @@
-//! One transport for every broker that carries batches of encoded messages between connections, as RabbitMQ and NATS do.
+//! One transport for every broker that carries batches of encoded messages between connections, as RabbitMQ and NATS
+//! do.
 //!
-//! [`BatchedTransport`] does what is the same for all of them: it queues and numbers messages, packs them into [batches](crate::batch), keeps a
-//! connection, resends what was not confirmed when it broke, reads for each node, subscribes to the buckets of its rooms, and reads
-//! the history. A broker's part is [`BatchBroker`] (how to connect, which addresses there are) and what it returns: a [`BatchConnection`]
-//! that publishes and confirms, a [`NodeSubscription`] per node, and a [`HistorySource`] where broadcasts are stored.
+//! [`BatchedTransport`] does what is the same for all of them: it queues and numbers messages, packs them into
+//! [batches](crate::batch), keeps a connection, resends what was not confirmed when it broke, reads for each node,
+//! subscribes to the buckets of its rooms, and reads the history. A broker's part is [`BatchBroker`] (how to connect,
+//! which addresses there are) and what it returns: a [`BatchConnection`] that publishes and confirms, a
+//! [`NodeSubscription`] per node, and a [`HistorySource`] where broadcasts are stored.
 
 mod connection_manager;
 mod history;
@@ -50,11 +52,12 @@ pub trait BatchBroker: fmt::Debug + Sized + Send + Sync + 'static {
     /// Which settings bound a message, for errors.
     const SIZE_LIMITED_BY: &'static str;
 
-    /// Whether the broker keeps what a node has not acknowledged. If so, a full inbox is waited for; otherwise it drops and counts.
+    /// Whether the broker keeps what a node has not acknowledged. If so, a full inbox is waited for; otherwise it drops
+    /// and counts.
     const KEEPS_UNACKNOWLEDGED: bool;
 
-    /// Whether the broker returns a message that no queue receives. If so, nodes that should answer a request are probed, and one whose
-    /// queue is gone counts as gone.
+    /// Whether the broker returns a message that no queue receives. If so, nodes that should answer a request are
+    /// probed, and one whose queue is gone counts as gone.
     const RETURNS_UNROUTABLE: bool;
 
     /// A routing key or a subject.
@@ -84,7 +87,8 @@ pub trait BatchBroker: fmt::Debug + Sized + Send + Sync + 'static {
     /// The largest batch that the broker takes.
     fn max_batch_bytes(&self) -> usize;
 
-    /// Connects to one server. `number` counts the connections of the transport, from 1; the tasks of the connection belong to `tasks`.
+    /// Connects to one server. `number` counts the connections of the transport, from 1; the tasks of the connection
+    /// belong to `tasks`.
     fn open(
         &self,
         server: &str,
@@ -92,7 +96,8 @@ pub trait BatchBroker: fmt::Debug + Sized + Send + Sync + 'static {
         tasks: &TaskTracker,
     ) -> impl Future<Output = Result<Self::Connection>> + Send;
 
-    /// Subscribes to everything that a node receives: what goes to all, to the node and to these buckets. On return it arrives.
+    /// Subscribes to everything that a node receives: what goes to all, to the node and to these buckets. On return it
+    /// arrives.
     fn subscribe(
         &self,
         connection: &Arc<Self::Connection>,
@@ -109,8 +114,9 @@ pub trait BatchBroker: fmt::Debug + Sized + Send + Sync + 'static {
     /// Sessions and replay; `None` without a history.
     fn history(state: &Arc<TransportState<Self>>) -> Option<Arc<dyn History>>;
 
-    /// Starts the task that stores messages, where this is more than publishing them: otherwise the writer does it. The task ends when the
-    /// channel does and everything is stored, or when the writer ends, and then cancels [`TransportState::history_writer_ended`].
+    /// Starts the task that stores messages, where this is more than publishing them: otherwise the writer does it. The
+    /// task ends when the channel does and everything is stored, or when the writer ends, and then cancels
+    /// [`TransportState::history_writer_ended`].
     fn start_history_writer(state: &Arc<TransportState<Self>>) -> Option<mpsc::UnboundedSender<OutgoingMessage<Self>>>;
 }
 
@@ -135,8 +141,8 @@ pub struct BatchSettings {
     pub has_history: bool,
 }
 
-/// An open connection to a broker. It never reconnects: the client's own recovery would send what it still holds before what was lost can
-/// be sent again, and so out of order.
+/// An open connection to a broker. It never reconnects: the client's own recovery would send what it still holds before
+/// what was lost can be sent again, and so out of order.
 pub trait BatchConnection: fmt::Debug + Send + Sync + 'static {
     /// A routing key or a subject.
     type Address;
@@ -217,8 +223,8 @@ pub trait NodeSubscription: fmt::Debug + Send + Sync + 'static {
     /// The batches that have arrived already.
     fn arrived(&mut self) -> impl Future<Output = Vec<ReceivedBatch>> + Send;
 
-    /// Subscribes to a bucket. On return this has its order among other changes; what is returned resolves when the broker delivers the
-    /// bucket, with the number of batches that waited in the broker then.
+    /// Subscribes to a bucket. On return this has its order among other changes; what is returned resolves when the
+    /// broker delivers the bucket, with the number of batches that waited in the broker then.
     fn subscribe(&mut self, bucket: Bucket, address: Self::Address)
     -> impl Future<Output = Result<Subscribing>> + Send;
 

@@ -78,7 +78,7 @@ pub struct JoinedNode<B: BatchBroker> {
     peers: Mutex<Peers>,
     /// Why the broker refused to subscribe the node.
     pub(super) refusal: Mutex<Option<Error>>,
-    /// With a history, the last number that peers were told.
+    /// With a history, the last number that was announced to peers.
     last_announced: AtomicU64,
     /// Cancelled when the node receives for the first time.
     pub(super) subscribed: CancellationToken,
@@ -146,7 +146,7 @@ impl<B: BatchBroker> JoinedNode<B> {
         }
     }
 
-    /// Whether peers have not been told this number yet. From now on they have.
+    /// Whether this number was not announced to peers yet. From now on it was.
     pub(super) fn is_news(&self, number: u64) -> bool {
         self.last_announced.swap(number, Ordering::Relaxed) != number
     }

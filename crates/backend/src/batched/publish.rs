@@ -22,7 +22,8 @@ pub enum Outgoing<B: BatchBroker> {
     Live(OutgoingMessage<B>),
     /// For the history.
     Stored(OutgoingMessage<B>),
-    /// A heartbeat, with a history: a sign of life that nothing may hold up, and, behind everything that it counts, the numbers.
+    /// A heartbeat, with a history: a sign of life that nothing may hold up, and, behind everything that it counts, the
+    /// numbers.
     LiveAndStored(OutgoingMessage<B>, OutgoingMessage<B>),
 }
 
@@ -97,8 +98,8 @@ impl<B: BatchBroker> TransportState<B> {
         Ok(Prepared { address, channel, encoded, weight, is_stored: self.has_history() })
     }
 
-    /// With a history, what a heartbeat counts may still be on its way through the log: the numbers go the same way, when they have changed
-    /// or a new peer does not know them. The sign of life does not wait for that.
+    /// With a history, what a heartbeat counts may still be on its way through the log: the numbers go the same way,
+    /// when they have changed or a new peer does not know them. The sign of life does not wait for that.
     async fn publish_heartbeat(&self, node: &Arc<JoinedNode<B>>, heartbeat: &Heartbeat) -> Result<()> {
         let NodeKey { id, namespace } = &node.key;
         let encode = |heartbeat: Heartbeat| batch::encode(id, namespace, &Message::Heartbeat(heartbeat));
@@ -120,8 +121,8 @@ impl<B: BatchBroker> TransportState<B> {
         self.outbox.push_message(id, None, weight, make).await
     }
 
-    /// With a request, sends an empty batch to every node that is expected to answer. The broker returns it if the node's queue is gone, and
-    /// then no answer is waited for.
+    /// With a request, sends an empty batch to every node that is expected to answer. The broker returns it if the
+    /// node's queue is gone, and then no answer is waited for.
     fn probe_peers(&self, from: &NodeKey, message: &Message) {
         if !B::RETURNS_UNROUTABLE || message.request().is_none() {
             return;

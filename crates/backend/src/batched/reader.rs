@@ -1,7 +1,8 @@
 //! From the broker to the inbox of one node.
 //!
-//! A [`NodeSubscription`] brings batches in the order of each sender. Where the broker keeps what is not acknowledged, nothing is handed to
-//! a full inbox, and nothing acknowledged meanwhile. When the server announces its shutdown, the node reads from two connections for a while.
+//! A [`NodeSubscription`] brings batches in the order of each sender. Where the broker keeps what is not acknowledged,
+//! nothing is handed to a full inbox, and nothing acknowledged meanwhile. When the server announces its shutdown, the
+//! node reads from two connections for a while.
 
 use std::{
     collections::VecDeque,
@@ -32,7 +33,8 @@ use crate::{
     rooms::{Bucket, SubscriptionQueue, SubscriptionRequest},
 };
 
-/// How long a node goes on to read from a server that is about to shut down: what went through it must have arrived by then.
+/// How long a node goes on to read from a server that is about to shut down: what went through it must have arrived by
+/// then.
 pub(super) const HANDOVER: Duration = Duration::from_millis(500);
 
 /// The task that reads for one node.
@@ -53,22 +55,17 @@ pub(super) struct Reader<B: BatchBroker> {
     unacknowledged: Option<u64>,
     /// Why nothing more comes.
     end: Option<String>,
-    changes: FuturesUnordered<BoxFuture<'static, Result<Change>>>,
-    /// Buckets whose messages are complete when so many batches were handed over: what is before may count messages from before the
-    /// subscription.
+    /// Resolve when a bucket is subscribed, with the batches that waited in the broker then, or to `None` when one is
+    /// unsubscribed.
+    changes: FuturesUnordered<BoxFuture<'static, Result<Option<(Bucket, u64)>>>>,
+    /// Buckets whose messages are complete when so many batches were handed over: what is before may count messages
+    /// from before the subscription.
     subscribing: Vec<(u64, Bucket)>,
 }
 
 struct Subscribed<B: BatchBroker> {
     connection: Arc<B::Connection>,
     subscription: B::Subscription,
-}
-
-/// A change of what a node receives.
-enum Change {
-    /// The broker delivers the bucket. So many batches were waiting then.
-    Subscribed(Bucket, u64),
-    Unsubscribed,
 }
 
 impl<B: BatchBroker> Reader<B> {
@@ -121,9 +118,9 @@ impl<B: BatchBroker> Reader<B> {
             },
             Some(change) = self.changes.next() => self.changed(change).await,
             () = due(self.next.as_ref()) => self.switch().await,
-            next = next(&self.inbox, &self.backlog, &mut self.current) => match next {
-                Next::Ready => self.hand_over().await,
-                Next::Arrived(arrived) => self.arrived(arrived).await,
+            arrived = next(&self.inbox, &self.backlog, &mut self.current) => match arrived {
+                Some(arrived) => self.arrived(arrived).await,
+                None => self.hand_over().await,
             },
         }
     }
@@ -157,7 +154,7 @@ impl<B: BatchBroker> Reader<B> {
         }
         self.current = Some(subscribed);
         for bucket in buckets {
-            self.requests.subscribed(bucket);
+            self.requests.subscribed(&bucket);
             self.decoder.tell([Delivery::Subscribed(bucket.channel())])?;
         }
         let is_return = self.node.subscribed.is_cancelled();
@@ -229,7 +226,7 @@ impl<B: BatchBroker> Reader<B> {
 
     async fn subscribe(&mut self, bucket: Bucket) {
         if self.current.is_none() {
-            return self.requests.defer(bucket);
+            return self.requests.defer(&bucket);
         }
         let mut subscribing: Vec<Subscribing> = Vec::new();
         for subscribed in self.current.iter_mut().chain(self.next.as_mut().map(|(_, next)| next)) {
@@ -241,16 +238,16 @@ impl<B: BatchBroker> Reader<B> {
         }
         self.changes.push(Box::pin(async move {
             let waiting = try_join_all(subscribing).await?;
-            Ok(Change::Subscribed(bucket, waiting.into_iter().max().unwrap_or_default()))
+            Ok(Some((bucket, waiting.into_iter().max().unwrap_or_default())))
         }));
     }
 
-    async fn changed(&mut self, change: Result<Change>) -> ControlFlow<()> {
+    async fn changed(&mut self, change: Result<Option<(Bucket, u64)>>) -> ControlFlow<()> {
         // What failed, failed with the connection.
-        let Ok(Change::Subscribed(bucket, waiting)) = change else { return ControlFlow::Continue(()) };
+        let Ok(Some((bucket, waiting))) = change else { return ControlFlow::Continue(()) };
         self.take_arrived().await;
         self.subscribing.push((self.handed_over + self.backlog.len() as u64 + waiting, bucket));
-        self.requests.subscribed(bucket);
+        self.requests.subscribed(&bucket);
         self.hand_over().await
     }
 
@@ -258,7 +255,7 @@ impl<B: BatchBroker> Reader<B> {
     fn push_subscribed(&mut self) -> ControlFlow<()> {
         let handed_over = self.handed_over;
         let complete: Vec<_> = self.subscribing.extract_if(.., |(after, _)| *after <= handed_over).collect();
-        let active = complete.into_iter().filter(|(_, bucket)| self.requests.is_active(*bucket));
+        let active = complete.into_iter().filter(|(_, bucket)| self.requests.is_active(bucket));
         self.decoder.tell(active.map(|(_, bucket)| Delivery::Subscribed(bucket.channel())))
     }
 
@@ -266,7 +263,7 @@ impl<B: BatchBroker> Reader<B> {
         for subscribed in self.current.iter_mut().chain(self.next.as_mut().map(|(_, next)| next)) {
             for bucket in &buckets {
                 let done = subscribed.subscription.unsubscribe(*bucket, self.node.namespace.room(*bucket));
-                self.changes.push(Box::pin(async { done.await.map(|()| Change::Unsubscribed) }));
+                self.changes.push(Box::pin(async { done.await.map(|()| None) }));
             }
         }
         self.decoder.tell(buckets.into_iter().map(|bucket| Delivery::Unsubscribed(bucket.channel())))
@@ -318,25 +315,18 @@ impl<B: BatchBroker> Reader<B> {
     }
 }
 
-/// What there is to do about messages.
-enum Next {
-    /// The inbox has room for more of the backlog.
-    Ready,
-    Arrived(Arrived),
-}
-
-/// *Cancel safe.*
+/// What arrives next; `None` when the inbox has room for more of the backlog. *Cancel safe.*
 async fn next<B: BatchBroker>(
     inbox: &InboxSender,
     backlog: &VecDeque<ReceivedBatch>,
     current: &mut Option<Subscribed<B>>,
-) -> Next {
+) -> Option<Arrived> {
     if B::KEEPS_UNACKNOWLEDGED {
         inbox.ready().await;
     }
     match current {
-        _ if !backlog.is_empty() => Next::Ready,
-        Some(current) => Next::Arrived(current.subscription.next().await),
+        _ if !backlog.is_empty() => None,
+        Some(current) => Some(current.subscription.next().await),
         None => pending().await,
     }
 }

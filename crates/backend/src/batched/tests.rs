@@ -37,7 +37,7 @@ struct Fake {
 /// What was published and is not confirmed, and the connection in use.
 #[derive(Debug, Default)]
 struct Server {
-    writes: Mutex<VecDeque<(Vec<OutgoingBatch<String>>, oneshot::Sender<Result<Vec<String>>>)>>,
+    writes: Mutex<VecDeque<Write>>,
     written: Notify,
     connection: Mutex<CancellationToken>,
 }
@@ -55,8 +55,7 @@ impl Server {
     }
 
     fn try_write(&self) -> Option<Write> {
-        let (batches, confirm) = self.writes.lock().unwrap().pop_front()?;
-        Some(Write { batches, confirm })
+        self.writes.lock().unwrap().pop_front()
     }
 
     fn disconnect(&self) {
@@ -64,6 +63,7 @@ impl Server {
     }
 }
 
+#[derive(Debug)]
 struct Write {
     batches: Vec<OutgoingBatch<String>>,
     confirm: oneshot::Sender<Result<Vec<String>>>,
@@ -143,7 +143,7 @@ impl BatchConnection for FakeConnection {
 
     async fn publish(&self, batches: &[OutgoingBatch<String>]) -> Result<Confirmation<String>> {
         let (confirm, confirmed) = oneshot::channel();
-        self.server.writes.lock().unwrap().push_back((batches.to_vec(), confirm));
+        self.server.writes.lock().unwrap().push_back(Write { batches: batches.to_vec(), confirm });
         self.server.written.notify_one();
         let ended = self.ended.clone();
         Ok(async move {

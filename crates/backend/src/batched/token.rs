@@ -1,9 +1,10 @@
 //! Text as one word of a routing key or subject.
 
-/// Text as one word of an address, without the characters that have a meaning there, nor those that some broker refuses in names.
+/// Text as one word of an address, without the characters that have a meaning there, nor those that some broker refuses
+/// in names.
 ///
-/// Letters, digits, `-` and `_` stay; every other byte becomes `=` and two upper-case hexadecimal digits; an empty text becomes a single
-/// `=`. Different texts have different tokens.
+/// Letters, digits, `-` and `_` stay; every other byte becomes `=` and two upper-case hexadecimal digits; an empty text
+/// becomes a single `=`. Different texts have different tokens.
 #[must_use]
 pub fn token(text: &str) -> String {
     if text.is_empty() {

@@ -20,7 +20,8 @@ use crate::{
     rooms::{Interest, subscriptions},
 };
 
-/// Moves messages in batches over a broker. All namespaces of a process share one connection, which is restored with jittered back-off.
+/// Moves messages in batches over a broker. All namespaces of a process share one connection, which is restored with
+/// jittered back-off.
 #[derive(Debug)]
 pub struct BatchedTransport<B: BatchBroker> {
     state: Arc<TransportState<B>>,
@@ -180,8 +181,8 @@ impl<B: BatchBroker> RoomInterest for BatchedTransport<B> {
         Some(self.state.broker.settings().buckets.count())
     }
 
-    /// While there is no connection this returns at once: the next one begins with the room, and what is missed until then is reported as a
-    /// gap.
+    /// While there is no connection this returns at once: the next one begins with the room, and what is missed until
+    /// then is reported as a gap.
     async fn room_created(&self, node: &NodeKey, room: &Room) -> Result<()> {
         self.state.nodes.of(node)?.rooms.enter(room).await
     }

@@ -1,8 +1,9 @@
 //! From the outbox to the broker: everything that is queued goes into as few batches as order allows.
 //!
-//! At most [`WINDOW`] writes are unconfirmed. While both are on their way messages gather in the outbox, and go together into the next
-//! write: that is how batches form. A message that finds the window open leaves at once. A write stays here until the broker has confirmed
-//! it. What is left when a connection breaks is sent again over the next one, with the same numbers, so that receivers drop what they have.
+//! At most [`WINDOW`] writes are unconfirmed. While both are on their way messages gather in the outbox, and go
+//! together into the next write: that is how batches form. A message that finds the window open leaves at once. A write
+//! stays here until the broker has confirmed it. What is left when a connection breaks is sent again over the next one,
+//! with the same numbers, so that receivers drop what they have.
 
 use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
@@ -22,8 +23,8 @@ use crate::{
     connection::{next_live, until_replaced},
 };
 
-/// Writes that may be unconfirmed. Two, so that the broker has the next one when it confirms the first: with one, it would idle for a
-/// round trip after each.
+/// Writes that may be unconfirmed. Two, so that the broker has the next one when it confirms the first: with one, it
+/// would idle for a round trip after each.
 const WINDOW: usize = 2;
 
 /// Messages to one address share a batch up to this size, so that a receiver need not wait long for the whole of it.
@@ -32,7 +33,8 @@ const BATCH_BYTES: usize = 32 << 10;
 /// How long what is queued may still be sent once the transport is closed.
 const FINAL_WRITES: Duration = Duration::from_secs(2);
 
-/// When the server is changed while the connection stands, what went over the old one gets this head start on its way through the cluster.
+/// When the server is changed while the connection stands, what went over the old one gets this head start on its way
+/// through the cluster.
 const HEAD_START: Duration = Duration::from_millis(100);
 
 /// The task that publishes.
@@ -125,13 +127,14 @@ impl<B: BatchBroker> Writer<B> {
         }
         let (mut taken, mut is_closed) = (Vec::new(), false);
         while !is_closed || !confirmations.is_empty() {
+            let may_write = !is_closed && confirmations.len() < WINDOW;
             tokio::select! {
                 biased;
                 Some(confirmed) = confirmations.next() => self.confirmed(&confirmed?),
                 () = until_replaced(&mut self.connections, connection) => {
                     return Ok(self.hand_over(connection, confirmations).await);
                 }
-                weight = state.outbox.take(&mut taken, B::WRITE_BYTES), if !is_closed && confirmations.len() < WINDOW => {
+                weight = state.outbox.take(&mut taken, B::WRITE_BYTES), if may_write => {
                     is_closed = weight.is_none();
                     if let Some(write) = self.pack(&mut taken) {
                         // It is sent again if this fails.
@@ -175,7 +178,8 @@ impl<B: BatchBroker> Writer<B> {
         }
     }
 
-    /// Passes on what another task stores, and packs the rest: one batch per run of messages to one address. `None` if there is no rest.
+    /// Passes on what another task stores, and packs the rest: one batch per run of messages to one address. `None` if
+    /// there is no rest.
     fn pack(&mut self, taken: &mut Vec<Outgoing<B>>) -> Option<Write<B>> {
         let max_bytes = self.state.broker.max_batch_bytes().min(BATCH_BYTES);
         let live: Vec<_> = taken.drain(..).flat_map(|outgoing| self.set_apart(outgoing)).collect();

@@ -1,55 +1,42 @@
 //! Which messages concern only who has a room.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
-
-use tokio::time::Instant;
+use std::time::Duration;
 
 use crate::rooms::{Bucket, Buckets, RecentJoins};
 use trunkline_core::model::Message;
 
-/// Where the messages of a namespace go, for transports that subscribe to [buckets](crate::interest) of rooms.
+/// Where the messages of a namespace go, for transports that subscribe to [buckets](Buckets) of rooms.
 #[derive(Debug)]
 pub struct RoomRouter {
-    fresh: Mutex<RecentJoins>,
+    buckets: Buckets,
+    recent_joins: RecentJoins<Bucket>,
 }
 
 impl RoomRouter {
-    /// `grace` is how long messages for a room go to everybody after sockets of other nodes were asked to join it.
+    /// `grace` is how long messages for a room go to all nodes after sockets of other nodes were asked to join it.
     #[must_use]
     pub fn new(buckets: Buckets, grace: Duration) -> Self {
-        Self { fresh: Mutex::new(RecentJoins::new(buckets, grace)) }
+        Self { buckets, recent_joins: RecentJoins::new(grace) }
     }
 
-    /// The bucket on which a message is to be published; `None` if everybody has to receive it.
+    /// The bucket on which a message is to be published; `None` if all nodes have to receive it.
     ///
-    /// A plain broadcast to one room concerns only who has that room. What is answered, or changes rooms, concerns everybody.
+    /// A plain broadcast to one room concerns only nodes with members of that room. What is answered, or changes rooms,
+    /// concerns all.
     #[must_use]
     pub fn bucket_for(&self, message: &Message) -> Option<Bucket> {
         self.note_join(message);
-        match message {
-            Message::Broadcast { request: None, target, .. } => self.fresh().route(now(), target.single_room()?),
-            _ => None,
-        }
+        let Message::Broadcast { request: None, target, .. } = message else { return None };
+        self.buckets.of(target.single_room()?).filter(|bucket| !self.recent_joins.contains(bucket))
     }
 
-    /// Notes which rooms a message lets sockets join, published here or received: nodes may still be subscribing to these.
+    /// Notes which rooms a message lets sockets join, published here or received: nodes may still be subscribing to
+    /// these.
     pub fn note_join(&self, message: &Message) {
         if let Message::Join { rooms, .. } = message {
-            self.fresh().note(now(), rooms);
+            self.recent_joins.note(rooms.iter().filter_map(|room| self.buckets.of(room)));
         }
     }
-
-    fn fresh(&self) -> MutexGuard<'_, RecentJoins> {
-        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Tokio's clock, which tests may stop.
-fn now() -> std::time::Instant {
-    Instant::now().into_std()
 }
 
 #[cfg(test)]

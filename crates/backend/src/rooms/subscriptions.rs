@@ -1,4 +1,4 @@
-//! Between those who enter and leave rooms, and the reader of a node that subscribes to their [buckets](crate::interest).
+//! Between the callers that create and delete rooms, and the task of a node that subscribes to their [keys](RoomKeys).
 
 use std::{
     collections::HashMap,
@@ -11,15 +11,15 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::rooms::{Bucket, Interest};
+use crate::rooms::{Bucket, Buckets, Interest, RoomKeys};
 use trunkline_core::{
     error::{Error, ErrorKind, Result},
     model::{NodeKey, Room},
 };
 
-/// Makes the two ends, with the rooms of nobody yet.
+/// Makes the two ends, without rooms yet.
 #[must_use]
-pub fn subscriptions(node: NodeKey, interest: Interest) -> (RoomSubscriber, SubscriptionQueue) {
+pub fn subscriptions<R: RoomKeys>(node: NodeKey, interest: Interest<R>) -> (RoomSubscriber<R>, SubscriptionQueue<R>) {
     let shared = Arc::new(Shared { interest: Mutex::new(interest), left: Notify::new() });
     let (commands, received) = mpsc::channel(COMMANDS);
     let rooms = RoomSubscriber { node, shared: Arc::clone(&shared), commands };
@@ -29,44 +29,47 @@ pub fn subscriptions(node: NodeKey, interest: Interest) -> (RoomSubscriber, Subs
 /// Commands that may wait. Callers wait while there are more.
 const COMMANDS: usize = 1024;
 
+/// Answers one caller.
+type Done = oneshot::Sender<Result<()>>;
+
 #[derive(Debug)]
-struct Shared {
-    interest: Mutex<Interest>,
+struct Shared<R: RoomKeys> {
+    interest: Mutex<Interest<R>>,
     /// Rooms were left: there may be something to give up.
     left: Notify,
 }
 
-impl Shared {
-    fn interest(&self) -> MutexGuard<'_, Interest> {
+impl<R: RoomKeys> Shared<R> {
+    fn interest(&self) -> MutexGuard<'_, Interest<R>> {
         self.interest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[derive(Debug)]
-enum Command {
-    Enter(Bucket, oneshot::Sender<()>),
+enum Command<K> {
+    Enter(K, Done),
     Rebind(oneshot::Sender<()>),
 }
 
-/// The rooms of a node, for those who enter and leave them.
+/// The rooms of a node, for the callers that create and delete them.
 #[derive(Debug)]
-pub struct RoomSubscriber {
+pub struct RoomSubscriber<R: RoomKeys = Buckets> {
     node: NodeKey,
-    shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared<R>>,
+    commands: mpsc::Sender<Command<R::Key>>,
 }
 
-impl RoomSubscriber {
-    /// The first local socket enters the room. Returns when messages for it arrive; while there is no connection, at once.
+impl<R: RoomKeys> RoomSubscriber<R> {
+    /// The first local socket enters the room. Returns when messages for it arrive; while there is no connection, at
+    /// once.
     ///
     /// # Errors
-    /// `Closed` once the reader has ended.
+    /// `Closed` once the task has ended; the reason with which it has [rejected](SubscriptionQueue::rejected) the key.
     pub async fn enter(&self, room: &Room) -> Result<()> {
-        let bucket = self.shared.interest().enter(room);
-        match bucket {
-            Some(bucket) => self.ask(|entered| Command::Enter(bucket, entered)).await,
-            None => Ok(()),
-        }
+        let Some(key) = self.shared.interest().enter(room) else { return Ok(()) };
+        let (done, is_done) = oneshot::channel();
+        self.commands.send(Command::Enter(key, done)).await.map_err(|_| self.gone())?;
+        is_done.await.map_err(|_| self.gone())?
     }
 
     /// The last local socket has left the room.
@@ -80,12 +83,8 @@ impl RoomSubscriber {
     /// # Errors
     /// `Closed` once the reader has ended.
     pub async fn follow(&self) -> Result<()> {
-        self.ask(Command::Rebind).await
-    }
-
-    async fn ask(&self, command: impl FnOnce(oneshot::Sender<()>) -> Command) -> Result<()> {
         let (done, is_done) = oneshot::channel();
-        self.commands.send(command(done)).await.map_err(|_| self.gone())?;
+        self.commands.send(Command::Rebind(done)).await.map_err(|_| self.gone())?;
         is_done.await.map_err(|_| self.gone())
     }
 
@@ -94,88 +93,105 @@ impl RoomSubscriber {
     }
 }
 
-/// What callers ask of the reader of a node. Dropped, it lets nobody wait.
+/// What callers ask of the task of a node. Dropped, it lets no caller wait.
 #[derive(Debug)]
-pub struct SubscriptionQueue {
-    shared: Arc<Shared>,
-    commands: mpsc::Receiver<Command>,
-    waiting: HashMap<Bucket, Vec<oneshot::Sender<()>>>,
+pub struct SubscriptionQueue<R: RoomKeys = Buckets> {
+    shared: Arc<Shared<R>>,
+    commands: mpsc::Receiver<Command<R::Key>>,
+    waiting: HashMap<R::Key, Vec<Done>>,
 }
 
-/// What a reader is asked to do.
+/// What the task is asked to do.
 #[derive(Debug)]
-pub enum SubscriptionRequest {
-    /// Subscribe to a bucket, then call [`SubscriptionQueue::subscribed`]; without a connection, [`SubscriptionQueue::defer`].
-    Subscribe(Bucket),
-    /// Give up these buckets.
-    Unsubscribe(Vec<Bucket>),
+pub enum SubscriptionRequest<K = Bucket> {
+    /// Subscribe to a key, then call [`SubscriptionQueue::subscribed`]; without a connection,
+    /// [`SubscriptionQueue::defer`].
+    Subscribe(K),
+    /// Give up these keys.
+    Unsubscribe(Vec<K>),
     /// Turn to the latest connection, if there is a new one, and answer.
     Rebind(oneshot::Sender<()>),
 }
 
-impl SubscriptionQueue {
-    /// Waits for the next request; `None` when nobody can ask any more. *Cancel safe.*
-    pub async fn next(&mut self) -> Option<SubscriptionRequest> {
+impl<R: RoomKeys> SubscriptionQueue<R> {
+    /// Waits for the next request; `None` when no caller is left. *Cancel safe.*
+    pub async fn next(&mut self) -> Option<SubscriptionRequest<R::Key>> {
         loop {
             let deadline = self.shared.interest().deadline();
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command? {
-                    Command::Enter(bucket, entered) => if self.has_to_subscribe(bucket, entered) {
-                        return Some(SubscriptionRequest::Subscribe(bucket));
+                    Command::Enter(key, done) => if self.has_to_subscribe(&key, done) {
+                        return Some(SubscriptionRequest::Subscribe(key));
                     },
                     Command::Rebind(followed) => return Some(SubscriptionRequest::Rebind(followed)),
                 },
                 () = self.shared.left.notified() => {}
-                () = due(deadline) => return Some(SubscriptionRequest::Unsubscribe(self.shared.interest().take_expired(now()))),
+                () = due(deadline) => {
+                    let expired = self.shared.interest().take_expired(now());
+                    if !expired.is_empty() {
+                        return Some(SubscriptionRequest::Unsubscribe(expired));
+                    }
+                }
             }
         }
     }
 
-    /// Whether nobody else has asked for this bucket and is waiting.
-    fn has_to_subscribe(&mut self, bucket: Bucket, entered: oneshot::Sender<()>) -> bool {
-        if self.is_active(bucket) {
-            tell(entered);
+    /// Whether no other caller waits for this key.
+    fn has_to_subscribe(&mut self, key: &R::Key, done: Done) -> bool {
+        if self.shared.interest().is_active(key) {
+            answer(done, Ok(()));
             return false;
         }
-        let waiting = self.waiting.entry(bucket).or_default();
-        waiting.push(entered);
+        let waiting = self.waiting.entry(key.clone()).or_default();
+        waiting.push(done);
         waiting.len() == 1
     }
 
-    /// The buckets with which a new connection has to begin.
+    /// Keys with which a new connection has to begin.
     #[must_use]
-    pub fn wanted(&self) -> Vec<Bucket> {
+    pub fn wanted(&self) -> Vec<R::Key> {
         self.shared.interest().wanted().collect()
     }
 
-    /// Whether messages of the bucket arrive.
+    /// Whether messages of the key arrive.
     #[must_use]
-    pub fn is_active(&self, bucket: Bucket) -> bool {
-        self.shared.interest().is_active(bucket)
+    pub fn is_active(&self, key: &R::Key) -> bool {
+        self.shared.interest().is_active(key)
     }
 
-    /// Messages of the bucket arrive from now on: whoever waits for it may go on.
-    pub fn subscribed(&mut self, bucket: Bucket) {
-        self.shared.interest().set_active(bucket, true);
-        self.defer(bucket);
+    /// Messages of the key arrive from now on: callers that wait for it may go on.
+    pub fn subscribed(&mut self, key: &R::Key) {
+        self.shared.interest().set_active(key, true);
+        self.defer(key);
     }
 
-    /// There is no connection, and the next one begins with the bucket: whoever waits for it may go on.
-    pub fn defer(&mut self, bucket: Bucket) {
-        self.waiting.remove(&bucket).unwrap_or_default().into_iter().for_each(tell);
+    /// There is no connection, and the next one begins with the key: callers that wait for it may go on.
+    pub fn defer(&mut self, key: &R::Key) {
+        self.answer(key, &Ok(()));
     }
 
-    /// The connection is gone: nothing arrives, and nobody waits for it.
+    /// The broker refuses the subscription: callers that wait for it learn why. The next one asks again.
+    pub fn rejected(&mut self, key: &R::Key, error: Error) {
+        self.answer(key, &Err(error));
+    }
+
+    fn answer(&mut self, key: &R::Key, result: &Result<()>) {
+        for done in self.waiting.remove(key).unwrap_or_default() {
+            answer(done, result.clone());
+        }
+    }
+
+    /// The connection is gone: nothing arrives, and no caller waits for it.
     pub fn lost(&mut self) {
         self.shared.interest().deactivate_all();
-        self.waiting.drain().flat_map(|(_, waiting)| waiting).for_each(tell);
+        self.waiting.drain().flat_map(|(_, waiting)| waiting).for_each(|done| answer(done, Ok(())));
     }
 }
 
-/// Fails only if nobody waits any more.
-fn tell(waiting: oneshot::Sender<()>) {
-    let _ = waiting.send(());
+/// Fails only if the caller has given up.
+fn answer(done: Done, result: Result<()>) {
+    let _ = done.send(result);
 }
 
 /// Tokio's clock, which tests may stop.
@@ -195,7 +211,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::rooms::Buckets;
     use trunkline_core::model::{Namespace, NodeId};
 
     const LINGER: Duration = Duration::from_secs(5);
@@ -231,10 +246,10 @@ mod tests {
         let Some(SubscriptionRequest::Rebind(followed)) = requests.next().await else {
             panic!("the bucket is asked for once")
         };
-        tell(followed);
+        followed.send(()).unwrap();
         follow.await.unwrap().unwrap();
         assert!(entering.iter().all(|entering| !entering.is_finished()));
-        requests.subscribed(bucket);
+        requests.subscribed(&bucket);
         for entering in entering {
             entering.await.unwrap().unwrap();
         }
@@ -250,10 +265,10 @@ mod tests {
         entering.await.unwrap().unwrap();
         let entering = enter(&rooms);
         assert_eq!(bucket_to_subscribe(&mut requests).await, bucket);
-        requests.defer(bucket);
+        requests.defer(&bucket);
         entering.await.unwrap().unwrap();
         assert_eq!(requests.wanted(), [bucket]);
-        assert!(!requests.is_active(bucket));
+        assert!(!requests.is_active(&bucket));
     }
 
     #[tokio::test(start_paused = true)]
@@ -261,7 +276,7 @@ mod tests {
         let (rooms, mut requests) = ends();
         let entering = enter(&rooms);
         let bucket = bucket_to_subscribe(&mut requests).await;
-        requests.subscribed(bucket);
+        requests.subscribed(&bucket);
         entering.await.unwrap().unwrap();
         let left = Instant::now();
         rooms.leave(&"r".into());
@@ -269,7 +284,18 @@ mod tests {
             panic!("nothing else is asked")
         };
         assert_eq!((expired, left.elapsed() >= LINGER), (vec![bucket], true));
-        assert!(!requests.is_active(bucket));
+        assert!(!requests.is_active(&bucket));
+    }
+
+    #[tokio::test]
+    async fn a_caller_learns_why_a_key_was_rejected_and_the_next_one_asks_again() {
+        let (rooms, mut requests) = ends();
+        for _ in 0..2 {
+            let entering = enter(&rooms);
+            let bucket = bucket_to_subscribe(&mut requests).await;
+            requests.rejected(&bucket, Error::new(ErrorKind::Broker, "no"));
+            assert_eq!(entering.await.unwrap().unwrap_err().kind(), ErrorKind::Broker);
+        }
     }
 
     #[tokio::test]

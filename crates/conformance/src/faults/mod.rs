@@ -21,7 +21,7 @@ use std::{
 
 use async_trait::async_trait;
 use fastrand::Rng;
-use tokio::task::JoinHandle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trunkline_core::{
     Backend, Capabilities, Message, NodeId, NodeKey, Response, Result, Transport,
     model::Delivery,
@@ -144,15 +144,16 @@ pub struct Faulty<F> {
     transport: Arc<dyn Transport>,
     fault: F,
     seed: u64,
-    /// The forwarding task of each node.
-    forwarders: Mutex<HashMap<NodeKey, JoinHandle<()>>>,
+    tasks: TaskTracker,
+    /// Ends the forwarding task of each node.
+    forwarders: Mutex<HashMap<NodeKey, CancellationToken>>,
 }
 
 impl<F: Fault> Faulty<F> {
     /// Wraps a transport. The same seed decides the same about the same deliveries.
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, seed: u64, fault: F) -> Self {
-        Self { transport, fault, seed, forwarders: Mutex::default() }
+        Self { transport, fault, seed, tasks: TaskTracker::new(), forwarders: Mutex::default() }
     }
 
     /// Wraps the transport of a backend.
@@ -162,7 +163,7 @@ impl<F: Fault> Faulty<F> {
         backend
     }
 
-    fn forwarders(&self) -> MutexGuard<'_, HashMap<NodeKey, JoinHandle<()>>> {
+    fn forwarders(&self) -> MutexGuard<'_, HashMap<NodeKey, CancellationToken>> {
         self.forwarders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -181,8 +182,10 @@ impl<F: Fault> Transport for Faulty<F> {
         let request = request.with_room_filter(Arc::new(Unfiltered));
         let arriving = self.transport.join(request).await?;
         let forwarding = delay_queue::forward(arriving, sender, self.fault.clone(), Rng::with_seed(self.seed));
-        if let Some(old) = self.forwarders().insert(node, tokio::spawn(forwarding)) {
-            old.abort();
+        let ending = CancellationToken::new();
+        self.tasks.spawn(ending.clone().run_until_cancelled_owned(forwarding));
+        if let Some(replaced) = self.forwarders().insert(node, ending) {
+            replaced.cancel();
         }
         Ok(receiver)
     }
@@ -201,8 +204,9 @@ impl<F: Fault> Transport for Faulty<F> {
 
     async fn leave(&self, node: &NodeKey) -> Result<()> {
         let result = self.transport.leave(node).await;
-        let forwarder = self.forwarders().remove(node);
-        end(forwarder).await;
+        if let Some(ending) = self.forwarders().remove(node) {
+            ending.cancel();
+        }
         result
     }
 
@@ -212,16 +216,8 @@ impl<F: Fault> Transport for Faulty<F> {
 
     async fn close(&self) {
         self.transport.close().await;
-        let forwarders: Vec<_> = self.forwarders().drain().map(|(_, forwarder)| forwarder).collect();
-        end(forwarders).await;
-    }
-}
-
-/// Aborts tasks, and waits until they have ended.
-async fn end(forwarders: impl IntoIterator<Item = JoinHandle<()>>) {
-    for forwarder in forwarders {
-        forwarder.abort();
-        // The error says that it was aborted.
-        let _ = forwarder.await;
+        self.forwarders().drain().for_each(|(_, ending)| ending.cancel());
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }

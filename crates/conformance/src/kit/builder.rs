@@ -96,14 +96,14 @@ impl NodeBuilder {
             Placement::SameProcess(process) => Some(Arc::clone(process)),
         };
         let joining = self.clone().connect_and_join(Arc::clone(&observer));
-        let (cluster, backend) = match &process {
+        let (node, backend) = match &process {
             Some(process) => process.run(joining).await??,
             None => joining.await?,
         };
         let probe = Arc::new(NodeProbe::new(self.namespace, observer, self.context.setup.wait_timeout()));
         let nodes = Arc::clone(&self.context.nodes);
         nodes.add(Arc::clone(&probe));
-        Ok(TestNode::new(cluster, backend, server, process, probe, nodes))
+        Ok(TestNode::new(node, backend, server, process, probe, nodes))
     }
 
     async fn connect_and_join(self, observer: Arc<Observer>) -> Checked<(ClusterNode, Backend)> {
@@ -113,8 +113,8 @@ impl NodeBuilder {
             (None, _) => self.context.connect_untracked().await?,
         };
         let local: Arc<dyn Local> = observer;
-        let cluster = ClusterNode::join(backend.clone(), self.namespace, Arc::downgrade(&local), self.config).await?;
-        Ok((cluster, backend))
+        let node = ClusterNode::join(backend.clone(), self.namespace, Arc::downgrade(&local), self.config).await?;
+        Ok((node, backend))
     }
 
     /// Joins several nodes, and waits until they know each other.

@@ -20,7 +20,7 @@ use super::{
 /// of its [`Adapter`].
 #[derive(Debug)]
 pub struct TestNode {
-    cluster: ClusterNode,
+    node: ClusterNode,
     backend: Backend,
     server: Arc<dyn Server>,
     process: Option<Arc<Process>>,
@@ -30,20 +30,20 @@ pub struct TestNode {
 
 impl TestNode {
     pub(super) fn new(
-        cluster: ClusterNode,
+        node: ClusterNode,
         backend: Backend,
         server: Arc<dyn Server>,
         process: Option<Arc<Process>>,
         probe: Arc<NodeProbe>,
         nodes: Arc<NodeList>,
     ) -> Self {
-        Self { cluster, backend, server, process, probe, nodes }
+        Self { node, backend, server, process, probe, nodes }
     }
 
     /// Node id.
     #[must_use]
     pub fn id(&self) -> &NodeId {
-        &self.cluster.node().id
+        &self.node.node().id
     }
 
     /// Backend of the node.
@@ -70,7 +70,7 @@ impl TestNode {
         let socket = TestSocket::new(Arc::clone(&client));
         self.server.connect(client, &rooms);
         self.probe.add_socket(socket.clone());
-        self.cluster.rooms_created(&[rooms, vec![socket.room()]].concat()).await?;
+        self.node.rooms_created(&[rooms, vec![socket.room()]].concat()).await?;
         Ok(socket)
     }
 
@@ -83,7 +83,7 @@ impl TestNode {
         let at = Location::caller();
         async move {
             let failed = |error| Failure::at(at, format!("broadcasting failed: {error}"));
-            self.cluster.broadcast(target, payload.map_err(failed)?).await.map_err(failed)
+            self.node.broadcast(target, payload.map_err(failed)?).await.map_err(failed)
         }
     }
 
@@ -93,8 +93,8 @@ impl TestNode {
     #[track_caller]
     pub fn settle(&self) -> impl Future<Output = Checked> {
         let at = Location::caller();
-        let sender = Sender::Node(&self.cluster, &self.probe);
-        settle(at, sender, &self.nodes, &self.probe.namespace, self.cluster.capabilities())
+        let sender = Sender::Node(&self.node, &self.probe);
+        settle(at, sender, &self.nodes, &self.probe.namespace, self.node.capabilities())
     }
 
     // --- server-side events ---
@@ -156,14 +156,14 @@ impl TestNode {
     /// # Errors
     /// As [`ClusterNode::await_peers`].
     pub async fn await_peers(&self, count: usize, limit: Duration) -> trunkline_core::Result<()> {
-        self.cluster.await_peers(count, limit).await?;
+        self.node.await_peers(count, limit).await?;
         let named = async {
-            while self.cluster.peers().len() < count {
+            while self.node.peers().len() < count {
                 tokio::time::sleep(POLL).await;
             }
         };
         timeout(limit.max(POLL), named).await.map_err(|_| {
-            let names = self.cluster.peers();
+            let names = self.node.peers();
             Error::new(ErrorKind::Timeout, format!("{count} nodes are counted, but known are only {names:?}"))
         })
     }
@@ -176,7 +176,7 @@ impl TestNode {
             let mut last = None;
             let counted = async {
                 loop {
-                    last = self.cluster.server_count().await.ok();
+                    last = self.node.server_count().await.ok();
                     if last == Some(count + 1) {
                         return;
                     }
@@ -195,8 +195,8 @@ impl TestNode {
     /// Leaves, and waits until the node has left.
     pub async fn leave(&self) -> Checked {
         self.probe.set_state(NodeState::Gone);
-        self.cluster.close();
-        let closed = timeout(self.probe.timeout, self.cluster.closed());
+        self.node.close();
+        let closed = timeout(self.probe.timeout, self.node.closed());
         closed.await.map_err(|_| Failure::new(format!("a node was not closed after {:?}", self.probe.timeout)))
     }
 
@@ -264,7 +264,7 @@ impl Drop for TestNode {
     /// Takes the node off the list, and keeps its counts in case the test fails.
     fn drop(&mut self) {
         self.probe.set_state(NodeState::Gone);
-        self.nodes.keep_anomalies(self.id(), self.cluster.metrics());
+        self.nodes.keep_anomalies(self.id(), self.node.metrics());
     }
 }
 
@@ -272,7 +272,7 @@ impl Deref for TestNode {
     type Target = ClusterNode;
 
     fn deref(&self) -> &ClusterNode {
-        &self.cluster
+        &self.node
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A test must often show that a packet was *not* delivered, and no amount of waiting shows that. A later message does.
 //! Messages of one sender on one path arrive in the order in which they were sent; that is one of the promises under
-//! test, and the cases of the group `order` prove it without `settle`. So once a [`Marker`] that was sent last has
+//! test, which the cases of the group `order` check by the numbers of the packets. So once a [`Marker`] that was sent last has
 //! arrived at a node and at each of its clients, whatever was sent before it on the same path has either arrived there
 //! as well or never will: what a client has not recorded by then is absent. A marker takes each path separately. Where
 //! the transport keeps a total order there is one path; otherwise acknowledged messages, and messages to one room, may

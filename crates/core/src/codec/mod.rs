@@ -60,7 +60,7 @@ pub enum Format {
 /// The high-water marks of a heartbeat are left out: the outbox adds those of the moment of sending.
 ///
 /// # Errors
-/// `Unsupported` for what these wires have no message for ([`Message::AllRooms`](crate::Message::AllRooms) and
+/// `Unsupported` for what these wires have no message for ([`Message::AllRooms`](crate::model::Message::AllRooms) and
 /// its answer); `Malformed` for a payload whose JSON was never valid.
 pub fn encode<'a>(
     format: Format,

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Longest name of a room that is accepted from the network, in bytes.
-pub const MAX_ROOM_BYTES: usize = 4096;
+pub const MAX_ROOM_BYTES: usize = Room::MAX_BYTES;
 
 /// Writes a target as `{rooms, except, flags}`.
 pub fn write(writer: &mut impl Writer, target: &Target) {

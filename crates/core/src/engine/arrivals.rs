@@ -45,7 +45,7 @@ impl Engine {
     /// Handles a message of an emitter, which is no node: it can neither be answered nor be a peer.
     fn emitted(&mut self, message: Message, offset: Option<Offset>) {
         let is_nodes_only = matches!(message, Message::Heartbeat(_) | Message::Leaving);
-        if is_nodes_only || message.request().is_some() {
+        if is_nodes_only || message.request().is_some() || is_unreadable(&message) {
             self.metrics.malformed.increment();
         } else {
             self.metrics.delivered.increment();
@@ -63,6 +63,9 @@ impl Engine {
             }
             message => {
                 self.sign_of_life(now, &from, numbered);
+                if is_unreadable(&message) {
+                    return self.metrics.malformed.increment();
+                }
                 self.serve(from, message, offset);
             }
         }
@@ -104,4 +107,9 @@ impl Engine {
     fn serve(&mut self, from: NodeId, message: Message, offset: Option<Offset>) {
         self.outputs.push_back(Output::Serve { from, message, offset });
     }
+}
+
+/// Whether clients would close their connection if they got the packet.
+fn is_unreadable(message: &Message) -> bool {
+    matches!(message, Message::Broadcast { payload, .. } if !payload.is_packet())
 }

@@ -1,6 +1,7 @@
 //! Messages and answers between nodes, independent of any wire format.
 
 use crate::{
+    error::{Error, Result},
     model::{NodeId, RequestId, Room, SessionId, SocketId, Target},
     payload::Payload,
 };
@@ -66,6 +67,25 @@ pub enum Message {
 }
 
 impl Message {
+    /// Refuses what no peer or client would take: rooms with names that are too long, broadcasts that clients cannot read.
+    ///
+    /// # Errors
+    /// `TooLarge`, `Malformed`.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Broadcast { target, payload, .. } => {
+                target.check()?;
+                if payload.is_packet() { Ok(()) } else { Err(no_packet(payload)) }
+            }
+            Self::Join { target, rooms } | Self::Leave { target, rooms } => {
+                target.check()?;
+                rooms.iter().try_for_each(Room::check)
+            }
+            Self::Disconnect { target, .. } | Self::FetchSockets { target, .. } => target.check(),
+            _ => Ok(()),
+        }
+    }
+
     /// Id of the request that this message opens, if it wants answers.
     #[must_use]
     pub fn request(&self) -> Option<&RequestId> {
@@ -98,6 +118,13 @@ impl Message {
                 Self::AllRooms { .. } | Self::Heartbeat(_) | Self::Leaving => 0,
             }
     }
+}
+
+fn no_packet(payload: &Payload) -> Error {
+    Error::malformed(match payload.event_name() {
+        Some(name) => format!("the event name {name:?} is reserved by Socket.IO"),
+        None => "a packet must be a list that begins with the event's name".to_owned(),
+    })
 }
 
 /// Bytes that any message weighs beyond its data.

@@ -8,6 +8,8 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use smol_str::SmolStr;
 
+use crate::error::{Error, ErrorKind, Result};
+
 /// A room: text, or a number that a Node.js peer used as room.
 ///
 /// Node.js compares rooms by type: a socket in room `42` is not in room `"42"`. `Room` keeps what arrived and compares
@@ -22,6 +24,9 @@ pub enum Room {
 }
 
 impl Room {
+    /// Longest name of a room, in bytes. Nodes drop messages with a longer one.
+    pub const MAX_BYTES: usize = 4096;
+
     /// A room named by text.
     #[must_use]
     pub fn new(name: impl Into<SmolStr>) -> Self {
@@ -32,6 +37,19 @@ impl Room {
     #[must_use]
     pub fn number(value: f64) -> Option<Self> {
         RoomNumber::new(value).map(Self::Number)
+    }
+
+    /// Refuses a room whose name is longer than [`Room::MAX_BYTES`].
+    ///
+    /// # Errors
+    /// `TooLarge`, with the length and the limit.
+    pub fn check(&self) -> Result<()> {
+        let length = self.as_text().map_or(0, str::len);
+        if length <= Self::MAX_BYTES {
+            return Ok(());
+        }
+        let context = format!("a room name of {length} bytes, allowed are {}", Self::MAX_BYTES);
+        Err(Error::new(ErrorKind::TooLarge, context))
     }
 
     /// The text of a text room.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Room, setters};
+use crate::error::Result;
 
 /// Selects sockets of a namespace: those in any of `rooms` (all if empty), each once, minus those in any room of
 /// `except`.
@@ -61,6 +62,14 @@ impl Target {
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.flags.timeout = Some(timeout);
         self
+    }
+
+    /// Refuses rooms whose names are too long; see [`Room::check`].
+    ///
+    /// # Errors
+    /// `TooLarge`.
+    pub fn check(&self) -> Result<()> {
+        self.rooms.iter().chain(&self.except).try_for_each(Room::check)
     }
 
     /// Whether a socket that is in exactly `rooms` is addressed.

@@ -65,6 +65,7 @@ impl Emitter {
     }
 
     async fn publish(&self, message: Message) -> Result<()> {
+        message.check()?;
         self.backend.publish(&self.node, message).await
     }
 }

@@ -119,15 +119,16 @@ impl ClusterNode {
     /// Sends a packet to the matching sockets.
     ///
     /// # Errors
-    /// `TooLarge`, `QueueFull`, `Disconnected`, `Closed`: other nodes did not get it. Local sockets did, unless it is
-    /// too large or closed.
+    /// `TooLarge`, `Malformed` (an event name that Socket.IO reserves) and `Closed`: no socket got it. `QueueFull`,
+    /// `Disconnected`: other nodes did not get it, local sockets did.
     pub async fn broadcast(&self, target: Target, payload: Payload) -> Result<()> {
         self.check_open()?;
+        let message = Message::Broadcast { request: None, target: target.clone(), payload: payload.clone() };
+        message.check()?;
         if target.flags.local {
             self.deliver(&target, &payload).wait_for_sockets().await;
             return Ok(());
         }
-        let message = Message::Broadcast { request: None, target: target.clone(), payload: payload.clone() };
         let result = self.publish(message).await;
         let deliver_now = match &result {
             // With history it comes back with its offset.
@@ -155,8 +156,10 @@ impl ClusterNode {
     /// # Errors
     /// As [`ClusterNode::broadcast`]. Own sockets are disconnected all the same, unless the node is closed.
     pub async fn disconnect_sockets(&self, target: Target, close: bool) -> Result<()> {
+        let message = Message::Disconnect { target: target.clone(), close };
+        message.check()?;
         self.apply(|local| local.disconnect(&target, close))?;
-        self.apply_elsewhere(&target, Message::Disconnect { target: target.clone(), close }).await
+        self.apply_elsewhere(&target, message).await
     }
 
     /// Describes the matching sockets.
@@ -166,6 +169,7 @@ impl ClusterNode {
     /// `Disconnected`, `Closed` if the request was not sent.
     pub async fn fetch_sockets(&self, target: Target) -> Result<Vec<SocketInfo>, RequestError<Vec<SocketInfo>>> {
         self.check_open()?;
+        target.check()?;
         let own = self.own_sockets(&target)?;
         if target.flags.local {
             return Ok(own);

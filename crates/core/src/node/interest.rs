@@ -12,9 +12,10 @@ impl ClusterNode {
     /// # Errors
     /// As [`ClusterNode::broadcast`]. Own sockets are in the rooms all the same, unless the node is closed.
     pub async fn sockets_join(&self, target: Target, rooms: Vec<Room>) -> Result<()> {
+        let message = Message::Join { target: target.clone(), rooms: rooms.clone() };
+        message.check()?;
         self.apply(|local| local.join(&target, &rooms))?;
         let interest = PendingInterest { node: self, rooms: &rooms, had_members: false, is_due: true };
-        let message = Message::Join { target: target.clone(), rooms: rooms.clone() };
         let published = self.apply_elsewhere(&target, message).await;
         // Own sockets are in the rooms whether others could be told or not.
         published.and(interest.sync().await)
@@ -25,9 +26,10 @@ impl ClusterNode {
     /// # Errors
     /// As [`ClusterNode::broadcast`]. Own sockets have left the rooms all the same, unless the node is closed.
     pub async fn sockets_leave(&self, target: Target, rooms: Vec<Room>) -> Result<()> {
+        let message = Message::Leave { target: target.clone(), rooms: rooms.clone() };
+        message.check()?;
         self.apply(|local| local.leave(&target, &rooms))?;
         let interest = PendingInterest { node: self, rooms: &rooms, had_members: true, is_due: true };
-        let message = Message::Leave { target: target.clone(), rooms: rooms.clone() };
         let published = self.apply_elsewhere(&target, message).await;
         published.and(interest.sync().await)
     }

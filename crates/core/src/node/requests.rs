@@ -27,6 +27,7 @@ impl ClusterNode {
         let local = (target.clone(), payload.clone(), timeout);
         let is_local = target.flags.local;
         let message = Message::Broadcast { request: Some(id.clone()), target, payload };
+        message.check()?;
         let request = Request {
             id,
             gather: Gather::Acks,

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Encoded, Fault, Json, Payload, Scan, json,
+    Encoded, Fault, Json, Number, Payload, Scan, json,
     msgpack::{self, Token},
 };
 
@@ -27,6 +27,33 @@ pub(super) fn event_name(payload: &Payload) -> Option<Cow<'_, str>> {
             let Ok(Token::Array(1..)) = scanner.token() else { return None };
             let Ok(Token::Text(name)) = scanner.token() else { return None };
             Some(msgpack::text(name))
+        }
+    }
+}
+
+/// Event names that clients refuse, as `RESERVED_EVENTS` of socket.io-parser: a packet with one of them ends the connection.
+const RESERVED: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
+pub(super) fn is_packet(payload: &Payload) -> bool {
+    match event_name(payload) {
+        Some(name) => !RESERVED.contains(&&*name),
+        None => begins_with_number(payload),
+    }
+}
+
+/// JavaScript clients take a number for an event name, too.
+fn begins_with_number(payload: &Payload) -> bool {
+    match &payload.0 {
+        Encoded::Json(json) => {
+            let mut scanner = json::Scanner::new(&json.text, 0);
+            scanner.expect(b'[').is_ok() && scanner.peek().is_ok_and(|byte| byte == b'-' || byte.is_ascii_digit())
+        }
+        Encoded::MsgPack { bytes, .. } => {
+            let mut scanner = msgpack::Scanner::new(bytes, 0);
+            let is_list = matches!(scanner.token(), Ok(Token::Array(1..)));
+            is_list
+                && matches!(scanner.token(), Ok(Token::Number(number)) if !matches!(number, Number::Float(value) if !value.is_finite()))
         }
     }
 }

@@ -141,6 +141,14 @@ impl Payload {
         args::is_args(self)
     }
 
+    /// Whether clients accept it as the arguments of an event: a list that begins with an event name, which is text other than
+    /// the names that Socket.IO reserves (`connect`, `disconnect`, `newListener`, …), or a number. JavaScript clients close their
+    /// connection when they receive another packet.
+    #[must_use]
+    pub fn is_packet(&self) -> bool {
+        args::is_packet(self)
+    }
+
     /// Name of the event: the first element of an argument list, if it is text.
     #[must_use]
     pub fn event_name(&self) -> Option<Cow<'_, str>> {

@@ -1,7 +1,7 @@
 //! [`Number`]: numbers as JSON, MessagePack and JavaScript hold them.
 
-/// A number as the two encodings can hold it. Integers beyond 2^53 stay exact, which JavaScript cannot do but our nodes
-/// can.
+/// A number as the two encodings can hold it. Integers beyond 2^53 stay exact, which JavaScript cannot do but
+/// Trunkline nodes can.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
     /// An integer that is not negative.

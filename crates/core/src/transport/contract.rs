@@ -225,7 +225,7 @@ impl Backend {
         Ok(capabilities)
     }
 
-    /// Publishes a message; see [`Transport::publish`]. Allocates nothing where the queue has room.
+    /// Publishes a message; see [`Transport::publish`]. Boxes no future where the queue has room.
     pub(crate) async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         match self.transport.try_publish(from, message)? {
             None => Ok(()),

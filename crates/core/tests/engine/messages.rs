@@ -1,7 +1,7 @@
 //! Messages of other nodes and emitters, and their effects.
 
 use trunkline_core::{
-    Message, Offset, Target,
+    Message, Offset, Payload, Target,
     engine::Input,
     model::{Delivery, SeqChannel, SeqNo},
 };
@@ -97,4 +97,17 @@ fn after_the_leave_nothing_is_served() {
     assert!(engine.receive("a", broadcast("news")).is_empty());
     assert!(engine.receive("b", heartbeat(true, &[])).is_empty());
     assert_eq!(engine.inner.deadline(), None);
+}
+
+#[test]
+fn a_broadcast_that_would_cut_off_every_client_is_malformed() {
+    let mut engine = TestEngine::with_peers(&["a"]);
+    for from in ["a", "emitter"] {
+        for text in ["[]", "[null]", "[{}]", r#"["disconnect","x"]"#, r#"["newListener"]"#] {
+            let payload = Payload::from_json(text).unwrap();
+            let message = Message::Broadcast { request: None, target: Target::all(), payload };
+            assert!(engine.receive(from, message).is_empty(), "{from}: {text}");
+        }
+    }
+    assert_eq!(engine.metrics().malformed, 10);
 }

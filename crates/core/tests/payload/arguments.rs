@@ -1,6 +1,6 @@
 //! Argument lists.
 
-use trunkline_core::payload::Payload;
+use trunkline_core::payload::{Payload, Rules};
 
 use crate::{json, msgpack, text_of};
 
@@ -12,6 +12,25 @@ fn the_name_of_an_event_is_its_first_argument() {
         [json("[]"), json("[1]"), json("{}"), json("\"a\""), msgpack(b"\x90"), msgpack(b"\x91\x01"), msgpack(b"\xa1a")]
     {
         assert_eq!(none.event_name(), None);
+    }
+}
+
+#[test]
+fn what_clients_take_for_no_packet_is_told() {
+    for packet in [json(r#"["news"]"#), json("[1]"), json("[-1.5, 2]"), json(r#"["Connect"]"#), msgpack(b"\x91\x05")] {
+        assert!(packet.is_packet(), "{:?}", packet.event_name());
+    }
+    let reserved = ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+    for name in reserved {
+        assert!(!Payload::event(name, &("x",)).unwrap().is_packet(), "{name}");
+        let packed = Payload::event(name, &()).unwrap().to_msgpack(Rules::Notepack).unwrap();
+        assert!(!msgpack(&packed).is_packet(), "{name}");
+    }
+    for other in [json("[]"), json("[null]"), json("[{}]"), json("[true]"), json("{}"), json("\"a\"")] {
+        assert!(!other.is_packet(), "{:?}", other.event_name());
+    }
+    for other in [&b"\x90"[..], b"\x91\xc0", b"\x91\x80", b"\xa1a", b"\x91\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00"] {
+        assert!(!msgpack(other).is_packet(), "{other:?}");
     }
 }
 
@@ -38,7 +57,7 @@ fn an_offset_is_appended_in_both_encodings() {
 fn appending_moves_to_the_next_width_of_a_list() {
     for len in [14, 15, 16, 65_534, 65_535, 65_536] {
         let text = format!("[{}]", vec!["0"; len].join(","));
-        let packed = json(&text).to_msgpack(trunkline_core::payload::Rules::Notepack).unwrap();
+        let packed = json(&text).to_msgpack(Rules::Notepack).unwrap();
         let appended = msgpack(&packed).with_appended_text("x");
         assert_eq!(appended, json(&text.replace(']', ",\"x\"]")), "{len}");
     }

@@ -1,7 +1,8 @@
 //! Broadcasts and sessions in JetStream.
 //!
-//! One stream per prefix keeps what is said to all, of all namespaces; another one the sessions. With a history, everything but heartbeats
-//! and answers travels through the stream, so that all clients see one order, and a node that was away reads on from where it was.
+//! One stream per prefix keeps what is said to all, of all namespaces; another one the sessions. With a history,
+//! everything but heartbeats and answers travels through the stream, so that all clients see one order, and a node that
+//! was away reads on from where it was.
 
 mod position;
 mod recovery;
@@ -64,7 +65,7 @@ impl Streams {
 
     fn log_config(&self) -> StreamConfig {
         StreamConfig {
-            max_messages: self.config.frames.try_into().unwrap_or(i64::MAX),
+            max_messages: self.config.batches.try_into().unwrap_or(i64::MAX),
             max_bytes: self.config.bytes.try_into().unwrap_or(i64::MAX),
             ..self.stream(self.log(), "log", self.config.ttl)
         }

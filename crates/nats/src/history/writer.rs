@@ -1,7 +1,8 @@
 //! From the outbox into the history: one batch per namespace at a time, in order, each stored once.
 //!
-//! Batches form while the previous one is on its way. A batch that is not confirmed is stored again under the same id, which the server
-//! recognises; nothing is sent after it before it is confirmed. So the order holds even when the server that leads the stream changes.
+//! Batches form while the previous one is on its way. A batch that is not confirmed is stored again under the same id,
+//! which the server recognises; nothing is sent after it before it is confirmed. So the order holds even when the
+//! server that leads the stream changes.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -62,9 +62,9 @@ async fn what_a_full_subscription_drops_is_a_gap() {
     let server = Nats::start().await.unwrap();
     let sender = Member::join(config(server.url())).await;
     let mut small = config(server.url());
-    small.pending_frames = 1;
+    small.pending_batches = 1;
     let mut small = Member::join(small).await;
-    // More frames than fit, as each is full of its one message.
+    // More batches than fit, as each is full of its one message.
     let flood = tokio::spawn(async move {
         for number in 0..2000 {
             sender.emit_padded(Target::all(), number, 60_000).await.unwrap();
@@ -95,7 +95,8 @@ async fn nothing_is_lost_while_the_leader_of_the_history_moves() {
     assert_eq!(receiver.numbers_until(u64::MAX).await, (0..600).collect::<Vec<_>>());
 }
 
-/// Asks the leaders of all streams to step down: <https://docs.nats.io/reference/reference-protocols/nats_api_reference>. How many did.
+/// Asks the leaders of all streams to step down:
+/// <https://docs.nats.io/reference/reference-protocols/nats_api_reference>. How many did.
 async fn step_down(client: &async_nats::Client) -> usize {
     let names = client.request("$JS.API.STREAM.NAMES", "".into()).await.unwrap();
     let names: serde_json::Value = serde_json::from_slice(&names.payload).unwrap();

@@ -103,7 +103,7 @@ async fn one_of_three_servers_may_be_killed() {
     let mut number = 0;
     // The servers take a moment to tell each other who wants what.
     let heard = async { while receiver.number().await == 0 {} };
-    let told = async {
+    let sending = async {
         loop {
             number += 1;
             sender.emit(Target::all(), number).await.unwrap();
@@ -112,7 +112,7 @@ async fn one_of_three_servers_may_be_killed() {
     };
     tokio::select! {
         () = heard => {}
-        () = told => {}
+        () = sending => {}
     }
 }
 

@@ -28,7 +28,7 @@ async fn nodes_without_a_room_receive_none_of_its_traffic() {
     for member in &mut members[1..3] {
         assert!(member.numbers_until(END).await.is_empty());
     }
-    // The server's own count. A frame may carry many messages, so even one is told from none by its size.
+    // The server's own count. A batch may carry many messages, so even one is told from none by its size.
     let connections: Value = serde_json::from_str(&server.page("/connz").await.unwrap()).unwrap();
     let sent = |index: usize| connections["connections"][index]["out_bytes"].as_u64().unwrap();
     let mut sent: Vec<_> = (0..4).map(sent).collect();

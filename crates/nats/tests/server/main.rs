@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod access;
+mod barrier;
 mod batches;
 mod cluster;
 mod faults;
-mod fence;
 mod interest;
 mod member;
 mod process;

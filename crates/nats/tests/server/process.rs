@@ -75,7 +75,7 @@ async fn a_node_of_its_own() {
         }
     }
     println!("\n{READY}");
-    // Ends with whoever started it, at the latest.
+    // Ends with the process that started it, at the latest.
     spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await.unwrap().unwrap();
 }
 
@@ -100,7 +100,7 @@ async fn a_node_with_a_history_that_is_killed_leaves_nothing_behind_in_the_serve
     with_history.history = Some(HistoryConfig::default());
     let _survivor = Member::join(with_history).await;
     let url = format!("{}?history=on", server.url());
-    // What the server sets up for everybody with the first requests of a client is there after this one.
+    // What the server sets up for all with the first requests of a client is there after this one.
     NodeProcess::start(&url).await.kill();
     expect_traces(&server, &Traces { connections: 1, subscriptions: u64::MAX, consumers: 1 }).await;
     let before = Traces::of(&server).await;

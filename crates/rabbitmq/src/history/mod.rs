@@ -1,7 +1,8 @@
 //! Broadcasts and sessions in a stream queue.
 //!
-//! One stream per prefix keeps what is said to all, of all namespaces, and the sessions. With a history everything but heartbeats and
-//! answers travels through the stream, so that all clients see one order, and a node that was away reads on from where it was.
+//! One stream per prefix keeps what is said to all, of all namespaces, and the sessions. With a history everything but
+//! heartbeats and answers travels through the stream, so that all clients see one order, and a node that was away reads
+//! on from where it was.
 
 mod position;
 mod records;

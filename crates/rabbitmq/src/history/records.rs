@@ -1,9 +1,9 @@
 //! Sessions and claims, as they lie in the stream.
 //!
-//! A record is a message of a batch with the routing key of sessions: a letter, 8 bytes, the length of the session's id in 2 bytes, the id,
-//! and the rest. Integers are big-endian. `S` keeps a session: the 8 bytes tell when it expires (milliseconds since 1970), the rest is the
-//! session. `C` claims one: the 8 bytes are random. Of the claims that follow a session the first one has it. A claim with an
-//! empty id claims nothing; it only marks a position.
+//! A record is a message of a batch with the routing key of sessions: a letter, 8 bytes, the length of the session's id
+//! in 2 bytes, the id, and the rest. Integers are big-endian. `S` keeps a session: the 8 bytes tell when it expires
+//! (milliseconds since 1970), the rest is the session. `C` claims one: the 8 bytes are random. Of the claims that
+//! follow a session the first one has it. A claim with an empty id claims nothing; it only marks a position.
 
 use bytes::{Buf, BufMut, Bytes};
 use trunkline_backend::batch::{Batch, BatchBuilder, ConnectionId};

@@ -42,8 +42,8 @@ impl StreamSource {
         }
     }
 
-    /// Stores a record, so that something arrives, and with it a position to read on from: beginning at what comes next a second time would
-    /// lose what came meanwhile.
+    /// Stores a record, so that something arrives, and with it a position to read on from: beginning at what comes next
+    /// a second time would lose what came meanwhile.
     async fn store_mark(&self, connection: &Connection) -> Result<()> {
         let bytes = Record::claim("", fastrand::u64(..)).batch(self.sender);
         let mark = OutgoingBatch { address: session_key(&self.namespace), bytes, is_probe: false };
@@ -93,7 +93,8 @@ impl HistorySource for StreamSource {
         loop {
             let position = sequence(self.peek(connection).await?);
             let position = position.ok_or_else(|| broken("a delivery without position"))?;
-            // Later, something was trimmed. Earlier, it is another stream: a broker that crashes may forget one that it has only just declared.
+            // Later, something was trimmed. Earlier, it is another stream: a broker that crashes may forget one that it
+            // has only just declared.
             if self.next.replace(position).is_some_and(|next| position != next) {
                 return Ok(HistoryEntry::Gap);
             }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_brokers::{Proxy, RabbitMq};
 use trunkline_conformance::kit::{Failure, TestNode};
-use trunkline_core::{Adapter, ErrorKind, Event, GapCause, Room, Target};
+use trunkline_core::{ErrorKind, Event, GapCause, Room, Target};
 use trunkline_rabbitmq::{Config, connect};
 
 use crate::support::{PATIENCE, cluster, config, expect_numbers, listed, numbered, numbers, private, shared, until};
@@ -38,7 +38,7 @@ async fn everything_works_again<F: Future<Output = ()>>(
     let gaps = b.events();
     interrupt().await;
     b.wait_for_event(gaps, is_gap, "of a gap").await?;
-    // Whoever heard nothing of the other for too long hears of it again.
+    // A node that heard nothing of the other for too long hears of it again.
     until("both know each other", async || a.await_peers(1, PATIENCE).await.is_ok()).await;
     until("a is heard", async || {
         let _ = a.broadcast(Target::room("r"), numbered(1, 10)).await;
@@ -156,7 +156,7 @@ async fn what_a_stuck_node_lost_in_the_broker_is_counted() -> Result<(), Failure
     let proxy = Proxy::start(broker.port()).await.unwrap();
     let near = cluster(config(broker.url(), "stuck"));
     let mut stuck = config(&proxy.url(broker.url()), "stuck");
-    (stuck.queue_frames, stuck.prefetch, stuck.ping_interval) = (5, 1, Duration::from_secs(30));
+    (stuck.queue_batches, stuck.prefetch, stuck.ping_interval) = (5, 1, Duration::from_secs(30));
     let a = near.node().await?;
     let b = near.build().over(connect(stuck).await?).join().await?;
     a.await_peers(1, PATIENCE).await?;

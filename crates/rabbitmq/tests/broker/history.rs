@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use trunkline_brokers::{Proxy, RabbitMq};
 use trunkline_conformance::kit::Failure;
-use trunkline_core::{Adapter, ErrorKind, Room, Target};
+use trunkline_core::{ErrorKind, Room, Target};
 use trunkline_rabbitmq::{Config, HistoryConfig, connect};
 
 use crate::support::{PATIENCE, cluster, config, expect_numbers, numbered, private, shared};

@@ -29,7 +29,7 @@ async fn nodes_without_a_room_receive_none_of_its_traffic() {
     let counts = delivered(broker, "quiet").await;
     for (index, member) in members.iter().enumerate() {
         let (_, count) = counts.iter().find(|(queue, _)| queue.contains(member.node.id.as_str())).unwrap();
-        // The one to all is a frame of its own.
+        // The one to all is a batch of its own.
         assert_eq!(*count > 1, index == 3, "{counts:?}");
     }
 }
@@ -65,7 +65,8 @@ async fn crowded(prefix: &str, rooms: usize) -> [Member; 3] {
     [member, Member::join(config.clone()).await, Member::join(config).await]
 }
 
-/// Sends from node to node until `work` is done, and for a second at least. Returns the longest time that a message took.
+/// Sends from node to node until `work` is done, and for a second at least. Returns the longest time that a message
+/// took.
 async fn slowest<T>(sender: &Member, receiver: &mut Member, work: impl Future<Output = T>) -> (Duration, T) {
     let mut work = std::pin::pin!(work);
     let (start, mut slowest, mut done) = (Instant::now(), Duration::ZERO, None);

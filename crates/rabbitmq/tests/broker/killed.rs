@@ -105,7 +105,7 @@ async fn start_node(broker: &RabbitMq) -> Child {
     node
 }
 
-/// A node with many rooms. It ends when it is killed, or when whoever started it is gone.
+/// A node with many rooms. It ends when it is killed, or when the process that started it is gone.
 async fn be_a_node(url: &str) {
     let member = Member::join(config(url, PREFIX)).await;
     for number in 0..ROOMS {

@@ -60,7 +60,7 @@ pub(crate) async fn bindings(broker: &RabbitMq, prefix: &str) -> HashMap<String,
     bindings
 }
 
-/// How many frames the broker has delivered from each queue of this prefix.
+/// How many batches the broker has delivered from each queue of this prefix.
 pub(crate) async fn delivered(broker: &RabbitMq, prefix: &str) -> HashMap<String, u64> {
     const ASK: &str = "[io_lib:format(\"~s ~p~n\", [element(4, element(2, element(1, M))), element(4, M)]) \
                        || M <- ets:tab2list(channel_queue_metrics)].";
@@ -70,7 +70,8 @@ pub(crate) async fn delivered(broker: &RabbitMq, prefix: &str) -> HashMap<String
     counts.map(|(queue, count)| (queue.to_owned(), count.parse().unwrap())).collect()
 }
 
-/// Waits until something holds. Most looks at the broker are several runs of `rabbitmqctl`, each of seconds on a busy machine.
+/// Waits until something holds. Most looks at the broker are several runs of `rabbitmqctl`, each of seconds on a busy
+/// machine.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
     eventually(3 * PATIENCE, || what.into(), condition).await.unwrap_or_else(|failure| panic!("{failure}"));
 }

@@ -1,4 +1,4 @@
-//! Reading messages and answers in the format of `@socket.io/redis-adapter`.
+//! Decoder for messages and answers in the format of `@socket.io/redis-adapter`.
 
 use bytes::Bytes;
 use trunkline_core::{
@@ -9,7 +9,7 @@ use trunkline_core::{
 };
 
 use super::{
-    encode::{STAMP_BYTES, STAMP_MARK, WITH_STAMP},
+    encode::{SEQ_NO_BYTES, SEQ_NO_MARK, WITH_SEQ_NO},
     kind,
 };
 
@@ -24,7 +24,7 @@ pub(crate) struct Broadcast {
     pub(crate) payload: Payload,
 }
 
-/// Who sent a broadcast, without looking at the rest; `None` if it does not say.
+/// Sender of a broadcast, read without looking at the rest; `None` if it names none.
 pub(crate) fn sender(bytes: &Bytes) -> Option<NodeId> {
     let mut reader = MsgPackReader::new(bytes);
     let mut array = reader.begin_array().ok()?;
@@ -34,15 +34,16 @@ pub(crate) fn sender(bytes: &Bytes) -> Option<NodeId> {
     NodeId::new(reader.text().ok()?).ok()
 }
 
-/// The number behind a broadcast. Nothing that Node.js sends ends like this: the mark is not UTF-8, and no number is that long.
+/// Sequence number behind a broadcast. Nothing that Node.js sends ends like this: the mark is not UTF-8, and no number
+/// is that long.
 pub(crate) fn seq_no(bytes: &[u8]) -> Option<SeqNo> {
-    if bytes.first() != Some(&WITH_STAMP) {
+    if bytes.first() != Some(&WITH_SEQ_NO) {
         return None;
     }
-    let tail = bytes.get(bytes.len().checked_sub(STAMP_BYTES)?..)?;
+    let tail = bytes.get(bytes.len().checked_sub(SEQ_NO_BYTES)?..)?;
     let (mark, rest) = tail.split_first_chunk()?;
     let (channel, number) = rest.split_first_chunk()?;
-    (*mark == STAMP_MARK).then_some(())?;
+    (*mark == SEQ_NO_MARK).then_some(())?;
     let number = u64::from_be_bytes(number.try_into().ok()?);
     Some(SeqNo { channel: SeqChannel(u16::from_be_bytes(*channel)), number })
 }
@@ -73,7 +74,8 @@ fn node<'a>(reader: &mut impl Reader<'a>) -> Scan<NodeId> {
     NodeId::new(reader.text()?).map_err(|_| Fault::TooLong)
 }
 
-/// `{type, data, nsp}`. A packet without namespace is for `/`; one with an id or another type is taken for what was meant.
+/// Reads a packet `{type, data, nsp}`. One without namespace is for `/`; one with an id or another type is accepted as
+/// an event.
 fn packet<'a>(reader: &mut impl Reader<'a>) -> Scan<(Payload, Namespace)> {
     let (mut data, mut namespace) = (None, None);
     let mut map = reader.begin_map()?;
@@ -99,19 +101,19 @@ fn event<'a>(reader: &mut impl Reader<'a>) -> Scan<Payload> {
 pub(crate) struct Request {
     pub(crate) from: Option<NodeId>,
     pub(crate) seq_no: Option<SeqNo>,
-    /// Of the packet, for broadcasts.
+    /// Namespace of the packet, for broadcasts.
     pub(crate) namespace: Option<Namespace>,
     pub(crate) message: Message,
-    /// It is of a form that only old nodes use.
+    /// Set for the forms of requests that only old nodes use.
     pub(crate) legacy: Option<Legacy>,
 }
 
-/// What old nodes expect of an answer.
+/// The answer that an old node expects.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Legacy {
     /// Socket ids only.
     SocketIds,
-    /// A confirmation by whoever has this socket.
+    /// A confirmation by the node that has this socket.
     Confirmation(SocketId, RequestId),
 }
 
@@ -158,7 +160,7 @@ struct RequestFields {
     data: Option<Payload>,
     packet: Option<(Payload, Namespace)>,
     seq_no: Option<Option<SeqNo>>,
-    metrics: Option<Option<Vec<SeqNo>>>,
+    high_water_marks: Option<Option<Vec<SeqNo>>>,
 }
 
 impl RequestFields {
@@ -192,9 +194,10 @@ impl RequestFields {
             "data" => ("data", event(reader).and_then(|data| set(&mut self.data, data))),
             "packet" => ("packet", packet(reader).and_then(|packet| set(&mut self.packet, packet))),
             "stamp" => ("stamp", reader.lenient(codec::read_seq_no).and_then(|seq_no| set(&mut self.seq_no, seq_no))),
-            "counters" => {
-                ("counters", reader.lenient(codec::read_high_water_marks).and_then(|read| set(&mut self.metrics, read)))
-            }
+            "counters" => (
+                "counters",
+                reader.lenient(codec::read_high_water_marks).and_then(|read| set(&mut self.high_water_marks, read)),
+            ),
             _ => ("request", reader.skip()),
         };
         read.map_err(|fault| fault.at(name))
@@ -248,9 +251,9 @@ impl RequestFields {
                 payload: required(self.packet, "packet")?.0,
             },
             kind::INITIAL_HEARTBEAT | kind::HEARTBEAT => {
-                let metrics = self.metrics.flatten().unwrap_or_default();
+                let high_water_marks = self.high_water_marks.flatten().unwrap_or_default();
                 let initial = kind == kind::INITIAL_HEARTBEAT;
-                Message::Heartbeat(Heartbeat { initial, metrics, ..Heartbeat::default() })
+                Message::Heartbeat(Heartbeat::new(initial).with_high_water_marks(high_water_marks))
             }
             kind::LEAVING => Message::Leaving,
             _ => return Err(Error::new(ErrorKind::Unsupported, format!("request of unknown type {kind}"))),
@@ -280,8 +283,8 @@ fn socket_id<'a>(reader: &mut impl Reader<'a>) -> Scan<SocketId> {
 
 // --- answers ---
 
-/// Decodes an answer, JSON or MessagePack. `None` if it belongs to a request that is not `mine`, which is found out early: on the common
-/// channel everybody gets the answers to everybody.
+/// Decodes an answer, JSON or MessagePack. `None` if it belongs to a request that is not `mine`, which is found out
+/// early: on the common channel each node gets the answers to all.
 pub(crate) fn response(
     bytes: &Bytes,
     mine: impl Fn(&RequestId) -> bool + Copy,
@@ -295,9 +298,9 @@ pub(crate) fn response(
     }
 }
 
-/// Ends the reading of an answer that somebody else waits for.
+/// Ends the reading of an answer that another node waits for.
 fn not_mine() -> Error {
-    Error::new(ErrorKind::Closed, "an answer to a request of somebody else")
+    Error::new(ErrorKind::Closed, "an answer to a request of another node")
 }
 
 /// The fields of all answers.
@@ -344,7 +347,7 @@ impl AnswerFields {
         read.map_err(|fault| fault.at(name))
     }
 
-    /// `None` for the confirmations that only old nodes wait for.
+    /// Makes the answer; `None` for a confirmation, which only old nodes wait for.
     fn into_response(self) -> Result<Option<(Option<NodeId>, Response)>> {
         let from = self.from.flatten();
         let answer = match (self.kind, self.sockets, self.rooms) {
@@ -366,7 +369,7 @@ fn count<'a>(reader: &mut impl Reader<'a>) -> Scan<u32> {
     u32::try_from(whole_number(reader)?).map_err(|_| Fault::Range)
 }
 
-/// Sockets, or only their ids.
+/// Reads sockets, or only their ids.
 fn read_sockets<'a>(reader: &mut impl Reader<'a>) -> Result<Vec<SocketInfo>> {
     let at = |fault: Fault| fault.at("sockets");
     let mut found = Vec::new();
@@ -375,7 +378,7 @@ fn read_sockets<'a>(reader: &mut impl Reader<'a>) -> Result<Vec<SocketInfo>> {
         found.push(match reader.shape().map_err(at)? {
             Shape::Text => {
                 let id = socket_id(reader).map_err(at)?;
-                SocketInfo { id, node: None, rooms: Vec::new(), handshake: None, data: None }
+                SocketInfo::new(id, Vec::new())
             }
             _ => sockets::read(reader)?,
         });

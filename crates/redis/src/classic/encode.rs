@@ -1,4 +1,4 @@
-//! Writing messages and answers in the format of `@socket.io/redis-adapter`.
+//! Encoder for messages and answers in the format of `@socket.io/redis-adapter`.
 
 use trunkline_core::{
     Error, ErrorKind, NodeId, NodeKey, Payload, RequestId, Result, Room, Target,
@@ -10,7 +10,7 @@ use trunkline_core::{
 
 use super::kind;
 
-/// A message that waits for its number.
+/// An encoded message, but for its number.
 #[derive(Debug)]
 pub(crate) enum Encoded {
     /// `[uid, packet, opts]`
@@ -19,32 +19,32 @@ pub(crate) enum Encoded {
     Request(EncodedMessage),
 }
 
-/// Before the number of a broadcast: it is binary of ten bytes, so that it can be found from the end.
-pub(super) const STAMP_MARK: [u8; 2] = [0xc4, 10];
+/// Head of the number of a broadcast: MessagePack binary of ten bytes, which is found from the end.
+pub(super) const SEQ_NO_MARK: [u8; 2] = [0xc4, 10];
 
-/// Bytes of the number of a broadcast, mark included.
-pub(super) const STAMP_BYTES: usize = 12;
+/// Size of the number of a broadcast, mark included.
+pub(super) const SEQ_NO_BYTES: usize = 12;
 
-/// The first byte of a broadcast with and without number.
-pub(super) const WITH_STAMP: u8 = 0x94;
-pub(super) const WITHOUT_STAMP: u8 = 0x93;
+/// First byte of a broadcast with a number, and of one without.
+pub(super) const WITH_SEQ_NO: u8 = 0x94;
+pub(super) const WITHOUT_SEQ_NO: u8 = 0x93;
 
 impl Encoded {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Broadcast(bytes) => bytes.len(),
-            Self::Request(frame) => frame.len(),
+            Self::Request(encoded) => encoded.len(),
         }
     }
 
-    /// Adds the number, and to a heartbeat the counters.
-    pub(crate) fn finish(self, seq_no: Option<SeqNo>, metrics: &[SeqNo]) -> Vec<u8> {
+    /// Adds the number, and to a heartbeat the high-water marks of its sender.
+    pub(crate) fn finish(self, seq_no: Option<SeqNo>, marks: &[SeqNo]) -> Vec<u8> {
         match self {
-            Self::Request(frame) => frame.finish(seq_no, metrics),
+            Self::Request(encoded) => encoded.finish(seq_no, marks),
             Self::Broadcast(mut bytes) => {
                 if let Some(seq_no) = seq_no {
-                    bytes[0] = WITH_STAMP;
-                    bytes.extend(STAMP_MARK);
+                    bytes[0] = WITH_SEQ_NO;
+                    bytes.extend(SEQ_NO_MARK);
                     bytes.extend(seq_no.channel.0.to_be_bytes());
                     bytes.extend(seq_no.number.to_be_bytes());
                 }
@@ -81,7 +81,7 @@ fn is_heartbeat(message: &Message) -> bool {
 }
 
 fn broadcast(from: &NodeKey, target: &Target, payload: &Payload) -> Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(96 + payload.len() + STAMP_BYTES);
+    let mut out = Vec::with_capacity(96 + payload.len() + SEQ_NO_BYTES);
     let mut writer = msgpack::Writer::new(&mut out, Rules::Notepack);
     writer.begin_array(Some(3));
     writer.text(from.id.as_str());
@@ -91,7 +91,7 @@ fn broadcast(from: &NodeKey, target: &Target, payload: &Payload) -> Result<Vec<u
     } else {
         opts::write(&mut writer, target)
     }
-    debug_assert_eq!(out[0], WITHOUT_STAMP);
+    debug_assert_eq!(out[0], WITHOUT_SEQ_NO);
     Ok(out)
 }
 
@@ -112,7 +112,7 @@ fn packet(writer: &mut impl Writer, from: &NodeKey, payload: &Payload) -> Result
         .map_err(|fault| fault.at("payload"))
 }
 
-/// In the order of `@socket.io/redis-emitter`.
+/// Writes a target in the field order of `@socket.io/redis-emitter`.
 fn emitter_opts(writer: &mut impl Writer, target: &Target) {
     writer.map(3, |opts| {
         opts.field(field!("rooms"));
@@ -161,7 +161,7 @@ fn request(writer: &mut impl Writer, from: &NodeKey, message: &Message) -> Resul
     Ok(map.fields)
 }
 
-/// Without flags, which requests do not have.
+/// Writes a target without flags, which requests do not have.
 fn short_opts(writer: &mut impl Writer, target: &Target) {
     writer.map(2, |opts| {
         opts.field(field!("rooms"));
@@ -171,7 +171,7 @@ fn short_opts(writer: &mut impl Writer, target: &Target) {
     });
 }
 
-/// A map whose number of fields is known in the end only.
+/// A map whose number of fields is known only in the end.
 struct Map<'a, W> {
     writer: &'a mut W,
     fields: usize,
@@ -199,8 +199,8 @@ impl<'a, W: Writer> Map<'a, W> {
     }
 }
 
-/// Encodes an answer. It may name the node that gives it, for our own nodes. With `ids_only`, sockets are told as nodes of old ask for
-/// them (type 0).
+/// Encodes an answer. It may name the node that gives it, which our own nodes read. With `ids_only`, sockets are
+/// written as their ids, as the requests of old nodes (type 0) ask for.
 pub(crate) fn response(from: Option<&NodeId>, response: &Response, ids_only: bool) -> Result<Vec<u8>> {
     let as_msgpack = match &response.answer {
         Answer::Ack(_) => true,
@@ -225,7 +225,7 @@ pub(crate) fn response(from: Option<&NodeId>, response: &Response, ids_only: boo
     Ok(EncodedMessage::of_map(format, out, fields, false).finish(None, &[]))
 }
 
-/// What an old node waits for after it has asked something of a socket.
+/// Encodes the confirmation that an old node waits for after a request concerning one socket.
 pub(crate) fn done(request: &RequestId) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     let mut writer = json::Writer::new(&mut out, json::Binary::Inline);

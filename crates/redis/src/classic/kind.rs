@@ -1,4 +1,4 @@
-//! The numbers of requests and answers.
+//! Type numbers of requests and answers.
 
 use trunkline_core::model::{Answer, Heartbeat, Message};
 
@@ -33,7 +33,7 @@ pub(super) fn of(message: &Message) -> u64 {
     }
 }
 
-/// Answers to the older requests have no type.
+/// Type of an answer; those to the older requests have none.
 pub(super) fn of_answer(answer: &Answer) -> Option<u64> {
     match answer {
         Answer::Sockets(_) | Answer::Rooms(_) => None,

@@ -4,7 +4,7 @@ pub(crate) mod decode;
 pub(crate) mod encode;
 mod kind;
 mod names;
-mod seat;
+mod node;
 mod transport;
 
 pub(crate) use transport::backend;

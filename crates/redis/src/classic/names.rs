@@ -1,11 +1,11 @@
-//! The names of channels.
+//! Names of the channels of `@socket.io/redis-adapter`.
 
 use bytes::Bytes;
 use trunkline_core::{Namespace, NodeId, Room};
 
-use crate::feed::Topic;
+use crate::subscribe::Topic;
 
-/// Names the channels of one cluster.
+/// Names of the channels of one cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     prefix: String,
@@ -16,17 +16,18 @@ impl Names {
         Self { prefix: prefix.to_owned() }
     }
 
-    /// Broadcasts to no room or to several.
+    /// Channel of broadcasts to no room or to several.
     pub(crate) fn broadcast(&self, namespace: &Namespace) -> Bytes {
         self.name(&["#", namespace.as_str(), "#"])
     }
 
-    /// Broadcasts to one room.
+    /// Channel of broadcasts to one room.
     pub(crate) fn room(&self, namespace: &Namespace, room: &Room) -> Bytes {
         self.name(&["#", namespace.as_str(), "#", &room.to_text(), "#"])
     }
 
-    /// All broadcasts of a namespace. Node.js forgets that a namespace may contain what has a meaning in a pattern.
+    /// Pattern of all broadcasts of a namespace. Node.js forgets that a namespace may contain what has a meaning in a
+    /// pattern.
     pub(crate) fn broadcasts(&self, namespace: &Namespace) -> Topic {
         Topic::Pattern(format!("{}#{}#*", escape(&self.prefix), escape(namespace.as_str())).into())
     }
@@ -39,7 +40,7 @@ impl Names {
         self.name(&["-response#", namespace.as_str(), "#"])
     }
 
-    /// Responses to one node.
+    /// Channel of answers to one node.
     pub(crate) fn private(&self, namespace: &Namespace, node: &NodeId) -> Bytes {
         self.name(&["-response#", namespace.as_str(), "#", node.as_str(), "#"])
     }
@@ -51,7 +52,7 @@ impl Names {
     }
 }
 
-/// Takes away the meaning of characters in a pattern.
+/// Escapes the characters that have a meaning in a pattern.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

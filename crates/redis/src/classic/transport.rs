@@ -1,4 +1,4 @@
-//! The transport over pub/sub.
+//! Transport over pub/sub.
 
 use std::{fmt, sync::Arc};
 
@@ -7,69 +7,75 @@ use bytes::Bytes;
 use trunkline_backend::Outbox;
 use trunkline_core::{
     Backend, Capabilities, IdScheme, Membership, Namespace, NodeId, NodeKey, Result, Transport,
-    model::{Answer, Delivery, Message, Response, SeqChannel},
-    transport::{Health, Inbox, JoinRequest as CoreSeat, NodeCount, NodeCounter},
+    model::{Answer, Delivery, Message, Response, SeqChannel, SeqNo},
+    transport::{Health, Inbox, JoinRequest, NodeCount, NodeCounter},
 };
 
 use super::{
     encode,
     names::Names,
-    seat::{Kind, Seat},
+    node::{ClassicNode, Kind},
 };
 use crate::{
     config::{Config, PubSub},
-    feed::{Arrival, Feed, FeedLimits, Listener, Topic},
-    node_counter,
-    plumbing::{Accounts, Plumbing, Route},
-    seats::{Member, Seats},
-    task::Task,
-    topology::{Place, Servers},
+    connect::ServerPool,
+    publish::Publication,
+    subscribe::Topic,
+    transport_core::{
+        JoinedNode as _, NodeInbox, Outgoing, RejectionCounter, Route, SubscribedNodes, TransportCore, count_nodes,
+    },
 };
 
-/// Makes the backend, once a server has been reached.
-pub(crate) fn backend(config: &Config, options: PubSub, servers: Arc<Servers>) -> Backend {
+/// Backend of `mode=pubsub`. A server has been reached before.
+pub(crate) fn backend(config: &Config, options: PubSub, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(ClassicTransport::new(config, options, servers));
-    Backend {
-        transport: Arc::clone(&transport) as Arc<dyn Transport>,
-        history: None,
-        interest: None,
-        node_counter: Some(transport),
-        ids: IdScheme::Short6,
-    }
+    Backend::new(Arc::clone(&transport) as _, IdScheme::Short6).with_node_counter(transport)
 }
 
-/// Pub/sub.
+/// Transport over pub/sub.
 struct ClassicTransport {
     names: Names,
     options: PubSub,
-    plumbing: Plumbing,
-    seats: Arc<Seats<Seat, Kind>>,
-    feed: Feed,
-    reading: Task,
+    core: TransportCore<ClassicNode>,
 }
 
 impl ClassicTransport {
-    fn new(config: &Config, options: PubSub, servers: Arc<Servers>) -> Self {
-        let seats = Arc::<Seats<Seat, Kind>>::default();
-        let clerk = Arc::new(Accounts(Arc::clone(&seats)));
-        let plumbing = Plumbing::new(config, servers, Arc::new(Outbox::new(config.outbox)), clerk);
-        let listener = Arc::new(Ears(Arc::clone(&seats)));
-        let (servers, status) = (Arc::clone(&plumbing.servers), Arc::clone(&plumbing.status));
-        let (feed, reading) = Feed::new(Place::Anywhere, servers, status, listener, FeedLimits::of(config));
-        let names = Names::new(&config.prefix);
-        let reading = plumbing.crew.take_on(reading);
-        Self { names, options, plumbing, seats, feed, reading }
+    fn new(config: &Config, options: PubSub, servers: Arc<ServerPool>) -> Self {
+        let nodes = Arc::<SubscribedNodes<ClassicNode>>::default();
+        let observer = Arc::new(RejectionCounter(Arc::clone(&nodes)));
+        let core = TransportCore::new(config, servers, Arc::new(Outbox::new(config.outbox)), nodes, observer);
+        Self { names: Names::new(&config.prefix), options, core }
     }
 
-    /// In the order in which they are subscribed to: a node is never seen by its own channel without being counted.
-    fn topics(&self, node: &NodeKey) -> [(Topic, Kind); 4] {
+    /// Topics of a node in the order in which they are subscribed to: a node is never seen by its own channel without
+    /// being counted.
+    fn topics(&self, node: &NodeKey) -> Vec<(Topic, Kind)> {
         let NodeKey { id, namespace } = node;
-        [
+        vec![
             (self.names.broadcasts(namespace), Kind::Broadcasts),
             (Topic::Channel(self.names.response(namespace)), Kind::Responses),
             (Topic::Channel(self.names.request(namespace)), Kind::Requests),
             (Topic::Channel(self.names.private(namespace, id)), Kind::Responses),
         ]
+    }
+
+    fn encode<'a>(
+        &self,
+        from: &'a NodeKey,
+        message: &Message,
+    ) -> Result<Outgoing<'a, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication + use<'a>>> {
+        let joined = self.core.nodes.joined.publishing(from)?;
+        if let (Some(joined), Some(request)) = (&joined, message.request()) {
+            joined.expect(request);
+        }
+        let is_broadcast = matches!(message, Message::Broadcast { request: None, .. });
+        let is_numbered = message.is_numbered() && joined.is_some_and(|joined| joined.numbered || !is_broadcast);
+        let encoded = encode::message(from, message)?;
+        let channel = self.channel_of(&from.namespace, message);
+        let route = Route { sharded: false, channel, numbered: is_numbered.then_some(SeqChannel::ALL) };
+        let bytes = encoded.len() + encode::SEQ_NO_BYTES;
+        self.core.check_size(bytes)?;
+        Ok(route.outgoing(from, bytes, |seq_no, marks| encoded.finish(seq_no, marks)))
     }
 
     fn channel_of(&self, namespace: &Namespace, message: &Message) -> Bytes {
@@ -86,52 +92,39 @@ impl ClassicTransport {
 #[async_trait]
 impl Transport for ClassicTransport {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            membership: Membership::BrokerCount,
-            total_order: true,
-            acknowledged_in_order: true,
-            numbered: true,
-            announced_leave: true,
-            named_answers: true,
-            all_rooms_request: true,
-            room_interest: false,
-            history: false,
-            max_message_bytes: Some(self.plumbing.max_message_bytes),
-        }
+        Capabilities::new(Membership::BrokerCount)
+            .with_total_order(true)
+            .with_acknowledged_in_order(true)
+            .with_numbered(true)
+            .with_announced_leave(true)
+            .with_named_answers(true)
+            .with_all_rooms_request(true)
+            .with_max_message_bytes(Some(self.core.max_message_bytes))
     }
 
-    async fn join(&self, seat: CoreSeat) -> Result<Inbox> {
-        let node = seat.node.clone();
-        let (member, inbox) = Member::new(seat);
-        let NodeKey { namespace, .. } = &node;
-        let (broadcast, response) = (self.names.broadcast(namespace), self.names.response(namespace));
-        let seat = Arc::new(Seat::new(member, broadcast, response, Arc::clone(&self.plumbing.outbox)));
-        let topics = self.topics(&node);
-        self.seats.add(&seat, topics.clone())?;
-        let mut taken = Taken { transport: self, node: Some(node) };
-        self.feed.subscribe(topics.map(|(topic, _)| topic).to_vec()).await?;
-        seat.member.tell(Delivery::Connected);
-        taken.node = None;
-        Ok(inbox)
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
+        let (inbox, receiver) = NodeInbox::new(request);
+        let node = &inbox.node;
+        let (broadcast, response) = (self.names.broadcast(&node.namespace), self.names.response(&node.namespace));
+        let topics = self.topics(node);
+        let joined = Arc::new(ClassicNode::new(inbox, broadcast, response, Arc::clone(&self.core.outbox)));
+        self.core.join(&joined, topics).await?;
+        joined.inbox().push(Delivery::Connected);
+        Ok(receiver)
+    }
+
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        let is_queued = self.core.try_push(self.encode(from, &message)?)?;
+        Ok((!is_queued).then_some(message))
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        let seat = self.seats.publishing(from)?;
-        if let (Some(seat), Some(request)) = (&seat, message.request()) {
-            seat.expect(request);
-        }
-        let is_broadcast = matches!(message, Message::Broadcast { request: None, .. });
-        let numbered = seat.is_some_and(|seat| seat.numbered || !is_broadcast);
-        let encoded = encode::message(from, &message)?;
-        let channel = self.channel_of(&from.namespace, &message);
-        let route = Route { sharded: false, channel, numbered: numbered.then_some(SeqChannel::ALL) };
-        let bytes = encoded.len() + encode::STAMP_BYTES;
-        self.plumbing.publish(from, route, message, bytes, |seq_no, metrics| encoded.finish(seq_no, metrics)).await
+        self.core.push(self.encode(from, &message)?).await
     }
 
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
-        let seat = self.seats.publishing(from)?;
-        let ids_only = seat.is_some_and(|seat| seat.takes_ids_only(&response.request));
+        let joined = self.core.nodes.joined.publishing(from)?;
+        let ids_only = joined.is_some_and(|joined| joined.takes_ids_only(&response.request));
         let payload = encode::response(Some(&from.id), &response, ids_only)?;
         let is_private =
             self.options.specific_response_channel && !matches!(response.answer, Answer::ServerSideEmit(_));
@@ -139,27 +132,22 @@ impl Transport for ClassicTransport {
             true => self.names.private(&from.namespace, to),
             false => self.names.response(&from.namespace),
         };
-        self.plumbing.send(from, Route { sharded: false, channel, numbered: None }, payload).await
+        self.core.send(from, Route { sharded: false, channel, numbered: None }, payload).await
     }
 
     async fn leave(&self, node: &NodeKey) -> Result<()> {
-        if self.seats.remove(node).is_none() {
-            return Ok(());
+        match self.core.nodes.remove(node) {
+            Some(_) => self.core.leave(node, self.topics(node)).await,
+            None => Ok(()),
         }
-        self.plumbing.outbox.forget(&node.id);
-        let mut topics = self.topics(node).map(|(topic, _)| topic).to_vec();
-        topics.reverse();
-        self.feed.unsubscribe(topics).await
     }
 
     fn health(&self) -> Health {
-        self.plumbing.health()
+        self.core.health()
     }
 
     async fn close(&self) {
-        self.seats.clear();
-        self.reading.stop().await;
-        self.plumbing.close().await;
+        self.core.close().await;
     }
 }
 
@@ -168,7 +156,7 @@ impl NodeCounter for ClassicTransport {
     async fn count_nodes(&self, node: &NodeKey, known: &[NodeId]) -> Result<NodeCount> {
         let namespace = &node.namespace;
         let own = |id: &NodeId| self.names.private(namespace, id);
-        census::count(&self.plumbing.servers, false, &self.names.request(namespace), known, own).await
+        count_nodes(&self.core.servers, false, &self.names.request(namespace), known, own).await
     }
 }
 
@@ -179,39 +167,4 @@ impl fmt::Debug for ClassicTransport {
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
-}
-
-/// A seat that is given back if joining ends early.
-struct Taken<'a> {
-    transport: &'a ClassicTransport,
-    node: Option<NodeKey>,
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        let Some(node) = self.node.take() else { return };
-        self.transport.seats.remove(&node);
-        self.transport.feed.unsubscribe_later(self.transport.topics(&node).map(|(topic, _)| topic).to_vec());
-    }
-}
-
-/// Takes in what the feed receives.
-#[derive(Debug)]
-struct Ears(Arc<Seats<Seat, Kind>>);
-
-impl Listener for Ears {
-    fn arrived(&self, batch: &mut Vec<Arrival>) {
-        self.0.route(batch, |arrival| &arrival.topic, |arrival, seat, kind, wants| seat.take(arrival, kind, wants));
-    }
-
-    fn lost(&self, reason: &str) {
-        self.0.all().iter().for_each(|seat| seat.member.lost(reason));
-    }
-
-    fn restored(&self) {
-        self.0.all().iter().for_each(|seat| seat.member.restored());
-    }
-
-    /// Plain channels are everywhere.
-    fn moved(&self, _: &Topic) {}
 }

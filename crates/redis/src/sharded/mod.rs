@@ -1,10 +1,7 @@
 //! Sharded pub/sub as `@socket.io/redis-adapter` does it (`createShardedAdapter`).
 
-mod fresh;
 mod names;
-mod rooms;
-mod seat;
-mod shared;
+mod node;
 mod support;
 mod transport;
 

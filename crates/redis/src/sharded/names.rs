@@ -1,14 +1,14 @@
-//! The names of channels, and which rooms have one.
+//! Names of the channels of the sharded adapter, and which rooms have one.
 
 use bytes::Bytes;
 use trunkline_core::{Namespace, NodeId, Room};
 
 use crate::config::SubscriptionMode;
 
-/// The length of a socket's id. In the dynamic mode Node.js takes every name of this length for one.
+/// Length of a socket's id. In the dynamic mode Node.js takes every room name of this length for one.
 const SOCKET_ID: usize = 20;
 
-/// Names the channels of one cluster.
+/// Names of the channels of one cluster.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     prefix: String,
@@ -20,17 +20,17 @@ impl Names {
         Self { prefix: prefix.to_owned(), mode }
     }
 
-    /// What concerns all nodes.
+    /// Channel of messages to all nodes.
     pub(super) fn public(&self, namespace: &Namespace) -> Bytes {
         format!("{}#{namespace}#", self.prefix).into()
     }
 
-    /// Answers to one node.
+    /// Channel of answers to one node.
     pub(super) fn private(&self, namespace: &Namespace, node: &NodeId) -> Bytes {
         format!("{}#{namespace}#{node}#", self.prefix).into()
     }
 
-    /// Broadcasts to one room; `None` if they go to all nodes.
+    /// Channel of broadcasts to one room; `None` if they go to all nodes.
     pub(super) fn room(&self, namespace: &Namespace, room: &Room) -> Option<Bytes> {
         let has_channel = match self.mode {
             SubscriptionMode::Static => false,
@@ -41,7 +41,7 @@ impl Names {
     }
 }
 
-/// As JavaScript counts: in UTF-16. Numbers have no length.
+/// Whether Node.js takes a room for that of a socket. JavaScript counts in UTF-16; numbers have no length.
 fn looks_like_socket(room: &Room) -> bool {
     match room {
         Room::Text(name) => name.encode_utf16().count() == SOCKET_ID,

@@ -1,35 +1,35 @@
-//! Whether a server knows sharded pub/sub.
+//! Check for servers without sharded pub/sub.
 
 use redis::Value;
 use trunkline_core::{Error, ErrorKind, Result};
 
-use crate::topology::{Place, Servers};
+use crate::connect::{Destination, ServerPool};
 
-/// Refuses servers that do not know sharded pub/sub. `what` needs it.
+/// Refuses servers without sharded pub/sub, which `what` needs.
 ///
 /// # Errors
 /// `Unsupported`, naming the server's version.
-pub(crate) async fn require(servers: &Servers, what: &str) -> Result<()> {
-    let control = servers.control_of(&Place::Anywhere).await?;
+pub(crate) async fn require(servers: &ServerPool, what: &str) -> Result<()> {
+    let connection = servers.command_connection(&Destination::Anywhere).await?;
     let limit = servers.response_timeout();
     let mut probe = redis::cmd("PUBSUB");
     probe.arg("SHARDNUMSUB");
-    let error = match control.run::<Value>(&probe, limit).await {
+    let error = match connection.run::<Value>(&probe, limit).await {
         Ok(_) => return Ok(()),
         Err(error) if error.kind() != ErrorKind::Broker || !is_unknown(&error.to_string()) => return Err(error),
         Err(error) => error,
     };
     let mut info = redis::cmd("INFO");
-    let info = control.run::<String>(info.arg("server"), limit).await.unwrap_or_default();
+    let info = connection.run::<String>(info.arg("server"), limit).await.unwrap_or_default();
     let context = format!(
         "{what} needs sharded pub/sub (SSUBSCRIBE, SPUBLISH), which came with Redis 7.0; the server at {} is {}",
-        control.address(),
+        connection.address(),
         version(&info)
     );
     Err(Error::new(ErrorKind::Unsupported, context).with_source(error))
 }
 
-/// As servers complain about a command or subcommand that they do not have.
+/// Whether an error is that for an unknown command or subcommand.
 fn is_unknown(error: &str) -> bool {
     let error = error.to_ascii_lowercase();
     error.contains("unknown") || error.contains("wrong number of arguments")

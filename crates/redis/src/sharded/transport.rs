@@ -1,73 +1,60 @@
-//! The transport over sharded pub/sub.
+//! Transport over sharded pub/sub.
 
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::time::Instant;
-use trunkline_backend::Outbox;
+use trunkline_backend::{
+    Outbox,
+    rooms::{Interest, RecentJoins, subscriptions},
+};
 use trunkline_core::{
-    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Namespace, NodeId, NodeKey, Result, Room, Transport,
+    Backend, Capabilities, IdScheme, Membership, Namespace, NodeId, NodeKey, Result, Room, Transport,
     codec::{self, BINARY_KINDS, BodyRef, Format},
     model::{Delivery, Message, Response, SeqChannel, SeqNo},
     payload::Rules,
-    transport::{Health, Inbox, JoinRequest as CoreSeat, NodeCount, NodeCounter, RoomInterest},
+    transport::{Health, Inbox, JoinRequest, NodeCount, NodeCounter, RoomInterest},
 };
 
 use super::{
-    fresh::Fresh,
     names::Names,
-    rooms::{Entrance, Rooms},
-    seat::Seat,
-    shared::{Shared, sweep},
+    node::{RoomChannels, ShardedNode},
 };
 use crate::{
     config::{Config, Sharded, SubscriptionMode},
-    envelope::Door,
-    feed::{FeedLimits, Topic},
-    node_counter,
-    plumbing::{Accounts, Plumbing, Route},
-    seats::Member,
-    shards::Shards,
-    task::Task,
-    topology::{Servers, slot_of},
+    connect::{ServerPool, slot_of},
+    publish::Publication,
+    subscribe::Topic,
+    transport_core::{
+        ChannelKind, JoinedNode as _, NodeInbox, Outgoing, RejectionCounter, Route, SubscribedNodes, TransportCore,
+        count_nodes,
+    },
 };
 
-/// Makes the backend, once a server has been reached that can do it.
-pub(crate) fn backend(config: &Config, options: Sharded, servers: Arc<Servers>) -> Backend {
+/// Backend of `mode=sharded`. A server that knows sharded pub/sub has been reached before.
+pub(crate) fn backend(config: &Config, options: Sharded, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(ShardedTransport::new(config, options, servers));
     let is_static = options.subscription == SubscriptionMode::Static;
-    Backend {
-        transport: Arc::clone(&transport) as Arc<dyn Transport>,
-        history: None,
-        interest: (!is_static).then(|| Arc::clone(&transport) as Arc<dyn RoomInterest>),
-        node_counter: Some(transport),
-        ids: IdScheme::Hex16,
-    }
+    let backend =
+        Backend::new(Arc::clone(&transport) as _, IdScheme::Hex16).with_node_counter(Arc::clone(&transport) as _);
+    if is_static { backend } else { backend.with_interest(transport) }
 }
 
-/// Sharded pub/sub.
+/// Transport over sharded pub/sub.
 struct ShardedTransport {
     names: Names,
     options: Sharded,
-    plumbing: Plumbing,
-    shared: Arc<Shared>,
-    shards: Shards,
-    fresh: Fresh,
-    sweeping: Task,
+    core: TransportCore<ShardedNode>,
+    recent_joins: RecentJoins<Bytes>,
 }
 
 impl ShardedTransport {
-    fn new(config: &Config, options: Sharded, servers: Arc<Servers>) -> Self {
-        let shared = Arc::<Shared>::default();
-        let clerk = Arc::new(Accounts(Arc::clone(&shared.seats)));
-        let plumbing = Plumbing::new(config, servers, Arc::new(Outbox::new(config.outbox)), clerk);
-        let (servers, status) = (Arc::clone(&plumbing.servers), Arc::clone(&plumbing.status));
-        let fresh = Fresh::new(options.join_grace, servers.is_cluster());
-        let shards = Shards::new(&plumbing.crew, servers, status, Arc::clone(&shared) as _, FeedLimits::of(config));
-        let sweeping = Task::spawn(sweep(Arc::clone(&shared), shards.clone()));
-        let names = Names::new(&config.prefix, options.subscription);
-        Self { names, options, plumbing, shared, shards, fresh, sweeping }
+    fn new(config: &Config, options: Sharded, servers: Arc<ServerPool>) -> Self {
+        let nodes = Arc::<SubscribedNodes<ShardedNode>>::default();
+        let observer = Arc::new(RejectionCounter(Arc::clone(&nodes)));
+        let recent_joins = RecentJoins::new(options.join_grace).extended_by_use(servers.is_cluster());
+        let core = TransportCore::new(config, servers, Arc::new(Outbox::new(config.outbox)), nodes, observer);
+        Self { names: Names::new(&config.prefix, options.subscription), options, core, recent_joins }
     }
 
     fn is_static(&self) -> bool {
@@ -75,24 +62,35 @@ impl ShardedTransport {
     }
 
     fn is_cluster(&self) -> bool {
-        self.plumbing.servers.is_cluster()
+        self.core.servers.is_cluster()
     }
 
-    fn topics(&self, node: &NodeKey) -> [(Topic, Door); 2] {
-        [
-            (Topic::Shard(self.names.public(&node.namespace)), Door::Public),
-            (Topic::Shard(self.names.private(&node.namespace, &node.id)), Door::Private),
+    fn topics(&self, node: &NodeKey) -> Vec<(Topic, ChannelKind)> {
+        vec![
+            (Topic::Shard(self.names.public(&node.namespace)), ChannelKind::Public),
+            (Topic::Shard(self.names.private(&node.namespace, &node.id)), ChannelKind::Private),
         ]
     }
 
-    fn seat(&self, node: &NodeKey) -> Result<Arc<Seat>> {
-        let gone =
-            || Error::new(ErrorKind::Closed, format!("node {} of namespace {} has left", node.id, node.namespace));
-        self.shared.seats.get(node).ok_or_else(gone)
+    fn encode<'a>(
+        &self,
+        from: &'a NodeKey,
+        message: &Message,
+    ) -> Result<Outgoing<'a, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication + use<'a>>> {
+        let joined = self.core.nodes.joined.publishing(from)?;
+        let encoded = codec::encode(format_of(message), &from.id, &from.namespace, message)?;
+        self.core.check_size(encoded.len())?;
+        if let Message::Join { rooms, .. } = message {
+            self.recent_joins.note(rooms.iter().filter_map(|room| self.names.room(&from.namespace, room)));
+        }
+        let (channel, number) = self.route(&from.namespace, message);
+        let numbered = joined.filter(|_| message.is_numbered()).map(|_| number);
+        let (route, bytes) = (Route { sharded: true, channel, numbered }, encoded.len());
+        Ok(route.outgoing(from, bytes, |seq_no, marks| encoded.finish(seq_no, &marks_for_all(marks))))
     }
 
-    /// Which channel a message takes, and as what it is numbered there. A plain broadcast to one room takes that of the room, if it has one;
-    /// what is answered, or changes rooms, concerns everybody.
+    /// Pub/sub channel of a message, and the channel on which it is numbered. A plain broadcast to one room takes that
+    /// of the room, if it has one; what is answered, or changes rooms, goes to all nodes.
     fn route(&self, namespace: &Namespace, message: &Message) -> (Bytes, SeqChannel) {
         let room = match message {
             Message::Broadcast { request: None, target, .. } => target.single_room(),
@@ -108,113 +106,91 @@ impl ShardedTransport {
     }
 
     fn room_channel(&self, namespace: &Namespace, room: &Room) -> Option<Bytes> {
-        self.names.room(namespace, room).filter(|_| !self.fresh.contains(namespace, room))
+        self.names.room(namespace, room).filter(|channel| !self.recent_joins.contains(channel))
     }
 
-    /// What goes to rooms is numbered apart. On a cluster each slot has numbers of its own, since only what has the same way keeps its order.
+    /// Channel on which messages to rooms are numbered. On a cluster each slot has numbers of its own: only messages
+    /// over the same connection keep their order.
     fn number_of(&self, channel: &Bytes) -> SeqChannel {
         SeqChannel(1 + if self.is_cluster() { slot_of(channel) } else { 0 })
     }
-
-    async fn leave_topics(&self, node: &NodeKey, seat: &Seat) -> Result<()> {
-        let rooms: Vec<_> = seat.rooms().take_all().into_iter().map(Topic::Shard).collect();
-        let [(public, _), (private, _)] = self.topics(node);
-        // Who is seen by its own channel is always counted.
-        let private = rooms.into_iter().chain([private]).collect();
-        let (first, last) = (self.shards.unsubscribe(private).await, self.shards.unsubscribe(vec![public]).await);
-        first.and(last)
-    }
 }
 
-/// JSON, unless that has no way for what is in the message.
+/// Format of a message: JSON, unless it contains binary.
 fn format_of<'a>(body: impl Into<BodyRef<'a>>) -> Format {
     if codec::contains_binary(body, &BINARY_KINDS) { Format::MsgPack(Rules::Notepack) } else { Format::Json }
 }
 
-/// Heartbeats tell only what all nodes receive: who receives which rooms the sender does not know.
-fn told(metrics: &[SeqNo]) -> Vec<SeqNo> {
-    let all = metrics.iter().find(|seq_no| seq_no.channel == SeqChannel::ALL).copied();
+/// High-water marks that a heartbeat carries: only of what all nodes receive, since the sender does not know which
+/// nodes receive a room.
+fn marks_for_all(marks: &[SeqNo]) -> Vec<SeqNo> {
+    let all = marks.iter().find(|seq_no| seq_no.channel == SeqChannel::ALL).copied();
     vec![all.unwrap_or(SeqNo { channel: SeqChannel::ALL, number: 0 })]
 }
 
 #[async_trait]
 impl Transport for ShardedTransport {
-    /// In the static mode, everything in a namespace has one channel, and its order, on a cluster too. In the dynamic modes rooms have channels
-    /// of their own. A single server keeps the order among them; on a cluster channels live on different servers, with a connection to each, and
-    /// only the order in each room is kept, and that of what goes to everybody. Acknowledged broadcasts are of the latter kind.
+    /// In the static mode, everything in a namespace has one channel, and its order, on a cluster too. In the dynamic
+    /// modes rooms have channels of their own. A single server keeps the order among them; on a cluster channels live
+    /// on different servers, with a connection to each, and only the order in each room is kept, and that of what goes
+    /// to all nodes. Acknowledged broadcasts are of the latter kind.
     ///
-    /// Nobody can tell what is missing in the channels of rooms, since no node receives all of them: in the dynamic modes messages have numbers,
-    /// by which repeats are dropped, but that holes are noticed is not promised.
+    /// What is missing in the channels of rooms cannot be told, since no node receives all of them: in the dynamic
+    /// modes messages have numbers, by which repeats are dropped, but that holes are noticed is not promised.
     fn capabilities(&self) -> Capabilities {
         let one_way = self.is_static() || !self.is_cluster();
-        Capabilities {
-            membership: Membership::BrokerCount,
-            total_order: one_way,
-            acknowledged_in_order: one_way,
-            numbered: self.is_static(),
-            announced_leave: true,
-            named_answers: true,
-            all_rooms_request: false,
-            room_interest: !self.is_static(),
-            history: false,
-            max_message_bytes: Some(self.plumbing.max_message_bytes),
-        }
+        Capabilities::new(Membership::BrokerCount)
+            .with_total_order(one_way)
+            .with_acknowledged_in_order(one_way)
+            .with_numbered(self.is_static())
+            .with_announced_leave(true)
+            .with_named_answers(true)
+            .with_max_message_bytes(Some(self.core.max_message_bytes))
     }
 
-    async fn join(&self, seat: CoreSeat) -> Result<Inbox> {
-        let node = seat.node.clone();
-        let (member, inbox) = Member::new(seat);
-        let seat = Arc::new(Seat::new(member, Rooms::new(self.options.linger)));
-        let topics = self.topics(&node);
-        self.shared.seats.add(&seat, topics.clone())?;
-        let mut taken = Taken { transport: self, node: Some(node), topics: Vec::new() };
-        // One after the other: who is seen by its own channel is always counted.
-        for (topic, _) in topics {
-            let turn = self.shards.turn().await?;
-            taken.topics.push(topic.clone());
-            turn.subscribe(vec![topic]).await?;
-        }
-        seat.member.tell(Delivery::Connected);
-        taken.node = None;
-        Ok(inbox)
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
+        let (inbox, receiver) = NodeInbox::new(request);
+        let node = inbox.node.clone();
+        let channels = RoomChannels { names: self.names.clone(), namespace: node.namespace.clone() };
+        let (rooms, queue) = subscriptions(node.clone(), Interest::new(channels, self.options.linger));
+        let joined = Arc::new(ShardedNode::new(inbox, rooms));
+        let (nodes, subscriber) = (Arc::clone(&self.core.nodes), self.core.subscriber.clone());
+        let left = joined.left_on_drop();
+        self.core.tasks.spawn(Arc::clone(&joined).follow_rooms(nodes, subscriber, queue, left));
+        self.core.join(&joined, self.topics(&node)).await.inspect_err(|_| joined.leave_rooms_later())?;
+        joined.inbox().push(Delivery::Connected);
+        Ok(receiver)
+    }
+
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        let is_queued = self.core.try_push(self.encode(from, &message)?)?;
+        Ok((!is_queued).then_some(message))
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        let seat = self.shared.seats.publishing(from)?;
-        let frame = codec::encode(format_of(&message), &from.id, &from.namespace, &message)?;
-        if let Message::Join { rooms, .. } = &message
-            && !self.is_static()
-        {
-            self.fresh.note(&from.namespace, rooms);
-        }
-        let (channel, number) = self.route(&from.namespace, &message);
-        let route = Route { sharded: true, channel, numbered: seat.map(|_| number) };
-        let bytes = frame.len();
-        self.plumbing.publish(from, route, message, bytes, |seq_no, metrics| frame.finish(seq_no, &told(metrics))).await
+        self.core.push(self.encode(from, &message)?).await
     }
 
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
-        self.shared.seats.publishing(from)?;
+        self.core.nodes.joined.publishing(from)?;
         let payload = codec::encode(format_of(&response), &from.id, &from.namespace, &response)?.finish(None, &[]);
         let channel = self.names.private(&from.namespace, to);
-        self.plumbing.send(from, Route { sharded: true, channel, numbered: None }, payload).await
+        self.core.send(from, Route { sharded: true, channel, numbered: None }, payload).await
     }
 
     async fn leave(&self, node: &NodeKey) -> Result<()> {
-        let Some(seat) = self.shared.seats.remove(node) else { return Ok(()) };
-        self.plumbing.outbox.forget(&node.id);
-        self.leave_topics(node, &seat).await
+        let Some(joined) = self.core.nodes.remove(node) else { return Ok(()) };
+        joined.leave_rooms().await;
+        // A node that is seen by its own channel is always counted: that is given up first.
+        self.core.leave(node, self.topics(node)).await
     }
 
     fn health(&self) -> Health {
-        self.plumbing.health()
+        self.core.health()
     }
 
     async fn close(&self) {
-        self.shared.seats.clear();
-        self.sweeping.stop().await;
-        self.shards.close().await;
-        self.plumbing.close().await;
+        self.core.close().await;
     }
 }
 
@@ -223,7 +199,7 @@ impl NodeCounter for ShardedTransport {
     async fn count_nodes(&self, node: &NodeKey, known: &[NodeId]) -> Result<NodeCount> {
         let NodeKey { namespace, .. } = node;
         let own = |id: &NodeId| self.names.private(namespace, id);
-        census::count(&self.plumbing.servers, true, &self.names.public(namespace), known, own).await
+        count_nodes(&self.core.servers, true, &self.names.public(namespace), known, own).await
     }
 }
 
@@ -233,38 +209,14 @@ impl RoomInterest for ShardedTransport {
         None
     }
 
-    /// While the connection is lost this returns at once: the next one begins with the room, and that messages may be missing is reported.
+    /// Returns at once while the connection is lost: the next one begins with the room, and the loss is reported as a
+    /// gap.
     async fn room_created(&self, node: &NodeKey, room: &Room) -> Result<()> {
-        let Some(channel) = self.names.room(&node.namespace, room) else { return Ok(()) };
-        let seat = self.seat(node)?;
-        let topic = Topic::Shard(channel.clone());
-        let turn = self.shards.turn().await?;
-        let entrance = {
-            let mut rooms = seat.rooms();
-            let entrance = rooms.enter(&channel, room);
-            if entrance == Entrance::New {
-                self.shared.seats.connect(&seat, topic.clone(), Door::Public);
-            }
-            entrance
-        };
-        match entrance {
-            Entrance::Open => return Ok(()),
-            Entrance::New => turn.subscribe_unless_lost(vec![topic]).await?,
-            Entrance::Coming => {
-                let _extra = Extra { shards: &self.shards, topic: topic.clone() };
-                turn.subscribe_unless_lost(vec![topic]).await?;
-            }
-        }
-        seat.rooms().confirm(&channel);
-        Ok(())
+        self.core.nodes.joined.of(node)?.rooms.enter(room).await
     }
 
     async fn room_deleted(&self, node: &NodeKey, room: &Room) -> Result<()> {
-        let Some(channel) = self.names.room(&node.namespace, room) else { return Ok(()) };
-        let is_new = self.seat(node)?.rooms().leave(Instant::now(), &channel, room);
-        if is_new {
-            self.shared.left_rooms.notify_one();
-        }
+        self.core.nodes.joined.of(node)?.rooms.leave(room);
         Ok(())
     }
 }
@@ -275,32 +227,5 @@ impl fmt::Debug for ShardedTransport {
             .field("names", &self.names)
             .field("options", &self.options)
             .finish_non_exhaustive()
-    }
-}
-
-/// A seat that is given back if joining ends early.
-struct Taken<'a> {
-    transport: &'a ShardedTransport,
-    node: Option<NodeKey>,
-    topics: Vec<Topic>,
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        let Some(node) = self.node.take() else { return };
-        self.transport.shared.seats.remove(&node);
-        self.transport.shards.unsubscribe_later(std::mem::take(&mut self.topics));
-    }
-}
-
-/// A subscription that is there twice, in order to wait for it.
-struct Extra<'a> {
-    shards: &'a Shards,
-    topic: Topic,
-}
-
-impl Drop for Extra<'_> {
-    fn drop(&mut self) {
-        self.shards.unsubscribe_later(vec![self.topic.clone()]);
     }
 }

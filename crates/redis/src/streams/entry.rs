@@ -1,4 +1,4 @@
-//! Entries of a stream: their ids, and messages as their fields.
+//! Entries of a stream: ids, and messages as fields.
 
 use std::fmt;
 
@@ -11,9 +11,7 @@ use trunkline_core::{
     payload::Rules,
 };
 
-use crate::envelope::own;
-
-/// The id of an entry: `milliseconds-sequence`.
+/// Id of an entry: `milliseconds-sequence`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct EntryId {
     milliseconds: u64,
@@ -21,7 +19,7 @@ pub(crate) struct EntryId {
 }
 
 impl EntryId {
-    /// Before the first one.
+    /// Id before the first entry.
     pub(crate) const ZERO: Self = Self { milliseconds: 0, sequence: 0 };
 
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
@@ -40,7 +38,7 @@ impl EntryId {
         Offset::new(self.to_string()).ok()
     }
 
-    /// The one after it.
+    /// Id that follows.
     pub(crate) fn next(self) -> Self {
         match self.sequence.checked_add(1) {
             Some(sequence) => Self { sequence, ..self },
@@ -49,7 +47,7 @@ impl EntryId {
     }
 }
 
-/// A sign would be understood by `parse`, but not by Redis.
+/// Reads digits. A sign would be understood by `parse`, but not by Redis.
 fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -60,7 +58,7 @@ impl fmt::Display for EntryId {
     }
 }
 
-/// The `data` field of a message, and how long it is at most with what is written beside it.
+/// Encodes the `data` field of a message.
 pub(crate) fn encode(message: &Message, plaintext: bool) -> Result<Vec<u8>> {
     let binary = !plaintext && codec::contains_binary(message, &BINARY_KINDS);
     let format = if binary { Format::MsgPack(Rules::MsgpackJs) } else { Format::Json };
@@ -70,7 +68,7 @@ pub(crate) fn encode(message: &Message, plaintext: bool) -> Result<Vec<u8>> {
     Ok(if binary { BASE64.encode(data).into_bytes() } else { data })
 }
 
-/// The fields of an entry. `stamp` is ours; official adapters ignore it.
+/// Fields of an entry. `stamp` carries our sequence number; official adapters ignore it.
 pub(crate) fn fields(
     from: &NodeId,
     namespace: &Namespace,
@@ -103,7 +101,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Takes the fields of an entry, names and values in turn.
+    /// Entry with these fields, names and values in pairs.
     pub(crate) fn new(id: EntryId, fields: impl Iterator<Item = (Bytes, Bytes)>) -> Self {
         let mut entry = Self { id, from: None, namespace: None, seq_no: None, kind: None, data: None };
         for (name, value) in fields {
@@ -112,14 +110,14 @@ impl Entry {
                 b"nsp" => entry.namespace = Some(value),
                 b"type" => entry.kind = Some(value),
                 b"data" => entry.data = Some(value),
-                b"stamp" => entry.seq_no = parse_stamp(&value),
+                b"stamp" => entry.seq_no = parse_seq_no(&value),
                 _ => {}
             }
         }
         entry
     }
 
-    /// Its kind.
+    /// Kind of the message.
     ///
     /// # Errors
     /// `Unsupported` for one that we do not know, `Malformed` for none.
@@ -131,20 +129,20 @@ impl Entry {
         })
     }
 
-    /// The `data` object, out of its base64.
+    /// The `data` object, decoded from base64 if it is MessagePack.
     ///
     /// # Errors
     /// `Malformed` if there is none, or it is something else.
     pub(crate) fn data(&self) -> Result<Bytes> {
         let data = self.data.as_ref().ok_or_else(|| missing("data"))?;
         if data.first() == Some(&b'{') {
-            return Ok(own(data));
+            return Ok(data.clone());
         }
         let decoded = BASE64.decode(data);
         decoded.map(Into::into).map_err(|error| Error::new(ErrorKind::Malformed, "data: not base64").with_source(error))
     }
 
-    /// What it says. `data` comes from [`Entry::data`].
+    /// The message. `data` comes from [`Entry::data`].
     ///
     /// # Errors
     /// `Malformed`, naming the field.
@@ -157,7 +155,7 @@ fn missing(field: &str) -> Error {
     Error::new(ErrorKind::Malformed, format!("{field}: missing"))
 }
 
-fn parse_stamp(text: &[u8]) -> Option<SeqNo> {
+fn parse_seq_no(text: &[u8]) -> Option<SeqNo> {
     let (channel, number) = std::str::from_utf8(text).ok()?.split_once(',')?;
     Some(SeqNo { channel: SeqChannel(channel.parse().ok()?), number: number.parse().ok()? })
 }

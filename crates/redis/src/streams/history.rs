@@ -1,4 +1,4 @@
-//! Sessions, and replay of what is still in the stream.
+//! Sessions under keys, and replay of what is still in the stream.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -15,16 +15,16 @@ use trunkline_core::{
 };
 
 use super::entry::{Entry, EntryId};
-use crate::{connection::Control, topology::Servers};
+use crate::connect::{CommandConnection, ServerPool};
 
 /// Entries that are read at a time.
 const PAGE: usize = 1_000;
 
 // --- sessions ---
 
-/// Keeps a session under its key.
+/// Stores a session under its key.
 pub(super) async fn persist(
-    servers: &Servers,
+    servers: &ServerPool,
     key: &[u8],
     namespace: &Namespace,
     session: &Session,
@@ -37,13 +37,18 @@ pub(super) async fn persist(
     servers.run_at(key, command).await
 }
 
-/// Takes a session, once. One of another namespace stays where it is.
-pub(super) async fn take(servers: &Servers, key: &[u8], namespace: &Namespace) -> Result<Option<Session>> {
-    servers.at(key, |control| take_from(control, key, namespace, servers.response_timeout())).await
+/// Takes a session out of the store, once. One of another namespace stays where it is.
+pub(super) async fn take(servers: &ServerPool, key: &[u8], namespace: &Namespace) -> Result<Option<Session>> {
+    servers.at(key, |connection| take_from(connection, key, namespace, servers.response_timeout())).await
 }
 
-async fn take_from(control: Control, key: &[u8], namespace: &Namespace, limit: Duration) -> Result<Option<Session>> {
-    let found: Option<Vec<u8>> = control.run(redis::cmd("GET").arg(key), limit).await?;
+async fn take_from(
+    connection: CommandConnection,
+    key: &[u8],
+    namespace: &Namespace,
+    limit: Duration,
+) -> Result<Option<Session>> {
+    let found: Option<Vec<u8>> = connection.run(redis::cmd("GET").arg(key), limit).await?;
     let Some(found) = found else { return Ok(None) };
     let (of, _) = decode_session(&found)?;
     if of.is_some_and(|of| of != *namespace) {
@@ -51,7 +56,7 @@ async fn take_from(control: Control, key: &[u8], namespace: &Namespace, limit: D
     }
     let mut commands = redis::pipe();
     commands.atomic().cmd("GET").arg(key).cmd("DEL").arg(key).ignore();
-    let (taken,): (Option<Vec<u8>>,) = control.run_all(&commands, limit).await?;
+    let (taken,): (Option<Vec<u8>>,) = connection.run_all(&commands, limit).await?;
     taken.map(|taken| decode_session(&taken).map(|(_, session)| session)).transpose()
 }
 
@@ -120,24 +125,24 @@ impl SessionFields {
 
     fn into_session(self) -> Result<(Option<Namespace>, Session)> {
         let missing = |name: &'static str| move || Fault::Missing.at(name);
-        let session = Session {
-            id: SessionId::new(self.session.ok_or_else(missing("session.pid"))?)?,
-            socket: SocketId::new(self.socket.ok_or_else(missing("session.sid"))?)?,
-            rooms: self.rooms.unwrap_or_default(),
-            data: self.data.flatten(),
-        };
+        let session = Session::new(
+            SessionId::new(self.session.ok_or_else(missing("session.pid"))?)?,
+            SocketId::new(self.socket.ok_or_else(missing("session.sid"))?)?,
+            self.rooms.unwrap_or_default(),
+        )
+        .with_data(self.data.flatten());
         Ok((self.namespace, session))
     }
 }
 
 // --- replay ---
 
-/// What was broadcast after `since` in a namespace to all or to any of `rooms`.
+/// Broadcasts after `since` in a namespace, to all or to any of `rooms`.
 ///
 /// # Errors
 /// `HistoryLost` if the entry at `since` is gone: then so may others be.
 pub(super) async fn replay(
-    servers: &Servers,
+    servers: &ServerPool,
     stream: &Bytes,
     namespace: &Namespace,
     since: &Offset,
@@ -155,8 +160,8 @@ pub(super) async fn replay(
         let context = format!("the entry {since} is no longer in the stream");
         return Err(Error::new(ErrorKind::HistoryLost, context));
     };
-    // What is written while this reads is not missed: it is delivered as it comes.
-    let end = super::tail::state_of(servers, stream).await?.last;
+    // What is written from here on is not missed: it is delivered as it comes.
+    let end = super::reader::state_of(servers, stream).await?.last;
     let mut replay = Replay { namespace, rooms, seen: HashMap::new(), missed: Vec::new() };
     replay.is_repeat(at);
     let mut from = since.next();
@@ -193,7 +198,7 @@ fn entry(row: Value) -> Option<Entry> {
 struct Replay<'a> {
     namespace: &'a Namespace,
     rooms: &'a [Room],
-    /// The last number of each sender: what was written again after a connection broke is in the stream twice.
+    /// Last number of each sender: what was written again after a connection broke is in the stream twice.
     seen: HashMap<NodeId, u64>,
     missed: Vec<MissedBroadcast>,
 }

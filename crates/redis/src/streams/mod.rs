@@ -1,12 +1,13 @@
-//! Streams as `@socket.io/redis-streams-adapter` does it: what has to last goes into a stream, requests and answers over pub/sub.
+//! Streams as `@socket.io/redis-streams-adapter` does it: what has to last goes into a stream, requests and answers
+//! over pub/sub.
 
 mod entry;
 mod history;
+mod lag;
 mod names;
-mod pubsub;
-mod seat;
-mod tail;
+mod node;
+mod pending;
+mod reader;
 mod transport;
-mod unread;
 
 pub(crate) use transport::backend;

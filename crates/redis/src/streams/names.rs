@@ -1,11 +1,11 @@
-//! The names of streams and channels.
+//! Names of the streams and channels of the streams adapter.
 
 use bytes::Bytes;
 use trunkline_core::{Namespace, NodeId};
 
 use crate::config::Streams;
 
-/// Names the streams and channels of one cluster.
+/// Names of the streams and channels of one cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     prefix: String,
@@ -26,25 +26,26 @@ impl Names {
         &self.streams
     }
 
-    /// Which stream holds the messages of a namespace.
+    /// Index of the stream that holds the messages of a namespace.
     ///
-    /// Where the hash is negative Node.js writes to a stream that nobody reads; there, and only there, ours is another one.
+    /// Where the hash is negative Node.js writes to a stream that is read by no node; there, and only there, ours is
+    /// another one.
     pub(crate) fn index(&self, namespace: &Namespace) -> usize {
         hash(namespace.as_str()).unsigned_abs() as usize % self.streams.len()
     }
 
-    /// Requests to all nodes.
+    /// Channel of requests to all nodes.
     pub(crate) fn public(&self, namespace: &Namespace) -> Bytes {
         format!("{}#{namespace}#", self.prefix).into()
     }
 
-    /// Answers to one node.
+    /// Channel of answers to one node.
     pub(crate) fn private(&self, namespace: &Namespace, node: &NodeId) -> Bytes {
         format!("{}#{namespace}#{node}#", self.prefix).into()
     }
 }
 
-/// As `String.hashCode` of Java, over UTF-16.
+/// `String.hashCode` of Java, over UTF-16.
 fn hash(text: &str) -> i32 {
     text.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
 }

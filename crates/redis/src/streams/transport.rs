@@ -1,143 +1,137 @@
-//! The transport over streams.
+//! Transport over streams.
 
-use std::{
-    fmt,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::{sync::Notify, time::timeout};
 use trunkline_backend::Outbox;
 use trunkline_core::{
     Backend, Capabilities, IdScheme, Membership, NodeId, NodeKey, Offset, Result, Room, SessionId, Transport,
     codec::{self, Format},
-    model::{Answer, Delivery, Message, Response, SeqChannel, Session},
+    model::{Answer, Delivery, Message, Response, SeqChannel, SeqNo, Session},
     payload::Rules,
-    transport::{
-        Health, History, Inbox, JoinRequest as CoreSeat, MissedBroadcast, NodeCount, NodeCounter, RestoredSession,
-    },
+    transport::{Health, History, Inbox, JoinRequest, MissedBroadcast, NodeCount, NodeCounter, RestoredSession},
 };
 
 use super::{
     entry::{self, Entry},
     history,
+    lag::ReadLagLimit,
     names::Names,
-    pubsub::{Ears, PubSub},
-    seat::{Seat, comes_back, stored},
-    tail::{Claim, Reading, Tail},
+    node::{StreamNode, comes_back, stored},
+    reader::{DeferredHeartbeat, EntryHandler, StreamReader},
 };
 use crate::{
     config::{Config, Streams},
-    envelope::Door,
-    feed::{FeedLimits, Topic},
-    node_counter,
-    plumbing::{Plumbing, Route, count_refused},
-    post::{Post, Verb},
-    resp::Reply,
-    seats::{Member, Seats},
-    topology::{Servers, slot_of},
-    writer::Clerk,
+    connect::{Reply, ServerPool, slot_of},
+    publish::{Command, Publication, PublishObserver},
+    subscribe::{MessageHandler as _, Topic},
+    transport_core::{
+        ChannelKind, NodeInbox, Outgoing, Route, SubscribedNodes, TransportCore, count_nodes, count_rejected,
+    },
 };
 
-/// What is numbered over pub/sub; what is in the stream is numbered as [`SeqChannel::ALL`].
+/// Channel on which messages over pub/sub are numbered; those in the stream are numbered on [`SeqChannel::ALL`].
 const PUBSUB: SeqChannel = SeqChannel(1);
 
-/// The least that an entry counts in the queue, so that the number of entries on their way is bounded too.
+/// Least size of an entry in the outbox, so that the number of entries under way is bounded too.
 const LEAST_BYTES: usize = 256;
 
 /// How long a node with a full inbox holds up the others that read the same stream.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_HOLD: Duration = Duration::from_secs(1);
 
-/// Makes the backend.
-pub(crate) fn backend(config: &Config, options: &Streams, servers: Arc<Servers>) -> Backend {
+/// Backend of `mode=streams`.
+pub(crate) fn backend(config: &Config, options: &Streams, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(StreamsTransport::new(config, options, servers));
-    Backend {
-        transport: Arc::clone(&transport) as Arc<dyn Transport>,
-        history: Some(Arc::clone(&transport) as Arc<dyn History>),
-        interest: None,
-        node_counter: Some(transport),
-        ids: IdScheme::Hex16,
-    }
+    let backend = Backend::new(Arc::clone(&transport) as _, IdScheme::Hex16);
+    backend.with_history(Arc::clone(&transport) as _).with_node_counter(transport)
 }
 
-/// Streams for what lasts, pub/sub for the rest.
+/// Transport over streams for what lasts, and pub/sub for the rest.
 struct StreamsTransport {
     names: Names,
     options: Streams,
-    plumbing: Plumbing,
+    core: TransportCore<StreamNode>,
     shared: Arc<Shared>,
-    tails: Vec<Tail>,
-    pubsub: PubSub,
+    readers: Vec<StreamReader>,
 }
 
-/// What the tasks share.
+/// What callers and tasks share.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) seats: Seats<Seat, Door>,
-    outbox: Arc<Outbox<Post>>,
-    gate: Gate,
-    /// How many of the connections over which something is received are down.
-    down: AtomicUsize,
+struct Shared {
+    nodes: Arc<SubscribedNodes<StreamNode>>,
+    outbox: Arc<Outbox<Publication>>,
+    limit: ReadLagLimit,
 }
 
 impl StreamsTransport {
-    fn new(config: &Config, options: &Streams, servers: Arc<Servers>) -> Self {
-        let outbox = Arc::new(Outbox::new(config.outbox));
-        let gate = Gate::new(options.max_len);
-        let shared =
-            Arc::new(Shared { seats: Seats::default(), outbox: Arc::clone(&outbox), gate, down: AtomicUsize::new(0) });
-        let plumbing = Plumbing::new(config, servers, outbox, Arc::clone(&shared) as Arc<dyn Clerk>);
+    fn new(config: &Config, options: &Streams, servers: Arc<ServerPool>) -> Self {
+        let (nodes, outbox) = (Arc::<SubscribedNodes<StreamNode>>::default(), Arc::new(Outbox::new(config.outbox)));
+        let limit = ReadLagLimit::new(options.max_len);
+        let shared = Arc::new(Shared { nodes: Arc::clone(&nodes), outbox: Arc::clone(&outbox), limit });
+        let core = TransportCore::new(config, servers, outbox, nodes, Arc::clone(&shared) as _);
         let names = Names::new(&config.prefix, options);
-        let Plumbing { servers, status, crew, .. } = &plumbing;
-        let tail = |(index, name): (usize, &Bytes)| {
-            Tail::new(index, name.clone(), Arc::clone(servers), Arc::clone(status), config, options)
+        let reader = |(index, name): (usize, &Bytes)| {
+            let (servers, status, tasks) = (Arc::clone(&core.servers), Arc::clone(&core.status), core.tasks.clone());
+            StreamReader::new(index, name.clone(), servers, status, tasks, config, options)
         };
-        let tails = names.streams().iter().enumerate().map(tail).collect();
-        let ears = Ears(Arc::clone(&shared));
-        let (limits, sharded) = (FeedLimits::of(config), options.sharded_pubsub);
-        let pubsub = PubSub::new(crew, Arc::clone(servers), Arc::clone(status), ears, limits, sharded);
-        Self { names, options: options.clone(), plumbing, shared, tails, pubsub }
+        let readers = names.streams().iter().enumerate().map(reader).collect();
+        Self { names, options: options.clone(), core, shared, readers }
     }
 
     fn topic(&self, name: Bytes) -> Topic {
         if self.options.sharded_pubsub { Topic::Shard(name) } else { Topic::Channel(name) }
     }
 
-    fn topics(&self, node: &NodeKey) -> [(Topic, Door); 2] {
-        [
-            (self.topic(self.names.public(&node.namespace)), Door::Public),
-            (self.topic(self.names.private(&node.namespace, &node.id)), Door::Private),
+    fn topics(&self, node: &NodeKey) -> Vec<(Topic, ChannelKind)> {
+        vec![
+            (self.topic(self.names.public(&node.namespace)), ChannelKind::Public),
+            (self.topic(self.names.private(&node.namespace, &node.id)), ChannelKind::Private),
         ]
     }
 
-    /// Queues a message that lasts.
-    async fn append(&self, from: &NodeKey, seat: Option<Arc<Seat>>, mut message: Message) -> Result<()> {
-        let data = entry::encode(&message, self.options.plaintext)?;
-        self.plumbing.check_size(data.len())?;
+    /// A message for the stream.
+    fn append<'a>(
+        &self,
+        from: &'a NodeKey,
+        message: &'a Message,
+    ) -> Result<Outgoing<'a, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication + use<'a>>> {
+        let joined = self.shared.nodes.joined.publishing(from)?;
+        let data = entry::encode(message, self.options.plaintext)?;
+        self.core.check_size(data.len())?;
         let bytes = data.len().max(LEAST_BYTES);
-        let stream = self.names.streams()[self.names.index(&from.namespace)].clone();
-        let max_len = Bytes::from(self.options.max_len.to_string());
-        let from = from.clone();
-        let push = move |sequencer: &mut trunkline_backend::outbox::Sequencer| {
-            let seq_no = seat.as_ref().and_then(|_| sequencer.assign(&from.id, SeqChannel::ALL, &mut message));
-            let fields = entry::fields(&from.id, &from.namespace, &message, data, seq_no);
-            let number = match (&seat, seq_no) {
-                (Some(seat), Some(seq_no)) if comes_back(&message) => {
-                    seat.unread.add(seq_no.number, message, bytes);
-                    Some(seq_no.number)
-                }
-                _ => None,
-            };
+        let (stream, max_len) = (self.stream(from).clone(), Bytes::from(self.options.max_len.to_string()));
+        let channel = joined.as_ref().filter(|_| message.is_numbered()).map(|_| SeqChannel::ALL);
+        let make = move |seq_no: Option<SeqNo>, _: &[SeqNo]| {
+            let fields = entry::fields(&from.id, &from.namespace, message, data, seq_no);
+            let own = joined.filter(|_| comes_back(message)).zip(seq_no);
+            let number = own.map(|(joined, SeqNo { number, .. })| {
+                joined.pending_own.add(number, message.clone(), bytes);
+                number
+            });
             let slot = Some(slot_of(&stream));
-            Post { from, slot, bytes, verb: Verb::Append { stream, max_len, fields, number } }
+            Publication {
+                from: from.clone(),
+                slot,
+                bytes,
+                command: Command::Append { stream, max_len, fields, number },
+            }
         };
-        self.plumbing.queue(bytes, push).await
+        Ok(Outgoing { from, channel, bytes, make })
+    }
+
+    /// A message for subscribers.
+    fn announce<'a>(
+        &self,
+        from: &'a NodeKey,
+        message: &Message,
+    ) -> Result<Outgoing<'a, impl FnOnce(Option<SeqNo>, &[SeqNo]) -> Publication + use<'a>>> {
+        let joined = self.shared.nodes.joined.publishing(from)?;
+        let encoded = codec::encode(FORMAT, &from.id, &from.namespace, message)?;
+        self.core.check_size(encoded.len())?;
+        let numbered = joined.filter(|_| message.is_numbered()).map(|_| PUBSUB);
+        let (route, bytes) = (self.route(self.names.public(&from.namespace), numbered), encoded.len());
+        Ok(route.outgoing(from, bytes, |seq_no, marks| encoded.finish(seq_no, marks)))
     }
 
     fn route(&self, channel: Bytes, numbered: Option<SeqChannel>) -> Route {
@@ -153,59 +147,57 @@ impl StreamsTransport {
     }
 }
 
+/// Whether a message goes into the stream.
+fn lasts(message: &Message) -> bool {
+    match message {
+        Message::Broadcast { request, .. } => request.is_none(),
+        Message::Join { .. } | Message::Leave { .. } | Message::Disconnect { .. } => true,
+        _ => false,
+    }
+}
+
 const FORMAT: Format = Format::MsgPack(Rules::MsgpackJs);
 
 #[async_trait]
 impl Transport for StreamsTransport {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            membership: Membership::BrokerCount,
-            total_order: true,
-            acknowledged_in_order: false,
-            numbered: true,
-            announced_leave: true,
-            named_answers: true,
-            all_rooms_request: false,
-            room_interest: false,
-            history: true,
-            max_message_bytes: Some(self.plumbing.max_message_bytes),
-        }
+        Capabilities::new(Membership::BrokerCount)
+            .with_total_order(true)
+            .with_numbered(true)
+            .with_announced_leave(true)
+            .with_named_answers(true)
+            .with_max_message_bytes(Some(self.core.max_message_bytes))
     }
 
-    async fn join(&self, seat: CoreSeat) -> Result<Inbox> {
-        let node = seat.node.clone();
-        let (member, inbox) = Member::new(seat);
-        let stream = self.names.index(&node.namespace);
-        let since = self.tails[stream].begin(&self.shared).await?;
-        let seat = Arc::new(Seat::new(member, stream, since));
-        let topics = self.topics(&node);
-        self.shared.seats.add(&seat, topics.clone())?;
-        let mut taken = Taken { transport: self, node: Some(node) };
-        self.pubsub.subscribe(topics.map(|(topic, _)| topic).to_vec()).await?;
-        seat.member.tell(Delivery::Subscribed(PUBSUB));
-        seat.member.tell(Delivery::Connected);
-        taken.node = None;
-        Ok(inbox)
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
+        let (inbox, receiver) = NodeInbox::new(request);
+        let topics = self.topics(&inbox.node);
+        let stream = self.names.index(&inbox.node.namespace);
+        let since = self.readers[stream].begin(&self.shared).await?;
+        let joined = Arc::new(StreamNode::new(inbox, stream, since));
+        self.core.join(&joined, topics).await?;
+        joined.inbox.push(Delivery::Subscribed(PUBSUB));
+        joined.inbox.push(Delivery::Connected);
+        Ok(receiver)
+    }
+
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        let is_queued = match lasts(&message) {
+            true => self.core.try_push(self.append(from, &message)?)?,
+            false => self.core.try_push(self.announce(from, &message)?)?,
+        };
+        Ok((!is_queued).then_some(message))
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        let seat = self.shared.seats.publishing(from)?;
-        let lasts = match &message {
-            Message::Broadcast { request, .. } => request.is_none(),
-            Message::Join { .. } | Message::Leave { .. } | Message::Disconnect { .. } => true,
-            _ => false,
-        };
-        if lasts {
-            return self.append(from, seat, message).await;
+        match lasts(&message) {
+            true => self.core.push(self.append(from, &message)?).await,
+            false => self.core.push(self.announce(from, &message)?).await,
         }
-        let frame = codec::encode(FORMAT, &from.id, &from.namespace, &message)?;
-        let route = self.route(self.names.public(&from.namespace), seat.map(|_| PUBSUB));
-        let bytes = frame.len();
-        self.plumbing.publish(from, route, message, bytes, |seq_no, metrics| frame.finish(seq_no, metrics)).await
     }
 
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
-        self.shared.seats.publishing(from)?;
+        self.shared.nodes.joined.publishing(from)?;
         let format = match response.answer {
             // Node.js writes null for `undefined`; left out, both stay apart.
             Answer::Ack(None) | Answer::ServerSideEmit(None) => Format::MsgPack(Rules::Notepack),
@@ -213,30 +205,22 @@ impl Transport for StreamsTransport {
         };
         let payload = codec::encode(format, &from.id, &from.namespace, &response)?.finish(None, &[]);
         let route = self.route(self.names.private(&from.namespace, to), None);
-        self.plumbing.send(from, route, payload).await
+        self.core.send(from, route, payload).await
     }
 
     async fn leave(&self, node: &NodeKey) -> Result<()> {
-        let Some(seat) = self.shared.seats.remove(node) else { return Ok(()) };
-        self.shared.forget(&seat);
-        self.plumbing.outbox.forget(&node.id);
-        let mut topics = self.topics(node).map(|(topic, _)| topic).to_vec();
-        topics.reverse();
-        self.pubsub.unsubscribe(topics).await
+        let Some(joined) = self.shared.nodes.remove(node) else { return Ok(()) };
+        self.shared.forget(&joined);
+        self.core.leave(node, self.topics(node)).await
     }
 
     fn health(&self) -> Health {
-        self.plumbing.health()
+        self.core.health()
     }
 
     async fn close(&self) {
-        self.shared.seats.all().iter().for_each(|seat| self.shared.forget(seat));
-        self.shared.seats.clear();
-        self.pubsub.close().await;
-        for tail in &self.tails {
-            tail.stop().await;
-        }
-        self.plumbing.close().await;
+        self.shared.nodes.joined.all().iter().for_each(|joined| self.shared.forget(joined));
+        self.core.close().await;
     }
 }
 
@@ -246,7 +230,7 @@ impl NodeCounter for StreamsTransport {
         let NodeKey { namespace, .. } = node;
         let own = |id: &NodeId| self.names.private(namespace, id);
         let counted = self.names.public(namespace);
-        census::count(&self.plumbing.servers, self.options.sharded_pubsub, &counted, known, own).await
+        count_nodes(&self.core.servers, self.options.sharded_pubsub, &counted, known, own).await
     }
 }
 
@@ -254,13 +238,13 @@ impl NodeCounter for StreamsTransport {
 impl History for StreamsTransport {
     async fn persist(&self, node: &NodeKey, session: Session) -> Result<()> {
         let key = self.session_key(&session.id);
-        history::persist(&self.plumbing.servers, &key, &node.namespace, &session, self.options.session_ttl).await
+        history::persist(&self.core.servers, &key, &node.namespace, &session, self.options.session_ttl).await
     }
 
     async fn restore(&self, node: &NodeKey, id: &SessionId, since: &Offset) -> Result<Option<RestoredSession>> {
         entry::EntryId::of_offset(since)?;
         let key = self.session_key(id);
-        let Some(session) = history::take(&self.plumbing.servers, &key, &node.namespace).await? else {
+        let Some(session) = history::take(&self.core.servers, &key, &node.namespace).await? else {
             return Ok(None);
         };
         let missed = self.replay(node, since, &session.rooms).await?;
@@ -268,7 +252,7 @@ impl History for StreamsTransport {
     }
 
     async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
-        history::replay(&self.plumbing.servers, self.stream(node), &node.namespace, since, rooms).await
+        history::replay(&self.core.servers, self.stream(node), &node.namespace, since, rooms).await
     }
 }
 
@@ -278,177 +262,104 @@ impl fmt::Debug for StreamsTransport {
     }
 }
 
-/// A seat that is given back if joining ends early.
-struct Taken<'a> {
-    transport: &'a StreamsTransport,
-    node: Option<NodeKey>,
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        let Some(node) = self.node.take() else { return };
-        self.transport.shared.seats.remove(&node);
-        self.transport.pubsub.unsubscribe_later(self.transport.topics(&node).map(|(topic, _)| topic).to_vec());
-    }
-}
-
-impl Reading for Shared {
+impl EntryHandler for Shared {
     async fn entries(&self, stream: usize, entries: Vec<Entry>) {
-        let seats: Vec<_> = self.seats.all().into_iter().filter(|seat| seat.stream == stream).collect();
-        for seat in seats {
-            self.hand_over(&seat, &entries).await;
+        for joined in self.readers_of(stream) {
+            self.hand_over(&joined, &entries).await;
         }
     }
 
-    fn claims(&self, stream: usize) -> Vec<Claim> {
-        let seats = self.seats.all().into_iter().filter(|seat| seat.stream == stream);
-        let of_seat = |seat: Arc<Seat>| {
-            let node = seat.member.node.clone();
-            seat.take_claims().into_iter().map(move |claim| (node.clone(), claim))
+    fn take_deferred(&self, stream: usize) -> Vec<DeferredHeartbeat> {
+        let of_node = |joined: Arc<StreamNode>| {
+            let node = joined.inbox.node.clone();
+            joined.take_deferred().into_iter().map(move |heartbeat| (node.clone(), heartbeat))
         };
-        seats.flat_map(of_seat).collect()
+        self.readers_of(stream).flat_map(of_node).collect()
     }
 
-    fn confirm(&self, claims: Vec<Claim>) {
-        for (node, claim) in claims {
-            if let Some(seat) = self.seats.get(&node) {
-                seat.member.tell(claim);
+    fn deliver_deferred(&self, heartbeats: Vec<DeferredHeartbeat>) {
+        for (node, heartbeat) in heartbeats {
+            if let Some(joined) = self.nodes.joined.find(&node) {
+                joined.inbox.push(heartbeat);
             }
         }
     }
 
     fn tell(&self, stream: usize, delivery: Delivery) {
-        let seats = self.seats.all().into_iter().filter(|seat| seat.stream == stream);
-        seats.for_each(|seat| seat.member.tell(delivery.clone()));
+        self.readers_of(stream).for_each(|joined| joined.inbox.push(delivery.clone()));
     }
 
-    fn lost(&self, _: usize, reason: &str) {
-        self.one_lost(reason);
+    fn lost(&self, reason: &str) {
+        self.nodes.lost(reason);
     }
 
-    fn restored(&self, _: usize) {
-        self.one_restored();
+    fn restored(&self) {
+        self.nodes.restored();
     }
 }
 
 impl Shared {
-    /// The first connection that is lost makes the difference, and the last one that comes back.
-    pub(super) fn one_lost(&self, reason: &str) {
-        if self.down.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.seats.all().iter().for_each(|seat| seat.member.interrupted(reason));
+    fn readers_of(&self, stream: usize) -> impl Iterator<Item = Arc<StreamNode>> {
+        self.nodes.joined.all().into_iter().filter(move |joined| joined.stream == stream)
+    }
+
+    /// Own entries split what comes from others: each has its place. Before each part the inbox has to be ready.
+    async fn hand_over(&self, joined: &StreamNode, entries: &[Entry]) {
+        for run in entries.chunk_by(|entry, next| joined.is_own(entry) == joined.is_own(next)) {
+            joined.ready(MAX_HOLD).await;
+            let concerned = run.iter().filter(|entry| joined.concerns(entry));
+            if joined.is_own(&run[0]) {
+                concerned.for_each(|entry| self.own_entry(joined, entry));
+            } else {
+                joined.inbox.deliver(concerned.filter_map(|entry| joined.read(entry)));
+            }
         }
     }
 
-    pub(super) fn one_restored(&self) {
-        if self.down.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.seats.all().iter().for_each(|seat| seat.member.restored());
-        }
-    }
-
-    /// Own entries split what comes from others: each has its place. Room is waited for before each part.
-    async fn hand_over(&self, seat: &Seat, entries: &[Entry]) {
-        let mut rest = entries;
-        while !rest.is_empty() {
-            seat.await_room(PATIENCE).await;
-            let others = rest.iter().take_while(|entry| !seat.is_own(entry)).count();
-            let (run, after) = rest.split_at(others);
-            let run = run.iter().filter(|entry| seat.concerns(entry));
-            seat.member.deliver(run, |entry, wants| seat.read(entry, wants));
-            let own = after.iter().take_while(|entry| seat.is_own(entry)).count();
-            let (own, after) = after.split_at(own);
-            own.iter().filter(|entry| seat.concerns(entry)).for_each(|entry| self.own_entry(seat, entry));
-            rest = after;
-        }
-    }
-
-    fn own_entry(&self, seat: &Seat, entry: &Entry) {
+    fn own_entry(&self, joined: &StreamNode, entry: &Entry) {
         let Some(seq_no) = entry.seq_no else {
-            seat.member.metrics.own_echoes.increment();
+            joined.inbox.metrics.own_echoes.increment();
             return;
         };
-        let (deliveries, bytes, written) = seat.returned(entry.id, seq_no.number);
+        let (deliveries, bytes, written) = joined.returned(entry.id, seq_no.number);
         self.outbox.release(bytes);
-        self.gate.returned(written);
-        deliveries.into_iter().for_each(|delivery| seat.member.tell(delivery));
+        self.limit.returned(written);
+        deliveries.into_iter().for_each(|delivery| joined.inbox.push(delivery));
     }
 
-    /// The node is gone: nobody waits for what has not come back.
-    fn forget(&self, seat: &Seat) {
-        let rest = seat.unread.take_all();
+    /// The node is gone: what has not come back is not waited for.
+    fn forget(&self, joined: &StreamNode) {
+        let rest = joined.pending_own.take_all();
         self.outbox.release(rest.bytes);
-        self.gate.returned(rest.written);
+        self.limit.returned(rest.written);
     }
 }
 
-impl Clerk for Shared {
-    fn allowance(&self) -> Pin<Box<dyn Future<Output = usize> + Send + '_>> {
-        Box::pin(self.gate.allowance())
+impl PublishObserver for Shared {
+    fn credit(&self) -> Pin<Box<dyn Future<Output = usize> + Send + '_>> {
+        Box::pin(async { self.limit.entries_left().await.saturating_mul(LEAST_BYTES) })
     }
 
     /// Own broadcasts count as queued until they come back.
-    fn written(&self, post: Post, _: Reply) -> usize {
-        let Verb::Append { number: Some(number), .. } = post.verb else { return post.bytes };
-        match self.seats.get(&post.from) {
-            Some(seat) if seat.unread.written(number) => {
-                self.gate.written();
+    fn acknowledged(&self, publication: Publication, _: Reply) -> usize {
+        let Command::Append { number: Some(number), .. } = publication.command else { return publication.bytes };
+        match self.nodes.joined.find(&publication.from) {
+            Some(joined) if joined.pending_own.acknowledged(number) => {
+                self.limit.written();
                 0
             }
-            _ => post.bytes,
+            _ => publication.bytes,
         }
     }
 
-    fn refused(&self, post: Post, reason: &str) -> usize {
-        count_refused(&self.seats, &post, reason);
-        if let (Verb::Append { number: Some(number), .. }, Some(seat)) = (&post.verb, self.seats.get(&post.from)) {
-            let returned = seat.unread.returned(*number);
-            self.gate.returned(returned.written);
-            let messages = returned.lost.into_iter().chain(returned.found);
-            messages.for_each(|message| seat.member.tell(stored(message, None)));
-            return post.bytes + returned.bytes;
-        }
-        post.bytes
-    }
-}
-
-/// Holds back the writer while much of what it has written has not been read.
-#[derive(Debug)]
-struct Gate {
-    unread: AtomicUsize,
-    limit: usize,
-    changed: Notify,
-}
-
-/// How long the writer is held back when nothing comes back any more, because somebody has emptied the stream.
-const STALLED: Duration = Duration::from_secs(5);
-
-impl Gate {
-    /// A part of what the stream keeps, so that several nodes may write at the same time.
-    fn new(max_len: u64) -> Self {
-        let limit = usize::try_from(max_len / 4).unwrap_or(usize::MAX).max(1);
-        Self { unread: AtomicUsize::new(0), limit, changed: Notify::new() }
-    }
-
-    fn written(&self) {
-        self.unread.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn returned(&self, count: usize) {
-        self.unread.fetch_sub(count, Ordering::Relaxed);
-        self.changed.notify_one();
-    }
-
-    async fn allowance(&self) -> usize {
-        let open = async {
-            loop {
-                let changed = self.changed.notified();
-                if self.unread.load(Ordering::Relaxed) < self.limit {
-                    return;
-                }
-                changed.await;
-            }
-        };
-        let _ = timeout(STALLED, open).await;
-        let left = self.limit.saturating_sub(self.unread.load(Ordering::Relaxed)).max(1);
-        left.saturating_mul(LEAST_BYTES)
+    fn rejected(&self, publication: Publication, reason: &str) -> usize {
+        count_rejected(&self.nodes, &publication, reason);
+        let Command::Append { number: Some(number), .. } = publication.command else { return publication.bytes };
+        let Some(joined) = self.nodes.joined.find(&publication.from) else { return publication.bytes };
+        let returned = joined.pending_own.returned(number);
+        self.limit.returned(returned.written);
+        let messages = returned.lost.into_iter().chain(returned.found);
+        messages.for_each(|message| joined.inbox.push(stored(message, None)));
+        publication.bytes + returned.bytes
     }
 }

@@ -1,10 +1,11 @@
-//! What happens when the server breaks or breaks off: nothing hangs, nothing is repeated, what is missing is said, and streams miss nothing.
+//! What happens when the server breaks or breaks off: nothing hangs, nothing is repeated, what is missing is said, and
+//! streams miss nothing.
 
 use std::time::Duration;
 
 use trunkline_brokers::{Proxy, Redis};
 use trunkline_conformance::kit::Failure;
-use trunkline_core::{Adapter, Target};
+use trunkline_core::Target;
 
 use crate::support::{
     Wire, all_is_well, backend, cluster, expect_numbers, is_gap, is_lost, numbered, over_all, pair, send, server, until,
@@ -53,7 +54,7 @@ async fn every_connection_may_be_killed_by_the_server(wire: Wire) -> Result<(), 
     assert!(ids.len() >= if wire != Wire::Streams { 4 } else { 6 }, "{ids:?}");
     for (index, id) in ids.iter().enumerate() {
         send(&a, index * 100..index * 100 + 50).await?;
-        // It may have been given up already: whoever loses one connection may look after the others.
+        // It may have been given up already: a node that loses one connection may look after the others.
         let _ = server.cli(&["CLIENT", "KILL", "ID", id]).await;
         send(&a, index * 100 + 50..(index + 1) * 100).await?;
     }
@@ -79,7 +80,7 @@ async fn a_server_that_pauses_loses_nothing(wire: Wire) -> Result<(), Failure> {
 
 async fn a_server_that_pauses_for_long_is_left_and_found_again(wire: Wire) -> Result<(), Failure> {
     let server = server().await;
-    let quick = "response_timeout=400ms&connect_timeout=400ms&keepalive=200ms&block=200ms";
+    let quick = "response_timeout=400ms&connect_timeout=400ms&ping_interval=200ms&block=200ms";
     let quick = if wire != Wire::Streams { quick.trim_end_matches("&block=200ms") } else { quick };
     let [a, b] = pair(wire, server.url(), quick).await?;
     let there = b.socket(["r"]).await?;
@@ -122,7 +123,7 @@ async fn a_slow_consumer_is_cut_off_and_learns_what_it_missed(wire: Wire) -> Res
     let limit = ["--client-output-buffer-limit", "pubsub", "256kb", "64kb", "1"];
     let server = Redis::options().arguments(&limit).start().await.unwrap();
     let proxy = Proxy::start(server.port()).await.unwrap();
-    let patient = "response_timeout=25s&keepalive=20s";
+    let patient = "response_timeout=25s&ping_interval=20s";
     let cluster = cluster(wire, server.url(), patient);
     let a = cluster.node().await?;
     let b = cluster.build().over(backend(wire, &proxy.url(server.url()), patient).await?).join().await?;

@@ -1,5 +1,5 @@
-//! What only a real server can show: faults, trimmed streams, TLS and sockets, what is on its way, the wire of emitters, replays of captured
-//! messages.
+//! What only a real server can show: faults, trimmed streams, TLS and sockets, what is on its way, the wire of
+//! emitters, replays of captured messages.
 
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]

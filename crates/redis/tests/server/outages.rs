@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_brokers::Proxy;
 use trunkline_conformance::kit::Failure;
-use trunkline_core::{Adapter, Emitter, ErrorKind, Event, GapCause, Target};
+use trunkline_core::{Emitter, ErrorKind, Event, GapCause, Target};
 
 use crate::support::{
     PATIENCE, Wire, all_is_well, backend, cluster, expect_numbers, is_gap, is_lost, numbered, numbers, over_all, pair,
@@ -48,7 +48,7 @@ async fn publishes_are_held_while_the_server_is_out_of_reach(wire: Wire) -> Resu
 
 async fn with_the_server_down_a_full_queue_is_an_error_at_once(wire: Wire) -> Result<(), Failure> {
     let server = server().await;
-    let [a, _b] = pair(wire, server.url(), "buffer=64KiB").await?;
+    let [a, _b] = pair(wire, server.url(), "outbox_bytes=64KiB").await?;
     let lost = a.events();
     server.kill().await.unwrap();
     a.wait_for_event(lost, is_lost, "of the loss").await?;

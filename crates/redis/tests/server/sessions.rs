@@ -2,7 +2,7 @@
 
 use trunkline_brokers::RedisCluster;
 use trunkline_conformance::kit::{Failure, TestNode};
-use trunkline_core::{Adapter, Offset, Session, SessionId, Target};
+use trunkline_core::{Offset, Session, SessionId, Target};
 
 use crate::support::{Wire, cluster, send};
 
@@ -12,7 +12,7 @@ async fn persisted(node: &TestNode, missed: usize) -> Result<(Session, Offset), 
     node.emit(Target::room(socket.room()), "seen").await?;
     let since = socket.wait_for(1).await?.last().and_then(|packet| packet.offset.clone()).unwrap();
     let id = SessionId::new(format!("session-of-{}", socket.id()))?;
-    let session = Session { id, socket: socket.id().clone(), rooms: vec!["r".into()], data: None };
+    let session = Session::new(id, socket.id().clone(), vec!["r".into()]);
     node.persist_session(session.clone()).await?;
     send(node, 0..missed).await?;
     socket.wait_for(1 + missed).await?;
@@ -88,6 +88,6 @@ async fn a_session_comes_back_from_the_replica_of_a_master_that_died() -> Result
     let master = servers.nodes().iter().position(|node| node.port() == owner).unwrap();
     servers.add_replica(master).await.unwrap();
     servers.nodes()[master].kill().await.unwrap();
-    // Asked for before anybody has noticed.
+    // Asked for before the failure is noticed.
     expect_back(&node, &session, &since, 0).await
 }

@@ -7,7 +7,7 @@ use trunkline_conformance::{
     Setup,
     kit::{Failure, TestCluster, TestNode, TestSocket, eventually},
 };
-use trunkline_core::{Adapter, Backend, Event, GapCause, Payload, Result, Target};
+use trunkline_core::{Backend, Event, GapCause, Payload, Result, Target};
 use trunkline_redis::{Config, connect};
 
 /// How long to wait for what has to come.
@@ -73,7 +73,7 @@ pub(crate) fn with(url: &str, parameters: &str) -> String {
 /// A configuration that notices faults soon, as far as the parameters leave that open.
 pub(crate) fn config(wire: Wire, url: &str, parameters: &str) -> Config {
     let mut url = with(&with(url, wire.parameter()), parameters);
-    for quick in ["connect_timeout=2s", "response_timeout=2s", "keepalive=500ms", "max_backoff=300ms"] {
+    for quick in ["connect_timeout=2s", "response_timeout=2s", "ping_interval=500ms", "max_backoff=300ms"] {
         let (name, _) = quick.split_once('=').unwrap();
         if !url.contains(name) {
             url = with(&url, quick);
@@ -140,8 +140,8 @@ pub(crate) async fn expect_numbers(socket: &TestSocket, count: usize) -> std::re
     Ok(())
 }
 
-/// Everything works in both directions: `there` is a client of `b` that got the numbers below `count`, as far as `b` has not reported
-/// some of them as missed.
+/// Everything works in both directions: `there` is a client of `b` that got the numbers below `count`, as far as `b`
+/// has not reported some of them as missed.
 pub(crate) async fn all_is_well(
     wire: Wire,
     [a, b]: [&TestNode; 2],

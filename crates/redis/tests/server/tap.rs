@@ -34,7 +34,7 @@ impl Tap {
         }
     }
 
-    /// How many messages nobody has looked at.
+    /// How many messages have not been taken.
     pub(crate) fn rest(&mut self) -> usize {
         std::iter::from_fn(|| self.pushed.try_recv().ok()).filter_map(message).count()
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use trunkline_brokers::{ClientCertificate, Redis, RedisCluster, RedisSentinel};
 use trunkline_conformance::kit::Failure;
-use trunkline_core::{Adapter, ErrorKind};
+use trunkline_core::ErrorKind;
 
 use crate::support::{
     Wire, all_is_well, backend, expect_numbers, is_gap, is_lost, numbers, over_all, pair, send, until,

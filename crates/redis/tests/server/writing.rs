@@ -1,14 +1,13 @@
 //! What is on its way to the server, and what waits for its answer.
 
-use std::{sync::Arc, thread};
+use std::time::Duration;
 
-use futures_util::FutureExt;
-use tokio::time::timeout;
+use tokio::time::interval;
 use trunkline_brokers::{Proxy, Redis};
 use trunkline_core::{Backend, Emitter, Payload, Target};
 
 use crate::{
-    support::{PATIENCE, Wire, backend, server, until},
+    support::{Wire, backend, server, until},
     tap::Tap,
 };
 
@@ -55,14 +54,14 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_follows_a_lone_message_does_not_wait_for_its_answer() {
+async fn what_follows_one_message_does_not_wait_for_its_answer() {
     let mut scene = Scene::new().await;
     scene.proxy.mute();
-    scene.emit("lone").await;
-    scene.expect(&["lone"]).await;
+    scene.emit("one").await;
+    scene.expect(&["one"]).await;
     scene.emit("second").await;
     scene.expect(&["second"]).await;
-    // From here on a batch forms.
+    // Two writes are unconfirmed: from here on a batch forms.
     scene.emit("third").await;
     scene.emit("fourth").await;
     scene.expect_no_more().await;
@@ -75,38 +74,69 @@ async fn what_follows_a_lone_message_does_not_wait_for_its_answer() {
 async fn what_was_not_answered_when_the_connection_broke_is_written_again_in_order() {
     let mut scene = Scene::new().await;
     scene.proxy.mute();
-    for event in ["lone", "second", "third", "fourth"] {
+    for event in ["one", "second"] {
         scene.emit(event).await;
+        scene.expect(&[event]).await;
     }
-    scene.expect(&["lone", "second"]).await;
+    scene.emit("third").await;
+    scene.emit("fourth").await;
     scene.expect_no_more().await;
     scene.proxy.refuse();
     scene.proxy.cut();
     until("all connections are cut", async || scene.proxy.connections() == 0).await;
     scene.proxy.resume();
-    scene.expect(&["lone", "second", "third", "fourth"]).await;
+    scene.expect(&["one", "second", "third", "fourth"]).await;
     scene.expect_no_more().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn own_sockets_wait_for_the_answer_of_a_server_on_this_machine_but_not_for_long() {
-    let mut scene = Scene::new().await;
-    let transport = Arc::clone(&scene.backend.transport);
-    scene.proxy.mute();
-    scene.emit("lone").await;
-    scene.expect(&["lone"]).await;
-    let mut stepping_aside = transport.step_aside().expect("the server is near, and it is the first time");
-    assert!((&mut stepping_aside).now_or_never().is_none(), "nothing was answered");
-    timeout(PATIENCE, stepping_aside).await.expect("it takes too long");
-    assert!(transport.health().queued_bytes > 0, "it was answered");
-    scene.proxy.resume();
-    until("it is answered", async || transport.health().queued_bytes == 0).await;
+/// How many commands the server has got since it was started, and in how many reads.
+async fn commands_and_reads(server: &Redis) -> (u64, u64) {
+    let stats = server.cli(&["INFO", "stats"]).await.unwrap();
+    let field = |name: &str| stats.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    (field("total_commands_processed:").unwrap(), field("total_reads_processed:").unwrap())
+}
+
+/// Waits until everything that `backend` has published is answered. Returns how many commands came in how many reads
+/// since `before`.
+async fn published_since(server: &Redis, backend: &Backend, before: (u64, u64)) -> (u64, u64) {
+    until("it is answered", async || backend.transport.health().queued_bytes == 0).await;
+    let after = commands_and_reads(server).await;
+    (after.0 - before.0, after.1 - before.1)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_waits_for_the_answer_outside_of_the_runtime_with_its_timers() {
-    let scene = Scene::new().await;
-    let transport = Arc::clone(&scene.backend.transport);
-    assert!(thread::spawn(move || transport.step_aside().is_none()).join().unwrap());
-    until("it would have here", async || scene.backend.transport.step_aside().is_some()).await;
+async fn under_load_many_messages_share_a_write() {
+    const COUNT: u64 = 20_000;
+    let server = server().await;
+    let backend = backend(Wire::PubSub, server.url(), "").await.unwrap();
+    let emitter = Emitter::new(&backend);
+    let before = commands_and_reads(&server).await;
+    for number in 0..COUNT {
+        emitter.emit(Target::room("r"), Payload::event("n", &number).unwrap()).await.unwrap();
+    }
+    let (commands, reads) = published_since(&server, &backend, before).await;
+    assert!(commands >= COUNT && reads * 10 <= commands, "{commands} commands in {reads} reads");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_two_writes_are_unconfirmed_one_batch_grows() {
+    const TICKS: u64 = 200;
+    const EACH: u64 = 10;
+    let server = server().await;
+    let proxy = Proxy::start(server.port()).await.unwrap();
+    let backend = backend(Wire::PubSub, &proxy.url(server.url()), "").await.unwrap();
+    let emitter = Emitter::new(&backend);
+    emitter.emit(Target::all(), Payload::event("first", &()).unwrap()).await.unwrap();
+    let before = published_since(&server, &backend, (0, 0)).await;
+    proxy.delay(Duration::from_millis(20));
+    let mut pace = interval(Duration::from_millis(1));
+    for _ in 0..TICKS {
+        pace.tick().await;
+        for number in 0..EACH {
+            emitter.emit(Target::room("r"), Payload::event("n", &number).unwrap()).await.unwrap();
+        }
+    }
+    // Without a window each tick would be a write: ten commands in a read.
+    let (commands, reads) = published_since(&server, &backend, before).await;
+    assert!(commands >= TICKS * EACH && reads * 30 <= commands, "{commands} commands in {reads} reads");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::interval;
 use trunkline_brokers::RedisCluster;
 use trunkline_conformance::kit::{TestNode, TestSocket};
-use trunkline_core::{Adapter, Payload, Target};
+use trunkline_core::{Payload, Target};
 
 use crate::support::{Member, cluster, is_gap, is_lost, numbers, send, until};
 

@@ -1,4 +1,5 @@
-//! The conformance suite: on a standalone server in every mode, on a cluster of three masters in the modes that differ there.
+//! The conformance suite: on a standalone server in every mode, on a cluster of three masters in the modes that differ
+//! there.
 
 use tokio::sync::OnceCell;
 use trunkline_brokers::{Redis, RedisCluster};
@@ -32,24 +33,19 @@ fn cluster(parameters: &'static str) -> Setup {
     })
 }
 
-const STATIC: Capabilities = Capabilities {
-    membership: Membership::BrokerCount,
-    total_order: true,
-    acknowledged_in_order: true,
-    numbered: true,
-    announced_leave: true,
-    named_answers: true,
-    all_rooms_request: false,
-    room_interest: false,
-    history: false,
-    max_message_bytes: Some(16 << 20),
-};
+const STATIC: Capabilities = Capabilities::new(Membership::BrokerCount)
+    .with_total_order(true)
+    .with_acknowledged_in_order(true)
+    .with_numbered(true)
+    .with_announced_leave(true)
+    .with_named_answers(true)
+    .with_max_message_bytes(Some(16 << 20));
 
-/// Nobody receives all rooms, so nobody can tell what is missing there.
-const DYNAMIC: Capabilities = Capabilities { numbered: false, room_interest: true, ..STATIC };
+/// No node receives all rooms, so what is missing there cannot be told.
+const DYNAMIC: Capabilities = STATIC.with_numbered(false).with_room_interest(true);
 
 /// Rooms live on different servers.
-const DYNAMIC_ON_CLUSTER: Capabilities = Capabilities { total_order: false, acknowledged_in_order: false, ..DYNAMIC };
+const DYNAMIC_ON_CLUSTER: Capabilities = DYNAMIC.with_total_order(false).with_acknowledged_in_order(false);
 
 suite! { all_to_all, standalone("subscription=static"), capabilities = STATIC, skipped = 19 }
 

@@ -1,5 +1,5 @@
-//! The messages of Node.js servers, captured on a real Redis: played to nodes of ours they have their meaning, and what our nodes publish in
-//! their place is the same to the byte, but for our own fields at the end.
+//! The messages of Node.js servers, captured on a real Redis: played to nodes of ours they have their meaning, and what
+//! our nodes publish in their place is the same to the byte, but for our own fields at the end.
 
 use std::{collections::HashMap, fs, path::Path};
 

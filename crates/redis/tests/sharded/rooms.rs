@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use trunkline_brokers::Redis;
-use trunkline_core::{Adapter, Error, ErrorKind, IdScheme, Room, Target};
+use trunkline_core::{Error, ErrorKind, IdScheme, Room, Target};
 use trunkline_redis::connect;
 
 use crate::support::{Member, config, is_gap, is_lost, numbers, send, until};
@@ -50,10 +50,10 @@ async fn the_subscription_of_a_room_outlasts_its_last_member_for_a_while() {
     let interest = member.backend.interest.as_ref().unwrap();
     member.enter("r").await;
     for _ in 0..100 {
-        interest.leave(&member.node, &"r".into()).await.unwrap();
+        interest.room_deleted(&member.node, &"r".into()).await.unwrap();
         member.enter("r").await;
     }
-    interest.leave(&member.node, &"r".into()).await.unwrap();
+    interest.room_deleted(&member.node, &"r".into()).await.unwrap();
     assert_eq!(subscribers(&server, "socket.io#/#r#").await, 1);
     until("the subscription ends", async || subscribers(&server, "socket.io#/#r#").await == 0).await;
     member.enter("r").await;

@@ -8,8 +8,7 @@ use trunkline_conformance::{
     kit::{TestCluster, TestNode, TestSocket, eventually},
 };
 use trunkline_core::{
-    Adapter, Backend, Event, GapCause, IdScheme, Message, Namespace, NodeId, NodeKey, NodeMetrics, Payload, Room,
-    Target,
+    Backend, Event, GapCause, IdScheme, Message, Namespace, NodeId, NodeKey, NodeMetrics, Payload, Room, Target,
     model::Delivery,
     transport::{Inbox, InboxLimits, JoinRequest, Unfiltered},
 };
@@ -20,7 +19,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A configuration that notices faults soon.
 pub(crate) fn config(url: &str, parameters: &str) -> Config {
-    let quick = "connect_timeout=2s&response_timeout=2s&keepalive=500ms&max_backoff=300ms";
+    let quick = "connect_timeout=2s&response_timeout=2s&ping_interval=500ms&max_backoff=300ms";
     Config::from_url(&format!("{url}?mode=sharded&{quick}&{parameters}")).unwrap()
 }
 
@@ -40,19 +39,15 @@ impl Member {
 
     pub(crate) async fn over(backend: &Backend, id: NodeId, namespace: &str) -> Self {
         let node = NodeKey { id, namespace: Namespace::new(namespace) };
-        let seat = JoinRequest {
-            node: node.clone(),
-            wanted: Arc::new(Unfiltered),
-            metrics: Arc::<NodeMetrics>::default(),
-            limits: InboxLimits::default(),
-        };
-        let inbox = backend.transport.join(seat).await.unwrap();
+        let metrics = Arc::<NodeMetrics>::default();
+        let request = JoinRequest::new(node.clone(), Arc::new(Unfiltered), metrics, InboxLimits::default());
+        let inbox = backend.transport.join(request).await.unwrap();
         Self { backend: backend.clone(), node, inbox, batch: VecDeque::new() }
     }
 
     pub(crate) async fn enter(&self, room: impl Into<Room>) {
         if let Some(interest) = &self.backend.interest {
-            interest.enter(&self.node, &room.into()).await.unwrap();
+            interest.room_created(&self.node, &room.into()).await.unwrap();
         }
     }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod acks;
+mod cluster;
 mod foreign;
 mod kit;
 mod lifecycle;

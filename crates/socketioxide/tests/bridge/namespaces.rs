@@ -104,7 +104,8 @@ async fn two_clients_that_open_a_dynamic_namespace_at_once_are_both_served_in_th
     let (mut first, mut second, ()) = within(async { tokio::join!(opening, again, waiting) }).await;
     first.event("ready").await;
     second.event("ready").await;
-    // Both hear the cluster. But socketioxide knows only one of the two openings, and hangs up on the other's client when it speaks.
+    // Both hear the cluster. But socketioxide knows only one of the two openings, and hangs up on the other's client
+    // when it speaks.
     for client in [&mut first, &mut second] {
         client.emit("say", &("empty room", "")).await;
     }

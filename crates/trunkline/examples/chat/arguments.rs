@@ -6,11 +6,13 @@ use clap::Parser;
 
 /// A chat on several Socket.IO servers that behave as one.
 ///
-/// Starts the servers in this process, each on a port of its own and each serving the same page. Open two of them, talk, and stop one.
+/// Starts the servers in this process, each on a port of its own and each serving the same page. Open two of them,
+/// talk, and stop one.
 #[derive(Debug, Parser)]
 #[command(name = "chat", version)]
 pub(crate) struct Arguments {
-    /// Where the nodes listen: a port to count up from (3001), a range (3001-3003) or a list (3001,3005); 0 takes free ports.
+    /// Where the nodes listen: a port to count up from (3001), a range (3001-3003) or a list (3001,3005); 0 takes free
+    /// ports.
     #[arg(long, default_value = "3001")]
     pub(crate) ports: Ports,
 
@@ -22,7 +24,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "127.0.0.1")]
     pub(crate) host: IpAddr,
 
-    /// The broker that connects the nodes. With a history in it, pages that move to another node get what was written meanwhile.
+    /// The broker that connects the nodes. With a history in it, pages that move to another node get what was written
+    /// meanwhile.
     #[arg(long, value_name = "URL", default_value = "memory://chat?history=on")]
     pub(crate) broker: String,
 }

@@ -47,8 +47,8 @@ pub(crate) async fn admit(
     Ok(())
 }
 
-/// Registers the handlers before it greets, because a page that has been greeted is heard, and joins the rooms before it sends what was
-/// written in them meanwhile.
+/// Registers the handlers before it greets, because a page that has been greeted is heard, and joins the rooms before
+/// it sends what was written in them meanwhile.
 pub(crate) async fn connected(
     socket: Socket,
     io: Io,
@@ -129,7 +129,8 @@ async fn rename(
     reply(ack, checked.map(|name| chat.people.change(socket.id, |person| person.name = name)));
 }
 
-/// Emitted to the room on all nodes, the writer's own page included: that it comes back is how the page knows it was sent.
+/// Emitted to the room on all nodes, the writer's own page included: that it comes back is how the page knows it was
+/// sent.
 async fn message(
     socket: Socket,
     io: Io,

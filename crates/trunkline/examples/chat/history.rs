@@ -1,7 +1,8 @@
 //! What a page missed while it moved from one node to another, where the broker keeps a history.
 //!
-//! A page notes the offset of each event and says the last one when it comes back. What was written meanwhile is sent before anything newer,
-//! in order and once. Every page also gets a mark when it enters, so that it has an offset before the first message.
+//! A page notes the offset of each event and says the last one when it comes back. What was written meanwhile is sent
+//! before anything newer, in order and once. Every page also gets a mark when it enters, so that it has an offset
+//! before the first message.
 
 use socketioxide::socket::Sid;
 use trunkline::{Backend, ErrorKind, Offset};
@@ -20,7 +21,8 @@ impl History {
         Self { cluster, is_kept: backend.history.is_some() }
     }
 
-    /// The events that carry their offset as last argument: those that are broadcast, neither volatile nor acknowledged.
+    /// The events that carry their offset as last argument: those that are broadcast, neither volatile nor
+    /// acknowledged.
     pub(crate) fn events(&self) -> &'static [&'static str] {
         if self.is_kept { &["message", MARK] } else { &[] }
     }

@@ -1,9 +1,10 @@
 //! A chat on several socketioxide servers in one process: `cargo run --release --example chat`.
 //!
-//! `arguments` is the command line, `terminal` the keys, `fleet` the nodes of this process, `node` one of them, `adapter` its place in the
-//! cluster, `chat` what it does for its pages, `history` how they get what they missed, `people` who is online, `presence` how the nodes tell
-//! each other, `wire` what travels to and from a page, `page` the page itself. Its `trunkline-client.js` is there to be copied: a client that
-//! moves to another node and asks for what it missed.
+//! `arguments` is the command line, `terminal` the keys, `fleet` the nodes of this process, `node` one of them,
+//! `adapter` its place in the cluster, `chat` what it does for its pages, `history` how they get what they missed,
+//! `people` who is online, `presence` how the nodes tell each other, `wire` what travels to and from a page, `page` the
+//! page itself. Its `trunkline-client.js` is there to be copied: a client that moves to another node and asks for what
+//! it missed.
 
 mod adapter;
 mod arguments;

@@ -59,7 +59,7 @@ impl People {
         self.seen().here.get(&socket).cloned()
     }
 
-    /// Everybody on this node.
+    /// The people on this node.
     pub(crate) fn here(&self) -> Vec<Person> {
         let mut people: Vec<_> = self.seen().here.values().cloned().collect();
         people.sort();
@@ -125,7 +125,7 @@ impl People {
     }
 }
 
-/// Somebody whose connection broke is on the new node at once, while the old one may not have noticed yet.
+/// A person whose connection broke is on the new node at once, while the old one may not have noticed yet.
 fn only_latest(mut nodes: Vec<NodeView>) -> Vec<NodeView> {
     let mut latest: HashMap<String, u64> = HashMap::new();
     for person in nodes.iter().flat_map(|node| &node.people) {

@@ -36,7 +36,7 @@ pub(crate) struct NodeView {
     pub(crate) people: Vec<Person>,
 }
 
-/// Somebody who is online.
+/// A person who is online.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub(crate) struct Person {
     pub(crate) name: String,

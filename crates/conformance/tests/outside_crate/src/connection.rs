@@ -1,4 +1,4 @@
-//! The one task of a backend: it keeps the connection, writes what is queued and hands out what arrives.
+//! The connection task: keeps the connection to the hub, writes what is queued and delivers what arrives.
 
 use std::{io, mem, sync::Arc, time::Duration};
 
@@ -18,43 +18,45 @@ use crate::{
     wire::{self, Kind},
 };
 
-/// How long a backend that closes may take to write what is still queued.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long a backend that is being closed may take to write what is still queued.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the hub may take to accept a connection.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What was taken from the queue and may not have arrived at the hub.
+/// Maximum number of bytes in one write.
+const MAX_WRITE: usize = 256 << 10;
+
+/// Packets that were taken from the queue and may not have arrived at the hub.
 #[derive(Default)]
-struct Batch {
+struct Unsent {
     packets: Vec<Bytes>,
     bytes: usize,
 }
 
 pub async fn open(shared: &Shared) -> io::Result<TcpStream> {
-    let stream = timeout(CONNECT, TcpStream::connect(shared.address)).await??;
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(shared.address)).await??;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
 /// Runs until the backend is closed.
 pub async fn run(shared: Arc<Shared>, mut stream: TcpStream) {
-    let mut unsent = Batch::default();
+    let mut unsent = Unsent::default();
     loop {
         shared.outbox.set_connected(true);
         let served = tokio::select! {
             served = serve(&shared, stream, &mut unsent) => served,
-            () = async { shared.closing().await; sleep(LAST_WORDS).await } => Ok(()),
+            () = async { shared.closing.cancelled().await; sleep(FLUSH_TIMEOUT).await } => Ok(()),
         };
         shared.outbox.set_connected(false);
         let Err(error) = served else { break };
         shared.lost(&error.to_string());
         stream = tokio::select! {
             stream = reopen(&shared) => stream,
-            () = shared.closing() => break,
+            () = shared.closing.cancelled() => break,
         };
     }
-    shared.set_ended();
 }
 
 async fn reopen(shared: &Shared) -> TcpStream {
@@ -67,8 +69,8 @@ async fn reopen(shared: &Shared) -> TcpStream {
     }
 }
 
-/// Serves one connection. Without an error only when everything queued was written and no more will be.
-async fn serve(shared: &Shared, stream: TcpStream, unsent: &mut Batch) -> io::Result<()> {
+/// Serves one connection. Returns `Ok` once the outbox is closed and everything queued was written.
+async fn serve(shared: &Shared, stream: TcpStream, unsent: &mut Unsent) -> io::Result<()> {
     let (reader, writer) = stream.into_split();
     tokio::select! {
         ended = read(shared, reader) => ended,
@@ -80,24 +82,21 @@ async fn read(shared: &Shared, mut reader: OwnedReadHalf) -> io::Result<()> {
     let mut read = BytesMut::new();
     while reader.read_buf(&mut read).await? > 0 {
         while let Some(packet) = wire::take_packet(&mut read)? {
-            shared.hand_out(&packet);
+            shared.deliver(&packet);
         }
-        // Nodes of this process are to have their turn.
-        tokio::task::yield_now().await;
     }
     Err(io::ErrorKind::UnexpectedEof.into())
 }
 
-/// Begins with the subscriptions and with what was on its way when the last connection broke: whoever has it already
-/// drops the repeat.
-async fn write(shared: &Shared, mut writer: OwnedWriteHalf, unsent: &mut Batch) -> io::Result<()> {
-    const AT_ONCE: usize = 256 << 10;
+/// Subscribes, writes again what was on its way when the last connection broke, and then what is queued. Receivers drop
+/// repeats.
+async fn write(shared: &Shared, mut writer: OwnedWriteHalf, unsent: &mut Unsent) -> io::Result<()> {
     for topic in shared.topics() {
         writer.write_all(&wire::encode(Kind::Subscribe, &topic, &[])).await?;
     }
     loop {
         if unsent.packets.is_empty() {
-            let Some(bytes) = shared.outbox.take(&mut unsent.packets, AT_ONCE).await else { break };
+            let Some(bytes) = shared.outbox.take(&mut unsent.packets, MAX_WRITE).await else { break };
             unsent.bytes = bytes;
         }
         writer.write_all(&unsent.packets.concat()).await?;

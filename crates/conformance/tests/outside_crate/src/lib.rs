@@ -1,11 +1,11 @@
-//! A backend for Trunkline over a broker of its own: a hub that passes on what it is sent, over TCP.
+//! A Trunkline backend over a broker of its own: a hub that distributes messages by topic, over TCP.
 //!
-//! `wire` says what travels between a client and the hub, `hub` is the broker, `transport` is the backend, and
-//! `connection` keeps the backend connected.
+//! `wire` is the format of packets between client and hub, `hub` the broker, `transport` the backend's transport,
+//! `joined` the nodes that have joined, and `connection` the task that keeps the connection.
 
 mod connection;
 pub mod hub;
-mod place;
+mod joined;
 mod transport;
 mod wire;
 

@@ -1,59 +1,67 @@
-//! The backend: what a node asks for, put into the queue of the connection.
+//! The transport: what nodes publish and subscribe to, put into the queue of the connection.
 
 use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use tokio::{sync::watch, time::timeout};
-use trunkline_backend::{Outbox, OutboxLimits, batch};
-use trunkline_core::{Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, NodeId, NodeKey, Response, Result, Transport, codec, model::SeqChannel, transport::{Health, Inbox, JoinRequest, Sequencer, inbox}};
+use bytes::Bytes;
+use tokio::{sync::Mutex, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use trunkline_backend::{JoinedNodes, Outbox, OutboxLimits, batch};
+use trunkline_core::{
+    Backend, Capabilities, Error, ErrorKind, IdScheme, Membership, Message, NodeId, NodeKey, Response, Result,
+    Transport, codec,
+    model::{SeqChannel, SeqNo},
+    transport::{Health, Inbox, JoinRequest, inbox},
+};
 
 use crate::{
     connection,
-    place::{Place, topic_of_all, topic_of_node},
+    joined::{JoinedNode, namespace_topic, node_topic},
     wire::{self, Kind, MAX_PACKET, Packet},
 };
 
-/// The largest message. Topic, numbers and heads come on top of it.
+/// Maximum size of a message. The topic and the numbers come on top of it.
 const MAX_MESSAGE: usize = MAX_PACKET - 8192;
 
-/// How long a node waits for its subscriptions.
-const JOIN: Duration = Duration::from_secs(5);
+/// How long a node waits for the confirmation of its subscriptions.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connects to a hub. Backends that name the same cluster hear each other.
+/// Connects to a hub. Backends with the same cluster name form one cluster.
 ///
 /// # Errors
 /// `Disconnected` if the hub cannot be reached.
 pub async fn connect(address: SocketAddr, cluster: &str) -> Result<Backend> {
     let shared = Arc::new(Shared::new(address, cluster));
-    let stream = connection::open(&shared).await.map_err(|error| away().with_source(error))?;
-    tokio::spawn(connection::run(Arc::clone(&shared), stream));
-    let transport = Arc::new(TcpHub { shared });
-    Ok(Backend { transport, history: None, interest: None, node_counter: None, ids: IdScheme::Hex16 })
+    let stream = connection::open(&shared).await.map_err(|error| unreachable_hub().with_source(error))?;
+    let tasks = TaskTracker::new();
+    tasks.spawn(connection::run(Arc::clone(&shared), stream));
+    tasks.close();
+    let transport = Arc::new(TcpTransport { shared, tasks });
+    Ok(Backend::new(transport, IdScheme::Hex16))
 }
 
-fn away() -> Error {
+fn unreachable_hub() -> Error {
     Error::new(ErrorKind::Disconnected, "the hub cannot be reached")
 }
 
-/// What the transport and its connection share.
+/// State shared by the transport and its connection task.
 pub struct Shared {
     pub address: SocketAddr,
-    pub outbox: Outbox<bytes::Bytes>,
+    pub outbox: Outbox<Bytes>,
+    pub closing: CancellationToken,
     cluster: String,
-    places: Mutex<Vec<Arc<Place>>>,
-    /// Held while places and subscriptions change, so that they change in the same order.
-    seating: tokio::sync::Mutex<()>,
+    nodes: JoinedNodes<JoinedNode>,
+    /// Held while nodes and subscriptions change, so that both change in the same order.
+    subscribing: Mutex<()>,
     reconnects: AtomicU64,
-    closing: watch::Sender<bool>,
-    ended: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -61,117 +69,139 @@ impl Shared {
         Self {
             address,
             outbox: Outbox::new(OutboxLimits::default()),
+            closing: CancellationToken::new(),
             cluster: cluster.to_owned(),
-            places: Mutex::default(),
-            seating: tokio::sync::Mutex::default(),
+            nodes: JoinedNodes::default(),
+            subscribing: Mutex::default(),
             reconnects: AtomicU64::new(0),
-            closing: watch::Sender::new(false),
-            ended: watch::Sender::new(false),
         }
     }
 
-    fn places(&self) -> MutexGuard<'_, Vec<Arc<Place>>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// All subscriptions. That of a namespace comes behind that of its node: once it is confirmed, both are.
+    /// The topics of all nodes. That of a namespace comes second: once it is confirmed, both are.
     pub fn topics(&self) -> Vec<String> {
-        self.places().iter().flat_map(|place| [place.own.clone(), place.all.clone()]).collect()
+        let nodes = self.nodes.all();
+        nodes.iter().flat_map(|node| [node.node_topic.clone(), node.namespace_topic.clone()]).collect()
     }
 
-    /// Hands a packet to whom it is for, and forgets those who are gone.
-    pub fn hand_out(&self, packet: &Packet) {
-        self.places().retain(|place| place.take(packet));
+    /// Delivers a packet to the nodes it is for, and removes those that no longer read.
+    pub fn deliver(&self, packet: &Packet) {
+        for node in self.nodes.all() {
+            if !node.receive(packet) {
+                self.nodes.remove(&node.node);
+            }
+        }
     }
 
+    /// Reports to all nodes that the connection was lost.
     pub fn lost(&self, why: &str) {
         self.reconnects.fetch_add(1, Ordering::Relaxed);
-        self.places().iter().for_each(|place| place.lost(why));
+        self.nodes.all().iter().for_each(|node| node.lost(why));
     }
 
-    /// Queues a packet, numbered by `make` when it has its place.
-    async fn queue(&self, bytes: usize, make: impl FnOnce(&mut Sequencer) -> bytes::Bytes) -> Result<()> {
-        self.outbox.push(bytes, make).await
+    async fn request(&self, kind: Kind, topic: &str) -> Result<()> {
+        self.outbox.push(topic.len(), |_| wire::encode(kind, topic, &[])).await
     }
 
-    async fn ask(&self, kind: Kind, topic: &str) -> Result<()> {
-        self.queue(topic.len(), |_| wire::encode(kind, topic, &[])).await
+    async fn add(&self, node: Arc<JoinedNode>) -> Result<()> {
+        let _subscribing = self.subscribing.lock().await;
+        self.nodes.add(&node.node, &node)?;
+        self.request(Kind::Subscribe, &node.node_topic).await?;
+        self.request(Kind::Subscribe, &node.namespace_topic).await
     }
 
-    async fn add(&self, place: Arc<Place>) -> Result<()> {
-        let _seating = self.seating.lock().await;
-        self.places().push(Arc::clone(&place));
-        self.ask(Kind::Subscribe, &place.own).await?;
-        self.ask(Kind::Subscribe, &place.all).await
-    }
-
-    async fn remove(&self, node: &NodeKey) -> Result<()> {
-        let _seating = self.seating.lock().await;
-        let (removed, is_last) = {
-            let mut places = self.places();
-            let Some(index) = places.iter().position(|place| place.node == *node) else { return Ok(()) };
-            let removed = places.remove(index);
-            let is_last = places.iter().all(|place| place.all != removed.all);
-            (removed, is_last)
-        };
-        self.outbox.forget(&node.id);
-        self.ask(Kind::Unsubscribe, &removed.own).await?;
-        if is_last { self.ask(Kind::Unsubscribe, &removed.all).await } else { Ok(()) }
+    async fn remove(&self, key: &NodeKey) -> Result<()> {
+        let _subscribing = self.subscribing.lock().await;
+        let Some(node) = self.nodes.find(key) else { return Ok(()) };
+        self.nodes.remove(key);
+        self.outbox.forget(&key.id);
+        self.request(Kind::Unsubscribe, &node.node_topic).await?;
+        let is_last = self.nodes.all().iter().all(|other| other.namespace_topic != node.namespace_topic);
+        if is_last { self.request(Kind::Unsubscribe, &node.namespace_topic).await } else { Ok(()) }
     }
 
     fn begin_close(&self) {
         self.outbox.close();
-        self.closing.send_replace(true);
-    }
-
-    /// Returns once the backend is being closed.
-    pub async fn closing(&self) {
-        // Fails only without a sender, and there is one in `self`.
-        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
-    }
-
-    pub fn set_ended(&self) {
-        self.ended.send_replace(true);
+        self.closing.cancel();
     }
 }
 
-struct TcpHub {
+/// An encoded message on its way into the queue.
+struct Publication {
+    topic: String,
+    message: codec::EncodedMessage,
+    /// Channel on which the message is numbered, if it is.
+    channel: Option<SeqChannel>,
+}
+
+impl Publication {
+    fn new(topic: String, message: codec::EncodedMessage, channel: Option<SeqChannel>) -> Result<Self> {
+        let bytes = message.len();
+        if bytes <= MAX_MESSAGE {
+            return Ok(Self { topic, message, channel });
+        }
+        Err(Error::new(ErrorKind::TooLarge, format!("{bytes} bytes, the hub takes {MAX_MESSAGE}")))
+    }
+
+    fn finish(self, seq_no: Option<SeqNo>, high_water_marks: &[SeqNo]) -> Bytes {
+        wire::encode(Kind::Publish, &self.topic, &self.message.finish(seq_no, high_water_marks))
+    }
+}
+
+struct TcpTransport {
     shared: Arc<Shared>,
+    tasks: TaskTracker,
+}
+
+impl TcpTransport {
+    fn encode(&self, from: &NodeKey, message: &Message) -> Result<Publication> {
+        let topic = namespace_topic(&self.shared.cluster, &from.namespace);
+        let is_numbered = message.is_numbered() && !from.id.is_emitter();
+        let encoded = batch::encode(&from.id, &from.namespace, message)?;
+        Publication::new(topic, encoded, is_numbered.then_some(SeqChannel::ALL))
+    }
 }
 
 #[async_trait]
-impl Transport for TcpHub {
+impl Transport for TcpTransport {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new(Membership::Heartbeats).with_total_order(true).with_acknowledged_in_order(true).with_numbered(true).with_announced_leave(true).with_named_answers(true).with_max_message_bytes(Some(MAX_MESSAGE))
+        Capabilities::new(Membership::Heartbeats)
+            .with_total_order(true)
+            .with_acknowledged_in_order(true)
+            .with_numbered(true)
+            .with_announced_leave(true)
+            .with_named_answers(true)
+            .with_max_message_bytes(Some(MAX_MESSAGE))
     }
 
-    async fn join(&self, seat: JoinRequest) -> Result<Inbox> {
-        let (sender, receiver) = inbox(seat.limits, Arc::clone(&seat.metrics));
-        let place = Arc::new(Place::new(&self.shared.cluster, &seat, sender));
-        let mut arrived = place.arrived.subscribe();
-        self.shared.add(place).await?;
-        let joined = timeout(JOIN, arrived.wait_for(|arrived| *arrived)).await;
-        joined.map(|_| receiver).map_err(|_| away())
+    async fn join(&self, request: JoinRequest) -> Result<Inbox> {
+        let (sender, inbox) = inbox(request.limits, Arc::clone(&request.metrics));
+        let node = Arc::new(JoinedNode::new(&self.shared.cluster, &request, sender));
+        let mut subscribed = node.subscribed.subscribe();
+        self.shared.add(node).await?;
+        let confirmed = timeout(JOIN_TIMEOUT, subscribed.wait_for(|subscribed| *subscribed)).await;
+        confirmed.map(|_| inbox).map_err(|_| unreachable_hub())
+    }
+
+    fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
+        let publication = self.encode(from, &message)?;
+        let (channel, bytes) = (publication.channel, publication.message.len());
+        let finish = |seq_no, marks: &[SeqNo]| publication.finish(seq_no, marks);
+        let is_queued = self.shared.outbox.try_push_message(&from.id, channel, bytes, finish)?;
+        Ok((!is_queued).then_some(message))
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
-        let encoded = batch::encode(&from.id, &from.namespace, &message)?;
-        let bytes = check_size(&encoded)?;
-        let topic = topic_of_all(&self.shared.cluster, &from.namespace);
-        let is_numbered = message.is_numbered() && !from.id.is_emitter();
-        let make = |sequencer: &mut Sequencer| {
-            let seq_no = is_numbered.then(|| sequencer.next(&from.id, SeqChannel::ALL));
-            let body = encoded.finish(seq_no, sequencer.high_water_marks(&from.id));
-            wire::encode(Kind::Publish, &topic, &body)
-        };
-        self.shared.queue(bytes, make).await
+        let publication = self.encode(from, &message)?;
+        let (channel, bytes) = (publication.channel, publication.message.len());
+        let finish = |seq_no, marks: &[SeqNo]| publication.finish(seq_no, marks);
+        self.shared.outbox.push_message(&from.id, channel, bytes, finish).await
     }
 
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
         let encoded = batch::encode(&from.id, &from.namespace, &response)?;
-        let bytes = check_size(&encoded)?;
-        let topic = topic_of_node(&self.shared.cluster, to);
-        self.shared.queue(bytes, |_| wire::encode(Kind::Publish, &topic, &encoded.finish(None, &[]))).await
+        let publication = Publication::new(node_topic(&self.shared.cluster, to), encoded, None)?;
+        let bytes = publication.message.len();
+        self.shared.outbox.push(bytes, |_| publication.finish(None, &[])).await
     }
 
     async fn leave(&self, node: &NodeKey) -> Result<()> {
@@ -179,36 +209,27 @@ impl Transport for TcpHub {
     }
 
     fn health(&self) -> Health {
-        let (connected, queued_messages, queued_bytes) = self.shared.outbox.status();
-        let reconnects = self.shared.reconnects.load(Ordering::Relaxed);
-        Health::default().with_connected(connected).with_queued_messages(queued_messages).with_queued_bytes(queued_bytes).with_reconnects(reconnects)
+        let (connected, messages, bytes) = self.shared.outbox.status();
+        let health =
+            Health::default().with_connected(connected).with_queued_messages(messages).with_queued_bytes(bytes);
+        health.with_reconnects(self.shared.reconnects.load(Ordering::Relaxed))
     }
 
     async fn close(&self) {
         self.shared.begin_close();
-        // Fails only without a sender, and there is one in `self`.
-        let _ = self.shared.ended.subscribe().wait_for(|ended| *ended).await;
+        self.tasks.wait().await;
     }
 }
 
-impl Drop for TcpHub {
-    /// Without `close`, the connection ends by itself.
+impl Drop for TcpTransport {
+    /// Without `close`, the connection task ends by itself.
     fn drop(&mut self) {
         self.shared.begin_close();
     }
 }
 
-impl fmt::Debug for TcpHub {
+impl fmt::Debug for TcpTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TcpHub").field("address", &self.shared.address).finish_non_exhaustive()
+        f.debug_struct("TcpTransport").field("address", &self.shared.address).finish_non_exhaustive()
     }
-}
-
-/// Returns the size of a message that the hub takes.
-fn check_size(message: &codec::EncodedMessage) -> Result<usize> {
-    let bytes = message.len();
-    if bytes <= MAX_MESSAGE {
-        return Ok(bytes);
-    }
-    Err(Error::new(ErrorKind::TooLarge, format!("{bytes} bytes, the hub takes {MAX_MESSAGE}")))
 }

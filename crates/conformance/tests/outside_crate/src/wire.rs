@@ -4,12 +4,12 @@ use std::io;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// The largest packet. The largest message is smaller, so that topic and numbers find room.
+/// Maximum size of a packet. Messages are smaller, to leave room for topic and numbers.
 pub const MAX_PACKET: usize = 2 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// From here on the client gets what is published on the topic. The hub sends it back when that is so.
+    /// Subscribes the client to the topic. The hub sends it back as a confirmation.
     Subscribe,
     Unsubscribe,
     Publish,
@@ -33,7 +33,7 @@ pub fn encode(kind: Kind, topic: &str, body: &[u8]) -> Bytes {
     bytes.freeze()
 }
 
-/// Takes the next packet from what has been read, if all of it has arrived.
+/// Takes the next packet from what was read, if it is complete.
 pub fn take_packet(read: &mut BytesMut) -> io::Result<Option<Packet>> {
     let Some(length) = read.get(..4).map(|mut head| head.get_u32() as usize) else { return Ok(None) };
     if length > MAX_PACKET {
@@ -65,5 +65,5 @@ fn decode(mut packet: Bytes) -> io::Result<Packet> {
 }
 
 fn malformed() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a packet makes no sense")
+    io::Error::new(io::ErrorKind::InvalidData, "malformed packet")
 }

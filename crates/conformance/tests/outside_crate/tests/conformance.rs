@@ -1,4 +1,4 @@
-//! The suite over the hub.
+//! The conformance suite over the hub.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -13,11 +13,17 @@ use trunkline_core::{Capabilities, Membership};
 trunkline_conformance::suite! {
     tcp,
     Setup::new(|cluster| async move { tcp_hub::connect(hub(), &cluster).await }),
-    capabilities = Capabilities::new(Membership::Heartbeats).with_total_order(true).with_acknowledged_in_order(true).with_numbered(true).with_announced_leave(true).with_named_answers(true).with_max_message_bytes(Some((2 << 20) - 8192)),
+    capabilities = Capabilities::new(Membership::Heartbeats)
+        .with_total_order(true)
+        .with_acknowledged_in_order(true)
+        .with_numbered(true)
+        .with_announced_leave(true)
+        .with_named_answers(true)
+        .with_max_message_bytes(Some((2 << 20) - 8192)),
     skipped = 19,
 }
 
-/// The address of a hub that all tests share, each with clusters of its own.
+/// Address of a hub that all tests share, each with clusters of its own.
 fn hub() -> SocketAddr {
     static HUB: OnceLock<SocketAddr> = OnceLock::new();
     *HUB.get_or_init(|| {

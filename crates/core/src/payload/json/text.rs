@@ -1,7 +1,7 @@
 //! Escapes inside JSON strings.
 //!
-//! Own code in both directions: `serde_json` looks at each byte, which takes ESC_RATIO times as long for a long text,
-//! and it refuses lone surrogates.
+//! Own code in both directions: `serde_json` escapes byte by byte, this eight bytes at a time (`escape` in the
+//! benchmarks); and it refuses lone surrogates.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! Every message that official servers and emitters were seen to send is sent to a node of ours, over a real server: its clients get what
-//! the clients of the Node.js server in its place got, and its answers say the same.
+//! Every message that official servers and emitters were seen to send is sent to a node of ours, over a real server:
+//! its clients get what the clients of the Node.js server in its place got, and its answers say the same.
 
 mod capture;
 mod recovery;
@@ -107,7 +107,7 @@ async fn replay(adapter: &str) {
     assert_eq!((theatre.wall.sent, theatre.wall.count()), (file.messages - answers, answers), "{adapter}");
     let [root, custom] = &theatre.stages;
     for metrics in [root.metrics(), custom.metrics()] {
-        assert_eq!((metrics.malformed, metrics.unknown_type, metrics.gaps), (0, 0, 0), "{counters:?}");
+        assert_eq!((metrics.malformed, metrics.unknown_type, metrics.gaps), (0, 0, 0), "{metrics:?}");
     }
 }
 
@@ -125,7 +125,8 @@ impl Theatre {
         if operation.name.starts_with("[redis-emitter]") {
             self.stages[0].clients_of_the_emitter_connect();
         }
-        // The captures list entries of streams first, whenever they were sent: what is asked for was asked before they changed it.
+        // The captures list entries of streams first, whenever they were sent: what is asked for was asked before they
+        // changed it.
         let (publications, entries): (Vec<_>, _) = operation.requests.iter().partition(|row| row.entry.is_none());
         for rows in [publications, entries] {
             for row in rows {
@@ -232,14 +233,15 @@ impl Wall {
         meaning(&channel, &bytes)
     }
 
-    /// How many answers there were, those included that nobody has looked at.
+    /// How many answers there were, those included that have not been taken.
     fn count(&mut self) -> usize {
         self.seen += self.tap.rest();
         self.seen
     }
 }
 
-/// What an answer says, and where it goes; without the name of who gives it, and with sockets and rooms in some fixed order.
+/// What an answer says, and where it goes; without the name of who gives it, and with sockets and rooms in some fixed
+/// order.
 fn meaning(channel: &str, bytes: &[u8]) -> Value {
     let payload = if bytes.first() == Some(&b'{') {
         Payload::from_json(String::from_utf8(bytes.to_vec()).unwrap())

@@ -1,10 +1,11 @@
-//! Sessions as the official streams adapter keeps them and looks for them: nodes of ours take over from it, and it from them.
+//! Sessions as the official streams adapter keeps them and looks for them: nodes of ours take over from it, and it from
+//! them.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use redis::{AsyncCommands, Value as Answer};
 use serde_json::{Value, json};
 use trunkline_brokers::Redis;
-use trunkline_core::{Adapter, Offset, Payload, Session, SessionId, SocketId, transport::RestoredSession};
+use trunkline_core::{Offset, Payload, Session, SessionId, SocketId, transport::RestoredSession};
 use trunkline_redis::{Config, connect};
 
 use super::{
@@ -52,7 +53,8 @@ impl Scene {
         self.stage.adapter().restore_session(session().id, since.clone()).await.unwrap()
     }
 
-    /// Does what server A did when a client came back with its session: what lay under its key, and the entry at its offset.
+    /// Does what server A did when a client came back with its session: what lay under its key, and the entry at its
+    /// offset.
     async fn as_server_a_looks_for_it(&mut self) -> (Option<String>, usize) {
         let mut answers = Vec::new();
         for command in &self.capture.commands {
@@ -80,12 +82,12 @@ fn is_of_recovery(operation: &Operation) -> bool {
 /// That of the captured client.
 fn session() -> Session {
     let data = json!({"user": "c1", "b": {"_placeholder": true, "num": 0}}).to_string();
-    Session {
-        id: SessionId::new("s1NGrLHkZL-MBvBOAAAN").unwrap(),
-        socket: SocketId::new("4bCsq3v2NYMvxKQbAAAM").unwrap(),
-        rooms: vec!["4bCsq3v2NYMvxKQbAAAM".into(), "room1".into()],
-        data: Some(Payload::from_json_with(data, vec![vec![1, 2, 3].into()]).unwrap()),
-    }
+    Session::new(
+        SessionId::new("s1NGrLHkZL-MBvBOAAAN").unwrap(),
+        SocketId::new("4bCsq3v2NYMvxKQbAAAM").unwrap(),
+        vec!["4bCsq3v2NYMvxKQbAAAM".into(), "room1".into()],
+    )
+    .with_data(Some(Payload::from_json_with(data, vec![vec![1, 2, 3].into()]).unwrap()))
 }
 
 fn described(session: &Session) -> Value {

@@ -9,8 +9,8 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{sync::Notify, time::timeout};
 use trunkline_core::{
-    AckSink, Adapter, Backend, ClusterNode, DeliveryReport, EventReply, Local, LocalAbilities, MetricsSnapshot,
-    Namespace, NodeConfig, NodeId, Offset, Payload, Room, RoomIndex, SocketId, SocketInfo, Target,
+    AckSink, Backend, ClusterNode, DeliveryReport, EventReply, Local, MetricsSnapshot, Namespace, NodeConfig, NodeId,
+    Offset, Payload, Room, RoomIndex, SocketId, SocketInfo, Target,
 };
 
 use super::capture::{Capture, meaning};
@@ -191,10 +191,6 @@ fn binary() -> Payload {
 }
 
 impl Local for House {
-    fn abilities(&self) -> LocalAbilities {
-        LocalAbilities { close_connections: true, number_rooms: true }
-    }
-
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         if self.is_marker(payload) {
             return DeliveryReport::default();
@@ -204,7 +200,7 @@ impl Local for House {
             arguments.as_array_mut().unwrap().push(json!(offset.as_str()));
         }
         let sent = self.lock().note(target, &arguments, false).len() as u64;
-        DeliveryReport { sent, ..Delivered::default() }
+        DeliveryReport::default().with_sent(sent)
     }
 
     fn deliver_with_ack(&self, target: &Target, payload: &Payload, _: Duration, acks: AckSink) -> u32 {
@@ -219,7 +215,7 @@ impl Local for House {
         let describe = |id: &SocketId| {
             let (handshake, data) = state.clients[id].details.clone().unzip();
             let rooms = state.index.rooms_of(id).into_iter().flatten().cloned().collect();
-            SocketInfo { id: id.clone(), node: None, rooms, handshake, data }
+            SocketInfo::new(id.clone(), rooms).with_handshake(handshake).with_data(data)
         };
         state.index.matching(target).iter().map(describe).collect()
     }

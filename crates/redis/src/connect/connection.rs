@@ -1,0 +1,245 @@
+//! Connections that have been authenticated: bare sockets for messages, and those of the `redis` crate for commands.
+
+use std::{fmt, future::Future, io, sync::Arc, time::Duration};
+
+use redis::{AsyncConnectionConfig, FromRedisValue, RedisConnectionInfo, aio::MultiplexedConnection};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+    task::JoinHandle,
+    time::timeout,
+};
+use trunkline_core::{Error, ErrorKind, Result};
+
+use super::{
+    error::{lost, refused},
+    resp::{Frames, Reader, Reply, write_command},
+    tls::TlsClient,
+};
+use crate::config::{Address, Config, ServerConfig, Topology};
+
+/// Both directions of a connection.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// An authenticated connection, whatever it is made of.
+pub(crate) type Socket = Box<dyn Stream>;
+
+/// Writes the whole of it.
+///
+/// # Errors
+/// `TimedOut` after `limit`.
+pub(crate) async fn write_all(socket: &mut Socket, bytes: &[u8], limit: Duration) -> io::Result<()> {
+    let write = async {
+        socket.write_all(bytes).await?;
+        socket.flush().await
+    };
+    timeout(limit, write).await.unwrap_or_else(|_| Err(no_answer()))
+}
+
+/// The server has been silent for too long.
+pub(crate) fn no_answer() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the server does not answer")
+}
+
+/// Opens connections and authenticates on them.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    user: Option<String>,
+    password: Option<String>,
+    database: u32,
+    tls: Option<TlsClient>,
+    /// What a sentinel names as master may have been made a replica since.
+    requires_master: bool,
+    connect_timeout: Duration,
+    response_timeout: Duration,
+}
+
+impl Connector {
+    /// To the servers with the data.
+    pub(crate) fn new(config: &Config) -> Result<Self> {
+        let ServerConfig { user, password, database, topology, tls, .. } = &config.server;
+        Ok(Self {
+            user: user.clone(),
+            password: password.clone(),
+            database: *database,
+            tls: tls.as_ref().map(TlsClient::new).transpose()?,
+            requires_master: matches!(topology, Topology::Sentinel { .. }),
+            connect_timeout: config.connect_timeout,
+            response_timeout: config.response_timeout,
+        })
+    }
+
+    /// To the sentinels; `None` without any.
+    pub(crate) fn to_sentinels(config: &Config) -> Result<Option<Self>> {
+        let Topology::Sentinel { user, password, .. } = &config.server.topology else { return Ok(None) };
+        let (user, password) = (user.clone(), password.clone());
+        Ok(Some(Self { user, password, database: 0, requires_master: false, ..Self::new(config)? }))
+    }
+
+    /// How long an answer may take.
+    pub(crate) fn response_timeout(&self) -> Duration {
+        self.response_timeout
+    }
+
+    /// A bare connection. `role` is what it is for; `CLIENT LIST` shows it.
+    pub(crate) async fn open(&self, address: &Address, role: &str) -> Result<Socket> {
+        let opening = async {
+            let socket = self.reach(address).await.map_err(|error| lost(address, error))?;
+            let mut dialogue = Dialogue { address, socket, frames: Frames::default() };
+            self.authenticate(&mut dialogue).await?;
+            self.identify(&mut dialogue, role).await?;
+            Ok(dialogue.socket)
+        };
+        timeout(self.connect_timeout, opening).await.unwrap_or_else(|_| {
+            let context = format!("{address} did not answer within {:?}", self.connect_timeout);
+            Err(Error::new(ErrorKind::Disconnected, context))
+        })
+    }
+
+    /// A connection for commands.
+    pub(crate) async fn open_for_commands(&self, address: &Address) -> Result<CommandConnection> {
+        let socket = self.open(address, "command").await?;
+        // Both times are bounded by the caller, not there: that is in the way of commands that wait.
+        let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+        let connected = MultiplexedConnection::new_with_config(&RedisConnectionInfo::default(), socket, config).await;
+        let (connection, driver) = connected.map_err(|error| refused(address, error))?;
+        let driver = AbortOnDrop(tokio::spawn(driver));
+        Ok(CommandConnection { address: address.clone(), connection, driver: Arc::new(driver) })
+    }
+
+    async fn reach(&self, address: &Address) -> io::Result<Socket> {
+        let (host, port) = match address {
+            Address::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+            Address::Tcp(host, port) => (host, *port),
+        };
+        let stream = TcpStream::connect((host.as_str(), port)).await?;
+        stream.set_nodelay(true)?;
+        match &self.tls {
+            Some(tls) => Ok(Box::new(tls.connect(host, stream).await?)),
+            None => Ok(Box::new(stream)),
+        }
+    }
+
+    /// User, password and database. There is no `HELLO`: every server begins with RESP2.
+    async fn authenticate(&self, dialogue: &mut Dialogue<'_>) -> Result<()> {
+        if let Some(password) = &self.password {
+            let credentials = self.user.iter().chain([password]).map(String::as_bytes);
+            dialogue.expect_ok([&b"AUTH"[..]].into_iter().chain(credentials)).await?;
+        }
+        if self.database != 0 {
+            dialogue.expect_ok([&b"SELECT"[..], self.database.to_string().as_bytes()]).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells the server what the connection is for, and looks whether it is the right one.
+    async fn identify(&self, dialogue: &mut Dialogue<'_>, role: &str) -> Result<()> {
+        // It may refuse: a user need not have the right to.
+        dialogue.ask([&b"CLIENT"[..], b"SETNAME", format!("trunkline-{role}").as_bytes()]).await?;
+        if self.requires_master {
+            let mut answer = dialogue.ask([&b"ROLE"[..]]).await?;
+            let role = answer.next_array().and_then(|_| answer.next_text());
+            if role.as_deref() != Some(b"master") {
+                return Err(Error::new(ErrorKind::Disconnected, format!("{} is not the master", dialogue.address)));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Connector {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("tls", &self.tls).finish_non_exhaustive()
+    }
+}
+
+/// One command after the other, on a connection that is not in use yet. It never reads beyond an answer.
+struct Dialogue<'a> {
+    address: &'a Address,
+    socket: Socket,
+    frames: Frames,
+}
+
+impl Dialogue<'_> {
+    async fn expect_ok<'a>(&mut self, arguments: impl IntoIterator<Item = &'a [u8]>) -> Result<()> {
+        match self.ask(arguments).await?.next() {
+            Some(Reply::Error(error)) => {
+                let text = String::from_utf8_lossy(&error);
+                Err(Error::new(ErrorKind::Broker, format!("{}: {text}", self.address)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn ask<'a>(&mut self, arguments: impl IntoIterator<Item = &'a [u8]>) -> Result<Reader> {
+        let mut command = Vec::new();
+        write_command(&mut command, arguments.into_iter().collect::<Vec<_>>());
+        self.exchange(&command).await.map_err(|error| lost(self.address, error))
+    }
+
+    async fn exchange(&mut self, command: &[u8]) -> io::Result<Reader> {
+        self.socket.write_all(command).await?;
+        self.socket.flush().await?;
+        self.frames.read(&mut self.socket).await.map(Reader::new)
+    }
+}
+
+/// A connection for commands. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct CommandConnection {
+    address: Address,
+    connection: MultiplexedConnection,
+    driver: Arc<AbortOnDrop>,
+}
+
+impl CommandConnection {
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Runs a command.
+    pub(crate) async fn run<T: FromRedisValue>(&self, command: &redis::Cmd, limit: Duration) -> Result<T> {
+        let mut connection = self.connection.clone();
+        self.within(limit, command.query_async(&mut connection)).await
+    }
+
+    /// Runs several commands in one go.
+    pub(crate) async fn run_all<T: FromRedisValue>(&self, commands: &redis::Pipeline, limit: Duration) -> Result<T> {
+        let mut connection = self.connection.clone();
+        self.within(limit, commands.query_async(&mut connection)).await
+    }
+
+    async fn within<T>(&self, limit: Duration, running: impl Future<Output = redis::RedisResult<T>>) -> Result<T> {
+        match timeout(limit, running).await {
+            Ok(result) => result.map_err(|error| refused(&self.address, error)),
+            Err(_) => {
+                // The next caller connects anew.
+                self.driver.0.abort();
+                Err(Error::new(ErrorKind::Disconnected, format!("{} did not answer within {limit:?}", self.address)))
+            }
+        }
+    }
+
+    /// Whether the connection has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.driver.0.is_finished()
+    }
+}
+
+impl fmt::Debug for CommandConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CommandConnection({})", self.address)
+    }
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,49 @@
+//! Errors of the server and of the way to it.
+
+use std::{error::Error as _, io};
+
+use redis::RedisError;
+use trunkline_core::{Error, ErrorKind};
+
+use crate::config::Address;
+
+/// The way to a server is broken.
+pub(crate) fn lost(address: &Address, error: io::Error) -> Error {
+    Error::new(ErrorKind::Disconnected, format!("{address}: {error}")).with_source(error)
+}
+
+/// Whether an error of the server says that it is not ready, or no longer the right one.
+pub(crate) fn is_temporary(error: &[u8]) -> bool {
+    const CODES: [&[u8]; 12] = [
+        b"ASK",
+        b"TRYAGAIN",
+        b"CLUSTERDOWN",
+        b"LOADING",
+        b"BUSY",
+        b"MASTERDOWN",
+        b"READONLY",
+        b"UNBLOCKED",
+        b"NOAUTH",
+        b"NOREPLICAS",
+        b"MISCONF",
+        b"ERR max number of clients reached",
+    ];
+    CODES.iter().any(|code| error.starts_with(code))
+}
+
+/// Whether another node of a cluster may do what this one did not.
+pub(crate) fn may_be_elsewhere(error: &Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<RedisError>());
+    let code = source.and_then(RedisError::code).unwrap_or_default();
+    // Of a transaction only the end is seen here, not why.
+    let is_said = matches!(code, "MOVED" | "EXECABORT") || is_temporary(code.as_bytes());
+    error.kind() == ErrorKind::Disconnected || is_said
+}
+
+/// The error of a command: the server refuses it, or the connection is gone.
+pub(crate) fn refused(address: &Address, error: RedisError) -> Error {
+    let is_password = error.kind() == redis::ErrorKind::AuthenticationFailed;
+    let is_lost = !is_password && (error.is_io_error() || error.is_unrecoverable_error());
+    let kind = if is_lost { ErrorKind::Disconnected } else { ErrorKind::Broker };
+    Error::new(kind, format!("{address}: {error}")).with_source(error)
+}

@@ -1,0 +1,18 @@
+//! The way to Redis: topology, authenticated connections and the wire.
+
+mod connection;
+mod error;
+mod resp;
+mod status;
+mod tasks;
+mod tls;
+mod topology;
+
+pub(crate) use self::{
+    connection::{CommandConnection, Socket, no_answer, write_all},
+    error::{is_temporary, lost},
+    resp::{Frames, Reader, Reply, write_command},
+    status::Status,
+    tasks::Tasks,
+    topology::{Destination, FIRST_PAUSE, ServerPool, slot_of},
+};

@@ -1,0 +1,103 @@
+//! Whether the connections of a transport stand.
+
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+/// Written by the tasks of the connections.
+#[derive(Debug, Default)]
+pub(crate) struct Status {
+    is_publishing: AtomicBool,
+    reconnects: AtomicU64,
+    inbound: Mutex<Inbound>,
+}
+
+/// The connections over which something is received.
+#[derive(Debug, Default)]
+struct Inbound {
+    /// Connections that are down although something is wanted from them, and subscriptions on their way to another
+    /// server.
+    subscribers_down: usize,
+    /// The nodes were told of a loss, and not of the return.
+    is_lost: bool,
+}
+
+impl Status {
+    pub(crate) fn set_publishing(&self, is_connected: bool) {
+        self.is_publishing.store(is_connected, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reconnected(&self) {
+        self.reconnects.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection is lost. Calls `tell` if all others stood; nothing else changes meanwhile.
+    pub(crate) fn subscriber_lost(&self, tell: impl FnOnce()) {
+        let mut inbound = self.inbound();
+        inbound.subscribers_down += 1;
+        if !std::mem::replace(&mut inbound.is_lost, true) {
+            tell();
+        }
+    }
+
+    /// A subscription moves to another server. A loss is not over before [`Status::subscribers_restored`] has been
+    /// called for it.
+    pub(crate) fn subscription_moves(&self) {
+        self.inbound().subscribers_down += 1;
+    }
+
+    /// So much of what was down is back. Calls `tell` if nothing is lost any more; nothing else changes meanwhile.
+    pub(crate) fn subscribers_restored(&self, count: usize, tell: impl FnOnce()) {
+        let mut inbound = self.inbound();
+        inbound.subscribers_down -= count;
+        if inbound.subscribers_down == 0 && std::mem::take(&mut inbound.is_lost) {
+            tell();
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.is_publishing.load(Ordering::Relaxed) && !self.inbound().is_lost
+    }
+
+    pub(crate) fn reconnects(&self) -> u64 {
+        self.reconnects.load(Ordering::Relaxed)
+    }
+
+    fn inbound(&self) -> MutexGuard<'_, Inbound> {
+        // Valid after each step.
+        self.inbound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn a_loss_and_the_return_are_told_once_for_all_connections() {
+        let (status, told) = (Status::default(), RefCell::new(Vec::new()));
+        let lost = || status.subscriber_lost(|| told.borrow_mut().push("lost"));
+        let restored = |count| status.subscribers_restored(count, || told.borrow_mut().push("restored"));
+        status.set_publishing(true);
+        lost();
+        lost();
+        assert!(!status.is_connected());
+        status.subscription_moves();
+        restored(2);
+        assert_eq!(told.take(), ["lost"], "a subscription is still on its way");
+        restored(1);
+        assert_eq!((told.take(), status.is_connected()), (vec!["restored"], true));
+    }
+
+    #[test]
+    fn a_subscription_that_moves_is_no_loss() {
+        let status = Status::default();
+        status.set_publishing(true);
+        status.subscription_moves();
+        assert!(status.is_connected());
+        status.subscribers_restored(1, || panic!("nothing was lost"));
+    }
+}

@@ -1,0 +1,276 @@
+//! One connection to publish over, from its beginning to its end: up to two batches are under way on it.
+
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use trunkline_core::{Error, ErrorKind, Result};
+
+use super::Publication;
+use crate::{
+    config::Address,
+    connect::{
+        Destination, Frames, Reader, Reply, ServerPool, Socket, Status, is_temporary, lost, no_answer, write_all,
+    },
+};
+
+/// Batches that may be unconfirmed at a time. With two, the server finds the next one when it has answered the first;
+/// behind them the third one grows.
+pub(super) const WINDOW: usize = 2;
+
+/// What became of a batch, or of its connection.
+pub(super) struct BatchOutcome {
+    pub(super) destination: Destination,
+    /// What was answered: with a reply, or with a rejection.
+    pub(super) answered: Vec<(Publication, std::result::Result<Reply, String>)>,
+    /// The task has ended. Without this, the oldest batch is complete.
+    pub(super) stopped: Option<Stopped>,
+}
+
+/// What a task leaves when it ends.
+pub(super) struct Stopped {
+    /// What the server has not taken, in order; to be sent again.
+    pub(super) unsent: Vec<Publication>,
+    /// The reason, unless a slot has moved or the server has closed an idle connection.
+    pub(super) failure: Option<Error>,
+    /// The connection, if it is still good.
+    pub(super) open: Option<OpenConnection>,
+    /// There was a connection.
+    pub(super) was_open: bool,
+}
+
+/// An authenticated connection.
+pub(super) struct OpenConnection {
+    address: Address,
+    socket: Socket,
+    frames: Frames,
+    /// Kept from batch to batch.
+    buffer: Vec<u8>,
+}
+
+/// The task of one connection.
+pub(super) struct NodeConnection {
+    destination: Destination,
+    servers: Arc<ServerPool>,
+    outcomes: mpsc::UnboundedSender<BatchOutcome>,
+    /// What the server has not answered yet, the oldest batch first.
+    under_way: VecDeque<VecDeque<Publication>>,
+    answered: Vec<(Publication, std::result::Result<Reply, String>)>,
+    /// What the server does not take now, or not here. Nothing is written behind it: its slot would lose its order.
+    unsent: Vec<Publication>,
+    failure: Option<Error>,
+}
+
+impl NodeConnection {
+    /// `outcomes` holds what is in the window at most.
+    pub(super) fn new(
+        destination: Destination,
+        servers: Arc<ServerPool>,
+        outcomes: mpsc::UnboundedSender<BatchOutcome>,
+    ) -> Self {
+        let (under_way, answered, unsent) = Default::default();
+        Self { destination, servers, outcomes, under_way, answered, unsent, failure: None }
+    }
+
+    /// Writes the batches that come over `open` or, after `pause`, over a new connection: until something is in the
+    /// way, or none will come any more. A new connection that is not the first one is counted in `reconnected`.
+    pub(super) async fn run(
+        mut self,
+        open: Option<OpenConnection>,
+        pause: Option<Duration>,
+        reconnected: Option<Arc<Status>>,
+        mut batches: mpsc::Receiver<Vec<Publication>>,
+    ) {
+        let opened = match open {
+            Some(open) => Ok(open),
+            None => {
+                // It connects when there is something to write.
+                let Some(first) = batches.recv().await else { return };
+                self.under_way.push_back(first.into());
+                self.open(pause).await.inspect(|_| reconnected.iter().for_each(|status| status.reconnected()))
+            }
+        };
+        let was_open = opened.is_ok();
+        let open = match opened {
+            Ok(open) => self.serve(open, &mut batches).await,
+            Err(error) => {
+                self.failure = Some(error);
+                None
+            }
+        };
+        if self.failure.is_some() {
+            // In a cluster the node may be gone for good.
+            self.servers.try_refresh().await;
+        }
+        self.unsent.extend(self.under_way.drain(..).flatten());
+        batches.close();
+        while let Some(batch) = batches.recv().await {
+            self.unsent.extend(batch);
+        }
+        let (unsent, failure) = (std::mem::take(&mut self.unsent), self.failure.take());
+        self.report(Some(Stopped { unsent, failure, open, was_open }));
+    }
+
+    async fn open(&self, pause: Option<Duration>) -> Result<OpenConnection> {
+        if let Some(pause) = pause {
+            sleep(pause).await;
+        }
+        let (address, socket) = self.servers.open(&self.destination, "publish").await?;
+        Ok(OpenConnection { address, socket, frames: Frames::default(), buffer: Vec::new() })
+    }
+
+    /// Returns the connection if it is still good.
+    async fn serve(
+        &mut self,
+        mut open: OpenConnection,
+        batches: &mut mpsc::Receiver<Vec<Publication>>,
+    ) -> Option<OpenConnection> {
+        match self.exchange(&mut open, batches).await {
+            Ok(()) => self.failure.is_none().then_some(open),
+            Err(error) => {
+                // An idle connection that the server has closed is no failure: the next batch gets another one.
+                if !self.under_way.is_empty() {
+                    self.failure = Some(lost(&open.address, error));
+                }
+                None
+            }
+        }
+    }
+
+    /// Writes batches, and reads one answer per command, in their order.
+    async fn exchange(
+        &mut self,
+        open: &mut OpenConnection,
+        batches: &mut mpsc::Receiver<Vec<Publication>>,
+    ) -> io::Result<()> {
+        let limit = self.servers.response_timeout();
+        if !self.under_way.is_empty() {
+            open.write(self.under_way.iter().flatten(), limit).await?;
+        }
+        let mut is_closed = false;
+        loop {
+            while let Some(frame) = open.frames.next()? {
+                self.take_answer(frame, &open.address)?;
+            }
+            let (is_idle, is_stopping) = (self.under_way.is_empty(), is_closed || !self.unsent.is_empty());
+            if is_idle && is_stopping {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                filled = open.fill((!is_idle).then_some(limit)) => filled?,
+                batch = batches.recv(), if !is_stopping && self.under_way.len() < WINDOW => match batch {
+                    Some(batch) => {
+                        self.under_way.push_back(batch.into());
+                        open.write(self.under_way.back().into_iter().flatten(), limit).await?;
+                    }
+                    None => is_closed = true,
+                },
+            }
+        }
+    }
+
+    fn take_answer(&mut self, frame: bytes::Bytes, address: &Address) -> io::Result<()> {
+        let reply = Reader::new(frame).next();
+        let publication = self.under_way.front_mut().and_then(VecDeque::pop_front);
+        let (Some(reply), Some(publication)) = (reply, publication) else {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer to something that was not asked"));
+        };
+        match reply {
+            Reply::Error(error) => self.judge(&error, publication, address),
+            reply => self.answered.push((publication, Ok(reply))),
+        }
+        if self.under_way.pop_front_if(|batch| batch.is_empty()).is_some() {
+            self.report(None);
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, error: &[u8], publication: Publication, address: &Address) {
+        let text = String::from_utf8_lossy(error).into_owned();
+        match Verdict::of(error) {
+            Verdict::Rejected => self.answered.push((publication, Err(text))),
+            Verdict::Moved => {
+                self.servers.note_moved(error, address);
+                self.unsent.push(publication);
+            }
+            Verdict::Later => {
+                self.failure = Some(Error::new(ErrorKind::Broker, format!("{address}: {text}")));
+                self.unsent.push(publication);
+            }
+        }
+    }
+
+    fn report(&mut self, stopped: Option<Stopped>) {
+        let (destination, answered) = (self.destination.clone(), std::mem::take(&mut self.answered));
+        // Fails only when the transport is closed.
+        let _ = self.outcomes.send(BatchOutcome { destination, answered, stopped });
+    }
+}
+
+/// Buffers that grew beyond this are not kept.
+const KEPT_BUFFER: usize = 4 << 20;
+
+impl OpenConnection {
+    async fn fill(&mut self, limit: Option<Duration>) -> io::Result<()> {
+        let fill = self.frames.fill(&mut self.socket);
+        match limit {
+            Some(limit) => timeout(limit, fill).await.unwrap_or_else(|_| Err(no_answer())),
+            None => fill.await,
+        }
+    }
+
+    async fn write(&mut self, batch: impl Iterator<Item = &Publication>, limit: Duration) -> io::Result<()> {
+        self.buffer.clear();
+        batch.for_each(|publication| publication.write(&mut self.buffer));
+        write_all(&mut self.socket, &self.buffer, limit).await?;
+        if self.buffer.capacity() > KEPT_BUFFER {
+            self.buffer = Vec::new();
+        }
+        Ok(())
+    }
+}
+
+/// What an error of the server means for the message.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Its slot has moved to another node.
+    Moved,
+    /// The server is not ready, or is no longer the right one.
+    Later,
+    /// It will never be taken.
+    Rejected,
+}
+
+impl Verdict {
+    fn of(error: &[u8]) -> Self {
+        if error.starts_with(b"MOVED") {
+            Self::Moved
+        } else if is_temporary(error) {
+            Self::Later
+        } else {
+            Self::Rejected
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_judged_by_their_code() {
+        for (error, verdict) in [
+            (&b"MOVED 3999 127.0.0.1:6381"[..], Verdict::Moved),
+            (b"READONLY You can't write against a read only replica.", Verdict::Later),
+            (b"LOADING Redis is loading the dataset in memory", Verdict::Later),
+            (b"NOPERM this user has no permissions", Verdict::Rejected),
+            (b"OOM command not allowed when used memory > 'maxmemory'.", Verdict::Rejected),
+            (b"ERR unknown command 'SPUBLISH'", Verdict::Rejected),
+        ] {
+            assert_eq!(Verdict::of(error), verdict, "{}", error.escape_ascii());
+        }
+    }
+}

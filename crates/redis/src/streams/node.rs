@@ -1,0 +1,172 @@
+//! A node that has joined, and the decoding of what comes for it over pub/sub and from the stream.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use trunkline_core::{
+    NodeId, Offset, Result,
+    codec::{self, Body},
+    model::{Delivery, Heartbeat, Message},
+};
+
+use super::{
+    entry::{Entry, EntryId},
+    pending::PendingOwn,
+};
+use crate::{
+    subscribe::PubSubMessage,
+    transport_core::{ChannelKind, JoinedNode, NodeInbox},
+};
+
+/// Senders whose heartbeats are deferred at most.
+const MAX_DEFERRED: usize = 4096;
+
+/// A node that has joined.
+#[derive(Debug)]
+pub(super) struct StreamNode {
+    pub(super) inbox: NodeInbox,
+    /// Index of the stream that holds its messages.
+    pub(super) stream: usize,
+    /// End of the stream when the node joined: earlier entries are not for it.
+    since: EntryId,
+    pub(super) pending_own: PendingOwn,
+    /// Heartbeats, by sender, that tell how much it has put into the stream: held back until as much has been read.
+    deferred: Mutex<HashMap<NodeId, Heartbeat>>,
+    /// Its inbox was full for too long: the reader does not wait for it until that is over.
+    pub(super) stuck: AtomicBool,
+}
+
+impl JoinedNode for StreamNode {
+    type Kind = ChannelKind;
+
+    fn inbox(&self) -> &NodeInbox {
+        &self.inbox
+    }
+
+    fn decode(&self, message: &PubSubMessage, kind: ChannelKind) -> Option<Delivery> {
+        self.inbox.decode(&message.payload, kind).map(|delivery| self.defer_heartbeat(delivery))
+    }
+
+    /// What lasts is in the stream; how many requests were missed the heartbeats tell.
+    fn missed(&self) {}
+}
+
+impl StreamNode {
+    pub(super) fn new(inbox: NodeInbox, stream: usize, since: EntryId) -> Self {
+        Self {
+            inbox,
+            stream,
+            since,
+            pending_own: PendingOwn::default(),
+            deferred: Mutex::default(),
+            stuck: AtomicBool::new(false),
+        }
+    }
+
+    /// Holds the high-water marks of a heartbeat back. Heartbeats overtake the stream: what waits there to be read
+    /// would be taken for missing.
+    fn defer_heartbeat(&self, mut delivery: Delivery) -> Delivery {
+        if let Delivery::Message { from: Some(from), message: Message::Heartbeat(heartbeat), .. } = &mut delivery
+            && !heartbeat.high_water_marks.is_empty()
+        {
+            let high_water_marks = std::mem::take(&mut heartbeat.high_water_marks);
+            let heartbeat =
+                Heartbeat::new(false).with_high_water_marks(high_water_marks).with_buckets(heartbeat.buckets);
+            let mut deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner);
+            if deferred.len() < MAX_DEFERRED || deferred.contains_key(from) {
+                deferred.insert(from.clone(), heartbeat);
+            }
+        }
+        delivery
+    }
+
+    /// The heartbeats that were deferred so far.
+    pub(super) fn take_deferred(&self) -> Vec<Delivery> {
+        let deferred = std::mem::take(&mut *self.deferred.lock().unwrap_or_else(PoisonError::into_inner));
+        let delivery = |(from, heartbeat)| Delivery::Message {
+            from: Some(from),
+            seq_no: None,
+            offset: None,
+            message: Message::Heartbeat(heartbeat),
+        };
+        deferred.into_iter().map(delivery).collect()
+    }
+
+    /// Whether an entry of the stream concerns this node.
+    pub(super) fn concerns(&self, entry: &Entry) -> bool {
+        entry.id > self.since && entry.namespace.as_deref() == Some(self.inbox.node.namespace.as_str().as_bytes())
+    }
+
+    /// Makes a delivery of an entry of the stream that is not an own one.
+    pub(super) fn read(&self, entry: &Entry) -> Option<Delivery> {
+        self.try_read(entry).unwrap_or_else(|error| self.inbox.decoder.refused(&error))
+    }
+
+    pub(super) fn is_own(&self, entry: &Entry) -> bool {
+        entry.from.as_ref() == Some(&self.inbox.node.id)
+    }
+
+    fn try_read(&self, entry: &Entry) -> Result<Option<Delivery>> {
+        let kind = entry.kind()?;
+        let data = entry.data()?;
+        if let Some(room) = codec::peek_room(kind, &data)
+            && !self.inbox.decoder.may_have_members(&room)
+        {
+            return Ok(self.inbox.decoder.skipped(entry.from.as_ref(), entry.seq_no));
+        }
+        let from = entry.from.clone();
+        Ok(Some(match entry.body(kind, &self.inbox.decoder.own(&data))? {
+            Body::Response(response) => Delivery::Response { from, response },
+            Body::Message(message) => {
+                let offset = offset_of(&message, entry.id);
+                Delivery::Message { from, seq_no: entry.seq_no, offset, message }
+            }
+        }))
+    }
+
+    /// Deliveries for an own entry that has come back, the bytes that are free again in the outbox, and how many
+    /// entries were confirmed.
+    pub(super) fn returned(&self, id: EntryId, number: u64) -> (Vec<Delivery>, usize, usize) {
+        let returned = self.pending_own.returned(number);
+        let mut deliveries: Vec<_> = returned.lost.into_iter().map(|message| stored(message, None)).collect();
+        match returned.found {
+            Some(message) => deliveries.push(stored(message, Some(id))),
+            None => self.inbox.metrics.own_echoes.increment(),
+        }
+        (deliveries, returned.bytes, returned.written)
+    }
+
+    /// Waits until the inbox is below its limits, for a while, unless that was in vain before.
+    pub(super) async fn ready(&self, max_hold: Duration) {
+        if self.stuck.load(Ordering::Relaxed) && self.inbox.is_full() {
+            return;
+        }
+        let waited = tokio::time::timeout(max_hold, self.inbox.ready()).await;
+        self.stuck.store(waited.is_err(), Ordering::Relaxed);
+    }
+}
+
+/// Delivery of an own broadcast: with the id of its entry, or without one if it is not in the stream.
+pub(super) fn stored(message: Message, id: Option<EntryId>) -> Delivery {
+    let offset = id.and_then(|id| offset_of(&message, id));
+    Delivery::Stored { message, offset }
+}
+
+/// Offset of a message for clients: only what can be replayed has one.
+fn offset_of(message: &Message, id: EntryId) -> Option<Offset> {
+    match message {
+        Message::Broadcast { request: None, target, .. } if !target.flags.is_volatile() => id.to_offset(),
+        _ => None,
+    }
+}
+
+/// Whether a message that this node appends is delivered to its own sockets when it comes back.
+pub(super) fn comes_back(message: &Message) -> bool {
+    matches!(message, Message::Broadcast { request: None, .. })
+}

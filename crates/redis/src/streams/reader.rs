@@ -1,0 +1,307 @@
+//! Reader of a stream, from where it ended when the first node joined.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use redis::Value;
+use tokio::{
+    sync::OnceCell,
+    time::{sleep, timeout},
+};
+use trunkline_backend::Backoff;
+use trunkline_core::{Error, ErrorKind, Gap, GapCause, NodeKey, Result, model::Delivery};
+
+use super::entry::{Entry, EntryId};
+use crate::{
+    config::{Config, Streams},
+    connect::{
+        Destination, FIRST_PAUSE, Frames, Reader, Reply, ServerPool, Socket, Status, Tasks, lost, no_answer, slot_of,
+        write_all, write_command,
+    },
+};
+
+/// A heartbeat held back until the reader has passed the stream position at which it arrived, and the node it is for.
+pub(super) type DeferredHeartbeat = (NodeKey, Delivery);
+
+/// Takes what is read from a stream.
+pub(super) trait EntryHandler: std::fmt::Debug + Send + Sync + 'static {
+    /// Entries of a stream, in their order. Returns when there is room for more.
+    fn entries(&self, stream: usize, entries: Vec<Entry>) -> impl Future<Output = ()> + Send;
+    /// The heartbeats that were deferred so far.
+    fn take_deferred(&self, stream: usize) -> Vec<DeferredHeartbeat>;
+    /// Hands these heartbeats over.
+    fn deliver_deferred(&self, heartbeats: Vec<DeferredHeartbeat>);
+    /// Tells all nodes that read the stream.
+    fn tell(&self, stream: usize, delivery: Delivery);
+    /// A connection was lost while all others stood.
+    fn lost(&self, reason: &str);
+    /// All connections stand again.
+    fn restored(&self);
+}
+
+/// One stream, and the task that reads it once a node has joined.
+#[derive(Debug)]
+pub(super) struct StreamReader {
+    source: Source,
+    tasks: Tasks,
+    begun: OnceCell<()>,
+}
+
+/// Which stream is read, and how.
+#[derive(Clone, Debug)]
+struct Source {
+    name: Bytes,
+    index: usize,
+    servers: Arc<ServerPool>,
+    status: Arc<Status>,
+    count: u32,
+    block: Duration,
+    max_backoff: Duration,
+}
+
+impl StreamReader {
+    pub(super) fn new(
+        index: usize,
+        name: Bytes,
+        servers: Arc<ServerPool>,
+        status: Arc<Status>,
+        tasks: Tasks,
+        config: &Config,
+        options: &Streams,
+    ) -> Self {
+        let (count, block, max_backoff) = (options.read_count, options.block, config.max_backoff);
+        let source = Source { name, index, servers, status, count, block, max_backoff };
+        Self { source, tasks, begun: OnceCell::new() }
+    }
+
+    /// Makes sure that the stream is read, and says where it ends at present. Everything after that reaches `handler`.
+    pub(super) async fn begin(&self, handler: &Arc<impl EntryHandler>) -> Result<EntryId> {
+        let last = state_of(&self.source.servers, &self.source.name).await?.last;
+        let begin = || async {
+            let (source, handler) = (self.source.clone(), Arc::clone(handler));
+            let task = ReaderTask { source, handler, position: last, is_lost: false, connected_before: false };
+            self.tasks.spawn(task.run());
+        };
+        self.begun.get_or_init(begin).await;
+        Ok(last)
+    }
+}
+
+/// State of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct State {
+    /// First entry that is there.
+    pub(super) first: Option<EntryId>,
+    /// Id that was given last.
+    pub(super) last: EntryId,
+}
+
+/// Asks for the state of a stream, which need not exist yet.
+pub(super) async fn state_of(servers: &ServerPool, stream: &Bytes) -> Result<State> {
+    let mut command = redis::cmd("XINFO");
+    command.arg("STREAM").arg(stream.as_ref());
+    match servers.run_at::<Value>(stream, &command).await {
+        Ok(answer) => parse_state(&answer)
+            .ok_or_else(|| Error::new(ErrorKind::Broker, "the answer to XINFO STREAM was not understood")),
+        Err(error) if error.kind() == ErrorKind::Broker && error.to_string().contains("no such key") => {
+            Ok(State::default())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn parse_state(answer: &Value) -> Option<State> {
+    let Value::Array(items) = answer else { return None };
+    let mut state = State::default();
+    for pair in items.chunks_exact(2) {
+        match (text(&pair[0])?, &pair[1]) {
+            (b"last-generated-id", id) => state.last = EntryId::parse(text(id)?)?,
+            (b"first-entry", Value::Array(entry)) => state.first = EntryId::parse(text(entry.first()?)?),
+            _ => {}
+        }
+    }
+    Some(state)
+}
+
+fn text(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) => Some(text.as_bytes()),
+        _ => None,
+    }
+}
+
+/// How far one read has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Everything was read that was there when the server was asked.
+    AtEnd,
+    /// There is more.
+    Behind,
+}
+
+/// The task of a reader.
+struct ReaderTask<H> {
+    source: Source,
+    handler: Arc<H>,
+    /// Everything up to here was read.
+    position: EntryId,
+    is_lost: bool,
+    connected_before: bool,
+}
+
+impl<H: EntryHandler> ReaderTask<H> {
+    async fn run(mut self) {
+        let mut backoff = Backoff::new(FIRST_PAUSE, self.source.max_backoff);
+        loop {
+            let ended = self.read(&mut backoff).await;
+            let reason = ended.err().map_or_else(|| "the connection ended".to_owned(), |error| error.to_string());
+            tracing::debug!(stream = %self.source.name.escape_ascii(), %reason, "the reading connection is down");
+            if self.connected_before && !std::mem::replace(&mut self.is_lost, true) {
+                self.source.status.subscriber_lost(|| self.handler.lost(&reason));
+            }
+            sleep(backoff.next_pause()).await;
+        }
+    }
+
+    /// Reads over one connection until it fails.
+    async fn read(&mut self, backoff: &mut Backoff) -> Result<()> {
+        let destination = self.source.servers.destination_of(slot_of(&self.source.name));
+        let opened = self.source.servers.open(&destination, "stream").await;
+        let (address, mut socket) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.source.servers.refresh().await?;
+                return Err(error);
+            }
+        };
+        if self.connected_before {
+            self.catch_up().await?;
+        }
+        backoff.reset();
+        self.restore();
+        let (mut frames, mut heartbeats) = (Frames::default(), Vec::new());
+        loop {
+            heartbeats.extend(self.handler.take_deferred(self.source.index));
+            let answer = self.source.ask(self.position, &mut socket, &mut frames).await;
+            let answer = answer.map_err(|error| lost(&address, error))?;
+            if self.take(answer, &destination).await? == Progress::AtEnd {
+                self.handler.deliver_deferred(std::mem::take(&mut heartbeats));
+            }
+        }
+    }
+
+    fn restore(&mut self) {
+        self.connected_before = true;
+        if std::mem::take(&mut self.is_lost) {
+            self.source.status.reconnected();
+            self.source.status.subscribers_restored(1, || self.handler.restored());
+        }
+    }
+
+    /// Looks after a pause whether everything is still there that was not read.
+    async fn catch_up(&mut self) -> Result<()> {
+        let State { first, last } = state_of(&self.source.servers, &self.source.name).await?;
+        let was_replaced = last < self.position;
+        let was_trimmed = first.is_some_and(|first| first > self.position) && self.position != EntryId::ZERO;
+        let was_emptied = first.is_none() && last != self.position;
+        if was_replaced {
+            // The stream is another one, and what is in it is new.
+            self.position = EntryId::ZERO;
+        }
+        if was_replaced || was_trimmed || was_emptied {
+            self.handler.tell(self.source.index, Delivery::Gap(Gap { cause: GapCause::Trimmed, missed: None }));
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, answer: Bytes, destination: &Destination) -> Result<Progress> {
+        let mut reader = Reader::new(answer);
+        match reader.next() {
+            // Nothing came in time.
+            Some(Reply::Nothing) => Ok(Progress::AtEnd),
+            Some(Reply::Array(_)) => {
+                let entries = parse_entries(&mut reader).ok_or_else(not_understood)?;
+                let Some(last) = entries.last().map(|entry| entry.id) else {
+                    return Ok(Progress::AtEnd);
+                };
+                let is_behind = entries.len() >= self.source.count as usize;
+                self.position = last;
+                self.handler.entries(self.source.index, entries).await;
+                if !is_behind {
+                    return Ok(Progress::AtEnd);
+                }
+                self.check_trimmed().await?;
+                Ok(Progress::Behind)
+            }
+            Some(Reply::Error(error)) => {
+                let text = String::from_utf8_lossy(&error).into_owned();
+                if error.starts_with(b"MOVED") {
+                    self.source.servers.refresh().await?;
+                }
+                Err(Error::new(ErrorKind::Broker, format!("{destination:?}: {text}")))
+            }
+            _ => Err(not_understood()),
+        }
+    }
+
+    /// A reader that is a whole read behind may be overtaken by the end that is cut off.
+    async fn check_trimmed(&self) -> Result<()> {
+        let State { first, .. } = state_of(&self.source.servers, &self.source.name).await?;
+        if first.is_some_and(|first| first > self.position) {
+            self.handler.tell(self.source.index, Delivery::Gap(Gap { cause: GapCause::Trimmed, missed: None }));
+        }
+        Ok(())
+    }
+}
+
+impl Source {
+    /// Asks for what follows a position, and waits for the answer.
+    async fn ask(&self, position: EntryId, socket: &mut Socket, frames: &mut Frames) -> io::Result<Bytes> {
+        let (count, block) = (self.count.to_string(), self.block.as_millis().to_string());
+        let position = position.to_string();
+        let read: [&[u8]; 8] = [
+            b"XREAD",
+            b"COUNT",
+            count.as_bytes(),
+            b"BLOCK",
+            block.as_bytes(),
+            b"STREAMS",
+            &self.name,
+            position.as_bytes(),
+        ];
+        let mut command = Vec::new();
+        write_command(&mut command, read);
+        let limit = self.servers.response_timeout();
+        write_all(socket, &command, limit).await?;
+        timeout(self.block + limit, frames.read(socket)).await.unwrap_or_else(|_| Err(no_answer()))
+    }
+}
+
+/// `[[stream, [[id, [name, value, …]], …]]]`, without the outermost head.
+fn parse_entries(reader: &mut Reader) -> Option<Vec<Entry>> {
+    reader.next_array()?;
+    reader.next_text()?;
+    let count = reader.next_array()?;
+    let mut entries = Vec::with_capacity(count);
+    for _ in 0..count {
+        entries.extend(parse_entry(reader)?);
+    }
+    Some(entries)
+}
+
+/// An entry that was deleted has no fields.
+fn parse_entry(reader: &mut Reader) -> Option<Option<Entry>> {
+    reader.next_array()?;
+    let id = EntryId::parse(&reader.next_text()?)?;
+    let Reply::Array(fields) = reader.next()? else { return Some(None) };
+    let mut pairs = Vec::with_capacity(fields / 2);
+    for _ in 0..fields / 2 {
+        pairs.push((reader.next_text()?, reader.next_text()?));
+    }
+    Some(Some(Entry::new(id, pairs.into_iter())))
+}
+
+fn not_understood() -> Error {
+    Error::new(ErrorKind::Broker, "the answer to XREAD was not understood")
+}

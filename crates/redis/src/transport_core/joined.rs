@@ -1,0 +1,196 @@
+//! The nodes of this process, and which subscription brings messages to which of them.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
+};
+
+use bytes::Bytes;
+use trunkline_backend::{
+    JoinedNodes,
+    decoder::{InboundDecoder, push_decoded},
+};
+use trunkline_core::{
+    Gap, GapCause, NodeKey, NodeMetrics, Result,
+    model::Delivery,
+    transport::{Inbox, InboxSender, JoinRequest, inbox},
+};
+
+use crate::subscribe::{MessageHandler, PubSubMessage, Topic};
+
+/// Payloads below this are copied, so that they do not keep alive the much larger buffer that was read.
+const COPIED_BELOW: usize = 4 << 10;
+
+/// The sending end of a node's inbox, and the decoding of what goes into it.
+#[derive(Debug)]
+pub(crate) struct NodeInbox {
+    pub(crate) node: NodeKey,
+    pub(crate) metrics: Arc<NodeMetrics>,
+    pub(crate) decoder: InboundDecoder,
+    sender: Arc<InboxSender>,
+}
+
+/// What a channel of cluster messages, `{type, data, uid, nsp}`, carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ChannelKind {
+    /// The channel of a namespace, or of a room.
+    Public,
+    /// The channel of a node, which only answers come through; the official sharded adapter does not look at their
+    /// namespace.
+    Private,
+}
+
+impl NodeInbox {
+    pub(crate) fn new(request: JoinRequest) -> (Self, Inbox) {
+        let (sender, receiver) = inbox(request.limits, Arc::clone(&request.metrics));
+        let sender = Arc::new(sender);
+        let decoder = InboundDecoder::with_pending_joins(&sender, &request).copying_below(COPIED_BELOW);
+        let JoinRequest { node, metrics, .. } = request;
+        (Self { node, metrics, decoder, sender }, receiver)
+    }
+
+    /// Makes a delivery of a cluster message, or counts why not.
+    pub(crate) fn decode(&self, bytes: &Bytes, kind: ChannelKind) -> Option<Delivery> {
+        match kind {
+            ChannelKind::Public => self.decoder.decode(bytes),
+            ChannelKind::Private => self.decoder.decode_response(bytes),
+        }
+    }
+
+    /// Hands over deliveries that are decoded one by one, lazily.
+    pub(crate) fn deliver(&self, decoded: impl Iterator<Item = Delivery>) {
+        push_decoded(&self.sender, decoded);
+    }
+
+    pub(crate) fn push(&self, delivery: Delivery) {
+        self.sender.push([delivery]);
+    }
+
+    /// Waits until the inbox is below its limits, or gone.
+    pub(crate) async fn ready(&self) {
+        self.sender.ready().await;
+    }
+
+    /// Whether what is handed over now would be dropped.
+    pub(crate) fn is_full(&self) -> bool {
+        self.sender.is_full()
+    }
+
+    pub(crate) fn missed(&self) {
+        self.push(Delivery::Gap(Gap { cause: GapCause::ConnectionLost, missed: None }));
+    }
+
+    fn lost(&self, reason: &str) {
+        self.push(Delivery::Lost(reason.to_owned()));
+    }
+
+    fn restored(&self) {
+        self.metrics.reconnects.increment();
+        self.push(Delivery::Connected);
+    }
+}
+
+/// What a transport keeps for a node that has joined.
+pub(crate) trait JoinedNode: fmt::Debug + Send + Sync + 'static {
+    /// What a subscription means to a node.
+    type Kind: Copy + Eq + fmt::Debug + Send + Sync;
+
+    fn inbox(&self) -> &NodeInbox;
+
+    /// Makes a delivery of a message, or counts why not.
+    fn decode(&self, message: &PubSubMessage, kind: Self::Kind) -> Option<Delivery>;
+
+    /// Messages may have been missed.
+    fn missed(&self);
+}
+
+/// The nodes of a transport, and the topics that bring messages for them.
+#[derive(Debug)]
+pub(crate) struct SubscribedNodes<N: JoinedNode> {
+    pub(crate) joined: JoinedNodes<N>,
+    topics: RwLock<Routes<N>>,
+}
+
+type Routes<N> = HashMap<Topic, Vec<(Arc<N>, <N as JoinedNode>::Kind)>>;
+
+impl<N: JoinedNode> Default for SubscribedNodes<N> {
+    fn default() -> Self {
+        Self { joined: JoinedNodes::default(), topics: RwLock::default() }
+    }
+}
+
+impl<N: JoinedNode> SubscribedNodes<N> {
+    /// # Errors
+    /// `Config` if the node has joined already, `Closed` if the transport was closed.
+    pub(crate) fn add(&self, joined: &Arc<N>, topics: impl IntoIterator<Item = (Topic, N::Kind)>) -> Result<()> {
+        self.joined.add(&joined.inbox().node, joined)?;
+        topics.into_iter().for_each(|(topic, kind)| self.connect(joined, topic, kind));
+        Ok(())
+    }
+
+    pub(crate) fn remove(&self, node: &NodeKey) -> Option<Arc<N>> {
+        let joined = self.joined.remove(node)?;
+        self.routes().retain(|_, routes| {
+            routes.retain(|(other, _)| !Arc::ptr_eq(other, &joined));
+            !routes.is_empty()
+        });
+        Some(joined)
+    }
+
+    /// Removes all nodes, for good. Their inboxes end.
+    pub(crate) fn close(&self) {
+        for joined in self.joined.close() {
+            self.remove(&joined.inbox().node);
+        }
+    }
+
+    /// Routes a topic to a node, unless that has left.
+    pub(crate) fn connect(&self, joined: &Arc<N>, topic: Topic, kind: N::Kind) {
+        let mut routes = self.routes();
+        if self.joined.find(&joined.inbox().node).is_some() {
+            routes.entry(topic).or_default().push((Arc::clone(joined), kind));
+        }
+    }
+
+    /// Stops routing a topic to a node.
+    pub(crate) fn disconnect(&self, joined: &Arc<N>, topic: &Topic, kind: N::Kind) {
+        let mut topics = self.routes();
+        let Some(routes) = topics.get_mut(topic) else { return };
+        routes.retain(|(other, as_kind)| !(Arc::ptr_eq(other, joined) && *as_kind == kind));
+        if routes.is_empty() {
+            topics.remove(topic);
+        }
+    }
+
+    fn routes(&self) -> RwLockWriteGuard<'_, Routes<N>> {
+        self.topics.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<N: JoinedNode> MessageHandler for SubscribedNodes<N> {
+    fn received(&self, batch: &mut Vec<PubSubMessage>) {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        // Messages of one topic often come in a row.
+        for run in batch.chunk_by(|message, next| message.topic == next.topic) {
+            for (joined, kind) in topics.get(&run[0].topic).into_iter().flatten() {
+                joined.inbox().deliver(run.iter().filter_map(|message| joined.decode(message, *kind)));
+            }
+        }
+    }
+
+    fn missed(&self, topics: &[Topic]) {
+        let routes = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let concerned = topics.iter().filter_map(|topic| routes.get(topic)).flatten();
+        let concerned: HashMap<_, _> = concerned.map(|(joined, _)| (&joined.inbox().node, joined)).collect();
+        concerned.values().for_each(|joined| joined.missed());
+    }
+
+    fn lost(&self, reason: &str) {
+        self.joined.all().iter().for_each(|joined| joined.inbox().lost(reason));
+    }
+
+    fn restored(&self) {
+        self.joined.all().iter().for_each(|joined| joined.inbox().restored());
+    }
+}
