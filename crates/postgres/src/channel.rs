@@ -10,8 +10,8 @@ pub(crate) const MAX_PREFIX_BYTES: usize = 40;
 
 /// Channel of a namespace, `<prefix>#<namespace>` as the official adapter has it.
 ///
-/// The official adapter cannot use namespaces whose channel would be too long. Among our own nodes their name is cut and ends in a hash of the
-/// whole; should two share it, each drops the other's messages by their namespace.
+/// The official adapter cannot use namespaces whose channel would be too long. Among our own nodes their name is cut
+/// and ends in a hash of the whole; should two share it, each drops the other's messages by their namespace.
 pub(crate) fn name(prefix: &str, namespace: &Namespace) -> Result<String> {
     if namespace.as_str().contains('\0') {
         return Err(Error::new(ErrorKind::Unsupported, "a namespace with a NUL character has no channel"));

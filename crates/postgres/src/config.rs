@@ -10,7 +10,8 @@ use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::{channel::MAX_PREFIX_BYTES, connect::ServerConfig, table::Table};
 
-/// Longest text of a notification in bytes. The official adapter believes it to be 8,000 and loses messages of exactly that length.
+/// Longest text of a notification in bytes. The official adapter believes it to be 8,000 and loses messages of exactly
+/// that length.
 pub const MAX_NOTIFICATION_BYTES: usize = 7_999;
 
 /// Configuration of a transport: the server and how it is used. Made from a URL, and changed field by field.
@@ -19,23 +20,26 @@ pub const MAX_NOTIFICATION_BYTES: usize = 7_999;
 pub struct Config {
     /// Hosts, user, database and TLS.
     pub server: ServerConfig,
-    /// Prefix of notification channels, which are named `<prefix>#<namespace>`; `channelPrefix` of the official adapter. At most 40 bytes.
-    /// Default `socket.io`.
+    /// Prefix of notification channels, which are named `<prefix>#<namespace>`; `channelPrefix` of the official
+    /// adapter. At most 40 bytes. Default `socket.io`.
     pub prefix: String,
     /// Table of large and binary messages; `tableName` of the official adapter. Default `socket_io_attachments`.
     pub attachments: Table,
-    /// Size in bytes above which a message goes to the attachments table; `payloadThreshold` of the official adapter. At most, and by
-    /// default, [`MAX_NOTIFICATION_BYTES`].
+    /// Size in bytes above which a message goes to the attachments table; `payloadThreshold` of the official adapter.
+    /// At most, and by default, [`MAX_NOTIFICATION_BYTES`].
     pub payload_threshold: usize,
-    /// Interval at which old rows are deleted, and the age that attachments reach; `cleanupInterval` of the official adapter. Default 30 s.
+    /// Interval at which old rows are deleted, and the age that attachments reach; `cleanupInterval` of the official
+    /// adapter. Default 30 s.
     pub cleanup_interval: Duration,
     /// Whether tables that are missing are created. Default on.
     pub create_tables: bool,
-    /// History of messages and sessions for connection state recovery. Off by default; all nodes of a cluster should agree.
+    /// History of messages and sessions for connection state recovery. Off by default; all nodes of a cluster should
+    /// agree.
     pub history: Option<HistoryConfig>,
     /// Bounds of the queue of messages to be published.
     pub outbox: OutboxLimits,
-    /// Largest message that can be published, in bytes of its encoding. Default 64 MiB; the server's own limit is about 1 GiB.
+    /// Largest message that can be published, in bytes of its encoding. Default 64 MiB; the server's own limit is about
+    /// 1 GiB.
     pub max_message_bytes: usize,
     /// Time that a statement may take until its connection is given up. Default 10 s.
     pub response_timeout: Duration,
@@ -101,8 +105,8 @@ impl Config {
         }
     }
 
-    /// Configuration from a URL: `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE?PARAMETERS`, with the parameters of the table in
-    /// the [README](crate#options).
+    /// Configuration from a URL: `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE?PARAMETERS`, with the
+    /// parameters of the table in the [README](crate#options).
     ///
     /// # Errors
     /// `Config`, naming what is wrong and what is allowed. No message contains the password.
@@ -179,7 +183,8 @@ impl HistoryConfig {
     }
 }
 
-/// The URL without its query, and the query. A password with a raw `?` in it would end up in the query, and in messages about it.
+/// The URL without its query, and the query. A password with a raw `?` in it would end up in the query, and in messages
+/// about it.
 fn split(url: &str) -> Result<(&str, &str)> {
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     let first_name = query.split('=').next().unwrap_or_default();

@@ -18,8 +18,8 @@ impl Failure {
         Self::Lost(format!("no answer in {limit:?}"))
     }
 
-    /// Whether the same statement may succeed later, on a new connection: the connection broke, or the server is short of something, read-only
-    /// or shutting down. Otherwise it will never accept the statement as it is.
+    /// Whether the same statement may succeed later, on a new connection: the connection broke, or the server is short
+    /// of something, read-only or shutting down. Otherwise it will never accept the statement as it is.
     pub(crate) fn may_pass(&self) -> bool {
         let Self::Refused(error) = self else { return true };
         // By the class of the SQLSTATE: data exception, constraint, missing object or privilege, feature not supported.

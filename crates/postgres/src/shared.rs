@@ -62,7 +62,8 @@ impl Shared {
         self.config.server.open(&self.connector).await
     }
 
-    /// Asks the server to cancel the statement that a connection is running. Best effort: the connection is given up anyway.
+    /// Asks the server to cancel the statement that a connection is running. Best effort: the connection is given up
+    /// anyway.
     pub(crate) async fn cancel(&self, token: tokio_postgres::CancelToken) {
         const TIMEOUT: Duration = Duration::from_secs(1);
         let _ = tokio::time::timeout(TIMEOUT, token.cancel_query(self.connector.clone())).await;

@@ -7,15 +7,16 @@ use trunkline_core::{Error, ErrorKind, Result};
 
 /// Name of a table, with or without its schema: `socket_io_attachments`, `app.socket_io_attachments`.
 ///
-/// The official adapter puts the name into its SQL as it is, where PostgreSQL folds it to lower case. So does this type, and quotes it.
+/// The official adapter puts the name into its SQL as it is, where PostgreSQL folds it to lower case. So does this
+/// type, and quotes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table(String);
 
 impl Table {
     /// The table of this name.
     ///
-    /// # Errors
-    /// `Config` if it consists of anything but letters, digits, `_` and `$`, with at most one dot between, or of parts above 63 bytes.
+    /// # Errors `Config` if it consists of anything but letters, digits, `_` and `$`, with at most one dot between, or
+    /// of parts above 63 bytes.
     pub fn new(name: &str) -> Result<Self> {
         <Self as ParamValue>::parse(name)
             .ok_or_else(|| Error::new(ErrorKind::Config, format!("table {name:?}; allowed is {}", Self::EXPECTED)))

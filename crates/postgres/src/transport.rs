@@ -29,7 +29,8 @@ use crate::{
     shared::Shared,
 };
 
-/// Connects, and returns the backend for [`ClusterNode`](trunkline_core::ClusterNode) and [`Emitter`](trunkline_core::Emitter).
+/// Connects, and returns the backend for [`ClusterNode`](trunkline_core::ClusterNode) and
+/// [`Emitter`](trunkline_core::Emitter).
 ///
 /// # Errors
 /// As [`Postgres::connect`].
@@ -47,12 +48,11 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Opens three connections (to listen, to publish, to query), creates tables if need be, and spawns a task for each on the current Tokio
-    /// runtime.
+    /// Opens three connections (to listen, to publish, to query), creates tables if need be, and spawns a task for each
+    /// on the current Tokio runtime.
     ///
-    /// # Errors
-    /// `Config` for what is set wrongly, `Disconnected` or `Broker` if no host can be reached or used, `Unsupported` if notifications do
-    /// not come back: behind PgBouncer in transaction mode they cannot.
+    /// # Errors `Config` for what is set wrongly, `Disconnected` or `Broker` if no host can be reached or used,
+    /// `Unsupported` if notifications do not come back: behind PgBouncer in transaction mode they cannot.
     pub async fn connect(config: Config) -> Result<Self> {
         config.check()?;
         let (commands, received_commands) = mpsc::channel(MAX_COMMANDS);
@@ -82,8 +82,8 @@ impl Postgres {
         }
     }
 
-    /// Usage of the server's queue of notifications, from 0 to 1. It fills when a connection listens but does not read, or stays in a
-    /// transaction; once full, every publish to the database fails.
+    /// Usage of the server's queue of notifications, from 0 to 1. It fills when a connection listens but does not read,
+    /// or stays in a transaction; once full, every publish to the database fails.
     ///
     /// # Errors
     /// `Disconnected`, `Broker`.

@@ -1,4 +1,5 @@
-//! One connection to the server, driven by the task that uses it: no second task stands between a message and its socket.
+//! One connection to the server, driven by the task that uses it: no second task stands between a message and its
+//! socket.
 
 use std::{
     collections::VecDeque,

@@ -23,7 +23,8 @@ pub(crate) async fn prepare(connection: &mut PgConnection, config: &Config) -> R
     created.map_err(|failure| failure.into_error(format!("create table {name}")))
 }
 
-/// The first table that does not exist. Looked for before creating: a user who may not create tables may well use existing ones.
+/// The first table that does not exist. Looked for before creating: a user who may not create tables may well use
+/// existing ones.
 async fn missing(
     PgConnection { client, driver }: &mut PgConnection,
     config: &Config,
@@ -39,7 +40,8 @@ async fn missing(
     Ok(None)
 }
 
-/// The statements, for one node after the other: `IF NOT EXISTS` alone fails when two create a table at the same moment.
+/// The statements, for one node after the other: `IF NOT EXISTS` alone fails when two create a table at the same
+/// moment.
 fn script(config: &Config) -> String {
     let (attachments, history) = SCHEMA.split_once(HISTORY).unwrap_or((SCHEMA, ""));
     let mut statements = attachments.replace("socket_io_attachments", &config.attachments.quoted());

@@ -30,7 +30,8 @@ pub enum SslMode {
     /// TLS if the server offers it; its certificate is not checked.
     #[default]
     Prefer,
-    /// TLS always. The certificate is checked as by [`SslMode::VerifyCa`] if `sslrootcert` is given, and not at all otherwise.
+    /// TLS always. The certificate is checked as by [`SslMode::VerifyCa`] if `sslrootcert` is given, and not at all
+    /// otherwise.
     Require,
     /// TLS always, with a certificate of a trusted authority.
     VerifyCa,
@@ -114,8 +115,8 @@ fn unreadable(parameter: &str, path: Option<&Path>, error: &Error) -> Error {
     Error::new(ErrorKind::Config, format!("{parameter} {path}: {reason}"))
 }
 
-/// Certificate verifier for libpq's modes below `verify-full`, which check less than rustls would: any certificate passes, or that of a
-/// trusted authority for any name.
+/// Certificate verifier for libpq's modes below `verify-full`, which check less than rustls would: any certificate
+/// passes, or that of a trusted authority for any name.
 #[derive(Debug)]
 struct LibpqVerifier {
     provider: Arc<CryptoProvider>,

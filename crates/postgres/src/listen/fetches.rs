@@ -18,7 +18,8 @@ pub(crate) enum RowRef {
     Stored(i64),
 }
 
-/// The channel that waits for a row, and the number of its reassembler: it may be gone or replaced when the row arrives.
+/// The channel that waits for a row, and the number of its reassembler: it may be gone or replaced when the row
+/// arrives.
 #[derive(Clone, Debug)]
 pub(crate) struct RowTicket {
     pub(crate) channel: Arc<str>,

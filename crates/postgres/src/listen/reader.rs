@@ -183,8 +183,8 @@ impl Reader {
         }
     }
 
-    /// Time by which something must have arrived. Counted from the last ping that the server has taken: with that out of reach, too,
-    /// nothing can be said.
+    /// Time by which something must have arrived. Counted from the last ping that the server has taken: with that out
+    /// of reach, too, nothing can be said.
     fn deadline(&self, pinged: Option<Instant>) -> Option<Instant> {
         let pinged = pinged.filter(|pinged| *pinged > self.last_received)?;
         Some(pinged + self.shared.config.ping_timeout)

@@ -19,7 +19,8 @@ use crate::{joined_node::JoinedNode, publish::RowNotification};
 /// Remembered senders. Beyond it all are forgotten, and a repeat might pass.
 const MAX_SENDERS: usize = 4096;
 
-/// The messages of one channel on their way to the nodes of this process. While the row of a message is fetched, what came after it waits.
+/// The messages of one channel on their way to the nodes of this process. While the row of a message is fetched, what
+/// came after it waits.
 #[derive(Debug)]
 pub(crate) struct ChannelReassembler {
     number: u64,
@@ -226,7 +227,8 @@ impl ChannelReassembler {
         }
     }
 
-    /// Whether an answer has arrived before, and was sent again after a connection broke. Repeated messages are known to the engine.
+    /// Whether an answer has arrived before, and was sent again after a connection broke. Repeated messages are known
+    /// to the engine.
     fn is_repeated_answer(&mut self, header: &Header) -> bool {
         let Header { kind, from: Some(from), seq_no: Some(seq_no), .. } = header else { return false };
         if !matches!(kind, Kind::Sockets | Kind::ServerSideEmitAnswer | Kind::ClientCount | Kind::Ack) {

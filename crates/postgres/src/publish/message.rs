@@ -12,8 +12,8 @@ use trunkline_core::{
 use super::notification::NotificationParts;
 use crate::config::Config;
 
-/// Sequence of messages that the events table does not hold. They have numbers of their own, because losing them with a connection is no
-/// gap in the history.
+/// Sequence of messages that the events table does not hold. They have numbers of their own, because losing them with a
+/// connection is no gap in the history.
 const EPHEMERAL: SeqChannel = SeqChannel(1);
 
 /// More than the number and the offset of a message add to it.
@@ -39,15 +39,16 @@ pub(crate) struct QueuedMessage {
     pub(crate) channel: Arc<str>,
     pub(crate) from: NodeKey,
     pub(crate) content: Content,
-    /// Number in the events table, assigned by the writer, if the message is stored there. Together with the origin it tells a repeated
-    /// message from a new one.
+    /// Number in the events table, assigned by the writer, if the message is stored there. Together with the origin it
+    /// tells a repeated message from a new one.
     pub(crate) stored: Option<i64>,
     /// A broadcast of this process, to be delivered here if the server never takes it.
     pub(crate) own_broadcast: Option<Message>,
     pub(crate) bytes: usize,
 }
 
-/// Encoded content. JSON texts end where the server adds the offset: those of stored messages are without their last brace.
+/// Encoded content. JSON texts end where the server adds the offset: those of stored messages are without their last
+/// brace.
 #[derive(Debug)]
 pub(crate) enum Content {
     /// The whole message, as text of a notification.
@@ -87,8 +88,8 @@ impl UnnumberedMessage {
         FIXED + self.encoded.len()
     }
 
-    /// Completes the message with its number, which also makes it unique: the server drops a notification that repeats another one of the
-    /// same transaction.
+    /// Completes the message with its number, which also makes it unique: the server drops a notification that repeats
+    /// another one of the same transaction.
     pub(crate) fn number(self, seq_no: Option<SeqNo>, high_water_marks: &[SeqNo]) -> QueuedMessage {
         let bytes = self.bytes();
         let Self { channel, from, encoded, is_stored, notification, own_broadcast, .. } = self;

@@ -20,8 +20,8 @@ pub(crate) struct NotificationParts {
 }
 
 impl NotificationParts {
-    /// Beyond what the official adapter sends it names the room of a broadcast to a single one: a node without a member there does not
-    /// fetch the row.
+    /// Beyond what the official adapter sends it names the room of a broadcast to a single one: a node without a member
+    /// there does not fetch the row.
     pub(crate) fn new(from: &NodeId, body: BodyRef<'_>) -> Self {
         let kind = body.kind().map_or(0, Kind::number);
         let room = match body {
@@ -116,6 +116,7 @@ pub(crate) fn offset_of(notification: &str) -> Option<i64> {
     let number = notification.strip_suffix("\"}")?;
     let digits = number.bytes().rev().take_while(u8::is_ascii_digit).count();
     let (before, number) = number.split_at(number.len() - digits);
-    // In valid JSON no text contains these quotes, so they are a field of the outermost object, which ends right behind it.
+    // In valid JSON no text contains these quotes, so they are a field of the outermost object, which ends right behind
+    // it.
     before.ends_with(",\"offset\":\"").then(|| number.parse().ok()).flatten()
 }

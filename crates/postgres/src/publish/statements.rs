@@ -18,9 +18,9 @@ use crate::{config::Config, connect::PgConnection, error::Failure};
 
 /// Statements prepared on a publishing connection.
 ///
-/// Two transactions may be on their way at once, and the second must not be committed if the first fails: its messages would overtake.
-/// So each statement that publishes has a number, is refused unless the one before it was the last, and leaves its number in the session
-/// setting `trunkline.last_statement`, which a rollback restores.
+/// Two transactions may be on their way at once, and the second must not be committed if the first fails: its messages
+/// would overtake. So each statement that publishes has a number, is refused unless the one before it was the last, and
+/// leaves its number in the session setting `trunkline.last_statement`, which a rollback restores.
 pub(crate) struct Statements {
     notify: Statement,
     notify_row: Statement,
@@ -57,8 +57,8 @@ impl Statements {
         driver.drive(prepared).await
     }
 
-    /// Publishes all of it or nothing, in one round trip, in the order of the batch. The statements are numbered from `first` on; there are
-    /// [`Self::count`] of them.
+    /// Publishes all of it or nothing, in one round trip, in the order of the batch. The statements are numbered from
+    /// `first` on; there are [`Self::count`] of them.
     pub(crate) async fn publish(&self, client: &Client, batch: &[QueuedMessage], first: i64) -> Result<(), Failure> {
         let is_stored = batch.iter().any(|message| message.stored.is_some());
         if !is_stored && Self::count(batch) == 1 {
@@ -242,7 +242,8 @@ fn ping(config: &Config) -> String {
     }
 }
 
-/// No wait is endless, neither of this node for the server nor, with a lock that this node holds, of others for this node.
+/// No wait is endless, neither of this node for the server nor, with a lock that this node holds, of others for this
+/// node.
 fn setup(config: &Config) -> String {
     let limit = config.response_timeout.as_millis();
     let mut setup = format!("SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}; ");

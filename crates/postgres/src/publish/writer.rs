@@ -1,7 +1,8 @@
 //! The task that publishes: batch by batch, over one connection after the other.
 //!
-//! A batch stays here until the server has confirmed it; what is left when a connection breaks is sent again over the next one, in the
-//! same order. Two writes may be unconfirmed, so that a lone message leaves at once; batches form behind them.
+//! A batch stays here until the server has confirmed it; what is left when a connection breaks is sent again over the
+//! next one, in the same order. Two writes may be unconfirmed, so that a lone message leaves at once; batches form
+//! behind them.
 
 use std::{
     collections::VecDeque,
@@ -265,7 +266,8 @@ impl Writer {
         self.shared.outbox.release(batch.iter().map(|message| message.bytes).sum());
     }
 
-    /// The messages of a refused batch are sent one by one, and a refused message is dropped. Other failures end with the connection.
+    /// The messages of a refused batch are sent one by one, and a refused message is dropped. Other failures end with
+    /// the connection.
     async fn failed(&mut self, failure: Failure, connection: &mut PublishConnection) -> Result<(), Failure> {
         let batch = match self.unconfirmed.front() {
             Some(Write::Batch(batch)) if !failure.may_pass() => batch.clone(),
@@ -303,7 +305,8 @@ impl Writer {
         self.release(batch);
     }
 
-    /// A statement that takes too long is cancelled, so that it is less likely to be carried out after it was repeated elsewhere.
+    /// A statement that takes too long is cancelled, so that it is less likely to be carried out after it was repeated
+    /// elsewhere.
     async fn overdue(&self, client: &Client) -> Failure {
         self.shared.cancel(client.cancel_token()).await;
         Failure::no_answer(self.shared.config.response_timeout)

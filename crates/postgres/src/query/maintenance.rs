@@ -35,8 +35,9 @@ async fn clean_up(Shared { config, queries, .. }: &Shared) -> Result<(), Failure
     Ok(())
 }
 
-/// Deletes the oldest messages: those beyond the number, and those up to the last one that is too old. Never the last of all, and never one
-/// that has an older one before it: a reader that finds the message it knows finds everything after it.
+/// Deletes the oldest messages: those beyond the number, and those up to the last one that is too old. Never the last
+/// of all, and never one that has an older one before it: a reader that finds the message it knows finds everything
+/// after it.
 fn trim(history: &HistoryConfig) -> String {
     let statement = "
         DELETE FROM $events WHERE id < (SELECT max(id) FROM $events) AND id <= greatest(

@@ -8,7 +8,7 @@ use trunkline_conformance::kit::Failure;
 use trunkline_core::{Backend, Emitter, Error, ErrorKind, Payload, Result, Target};
 use trunkline_postgres::{Config, SCHEMA, connect};
 
-use crate::support::{PATIENCE, cluster, config, expect_numbers, numbered, server, with};
+use crate::support::{TIMEOUT, cluster, config, expect_numbers, numbered, server, with};
 
 async fn try_connect(url: &str) -> Result<Backend> {
     connect(config(url, "")).await
@@ -315,7 +315,7 @@ async fn a_node_that_leaves_touches_no_other_namespace() -> Result<(), Failure> 
     let one = cluster.node().await?;
     let other = cluster.build().namespace("/other").sharing(&one).join().await?;
     let peer = cluster.build().namespace("/other").join().await?;
-    peer.await_peers(1, PATIENCE).await?;
+    peer.await_peers(1, TIMEOUT).await?;
     one.leave().await?;
     let socket = other.socket(["r"]).await?;
     peer.broadcast(Target::all(), numbered(0, 1)).await?;
@@ -324,7 +324,7 @@ async fn a_node_that_leaves_touches_no_other_namespace() -> Result<(), Failure> 
     let again = cluster.build().sharing(&other).join().await?;
     let elsewhere = cluster.node().await?;
     let socket = again.socket(["r"]).await?;
-    elsewhere.await_peers(1, PATIENCE).await?;
+    elsewhere.await_peers(1, TIMEOUT).await?;
     elsewhere.broadcast(Target::all(), numbered(0, 1)).await?;
     expect_numbers(&socket, 1).await
 }

@@ -7,7 +7,7 @@ use trunkline_conformance::kit::{Failure, TestNode};
 use trunkline_core::{Emitter, ErrorKind, Event, GapCause, Payload, Target};
 
 use crate::support::{
-    LISTENS, PATIENCE, PUBLISHES, cluster, config, expect_numbers, fill_disk, free_disk, named, numbered, numbers,
+    LISTENS, PUBLISHES, TIMEOUT, cluster, config, expect_numbers, fill_disk, free_disk, named, numbered, numbers,
     restart, server, terminate, until,
 };
 
@@ -16,8 +16,8 @@ async fn pair(server: &Server, parameters: &str) -> Result<[TestNode; 2], Failur
     let cluster = cluster(server.url(), parameters);
     let a = cluster.build().over(named(server.url(), "a", parameters).await?).join().await?;
     let b = cluster.build().over(named(server.url(), "b", parameters).await?).join().await?;
-    a.await_peers(1, PATIENCE).await?;
-    b.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
+    b.await_peers(1, TIMEOUT).await?;
     Ok([a, b])
 }
 
@@ -101,8 +101,8 @@ async fn publishes_are_held_while_the_server_is_out_of_reach() -> Result<(), Fai
     let cluster = cluster(server.url(), "");
     let a = cluster.build().over(named(&proxy.url(server.url()), "a", "").await?).join().await?;
     let b = cluster.node().await?;
-    a.await_peers(1, PATIENCE).await?;
-    b.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
+    b.await_peers(1, TIMEOUT).await?;
     let (here, there) = (a.socket(["r"]).await?, b.socket(["r"]).await?);
     let lost = a.events();
     proxy.refuse();
@@ -176,8 +176,8 @@ async fn a_server_that_freezes_longer_than_a_heartbeat_loses_nothing() -> Result
     config.engine.heartbeat_timeout = Duration::from_millis(2_500);
     let a = cluster.build().config(config).over(named(server.url(), "a", slow).await?).join().await?;
     let b = cluster.build().config(config).over(named(server.url(), "b", slow).await?).join().await?;
-    a.await_peers(1, PATIENCE).await?;
-    b.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
+    b.await_peers(1, TIMEOUT).await?;
     let there = b.socket(["r"]).await?;
     let (down, up) = (a.events(), a.events());
     server.freeze().unwrap();
@@ -226,7 +226,7 @@ async fn a_connection_that_is_silently_dead_is_noticed() -> Result<(), Failure> 
     let a = cluster.node().await?;
     let quick = "ping_timeout=500ms&response_timeout=500ms&connect_timeout=500ms";
     let b = cluster.build().over(named(&proxy.url(server.url()), "b", quick).await?).join().await?;
-    b.await_peers(1, PATIENCE).await?;
+    b.await_peers(1, TIMEOUT).await?;
     let there = b.socket(["r"]).await?;
     let (lost, gap) = (b.events(), b.events());
     proxy.stall();

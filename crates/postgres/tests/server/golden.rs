@@ -1,5 +1,5 @@
-//! Every message that was captured from the official packages, once more on a real server: what it brings about here, and how our
-//! nodes would have sent it.
+//! Every message that was captured from the official packages, once more on a real server: what it brings about here,
+//! and how our nodes would have sent it.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -17,7 +17,7 @@ use trunkline_core::{
 
 use crate::{
     captured::{self, CALLER, Captured, OTHER, encode, of_payload},
-    support::{PATIENCE, cluster, config, server, until},
+    support::{TIMEOUT, cluster, config, server, until},
     tap::Tap,
 };
 
@@ -69,7 +69,7 @@ impl Stage {
         self.acknowledge(&asked, &answers);
         self.expect_events(operation).await?;
         self.expect_disconnects(operation).await?;
-        let answered = timeout(PATIENCE, self.expect_answers(&operation[0].operation, &answers)).await;
+        let answered = timeout(TIMEOUT, self.expect_answers(&operation[0].operation, &answers)).await;
         answered.map_err(|_| Failure::new(format!("{}: not all answers came", operation[0].operation)))
     }
 
@@ -167,8 +167,8 @@ fn response(captured: &Captured) -> Option<Answer> {
 
 /// A message of one of our nodes without what the official adapter does not know: its bytes, wherever they lie.
 async fn official(tap: &Tap, text: &str) -> Vec<u8> {
-    let pointer: Value = serde_json::from_str(text).unwrap();
-    match pointer["attachmentId"].as_str() {
+    let notification: Value = serde_json::from_str(text).unwrap();
+    match notification["attachmentId"].as_str() {
         None => without_additions(text).into_bytes(),
         Some(id) => {
             let bytes = tap.row(id.parse().unwrap()).await;

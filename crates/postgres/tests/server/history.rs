@@ -7,7 +7,7 @@ use trunkline_conformance::kit::{Failure, TestNode, TestSocket};
 use trunkline_core::{Event, GapCause, Offset, Room, Target};
 
 use crate::support::{
-    LISTENS, PATIENCE, PUBLISHES, cluster, expect_numbers, named, numbered, numbers, restart, server, terminate, until,
+    LISTENS, PUBLISHES, TIMEOUT, cluster, expect_numbers, named, numbered, numbers, restart, server, terminate, until,
 };
 
 /// Nodes that know each other, each with connections that have its name at the server.
@@ -19,7 +19,7 @@ async fn nodes<const N: usize>(url: &str, names: [&str; N], parameters: &str) ->
         nodes.push(cluster.build().over(named(url, name, &parameters).await?).join().await?);
     }
     for node in &nodes {
-        node.await_peers(N - 1, PATIENCE).await?;
+        node.await_peers(N - 1, TIMEOUT).await?;
     }
     Ok(nodes.try_into().unwrap())
 }
@@ -146,7 +146,7 @@ async fn a_history_that_was_trimmed_too_far_is_a_gap() -> Result<(), Failure> {
     let cluster = cluster(server.url(), trimmed);
     let a = cluster.node().await?;
     let b = cluster.build().over(named(&proxy.url(server.url()), "b", trimmed).await?).join().await?;
-    b.await_peers(1, PATIENCE).await?;
+    b.await_peers(1, TIMEOUT).await?;
     let there = b.socket(["r"]).await?;
     let events = b.events();
     proxy.refuse();

@@ -1,4 +1,5 @@
-//! What only this backend promises, on real servers: what the wire says, the order of all sizes, connections of all kinds, writes, and faults.
+//! What only this backend promises, on real servers: what the wire says, the order of all sizes, connections of all
+//! kinds, writes, and faults.
 
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]

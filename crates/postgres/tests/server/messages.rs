@@ -4,7 +4,7 @@ use trunkline_brokers::Postgres as Server;
 use trunkline_conformance::kit::Failure;
 use trunkline_core::{Emitter, Event, Payload, Room, Target};
 
-use crate::support::{PATIENCE, cluster, config, expect_numbers, numbered, server, until};
+use crate::support::{TIMEOUT, cluster, config, expect_numbers, numbered, server, until};
 
 /// A cluster on the shared server.
 async fn shared(parameters: &str) -> trunkline_conformance::kit::TestCluster {
@@ -81,7 +81,7 @@ async fn namespaces_with_long_names_are_told_apart() -> Result<(), Failure> {
     let a = cluster.build().namespace(&one).join().await?;
     let b = cluster.build().namespace(&one).join().await?;
     let c = cluster.build().namespace(&other).sharing(&b).join().await?;
-    a.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
     let (here, there) = (b.socket(["r"]).await?, c.socket(["r"]).await?);
     a.broadcast(Target::all(), numbered(0, 1)).await?;
     expect_numbers(&here, 1).await?;

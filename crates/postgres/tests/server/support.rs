@@ -11,14 +11,15 @@ use trunkline_core::{Backend, Payload, Result};
 use trunkline_postgres::{Config, connect};
 
 /// How long to wait for what has to come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server that a test breaks.
 pub(crate) async fn server() -> Server {
     Server::start().await.unwrap()
 }
 
-/// Crashes the server and starts it again. Its processes must all have noticed the crash before the next start succeeds.
+/// Crashes the server and starts it again. Its processes must all have noticed the crash before the next start
+/// succeeds.
 pub(crate) async fn restart(server: &Server) {
     server.kill().await.unwrap();
     until("the server starts", async || server.restart().await.is_ok()).await;
@@ -87,7 +88,7 @@ pub(crate) const PUBLISHES: &str = "%pg_notify%";
 
 /// Waits until something holds.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    eventually(PATIENCE, || what.into(), condition).await.unwrap_or_else(|failure| panic!("{failure}"));
+    eventually(TIMEOUT, || what.into(), condition).await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// An event with a number, and text of this size.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_postgres::{AsyncMessage, Client, NoTls, types::ToSql};
 
-use crate::{captured::Captured, support::PATIENCE};
+use crate::{captured::Captured, support::TIMEOUT};
 
 pub(crate) struct Tap {
     client: Client,
@@ -31,7 +31,7 @@ impl Tap {
 
     /// The next notification: channel and text.
     pub(crate) async fn hear(&mut self) -> (String, String) {
-        timeout(PATIENCE, self.heard.recv()).await.expect("no notification").unwrap()
+        timeout(TIMEOUT, self.heard.recv()).await.expect("no notification").unwrap()
     }
 
     /// Sends what was captured once more: a row, or a notification.

@@ -54,7 +54,8 @@ async fn a_transaction_does_not_overtake_a_failed_one() -> Result<(), Failure> {
         let (backend, emitter) = publisher(&server, &proxy, history).await?;
         fill_disk(&server).await;
         proxy.mute();
-        // The first needs a row and fails, the second would succeed. Both are on their way before the first is known to have failed.
+        // The first needs a row and fails, the second would succeed. Both are on their way before the first is known to
+        // have failed.
         for (sent, bytes) in [20_000, 10].into_iter().enumerate() {
             emitter.emit(Target::room("r"), numbered(sent, bytes)).await?;
             until("it is sent", async || backend.transport.health().queued_messages == 0).await;
