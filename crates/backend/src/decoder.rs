@@ -1,4 +1,4 @@
-//! What a node makes of an encoded cluster message: a delivery, or nothing.
+//! From the encoded messages of a cluster to the deliveries of a node.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -12,8 +12,8 @@ use trunkline_core::{
     transport::{InboxSender, JoinRequest, RoomFilter},
 };
 
-/// Decodes messages on behalf of one node, and drops what is its own, what is for rooms without local members, and what
-/// makes no sense. Counts what it drops.
+/// Decoder of the messages that one node receives. Drops and counts its own messages, those for rooms without local
+/// members, those of other namespaces and malformed ones.
 #[derive(Clone, Debug)]
 pub struct InboundDecoder {
     node: NodeKey,
@@ -23,31 +23,31 @@ pub struct InboundDecoder {
 }
 
 impl InboundDecoder {
-    /// For the node that takes this seat.
+    /// Decoder for the node that joins with this request.
     #[must_use]
-    pub fn new(seat: &JoinRequest) -> Self {
-        let JoinRequest { node, room_filter, metrics, .. } = seat;
+    pub fn new(request: &JoinRequest) -> Self {
+        let JoinRequest { node, room_filter, metrics, .. } = request;
         Self { node: node.clone(), room_filter: Arc::clone(room_filter), metrics: Arc::clone(metrics), copied_below: 0 }
     }
 
-    /// Messages of fewer bytes are copied before they are decoded: for slices of a buffer that is much larger, and that
-    /// their payload would keep alive.
+    /// The same, which copies messages of fewer bytes before they are decoded: for slices of a buffer that is much
+    /// larger, and that their payload would keep alive.
     #[must_use]
     pub fn copying_below(self, bytes: usize) -> Self {
         Self { copied_below: bytes, ..self }
     }
 
-    /// For the node that takes this seat and reads from this inbox: a room is room_filter if it will be once everything
-    /// in the inbox is applied.
+    /// Decoder for the node that joins with this request and reads from this inbox. It keeps messages for the rooms
+    /// that may have members once everything in the inbox is applied.
     ///
-    /// Push a [`Message::Join`] before the next message is taken in.
+    /// Push a [`Message::Join`] before the next message is decoded.
     #[must_use]
-    pub fn with_pending_joins(inbox: &Arc<InboxSender>, seat: &JoinRequest) -> Self {
-        let awaited = Awaited { room_filter: Arc::clone(&seat.room_filter), inbox: Arc::clone(inbox) };
-        Self { room_filter: Arc::new(awaited), ..Self::new(seat) }
+    pub fn with_pending_joins(inbox: &Arc<InboxSender>, request: &JoinRequest) -> Self {
+        let filter = PendingJoinFilter { room_filter: Arc::clone(&request.room_filter), inbox: Arc::clone(inbox) };
+        Self { room_filter: Arc::new(filter), ..Self::new(request) }
     }
 
-    /// Takes in a message in JSON or MessagePack. What is not room_filter is dropped before its payload is touched.
+    /// Decodes a message in JSON or MessagePack. What the node does not need is dropped before its payload is touched.
     #[must_use]
     pub fn decode(&self, bytes: &Bytes) -> Option<Delivery> {
         self.judge(bytes, None)
@@ -68,10 +68,10 @@ impl InboundDecoder {
         }
     }
 
-    /// As [`InboundDecoder::decode`], for a message that came out of the history, where it lies at `offset`. Own
+    /// As [`InboundDecoder::decode`], for a message from the history at `offset`. Own
     /// broadcasts, acknowledged ones included, come back as [`Delivery::Stored`].
     #[must_use]
-    pub fn take_stored(&self, bytes: &Bytes, offset: Offset) -> Option<Delivery> {
+    pub fn decode_stored(&self, bytes: &Bytes, offset: Offset) -> Option<Delivery> {
         self.judge(bytes, Some(offset))
     }
 
@@ -105,7 +105,7 @@ impl InboundDecoder {
         if bytes.len() < self.copied_below { Bytes::copy_from_slice(bytes) } else { bytes.clone() }
     }
 
-    /// What to make of a message as far as its header tells; `None` if it has to be decoded.
+    /// Outcome for a message as far as its header tells; `None` if it has to be decoded.
     fn drop_early(&self, header: &Header, is_stored: bool) -> Option<Option<Delivery>> {
         let from = header.from.as_ref()?;
         if header.namespace.as_ref().is_some_and(|namespace| *namespace != self.node.namespace) {
@@ -124,7 +124,7 @@ impl InboundDecoder {
         self.room_filter.may_have_members(room)
     }
 
-    /// What is made of a message for rooms without local members: its number is accounted for, if it has one.
+    /// Outcome for a message for rooms without local members: its number is accounted for, if it has one.
     pub fn skipped(&self, from: Option<&NodeId>, seq_no: Option<SeqNo>) -> Option<Delivery> {
         match (from, seq_no) {
             (Some(from), Some(_)) => Some(Delivery::Skipped { from: from.clone(), seq_no }),
@@ -170,7 +170,7 @@ impl InboundDecoder {
         None
     }
 
-    /// Counts what could not be understood.
+    /// Counts a malformed message.
     pub fn refused(&self, error: &Error) -> Option<Delivery> {
         let counter = match error.kind() {
             ErrorKind::Unsupported => &self.metrics.unknown_type,
@@ -200,7 +200,7 @@ pub fn push_decoded(inbox: &InboxSender, deliveries: impl IntoIterator<Item = De
     if part.is_empty() { !inbox.is_closed() } else { inbox.push_part(part, was_ready) }
 }
 
-/// Takes in [frames](crate::frame) for one node: messages of all kinds, in order, each frame once.
+/// Decoder of the [batches](crate::batch) that one node receives: messages of all kinds, in order, each batch once.
 #[derive(Debug)]
 pub struct BatchDecoder {
     decoder: InboundDecoder,
@@ -209,21 +209,21 @@ pub struct BatchDecoder {
 }
 
 impl BatchDecoder {
-    /// What comes goes through `intake` into `inbox`.
+    /// Hands what `decoder` makes of the messages to `inbox`.
     #[must_use]
     pub fn new(decoder: InboundDecoder, inbox: Arc<InboxSender>) -> Self {
         Self { decoder, inbox, repeats: Deduplicator::default() }
     }
 
-    /// Hands over the messages of a frame, unless it is a repeat. `note` sees each before. Breaks once the inbox is
+    /// Hands over the messages of a batch, unless it is a repeat. `note` sees each before. Breaks once the inbox is
     /// gone.
     pub fn decode(&mut self, batch: Result<Batch>, note: impl FnMut(&Delivery)) -> ControlFlow<()> {
-        self.take_each(batch, |decoder, message| decoder.decode(message), note)
+        self.decode_each(batch, |decoder, message| decoder.decode(message), note)
     }
 
-    /// As [`BatchDecoder::take`], for a frame that came out of the history. `offset` tells where a message lies, from
-    /// the frame and the number of messages that follow in it.
-    pub fn take_stored(
+    /// As [`BatchDecoder::decode`], for a batch from the history. `offset` tells the position of a message from the
+    /// batch and the number of messages that follow in it.
+    pub fn decode_stored(
         &mut self,
         batch: Result<Batch>,
         offset: impl Fn(&Batch, usize) -> Offset,
@@ -233,12 +233,12 @@ impl BatchDecoder {
         let mut left = whole.clone().map_or(0, Iterator::count);
         let take = |decoder: &InboundDecoder, message: &Bytes| {
             left -= 1;
-            decoder.take_stored(message, offset(whole.as_ref()?, left))
+            decoder.decode_stored(message, offset(whole.as_ref()?, left))
         };
-        self.take_each(batch, take, note)
+        self.decode_each(batch, take, note)
     }
 
-    fn take_each(
+    fn decode_each(
         &mut self,
         batch: Result<Batch>,
         mut take: impl FnMut(&InboundDecoder, &Bytes) -> Option<Delivery>,
@@ -260,7 +260,7 @@ impl BatchDecoder {
         while_open(push_decoded(&self.inbox, decoded))
     }
 
-    /// Hands over what did not come in a frame. Breaks once the inbox is gone.
+    /// Hands over deliveries that did not come in a batch. Breaks once the inbox is gone.
     pub fn tell(&self, deliveries: impl IntoIterator<Item = Delivery>) -> ControlFlow<()> {
         while_open(self.inbox.push(deliveries))
     }
@@ -270,20 +270,20 @@ fn while_open(is_open: bool) -> ControlFlow<()> {
     if is_open { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
-/// Wants what will be room_filter once everything in the inbox is applied.
+/// Filter of rooms that takes joins on their way through the inbox into account.
 #[derive(Debug)]
-struct Awaited {
+struct PendingJoinFilter {
     room_filter: Arc<dyn RoomFilter>,
     inbox: Arc<InboxSender>,
 }
 
-impl RoomFilter for Awaited {
+impl RoomFilter for PendingJoinFilter {
     fn may_have_members(&self, room: &Room) -> bool {
         self.inbox.may_have_members(&*self.room_filter, room)
     }
 }
 
-/// Only what can be replayed tells clients where it lies.
+/// Offset to hand to clients: only broadcasts that can be replayed have one.
 fn offset_of(message: &Message, offset: Option<Offset>) -> Option<Offset> {
     match message {
         Message::Broadcast { request: None, target, .. } if !target.flags.is_volatile() => offset,
@@ -318,13 +318,13 @@ mod tests {
 
     fn decoder() -> (InboundDecoder, Arc<NodeMetrics>) {
         let metrics = Arc::<NodeMetrics>::default();
-        let seat = JoinRequest::new(
+        let request = JoinRequest::new(
             NodeKey { id: id("me"), namespace: Namespace::new("/") },
             Arc::new(Wants("here".into())),
             Arc::clone(&metrics),
             InboxLimits::default(),
         );
-        (InboundDecoder::new(&seat), metrics)
+        (InboundDecoder::new(&request), metrics)
     }
 
     fn broadcast(target: Target) -> Message {
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_here_wants_is_skipped_but_accounted_for() {
+    fn a_message_for_rooms_without_local_members_is_skipped_but_accounted_for() {
         let (decoder, _) = decoder();
         let there = decoder.decode(&encoded("other", "/", &broadcast(Target::room("there"))));
         assert_eq!(there, Some(Delivery::Skipped { from: id("other"), seq_no: Some(STAMP) }));
@@ -367,30 +367,30 @@ mod tests {
         let (decoder, metrics) = decoder();
         let offset = Offset::new("7").unwrap();
         let message = broadcast(Target::room("there"));
-        let stored = decoder.take_stored(&encoded("me", "/", &message), offset.clone());
+        let stored = decoder.decode_stored(&encoded("me", "/", &message), offset.clone());
         assert_eq!(stored, Some(Delivery::Stored { message, offset: Some(offset.clone()) }));
         let message = broadcast(Target::all().volatile());
-        let stored = decoder.take_stored(&encoded("me", "/", &message), offset.clone());
+        let stored = decoder.decode_stored(&encoded("me", "/", &message), offset.clone());
         assert_eq!(stored, Some(Delivery::Stored { message, offset: None }));
         let request = Some(RequestId::new("r").unwrap());
         let message = Message::Broadcast { request, target: Target::all(), payload: Payload::event("e", &1).unwrap() };
-        let stored = decoder.take_stored(&encoded("me", "/", &message), offset.clone());
+        let stored = decoder.decode_stored(&encoded("me", "/", &message), offset.clone());
         assert_eq!(stored, Some(Delivery::Stored { message, offset: None }));
-        assert_eq!(decoder.take_stored(&encoded("me", "/", &Message::Leaving), offset), None);
+        assert_eq!(decoder.decode_stored(&encoded("me", "/", &Message::Leaving), offset), None);
         assert_eq!(metrics.snapshot().own_echoes, 1);
     }
 
     #[tokio::test]
-    async fn a_frame_is_taken_once_and_its_joins_count_for_what_follows_in_it() {
-        let seat = JoinRequest::new(
+    async fn a_batch_is_decoded_once_and_its_joins_count_for_what_follows_in_it() {
+        let request = JoinRequest::new(
             NodeKey { id: id("me"), namespace: Namespace::new("/") },
             Arc::new(Wants("here".into())),
             Arc::default(),
             InboxLimits::default(),
         );
-        let (sender, mut receiver) = inbox(seat.limits, Arc::clone(&seat.metrics));
+        let (sender, mut receiver) = inbox(request.limits, Arc::clone(&request.metrics));
         let sender = Arc::new(sender);
-        let mut frames = BatchDecoder::new(InboundDecoder::with_pending_joins(&sender, &seat), sender);
+        let mut batches = BatchDecoder::new(InboundDecoder::with_pending_joins(&sender, &request), sender);
         let join = Message::Join { target: Target::all(), rooms: vec!["there".into()] };
         let messages = [broadcast(Target::room("there")), join, broadcast(Target::room("there"))];
         let mut builder = BatchBuilder::new(ConnectionId::random(), 1, 0);
@@ -398,37 +398,37 @@ mod tests {
         let bytes = builder.finish();
         let mut noted = 0;
         for batch in [bytes.clone(), bytes.clone(), bytes.slice(..3)] {
-            assert!(frames.decode(Batch::parse(batch), |_| noted += 1).is_continue());
+            assert!(batches.decode(Batch::parse(batch), |_| noted += 1).is_continue());
         }
-        assert_eq!((noted, seat.metrics.snapshot().malformed), (3, 1));
+        assert_eq!((noted, request.metrics.snapshot().malformed), (3, 1));
         let mut batch = VecDeque::new();
         receiver.next_batch(&mut batch).await;
         let [first, _, last] = batch.make_contiguous() else { panic!("{batch:?}") };
         assert!(matches!(first, Delivery::Skipped { .. }) && matches!(last, Delivery::Message { .. }));
         drop(receiver);
-        assert!(frames.tell([Delivery::Connected]).is_break());
+        assert!(batches.tell([Delivery::Connected]).is_break());
     }
 
     #[tokio::test]
-    async fn a_frame_for_which_there_was_room_is_taken_whole_also_behind_a_join() {
+    async fn a_batch_for_which_there_was_room_is_taken_whole_also_behind_a_join() {
         let (decoder, metrics) = decoder();
         let (sender, mut receiver) =
             inbox(InboxLimits::default().with_messages(1).with_bytes(1 << 20), Arc::clone(&metrics));
-        let mut frames = BatchDecoder::new(decoder, Arc::new(sender));
+        let mut batches = BatchDecoder::new(decoder, Arc::new(sender));
         let join = Message::Join { target: Target::all(), rooms: vec!["there".into()] };
         let mut builder = BatchBuilder::new(ConnectionId::random(), 1, 0);
         [join, broadcast(Target::all())].iter().for_each(|message| builder.push(&encoded("other", "/", message)));
-        assert!(frames.decode(Batch::parse(builder.finish()), |_| {}).is_continue());
+        assert!(batches.decode(Batch::parse(builder.finish()), |_| {}).is_continue());
         let mut batch = VecDeque::new();
         receiver.next_batch(&mut batch).await;
         assert_eq!((batch.len(), metrics.snapshot().inbox_overflow), (2, 0));
     }
 
     #[test]
-    fn a_stored_message_lies_where_the_frame_and_what_follows_in_it_tell() {
+    fn the_offset_of_a_stored_message_follows_from_its_batch() {
         let (decoder, _) = decoder();
         let (sender, receiver) = inbox(InboxLimits::default(), Arc::default());
-        let mut frames = BatchDecoder::new(decoder, Arc::new(sender));
+        let mut batches = BatchDecoder::new(decoder, Arc::new(sender));
         let mut builder = BatchBuilder::new(ConnectionId::random(), 7, 0);
         (0..3).for_each(|_| builder.push(&encoded("other", "/", &broadcast(Target::all()))));
         let offset = |batch: &Batch, left| Offset::new(format!("{:?} {left}", batch.number())).unwrap();
@@ -438,7 +438,7 @@ mod tests {
                 offsets.push(offset.as_str().to_owned());
             }
         };
-        assert!(frames.take_stored(Batch::parse(builder.finish()), offset, note).is_continue());
+        assert!(batches.decode_stored(Batch::parse(builder.finish()), offset, note).is_continue());
         assert_eq!((offsets, receiver.len()), (["Some(7) 2", "Some(7) 1", "Some(7) 0"].map(String::from).to_vec(), 3));
     }
 

@@ -63,7 +63,7 @@ impl<B: BatchBroker> HistoryReader<B> {
             HistoryEntry::Batch { batch, sequence } => {
                 let (source, node) = (&self.source, &self.node);
                 let offset = |batch: &Batch, remaining| source.offset(batch, sequence, remaining);
-                self.decoder.take_stored(batch, offset, |delivery| node.note(delivery))
+                self.decoder.decode_stored(batch, offset, |delivery| node.note(delivery))
             }
         }
     }

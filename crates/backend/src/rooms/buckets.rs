@@ -43,7 +43,7 @@ impl Buckets {
     /// The bucket of a room: the 32-bit FNV-1a hash of its UTF-8 text, modulo the number of buckets.
     ///
     /// A room that is a whole number is hashed as its decimal text. Other numbers have no bucket: languages print them
-    /// differently, so what is sent to them goes to everybody.
+    /// differently, so what is sent to them goes to all nodes.
     #[must_use]
     pub fn of(self, room: &Room) -> Option<Bucket> {
         let hash = match room {

@@ -104,7 +104,7 @@ impl<R: RoomKeys> Interest<R> {
 
     /// Whether the key has rooms, or had some a moment ago.
     #[must_use]
-    pub fn wants(&self, key: &R::Key) -> bool {
+    pub fn is_wanted(&self, key: &R::Key) -> bool {
         self.states.contains_key(key)
     }
 
@@ -187,13 +187,13 @@ mod tests {
         interest.set_active(&bucket, true);
         interest.leave(start, &"a".into());
         assert_eq!(interest.deadline(), Some(start + LINGER));
-        assert!(interest.wants(&bucket));
+        assert!(interest.is_wanted(&bucket));
         assert_eq!(interest.enter(&"a".into()), None);
         assert_eq!(interest.deadline(), None);
         interest.leave(start, &"a".into());
         assert!(interest.take_expired(start + LINGER / 2).is_empty());
         assert_eq!(interest.take_expired(start + LINGER), [bucket]);
-        assert!(!interest.wants(&bucket));
+        assert!(!interest.is_wanted(&bucket));
     }
 
     #[test]

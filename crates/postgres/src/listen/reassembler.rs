@@ -212,7 +212,7 @@ impl ChannelReassembler {
             // An own broadcast that is not stored, being volatile, is delivered in its place all the same.
             let is_own = self.has_history && from == Some(&node.key.id);
             let delivery = match offset.or(is_own.then_some(0)).map(text_of) {
-                Some(Ok(text)) if node.expects(*offset) => node.decoder.take_stored(bytes, text),
+                Some(Ok(text)) if node.expects(*offset) => node.decoder.decode_stored(bytes, text),
                 Some(_) => None,
                 None => node.decoder.decode(bytes),
             };
