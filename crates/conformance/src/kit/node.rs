@@ -16,8 +16,8 @@ use super::{
     settle::{Sender, settle},
 };
 
-/// A node with a server of its own, which lives as long as this value. Derefs to the [`ClusterNode`], for the methods
-/// of its [`Adapter`].
+/// A node with a server of its own, which lives as long as this value. Derefs to the [`ClusterNode`], for its
+/// operations.
 #[derive(Debug)]
 pub struct TestNode {
     node: ClusterNode,
