@@ -20,6 +20,11 @@ use crate::{
 /// behind them the third one grows.
 pub(super) const WINDOW: usize = 2;
 
+/// Bytes under way behind which no further batch is written. The server copies what is published into a buffer per
+/// subscriber and ends the connection of one whose buffer exceeds 32 MiB (`client-output-buffer-limit pubsub`): two messages
+/// of 16 MiB at a time would do that to every subscriber.
+const MAX_UNDER_WAY: usize = 2 << 20;
+
 /// What became of a batch, or of its connection.
 pub(super) struct BatchOutcome {
     pub(super) destination: Destination,
@@ -57,6 +62,8 @@ pub(super) struct NodeConnection {
     outcomes: mpsc::UnboundedSender<BatchOutcome>,
     /// What the server has not answered yet, the oldest batch first.
     under_way: VecDeque<VecDeque<Publication>>,
+    /// Bytes of each batch under way.
+    sizes: VecDeque<usize>,
     answered: Vec<(Publication, std::result::Result<Reply, String>)>,
     /// What the server does not take now, or not here. Nothing is written behind it: its slot would lose its order.
     unsent: Vec<Publication>,
@@ -70,8 +77,8 @@ impl NodeConnection {
         servers: Arc<ServerPool>,
         outcomes: mpsc::UnboundedSender<BatchOutcome>,
     ) -> Self {
-        let (under_way, answered, unsent) = Default::default();
-        Self { destination, servers, outcomes, under_way, answered, unsent, failure: None }
+        let (under_way, sizes, answered, unsent) = Default::default();
+        Self { destination, servers, outcomes, under_way, sizes, answered, unsent, failure: None }
     }
 
     /// Writes the batches that come over `open` or, after `pause`, over a new connection: until something is in the
@@ -147,7 +154,7 @@ impl NodeConnection {
     ) -> io::Result<()> {
         let limit = self.servers.response_timeout();
         if !self.under_way.is_empty() {
-            open.write(self.under_way.iter().flatten(), limit).await?;
+            self.sizes = [open.write(self.under_way.iter().flatten(), limit).await?].into();
         }
         let mut is_closed = false;
         loop {
@@ -161,15 +168,19 @@ impl NodeConnection {
             tokio::select! {
                 biased;
                 filled = open.fill((!is_idle).then_some(limit)) => filled?,
-                batch = batches.recv(), if !is_stopping && self.under_way.len() < WINDOW => match batch {
+                batch = batches.recv(), if !is_stopping && self.has_room() => match batch {
                     Some(batch) => {
                         self.under_way.push_back(batch.into());
-                        open.write(self.under_way.back().into_iter().flatten(), limit).await?;
+                        self.sizes.push_back(open.write(self.under_way.back().into_iter().flatten(), limit).await?);
                     }
                     None => is_closed = true,
                 },
             }
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.under_way.len() < WINDOW && self.sizes.iter().sum::<usize>() < MAX_UNDER_WAY
     }
 
     fn take_answer(&mut self, frame: bytes::Bytes, address: &Address) -> io::Result<()> {
@@ -183,6 +194,7 @@ impl NodeConnection {
             reply => self.answered.push((publication, Ok(reply))),
         }
         if self.under_way.pop_front_if(|batch| batch.is_empty()).is_some() {
+            self.sizes.pop_front();
             self.report(None);
         }
         Ok(())
@@ -222,14 +234,16 @@ impl OpenConnection {
         }
     }
 
-    async fn write(&mut self, batch: impl Iterator<Item = &Publication>, limit: Duration) -> io::Result<()> {
+    /// Returns how many bytes that were.
+    async fn write(&mut self, batch: impl Iterator<Item = &Publication>, limit: Duration) -> io::Result<usize> {
         self.buffer.clear();
         batch.for_each(|publication| publication.write(&mut self.buffer));
         write_all(&mut self.socket, &self.buffer, limit).await?;
+        let written = self.buffer.len();
         if self.buffer.capacity() > KEPT_BUFFER {
             self.buffer = Vec::new();
         }
-        Ok(())
+        Ok(written)
     }
 }
 
