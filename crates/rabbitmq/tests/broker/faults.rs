@@ -27,16 +27,13 @@ fn is_gap(event: &Event) -> bool {
 }
 
 /// Rooms, answers and order are as before, after something interrupted the second node at least.
-async fn everything_works_again<F: Future<Output = ()>>(
-    config: &Config,
-    interrupt: impl FnOnce() -> F,
-) -> Result<(), Failure> {
+async fn everything_works_again(config: &Config, interrupt: impl AsyncFnOnce(&TestNode)) -> Result<(), Failure> {
     let [a, b] = pair(config).await?;
     let there = b.socket(["r"]).await?;
     a.broadcast(Target::room("r"), numbered(0, 10)).await?;
     there.wait_for(1).await?;
     let gaps = b.events();
-    interrupt().await;
+    interrupt(&b).await;
     b.wait_for_event(gaps, is_gap, "of a gap").await?;
     // A node that heard nothing of the other for too long hears of it again.
     until("both know each other", async || a.await_peers(1, PATIENCE).await.is_ok()).await;
@@ -53,7 +50,7 @@ async fn everything_works_again<F: Future<Output = ()>>(
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_works_again_after_the_broker_was_killed() -> Result<(), Failure> {
     let (broker, _turn) = private(RabbitMq::options()).await;
-    everything_works_again(&config(broker.url(), "killed"), async || {
+    everything_works_again(&config(broker.url(), "killed"), async |_| {
         broker.kill().await.unwrap();
         broker.restart().await.unwrap();
     })
@@ -63,12 +60,10 @@ async fn everything_works_again_after_the_broker_was_killed() -> Result<(), Fail
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_works_again_after_the_broker_was_frozen() -> Result<(), Failure> {
     let (broker, _turn) = private(RabbitMq::options()).await;
-    let config = config(broker.url(), "frozen");
-    let node = cluster(config.clone()).node().await?;
-    everything_works_again(&config, async || {
-        let losses = node.events();
+    everything_works_again(&config(broker.url(), "frozen"), async |b| {
+        let losses = b.events();
         broker.freeze().unwrap();
-        node.wait_for_event(losses, is_loss, "of the loss").await.unwrap();
+        b.wait_for_event(losses, is_loss, "of the loss").await.unwrap();
         broker.thaw().unwrap();
     })
     .await
@@ -77,7 +72,7 @@ async fn everything_works_again_after_the_broker_was_frozen() -> Result<(), Fail
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_works_again_after_the_broker_closed_connections() -> Result<(), Failure> {
     let broker = shared().await;
-    everything_works_again(&config(broker.url(), "closed"), async || {
+    everything_works_again(&config(broker.url(), "closed"), async |_| {
         let list = broker.ctl(&["list_connections", "pid", "client_properties"]).await.unwrap();
         let pids =
             list.lines().filter(|line| line.contains("trunkline closed ")).filter_map(|line| line.split_once('\t'));
@@ -95,7 +90,7 @@ async fn everything_works_again_after_the_broker_closed_connections() -> Result<
 async fn everything_works_again_after_connections_were_cut() -> Result<(), Failure> {
     let broker = shared().await;
     let proxy = Proxy::start(broker.port()).await.unwrap();
-    everything_works_again(&config(&proxy.url(broker.url()), "cut"), async || proxy.cut()).await
+    everything_works_again(&config(&proxy.url(broker.url()), "cut"), async |_| proxy.cut()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
