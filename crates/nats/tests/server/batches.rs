@@ -28,9 +28,13 @@ async fn emit_in_a_loop(sender: Member, room: Room) -> Member {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_that_a_handler_emits_in_a_loop_share_batches() {
     let server = Nats::start().await.unwrap();
+    let proxy = Proxy::start(server.port()).await.unwrap();
+    let far = config(&format!("nats://127.0.0.1:{}", proxy.port()));
     let room = Room::from("r");
-    let (sender, mut receiver) = (Member::join(config(server.url())).await, Member::join(config(server.url())).await);
+    let (sender, mut receiver) = (Member::join(far).await, Member::join(config(server.url())).await);
     receiver.enter(&room).await;
+    // The window, not the scheduler of this machine, decides how many messages share a batch.
+    proxy.delay(Duration::from_millis(5));
     let batches = count_batches(&server).await;
     let emitting = tokio::spawn(emit_in_a_loop(sender, room));
     for number in 0..MESSAGES {
@@ -39,7 +43,7 @@ async fn messages_that_a_handler_emits_in_a_loop_share_batches() {
     emitting.await.unwrap();
     let batches = batches.load(Ordering::Relaxed);
     println!("{batches} batches for {MESSAGES} messages");
-    assert!(batches > 0 && batches < MESSAGES as usize / 4, "{batches} batches for {MESSAGES} messages");
+    assert!(batches > 0 && batches < MESSAGES as usize / 8, "{batches} batches for {MESSAGES} messages");
 }
 
 /// Counts what is published to rooms, over a connection of its own.
