@@ -66,18 +66,36 @@ impl<'a> Scanner<'a> {
     #[inline]
     pub fn token(&mut self) -> Scan<Token<'a>> {
         use Marker as M;
-        Ok(match self.peek()? {
-            M::Null => decode::read_nil(&mut self.rest).map(|()| Token::Null).map_err(truncated)?,
-            M::False | M::True => Token::Boolean(decode::read_bool(&mut self.rest).map_err(truncated)?),
-            M::FixPos(_) | M::U8 | M::U16 | M::U32 | M::U64 => {
+        let marker = self.peek()?;
+        // These markers contain the value or the length, and are most of all.
+        if let M::Null
+        | M::False
+        | M::True
+        | M::FixPos(_)
+        | M::FixNeg(_)
+        | M::FixStr(_)
+        | M::FixArray(_)
+        | M::FixMap(_) = marker
+        {
+            self.take(1)?;
+        }
+        Ok(match marker {
+            M::Null => Token::Null,
+            M::False | M::True => Token::Boolean(marker == M::True),
+            M::FixPos(value) => Token::Number(Number::Unsigned(value.into())),
+            M::FixNeg(value) => Token::Number(Number::from(i64::from(value))),
+            M::FixStr(len) => Token::Text(self.take(len.into())?),
+            M::FixArray(len) => Token::Array(self.entries(len.into(), 1)?),
+            M::FixMap(len) => Token::Map(self.entries(len.into(), 2)?),
+            M::U8 | M::U16 | M::U32 | M::U64 => {
                 Token::Number(Number::Unsigned(decode::read_int(&mut self.rest).map_err(truncated)?))
             }
-            M::FixNeg(_) | M::I8 | M::I16 | M::I32 | M::I64 => {
+            M::I8 | M::I16 | M::I32 | M::I64 => {
                 Token::Number(Number::from(decode::read_int::<i64, _>(&mut self.rest).map_err(truncated)?))
             }
             M::F32 => Token::Number(Number::Float(decode::read_f32(&mut self.rest).map_err(truncated)?.into())),
             M::F64 => Token::Number(Number::Float(decode::read_f64(&mut self.rest).map_err(truncated)?)),
-            M::FixStr(_) | M::Str8 | M::Str16 | M::Str32 => {
+            M::Str8 | M::Str16 | M::Str32 => {
                 let len = decode::read_str_len(&mut self.rest).map_err(truncated)?;
                 Token::Text(self.take(len)?)
             }
@@ -85,11 +103,11 @@ impl<'a> Scanner<'a> {
                 let len = decode::read_bin_len(&mut self.rest).map_err(truncated)?;
                 Token::Binary(self.take(len)?)
             }
-            M::FixArray(_) | M::Array16 | M::Array32 => {
+            M::Array16 | M::Array32 => {
                 let len = decode::read_array_len(&mut self.rest).map_err(truncated)?;
                 Token::Array(self.entries(len, 1)?)
             }
-            M::FixMap(_) | M::Map16 | M::Map32 => {
+            M::Map16 | M::Map32 => {
                 let len = decode::read_map_len(&mut self.rest).map_err(truncated)?;
                 Token::Map(self.entries(len, 2)?)
             }
