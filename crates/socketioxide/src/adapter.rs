@@ -9,7 +9,7 @@ use std::{
 
 use socketioxide_core::{
     adapter::{
-        BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, RemoteSocketData, Room, RoomParam,
+        BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, RemoteSocketData, Room, RoomParam,
         SocketEmitter, errors::BroadcastError,
     },
     packet::Packet,
@@ -92,6 +92,16 @@ impl<E: SocketEmitter> Trunkline<E> {
     fn node(&self) -> core::Result<&core::ClusterNode> {
         Ok(&self.namespace()?.node)
     }
+
+    /// Removes the sockets that are still in the namespace. `io.close()` closes their connections and forgets the
+    /// namespace first, so that nobody removes them: socket and namespace would hold each other for ever, and with them
+    /// the server, this adapter and the connections to the broker.
+    fn let_go_of_sockets(&self) {
+        let mut all = BroadcastOptions::default();
+        all.add_flag(BroadcastFlags::Broadcast);
+        // Their connections are closed; nothing can be sent any more.
+        let _ = self.local.disconnect_socket(all);
+    }
 }
 
 impl<E: SocketEmitter> DefinedAdapter for Trunkline<E> {}
@@ -134,6 +144,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
             namespace.close();
             namespace.closed().await;
         }
+        self.let_go_of_sockets();
         Ok(())
     }
 

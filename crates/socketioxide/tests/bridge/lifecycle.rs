@@ -1,6 +1,6 @@
 //! The end of servers and namespaces: announced, complete, and without a task left behind.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 use trunkline_core::{DownReason, Event};
@@ -59,6 +59,29 @@ async fn closing_a_server_waits_until_its_nodes_have_left() {
     assert!(b.cluster.of("/").is_err());
     drop((a, b, client));
     back_to(before).await;
+}
+
+/// A transport that is dropped ends its connections to the broker.
+#[tokio::test]
+async fn a_server_that_is_closed_with_clients_connected_lets_go_of_its_backend() {
+    let before = tasks();
+    for namespaces in [&["/"][..], &["/", "/x"]] {
+        let options = Options::new();
+        let transport = Arc::downgrade(&options.backend.transport);
+        let server = Server::start(options).await;
+        server.io.ns("/x", connected).await.unwrap();
+        let mut clients = Vec::new();
+        for namespace in namespaces {
+            clients.push(Client::with(&server, namespace, &()).await);
+        }
+        server.io.close().await;
+        for client in &mut clients {
+            client.disconnected().await;
+        }
+        drop((server, clients));
+        back_to(before).await;
+        assert!(transport.upgrade().is_none(), "clients in {namespaces:?}");
+    }
 }
 
 #[tokio::test]
