@@ -141,7 +141,7 @@ impl History for MongoHistory {
     async fn restore(&self, node: &NodeKey, id: &SessionId, since: &Offset) -> Result<Option<RestoredSession>> {
         object_id(since)?;
         let Some(session) = self.take(node, id).await? else { return Ok(None) };
-        let missed = self.replay(node, since, &session.rooms).await?;
+        let missed = self.replay(node, since, &session.rooms_with_own()).await?;
         Ok(Some(RestoredSession { session, missed }))
     }
 

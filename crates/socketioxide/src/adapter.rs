@@ -9,8 +9,8 @@ use std::{
 
 use socketioxide_core::{
     adapter::{
-        BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, RemoteSocketData, Room, RoomParam,
-        SocketEmitter, errors::BroadcastError,
+        BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, RemoteSocketData, Room,
+        RoomParam, SocketEmitter, errors::BroadcastError,
     },
     packet::Packet,
     parser::Parse,

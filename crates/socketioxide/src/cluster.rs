@@ -46,7 +46,7 @@ impl Default for Settings {
             cluster: NodeConfig::default(),
             backlog: BacklogLimits::default(),
             paced_sockets: 64,
-            append_offsets: true,
+            append_offsets: false,
             reconcile_every: Duration::from_secs(1),
         }
     }
@@ -191,9 +191,9 @@ impl ClusterBuilder {
         self
     }
 
-    /// Whether events carry their offset in the history as last argument, for clients that reconnect and ask for what
-    /// they missed. On by default, as on Node.js servers with connection state recovery; without history in the backend
-    /// there is nothing to append.
+    /// Whether broadcast events carry their offset in the history as last argument, for clients that reconnect and ask
+    /// for what they missed. Off by default, so that the arguments of an event do not depend on the backend; without
+    /// history in the backend there is nothing to append.
     pub fn append_offsets(mut self, append: bool) -> Self {
         self.settings.append_offsets = append;
         self

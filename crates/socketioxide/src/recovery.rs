@@ -29,8 +29,8 @@ impl Cluster {
 
 impl NamespaceHandle {
     /// Sends a socket what it missed since an offset: everything that was broadcast to all or to its present rooms, in
-    /// order, before anything that arrives from now on, and nothing twice. Each event has its offset as last argument.
-    /// Returns how many there are.
+    /// order, before anything that arrives from now on, and nothing twice. Returns how many events there are. Each has
+    /// its offset as last argument, where the cluster [appends offsets](crate::ClusterBuilder::append_offsets).
     ///
     /// The socket must have joined its rooms before. *Cancel safety*: dropped, the socket goes on without what it
     /// missed.
@@ -39,9 +39,34 @@ impl NamespaceHandle {
     /// `HistoryLost` if the history no longer reaches back that far: the client has to load its state anew. `Malformed`
     /// for what is no offset, `Unsupported` without history, `QueueFull` if more arrives than the socket can take.
     pub async fn replay<A: ServerAdapter>(&self, socket: &Socket<A>, since: Offset) -> Result<usize> {
+        self.catch_up(socket, since, None).await
+    }
+
+    /// As [`NamespaceHandle::replay`], for a client that also says the id of its former socket: with what was sent to
+    /// that socket alone, and without what that socket sent to its rooms. Whoever knows a socket's id can ask for what
+    /// was sent to it; where that matters, use [`NamespaceHandle::persist`] and [`NamespaceHandle::restore`].
+    ///
+    /// # Errors
+    /// As of [`NamespaceHandle::replay`].
+    pub async fn replay_as<A: ServerAdapter>(
+        &self,
+        socket: &Socket<A>,
+        former: &SocketId,
+        since: Offset,
+    ) -> Result<usize> {
+        self.catch_up(socket, since, Some(former)).await
+    }
+
+    async fn catch_up<A: ServerAdapter>(
+        &self,
+        socket: &Socket<A>,
+        since: Offset,
+        former: Option<&SocketId>,
+    ) -> Result<usize> {
         let paused = Paused::new(self.namespace(), socket.id);
         let mut rooms = rooms_of(socket);
         rooms.push(own_room(socket));
+        rooms.extend(former.map(|former| Room::from(former.as_str())));
         paused.catch_up(since, &rooms, Vec::new()).await
     }
 
@@ -79,8 +104,8 @@ impl NamespaceHandle {
         };
         let node = &self.namespace().node;
         node.sockets_join(Target::room(socket.id.as_str()).local(), session.rooms.clone()).await?;
-        let mut rooms = session.rooms.clone();
-        rooms.extend([Room::from(session.socket.as_str()), own_room(socket)]);
+        let mut rooms = session.rooms_with_own();
+        rooms.push(own_room(socket));
         paused.catch_up(since, &rooms, missed).await?;
         Ok(Some(session))
     }

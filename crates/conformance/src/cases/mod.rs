@@ -217,6 +217,7 @@ macro_rules! __cases {
                 only_packets_for_the_rooms_of_the_session_are_replayed [History]
                 number_rooms_are_kept_apart_from_their_texts [History, NumberRooms]
                 broadcasts_of_every_node_and_the_emitter_are_replayed [History]
+                a_session_brings_what_was_sent_to_its_socket_and_not_what_its_socket_sent [History]
                 a_session_is_restored_only_once [History]
                 a_session_persisted_twice_is_restored_as_it_was_last [History]
                 an_unknown_session_is_not_restored [History]

@@ -149,7 +149,7 @@ impl Hub {
         state.expire_sessions(usize::MAX);
         let key = (node.namespace.clone(), id.clone());
         let Some((_, session)) = state.sessions.remove(&key) else { return Ok(None) };
-        let missed = state.replay(&node.namespace, since, &session.rooms)?;
+        let missed = state.replay(&node.namespace, since, &session.rooms_with_own())?;
         Ok(Some(RestoredSession { session, missed }))
     }
 

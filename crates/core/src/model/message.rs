@@ -303,4 +303,16 @@ impl Session {
     pub fn with_data(self, data: Option<Payload>) -> Self {
         Self { data, ..self }
     }
+
+    /// Rooms for which the socket received broadcasts: [`Session::rooms`] and the one named by its id, to which
+    /// `to(id)` sends and which `socket.to(…)` excepts.
+    #[must_use]
+    pub fn rooms_with_own(&self) -> Vec<Room> {
+        let own = Room::from(self.socket.as_str());
+        let mut rooms = self.rooms.clone();
+        if !rooms.contains(&own) {
+            rooms.push(own);
+        }
+        rooms
+    }
 }

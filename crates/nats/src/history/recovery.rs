@@ -54,7 +54,7 @@ impl History for Recovery {
         Position::parse(since)?;
         let Some(payload) = self.take(node, id).await? else { return Ok(None) };
         let session = session::decode(id, &payload)?;
-        let missed = self.replay(node, since, &session.rooms).await?;
+        let missed = self.replay(node, since, &session.rooms_with_own()).await?;
         Ok(Some(RestoredSession { session, missed }))
     }
 

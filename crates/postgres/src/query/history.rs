@@ -71,7 +71,7 @@ impl History for PgHistory {
     async fn restore(&self, node: &NodeKey, id: &SessionId, since: &Offset) -> Result<Option<RestoredSession>> {
         number(since)?;
         let Some(session) = self.take(node, id).await? else { return Ok(None) };
-        let missed = self.replay(node, since, &session.rooms).await?;
+        let missed = self.replay(node, since, &session.rooms_with_own()).await?;
         Ok(Some(RestoredSession { session, missed }))
     }
 

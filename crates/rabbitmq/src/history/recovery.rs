@@ -47,7 +47,7 @@ impl History for Recovery {
         let scan = self.scan(node, id.as_str(), Position::parse(since)?).await?;
         let Some(session) = scan.session.as_ref().filter(|(expires, _)| now() < *expires) else { return Ok(None) };
         let session = session::decode(id, &session.1)?;
-        let missed = scan.missed(node, &session.rooms)?;
+        let missed = scan.missed(node, &session.rooms_with_own())?;
         Ok(Some(RestoredSession { session, missed }))
     }
 

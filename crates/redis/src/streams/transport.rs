@@ -239,7 +239,7 @@ impl History for StreamsTransport {
         let Some(session) = history::take(&self.core.servers, &key, &node.namespace).await? else {
             return Ok(None);
         };
-        let missed = self.replay(node, since, &session.rooms).await?;
+        let missed = self.replay(node, since, &session.rooms_with_own()).await?;
         Ok(Some(RestoredSession { session, missed }))
     }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use serde_json::json;
-use trunkline_core::{ErrorKind, Offset, Payload, SessionId, memory::HistoryLimits};
+use trunkline_core::{ErrorKind, Offset, Payload, SessionId, SocketId, memory::HistoryLimits};
 
 use crate::kit::{Client, Options, Server, Socket, servers, within};
 
 async fn pair(limits: HistoryLimits) -> [Server; 2] {
-    let options = Options::with_history(limits);
+    let options = Options { configure: |cluster| cluster.append_offsets(true), ..Options::with_history(limits) };
     servers([options.again(), options]).await
 }
 
@@ -38,6 +38,44 @@ async fn every_event_carries_its_offset_but_volatile_ones() {
         assert_eq!(client.event("gone").await, crate::kit::event("gone", 1));
     }
     assert_eq!(offsets[0], offsets[1]);
+}
+
+#[tokio::test]
+async fn an_event_is_the_same_with_a_history_unless_offsets_are_asked_for() {
+    let options = Options::with_history(HistoryLimits::default());
+    let [a, b] = servers([options.again(), options]).await;
+    let mut clients = [Client::of(&a, &[]).await, Client::of(&b, &[]).await];
+    a.io.emit("kept", &1).await.unwrap();
+    for client in &mut clients {
+        assert_eq!(client.event("kept").await, crate::kit::event("kept", 1));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_says_its_former_id_gets_what_was_sent_to_it_and_not_what_it_sent() {
+    let [a, b] = pair(HistoryLimits::default()).await;
+    let mut client = Client::of(&a, &["x"]).await;
+    b.io.emit("seen", &()).await.unwrap();
+    let (_, since) = parts(&client.event("seen").await);
+    let former = socket(&a, &client);
+    former.to("x").emit("mine", &()).await.unwrap();
+    b.io.to(client.id.clone()).emit("direct", &()).await.unwrap();
+    b.io.to("x").emit("room", &()).await.unwrap();
+    client.until("room").await;
+    a.root().persist(&former, SessionId::new("secret").unwrap()).await.unwrap();
+    let former = SocketId::new(client.id.clone()).unwrap();
+    drop(client);
+
+    let mut back = Client::of(&b, &["x"]).await;
+    b.root().replay_as(&socket(&b, &back), &former, since.clone()).await.unwrap();
+    a.io.emit("live", &()).await.unwrap();
+    assert_eq!(names(&back.until("live").await), ["direct", "room"]);
+
+    let mut restored = Client::of(&b, &[]).await;
+    let secret = SessionId::new("secret").unwrap();
+    b.root().restore(&socket(&b, &restored), secret, since).await.unwrap().unwrap();
+    a.io.emit("end", &()).await.unwrap();
+    assert_eq!(names(&restored.until("end").await), ["direct", "room", "live"]);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ pub(crate) async fn server(
     broker: &str,
 ) -> Result<(SocketIoLayer<Adapter>, Io, NamespaceHandle), String> {
     let backend = trunkline::connect(broker).await.map_err(|error| error.to_string())?;
-    let cluster = Cluster::from(backend.clone());
+    let cluster = Cluster::builder(backend.clone()).append_offsets(true).build();
     let history = History::new(cluster.clone(), &backend);
     presence::listen(&cluster, chat.clone());
     let builder = chat::configured(SocketIo::builder(), chat.clone(), history);
