@@ -32,10 +32,10 @@ pub async fn until_replaced<C>(line: &mut watch::Receiver<Option<Arc<C>>>, curre
 }
 
 /// How long a connection that is probed at this interval may bring nothing before it counts as lost: half as long again,
-/// and one second more at least. By default 7.5 s: before peers count as silent, who cannot be heard over it.
+/// and two seconds more at least. By default 7.5 s: before peers count as silent, who cannot be heard over it.
 #[must_use]
 pub fn silence_limit(ping_interval: Duration) -> Duration {
-    (ping_interval * 3 / 2).max(ping_interval + Duration::from_secs(1))
+    (ping_interval * 3 / 2).max(ping_interval + Duration::from_secs(2))
 }
 
 /// Returns when nothing was heard for `limit`, or a bit less: looks at times whether something `was_heard` since it
