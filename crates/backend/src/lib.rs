@@ -18,6 +18,6 @@ pub use crate::{
     backoff::Backoff,
     joined::{JoinedNodes, Namespaces},
     known_peers::KnownPeers,
-    link_state::{Direction, LinkState},
+    link_state::{Direction, LinkState, Loss},
     outbox::{Outbox, OutboxLimits},
 };

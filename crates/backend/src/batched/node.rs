@@ -144,6 +144,10 @@ impl<B: BatchBroker> JoinedNode<B> {
 
     /// Notes what concerns not only the node but also how messages travel.
     pub(super) fn note(&self, delivery: &Delivery) {
+        // What the node has sent itself comes back from a history.
+        if matches!(delivery, Delivery::Skipped { from, .. } if *from == self.key.id) {
+            return;
+        }
         self.peers.note(delivery);
         let Delivery::Message { from, message, .. } = delivery else { return };
         match message {

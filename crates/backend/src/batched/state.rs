@@ -30,6 +30,7 @@ use crate::{
     batch::{self, Batch},
     connection::CurrentConnection,
     joined::{JoinedNodes, Namespaces},
+    link_state::Loss,
 };
 
 /// What the tasks of one transport share.
@@ -63,6 +64,17 @@ struct Away {
     /// Why the last connection was lost; `None` while one stands.
     lost: Option<String>,
     obstacles: BTreeMap<Obstacle, String>,
+    /// The first of them, for the health.
+    loss: Loss,
+}
+
+impl Away {
+    fn note(&mut self) {
+        match self.lost.as_ref().or_else(|| self.obstacles.values().next()) {
+            Some(reason) => self.loss.note(reason.as_str()),
+            None => self.loss.end(),
+        }
+    }
 }
 
 /// What keeps a broker from taking messages although the connection stands.
@@ -131,6 +143,7 @@ impl<B: BatchBroker> TransportState<B> {
         self.reconnects.store(number - 1, Ordering::Relaxed);
         let mut away = self.away();
         away.lost = None;
+        away.note();
         self.outbox.set_connected(away.obstacles.is_empty());
         drop(away);
         self.outbound.send_replace(Some(Arc::clone(connection)));
@@ -140,6 +153,7 @@ impl<B: BatchBroker> TransportState<B> {
         let mut away = self.away();
         away.lost = Some(reason.to_owned());
         away.obstacles.remove(&Obstacle::Alarm);
+        away.note();
         drop(away);
         self.outbox.set_connected(false);
         self.inbound.send_replace(None);
@@ -155,6 +169,7 @@ impl<B: BatchBroker> TransportState<B> {
             Some(reason) => away.obstacles.insert(obstacle, reason),
             None => away.obstacles.remove(&obstacle),
         };
+        away.note();
         let reason = away.obstacles.values().next();
         if was_clear == reason.is_none() {
             return;
@@ -181,12 +196,6 @@ impl<B: BatchBroker> TransportState<B> {
         if let Some(reason) = self.away().obstacles.values().next() {
             node.tell_lost(reason);
         }
-    }
-
-    /// Why the broker cannot be used now.
-    pub(super) fn away_reason(&self) -> Option<String> {
-        let away = self.away();
-        away.lost.as_ref().or_else(|| away.obstacles.values().next()).cloned()
     }
 
     fn away(&self) -> MutexGuard<'_, Away> {
@@ -224,7 +233,7 @@ impl<B: BatchBroker> TransportState<B> {
             if let Body::Message(message @ Message::Broadcast { .. }) = body
                 && self.has_history()
             {
-                node.push(Delivery::Stored { message, offset: None });
+                node.push(Delivery::Stored { seq_no: None, message, offset: None });
             }
         }
     }
@@ -253,10 +262,11 @@ impl<B: BatchBroker> TransportState<B> {
 
     pub(super) fn health(&self) -> Health {
         let (connected, queued_messages, queued_bytes) = self.outbox.status();
-        Health::default()
+        let health = Health::default()
             .with_connected(connected)
             .with_queued_messages(queued_messages)
             .with_queued_bytes(queued_bytes)
-            .with_reconnects(self.reconnects.load(Ordering::Relaxed))
+            .with_reconnects(self.reconnects.load(Ordering::Relaxed));
+        self.away().loss.add_to(health)
     }
 }

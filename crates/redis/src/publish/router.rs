@@ -84,8 +84,8 @@ struct NodeQueue {
     open: Option<OpenConnection>,
     was_open: bool,
     backoff: Backoff,
-    /// The last connection failed.
-    is_failing: bool,
+    /// Why the last connection failed, if it did.
+    failure: Option<String>,
 }
 
 impl Router<'_> {
@@ -109,7 +109,7 @@ impl Router<'_> {
     }
 
     fn working(&self) -> impl Iterator<Item = &NodeQueue> {
-        self.nodes.values().filter(|node| !node.is_failing)
+        self.nodes.values().filter(|node| node.failure.is_none())
     }
 
     fn route(&mut self, publications: impl Iterator<Item = Publication>) {
@@ -146,7 +146,7 @@ impl Router<'_> {
             open: None,
             was_open: false,
             backoff: Backoff::new(FIRST_PAUSE, max_backoff),
-            is_failing: false,
+            failure: None,
         })
     }
 
@@ -202,9 +202,9 @@ impl Router<'_> {
     }
 
     fn tell_connected(&self) {
-        let is_connected = self.nodes.values().all(|node| !node.is_failing);
-        self.publisher.outbox.set_connected(is_connected);
-        self.publisher.status.set_publishing(is_connected);
+        let failure = self.nodes.values().find_map(|node| node.failure.as_deref());
+        self.publisher.outbox.set_connected(failure.is_none());
+        self.publisher.status.set_publishing(failure);
     }
 }
 
@@ -220,7 +220,7 @@ impl NodeQueue {
         let (servers, status) = (Arc::clone(&publisher.servers), Arc::clone(&publisher.status));
         let connection = NodeConnection::new(destination.clone(), servers, outcomes.clone());
         let reconnected = self.was_open.then_some(status);
-        let pause = self.is_failing.then(|| self.backoff.next_pause());
+        let pause = self.failure.is_some().then(|| self.backoff.next_pause());
         publisher.tasks.spawn(connection.run(self.open.take(), pause, reconnected, received));
         self.batches = Some(batches);
     }
@@ -255,7 +255,7 @@ impl NodeQueue {
     fn confirmed(&mut self) {
         self.under_way.pop_front();
         self.was_open = true;
-        self.is_failing = false;
+        self.failure = None;
         self.backoff.reset();
     }
 
@@ -266,9 +266,9 @@ impl NodeQueue {
         self.put_back(unsent);
         self.open = open;
         self.was_open |= was_open;
-        self.is_failing = failure.is_some();
-        if let Some(error) = failure {
-            tracing::debug!(%error, "publishing failed");
+        self.failure = failure.map(|error| error.to_string());
+        if let Some(reason) = &self.failure {
+            tracing::debug!(%reason, "publishing failed");
         }
     }
 }

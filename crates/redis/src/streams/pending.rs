@@ -27,8 +27,8 @@ struct Pending {
 /// Own broadcasts that have come back, or never will.
 #[derive(Debug, Default)]
 pub(crate) struct Returned {
-    /// Those before it, which the stream no longer holds.
-    pub(crate) lost: Vec<Message>,
+    /// Those before it, which the stream no longer holds, with their numbers.
+    pub(crate) lost: Vec<(u64, Message)>,
     /// The one with the number.
     pub(crate) found: Option<Message>,
     /// What the confirmed ones took in the outbox, which the caller has to release.
@@ -69,7 +69,7 @@ impl PendingOwn {
             if first.number == number {
                 returned.found = Some(first.message);
             } else {
-                returned.lost.push(first.message);
+                returned.lost.push((first.number, first.message));
             }
         }
         returned

@@ -158,7 +158,9 @@ impl<H: EntryHandler> ReaderTask<H> {
             let reason = ended.err().map_or_else(|| "the connection ended".to_owned(), |error| error.to_string());
             tracing::debug!(stream = %self.source.name.escape_ascii(), %reason, "the reading connection is down");
             if self.connected_before && !std::mem::replace(&mut self.is_lost, true) {
-                self.source.status.subscriber_lost(|| self.handler.lost(&reason));
+                self.source.status.subscriber_lost(&reason, |reason| self.handler.lost(reason));
+            } else {
+                self.source.status.subscriber_refused(&reason);
             }
             sleep(backoff.next_pause()).await;
         }

@@ -158,8 +158,10 @@ impl NodeSubscriber {
         self.shared.note_trouble(Some(reason.to_owned()));
         if was_active && !std::mem::replace(&mut self.is_lost, true) {
             self.outages += 1;
-            self.shared.status.subscriber_lost(|| self.shared.handler.lost(reason));
+            self.shared.status.subscriber_lost(reason, |reason| self.shared.handler.lost(reason));
             self.report(NodeEvent::Lost);
+        } else {
+            self.shared.status.subscriber_refused(reason);
         }
         tracing::debug!(destination = ?self.destination, %reason, "the receiving connection is down");
     }
