@@ -1,6 +1,8 @@
 //! What the tasks of one transport share.
 
 use std::{
+    collections::BTreeMap,
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -8,17 +10,24 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::timeout;
+use bytes::Bytes;
+use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use trunkline_core::{Namespace, NodeKey, Result, model::Delivery, transport::Health};
+use trunkline_core::{
+    Message, Namespace, NodeKey, Result,
+    codec::{self, Body, Decoded},
+    model::Delivery,
+    transport::Health,
+};
 
 use super::{
-    BatchBroker,
-    node::{JoinedNode, NamespaceState},
+    BatchBroker, BatchConnection as _,
+    node::{GONE_FOR, JoinedNode, NamespaceState},
     publish::Outgoing,
 };
 use crate::{
-    Outbox, batch,
+    Outbox,
+    batch::{self, Batch},
     connection::CurrentConnection,
     joined::{JoinedNodes, Namespaces},
     link_state::Loss,
@@ -46,7 +55,37 @@ pub struct TransportState<B: BatchBroker> {
     pub(super) nodes: JoinedNodes<JoinedNode<B>>,
     namespaces: Namespaces<NamespaceState<B>>,
     reconnects: AtomicU64,
-    loss: Mutex<Loss>,
+    away: Mutex<Away>,
+}
+
+/// Why the broker cannot be used.
+#[derive(Debug, Default)]
+struct Away {
+    /// Why the last connection was lost; `None` while one stands.
+    lost: Option<String>,
+    obstacles: BTreeMap<Obstacle, String>,
+    /// The first of them, for the health.
+    loss: Loss,
+}
+
+impl Away {
+    fn note(&mut self) {
+        match self.lost.as_ref().or_else(|| self.obstacles.values().next()) {
+            Some(reason) => self.loss.note(reason.as_str()),
+            None => self.loss.end(),
+        }
+    }
+}
+
+/// What keeps a broker from taking messages although the connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Obstacle {
+    /// An alarm of its own: it reads nothing of what is published.
+    Alarm,
+    /// There is no room for a message, in a queue or a stream.
+    Full,
+    /// The history cannot be written to.
+    History,
 }
 
 /// Longer than the last write and a goodbye may take.
@@ -66,7 +105,7 @@ impl<B: BatchBroker> TransportState<B> {
             nodes: JoinedNodes::default(),
             namespaces: Namespaces::default(),
             reconnects: AtomicU64::new(0),
-            loss: Mutex::default(),
+            away: Mutex::default(),
         }
     }
 
@@ -102,38 +141,101 @@ impl<B: BatchBroker> TransportState<B> {
 
     pub(super) fn set_connected(&self, connection: &Arc<B::Connection>, number: u64) {
         self.reconnects.store(number - 1, Ordering::Relaxed);
-        self.loss().end();
-        self.outbox.set_connected(true);
+        let mut away = self.away();
+        away.lost = None;
+        away.note();
+        self.outbox.set_connected(away.obstacles.is_empty());
+        drop(away);
         self.outbound.send_replace(Some(Arc::clone(connection)));
     }
 
     pub(super) fn set_disconnected(&self, reason: &str) {
-        self.loss().note(reason);
+        let mut away = self.away();
+        away.lost = Some(reason.to_owned());
+        away.obstacles.remove(&Obstacle::Alarm);
+        away.note();
+        drop(away);
         self.outbox.set_connected(false);
         self.inbound.send_replace(None);
         self.outbound.send_replace(None);
     }
 
-    /// Another attempt to connect has failed.
-    pub(super) fn not_reconnected(&self, reason: &str) {
-        self.loss().note(reason);
-    }
-
-    /// The connection stands, and the broker takes nothing, for this reason; or it takes messages again. To the nodes a
-    /// broker that takes nothing is lost: who does not hear them cannot answer.
-    pub(super) fn set_blocked(&self, reason: Option<&str>) {
+    /// Notes that something keeps the broker from taking messages, or `None` that it does so no more. It counts as lost
+    /// meanwhile: what is published is held, and peers that cannot be heard are not given up.
+    pub fn obstruct(&self, obstacle: Obstacle, reason: Option<String>) {
+        let mut away = self.away();
+        let was_clear = away.obstacles.is_empty();
         match reason {
-            Some(reason) => self.loss().note(reason),
-            None => self.loss().end(),
+            Some(reason) => away.obstacles.insert(obstacle, reason),
+            None => away.obstacles.remove(&obstacle),
+        };
+        away.note();
+        let reason = away.obstacles.values().next();
+        if was_clear == reason.is_none() {
+            return;
         }
-        self.outbox.set_connected(reason.is_none());
-        let delivery = reason.map_or(Delivery::Connected, |reason| Delivery::Lost(reason.to_owned()));
-        self.nodes.all().iter().for_each(|node| node.push(delivery.clone()));
+        self.outbox.set_connected(reason.is_none() && away.lost.is_none());
+        match reason {
+            Some(reason) => tracing::warn!(reason, "{} takes no messages at the moment", B::NAME),
+            None => tracing::info!("{} takes messages again", B::NAME),
+        }
+        for node in self.nodes.all() {
+            match reason {
+                Some(reason) => {
+                    node.metrics.blocked.increment();
+                    node.tell_lost(reason);
+                }
+                None if node.is_subscribed() && away.lost.is_none() => node.tell_connected(),
+                None => {}
+            }
+        }
     }
 
-    fn loss(&self) -> MutexGuard<'_, Loss> {
+    /// Tells a node that has just subscribed what keeps the broker from taking messages.
+    pub(super) fn tell_obstacle(&self, node: &JoinedNode<B>) {
+        if let Some(reason) = self.away().obstacles.values().next() {
+            node.tell_lost(reason);
+        }
+    }
+
+    fn away(&self) -> MutexGuard<'_, Away> {
         // Valid after each step.
-        self.loss.lock().unwrap_or_else(PoisonError::into_inner)
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Handles the return of a probe: there is no queue for a node.
+    pub(super) fn queue_gone(self: &Arc<Self>, address: &B::Address, connection: &B::Connection) {
+        for node in self.nodes.all() {
+            if node.is_subscribed() && node.namespace.node(&node.key.id) == *address {
+                connection.abort("the queue of a node is gone, or not bound");
+            } else if let Some(peer) = node.peer_queue_gone(address) {
+                let (state, closing) = (Arc::clone(self), self.closing.clone());
+                let probe_again = async move {
+                    sleep(GONE_FOR).await;
+                    state.probe(&node, &peer);
+                };
+                self.tasks.spawn(closing.run_until_cancelled_owned(probe_again));
+            }
+        }
+    }
+
+    /// Says that the broker refuses a batch for good, and counts its messages. With a history, own sockets get what it
+    /// did not take.
+    pub fn refused(&self, batch: &Bytes, reason: &dyn fmt::Display) {
+        tracing::error!(%reason, bytes = batch.len(), "{} refuses a batch: dropped", B::NAME);
+        let Ok(batch) = Batch::parse(batch.clone()) else { return };
+        for message in batch.flatten() {
+            let Ok(Decoded { from: Some(id), namespace: Some(namespace), body, .. }) = codec::decode(&message) else {
+                continue;
+            };
+            let Some(node) = self.node(&NodeKey { id, namespace }) else { continue };
+            node.metrics.publish_errors.increment();
+            if let Body::Message(message @ Message::Broadcast { .. }) = body
+                && self.has_history()
+            {
+                node.push(Delivery::Stored { seq_no: None, message, offset: None });
+            }
+        }
     }
 
     /// Begins to end all tasks: nodes leave, what is queued is written, then the connection is closed.
@@ -165,6 +267,6 @@ impl<B: BatchBroker> TransportState<B> {
             .with_queued_messages(queued_messages)
             .with_queued_bytes(queued_bytes)
             .with_reconnects(self.reconnects.load(Ordering::Relaxed));
-        self.loss().add_to(health)
+        self.away().loss.add_to(health)
     }
 }

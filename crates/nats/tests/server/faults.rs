@@ -140,3 +140,80 @@ async fn with_a_history_nothing_is_lost_over_a_restart() {
         assert_eq!(receiver.number().await, number);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_answer_is_lost_before_peers_count_as_silent() {
+    let server = Nats::start().await.unwrap();
+    let proxy = Proxy::start(server.port()).await.unwrap();
+    let mut config = config(&proxy.url(server.url()));
+    // The default.
+    config.ping_interval = Duration::from_secs(5);
+    let mut member = Member::join(config).await;
+    proxy.stall();
+    let start = std::time::Instant::now();
+    member.find(|it| matches!(it, Delivery::Lost(_))).await;
+    assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
+    let health = member.backend.transport.health();
+    assert!(!health.connected && health.reason.is_some(), "{health:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_server_does_not_permit_is_counted() {
+    let forbidden = "authorization { users = [ { user: app, password: secret, \
+                     permissions: { publish: { deny: [ \"*.*.room.>\" ] } } } ] }";
+    let server = Nats::options().configuration(forbidden).start().await.unwrap();
+    let member = Member::join(config(&server.url().replace("nats://", "nats://app:secret@"))).await;
+    for number in 0..1000 {
+        member.emit(Target::room("r"), number).await.unwrap();
+        if member.metrics.snapshot().publish_errors > 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nothing was counted");
+}
+
+/// A node with a history, and the server's JetStream.
+async fn with_history(server: &Nats) -> (Member, async_nats::jetstream::Context) {
+    let mut config = config(server.url());
+    config.history = Some(HistoryConfig::default());
+    let member = Member::join(config).await;
+    (member, async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_was_deleted_is_made_again() {
+    let server = Nats::start().await.unwrap();
+    let (sender, _) = with_history(&server).await;
+    let (mut receiver, jetstream) = with_history(&server).await;
+    sender.emit(Target::all(), 1).await.unwrap();
+    assert_eq!(receiver.number().await, 1);
+    jetstream.delete_stream("trunkline-trunkline").await.unwrap();
+    for number in 2..=20 {
+        sender.emit(Target::all(), number).await.unwrap();
+    }
+    while receiver.number().await != 20 {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_stream_is_a_server_that_is_away() {
+    let server = Nats::start().await.unwrap();
+    let (mut sender, jetstream) = with_history(&server).await;
+    let mut receiver = with_history(&server).await.0;
+    let mut stream = jetstream.get_stream("trunkline-trunkline").await.unwrap();
+    let limits = stream.info().await.unwrap().config.clone();
+    let mut full = limits.clone();
+    (full.max_messages, full.discard) = (1, async_nats::jetstream::stream::DiscardPolicy::New);
+    jetstream.update_stream(full).await.unwrap();
+    for number in 1..=10 {
+        sender.emit(Target::all(), number).await.unwrap();
+    }
+    sender.find(|it| matches!(it, Delivery::Lost(_))).await;
+    let health = sender.backend.transport.health();
+    assert!(!health.connected && health.reason.is_some(), "{health:?}");
+    jetstream.update_stream(limits).await.unwrap();
+    for number in 1..=10 {
+        assert_eq!(receiver.number().await, number);
+    }
+    assert_eq!(sender.metrics.snapshot().blocked, 1);
+}

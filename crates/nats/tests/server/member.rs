@@ -13,6 +13,7 @@ use trunkline_nats::{Config, connect};
 pub(crate) struct Member {
     pub(crate) backend: Backend,
     pub(crate) node: NodeKey,
+    pub(crate) metrics: Arc<NodeMetrics>,
     inbox: Inbox,
     batch: VecDeque<Delivery>,
 }
@@ -22,9 +23,10 @@ impl Member {
         let backend = connect(config).await.unwrap();
         let node = NodeKey { id: IdScheme::Hex16.node_id(), namespace: Namespace::new("/") };
         let metrics = Arc::<NodeMetrics>::default();
-        let request = JoinRequest::new(node.clone(), Arc::new(Unfiltered), metrics, InboxLimits::default());
+        let request =
+            JoinRequest::new(node.clone(), Arc::new(Unfiltered), Arc::clone(&metrics), InboxLimits::default());
         let inbox = backend.transport.join(request).await.unwrap();
-        Self { backend, node, inbox, batch: VecDeque::new() }
+        Self { backend, node, metrics, inbox, batch: VecDeque::new() }
     }
 
     pub(crate) async fn emit(&self, target: Target, number: u64) -> Result<()> {

@@ -142,6 +142,7 @@ async fn an_alarm_holds_publishes_back_and_loses_none() -> Result<(), Failure> {
     let health = a.backend().transport.health();
     assert!(!health.connected && health.queued_bytes > 50_000, "{health:?}");
     assert!(health.reason.is_some() && health.since.is_some(), "{health:?}");
+    a.fetch_sockets(Target::all()).await.expect_err("a node that cannot ask does not pass for the whole cluster");
     broker.ctl(&["set_vm_memory_high_watermark", "0.4"]).await.unwrap();
     expect_numbers(&there, sent).await
 }
