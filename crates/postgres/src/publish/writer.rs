@@ -33,6 +33,9 @@ const MAX_BATCH_BYTES: usize = 1 << 20;
 /// Writes that may be unconfirmed. While so many are, nothing is taken from the outbox, where batches form.
 const WINDOW: usize = 2;
 
+/// Nothing, by a name with which an administrator finds the connection.
+const PING: &str = "/* trunkline: publishing */";
+
 /// A connection that is ready to publish, and what was sent over it and not confirmed yet.
 pub(crate) struct PublishConnection {
     client: Arc<Client>,
@@ -184,7 +187,7 @@ impl Writer {
     /// Sends what is unconfirmed, and then what comes.
     async fn serve(&mut self, mut connection: PublishConnection) -> Result<(), Failure> {
         let (shared, client) = (Arc::clone(&self.shared), Arc::clone(&connection.client));
-        let mut silence = pin!(shared.outbound.keep_alive(&client, "", &shared.config));
+        let mut silence = pin!(shared.outbound.keep_alive(&client, PING, &shared.config));
         while !(self.is_drained && self.unconfirmed.is_empty()) {
             while connection.sent.len() < WINDOW
                 && let Some(batch) = self.unconfirmed.get(connection.sent.len())

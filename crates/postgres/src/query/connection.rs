@@ -22,6 +22,9 @@ use crate::{
     shared::Shared,
 };
 
+/// Nothing, by a name with which an administrator finds the connection.
+const PING: &str = "/* trunkline: querying */";
+
 /// Runs queries on the current connection.
 #[derive(Debug)]
 pub(crate) struct QueryHandle {
@@ -66,7 +69,7 @@ impl QueryHandle {
         self.current.send_replace(Some(Arc::clone(&shared)));
         tokio::select! {
             reason = driver.ended() => tracing::debug!(reason, "lost the connection for queries"),
-            reason = self.pulse.keep_alive(&shared.client, "", config) => {
+            reason = self.pulse.keep_alive(&shared.client, PING, config) => {
                 tracing::debug!(%reason, "gave up the connection for queries");
             }
             () = shared.lacks_table.notified() => tracing::debug!("a table is gone"),
