@@ -174,10 +174,16 @@ impl Writer {
             shared.inbound.proven().await;
             shared.until_listening().await;
         };
-        tokio::select! {
-            reason = connection.driver.ended() => return Err(Failure::Lost(reason)),
-            () = listening => {}
-        }
+        let client = Arc::clone(&connection.client);
+        // It shows the reader that this direction works.
+        let silence = shared.outbound.keep_alive(&client, PING, &shared.config);
+        let waiting = async {
+            tokio::select! {
+                failure = silence => Err(failure),
+                () = listening => Ok(()),
+            }
+        };
+        connection.driver.drive(waiting).await?;
         if self.unconfirmed.is_empty() {
             self.connected();
         }

@@ -8,7 +8,8 @@ use trunkline_conformance::kit::{Failure, TestNode};
 use trunkline_core::{Event, GapCause, Payload, Room, Target};
 
 use crate::support::{
-    LISTENS, PUBLISHES, QUERIES, TIMEOUT, cluster, expect_numbers, named, numbered, numbers, server, signal, until,
+    LISTENS, PUBLISHES, QUERIES, TIMEOUT, cluster, expect_numbers, named, numbered, numbers, server, stop_process,
+    until,
 };
 
 /// Two nodes that know each other, one with connections called `a` at the server, one over `url` with those called `b`.
@@ -27,7 +28,7 @@ async fn each_half_open_connection_is_noticed_by_itself() -> Result<(), Failure>
     for connection in [LISTENS, PUBLISHES] {
         let [a, b] = pair(&server, server.url(), "ping_interval=500ms&ping_timeout=1500ms").await?;
         let (lost, connected) = (b.events(), b.events());
-        signal(&server, "b", connection, "-STOP").await;
+        let _stopped = stop_process(&server, "b", connection).await;
         let start = Instant::now();
         b.wait_for_event(lost, |event| matches!(event, Event::Lost(_)), "of the loss").await?;
         assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
@@ -48,7 +49,7 @@ async fn a_half_open_connection_for_queries_holds_a_row_up_for_a_while_only() ->
     let server = server().await;
     let [a, b] = pair(&server, server.url(), "ping_interval=500ms&ping_timeout=1500ms").await?;
     let there = b.socket(["r"]).await?;
-    signal(&server, "b", QUERIES, "-STOP").await;
+    let _stopped = stop_process(&server, "b", QUERIES).await;
     let start = Instant::now();
     a.broadcast(Target::room("r"), numbered(0, 20_000)).await?;
     expect_numbers(&there, 1).await?;
@@ -59,14 +60,11 @@ async fn a_half_open_connection_for_queries_holds_a_row_up_for_a_while_only() ->
 #[tokio::test(flavor = "multi_thread")]
 async fn with_all_connections_half_open_connected_means_both_directions() -> Result<(), Failure> {
     let server = server().await;
-    let proxy = Proxy::start(server.port()).await.unwrap();
-    let [a, b] = pair(&server, &proxy.url(server.url()), "ping_interval=500ms&ping_timeout=1500ms").await?;
+    let [a, b] = pair(&server, server.url(), "ping_interval=500ms&ping_timeout=1500ms").await?;
     let there = b.socket(["r"]).await?;
     let lost = b.events();
-    // Nothing comes back from the server, over connections that stay open.
-    for connection in [LISTENS, PUBLISHES] {
-        signal(&server, "b", connection, "-STOP").await;
-    }
+    let _listening = stop_process(&server, "b", LISTENS).await;
+    let _publishing = stop_process(&server, "b", PUBLISHES).await;
     b.wait_for_event(lost, |event| matches!(event, Event::Lost(_)), "of the loss").await?;
     until("it is connected", async || b.health().connected).await;
     a.broadcast(Target::room("r"), numbered(0, 10)).await?;

@@ -1,6 +1,6 @@
 //! What the tests share.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use trunkline_brokers::Postgres as Server;
 use trunkline_conformance::{
@@ -89,13 +89,22 @@ pub(crate) const PUBLISHES: &str = "last_statement|publishing";
 /// What the connection for queries may have done last.
 pub(crate) const QUERIES: &str = "^SELECT payload|querying";
 
-/// Sends a signal to the server's process for a connection, and waits until there is one.
-pub(crate) async fn signal(server: &Server, name: &str, statement: &str, signal: &str) {
+/// Stops the server's process of the connection with this name whose last statement matches this: it is half-open.
+pub(crate) async fn stop_process(server: &Server, name: &str, statement: &str) -> StoppedProcess {
     let pids = format!("SELECT pid FROM pg_stat_activity WHERE application_name = '{name}' AND query ~ '{statement}'");
     until("there is the process", async || server.sql(&pids).await.unwrap().trim().parse::<u32>().is_ok()).await;
-    let pid = server.sql(&pids).await.unwrap();
-    let sent = tokio::process::Command::new("kill").args([signal, pid.trim()]).status().await.unwrap();
-    assert!(sent.success());
+    let pid = server.sql(&pids).await.unwrap().trim().to_owned();
+    assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+    StoppedProcess(pid)
+}
+
+/// A process that goes on when this is dropped.
+pub(crate) struct StoppedProcess(String);
+
+impl Drop for StoppedProcess {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-CONT", &self.0]).status();
+    }
 }
 
 /// Waits until something holds.
