@@ -8,21 +8,49 @@ const MAX_BYTES: usize = 63;
 /// Longest prefix in bytes: it leaves space for the `#`, some of the namespace and the hash.
 pub(crate) const MAX_PREFIX_BYTES: usize = 40;
 
+/// Encoding of a database, as far as it matters which texts it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// UTF-8, or bytes that the server does not look at (`SQL_ASCII`).
+    Any,
+    Latin1,
+    /// ASCII, and some characters beyond it.
+    Other,
+}
+
+impl Encoding {
+    /// The encoding with this name in `server_encoding`.
+    pub(crate) fn named(name: &str) -> Self {
+        match name {
+            "UTF8" | "SQL_ASCII" => Self::Any,
+            "LATIN1" => Self::Latin1,
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether a name may have this character. Where that is not known here, the server decides.
+    fn holds(self, character: char) -> bool {
+        self != Self::Latin1 || u32::from(character) <= 0xff
+    }
+}
+
 /// Channel of a namespace, `<prefix>#<namespace>` as the official adapter has it.
 ///
-/// The official adapter cannot use namespaces whose channel would be too long. Among our own nodes their name is cut
-/// and ends in a hash of the whole; should two share it, each drops the other's messages by their namespace.
-pub(crate) fn name(prefix: &str, namespace: &Namespace) -> Result<String> {
+/// The official adapter cannot use namespaces whose channel would be too long, or has characters that the database does
+/// not hold. Among our own nodes their name lacks these, is cut and ends in a hash of the whole; should two share it,
+/// each drops the other's messages by their namespace.
+pub(crate) fn name(prefix: &str, namespace: &Namespace, encoding: Encoding) -> Result<String> {
     if namespace.as_str().contains('\0') {
         return Err(Error::new(ErrorKind::Unsupported, "a namespace with a NUL character has no channel"));
     }
     let full = format!("{prefix}#{namespace}");
-    if full.len() <= MAX_BYTES {
+    let held: String = full.chars().filter(|character| encoding.holds(*character)).collect();
+    if full.len() <= MAX_BYTES && held == full {
         return Ok(full);
     }
     let suffix = format!("~{:016x}", hash(&full));
-    let cut = full.floor_char_boundary(MAX_BYTES - suffix.len());
-    Ok(format!("{}{suffix}", &full[..cut]))
+    let cut = held.floor_char_boundary(MAX_BYTES - suffix.len());
+    Ok(format!("{}{suffix}", &held[..cut]))
 }
 
 /// Channel on which a transport notifies itself. No namespace has it: it is without `#`.
@@ -45,7 +73,7 @@ mod tests {
     use super::*;
 
     fn of(namespace: &str) -> String {
-        name("socket.io", &Namespace::new(namespace)).unwrap()
+        name("socket.io", &Namespace::new(namespace), Encoding::Any).unwrap()
     }
 
     #[test]
@@ -74,6 +102,16 @@ mod tests {
     }
 
     #[test]
+    fn characters_that_the_database_does_not_hold_are_hashed() {
+        let latin1 = |namespace| name("socket.io", &Namespace::new(namespace), Encoding::named("LATIN1")).unwrap();
+        assert_eq!(latin1("/café"), "socket.io#/café");
+        let [one, other] = ["/😀", "/😁"].map(latin1);
+        assert!(one.is_ascii() && one.starts_with("socket.io#/~"), "{one}");
+        assert_ne!(one, other);
+        assert_eq!(of("/😀"), "socket.io#/😀");
+    }
+
+    #[test]
     fn the_hash_never_changes() {
         assert_eq!(hash(""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(hash("a"), 0xaf63_dc4c_8601_ec8c);
@@ -82,6 +120,6 @@ mod tests {
     #[test]
     fn names_are_quoted() {
         assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
-        assert!(name("p", &Namespace::new("a\0b")).is_err());
+        assert!(name("p", &Namespace::new("a\0b"), Encoding::Any).is_err());
     }
 }

@@ -41,11 +41,13 @@ pub struct Config {
     /// Largest message that can be published, in bytes of its encoding. Default 64 MiB; the server's own limit is about
     /// 1 GiB.
     pub max_message_bytes: usize,
-    /// Time that a statement may take until its connection is given up. Default 10 s.
+    /// Time that the server may take to set up a connection, and that a statement waits for a lock or a connection.
+    /// Default 10 s.
     pub response_timeout: Duration,
-    /// Interval of the notifications to itself that check both directions. Default 5 s.
+    /// Interval of the pings on each connection. Default 3 s.
     pub ping_interval: Duration,
-    /// Time that such a notification may take until the listening connection is given up. Default 5 s.
+    /// Time for which a server that was pinged may be silent, whatever else it has to answer, until the connection is
+    /// given up. Default 5 s.
     pub ping_timeout: Duration,
 }
 
@@ -100,7 +102,7 @@ impl Config {
             outbox: OutboxLimits::default(),
             max_message_bytes: 64 << 20,
             response_timeout: Duration::from_secs(10),
-            ping_interval: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(3),
             ping_timeout: Duration::from_secs(5),
         }
     }

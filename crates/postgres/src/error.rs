@@ -2,6 +2,7 @@
 
 use std::{error::Error as _, fmt, time::Duration};
 
+use tokio_postgres::error::SqlState;
 use trunkline_core::{Error, ErrorKind};
 
 /// Error of a statement or of its connection.
@@ -22,8 +23,20 @@ impl Failure {
     /// of something, read-only or shutting down. Otherwise it will never accept the statement as it is.
     pub(crate) fn may_pass(&self) -> bool {
         let Self::Refused(error) = self else { return true };
+        if self.lacks_table() {
+            return true;
+        }
         // By the class of the SQLSTATE: data exception, constraint, missing object or privilege, feature not supported.
         !matches!(error.code().and_then(|code| code.code().get(..2)), Some("22" | "23" | "42" | "0A"))
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost(_))
+    }
+
+    /// Whether a table is gone: who connects creates it again.
+    pub(crate) fn lacks_table(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE))
     }
 
     /// This failure as the error of a call; `what` was tried.

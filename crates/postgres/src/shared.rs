@@ -1,18 +1,25 @@
 //! State that the tasks of one transport share.
 
-use std::{fmt, time::Duration};
-
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
+
+use tokio::{sync::mpsc, time::timeout};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trunkline_backend::{Direction, JoinedNodes, LinkState, Outbox};
-use trunkline_core::{IdScheme, NodeId, Result, model::Delivery, transport::Health};
+use trunkline_core::{IdScheme, NodeId, NodeKey, Result, model::Delivery, transport::Health};
 
 use crate::{
-    channel, config::Config, connect::PgConnection, joined_node::JoinedNode, listen::Command, publish::QueuedMessage,
+    channel::{self, Encoding},
+    config::Config,
+    connect::{PgConnection, Pulse, schema},
+    error::Failure,
+    joined_node::JoinedNode,
+    listen::Command,
+    publish::QueuedMessage,
     query::QueryHandle,
 };
 
@@ -31,8 +38,12 @@ pub(crate) struct Shared {
     /// To the reader.
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) queries: QueryHandle,
-    /// When the last ping was sent that the server has taken.
-    pub(crate) pinged: watch::Sender<Option<Instant>>,
+    /// Of the listening connections.
+    pub(crate) inbound: Arc<Pulse>,
+    /// Of the publishing connections.
+    pub(crate) outbound: Arc<Pulse>,
+    /// Encoding of the database, once it is known.
+    encoding: OnceLock<Encoding>,
     link: LinkState,
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -49,7 +60,9 @@ impl Shared {
             joined: JoinedNodes::default(),
             commands,
             queries: QueryHandle::new(config.response_timeout),
-            pinged: watch::Sender::default(),
+            inbound: Arc::default(),
+            outbound: Arc::default(),
+            encoding: OnceLock::new(),
             link: LinkState::default(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -57,16 +70,45 @@ impl Shared {
         })
     }
 
-    /// Opens one more connection.
-    pub(crate) async fn open(&self) -> Result<PgConnection> {
-        self.config.server.open(&self.connector).await
+    /// Opens one more connection, for the purpose that the pulse belongs to.
+    pub(crate) async fn open(&self, pulse: &Arc<Pulse>) -> Result<PgConnection> {
+        let mut connection = self.connect(pulse).await?;
+        let limit = self.config.response_timeout;
+        let set_up = timeout(limit, self.set_up(&mut connection)).await;
+        set_up.map_err(|_| Failure::no_answer(limit).into_error("set up the connection"))??;
+        Ok(connection)
     }
 
-    /// Asks the server to cancel the statement that a connection is running. Best effort: the connection is given up
-    /// anyway.
-    pub(crate) async fn cancel(&self, token: tokio_postgres::CancelToken) {
-        const TIMEOUT: Duration = Duration::from_secs(1);
-        let _ = tokio::time::timeout(TIMEOUT, token.cancel_query(self.connector.clone())).await;
+    /// Opens a connection with the settings of the server.
+    pub(crate) async fn connect(&self, pulse: &Arc<Pulse>) -> Result<PgConnection> {
+        let connection = self.config.server.open(&self.connector, pulse).await?;
+        self.encoding.get_or_init(|| connection.driver.encoding());
+        Ok(connection)
+    }
+
+    /// Takes back the server's settings that would end what is idle or slow, and creates the tables that are missing.
+    /// No wait is endless, neither of this node for locks nor of others for those of this node.
+    pub(crate) async fn set_up(&self, connection: &mut PgConnection) -> Result<()> {
+        let limit = self.config.response_timeout.as_millis();
+        // Which of them there are depends on the server's version.
+        let settings = format!(
+            "SELECT set_config(name, '0', false) FROM pg_settings
+             WHERE name IN ('idle_session_timeout', 'statement_timeout', 'transaction_timeout');
+             SET lock_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit};
+             SET default_transaction_isolation = 'read committed'"
+        );
+        connection.execute(&settings).await.map_err(|failure| failure.into_error("set up the connection"))?;
+        schema::prepare(connection, &self.config).await
+    }
+
+    /// Encoding of the database.
+    pub(crate) fn encoding(&self) -> Encoding {
+        *self.encoding.get().unwrap_or(&Encoding::Any)
+    }
+
+    /// Channel of the namespace of a node or emitter.
+    pub(crate) fn channel_of(&self, node: &NodeKey) -> Result<Arc<str>> {
+        channel::name(&self.config.prefix, &node.namespace, self.encoding()).map(Into::into)
     }
 
     // --- the link ---
@@ -76,6 +118,7 @@ impl Shared {
         self.link.restored(direction, |is_return| {
             self.outbox.set_connected(true);
             if is_return {
+                tracing::info!("connected again");
                 for node in self.joined.all() {
                     node.metrics.reconnects.increment();
                     node.inbox.push([Delivery::Connected]);
@@ -89,7 +132,7 @@ impl Shared {
         self.link.lost(direction, reason, |was_up, reason| {
             self.outbox.set_connected(false);
             if was_up {
-                tracing::debug!(reason, "lost a connection");
+                tracing::warn!(reason, "lost a connection");
                 for node in self.joined.all() {
                     node.inbox.push([Delivery::Lost(reason.to_owned())]);
                 }

@@ -18,9 +18,8 @@ use trunkline_core::{
 };
 
 use crate::{
-    channel,
     config::Config,
-    connect::{check, schema},
+    connect::check,
     error::Failure,
     joined_node::JoinedNode,
     listen::{Command, Reader},
@@ -58,9 +57,15 @@ impl Postgres {
         let (commands, received_commands) = mpsc::channel(MAX_COMMANDS);
         let shared = Arc::new(Shared::new(config, commands)?);
         let on_drop = Arc::new(shared.closing.clone().drop_guard());
-        let (mut listening, mut publishing, querying) = tokio::try_join!(shared.open(), shared.open(), shared.open())?;
+        let (mut listening, mut publishing, mut querying) = tokio::try_join!(
+            shared.connect(&shared.inbound),
+            shared.connect(&shared.outbound),
+            shared.connect(&shared.queries.pulse)
+        )?;
         check::check(&shared, &mut listening, &mut publishing).await?;
-        schema::prepare(&mut publishing, &shared.config).await?;
+        for connection in [&mut listening, &mut publishing, &mut querying] {
+            shared.set_up(connection).await?;
+        }
         let publishing = PublishConnection::new(publishing, &shared).await?;
         shared.tasks.spawn(query::keep_open(Arc::clone(&shared), querying));
         let end_of_history = end_of_history(&shared).await?;
@@ -97,7 +102,8 @@ impl Postgres {
     }
 
     fn encode(&self, from: &NodeKey, body: BodyRef<'_>) -> Result<UnnumberedMessage> {
-        UnnumberedMessage::encode(&self.shared.config, self.channel_of(from)?, from, body)
+        let Shared { config, .. } = &*self.shared;
+        UnnumberedMessage::encode(config, self.shared.encoding(), self.channel_of(from)?, from, body)
     }
 
     async fn push(&self, from: &NodeKey, body: BodyRef<'_>) -> Result<()> {
@@ -110,13 +116,9 @@ impl Postgres {
     /// Channel on which a node, or an emitter, publishes.
     fn channel_of(&self, from: &NodeKey) -> Result<Arc<str>> {
         if from.id.is_emitter() {
-            return self.channel(from);
+            return self.shared.channel_of(from);
         }
         Ok(Arc::clone(&self.shared.joined.of(from)?.channel))
-    }
-
-    fn channel(&self, node: &NodeKey) -> Result<Arc<str>> {
-        channel::name(&self.shared.config.prefix, &node.namespace).map(Into::into)
     }
 
     /// Waits until the server sends the node's channel, over reconnects.
@@ -172,7 +174,7 @@ impl Transport for Postgres {
 
     async fn join(&self, request: JoinRequest) -> Result<Inbox> {
         let shared = &self.shared;
-        let (node, inbox) = JoinedNode::new(request.clone(), self.channel(&request.node)?);
+        let (node, inbox) = JoinedNode::new(request.clone(), shared.channel_of(&request.node)?);
         shared.joined.add(&node.key, &node)?;
         // The node leaves if joining fails or is given up.
         let mut pending = PendingJoin { transport: self, node: Some(&node.key) };

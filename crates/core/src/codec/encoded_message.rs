@@ -49,6 +49,15 @@ impl EncodedMessage {
         false
     }
 
+    /// The same message with its JSON in ASCII ([`escape_non_ascii`]), for brokers that do not hold all characters.
+    #[must_use]
+    pub fn escaped(self) -> Self {
+        match (self.format, std::str::from_utf8(&self.bytes)) {
+            (Format::Json, Ok(json)) => Self { bytes: escape_non_ascii(json).into_bytes(), ..self },
+            _ => self,
+        }
+    }
+
     /// Adds the sequence number of the message, and to a heartbeat the high-water marks of its sender. With `None` and
     /// no marks the message is as the official adapters send it.
     #[must_use]
@@ -69,6 +78,22 @@ impl EncodedMessage {
         }
         self.bytes
     }
+}
+
+/// The same JSON in ASCII. Other characters stand only in its strings, where they may be escaped.
+#[must_use]
+pub fn escape_non_ascii(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() {
+            escaped.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                escaped += &format!("\\u{unit:04x}");
+            }
+        }
+    }
+    escaped
 }
 
 /// Writes the added fields; returns how many there are.

@@ -30,7 +30,7 @@ use bytes::Bytes;
 pub use self::{
     body::{Body, BodyRef},
     data::{read as read_data, write as write_data},
-    encoded_message::EncodedMessage,
+    encoded_message::{EncodedMessage, escape_non_ascii},
     envelope::{Decoded, decode, read_high_water_marks, read_seq_no},
     kind::{BINARY_KINDS, BINARY_KINDS_POSTGRES, Kind},
     peek::{Header, peek, peek_room},

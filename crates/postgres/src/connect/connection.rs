@@ -8,12 +8,16 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio_postgres::{AsyncMessage, Client, Connection, Notification, Socket, tls::MakeTlsConnect};
+use tokio_postgres::{AsyncMessage, Client, Connection, Notification, tls::MakeTlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::error::{Failure, describe};
+use super::pulse::ObservedStream;
+use crate::{
+    channel::Encoding,
+    error::{Failure, describe},
+};
 
-type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+type TlsStream = <MakeRustlsConnect as MakeTlsConnect<ObservedStream>>::Stream;
 
 /// A connection: `tokio-postgres`' client and the driver of its socket.
 pub(crate) struct PgConnection {
@@ -30,14 +34,19 @@ impl PgConnection {
 
 /// The half of a connection that owns the socket.
 pub(crate) struct ConnectionDriver {
-    connection: Connection<Socket, TlsStream>,
+    connection: Connection<ObservedStream, TlsStream>,
     received: VecDeque<Notification>,
     ended: Option<String>,
 }
 
 impl ConnectionDriver {
-    pub(crate) fn new(connection: Connection<Socket, TlsStream>) -> Self {
+    pub(crate) fn new(connection: Connection<ObservedStream, TlsStream>) -> Self {
         Self { connection, received: VecDeque::new(), ended: None }
+    }
+
+    /// Encoding of the database.
+    pub(crate) fn encoding(&self) -> Encoding {
+        Encoding::named(self.connection.parameter("server_encoding").unwrap_or("UTF8"))
     }
 
     /// Runs `work`, which uses the client, while moving data. Notifications that arrive meanwhile are kept.

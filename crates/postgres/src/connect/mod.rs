@@ -2,9 +2,13 @@
 
 pub(crate) mod check;
 mod connection;
+mod pulse;
 pub(crate) mod schema;
 mod server;
 mod tls;
 
-pub(crate) use self::connection::{ConnectionDriver, PgConnection};
+pub(crate) use self::{
+    connection::{ConnectionDriver, PgConnection},
+    pulse::Pulse,
+};
 pub use self::{server::ServerConfig, tls::SslMode};

@@ -1,11 +1,15 @@
 //! Hosts, user, database and TLS of a server, and connecting to the first host that can be used.
 
-use std::{env, fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{env, fmt, io, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
-use tokio::time::timeout;
+use socket2::{SockRef, TcpKeepalive};
+#[cfg(unix)]
+use tokio::net::UnixStream;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_postgres::{
     Client, SimpleQueryMessage,
     config::{ChannelBinding, Host, SslMode as WireSslMode},
+    tls::MakeTlsConnect,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 use trunkline_backend::url::{ParamValue, Params};
@@ -13,6 +17,7 @@ use trunkline_core::{Error, ErrorKind, Result};
 
 use super::{
     ConnectionDriver, PgConnection,
+    pulse::{ObservedStream, Pulse},
     tls::{SslMode, Tls},
 };
 use crate::error::{Failure, describe};
@@ -88,7 +93,6 @@ impl ServerConfig {
 
     fn take_keepalives(&mut self, params: &mut Params) -> Result<()> {
         let settings = &mut self.settings;
-        settings.connect_timeout(self.connect_timeout);
         settings.keepalives(params.take("keepalives")?.unwrap_or(true));
         let time = |time: Option<Seconds>, default| time.map_or(Duration::from_secs(default), |Seconds(time)| time);
         settings.keepalives_idle(time(params.take("keepalives_idle")?, 30));
@@ -104,14 +108,14 @@ impl ServerConfig {
     }
 
     /// Connects to the first host that can be used.
-    pub(crate) async fn open(&self, connector: &MakeRustlsConnect) -> Result<PgConnection> {
+    pub(crate) async fn open(&self, connector: &MakeRustlsConnect, pulse: &Arc<Pulse>) -> Result<PgConnection> {
         let mut endpoints: Vec<_> = self.endpoints.iter().collect();
         if self.load_balanced {
             fastrand::shuffle(&mut endpoints);
         }
         let mut failures = Vec::new();
         for endpoint in endpoints {
-            match timeout(self.connect_timeout, self.open_at(endpoint, connector)).await {
+            match timeout(self.connect_timeout, self.open_at(endpoint, connector, pulse)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => failures.push(error),
                 Err(_) => failures.push(Failure::no_answer(self.connect_timeout).into_error(endpoint)),
@@ -120,8 +124,18 @@ impl ServerConfig {
         Err(summary(failures))
     }
 
-    async fn open_at(&self, endpoint: &Endpoint, connector: &MakeRustlsConnect) -> Result<PgConnection> {
-        let connected = self.settings_for(endpoint).connect(connector.clone()).await;
+    async fn open_at(
+        &self,
+        endpoint: &Endpoint,
+        connector: &MakeRustlsConnect,
+        pulse: &Arc<Pulse>,
+    ) -> Result<PgConnection> {
+        let stream = self.connect(endpoint, pulse).await;
+        let stream = stream.map_err(|error| Failure::Lost(format!("cannot connect: {error}")).into_error(endpoint))?;
+        let name = if let Host::Tcp(name) = &endpoint.host { name } else { "" };
+        let tls = MakeTlsConnect::<ObservedStream>::make_tls_connect(&mut connector.clone(), name)
+            .map_err(|error| Error::new(ErrorKind::Config, format!("{endpoint}: TLS")).with_source(error))?;
+        let connected = self.settings_for(endpoint).connect_raw(stream, tls).await;
         let (client, connection) = connected.map_err(|error| Failure::from(error).into_error(endpoint))?;
         let mut driver = ConnectionDriver::new(connection);
         match driver.drive(self.unusable(&client)).await.map_err(|failure| failure.into_error(endpoint))? {
@@ -130,17 +144,46 @@ impl ServerConfig {
         }
     }
 
+    async fn connect(&self, endpoint: &Endpoint, pulse: &Arc<Pulse>) -> io::Result<ObservedStream> {
+        let port = endpoint.port;
+        let stream = match (endpoint.address, &endpoint.host) {
+            (Some(address), _) => TcpStream::connect((address, port)).await?,
+            (None, Host::Tcp(name)) => TcpStream::connect((&**name, port)).await?,
+            #[cfg(unix)]
+            (None, Host::Unix(folder)) => {
+                let stream = UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await?;
+                return Ok(ObservedStream::new(stream, pulse));
+            }
+        };
+        stream.set_nodelay(true)?;
+        self.set_options(SockRef::from(&stream))?;
+        Ok(ObservedStream::new(stream, pulse))
+    }
+
+    fn set_options(&self, socket: SockRef<'_>) -> io::Result<()> {
+        let settings = &self.settings;
+        if settings.get_keepalives() {
+            let mut keepalive = TcpKeepalive::new().with_time(settings.get_keepalives_idle());
+            if let Some(interval) = settings.get_keepalives_interval() {
+                keepalive = keepalive.with_interval(interval);
+            }
+            if let Some(retries) = settings.get_keepalives_retries() {
+                keepalive = keepalive.with_retries(retries);
+            }
+            socket.set_tcp_keepalive(&keepalive)?;
+        }
+        #[cfg(target_os = "linux")]
+        {
+            /// Large messages are handed over in parts, so that their progress is seen.
+            const MAX_UNSENT_BYTES: u32 = 128 << 10;
+            socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
+            socket.set_tcp_user_timeout(settings.get_tcp_user_timeout().copied())?;
+        }
+        Ok(())
+    }
+
     fn settings_for(&self, endpoint: &Endpoint) -> tokio_postgres::Config {
         let mut settings = self.settings.clone();
-        settings.port(endpoint.port);
-        match &endpoint.host {
-            Host::Tcp(name) => settings.host(name),
-            #[cfg(unix)]
-            Host::Unix(folder) => settings.host_path(folder),
-        };
-        if let Some(address) = endpoint.address {
-            settings.hostaddr(address);
-        }
         settings.ssl_mode(match (self.tls.mode, &endpoint.host) {
             (SslMode::Disable, _) => WireSslMode::Disable,
             // As in libpq: there is no TLS on a socket of the machine itself.

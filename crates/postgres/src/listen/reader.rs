@@ -2,6 +2,8 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    mem::replace,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -10,7 +12,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{sleep, timeout},
 };
 use tokio_postgres::{Client, Notification};
 use trunkline_backend::{Backoff, Direction};
@@ -19,7 +21,7 @@ use trunkline_core::{Gap, GapCause, Result, model::Delivery};
 use super::{
     fetches::{RowFetches, RowTicket},
     reassembler::{ChannelReassembler, ReceivedMessage},
-    resume::ResumePoint,
+    resume::{ResumePoint, ping},
 };
 use crate::{
     channel,
@@ -57,8 +59,8 @@ pub(crate) struct Reader {
     fetches: RowFetches,
     /// Present with history.
     resume_point: Option<ResumePoint>,
-    /// When something last arrived.
-    last_received: Instant,
+    /// Whether the nodes know that listening works.
+    is_connected: bool,
 }
 
 /// `LISTEN` and `UNLISTEN` statements on their way.
@@ -73,7 +75,7 @@ impl Reader {
             channels: HashMap::new(),
             reassemblers: 0,
             resume_point: end_of_history.map(ResumePoint::new),
-            last_received: Instant::now(),
+            is_connected: true,
         }
     }
 
@@ -89,11 +91,11 @@ impl Reader {
         loop {
             tracing::debug!(reason, "not listening");
             self.shared.lost(Direction::Inbound, &reason);
+            self.is_connected = false;
             sleep(backoff.next_pause()).await;
             reason = match self.reconnect().await {
                 Ok(connection) => {
                     backoff.reset();
-                    self.shared.restored(Direction::Inbound);
                     self.serve(connection).await
                 }
                 Err(reason) => reason,
@@ -103,7 +105,7 @@ impl Reader {
 
     /// Listens again to everything, and catches up with what was missed, or reports that something may have been.
     async fn reconnect(&mut self) -> Result<PgConnection, String> {
-        let mut connection = self.shared.open().await.map_err(|error| error.to_string())?;
+        let mut connection = self.shared.open(&self.shared.inbound).await.map_err(|error| error.to_string())?;
         self.channels.retain(|_, channel| !channel.is_abandoned());
         let channels: Vec<_> = self.channels.keys().map(|channel| &**channel).collect();
         let limit = self.shared.config.response_timeout;
@@ -131,10 +133,10 @@ impl Reader {
                 gap = Some(GapCause::Trimmed);
             }
             let Some(last) = page.messages.last() else {
-                resume_point.read_to_end(page.end);
+                *resume_point = ResumePoint::new(page.end);
                 break;
             };
-            resume_point.read_up_to(last.offset);
+            *resume_point = ResumePoint::new(last.offset);
             for StoredMessage { offset, channel, bytes } in page.messages {
                 if let Some(channel) = self.channels.get_mut(&*channel) {
                     channel.receive(ReceivedMessage { bytes, offset: Some(offset) });
@@ -164,11 +166,17 @@ impl Reader {
         let PgConnection { client, mut driver } = connection;
         let mut listening = Listening::new();
         let mut batch = VecDeque::with_capacity(BATCH);
-        let mut pinged = self.shared.pinged.subscribe();
-        self.last_received = Instant::now();
+        let shared = Arc::clone(&self.shared);
+        let ping = ping(&shared.ping_channel, shared.config.history.as_ref());
+        let mut silence = pin!(shared.inbound.keep_alive(&client, &ping, &shared.config));
+        // The other direction may have died with this one, and not have been noticed yet.
+        let mut other_proven = pin!(shared.outbound.proven());
+        let mut may_read = true;
         loop {
-            let deadline = self.deadline(*pinged.borrow_and_update());
-            let may_read = self.may_read();
+            if !replace(&mut may_read, self.may_read()) {
+                // Nothing was read: the silence was not the server's.
+                shared.inbound.beat();
+            }
             tokio::select! {
                 read = driver.next_batch(&mut batch, BATCH), if may_read => match read {
                     Ok(()) => self.received(&mut batch),
@@ -177,17 +185,13 @@ impl Reader {
                 Some(()) = listening.next() => {}
                 Some(command) = self.commands.recv() => self.command(&client, command, &mut listening),
                 Some((ticket, row)) = self.fetches.next() => self.fetched(&ticket, row),
-                Ok(()) = pinged.changed() => {}
-                () = until(deadline) => return format!("no notification in {:?}", self.shared.config.ping_timeout),
+                failure = &mut silence, if may_read => return failure.to_string(),
+                () = &mut other_proven, if !self.is_connected => {
+                    self.is_connected = true;
+                    shared.restored(Direction::Inbound);
+                }
             }
         }
-    }
-
-    /// Time by which something must have arrived. Counted from the last ping that the server has taken: with that out
-    /// of reach, too, nothing can be said.
-    fn deadline(&self, pinged: Option<Instant>) -> Option<Instant> {
-        let pinged = pinged.filter(|pinged| *pinged > self.last_received)?;
-        Some(pinged + self.shared.config.ping_timeout)
     }
 
     fn may_read(&self) -> bool {
@@ -237,7 +241,6 @@ impl Reader {
     // --- notifications ---
 
     fn received(&mut self, batch: &mut VecDeque<Notification>) {
-        self.last_received = Instant::now();
         for notification in batch.drain(..) {
             self.notification(notification.channel(), notification.payload());
         }
@@ -247,7 +250,9 @@ impl Reader {
     fn notification(&mut self, channel: &str, text: &str) {
         if channel == self.shared.ping_channel {
             // Everything that was stored before it has arrived before it.
-            self.is_new(text.parse().ok());
+            if self.resume_point.as_mut().is_some_and(|resume_point| resume_point.pinged(text)) {
+                self.report(Some(GapCause::Trimmed));
+            }
             return;
         }
         if let Some((id, notification)) = RowNotification::read(text) {
@@ -291,7 +296,8 @@ impl Reader {
 pub(crate) async fn listen(connection: &mut PgConnection, shared: &Shared, channels: &[&str]) -> Result<(), Failure> {
     let channels = channels.iter().copied().chain([&*shared.ping_channel]);
     let statements: Vec<_> = channels.map(|channel| format!("LISTEN {}", channel::quoted(channel))).collect();
-    connection.execute(&statements.join(";")).await
+    // Pings need not wait for the server's disk.
+    connection.execute(&format!("{}; SET synchronous_commit = off", statements.join(";"))).await
 }
 
 /// The table holds what comes next: full inboxes are waited for, though not for ever.
@@ -301,12 +307,5 @@ async fn until_ready(nodes: impl Iterator<Item = &Arc<JoinedNode>>) {
         if timeout(LIMIT, node.inbox.ready()).await.is_err() {
             tracing::debug!(node = %node.key.id, "a node does not take what it has missed");
         }
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }

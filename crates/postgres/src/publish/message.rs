@@ -10,7 +10,7 @@ use trunkline_core::{
 };
 
 use super::notification::NotificationParts;
-use crate::config::Config;
+use crate::{channel::Encoding, config::Config};
 
 /// Sequence of messages that the events table does not hold. They have numbers of their own, because losing them with a
 /// connection is no gap in the history.
@@ -59,17 +59,27 @@ pub(crate) enum Content {
 
 impl UnnumberedMessage {
     /// Encodes a message or an answer. The expensive part: done by the caller, outside the outbox's lock.
-    pub(crate) fn encode(config: &Config, channel: Arc<str>, from: &NodeKey, body: BodyRef<'_>) -> Result<Self> {
+    pub(crate) fn encode(
+        config: &Config,
+        encoding: Encoding,
+        channel: Arc<str>,
+        from: &NodeKey,
+        body: BodyRef<'_>,
+    ) -> Result<Self> {
         let payload_bytes = body.payload().map_or(0, Payload::len);
         check_size(config, payload_bytes)?;
         let encode = |format| codec::encode(format, &from.id, &from.namespace, body);
         let mut text = None;
         if payload_bytes <= config.payload_threshold && !codec::contains_binary(body, &BINARY_KINDS_POSTGRES) {
-            text = Some(encode(Format::Json)?).filter(|text| text.len() + OWN_FIELDS <= config.payload_threshold);
+            let json = encode(Format::Json)?;
+            let json = if encoding == Encoding::Any { json } else { json.escaped() };
+            text = Some(json).filter(|text| text.len() + OWN_FIELDS <= config.payload_threshold);
         }
         let (encoded, notification) = match text {
             Some(text) => (text, None),
-            None => (encode(Format::MsgPack(Rules::MsgpackJs))?, Some(NotificationParts::new(&from.id, body))),
+            None => {
+                (encode(Format::MsgPack(Rules::MsgpackJs))?, Some(NotificationParts::new(&from.id, body, encoding)))
+            }
         };
         check_size(config, encoded.len())?;
         let has_history = config.history.is_some();
@@ -135,7 +145,7 @@ fn check_size(config: &Config, bytes: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use trunkline_core::{Namespace, NodeId, Room, Target};
+    use trunkline_core::{Namespace, NodeId, Room, Target, codec::Body};
 
     use super::*;
     use crate::{
@@ -147,9 +157,13 @@ mod tests {
         NodeKey { id: NodeId::new("0123456789abcdef").unwrap(), namespace: Namespace::new("/") }
     }
 
+    fn encode(config: &Config, encoding: Encoding, message: &Message) -> Result<UnnumberedMessage> {
+        UnnumberedMessage::encode(config, encoding, "socket.io#/".into(), &node(), message.into())
+    }
+
     fn queued(url: &str, message: &Message) -> QueuedMessage {
         let config = Config::from_url(url).unwrap();
-        let encoded = UnnumberedMessage::encode(&config, "socket.io#/".into(), &node(), message.into()).unwrap();
+        let encoded = encode(&config, Encoding::Any, message).unwrap();
         let seq_no = SeqNo { channel: SeqChannel::ALL, number: 1 };
         let is_numbered = encoded.numbered_on.is_some();
         encoded.number(is_numbered.then_some(seq_no), &[seq_no])
@@ -210,10 +224,35 @@ mod tests {
     }
 
     #[test]
+    fn what_the_database_does_not_hold_is_escaped_and_read_again() {
+        let message = Message::Broadcast {
+            request: None,
+            target: Target::room("😀 é"),
+            payload: Payload::event("e", &("😁",)).unwrap(),
+        };
+        for threshold in [400, 50] {
+            let config = Config::from_url(&format!("postgres://h?payload_threshold={threshold}")).unwrap();
+            let queued = encode(&config, Encoding::Other, &message).unwrap().number(None, &[]);
+            let bytes = match queued.content {
+                Content::Notification(text) => text,
+                Content::Row { notification: NotificationParts { before_id, after_id }, row } => {
+                    let text = format!("{before_id}1{after_id}");
+                    assert!(text.is_ascii(), "{text}");
+                    assert_eq!(RowNotification::read(&text).unwrap().1.room(), Some(&Room::from("😀 é")));
+                    row
+                }
+            };
+            assert!(threshold == 50 || bytes.is_ascii());
+            let Body::Message(read) = codec::decode(&bytes.into()).unwrap().body else { panic!("no message") };
+            assert_eq!(read, message);
+        }
+    }
+
+    #[test]
     fn a_message_above_the_limit_is_refused() {
         let config = Config::from_url("postgres://h?max_message_bytes=10KiB").unwrap();
         let message = broadcast(Target::all(), 10 << 10);
-        let error = UnnumberedMessage::encode(&config, "c".into(), &node(), (&message).into()).unwrap_err();
+        let error = encode(&config, Encoding::Any, &message).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TooLarge);
     }
 

@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 use trunkline_core::{
     Message, NodeId, Room,
-    codec::{BodyRef, Kind},
+    codec::{BodyRef, Kind, escape_non_ascii},
     model::{MAX_ID_BYTES, SeqChannel, SeqNo},
 };
 
-use crate::config::MAX_NOTIFICATION_BYTES;
+use crate::{channel::Encoding, config::MAX_NOTIFICATION_BYTES};
 
 /// Longer names of rooms are not repeated in the notification of a row.
 const MAX_ROOM_BYTES: usize = 255;
@@ -22,16 +22,20 @@ pub(crate) struct NotificationParts {
 impl NotificationParts {
     /// Beyond what the official adapter sends it names the room of a broadcast to a single one: a node without a member
     /// there does not fetch the row.
-    pub(crate) fn new(from: &NodeId, body: BodyRef<'_>) -> Self {
+    pub(crate) fn new(from: &NodeId, body: BodyRef<'_>, encoding: Encoding) -> Self {
         let kind = body.kind().map_or(0, Kind::number);
         let room = match body {
             BodyRef::Message(Message::Broadcast { request: None, target, .. }) => target.single_room(),
             _ => None,
         };
         let room = room.filter(|room| room.to_text().len() <= MAX_ROOM_BYTES);
+        let json = |text: &str| {
+            let json = json(text);
+            if encoding == Encoding::Any { json } else { escape_non_ascii(&json) }
+        };
         Self {
             before_id: format!("{{\"uid\":{},\"type\":{kind},\"attachmentId\":\"", json(from.as_str())),
-            after_id: room.map_or_else(|| "\"".into(), |room| format!("\",\"room\":{}", json(room))),
+            after_id: room.map_or_else(|| "\"".into(), |room| format!("\",\"room\":{}", json(&room.to_text()))),
         }
     }
 

@@ -25,13 +25,11 @@ pub(crate) struct Statements {
     notify: Statement,
     notify_row: Statement,
     store: Option<StoreStatements>,
-    ping: Statement,
     origin: String,
 }
 
 /// Statements that store messages in the events table and notify.
 struct StoreStatements {
-    lock: Statement,
     store: Statement,
     store_row: Statement,
 }
@@ -42,14 +40,17 @@ impl Statements {
         config: &Config,
         origin: &NodeId,
     ) -> Result<Self, Failure> {
-        connection.execute(&setup(config)).await?;
+        connection.execute(&expect_next(1)).await?;
+        if config.history.is_none() {
+            // A notification does not survive a crash of the server anyway: there is no use in waiting for its disk.
+            connection.execute("SET synchronous_commit = off").await?;
+        }
         let PgConnection { client, driver } = connection;
         let attachments = config.attachments.quoted();
         let prepared = async {
             Ok::<_, Failure>(Self {
                 notify: client.prepare(&in_order(NOTIFY)).await?,
                 notify_row: client.prepare(&in_order(NOTIFY_ROW).replace("$attachments", &attachments)).await?,
-                ping: client.prepare(&ping(config)).await?,
                 store: StoreStatements::prepare(client, config).await?,
                 origin: origin.to_string(),
             })
@@ -60,14 +61,11 @@ impl Statements {
     /// Publishes all of it or nothing, in one round trip, in the order of the batch. The statements are numbered from
     /// `first` on; there are [`Self::count`] of them.
     pub(crate) async fn publish(&self, client: &Client, batch: &[QueuedMessage], first: i64) -> Result<(), Failure> {
-        let is_stored = batch.iter().any(|message| message.stored.is_some());
-        if !is_stored && Self::count(batch) == 1 {
+        if Self::count(batch) == 1 {
+            // A large message is alone: no transaction holds a lock while it is on its way.
             return self.run(client, batch, first).await;
         }
         let mut transaction = Transaction::begin(client);
-        if let (true, Some(store)) = (is_stored, &self.store) {
-            transaction.push(execute(client, &store.lock));
-        }
         for (run, number) in runs(batch).zip(first..) {
             transaction.push(self.run(client, run, number));
         }
@@ -115,19 +113,6 @@ impl Statements {
         };
         Ok(())
     }
-
-    /// Notifies the transport itself; with history, of the last message stored before.
-    pub(crate) async fn ping(&self, client: &Client, channel: &str) -> Result<(), Failure> {
-        let ping = async {
-            client.execute(&self.ping, &[&channel]).await?;
-            Ok(())
-        };
-        let Some(store) = &self.store else { return ping.await };
-        let mut transaction = Transaction::begin(client);
-        transaction.push(execute(client, &store.lock));
-        transaction.push(ping);
-        transaction.commit(client).await
-    }
 }
 
 /// The statements of a transaction. All are sent at once, without waiting for the answer to the one before.
@@ -155,11 +140,6 @@ impl<'a> Transaction<'a> {
     }
 }
 
-async fn execute(client: &Client, statement: &Statement) -> Result<(), Failure> {
-    client.execute(statement, &[]).await?;
-    Ok(())
-}
-
 impl StoreStatements {
     async fn prepare(client: &Client, config: &Config) -> Result<Option<Self>, Failure> {
         let Some(history) = &config.history else { return Ok(None) };
@@ -169,15 +149,15 @@ impl StoreStatements {
             .await?
             .try_get::<_, Option<String>>(0)?
             .ok_or_else(|| Failure::Lost(format!("column id of table {} has no sequence", history.events)))?;
+        let lock = format!("{IN_ORDER} AND pg_advisory_xact_lock({}) IS NOT NULL", history.events.lock_key());
         let fill = |statement: &str| {
-            in_order(statement)
+            statement
+                .replace("$in_order", &lock)
                 .replace("$events", &events)
                 .replace("$attachments", &config.attachments.quoted())
                 .replace("$sequence", &sequence.replace('\'', "''"))
         };
-        let lock = format!("SELECT pg_advisory_xact_lock({})", history.events.lock_key());
         Ok(Some(Self {
-            lock: client.prepare(&lock).await?,
             store: client.prepare(&fill(STORE)).await?,
             store_row: client.prepare(&fill(STORE_ROW)).await?,
         }))
@@ -207,7 +187,7 @@ const NOTIFY_ROW: &str = "
     WITH kept AS (INSERT INTO $attachments (payload) SELECT $5::bytea WHERE $in_order RETURNING id)
     SELECT FROM kept WHERE pg_notify($2::text, $3::text || id || $4::text) IS NULL";
 
-/// The lock is held: ids are in the order of commits. A message that is there already was published before.
+/// The lock is taken before the ids, which so are in the order of commits. A message that is there already was published before.
 const STORE: &str = "
     WITH input AS MATERIALIZED (
         SELECT channel, message, number, nextval('$sequence') AS id
@@ -231,29 +211,6 @@ const STORE_ROW: &str = "
     )
     SELECT FROM kept, attached
     WHERE pg_notify($2::text, $3::text || attached.id || $4::text || ',\"offset\":\"' || kept.id || '\"}') IS NULL";
-
-fn ping(config: &Config) -> String {
-    match &config.history {
-        None => "SELECT FROM (SELECT 1) AS once WHERE pg_notify($1::text, '') IS NULL".to_owned(),
-        Some(history) => {
-            let events = history.events.quoted();
-            format!("SELECT pg_notify($1::text, (SELECT max(id) FROM {events})::text)")
-        }
-    }
-}
-
-/// No wait is endless, neither of this node for the server nor, with a lock that this node holds, of others for this
-/// node.
-fn setup(config: &Config) -> String {
-    let limit = config.response_timeout.as_millis();
-    let mut setup = format!("SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}; ");
-    setup += &expect_next(1);
-    if config.history.is_none() {
-        // A notification does not survive a crash of the server anyway: there is no use in waiting for its disk.
-        setup += "; SET synchronous_commit = off";
-    }
-    setup
-}
 
 /// Consecutive messages that one statement takes: without rows, and all stored or none.
 fn runs(batch: &[QueuedMessage]) -> impl Iterator<Item = &[QueuedMessage]> {

@@ -7,11 +7,12 @@
 use std::{
     collections::VecDeque,
     ops::{Deref, Range},
+    pin::{Pin, pin},
     sync::Arc,
 };
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesOrdered};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_postgres::Client;
 use trunkline_backend::{Backoff, Direction};
 use trunkline_core::{Result, model::Delivery};
@@ -32,6 +33,9 @@ const MAX_BATCH_BYTES: usize = 1 << 20;
 /// Writes that may be unconfirmed. While so many are, nothing is taken from the outbox, where batches form.
 const WINDOW: usize = 2;
 
+/// Nothing, by a name with which an administrator finds the connection.
+const PING: &str = "/* trunkline: publishing */";
+
 /// A connection that is ready to publish, and what was sent over it and not confirmed yet.
 pub(crate) struct PublishConnection {
     client: Arc<Client>,
@@ -51,34 +55,25 @@ impl PublishConnection {
         Ok(Self { client, driver, statements, next: 1, sent: FuturesOrdered::new() })
     }
 
-    fn send(&mut self, write: &Write, ping_channel: &str) {
-        let (client, statements) = (Arc::clone(&self.client), Arc::clone(&self.statements));
-        match write {
-            Write::Batch(batch) => {
-                let (batch, first) = (batch.clone(), self.next);
-                self.next += Statements::count(&batch);
-                self.sent.push_back(Box::pin(async move { statements.publish(&client, &batch, first).await }));
-            }
-            Write::Ping(_) => {
-                let channel = ping_channel.to_owned();
-                self.sent.push_back(Box::pin(async move { statements.ping(&client, &channel).await }));
-            }
-        }
+    fn send(&mut self, batch: Batch) {
+        let (client, statements, first) = (Arc::clone(&self.client), Arc::clone(&self.statements), self.next);
+        self.next += Statements::count(&batch);
+        self.sent.push_back(Box::pin(async move { statements.publish(&client, &batch, first).await }));
     }
 
     /// Forgets what was sent behind a refused write: it is refused, too. Returns once it is.
-    async fn clear(&mut self) -> Result<(), Failure> {
+    async fn clear(&mut self, silence: Pin<&mut impl Future<Output = Failure>>) -> Result<(), Failure> {
         self.sent.clear();
-        self.driver.drive(self.client.batch_execute(&expect_next(self.next))).await
+        let (client, statement) = (&self.client, expect_next(self.next));
+        self.driver
+            .drive(async {
+                tokio::select! {
+                    failure = silence => Err(failure),
+                    cleared = client.batch_execute(&statement) => Ok(cleared?),
+                }
+            })
+            .await
     }
-}
-
-/// A transaction of the writer.
-#[derive(Debug)]
-enum Write {
-    Batch(Batch),
-    /// A notification to the transport itself, and when it was sent.
-    Ping(Instant),
 }
 
 /// Messages of one transaction.
@@ -114,7 +109,7 @@ pub(crate) struct Writer {
     /// Number of the last message for the events table.
     last_stored: i64,
     /// In order; the first ones are on their way.
-    unconfirmed: VecDeque<Write>,
+    unconfirmed: VecDeque<Batch>,
     /// Whether the outbox is closed and empty.
     is_drained: bool,
     /// Whether the nodes know that publishing works.
@@ -126,9 +121,6 @@ pub(crate) struct Writer {
 enum Step {
     /// The server has answered the first unconfirmed write.
     Answered(Result<(), Failure>),
-    /// It has not, for too long.
-    Overdue,
-    PingDue,
     Taken(Vec<QueuedMessage>),
     Drained,
 }
@@ -165,56 +157,78 @@ impl Writer {
             tracing::debug!(reason = %failure, "not publishing");
             self.shared.lost(Direction::Outbound, &failure.to_string());
             self.is_connected = false;
-            self.drop_pings();
             sleep(self.backoff.next_pause()).await;
             outcome = self.reconnect().await;
         }
     }
 
     async fn reconnect(&mut self) -> Result<(), Failure> {
-        let limit = self.shared.config.response_timeout;
-        let opened = async { PublishConnection::new(self.shared.open().await?, &self.shared).await };
-        let opened = timeout(limit, opened).await.map_err(|_| Failure::no_answer(limit))?;
-        let mut connection = opened.map_err(|error| Failure::Lost(error.to_string()))?;
-        tokio::select! {
-            reason = connection.driver.ended() => return Err(Failure::Lost(reason)),
-            () = self.shared.until_listening() => {}
+        let shared = Arc::clone(&self.shared);
+        let limit = shared.config.response_timeout;
+        let connection = shared.open(&shared.outbound).await.map_err(|error| Failure::Lost(error.to_string()))?;
+        let prepared = timeout(limit, PublishConnection::new(connection, &shared)).await;
+        let prepared = prepared.map_err(|_| Failure::no_answer(limit))?;
+        let mut connection = prepared.map_err(|error| Failure::Lost(error.to_string()))?;
+        // The other direction may have died with this one, and not have been noticed yet.
+        let listening = async {
+            shared.inbound.proven().await;
+            shared.until_listening().await;
+        };
+        let client = Arc::clone(&connection.client);
+        // It shows the reader that this direction works.
+        let silence = shared.outbound.keep_alive(&client, PING, &shared.config);
+        let waiting = async {
+            tokio::select! {
+                failure = silence => Err(failure),
+                () = listening => Ok(()),
+            }
+        };
+        connection.driver.drive(waiting).await?;
+        if self.unconfirmed.is_empty() {
+            self.connected();
         }
         self.serve(connection).await
     }
 
-    /// Sends what is unconfirmed, or a ping, and then what comes.
+    /// Sends what is unconfirmed, and then what comes.
     async fn serve(&mut self, mut connection: PublishConnection) -> Result<(), Failure> {
-        // The first ping is due at once.
-        let mut pings = interval(self.shared.config.ping_interval);
-        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (shared, client) = (Arc::clone(&self.shared), Arc::clone(&connection.client));
+        let mut silence = pin!(shared.outbound.keep_alive(&client, PING, &shared.config));
         while !(self.is_drained && self.unconfirmed.is_empty()) {
             while connection.sent.len() < WINDOW
-                && let Some(write) = self.unconfirmed.get(connection.sent.len())
+                && let Some(batch) = self.unconfirmed.get(connection.sent.len())
             {
-                connection.send(write, &self.shared.ping_channel);
+                connection.send(batch.clone());
             }
-            let step = self.next_step(&mut connection, &mut pings).await?;
-            self.step(step, &mut connection).await?;
+            match self.next_step(&mut connection, silence.as_mut()).await? {
+                Step::Answered(Ok(())) => self.confirmed(),
+                Step::Answered(Err(failure)) => {
+                    self.failed(failure)?;
+                    connection.clear(silence.as_mut()).await?;
+                }
+                Step::Taken(messages) => self.push(messages),
+                Step::Drained => self.is_drained = true,
+            }
         }
         Ok(())
     }
 
     /// Waits for an answer or, while the window is open, for something to send.
-    async fn next_step(&self, connection: &mut PublishConnection, pings: &mut Interval) -> Result<Step, Failure> {
+    async fn next_step(
+        &self,
+        connection: &mut PublishConnection,
+        silence: Pin<&mut impl Future<Output = Failure>>,
+    ) -> Result<Step, Failure> {
         let PublishConnection { driver, sent, .. } = connection;
-        let limit = self.shared.config.response_timeout;
         let (is_waiting, is_open) = (!sent.is_empty(), self.unconfirmed.len() < WINDOW);
         driver
-            .drive::<_, Failure>(async {
-                Ok(tokio::select! {
+            .drive(async {
+                tokio::select! {
                     biased;
-                    answer = timeout(limit, sent.select_next_some()), if is_waiting => {
-                        answer.map_or(Step::Overdue, Step::Answered)
-                    }
-                    _ = pings.tick(), if is_open && !self.is_drained => Step::PingDue,
-                    step = self.take(), if is_open && !self.is_drained => step,
-                })
+                    failure = silence => Err(failure),
+                    answer = sent.select_next_some(), if is_waiting => Ok(Step::Answered(answer)),
+                    step = self.take(), if is_open && !self.is_drained => Ok(step),
+                }
             })
             .await
     }
@@ -228,34 +242,22 @@ impl Writer {
         }
     }
 
-    async fn step(&mut self, step: Step, connection: &mut PublishConnection) -> Result<(), Failure> {
-        match step {
-            Step::Answered(Ok(())) => self.confirmed(),
-            Step::Answered(Err(failure)) => return self.failed(failure, connection).await,
-            Step::Overdue => return Err(self.overdue(&connection.client).await),
-            Step::PingDue => self.unconfirmed.push_back(Write::Ping(Instant::now())),
-            Step::Taken(messages) => self.push(messages),
-            Step::Drained => self.is_drained = true,
-        }
-        Ok(())
-    }
-
     fn push(&mut self, mut messages: Vec<QueuedMessage>) {
         for number in messages.iter_mut().filter_map(|message| message.stored.as_mut()) {
             self.last_stored += 1;
             *number = self.last_stored;
         }
-        self.unconfirmed.push_back(Write::Batch(Batch::new(messages)));
+        self.unconfirmed.push_back(Batch::new(messages));
     }
 
     fn confirmed(&mut self) {
-        match self.unconfirmed.pop_front() {
-            Some(Write::Batch(batch)) => self.release(&batch),
-            Some(Write::Ping(since)) => {
-                self.shared.pinged.send_replace(Some(since));
-            }
-            None => {}
+        if let Some(batch) = self.unconfirmed.pop_front() {
+            self.release(&batch);
         }
+        self.connected();
+    }
+
+    fn connected(&mut self) {
         self.backoff.reset();
         if !std::mem::replace(&mut self.is_connected, true) {
             self.shared.restored(Direction::Outbound);
@@ -268,28 +270,18 @@ impl Writer {
 
     /// The messages of a refused batch are sent one by one, and a refused message is dropped. Other failures end with
     /// the connection.
-    async fn failed(&mut self, failure: Failure, connection: &mut PublishConnection) -> Result<(), Failure> {
-        let batch = match self.unconfirmed.front() {
-            Some(Write::Batch(batch)) if !failure.may_pass() => batch.clone(),
-            _ => return Err(failure),
-        };
-        self.unconfirmed.pop_front();
-        self.drop_pings();
+    fn failed(&mut self, failure: Failure) -> Result<(), Failure> {
+        if failure.may_pass() {
+            return Err(failure);
+        }
+        let Some(batch) = self.unconfirmed.pop_front() else { return Err(failure) };
         if batch.len() == 1 {
             self.drop_refused(&batch, &failure);
         } else {
-            batch.split().rev().for_each(|single| self.unconfirmed.push_front(Write::Batch(single)));
+            batch.split().rev().for_each(|single| self.unconfirmed.push_front(single));
         }
         self.backoff.reset();
-        match timeout(self.shared.config.response_timeout, connection.clear()).await {
-            Ok(cleared) => cleared,
-            Err(_) => Err(self.overdue(&connection.client).await),
-        }
-    }
-
-    /// A ping tells when it was sent, and so is never repeated.
-    fn drop_pings(&mut self) {
-        self.unconfirmed.retain(|write| matches!(write, Write::Batch(_)));
+        Ok(())
     }
 
     /// With history its sender has not delivered a refused broadcast yet.
@@ -303,12 +295,5 @@ impl Writer {
             }
         }
         self.release(batch);
-    }
-
-    /// A statement that takes too long is cancelled, so that it is less likely to be carried out after it was repeated
-    /// elsewhere.
-    async fn overdue(&self, client: &Client) -> Failure {
-        self.shared.cancel(client.cancel_token()).await;
-        Failure::no_answer(self.shared.config.response_timeout)
     }
 }

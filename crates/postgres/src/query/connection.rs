@@ -15,21 +15,30 @@ use trunkline_backend::{
     connection::{CurrentConnection, next_live},
 };
 
-use crate::{connect::PgConnection, error::Failure, shared::Shared};
+use crate::{
+    config::Config,
+    connect::{PgConnection, Pulse},
+    error::Failure,
+    shared::Shared,
+};
+
+/// Nothing, by a name with which an administrator finds the connection.
+const PING: &str = "/* trunkline: querying */";
 
 /// Runs queries on the current connection.
 #[derive(Debug)]
 pub(crate) struct QueryHandle {
     current: CurrentConnection<SharedClient>,
     limit: Duration,
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 /// A client that several queries use at once.
 #[derive(Debug)]
 struct SharedClient {
     client: Client,
-    /// A query has waited for too long.
-    broken: Notify,
+    /// A table is gone.
+    lacks_table: Notify,
 }
 
 /// Parameters of a statement, with their types, so that it need not be prepared.
@@ -37,7 +46,7 @@ pub(crate) type Values<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
 impl QueryHandle {
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { current: CurrentConnection::default(), limit }
+        Self { current: CurrentConnection::default(), limit, pulse: Arc::default() }
     }
 
     /// Runs one statement, waiting for the connection if need be, and returns its rows. Nothing is repeated.
@@ -45,30 +54,25 @@ impl QueryHandle {
         let mut current = self.current.subscribe();
         let found = timeout(self.limit, next_live(&mut current, |shared: &SharedClient| shared.client.is_closed()));
         let shared = found.await.ok().flatten().ok_or_else(|| Failure::Lost("the server is away".into()))?;
-        match timeout(self.limit, shared.client.query_typed(statement, values)).await {
-            Ok(rows) => Ok(rows?),
-            Err(_) => {
-                // Whatever came after it on this connection would wait for it.
-                shared.broken.notify_one();
-                Err(Failure::no_answer(self.limit))
-            }
+        // If the server is silent, the connection is given up, and this ends.
+        let rows = shared.client.query_typed(statement, values).await.map_err(Failure::from);
+        if rows.as_ref().is_err_and(Failure::lacks_table) {
+            shared.lacks_table.notify_one();
         }
+        rows
     }
 
     /// Lets queries use the connection until it ends or hangs.
-    async fn share(&self, mut connection: PgConnection) {
-        let limit = self.limit.as_millis();
-        let setup = format!("SET statement_timeout = {limit}; SET idle_in_transaction_session_timeout = {limit}");
-        if let Err(failure) = connection.execute(&setup).await {
-            tracing::debug!(reason = %failure, "cannot query yet");
-            return;
-        }
+    async fn share(&self, connection: PgConnection, config: &Config) {
         let PgConnection { client, mut driver } = connection;
-        let shared = Arc::new(SharedClient { client, broken: Notify::new() });
+        let shared = Arc::new(SharedClient { client, lacks_table: Notify::new() });
         self.current.send_replace(Some(Arc::clone(&shared)));
         tokio::select! {
             reason = driver.ended() => tracing::debug!(reason, "lost the connection for queries"),
-            () = shared.broken.notified() => tracing::debug!("gave up the connection for queries"),
+            reason = self.pulse.keep_alive(&shared.client, PING, config) => {
+                tracing::debug!(%reason, "gave up the connection for queries");
+            }
+            () = shared.lacks_table.notified() => tracing::debug!("a table is gone"),
         }
         self.current.send_replace(None);
     }
@@ -85,12 +89,12 @@ async fn share_each(shared: &Shared, first: PgConnection) {
     loop {
         match connection {
             Ok(connection) => {
-                shared.queries.share(connection).await;
+                shared.queries.share(connection, &shared.config).await;
                 backoff.reset();
             }
             Err(error) => tracing::debug!(%error, "cannot query yet"),
         }
         sleep(backoff.next_pause()).await;
-        connection = shared.open().await;
+        connection = shared.open(&shared.queries.pulse).await;
     }
 }

@@ -15,7 +15,7 @@ use super::{
     connection::Values,
     rows::{self, StoredMessage},
 };
-use crate::{channel, config::HistoryConfig, error::Failure, shared::Shared};
+use crate::{config::HistoryConfig, error::Failure, shared::Shared};
 
 /// History in the tables of a database.
 #[derive(Debug)]
@@ -29,16 +29,12 @@ impl PgHistory {
         Self { shared, config }
     }
 
-    fn channel(&self, node: &NodeKey) -> Result<Arc<str>> {
-        channel::name(&self.shared.config.prefix, &node.namespace).map(Into::into)
-    }
-
     async fn take(&self, node: &NodeKey, id: &SessionId) -> Result<Option<Session>> {
         let statement = format!(
             "DELETE FROM {} WHERE channel = $1 AND id = $2 RETURNING payload, expires_at > now()",
             self.config.sessions.quoted()
         );
-        let channel = self.channel(node)?;
+        let channel = self.shared.channel_of(node)?;
         let taken = self.shared.queries.run(&statement, &[(&&*channel, Type::TEXT), (&id.as_str(), Type::TEXT)]).await;
         let failed = |failure: Failure| failure.into_error("take a session");
         match taken.map_err(failed)?.first() {
@@ -59,7 +55,7 @@ impl History for PgHistory {
              ON CONFLICT (channel, id) DO UPDATE SET expires_at = excluded.expires_at, payload = excluded.payload",
             self.config.sessions.quoted()
         );
-        let channel = self.channel(node)?;
+        let channel = self.shared.channel_of(node)?;
         let ttl = self.config.session_ttl.as_millis() as f64;
         let (id, payload) = (session.id.clone(), session::encode(session)?);
         let values: Values<'_> =
@@ -77,7 +73,7 @@ impl History for PgHistory {
 
     async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         let mut position = number(since)?;
-        let channels = [self.channel(node)?];
+        let channels = [self.shared.channel_of(node)?];
         let mut missed = Vec::new();
         loop {
             let page = rows::page(&self.shared, &channels, position).await;

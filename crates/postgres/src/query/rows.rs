@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::time::timeout;
 use tokio_postgres::{Row, types::Type};
 
 use crate::{error::Failure, listen::RowRef, shared::Shared};
@@ -11,23 +10,20 @@ use crate::{error::Failure, listen::RowRef, shared::Shared};
 /// Attempts to fetch a row while connections break.
 const ATTEMPTS: usize = 3;
 
-/// Fetches the row of a message. `None` if it is not there, or cannot be had in time.
+/// Fetches the row of a message. `None` if it is not there, or cannot be had.
 pub(crate) async fn fetch(shared: Arc<Shared>, row: RowRef) -> Option<Bytes> {
     let (table, id) = match (row, &shared.config.history) {
         (RowRef::Stored(id), Some(history)) => (&history.events, id),
         (RowRef::Stored(id) | RowRef::Attachment(id), _) => (&shared.config.attachments, id),
     };
     let statement = format!("SELECT payload FROM {} WHERE id = $1", table.quoted());
-    let attempts = async {
-        for _ in 0..ATTEMPTS {
-            match fetch_once(&shared, &statement, id).await {
-                Ok(bytes) => return bytes,
-                Err(failure) => tracing::debug!(reason = %failure, "cannot fetch a row"),
-            }
+    for _ in 0..ATTEMPTS {
+        match fetch_once(&shared, &statement, id).await {
+            Ok(bytes) => return bytes,
+            Err(failure) => tracing::debug!(reason = %failure, "cannot fetch a row"),
         }
-        None
-    };
-    timeout(shared.config.response_timeout * 2, attempts).await.ok().flatten()
+    }
+    None
 }
 
 async fn fetch_once(shared: &Shared, statement: &str, id: i64) -> Result<Option<Bytes>, Failure> {

@@ -10,6 +10,7 @@ mod faults;
 mod golden;
 mod history;
 mod messages;
+mod recovery;
 mod support;
 mod tap;
 mod writes;

@@ -1,6 +1,6 @@
 //! What the tests share.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use trunkline_brokers::Postgres as Server;
 use trunkline_conformance::{
@@ -57,11 +57,11 @@ pub(crate) async fn named(url: &str, name: &str, parameters: &str) -> Result<Bac
     connect(config(&with(url, &format!("application_name={name}")), parameters)).await
 }
 
-/// Ends connections at the server: those with this name whose last statement was like this. Returns how many.
+/// Ends connections at the server: those with this name whose last statement matches this. Returns how many.
 pub(crate) async fn terminate(server: &Server, name: &str, statement: &str) -> usize {
     let statement = format!(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-         WHERE application_name = '{name}' AND query LIKE '{statement}'"
+         WHERE application_name = '{name}' AND query ~ '{statement}'"
     );
     server.sql(&statement).await.unwrap().trim().parse().unwrap()
 }
@@ -81,10 +81,31 @@ pub(crate) async fn free_disk(server: &Server) {
 }
 
 /// What the listening connection did last.
-pub(crate) const LISTENS: &str = "LISTEN%";
+pub(crate) const LISTENS: &str = "^LISTEN|trunkline-probe";
 
 /// What the publishing connection may have done last.
-pub(crate) const PUBLISHES: &str = "%pg_notify%";
+pub(crate) const PUBLISHES: &str = "last_statement|publishing";
+
+/// What the connection for queries may have done last.
+pub(crate) const QUERIES: &str = "^SELECT payload|querying";
+
+/// Stops the server's process of the connection with this name whose last statement matches this: it is half-open.
+pub(crate) async fn stop_process(server: &Server, name: &str, statement: &str) -> StoppedProcess {
+    let pids = format!("SELECT pid FROM pg_stat_activity WHERE application_name = '{name}' AND query ~ '{statement}'");
+    until("there is the process", async || server.sql(&pids).await.unwrap().trim().parse::<u32>().is_ok()).await;
+    let pid = server.sql(&pids).await.unwrap().trim().to_owned();
+    assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+    StoppedProcess(pid)
+}
+
+/// A process that goes on when this is dropped.
+pub(crate) struct StoppedProcess(String);
+
+impl Drop for StoppedProcess {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-CONT", &self.0]).status();
+    }
+}
 
 /// Waits until something holds.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
