@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     future::pending,
+    mem::{self, Discriminant},
     sync::Arc,
     time::Duration,
 };
@@ -11,10 +12,10 @@ use tokio::sync::mpsc;
 use trunkline_backend::{Backoff, Outbox};
 
 use super::{
-    Publication, PublishObserver,
+    Command, Publication, PublishObserver,
     connection::{BatchOutcome, NodeConnection, OpenConnection, Stopped, WINDOW},
 };
-use crate::connect::{Destination, FIRST_PAUSE, ServerPool, Status, Tasks};
+use crate::connect::{Destination, FIRST_PAUSE, ServerPool, Status, Tasks, is_forbidden};
 
 /// What is written in one go at most, unless a single message is bigger.
 const MAX_BATCH: usize = 1 << 20;
@@ -34,7 +35,8 @@ impl Publisher {
     /// Runs until the outbox is closed and everything is written.
     pub(crate) async fn run(self) {
         let (sender, mut outcomes) = mpsc::unbounded_channel();
-        let mut router = Router { publisher: &self, nodes: HashMap::new(), pinned: HashMap::new(), outcomes: sender };
+        let (nodes, pinned, refused) = Default::default();
+        let mut router = Router { publisher: &self, nodes, pinned, outcomes: sender, is_lost: false, refused };
         // Sooner or later each is written to.
         self.servers.all_destinations().into_iter().for_each(|destination| router.start(&destination));
         let mut batch = Vec::new();
@@ -71,6 +73,10 @@ struct Router<'a> {
     /// the same way, or it might overtake them when the slot moves.
     pinned: HashMap<u16, (Destination, usize)>,
     outcomes: mpsc::UnboundedSender<BatchOutcome>,
+    /// The nodes were told that a server takes nothing for the moment.
+    is_lost: bool,
+    /// What the servers refused last of each kind of command, if they have not taken one since.
+    refused: HashMap<Discriminant<Command>, String>,
 }
 
 /// What waits for a server, and what its connection has been given.
@@ -84,8 +90,8 @@ struct NodeQueue {
     open: Option<OpenConnection>,
     was_open: bool,
     backoff: Backoff,
-    /// The last connection failed.
-    is_failing: bool,
+    /// Why the last connection failed, if it did.
+    failure: Option<String>,
 }
 
 impl Router<'_> {
@@ -109,7 +115,7 @@ impl Router<'_> {
     }
 
     fn working(&self) -> impl Iterator<Item = &NodeQueue> {
-        self.nodes.values().filter(|node| !node.is_failing)
+        self.nodes.values().filter(|node| node.failure.is_none())
     }
 
     fn route(&mut self, publications: impl Iterator<Item = Publication>) {
@@ -146,7 +152,7 @@ impl Router<'_> {
             open: None,
             was_open: false,
             backoff: Backoff::new(FIRST_PAUSE, max_backoff),
-            is_failing: false,
+            failure: None,
         })
     }
 
@@ -173,9 +179,20 @@ impl Router<'_> {
         let Publisher { outbox, observer, .. } = self.publisher;
         for (publication, answer) in outcome.answered {
             self.unpin(&publication);
+            let command = mem::discriminant(&publication.command);
             let bytes = match answer {
-                Ok(reply) => observer.acknowledged(publication, reply),
-                Err(reason) => observer.rejected(publication, &reason),
+                Ok(reply) => {
+                    self.refused.remove(&command);
+                    observer.acknowledged(publication, reply)
+                }
+                Err(reason) => {
+                    let bytes = observer.rejected(publication, &reason);
+                    if self.refused.get(&command) != Some(&reason) {
+                        tracing::warn!(%reason, "the server refuses messages, which are lost");
+                        self.refused.insert(command, reason);
+                    }
+                    bytes
+                }
             };
             outbox.release(bytes);
         }
@@ -201,10 +218,20 @@ impl Router<'_> {
         self.nodes.retain(|_, node| node.batches.is_some() || node.open.is_some() || !node.waiting.is_empty());
     }
 
-    fn tell_connected(&self) {
-        let is_connected = self.nodes.values().all(|node| !node.is_failing);
-        self.publisher.outbox.set_connected(is_connected);
-        self.publisher.status.set_publishing(is_connected);
+    fn tell_connected(&mut self) {
+        let Publisher { outbox, observer, status, .. } = self.publisher;
+        let failure = self.nodes.values().find_map(|node| node.failure.as_deref());
+        outbox.set_connected(failure.is_none());
+        let refusal = self.refused.values().find(|reason| is_forbidden(reason.as_bytes()));
+        status.set_publishing(failure.is_none() && refusal.is_none());
+        match failure {
+            Some(reason) if !mem::replace(&mut self.is_lost, true) => {
+                tracing::warn!(%reason, "messages are held: the server takes none");
+                status.connection_lost(|| observer.lost(reason));
+            }
+            None if mem::take(&mut self.is_lost) => status.connections_restored(1, || observer.restored()),
+            _ => {}
+        }
     }
 }
 
@@ -218,10 +245,9 @@ impl NodeQueue {
     ) {
         let (batches, received) = mpsc::channel(WINDOW);
         let (servers, status) = (Arc::clone(&publisher.servers), Arc::clone(&publisher.status));
-        let connection = NodeConnection::new(destination.clone(), servers, outcomes.clone());
-        let reconnected = self.was_open.then_some(status);
-        let pause = self.is_failing.then(|| self.backoff.next_pause());
-        publisher.tasks.spawn(connection.run(self.open.take(), pause, reconnected, received));
+        let connection = NodeConnection::new(destination.clone(), servers, status, outcomes.clone());
+        let pause = self.failure.is_some().then(|| self.backoff.next_pause());
+        publisher.tasks.spawn(connection.run(self.open.take(), pause, self.was_open, received));
         self.batches = Some(batches);
     }
 
@@ -255,7 +281,7 @@ impl NodeQueue {
     fn confirmed(&mut self) {
         self.under_way.pop_front();
         self.was_open = true;
-        self.is_failing = false;
+        self.failure = None;
         self.backoff.reset();
     }
 
@@ -266,9 +292,9 @@ impl NodeQueue {
         self.put_back(unsent);
         self.open = open;
         self.was_open |= was_open;
-        self.is_failing = failure.is_some();
-        if let Some(error) = failure {
-            tracing::debug!(%error, "publishing failed");
+        self.failure = failure.map(|error| error.to_string());
+        if let Some(reason) = &self.failure {
+            tracing::debug!(%reason, "publishing failed");
         }
     }
 }

@@ -75,6 +75,14 @@ impl PendingOwn {
         returned
     }
 
+    /// What was confirmed, because the stream was cut: from there it may never come back.
+    pub(crate) fn take_written(&self) -> Returned {
+        let last = self.lock().iter().take_while(|pending| pending.written).last().map(|pending| pending.number);
+        let mut returned = last.map(|last| self.returned(last)).unwrap_or_default();
+        returned.lost.extend(returned.found.take());
+        returned
+    }
+
     /// Everything, because the node leaves or the stream is gone.
     pub(crate) fn take_all(&self) -> Returned {
         self.returned(u64::MAX)
