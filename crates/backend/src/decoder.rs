@@ -112,7 +112,11 @@ impl InboundDecoder {
             return Some(self.foreign());
         }
         if *from == self.node.id {
-            return if is_stored && header.kind == Kind::Broadcast { None } else { Some(self.own_echo()) };
+            return match header.kind {
+                Kind::Broadcast if is_stored => None,
+                _ if is_stored => Some(self.own_skipped(header.seq_no)),
+                _ => Some(self.own_echo()),
+            };
         }
         let room = header.room.as_ref()?;
         (!self.may_have_members(room)).then(|| self.skipped(Some(from), header.seq_no))
@@ -142,7 +146,7 @@ impl InboundDecoder {
         }
         let is_own = from.as_ref() == Some(&self.node.id);
         match body {
-            Body::Message(message) if is_own => self.own_message(message, offset),
+            Body::Message(message) if is_own => self.own_message(seq_no, message, offset),
             Body::Message(message) => {
                 Some(Delivery::Message { from, seq_no, offset: offset_of(&message, offset), message })
             }
@@ -150,12 +154,24 @@ impl InboundDecoder {
         }
     }
 
-    fn own_message(&self, message: Message, offset: Option<Offset>) -> Option<Delivery> {
-        if offset.is_some() && matches!(message, Message::Broadcast { .. }) {
-            let offset = offset_of(&message, offset);
-            return Some(Delivery::Stored { message, offset });
+    fn own_message(&self, seq_no: Option<SeqNo>, message: Message, offset: Option<Offset>) -> Option<Delivery> {
+        if offset.is_none() {
+            return self.own_echo();
         }
-        self.own_echo()
+        if matches!(message, Message::Broadcast { .. }) {
+            let offset = offset_of(&message, offset);
+            return Some(Delivery::Stored { seq_no, message, offset });
+        }
+        self.own_skipped(seq_no)
+    }
+
+    /// Outcome for an own message that comes back from the history and is not to be delivered: its number is accounted
+    /// for, if it has one.
+    fn own_skipped(&self, seq_no: Option<SeqNo>) -> Option<Delivery> {
+        match seq_no {
+            Some(_) => Some(Delivery::Skipped { from: self.node.id.clone(), seq_no }),
+            None => self.own_echo(),
+        }
     }
 
     /// Counts a message that this node has sent.
@@ -368,14 +384,14 @@ mod tests {
         let offset = Offset::new("7").unwrap();
         let message = broadcast(Target::room("there"));
         let stored = decoder.decode_stored(&encoded("me", "/", &message), offset.clone());
-        assert_eq!(stored, Some(Delivery::Stored { message, offset: Some(offset.clone()) }));
+        assert_eq!(stored, Some(Delivery::Stored { seq_no: Some(STAMP), message, offset: Some(offset.clone()) }));
         let message = broadcast(Target::all().volatile());
         let stored = decoder.decode_stored(&encoded("me", "/", &message), offset.clone());
-        assert_eq!(stored, Some(Delivery::Stored { message, offset: None }));
+        assert_eq!(stored, Some(Delivery::Stored { seq_no: Some(STAMP), message, offset: None }));
         let request = Some(RequestId::new("r").unwrap());
         let message = Message::Broadcast { request, target: Target::all(), payload: Payload::event("e", &1).unwrap() };
         let stored = decoder.decode_stored(&encoded("me", "/", &message), offset.clone());
-        assert_eq!(stored, Some(Delivery::Stored { message, offset: None }));
+        assert_eq!(stored, Some(Delivery::Stored { seq_no: Some(STAMP), message, offset: None }));
         assert_eq!(decoder.decode_stored(&encoded("me", "/", &Message::Leaving), offset), None);
         assert_eq!(metrics.snapshot().own_echoes, 1);
     }

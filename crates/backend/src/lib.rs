@@ -16,6 +16,6 @@ pub mod url;
 pub use crate::{
     backoff::Backoff,
     joined::{JoinedNodes, Namespaces},
-    link_state::{Direction, LinkState},
+    link_state::{Direction, LinkState, Loss},
     outbox::{Outbox, OutboxLimits},
 };

@@ -1,11 +1,13 @@
-//! State of a transport that listens and publishes over separate connections.
+//! State of a transport's connections: whether both directions stand, and if not, why and since when.
 
 use std::{
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use tokio::sync::watch;
+use trunkline_core::transport::Health;
 
 /// Direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +31,40 @@ pub struct LinkState {
     listening: watch::Sender<bool>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct State {
     listening: bool,
     publishing: bool,
     reconnects: u64,
     /// Whether both directions were connected before.
     stood: bool,
+    loss: Loss,
+}
+
+/// Why and since when the broker cannot be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loss(Option<(String, SystemTime)>);
+
+impl Loss {
+    /// Notes the latest reason. The time stays that of the first one.
+    pub fn note(&mut self, reason: impl Into<String>) {
+        let since = self.0.take().map_or_else(SystemTime::now, |(_, since)| since);
+        self.0 = Some((reason.into(), since));
+    }
+
+    /// Notes that the broker can be used again.
+    pub fn end(&mut self) {
+        self.0 = None;
+    }
+
+    /// The same health, with the reason and the time if there is a loss.
+    #[must_use]
+    pub fn add_to(&self, health: Health) -> Health {
+        match &self.0 {
+            Some((reason, since)) => health.with_loss(reason.clone(), *since),
+            None => health,
+        }
+    }
 }
 
 impl LinkState {
@@ -46,20 +75,32 @@ impl LinkState {
         *state.side(side) = true;
         self.listening.send_replace(state.listening);
         if state.is_up() {
+            state.loss.end();
             let is_return = std::mem::replace(&mut state.stood, true);
             state.reconnects += u64::from(is_return);
             up(is_return);
         }
     }
 
-    /// Notes that a direction is lost. Calls `down`, with whether both were connected until now; the state does not
-    /// change meanwhile.
-    pub fn lost(&self, side: Direction, down: impl FnOnce(bool)) {
+    /// Notes that a direction is lost, or could not be restored, and why. Calls `down` with whether both were connected
+    /// until now, and with the text for [`Delivery::Lost`](trunkline_core::model::Delivery::Lost), which
+    /// [`LinkState::health`] tells too; the state does not change meanwhile.
+    pub fn lost(&self, side: Direction, reason: &str, down: impl FnOnce(bool, &str)) {
+        let reason = format!("{side}: {reason}");
         let mut state = self.lock();
         let was_up = state.is_up();
         *state.side(side) = false;
+        state.loss.note(reason.as_str());
         self.listening.send_replace(state.listening);
-        down(was_up);
+        down(was_up, &reason);
+    }
+
+    /// Whether both directions are connected, if not, why and since when, and how often they were connected again.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let state = self.lock();
+        let health = Health::default().with_connected(state.is_up()).with_reconnects(state.reconnects);
+        state.loss.add_to(health)
     }
 
     /// Waits until the inbound direction is connected: what is published earlier may miss its answers. *Cancel safe.*
@@ -93,7 +134,7 @@ impl State {
         }
     }
 
-    fn is_up(self) -> bool {
+    fn is_up(&self) -> bool {
         self.listening && self.publishing
     }
 }
@@ -108,7 +149,7 @@ mod tests {
     async fn a_loss_and_a_return_are_told_once_whichever_direction_it_is() {
         let (link, told) = (LinkState::default(), RefCell::new(Vec::new()));
         let restored = |side| link.restored(side, |is_return| told.borrow_mut().push((side, is_return)));
-        let lost = |side| link.lost(side, |was_up| told.borrow_mut().push((side, was_up)));
+        let lost = |side| link.lost(side, "reset", |was_up, _| told.borrow_mut().push((side, was_up)));
         restored(Direction::Outbound);
         assert!(told.take().is_empty(), "nobody can be heard yet");
         restored(Direction::Inbound);
@@ -120,5 +161,21 @@ mod tests {
         restored(Direction::Inbound);
         restored(Direction::Outbound);
         assert_eq!((told.take(), link.reconnects()), (vec![(Direction::Outbound, true)], 1));
+    }
+    #[test]
+    fn the_health_tells_the_last_reason_and_the_first_time() {
+        let link = LinkState::default();
+        link.restored(Direction::Inbound, |_| ());
+        link.restored(Direction::Outbound, |_| ());
+        assert_eq!(link.health(), Health::default().with_connected(true));
+        let mut told = String::new();
+        link.lost(Direction::Inbound, "reset", |_, reason| reason.clone_into(&mut told));
+        let first = link.health();
+        assert_eq!((first.connected, first.reason), (false, Some(told)));
+        link.lost(Direction::Inbound, "refused", |_, _| ());
+        let second = link.health();
+        assert_eq!((second.reason.as_deref(), second.since), (Some("listening: refused"), first.since));
+        link.restored(Direction::Inbound, |_| ());
+        assert_eq!(link.health(), Health::default().with_connected(true).with_reconnects(1));
     }
 }

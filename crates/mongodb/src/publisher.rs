@@ -166,7 +166,7 @@ impl Publisher {
         if let Some(node) = self.core.nodes.find(&message.from) {
             node.metrics.publish_errors.increment();
             if let Some(message) = own_broadcast {
-                node.inbox.push([Delivery::Stored { message, offset: None }]);
+                node.inbox.push([Delivery::Stored { seq_no: None, message, offset: None }]);
             }
         }
         self.remove_first(1);

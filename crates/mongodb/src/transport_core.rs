@@ -65,11 +65,11 @@ impl TransportCore {
 
     /// Marks a direction as lost. Nodes get [`Delivery::Lost`] unless the other one was lost before.
     pub(crate) fn lost(&self, direction: Direction, reason: &str) {
-        self.link.lost(direction, |was_up| {
+        self.link.lost(direction, reason, |was_up, reason| {
             self.outbox.set_connected(false);
             if was_up {
-                tracing::debug!(reason, "lost the {direction} connection");
-                self.push_to_all(&Delivery::Lost(format!("{direction}: {reason}")));
+                tracing::debug!(reason, "lost a connection");
+                self.push_to_all(&Delivery::Lost(reason.to_owned()));
             }
         });
     }
@@ -92,11 +92,7 @@ impl TransportCore {
 
     pub(crate) fn health(&self) -> Health {
         let (_, queued_messages, queued_bytes) = self.outbox.status();
-        Health::default()
-            .with_connected(self.link.is_up())
-            .with_queued_messages(queued_messages)
-            .with_queued_bytes(queued_bytes)
-            .with_reconnects(self.link.reconnects())
+        self.link.health().with_queued_messages(queued_messages).with_queued_bytes(queued_bytes)
     }
 
     /// The driver's handles, not to be held longer than an operation takes.

@@ -86,12 +86,12 @@ impl Shared {
 
     /// A direction is lost. The nodes are told unless the other one was lost already.
     pub(crate) fn lost(&self, direction: Direction, reason: &str) {
-        self.link.lost(direction, |was_up| {
+        self.link.lost(direction, reason, |was_up, reason| {
             self.outbox.set_connected(false);
             if was_up {
-                tracing::debug!(reason, "lost the {direction} connection");
+                tracing::debug!(reason, "lost a connection");
                 for node in self.joined.all() {
-                    node.inbox.push([Delivery::Lost(format!("{direction}: {reason}"))]);
+                    node.inbox.push([Delivery::Lost(reason.to_owned())]);
                 }
             }
         });
@@ -104,11 +104,7 @@ impl Shared {
 
     pub(crate) fn health(&self) -> Health {
         let (_, queued_messages, queued_bytes) = self.outbox.status();
-        Health::default()
-            .with_connected(self.link.is_up())
-            .with_queued_messages(queued_messages)
-            .with_queued_bytes(queued_bytes)
-            .with_reconnects(self.link.reconnects())
+        self.link.health().with_queued_messages(queued_messages).with_queued_bytes(queued_bytes)
     }
 
     // --- closing ---

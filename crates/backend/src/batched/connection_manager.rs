@@ -72,7 +72,7 @@ impl<B: BatchBroker> ConnectionManager<B> {
         }
         // What is queued is written first.
         self.state.writer_ended.cancelled().await;
-        self.state.set_disconnected();
+        self.state.set_disconnected("the transport was closed");
         current.close().await;
     }
 
@@ -82,8 +82,8 @@ impl<B: BatchBroker> ConnectionManager<B> {
             let replaced = match self.successor(current).await {
                 Some(successor) => Some(std::mem::replace(current, successor)),
                 None => {
+                    self.state.set_disconnected(&current.end_reason());
                     current.abort();
-                    self.state.set_disconnected();
                     *current = self.reconnect(&mut backoff).await;
                     None
                 }
@@ -146,6 +146,7 @@ impl<B: BatchBroker> ConnectionManager<B> {
             match self.connect().await {
                 Ok(connection) => return connection,
                 Err(error) => {
+                    self.state.not_reconnected(&error.to_string());
                     tracing::debug!(%error, attempts = backoff.attempts(), "reconnecting to {} failed", B::NAME);
                 }
             }
@@ -153,12 +154,15 @@ impl<B: BatchBroker> ConnectionManager<B> {
     }
 }
 
-/// Counts and logs when the broker takes nothing: nothing is confirmed meanwhile, so the outbox fills, up to its limit.
+/// Tells when the broker takes nothing: nothing is confirmed meanwhile, so the outbox fills, up to its limit.
 /// Never returns.
 async fn count_blocks<B: BatchBroker>(state: &TransportState<B>, connection: &B::Connection) {
     let mut blocked = connection.blocked();
     while blocked.changed().await.is_ok() {
-        match blocked.borrow_and_update().as_deref() {
+        let reason = blocked.borrow_and_update().clone();
+        let reason = reason.as_deref();
+        state.set_blocked(reason);
+        match reason {
             Some(reason) => {
                 tracing::warn!(reason, "{} takes no messages at the moment", B::NAME);
                 state.nodes.all().iter().for_each(|node| node.metrics.blocked.increment());

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use trunkline_core::{Namespace, NodeKey, Result, transport::Health};
+use trunkline_core::{Namespace, NodeKey, Result, model::Delivery, transport::Health};
 
 use super::{
     BatchBroker,
@@ -21,6 +21,7 @@ use crate::{
     Outbox, batch,
     connection::CurrentConnection,
     joined::{JoinedNodes, Namespaces},
+    link_state::Loss,
 };
 
 /// What the tasks of one transport share.
@@ -45,6 +46,7 @@ pub struct TransportState<B: BatchBroker> {
     pub(super) nodes: JoinedNodes<JoinedNode<B>>,
     namespaces: Namespaces<NamespaceState<B>>,
     reconnects: AtomicU64,
+    loss: Mutex<Loss>,
 }
 
 /// Longer than the last write and a goodbye may take.
@@ -64,6 +66,7 @@ impl<B: BatchBroker> TransportState<B> {
             nodes: JoinedNodes::default(),
             namespaces: Namespaces::default(),
             reconnects: AtomicU64::new(0),
+            loss: Mutex::default(),
         }
     }
 
@@ -99,14 +102,38 @@ impl<B: BatchBroker> TransportState<B> {
 
     pub(super) fn set_connected(&self, connection: &Arc<B::Connection>, number: u64) {
         self.reconnects.store(number - 1, Ordering::Relaxed);
+        self.loss().end();
         self.outbox.set_connected(true);
         self.outbound.send_replace(Some(Arc::clone(connection)));
     }
 
-    pub(super) fn set_disconnected(&self) {
+    pub(super) fn set_disconnected(&self, reason: &str) {
+        self.loss().note(reason);
         self.outbox.set_connected(false);
         self.inbound.send_replace(None);
         self.outbound.send_replace(None);
+    }
+
+    /// Another attempt to connect has failed.
+    pub(super) fn not_reconnected(&self, reason: &str) {
+        self.loss().note(reason);
+    }
+
+    /// The connection stands, and the broker takes nothing, for this reason; or it takes messages again. To the nodes a
+    /// broker that takes nothing is lost: who does not hear them cannot answer.
+    pub(super) fn set_blocked(&self, reason: Option<&str>) {
+        match reason {
+            Some(reason) => self.loss().note(reason),
+            None => self.loss().end(),
+        }
+        self.outbox.set_connected(reason.is_none());
+        let delivery = reason.map_or(Delivery::Connected, |reason| Delivery::Lost(reason.to_owned()));
+        self.nodes.all().iter().for_each(|node| node.push(delivery.clone()));
+    }
+
+    fn loss(&self) -> MutexGuard<'_, Loss> {
+        // Valid after each step.
+        self.loss.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins to end all tasks: nodes leave, what is queued is written, then the connection is closed.
@@ -133,10 +160,11 @@ impl<B: BatchBroker> TransportState<B> {
 
     pub(super) fn health(&self) -> Health {
         let (connected, queued_messages, queued_bytes) = self.outbox.status();
-        Health::default()
+        let health = Health::default()
             .with_connected(connected)
             .with_queued_messages(queued_messages)
             .with_queued_bytes(queued_bytes)
-            .with_reconnects(self.reconnects.load(Ordering::Relaxed))
+            .with_reconnects(self.reconnects.load(Ordering::Relaxed));
+        self.loss().add_to(health)
     }
 }

@@ -14,7 +14,7 @@ impl Engine {
             Delivery::Message { from, seq_no, offset, message } => self.message(now, from, seq_no, offset, message),
             Delivery::Skipped { from, seq_no } => self.skipped(now, &from, seq_no),
             Delivery::Response { from, response } => self.response(now, from.as_ref(), response),
-            Delivery::Stored { message, offset } => self.serve(self.me.id.clone(), message, offset),
+            Delivery::Stored { seq_no, message, offset } => self.stored(now, seq_no, message, offset),
             Delivery::Gap(gap) => self.transport_gap(now, &gap),
             Delivery::Overflow(overflow) => self.overflow(now, &overflow),
             Delivery::Connected => self.connected(now),
@@ -72,8 +72,24 @@ impl Engine {
         self.metrics.delivered.increment();
     }
 
+    /// Handles an own message that has come back from the history, where what is lost on the way or comes twice would be
+    /// lost or repeated for own sockets, too.
+    fn stored(&mut self, now: Instant, seq_no: Option<SeqNo>, message: Message, offset: Option<Offset>) {
+        let me = self.me.id.clone();
+        if self.is_fresh(now, &me, seq_no) {
+            self.serve(me, message, offset);
+        }
+    }
+
     fn skipped(&mut self, now: Instant, from: &NodeId, seq_no: Option<SeqNo>) {
-        if *from == self.me.id || from.is_emitter() {
+        if *from == self.me.id {
+            self.metrics.own_echoes.increment();
+            if self.capabilities.history {
+                self.is_fresh(now, from, seq_no);
+            }
+            return;
+        }
+        if from.is_emitter() {
             return;
         }
         if self.is_fresh(now, from, seq_no) {

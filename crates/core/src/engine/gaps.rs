@@ -87,8 +87,11 @@ impl Engine {
         if missed > 0 {
             self.report_gap(GapCause::Overflow, Some(missed));
         }
-        for dropped in others {
-            self.sign_of_life(now, &dropped.from, true);
+        let echoes = echoes.into_iter().filter(|_| self.capabilities.history).collect::<Vec<_>>();
+        for dropped in others.into_iter().chain(echoes) {
+            if dropped.from != self.me.id {
+                self.sign_of_life(now, &dropped.from, true);
+            }
             let missing = self.tracker.skip(now, &dropped.from, dropped.last, dropped.count);
             self.missing(missing);
         }

@@ -186,9 +186,13 @@ impl State {
         let Some(nodes) = nodes else { return true };
         if let Some(joined) = nodes.get(&from.id)
             && self.ring.is_some()
-            && matches!(message, Message::Broadcast { .. })
         {
-            joined.inbox.push([Delivery::Stored { message: message.clone(), offset: offset.clone() }]);
+            joined.inbox.push([match &message {
+                Message::Broadcast { .. } => {
+                    Delivery::Stored { seq_no, message: message.clone(), offset: offset.clone() }
+                }
+                _ => Delivery::Skipped { from: from.id.clone(), seq_no },
+            }]);
         }
         for (_, joined) in nodes.iter().filter(|(node, _)| **node != from.id) {
             joined.deliver(&from.id, seq_no, offset.as_ref(), &message);

@@ -17,8 +17,8 @@ pub enum Delivery {
         /// The message.
         message: Message,
     },
-    /// A message that was dropped before decoding because no local socket is in its room. Its sender is alive, and its
-    /// number is accounted for.
+    /// A message that was dropped before decoding because no local socket is in its room, or an own one that has come
+    /// back and is not to be delivered. Its sender is alive, and its number is accounted for.
     Skipped {
         /// Node that published it.
         from: NodeId,
@@ -32,9 +32,13 @@ pub enum Delivery {
         /// The answer.
         response: Response,
     },
-    /// An own broadcast that the history has stored, to be delivered locally in its place among those of other nodes.
+    /// An own message that has come back from the history, to be delivered locally in its place among those of other
+    /// nodes. Other own messages that come back there are [`Delivery::Skipped`], for the sake of their numbers.
     Stored {
-        /// The broadcast.
+        /// Its sequence number, which is judged like those of other nodes; `None` for a message that the history
+        /// refused, and that comes out of its place.
+        seq_no: Option<SeqNo>,
+        /// The message.
         message: Message,
         /// Its position in the history; `None` if the history does not keep it.
         offset: Option<Offset>,

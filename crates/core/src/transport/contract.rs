@@ -1,6 +1,6 @@
 //! What a broker must implement: one required trait, and small optional ones for what not every broker can do.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 
@@ -142,11 +142,15 @@ impl RoomFilter for Unfiltered {
 }
 
 /// State of a transport's connection and queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// Whether the broker can be reached.
+    /// Whether messages can be sent to the broker and received from it.
     pub connected: bool,
+    /// Why not, as far as the last attempt has told; `None` while connected. Never a secret.
+    pub reason: Option<String>,
+    /// Since when not; `None` while connected.
+    pub since: Option<SystemTime>,
     /// Messages waiting to be written.
     pub queued_messages: usize,
     /// Bytes of the messages that wait or are written and unconfirmed.
@@ -161,6 +165,14 @@ setters!(Health {
     with_queued_bytes(queued_bytes: usize),
     with_reconnects(reconnects: u64),
 });
+
+impl Health {
+    /// The same, not connected since then, for this reason.
+    #[must_use]
+    pub fn with_loss(self, reason: impl Into<String>, since: SystemTime) -> Self {
+        Self { connected: false, reason: Some(reason.into()), since: Some(since), ..self }
+    }
+}
 
 /// A transport and what else the broker can do. A `dyn Transport` cannot reveal more traits, so they stand beside it.
 #[derive(Clone, Debug)]

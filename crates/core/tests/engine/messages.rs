@@ -73,8 +73,27 @@ fn offsets_are_passed_on() {
     let message = broadcast("news");
     let theirs = Delivery::Message { from: Some(id("a")), seq_no: None, offset: offset.clone(), message };
     assert_eq!(engine.deliver(theirs), ["serve a: news at 7-1"]);
-    let mine = Delivery::Stored { message: broadcast("mine"), offset };
+    let mine = Delivery::Stored { seq_no: None, message: broadcast("mine"), offset };
     assert_eq!(engine.deliver(mine), ["serve me: mine at 7-1"]);
+}
+
+#[test]
+fn own_messages_that_come_back_are_judged_by_their_numbers() {
+    let mut engine = TestEngine::new(HEARTBEATS.with_history(true));
+    let stored = |number, name| Delivery::Stored { seq_no: number_of(number), message: broadcast(name), offset: None };
+    assert_eq!(engine.deliver(stored(1, "one")), ["serve me: one"]);
+    assert!(engine.deliver(stored(1, "one")).is_empty(), "a repeat");
+    assert!(engine.deliver(Delivery::Skipped { from: id("me"), seq_no: number_of(2) }).is_empty());
+    assert_eq!(engine.deliver(stored(5, "five")), ["gap Hole Some(2)", "serve me: five"]);
+    assert!(engine.deliver(stored(3, "late")).is_empty(), "it was counted as missing");
+    let refused = Delivery::Stored { seq_no: None, message: broadcast("refused"), offset: None };
+    assert_eq!(engine.deliver(refused), ["serve me: refused"]);
+    assert!(engine.members().is_empty());
+    assert_eq!((engine.metrics().repeats, engine.metrics().missed), (2, 2));
+}
+
+fn number_of(number: u64) -> Option<SeqNo> {
+    Some(SeqNo { channel: SeqChannel::ALL, number })
 }
 
 #[test]

@@ -111,7 +111,7 @@ impl TestNode {
         };
         match self.find(is_broadcast).await {
             Delivery::Message { message: Message::Broadcast { payload, .. }, offset, .. }
-            | Delivery::Stored { message: Message::Broadcast { payload, .. }, offset } => {
+            | Delivery::Stored { message: Message::Broadcast { payload, .. }, offset, .. } => {
                 (payload.arguments::<(usize, String)>().unwrap().0, offset)
             }
             _ => unreachable!(),

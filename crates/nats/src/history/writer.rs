@@ -207,7 +207,7 @@ impl PendingStore {
                 && let Message::Broadcast { .. } = message
                 && let Some(node) = self.state.node(&NodeKey { id, namespace })
             {
-                node.push(Delivery::Stored { message, offset: None });
+                node.push(Delivery::Stored { seq_no: None, message, offset: None });
             }
         }
     }

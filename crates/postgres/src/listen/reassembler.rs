@@ -194,7 +194,9 @@ impl ChannelReassembler {
     fn make_ready(&mut self, delivery: &Delivery) {
         for Member { node, ready } in &mut self.members {
             match delivery {
-                Delivery::Skipped { from, .. } if *from == node.key.id => node.metrics.own_echoes.increment(),
+                Delivery::Skipped { from, .. } if *from == node.key.id && !self.has_history => {
+                    node.metrics.own_echoes.increment();
+                }
                 delivery => ready.push(delivery.clone()),
             }
         }

@@ -299,7 +299,7 @@ impl Writer {
             let Some(node) = self.shared.joined.find(from) else { continue };
             node.metrics.publish_errors.increment();
             if let Some(message) = own_broadcast.clone() {
-                node.inbox.push([Delivery::Stored { message, offset: None }]);
+                node.inbox.push([Delivery::Stored { seq_no: None, message, offset: None }]);
             }
         }
         self.release(batch);

@@ -140,7 +140,8 @@ async fn an_alarm_holds_publishes_back_and_loses_none() -> Result<(), Failure> {
     assert_eq!(refusal.kind(), ErrorKind::QueueFull);
     until("the alarm is counted", async || a.metrics().blocked > 0).await;
     let health = a.backend().transport.health();
-    assert!(health.connected && health.queued_bytes > 50_000, "{health:?}");
+    assert!(!health.connected && health.queued_bytes > 50_000, "{health:?}");
+    assert!(health.reason.is_some() && health.since.is_some(), "{health:?}");
     broker.ctl(&["set_vm_memory_high_watermark", "0.4"]).await.unwrap();
     expect_numbers(&there, sent).await
 }

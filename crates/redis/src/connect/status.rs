@@ -4,22 +4,31 @@ use std::{
     collections::HashMap,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
 use tokio::sync::watch;
+use trunkline_backend::{Direction, Loss};
+use trunkline_core::transport::Health;
 
 use super::topology::Destination;
 
 /// Written by the tasks of the connections.
 #[derive(Debug, Default)]
 pub(crate) struct Status {
-    is_publishing: AtomicBool,
+    publishing: Mutex<Publishing>,
     reconnects: AtomicU64,
     inbound: Mutex<Inbound>,
     /// Whether the subscriptions at a server are known to stand; without an entry there are none.
     listening: watch::Sender<HashMap<Destination, bool>>,
+}
+
+/// The connections over which something is published.
+#[derive(Debug, Default)]
+struct Publishing {
+    is_connected: bool,
+    loss: Loss,
 }
 
 /// The connections over which something is received.
@@ -30,11 +39,18 @@ struct Inbound {
     subscribers_down: usize,
     /// The nodes were told of a loss, and not of the return.
     is_lost: bool,
+    loss: Loss,
 }
 
 impl Status {
-    pub(crate) fn set_publishing(&self, is_connected: bool) {
-        self.is_publishing.store(is_connected, Ordering::Relaxed);
+    /// All publishing connections stand, or one does not, for this reason.
+    pub(crate) fn set_publishing(&self, failure: Option<&str>) {
+        let mut publishing = self.publishing();
+        publishing.is_connected = failure.is_none();
+        match failure {
+            Some(reason) => publishing.loss.note(format!("{}: {reason}", Direction::Outbound)),
+            None => publishing.loss.end(),
+        }
     }
 
     pub(crate) fn reconnected(&self) {
@@ -59,12 +75,22 @@ impl Status {
         Listening { destination: destination.clone(), listening: self.listening.subscribe() }
     }
 
-    /// A connection is lost. Calls `tell` if all others stood; nothing else changes meanwhile.
-    pub(crate) fn connection_lost(&self, tell: impl FnOnce()) {
+    /// A connection is lost. Calls `tell`, with the reason, if all others stood; nothing else changes meanwhile.
+    pub(crate) fn connection_lost(&self, side: Direction, reason: &str, tell: impl FnOnce(&str)) {
+        let reason = format!("{side}: {reason}");
         let mut inbound = self.inbound();
         inbound.subscribers_down += 1;
+        inbound.loss.note(reason.as_str());
         if !std::mem::replace(&mut inbound.is_lost, true) {
-            tell();
+            tell(&reason);
+        }
+    }
+
+    /// A connection that is lost could not be opened again.
+    pub(crate) fn connection_refused(&self, reason: &str) {
+        let mut inbound = self.inbound();
+        if inbound.is_lost {
+            inbound.loss.note(format!("{}: {reason}", Direction::Inbound));
         }
     }
 
@@ -79,16 +105,26 @@ impl Status {
         let mut inbound = self.inbound();
         inbound.subscribers_down -= count;
         if inbound.subscribers_down == 0 && std::mem::take(&mut inbound.is_lost) {
+            inbound.loss.end();
             tell();
         }
     }
 
-    pub(crate) fn is_connected(&self) -> bool {
-        self.is_publishing.load(Ordering::Relaxed) && !self.inbound().is_lost
+    #[cfg(test)]
+    fn is_connected(&self) -> bool {
+        self.health().connected
     }
 
-    pub(crate) fn reconnects(&self) -> u64 {
-        self.reconnects.load(Ordering::Relaxed)
+    pub(crate) fn health(&self) -> Health {
+        let (publishing, inbound) = (self.publishing(), self.inbound());
+        let health = Health::default()
+            .with_connected(publishing.is_connected && !inbound.is_lost)
+            .with_reconnects(self.reconnects.load(Ordering::Relaxed));
+        inbound.loss.add_to(publishing.loss.add_to(health))
+    }
+
+    fn publishing(&self) -> MutexGuard<'_, Publishing> {
+        self.publishing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn inbound(&self) -> MutexGuard<'_, Inbound> {
@@ -127,9 +163,9 @@ mod tests {
     #[test]
     fn a_loss_and_the_return_are_told_once_for_all_connections() {
         let (status, told) = (Status::default(), RefCell::new(Vec::new()));
-        let lost = || status.connection_lost(|| told.borrow_mut().push("lost"));
+        let lost = || status.connection_lost(Direction::Inbound, "reset", |_| told.borrow_mut().push("lost"));
         let restored = |count| status.connections_restored(count, || told.borrow_mut().push("restored"));
-        status.set_publishing(true);
+        status.set_publishing(None);
         lost();
         lost();
         assert!(!status.is_connected());
@@ -143,7 +179,7 @@ mod tests {
     #[test]
     fn a_subscription_that_moves_is_no_loss() {
         let status = Status::default();
-        status.set_publishing(true);
+        status.set_publishing(None);
         status.subscription_moves();
         assert!(status.is_connected());
         status.connections_restored(1, || panic!("nothing was lost"));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::sync::mpsc;
-use trunkline_backend::{Backoff, Outbox};
+use trunkline_backend::{Backoff, Direction, Outbox};
 
 use super::{
     Command, Publication, PublishObserver,
@@ -223,11 +223,11 @@ impl Router<'_> {
         let failure = self.nodes.values().find_map(|node| node.failure.as_deref());
         outbox.set_connected(failure.is_none());
         let refusal = self.refused.values().find(|reason| is_forbidden(reason.as_bytes()));
-        status.set_publishing(failure.is_none() && refusal.is_none());
+        status.set_publishing(failure.or(refusal.map(String::as_str)));
         match failure {
             Some(reason) if !mem::replace(&mut self.is_lost, true) => {
                 tracing::warn!(%reason, "messages are held: the server takes none");
-                status.connection_lost(|| observer.lost(reason));
+                status.connection_lost(Direction::Outbound, reason, |reason| observer.lost(reason));
             }
             None if mem::take(&mut self.is_lost) => status.connections_restored(1, || observer.restored()),
             _ => {}

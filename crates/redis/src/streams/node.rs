@@ -12,7 +12,7 @@ use std::{
 use trunkline_core::{
     NodeId, Offset, Result,
     codec::{self, Body},
-    model::{Delivery, Heartbeat, Message},
+    model::{Delivery, Heartbeat, Message, SeqChannel, SeqNo},
 };
 
 use super::{
@@ -134,11 +134,12 @@ impl StreamNode {
     /// entries were confirmed.
     pub(super) fn returned(&self, id: EntryId, number: u64) -> (Vec<Delivery>, usize, usize) {
         let returned = self.pending_own.returned(number);
-        let mut deliveries: Vec<_> = returned.lost.into_iter().map(|message| stored(message, None)).collect();
-        match returned.found {
-            Some(message) => deliveries.push(stored(message, Some(id))),
-            None => self.inbox.metrics.own_echoes.increment(),
-        }
+        let lost = returned.lost.into_iter().map(|(number, message)| stored(number, message, None));
+        let mut deliveries: Vec<_> = lost.collect();
+        deliveries.push(match returned.found {
+            Some(message) => stored(number, message, Some(id)),
+            None => Delivery::Skipped { from: self.inbox.node.id.clone(), seq_no: Some(in_stream(number)) },
+        });
         (deliveries, returned.bytes, returned.written)
     }
 
@@ -153,9 +154,13 @@ impl StreamNode {
 }
 
 /// Delivery of an own broadcast: with the id of its entry, or without one if it is not in the stream.
-pub(super) fn stored(message: Message, id: Option<EntryId>) -> Delivery {
+pub(super) fn stored(number: u64, message: Message, id: Option<EntryId>) -> Delivery {
     let offset = id.and_then(|id| offset_of(&message, id));
-    Delivery::Stored { message, offset }
+    Delivery::Stored { seq_no: Some(in_stream(number)), message, offset }
+}
+
+fn in_stream(number: u64) -> SeqNo {
+    SeqNo { channel: SeqChannel::ALL, number }
 }
 
 /// Offset of a message for clients: only what can be replayed has one.

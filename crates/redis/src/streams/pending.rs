@@ -27,8 +27,8 @@ struct Pending {
 /// Own broadcasts that have come back, or never will.
 #[derive(Debug, Default)]
 pub(crate) struct Returned {
-    /// Those before it, which the stream no longer holds.
-    pub(crate) lost: Vec<Message>,
+    /// Those before it, which the stream no longer holds, with their numbers.
+    pub(crate) lost: Vec<(u64, Message)>,
     /// The one with the number.
     pub(crate) found: Option<Message>,
     /// What the confirmed ones took in the outbox, which the caller has to release.
@@ -69,7 +69,7 @@ impl PendingOwn {
             if first.number == number {
                 returned.found = Some(first.message);
             } else {
-                returned.lost.push(first.message);
+                returned.lost.push((first.number, first.message));
             }
         }
         returned
@@ -78,8 +78,9 @@ impl PendingOwn {
     /// What was confirmed, because the stream was cut: from there it may never come back.
     pub(crate) fn take_written(&self) -> Returned {
         let last = self.lock().iter().take_while(|pending| pending.written).last().map(|pending| pending.number);
-        let mut returned = last.map(|last| self.returned(last)).unwrap_or_default();
-        returned.lost.extend(returned.found.take());
+        let Some(last) = last else { return Returned::default() };
+        let mut returned = self.returned(last);
+        returned.lost.extend(returned.found.take().map(|message| (last, message)));
         returned
     }
 

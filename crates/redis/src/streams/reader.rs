@@ -8,7 +8,7 @@ use tokio::{
     sync::OnceCell,
     time::{Instant, sleep, timeout},
 };
-use trunkline_backend::Backoff;
+use trunkline_backend::{Backoff, Direction};
 use trunkline_core::{Error, ErrorKind, Gap, GapCause, NodeKey, Result, model::Delivery};
 
 use super::entry::{Entry, EntryId};
@@ -170,7 +170,9 @@ impl<H: EntryHandler> ReaderTask<H> {
             let reason = ended.err().map_or_else(|| "the connection ended".to_owned(), |error| error.to_string());
             tracing::debug!(stream = %self.source.name.escape_ascii(), %reason, "the reading connection is down");
             if self.connected_before && !std::mem::replace(&mut self.is_lost, true) {
-                self.source.status.connection_lost(|| self.handler.lost(&reason));
+                self.source.status.connection_lost(Direction::Inbound, &reason, |reason| self.handler.lost(reason));
+            } else {
+                self.source.status.connection_refused(&reason);
             }
             sleep(backoff.next_pause()).await;
         }

@@ -284,7 +284,7 @@ impl EntryHandler for Shared {
             self.outbox.release(returned.bytes);
             self.limit.returned(returned.written);
             let mut deliveries = vec![gap.clone()];
-            deliveries.extend(returned.lost.into_iter().map(|message| stored(message, None)));
+            deliveries.extend(returned.lost.into_iter().map(|(number, message)| stored(number, message, None)));
             deliveries.into_iter().for_each(|delivery| joined.inbox.push(delivery));
         }
     }
@@ -366,8 +366,10 @@ impl PublishObserver for Shared {
         let Some(joined) = self.nodes.joined.find(&publication.from) else { return publication.bytes };
         let returned = joined.pending_own.returned(number);
         self.limit.returned(returned.written);
-        let messages = returned.lost.into_iter().chain(returned.found);
-        messages.for_each(|message| joined.inbox.push(stored(message, None)));
+        // What the stream still brings of those before it is not delivered a second time.
+        let found = returned.found.map(|message| (number, message));
+        let messages = returned.lost.into_iter().chain(found);
+        messages.for_each(|(number, message)| joined.inbox.push(stored(number, message, None)));
         publication.bytes + returned.bytes
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
-use trunkline_backend::Backoff;
+use trunkline_backend::{Backoff, Direction};
 use trunkline_core::{Error, ErrorKind, Result};
 
 use super::{
@@ -164,8 +164,10 @@ impl NodeSubscriber {
         self.set_listening(Some(false));
         if was_active && !std::mem::replace(&mut self.is_lost, true) {
             self.outages += 1;
-            self.shared.status.connection_lost(|| self.shared.handler.lost(reason));
+            self.shared.status.connection_lost(Direction::Inbound, reason, |reason| self.shared.handler.lost(reason));
             self.report(NodeEvent::Lost);
+        } else {
+            self.shared.status.connection_refused(reason);
         }
         tracing::debug!(destination = ?self.destination, %reason, "the receiving connection is down");
     }

@@ -60,7 +60,7 @@ impl<N: JoinedNode> TransportCore<N> {
     ) -> Self {
         let (status, tasks) = (Arc::<Status>::default(), Tasks::default());
         outbox.set_connected(true);
-        status.set_publishing(true);
+        status.set_publishing(None);
         let publisher = Publisher {
             outbox: Arc::clone(&outbox),
             servers: Arc::clone(&servers),
@@ -135,12 +135,7 @@ impl<N: JoinedNode> TransportCore<N> {
 
     pub(crate) fn health(&self) -> Health {
         let (_, queued_messages, queued_bytes) = self.outbox.status();
-        let (connected, reconnects) = (self.status.is_connected(), self.status.reconnects());
-        Health::default()
-            .with_connected(connected)
-            .with_queued_messages(queued_messages)
-            .with_queued_bytes(queued_bytes)
-            .with_reconnects(reconnects)
+        self.status.health().with_queued_messages(queued_messages).with_queued_bytes(queued_bytes)
     }
 
     /// Removes the nodes, publishes what is queued, for a while, and ends all tasks.
