@@ -31,7 +31,8 @@ pub async fn connect(config: Config) -> Result<Backend> {
     config.check()?;
     let servers = Arc::new(ServerPool::new(&config)?);
     servers.refresh().await?;
-    servers.command_connection(&Destination::Anywhere).await?;
+    let connection = servers.command_connection(&Destination::Anywhere).await?;
+    connection.require_rights(&rights(&config), servers.response_timeout()).await?;
     match &config.mode {
         Mode::PubSub(options) => Ok(classic::backend(&config, *options, servers)),
         Mode::Streams(options) => {
@@ -43,6 +44,28 @@ pub async fn connect(config: Config) -> Result<Backend> {
         Mode::Sharded(options) => {
             sharded::require(&servers, "mode=sharded").await?;
             Ok(sharded::backend(&config, *options, servers))
+        }
+    }
+}
+
+/// What everything that publishes must be permitted to do, in the main namespace.
+fn rights(config: &Config) -> Vec<redis::Cmd> {
+    let Config { prefix, mode, .. } = config;
+    let publish = |command: &str, channel: String| {
+        let mut publish = redis::cmd(command);
+        publish.arg(channel).arg("");
+        publish
+    };
+    match mode {
+        Mode::PubSub(_) => {
+            vec![publish("PUBLISH", format!("{prefix}#/#")), publish("PUBLISH", format!("{prefix}-request#/#"))]
+        }
+        Mode::Sharded(_) => vec![publish("SPUBLISH", format!("{prefix}#/#"))],
+        Mode::Streams(streams) => {
+            let mut append = redis::cmd("XADD");
+            let stream = if streams.count > 1 { format!("{}-0", streams.stream) } else { streams.stream.clone() };
+            append.arg(stream).arg("*").arg("").arg("");
+            vec![append]
         }
     }
 }

@@ -51,8 +51,14 @@ struct Faults {
     /// Nothing is forwarded to clients.
     muted: bool,
     delay: Duration,
+    /// Bytes per second in each direction of a connection; 0 is no limit.
+    throttle: u64,
+    /// The next chunk of at least so many bytes is cut in the middle, and its connection ends; 0 cuts none.
+    cut_within: usize,
     /// Number of cuts; connections accepted before the last one end.
     generation: u64,
+    /// Number of calls of [`Proxy::abandon`]; connections accepted before the last one forward nothing any more.
+    abandoned: u64,
 }
 
 #[derive(Debug, Default)]
@@ -114,9 +120,29 @@ impl Proxy {
         self.faults.send_modify(|faults| faults.delay = delay);
     }
 
-    /// Ends all faults.
+    /// Forwards nothing more on the connections that are open now, and closes neither side of them, as when a peer
+    /// vanishes (half-open connections). New ones work. [`Proxy::cut`] closes them.
+    pub fn abandon(&self) {
+        self.faults.send_modify(|faults| faults.abandoned += 1);
+    }
+
+    /// Forwards so many bytes per second in each direction of a connection from now on.
+    pub fn throttle(&self, bytes_per_second: u64) {
+        self.faults.send_modify(|faults| faults.throttle = bytes_per_second);
+    }
+
+    /// Cuts connections in the middle of a message from now on: of the next chunk that has at least so many bytes, each
+    /// forwards one half and is then closed (RST).
+    pub fn cut_within(&self, bytes: usize) {
+        self.faults.send_modify(|faults| faults.cut_within = bytes);
+    }
+
+    /// Ends all faults. What was closed or abandoned stays so.
     pub fn resume(&self) {
-        self.faults.send_modify(|faults| *faults = Faults { generation: faults.generation, ..Faults::default() });
+        self.faults.send_modify(|faults| {
+            *faults =
+                Faults { generation: faults.generation, abandoned: faults.abandoned, ..Faults::default() };
+        });
     }
 
     /// Number of open connections.
@@ -208,21 +234,29 @@ struct Link {
 
 impl Link {
     async fn run(self, mut client: TcpStream) -> io::Result<()> {
-        let born = self.faults.borrow().generation;
+        let Faults { generation: born, abandoned, .. } = *self.faults.borrow();
         let mut server = TcpStream::connect(("127.0.0.1", self.target)).await?;
         client.set_nodelay(true)?;
         server.set_nodelay(true)?;
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let mut cut = self.faults.clone();
+        let (mut cut, mut gone) = (self.faults.clone(), self.faults.clone());
         let forward = async {
             let up = Direction::new(from_client, to_server, self.faults.clone(), false)?;
             let down = Direction::new(from_server, to_client, self.faults.clone(), true)?;
             tokio::try_join!(up.run(), down.run())
         };
+        let forward = async {
+            let vanished = tokio::select! {
+                ended = forward => return ended.map(drop),
+                _ = gone.wait_for(|faults| faults.abandoned > abandoned) => pending(),
+            };
+            // Both sides stay open until they are cut.
+            vanished.await
+        };
         tokio::select! {
             // Both sides closed in good order.
-            Ok(_) = forward => return Ok(()),
+            Ok(()) = forward => return Ok(()),
             _ = cut.wait_for(|faults| faults.generation > born) => {}
             else => {}
         }
@@ -241,6 +275,8 @@ struct Direction<'a> {
     /// Chunks that were read, each with the time at which it is written.
     under_way: VecDeque<(Instant, Vec<u8>)>,
     bytes: usize,
+    /// When the last chunk is written.
+    last_due: Instant,
     timer: PreciseTimer,
     ended: bool,
 }
@@ -253,25 +289,30 @@ impl<'a> Direction<'a> {
         to_client: bool,
     ) -> io::Result<Self> {
         let timer = PreciseTimer::new()?;
-        Ok(Self { from, to, faults, to_client, under_way: VecDeque::new(), bytes: 0, timer, ended: false })
+        let (under_way, last_due) = (VecDeque::new(), Instant::now());
+        Ok(Self { from, to, faults, to_client, under_way, bytes: 0, last_due, timer, ended: false })
     }
 
     /// Moves bytes until the sender closes, and then closes the other side.
     async fn run(mut self) -> io::Result<()> {
         let mut buffer = vec![0; 64 << 10];
         while !self.ended || !self.under_way.is_empty() {
-            let Faults { stalled, muted, delay, .. } = *self.faults.borrow_and_update();
+            let Faults { stalled, muted, delay, throttle, cut_within, .. } = *self.faults.borrow_and_update();
             let stalled = stalled || (muted && self.to_client);
             let due = self.under_way.front().map(|(due, _)| *due);
             tokio::select! {
                 changed = self.faults.changed() => changed.map_err(io::Error::other)?,
                 read = self.from.read(&mut buffer), if !stalled && !self.ended && self.bytes < UNDER_WAY => {
-                    self.take(&buffer[..read?], delay);
+                    self.take(&buffer[..read?], delay, throttle);
                 }
                 arrived = arrives(&self.timer, due), if !stalled => {
                     arrived?;
                     let Some((_, chunk)) = self.under_way.pop_front() else { continue };
                     self.bytes -= chunk.len();
+                    if cut_within > 0 && chunk.len() >= cut_within {
+                        self.to.write_all(&chunk[..chunk.len() / 2]).await?;
+                        return Err(io::Error::other("cut in the middle of a message"));
+                    }
                     self.to.write_all(&chunk).await?;
                 }
             }
@@ -279,11 +320,16 @@ impl<'a> Direction<'a> {
         self.to.shutdown().await
     }
 
-    fn take(&mut self, read: &[u8], delay: Duration) {
+    fn take(&mut self, read: &[u8], delay: Duration, throttle: u64) {
         self.ended = read.is_empty();
         if !self.ended {
             self.bytes += read.len();
-            self.under_way.push_back((Instant::now() + delay, read.to_vec()));
+            let mut due = Instant::now() + delay;
+            if throttle > 0 {
+                due = due.max(self.last_due) + Duration::from_secs_f64(read.len() as f64 / throttle as f64);
+            }
+            self.last_due = due;
+            self.under_way.push_back((due, read.to_vec()));
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     operation::{Found, Kind, Operation, Outcome, names, text},
     selection::Selection,
     values::Arguments,
+    watching,
 };
 
 /// A socket of any node with its details.
@@ -67,6 +68,8 @@ pub(crate) async fn perform(
         }
         Kind::RestoreSession => restore(&handle, id, since, outcome).await?,
         Kind::Metrics => outcome.metrics = handle.metrics().iter().collect(),
+        Kind::Health => outcome.connected = handle.health().connected,
+        Kind::Watch => watching::watch(socket.clone(), &handle),
         _ => return Ok(false),
     }
     Ok(true)

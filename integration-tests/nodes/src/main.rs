@@ -14,6 +14,7 @@ mod operation;
 mod selection;
 mod server_side;
 mod values;
+mod watching;
 
 use std::{io::Read, net::Ipv4Addr, process::ExitCode, thread, time::Duration};
 

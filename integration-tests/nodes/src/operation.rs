@@ -88,6 +88,10 @@ pub(crate) enum Kind {
     RestoreSession,
     #[serde(rename = "counters")]
     Metrics,
+    /// Whether the broker can be reached, and how often the connection came back.
+    Health,
+    /// From now on the own socket gets each event of the node as `event`, see `watching`.
+    Watch,
 }
 
 /// The outcome of an operation; fields without a meaning for the operation are empty.
@@ -115,6 +119,7 @@ pub(crate) struct Outcome {
     /// Metrics of the node, by the name that the test programs have for them.
     #[serde(rename = "counters")]
     pub(crate) metrics: std::collections::BTreeMap<&'static str, u64>,
+    pub(crate) connected: bool,
 }
 
 /// A socket of the cluster.

@@ -152,7 +152,7 @@ impl NodeCounter for ClassicTransport {
     async fn count_nodes(&self, node: &NodeKey, known: &[NodeId]) -> Result<NodeCount> {
         let namespace = &node.namespace;
         let own = |id: &NodeId| self.names.private(namespace, id);
-        count_nodes(&self.core.servers, false, &self.names.request(namespace), known, own).await
+        count_nodes(&self.core.servers, false, &self.names.request(namespace), &node.id, known, own).await
     }
 }
 

@@ -1,18 +1,27 @@
 //! Connections that have been authenticated: bare sockets for messages, and those of the `redis` crate for commands.
 
-use std::{fmt, future::Future, io, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use bytes::Bytes;
 use redis::{AsyncConnectionConfig, FromRedisValue, RedisConnectionInfo, aio::MultiplexedConnection};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpStream, UnixStream},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use trunkline_core::{Error, ErrorKind, Result};
 
 use super::{
-    error::{lost, refused},
+    error::{is_refusal, lost, refused},
     resp::{Frames, Reader, Reply, write_command},
     tls::TlsClient,
 };
@@ -29,13 +38,16 @@ pub(crate) type Socket = Box<dyn Stream>;
 /// Writes the whole of it.
 ///
 /// # Errors
-/// `TimedOut` after `limit`.
-pub(crate) async fn write_all(socket: &mut Socket, bytes: &[u8], limit: Duration) -> io::Result<()> {
-    let write = async {
-        socket.write_all(bytes).await?;
-        socket.flush().await
-    };
-    timeout(limit, write).await.unwrap_or_else(|_| Err(no_answer()))
+/// `TimedOut` if nothing more could be written for `limit`.
+pub(crate) async fn write_all(socket: &mut Socket, mut bytes: &[u8], limit: Duration) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = timeout(limit, socket.write(bytes)).await.unwrap_or_else(|_| Err(no_answer()))?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[written..];
+    }
+    timeout(limit, socket.flush()).await.unwrap_or_else(|_| Err(no_answer()))
 }
 
 /// The server has been silent for too long.
@@ -84,12 +96,16 @@ impl Connector {
     }
 
     /// A bare connection. `role` is what it is for; `CLIENT LIST` shows it.
-    pub(crate) async fn open(&self, address: &Address, role: &str) -> Result<Socket> {
+    /// Ends the `former` connection of the same owner, if there is one.
+    pub(crate) async fn open(&self, address: &Address, role: &str, former: Option<&Former>) -> Result<Socket> {
         let opening = async {
             let socket = self.reach(address).await.map_err(|error| lost(address, error))?;
             let mut dialogue = Dialogue { address, socket, frames: Frames::default() };
             self.authenticate(&mut dialogue).await?;
             self.identify(&mut dialogue, role).await?;
+            if let Some(former) = former {
+                former.replace(&mut dialogue).await?;
+            }
             Ok(dialogue.socket)
         };
         timeout(self.connect_timeout, opening).await.unwrap_or_else(|_| {
@@ -100,13 +116,15 @@ impl Connector {
 
     /// A connection for commands.
     pub(crate) async fn open_for_commands(&self, address: &Address) -> Result<CommandConnection> {
-        let socket = self.open(address, "command").await?;
+        let socket = self.open(address, "command", None).await?;
+        let moved = Arc::new(Mutex::new(Instant::now()));
+        let socket = Watched { socket, moved: Arc::clone(&moved) };
         // Both times are bounded by the caller, not there: that is in the way of commands that wait.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let connected = MultiplexedConnection::new_with_config(&RedisConnectionInfo::default(), socket, config).await;
         let (connection, driver) = connected.map_err(|error| refused(address, error))?;
         let driver = AbortOnDrop(tokio::spawn(driver));
-        Ok(CommandConnection { address: address.clone(), connection, driver: Arc::new(driver) })
+        Ok(CommandConnection { address: address.clone(), connection, moved, driver: Arc::new(driver) })
     }
 
     async fn reach(&self, address: &Address) -> io::Result<Socket> {
@@ -136,8 +154,13 @@ impl Connector {
 
     /// Tells the server what the connection is for, and looks whether it is the right one.
     async fn identify(&self, dialogue: &mut Dialogue<'_>, role: &str) -> Result<()> {
-        // It may refuse: a user need not have the right to.
-        dialogue.ask([&b"CLIENT"[..], b"SETNAME", format!("trunkline-{role}").as_bytes()]).await?;
+        // It may refuse: a user need not have the right to. Only a missing password is an error.
+        let named = dialogue.ask([&b"CLIENT"[..], b"SETNAME", format!("trunkline-{role}").as_bytes()]).await?.next();
+        if let Some(Reply::Error(error)) = named
+            && error.starts_with(b"NOAUTH")
+        {
+            return Err(dialogue.refused(&error));
+        }
         if self.requires_master {
             let mut answer = dialogue.ask([&b"ROLE"[..]]).await?;
             let role = answer.next_array().and_then(|_| answer.next_text());
@@ -166,12 +189,13 @@ struct Dialogue<'a> {
 impl Dialogue<'_> {
     async fn expect_ok<'a>(&mut self, arguments: impl IntoIterator<Item = &'a [u8]>) -> Result<()> {
         match self.ask(arguments).await?.next() {
-            Some(Reply::Error(error)) => {
-                let text = String::from_utf8_lossy(&error);
-                Err(Error::new(ErrorKind::Broker, format!("{}: {text}", self.address)))
-            }
+            Some(Reply::Error(error)) => Err(self.refused(&error)),
             _ => Ok(()),
         }
+    }
+
+    fn refused(&self, error: &[u8]) -> Error {
+        Error::new(ErrorKind::Broker, format!("{}: {}", self.address, String::from_utf8_lossy(error)))
     }
 
     async fn ask<'a>(&mut self, arguments: impl IntoIterator<Item = &'a [u8]>) -> Result<Reader> {
@@ -187,11 +211,74 @@ impl Dialogue<'_> {
     }
 }
 
+/// The last connection of a receiver, as its server knows it.
+///
+/// A server keeps a subscriber that has vanished for minutes, and counts it. So the next connection ends it: by its id
+/// and its address, since a server that was restarted gives the same ids again.
+#[derive(Debug, Default)]
+pub(crate) struct Former(Mutex<Option<(Bytes, Bytes)>>);
+
+impl Former {
+    /// Ends the former connection and notes this one. A server may refuse both.
+    async fn replace(&self, dialogue: &mut Dialogue<'_>) -> Result<()> {
+        let former = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((id, address)) = former {
+            dialogue.ask([&b"CLIENT"[..], b"KILL", b"ID", &id, b"ADDR", &address]).await?;
+        }
+        let info = dialogue.ask([&b"CLIENT"[..], b"INFO"]).await?.next_text().unwrap_or_default();
+        let field = |name: &[u8]| {
+            let value = info.split(|byte| *byte == b' ').find_map(|field| field.strip_prefix(name))?;
+            Some(info.slice_ref(value))
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = field(b"id=").zip(field(b"addr="));
+        Ok(())
+    }
+}
+
+/// A socket that notes when bytes were moved last, in either direction.
+struct Watched {
+    socket: Socket,
+    moved: Arc<Mutex<Instant>>,
+}
+
+impl Watched {
+    fn note<T>(&self, polled: Poll<T>) -> Poll<T> {
+        if polled.is_ready() {
+            *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        polled
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        self.note(polled)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.note(polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
+
 /// A connection for commands. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct CommandConnection {
     address: Address,
     connection: MultiplexedConnection,
+    /// When the last bytes were moved.
+    moved: Arc<Mutex<Instant>>,
     driver: Arc<AbortOnDrop>,
 }
 
@@ -213,14 +300,40 @@ impl CommandConnection {
     }
 
     async fn within<T>(&self, limit: Duration, running: impl Future<Output = redis::RedisResult<T>>) -> Result<T> {
-        match timeout(limit, running).await {
-            Ok(result) => result.map_err(|error| refused(&self.address, error)),
-            Err(_) => {
+        tokio::pin!(running);
+        let mut late = Instant::now() + limit;
+        loop {
+            if let Ok(result) = timeout_at(late, &mut running).await {
+                return result.map_err(|error| refused(&self.address, error));
+            }
+            // A long answer takes its time. Only silence is limited.
+            let moved = *self.moved.lock().unwrap_or_else(PoisonError::into_inner) + limit;
+            if moved <= late {
                 // The next caller connects anew.
                 self.driver.0.abort();
-                Err(Error::new(ErrorKind::Disconnected, format!("{} did not answer within {limit:?}", self.address)))
+                let context = format!("{} did not answer within {limit:?}", self.address);
+                return Err(Error::new(ErrorKind::Disconnected, context));
             }
+            late = moved;
         }
+    }
+
+    /// Asks whether these commands would be permitted. Nothing is executed: the rights are checked when a command is
+    /// queued in a transaction, which is discarded. A user without the right to transactions is not asked.
+    ///
+    /// # Errors
+    /// `Broker` with the server's words.
+    pub(crate) async fn require_rights(&self, commands: &[redis::Cmd], limit: Duration) -> Result<()> {
+        for command in commands {
+            match self.run::<()>(&redis::cmd("MULTI"), limit).await {
+                Err(error) if error.kind() == ErrorKind::Broker => return Ok(()),
+                begun => begun?,
+            }
+            let queued = self.run::<()>(command, limit).await;
+            self.run::<()>(&redis::cmd("DISCARD"), limit).await?;
+            queued.or_else(|error| if is_refusal(&error) { Err(error) } else { Ok(()) })?;
+        }
+        Ok(())
     }
 
     /// Whether the connection has ended.

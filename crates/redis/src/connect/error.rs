@@ -14,7 +14,7 @@ pub(crate) fn lost(address: &Address, error: io::Error) -> Error {
 
 /// Whether an error of the server says that it is not ready, or no longer the right one.
 pub(crate) fn is_temporary(error: &[u8]) -> bool {
-    const CODES: [&[u8]; 12] = [
+    const CODES: [&[u8]; 13] = [
         b"ASK",
         b"TRYAGAIN",
         b"CLUSTERDOWN",
@@ -26,15 +26,30 @@ pub(crate) fn is_temporary(error: &[u8]) -> bool {
         b"NOAUTH",
         b"NOREPLICAS",
         b"MISCONF",
+        b"OOM",
         b"ERR max number of clients reached",
     ];
     CODES.iter().any(|code| error.starts_with(code))
 }
 
+/// Whether an error of the server says that we lack a right, or have to give a password.
+pub(crate) fn is_forbidden(error: &[u8]) -> bool {
+    [&b"NOPERM"[..], b"NOAUTH", b"WRONGPASS"].iter().any(|code| error.starts_with(code))
+}
+
+/// Whether a command was not executed for a lack of rights.
+pub(crate) fn is_refusal(error: &Error) -> bool {
+    is_forbidden(code(error).as_bytes())
+}
+
+fn code(error: &Error) -> &str {
+    let source = error.source().and_then(|source| source.downcast_ref::<RedisError>());
+    source.and_then(RedisError::code).unwrap_or_default()
+}
+
 /// Whether another node of a cluster may do what this one did not.
 pub(crate) fn may_be_elsewhere(error: &Error) -> bool {
-    let source = error.source().and_then(|source| source.downcast_ref::<RedisError>());
-    let code = source.and_then(RedisError::code).unwrap_or_default();
+    let code = code(error);
     // Of a transaction only the end is seen here, not why.
     let is_said = matches!(code, "MOVED" | "EXECABORT") || is_temporary(code.as_bytes());
     error.kind() == ErrorKind::Disconnected || is_said

@@ -9,10 +9,10 @@ mod tls;
 mod topology;
 
 pub(crate) use self::{
-    connection::{CommandConnection, Socket, no_answer, write_all},
-    error::{is_temporary, lost},
+    connection::{CommandConnection, Former, Socket, no_answer, write_all},
+    error::{is_forbidden, is_temporary, lost},
     resp::{Frames, Reader, Reply, write_command},
-    status::Status,
+    status::{Listening, Status},
     tasks::Tasks,
     topology::{Destination, FIRST_PAUSE, ServerPool, slot_of},
 };

@@ -1,12 +1,18 @@
 //! Whether the connections of a transport stand.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use tokio::sync::watch;
 use trunkline_backend::{Direction, Loss};
 use trunkline_core::transport::Health;
+
+use super::topology::Destination;
 
 /// Written by the tasks of the connections.
 #[derive(Debug, Default)]
@@ -14,6 +20,8 @@ pub(crate) struct Status {
     publishing: Mutex<Publishing>,
     reconnects: AtomicU64,
     inbound: Mutex<Inbound>,
+    /// Whether the subscriptions at a server are known to stand; without an entry there are none.
+    listening: watch::Sender<HashMap<Destination, bool>>,
 }
 
 /// The connections over which something is published.
@@ -49,9 +57,27 @@ impl Status {
         self.reconnects.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Whether all subscriptions at a server stand; `None` if there are none any more.
+    pub(crate) fn set_listening(&self, at: &Destination, is_listening: Option<bool>) {
+        self.listening.send_if_modified(|listening| match is_listening {
+            Some(stands) => listening.insert(at.clone(), stands) != Some(stands),
+            None => listening.remove(at).is_some(),
+        });
+    }
+
+    /// A connection to a server has failed: its subscriptions have to show that they stand.
+    pub(crate) fn doubt_listening(&self, at: &Destination) {
+        self.listening
+            .send_if_modified(|listening| listening.get_mut(at).is_some_and(|stands| std::mem::replace(stands, false)));
+    }
+
+    pub(crate) fn listening_at(&self, destination: &Destination) -> Listening {
+        Listening { destination: destination.clone(), listening: self.listening.subscribe() }
+    }
+
     /// A connection is lost. Calls `tell`, with the reason, if all others stood; nothing else changes meanwhile.
-    pub(crate) fn subscriber_lost(&self, reason: &str, tell: impl FnOnce(&str)) {
-        let reason = format!("{}: {reason}", Direction::Inbound);
+    pub(crate) fn connection_lost(&self, side: Direction, reason: &str, tell: impl FnOnce(&str)) {
+        let reason = format!("{side}: {reason}");
         let mut inbound = self.inbound();
         inbound.subscribers_down += 1;
         inbound.loss.note(reason.as_str());
@@ -61,21 +87,21 @@ impl Status {
     }
 
     /// A connection that is lost could not be opened again.
-    pub(crate) fn subscriber_refused(&self, reason: &str) {
+    pub(crate) fn connection_refused(&self, reason: &str) {
         let mut inbound = self.inbound();
         if inbound.is_lost {
             inbound.loss.note(format!("{}: {reason}", Direction::Inbound));
         }
     }
 
-    /// A subscription moves to another server. A loss is not over before [`Status::subscribers_restored`] has been
+    /// A subscription moves to another server. A loss is not over before [`Status::connections_restored`] has been
     /// called for it.
     pub(crate) fn subscription_moves(&self) {
         self.inbound().subscribers_down += 1;
     }
 
     /// So much of what was down is back. Calls `tell` if nothing is lost any more; nothing else changes meanwhile.
-    pub(crate) fn subscribers_restored(&self, count: usize, tell: impl FnOnce()) {
+    pub(crate) fn connections_restored(&self, count: usize, tell: impl FnOnce()) {
         let mut inbound = self.inbound();
         inbound.subscribers_down -= count;
         if inbound.subscribers_down == 0 && std::mem::take(&mut inbound.is_lost) {
@@ -107,6 +133,27 @@ impl Status {
     }
 }
 
+/// Whether what is published to a server may be answered.
+///
+/// A node that publishes without its subscriptions is counted by nobody: others would take it for one that comes and
+/// goes.
+pub(crate) struct Listening {
+    destination: Destination,
+    listening: watch::Receiver<HashMap<Destination, bool>>,
+}
+
+impl Listening {
+    /// Waits until the subscriptions stand, or until they do not. *Cancel safe.*
+    pub(crate) async fn until(&mut self, stands: bool) {
+        let destination = &self.destination;
+        let is_so = |listening: &HashMap<_, _>| *listening.get(destination).unwrap_or(&true) == stands;
+        if self.listening.wait_for(is_so).await.is_err() {
+            // The transport is closed.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
@@ -116,8 +163,8 @@ mod tests {
     #[test]
     fn a_loss_and_the_return_are_told_once_for_all_connections() {
         let (status, told) = (Status::default(), RefCell::new(Vec::new()));
-        let lost = || status.subscriber_lost("reset", |_| told.borrow_mut().push("lost"));
-        let restored = |count| status.subscribers_restored(count, || told.borrow_mut().push("restored"));
+        let lost = || status.connection_lost(Direction::Inbound, "reset", |_| told.borrow_mut().push("lost"));
+        let restored = |count| status.connections_restored(count, || told.borrow_mut().push("restored"));
         status.set_publishing(None);
         lost();
         lost();
@@ -135,6 +182,6 @@ mod tests {
         status.set_publishing(None);
         status.subscription_moves();
         assert!(status.is_connected());
-        status.subscribers_restored(1, || panic!("nothing was lost"));
+        status.connections_restored(1, || panic!("nothing was lost"));
     }
 }

@@ -12,7 +12,8 @@ use super::Publication;
 use crate::{
     config::Address,
     connect::{
-        Destination, Frames, Reader, Reply, ServerPool, Socket, Status, is_temporary, lost, no_answer, write_all,
+        Destination, Frames, Listening, Reader, Reply, ServerPool, Socket, Status, is_temporary, lost, no_answer,
+        write_all,
     },
 };
 
@@ -24,6 +25,9 @@ pub(super) const WINDOW: usize = 2;
 /// subscriber and ends the connection of one whose buffer exceeds 32 MiB (`client-output-buffer-limit pubsub`): two messages
 /// of 16 MiB at a time would do that to every subscriber.
 const MAX_UNDER_WAY: usize = 2 << 20;
+
+/// Slowest link that is expected, in bytes per second. What is written is not answered before it has arrived.
+const SLOWEST_LINK: usize = 128 << 10;
 
 /// What became of a batch, or of its connection.
 pub(super) struct BatchOutcome {
@@ -59,6 +63,8 @@ pub(super) struct OpenConnection {
 pub(super) struct NodeConnection {
     destination: Destination,
     servers: Arc<ServerPool>,
+    status: Arc<Status>,
+    listening: Listening,
     outcomes: mpsc::UnboundedSender<BatchOutcome>,
     /// What the server has not answered yet, the oldest batch first.
     under_way: VecDeque<VecDeque<Publication>>,
@@ -75,19 +81,22 @@ impl NodeConnection {
     pub(super) fn new(
         destination: Destination,
         servers: Arc<ServerPool>,
+        status: Arc<Status>,
         outcomes: mpsc::UnboundedSender<BatchOutcome>,
     ) -> Self {
+        let listening = status.listening_at(&destination);
         let (under_way, sizes, answered, unsent) = Default::default();
-        Self { destination, servers, outcomes, under_way, sizes, answered, unsent, failure: None }
+        let failure = None;
+        Self { destination, servers, status, listening, outcomes, under_way, sizes, answered, unsent, failure }
     }
 
     /// Writes the batches that come over `open` or, after `pause`, over a new connection: until something is in the
-    /// way, or none will come any more. A new connection that is not the first one is counted in `reconnected`.
+    /// way, or none will come any more. Nothing is written while the subscriptions at the server are down.
     pub(super) async fn run(
         mut self,
         open: Option<OpenConnection>,
         pause: Option<Duration>,
-        reconnected: Option<Arc<Status>>,
+        was_open_before: bool,
         mut batches: mpsc::Receiver<Vec<Publication>>,
     ) {
         let opened = match open {
@@ -96,13 +105,18 @@ impl NodeConnection {
                 // It connects when there is something to write.
                 let Some(first) = batches.recv().await else { return };
                 self.under_way.push_back(first.into());
-                self.open(pause).await.inspect(|_| reconnected.iter().for_each(|status| status.reconnected()))
+                let opened = self.open(pause).await;
+                if opened.is_ok() && was_open_before {
+                    self.status.reconnected();
+                }
+                opened
             }
         };
         let was_open = opened.is_ok();
         let open = match opened {
             Ok(open) => self.serve(open, &mut batches).await,
             Err(error) => {
+                self.status.doubt_listening(&self.destination);
                 self.failure = Some(error);
                 None
             }
@@ -124,7 +138,7 @@ impl NodeConnection {
         if let Some(pause) = pause {
             sleep(pause).await;
         }
-        let (address, socket) = self.servers.open(&self.destination, "publish").await?;
+        let (address, socket) = self.servers.open(&self.destination, "publish", None).await?;
         Ok(OpenConnection { address, socket, frames: Frames::default(), buffer: Vec::new() })
     }
 
@@ -137,6 +151,7 @@ impl NodeConnection {
         match self.exchange(&mut open, batches).await {
             Ok(()) => self.failure.is_none().then_some(open),
             Err(error) => {
+                self.status.doubt_listening(&self.destination);
                 // An idle connection that the server has closed is no failure: the next batch gets another one.
                 if !self.under_way.is_empty() {
                     self.failure = Some(lost(&open.address, error));
@@ -154,6 +169,7 @@ impl NodeConnection {
     ) -> io::Result<()> {
         let limit = self.servers.response_timeout();
         if !self.under_way.is_empty() {
+            self.listening.until(true).await;
             self.sizes = [open.write(self.under_way.iter().flatten(), limit).await?].into();
         }
         let mut is_closed = false;
@@ -167,8 +183,8 @@ impl NodeConnection {
             }
             tokio::select! {
                 biased;
-                filled = open.fill((!is_idle).then_some(limit)) => filled?,
-                batch = batches.recv(), if !is_stopping && self.has_room() => match batch {
+                filled = open.fill((!is_idle).then_some(limit + self.time_on_link())) => filled?,
+                batch = next_batch(&mut self.listening, batches), if !is_stopping && self.has_room() => match batch {
                     Some(batch) => {
                         self.under_way.push_back(batch.into());
                         self.sizes.push_back(open.write(self.under_way.back().into_iter().flatten(), limit).await?);
@@ -177,6 +193,11 @@ impl NodeConnection {
                 },
             }
         }
+    }
+
+    /// How long what is under way may take to arrive.
+    fn time_on_link(&self) -> Duration {
+        Duration::from_secs((self.sizes.iter().sum::<usize>() / SLOWEST_LINK) as u64)
     }
 
     fn has_room(&self) -> bool {
@@ -219,6 +240,21 @@ impl NodeConnection {
         let (destination, answered) = (self.destination.clone(), std::mem::take(&mut self.answered));
         // Fails only when the transport is closed.
         let _ = self.outcomes.send(BatchOutcome { destination, answered, stopped });
+    }
+}
+
+/// The next batch that comes while the subscriptions stand. *Cancel safe.*
+async fn next_batch(
+    listening: &mut Listening,
+    batches: &mut mpsc::Receiver<Vec<Publication>>,
+) -> Option<Vec<Publication>> {
+    loop {
+        listening.until(true).await;
+        tokio::select! {
+            biased;
+            () = listening.until(false) => {}
+            batch = batches.recv() => return batch,
+        }
     }
 }
 
@@ -281,7 +317,7 @@ mod tests {
             (b"READONLY You can't write against a read only replica.", Verdict::Later),
             (b"LOADING Redis is loading the dataset in memory", Verdict::Later),
             (b"NOPERM this user has no permissions", Verdict::Rejected),
-            (b"OOM command not allowed when used memory > 'maxmemory'.", Verdict::Rejected),
+            (b"OOM command not allowed when used memory > 'maxmemory'.", Verdict::Later),
             (b"ERR unknown command 'SPUBLISH'", Verdict::Rejected),
         ] {
             assert_eq!(Verdict::of(error), verdict, "{}", error.escape_ascii());

@@ -3,18 +3,19 @@
 use std::{
     collections::{HashMap, VecDeque},
     future::pending,
+    mem::{self, Discriminant},
     sync::Arc,
     time::Duration,
 };
 
 use tokio::sync::mpsc;
-use trunkline_backend::{Backoff, Outbox};
+use trunkline_backend::{Backoff, Direction, Outbox};
 
 use super::{
-    Publication, PublishObserver,
+    Command, Publication, PublishObserver,
     connection::{BatchOutcome, NodeConnection, OpenConnection, Stopped, WINDOW},
 };
-use crate::connect::{Destination, FIRST_PAUSE, ServerPool, Status, Tasks};
+use crate::connect::{Destination, FIRST_PAUSE, ServerPool, Status, Tasks, is_forbidden};
 
 /// What is written in one go at most, unless a single message is bigger.
 const MAX_BATCH: usize = 1 << 20;
@@ -34,7 +35,8 @@ impl Publisher {
     /// Runs until the outbox is closed and everything is written.
     pub(crate) async fn run(self) {
         let (sender, mut outcomes) = mpsc::unbounded_channel();
-        let mut router = Router { publisher: &self, nodes: HashMap::new(), pinned: HashMap::new(), outcomes: sender };
+        let (nodes, pinned, refused) = Default::default();
+        let mut router = Router { publisher: &self, nodes, pinned, outcomes: sender, is_lost: false, refused };
         // Sooner or later each is written to.
         self.servers.all_destinations().into_iter().for_each(|destination| router.start(&destination));
         let mut batch = Vec::new();
@@ -71,6 +73,10 @@ struct Router<'a> {
     /// the same way, or it might overtake them when the slot moves.
     pinned: HashMap<u16, (Destination, usize)>,
     outcomes: mpsc::UnboundedSender<BatchOutcome>,
+    /// The nodes were told that a server takes nothing for the moment.
+    is_lost: bool,
+    /// What the servers refused last of each kind of command, if they have not taken one since.
+    refused: HashMap<Discriminant<Command>, String>,
 }
 
 /// What waits for a server, and what its connection has been given.
@@ -173,9 +179,20 @@ impl Router<'_> {
         let Publisher { outbox, observer, .. } = self.publisher;
         for (publication, answer) in outcome.answered {
             self.unpin(&publication);
+            let command = mem::discriminant(&publication.command);
             let bytes = match answer {
-                Ok(reply) => observer.acknowledged(publication, reply),
-                Err(reason) => observer.rejected(publication, &reason),
+                Ok(reply) => {
+                    self.refused.remove(&command);
+                    observer.acknowledged(publication, reply)
+                }
+                Err(reason) => {
+                    let bytes = observer.rejected(publication, &reason);
+                    if self.refused.get(&command) != Some(&reason) {
+                        tracing::warn!(%reason, "the server refuses messages, which are lost");
+                        self.refused.insert(command, reason);
+                    }
+                    bytes
+                }
             };
             outbox.release(bytes);
         }
@@ -201,10 +218,20 @@ impl Router<'_> {
         self.nodes.retain(|_, node| node.batches.is_some() || node.open.is_some() || !node.waiting.is_empty());
     }
 
-    fn tell_connected(&self) {
+    fn tell_connected(&mut self) {
+        let Publisher { outbox, observer, status, .. } = self.publisher;
         let failure = self.nodes.values().find_map(|node| node.failure.as_deref());
-        self.publisher.outbox.set_connected(failure.is_none());
-        self.publisher.status.set_publishing(failure);
+        outbox.set_connected(failure.is_none());
+        let refusal = self.refused.values().find(|reason| is_forbidden(reason.as_bytes()));
+        status.set_publishing(failure.or(refusal.map(String::as_str)));
+        match failure {
+            Some(reason) if !mem::replace(&mut self.is_lost, true) => {
+                tracing::warn!(%reason, "messages are held: the server takes none");
+                status.connection_lost(Direction::Outbound, reason, |reason| observer.lost(reason));
+            }
+            None if mem::take(&mut self.is_lost) => status.connections_restored(1, || observer.restored()),
+            _ => {}
+        }
     }
 }
 
@@ -218,10 +245,9 @@ impl NodeQueue {
     ) {
         let (batches, received) = mpsc::channel(WINDOW);
         let (servers, status) = (Arc::clone(&publisher.servers), Arc::clone(&publisher.status));
-        let connection = NodeConnection::new(destination.clone(), servers, outcomes.clone());
-        let reconnected = self.was_open.then_some(status);
+        let connection = NodeConnection::new(destination.clone(), servers, status, outcomes.clone());
         let pause = self.failure.is_some().then(|| self.backoff.next_pause());
-        publisher.tasks.spawn(connection.run(self.open.take(), pause, reconnected, received));
+        publisher.tasks.spawn(connection.run(self.open.take(), pause, self.was_open, received));
         self.batches = Some(batches);
     }
 

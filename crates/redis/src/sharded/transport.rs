@@ -194,7 +194,7 @@ impl NodeCounter for ShardedTransport {
     async fn count_nodes(&self, node: &NodeKey, known: &[NodeId]) -> Result<NodeCount> {
         let NodeKey { namespace, .. } = node;
         let own = |id: &NodeId| self.names.private(namespace, id);
-        count_nodes(&self.core.servers, true, &self.names.public(namespace), known, own).await
+        count_nodes(&self.core.servers, true, &self.names.public(namespace), &node.id, known, own).await
     }
 }
 

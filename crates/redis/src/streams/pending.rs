@@ -75,6 +75,15 @@ impl PendingOwn {
         returned
     }
 
+    /// What was confirmed, because the stream was cut: from there it may never come back.
+    pub(crate) fn take_written(&self) -> Returned {
+        let last = self.lock().iter().take_while(|pending| pending.written).last().map(|pending| pending.number);
+        let Some(last) = last else { return Returned::default() };
+        let mut returned = self.returned(last);
+        returned.lost.extend(returned.found.take().map(|message| (last, message)));
+        returned
+    }
+
     /// Everything, because the node leaves or the stream is gone.
     pub(crate) fn take_all(&self) -> Returned {
         self.returned(u64::MAX)

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use redis::Value;
 use tokio::{
     sync::OnceCell,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
-use trunkline_backend::Backoff;
+use trunkline_backend::{Backoff, Direction};
 use trunkline_core::{Error, ErrorKind, Gap, GapCause, NodeKey, Result, model::Delivery};
 
 use super::entry::{Entry, EntryId};
@@ -31,8 +31,8 @@ pub(super) trait EntryHandler: std::fmt::Debug + Send + Sync + 'static {
     fn take_deferred(&self, stream: usize) -> Vec<DeferredHeartbeat>;
     /// Hands these heartbeats over.
     fn deliver_deferred(&self, heartbeats: Vec<DeferredHeartbeat>);
-    /// Tells all nodes that read the stream.
-    fn tell(&self, stream: usize, delivery: Delivery);
+    /// Entries of the stream are gone. `gap` is for all nodes that read it.
+    fn cut(&self, stream: usize, gap: Delivery);
     /// A connection was lost while all others stood.
     fn lost(&self, reason: &str);
     /// All connections stand again.
@@ -47,6 +47,9 @@ pub(super) struct StreamReader {
     begun: OnceCell<()>,
 }
 
+/// How often it is looked whether the stream is still there.
+const CHECK: Duration = Duration::from_secs(1);
+
 /// Which stream is read, and how.
 #[derive(Clone, Debug)]
 struct Source {
@@ -55,6 +58,7 @@ struct Source {
     servers: Arc<ServerPool>,
     status: Arc<Status>,
     count: u32,
+    max_len: u64,
     block: Duration,
     max_backoff: Duration,
 }
@@ -69,17 +73,18 @@ impl StreamReader {
         config: &Config,
         options: &Streams,
     ) -> Self {
-        let (count, block, max_backoff) = (options.read_count, options.block, config.max_backoff);
-        let source = Source { name, index, servers, status, count, block, max_backoff };
+        let Streams { read_count: count, max_len, block, .. } = *options;
+        let source = Source { name, index, servers, status, count, max_len, block, max_backoff: config.max_backoff };
         Self { source, tasks, begun: OnceCell::new() }
     }
 
     /// Makes sure that the stream is read, and says where it ends at present. Everything after that reaches `handler`.
     pub(super) async fn begin(&self, handler: &Arc<impl EntryHandler>) -> Result<EntryId> {
-        let last = state_of(&self.source.servers, &self.source.name).await?.last;
+        let State { last, added, .. } = state_of(&self.source.servers, &self.source.name).await?;
         let begin = || async {
             let (source, handler) = (self.source.clone(), Arc::clone(handler));
-            let task = ReaderTask { source, handler, position: last, is_lost: false, connected_before: false };
+            let (added_before, read, is_lost, connected_before) = (added.unwrap_or(0), 0, false, false);
+            let task = ReaderTask { source, handler, position: last, added_before, read, is_lost, connected_before };
             self.tasks.spawn(task.run());
         };
         self.begun.get_or_init(begin).await;
@@ -94,6 +99,8 @@ pub(super) struct State {
     pub(super) first: Option<EntryId>,
     /// Id that was given last.
     pub(super) last: EntryId,
+    /// How many entries it has got since it was made. Known to Redis 7.
+    added: Option<u64>,
 }
 
 /// Asks for the state of a stream, which need not exist yet.
@@ -116,6 +123,7 @@ fn parse_state(answer: &Value) -> Option<State> {
     for pair in items.chunks_exact(2) {
         match (text(&pair[0])?, &pair[1]) {
             (b"last-generated-id", id) => state.last = EntryId::parse(text(id)?)?,
+            (b"entries-added", Value::Int(added)) => state.added = u64::try_from(*added).ok(),
             (b"first-entry", Value::Array(entry)) => state.first = EntryId::parse(text(entry.first()?)?),
             _ => {}
         }
@@ -146,6 +154,10 @@ struct ReaderTask<H> {
     handler: Arc<H>,
     /// Everything up to here was read.
     position: EntryId,
+    /// How many entries the stream had got at least before the first one that was read.
+    added_before: u64,
+    /// How many entries were read of it.
+    read: u64,
     is_lost: bool,
     connected_before: bool,
 }
@@ -158,9 +170,9 @@ impl<H: EntryHandler> ReaderTask<H> {
             let reason = ended.err().map_or_else(|| "the connection ended".to_owned(), |error| error.to_string());
             tracing::debug!(stream = %self.source.name.escape_ascii(), %reason, "the reading connection is down");
             if self.connected_before && !std::mem::replace(&mut self.is_lost, true) {
-                self.source.status.subscriber_lost(&reason, |reason| self.handler.lost(reason));
+                self.source.status.connection_lost(Direction::Inbound, &reason, |reason| self.handler.lost(reason));
             } else {
-                self.source.status.subscriber_refused(&reason);
+                self.source.status.connection_refused(&reason);
             }
             sleep(backoff.next_pause()).await;
         }
@@ -169,7 +181,7 @@ impl<H: EntryHandler> ReaderTask<H> {
     /// Reads over one connection until it fails.
     async fn read(&mut self, backoff: &mut Backoff) -> Result<()> {
         let destination = self.source.servers.destination_of(slot_of(&self.source.name));
-        let opened = self.source.servers.open(&destination, "stream").await;
+        let opened = self.source.servers.open(&destination, "stream", None).await;
         let (address, mut socket) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -178,12 +190,19 @@ impl<H: EntryHandler> ReaderTask<H> {
             }
         };
         if self.connected_before {
-            self.catch_up().await?;
+            self.look_after().await?;
         }
         backoff.reset();
         self.restore();
         let (mut frames, mut heartbeats) = (Frames::default(), Vec::new());
+        let mut checked = Instant::now();
         loop {
+            if checked.elapsed() >= CHECK {
+                if self.is_cut().await {
+                    self.look_after().await?;
+                }
+                checked = Instant::now();
+            }
             heartbeats.extend(self.handler.take_deferred(self.source.index));
             let answer = self.source.ask(self.position, &mut socket, &mut frames).await;
             let answer = answer.map_err(|error| lost(&address, error))?;
@@ -197,22 +216,32 @@ impl<H: EntryHandler> ReaderTask<H> {
         self.connected_before = true;
         if std::mem::take(&mut self.is_lost) {
             self.source.status.reconnected();
-            self.source.status.subscribers_restored(1, || self.handler.restored());
+            self.source.status.connections_restored(1, || self.handler.restored());
         }
     }
 
-    /// Looks after a pause whether everything is still there that was not read.
-    async fn catch_up(&mut self) -> Result<()> {
-        let State { first, last } = state_of(&self.source.servers, &self.source.name).await?;
-        let was_replaced = last < self.position;
+    /// Whether the stream is shorter than what was read of it: somebody has deleted or trimmed it.
+    async fn is_cut(&self) -> bool {
+        let Source { name, servers, max_len, .. } = &self.source;
+        let length: Result<u64> = servers.run_at(name, redis::cmd("XLEN").arg(name.as_ref())).await;
+        length.is_ok_and(|length| length < self.read.min(*max_len))
+    }
+
+    /// Looks whether everything is still there that was not read, and whether the stream is still the same.
+    async fn look_after(&mut self) -> Result<()> {
+        let State { first, last, added } = state_of(&self.source.servers, &self.source.name).await?;
+        let is_newer = last < self.position;
+        let was_replaced = is_newer || added.is_some_and(|added| added < self.added_before + self.read);
         let was_trimmed = first.is_some_and(|first| first > self.position) && self.position != EntryId::ZERO;
         let was_emptied = first.is_none() && last != self.position;
-        if was_replaced {
-            // The stream is another one, and what is in it is new.
+        if is_newer {
+            // What is in it is new.
             self.position = EntryId::ZERO;
         }
         if was_replaced || was_trimmed || was_emptied {
-            self.handler.tell(self.source.index, Delivery::Gap(Gap { cause: GapCause::Trimmed, missed: None }));
+            (self.added_before, self.read) = (0, 0);
+            let gap = Gap { cause: GapCause::Trimmed, missed: None };
+            self.handler.cut(self.source.index, Delivery::Gap(gap));
         }
         Ok(())
     }
@@ -229,11 +258,13 @@ impl<H: EntryHandler> ReaderTask<H> {
                 };
                 let is_behind = entries.len() >= self.source.count as usize;
                 self.position = last;
+                self.read += entries.len() as u64;
                 self.handler.entries(self.source.index, entries).await;
                 if !is_behind {
                     return Ok(Progress::AtEnd);
                 }
-                self.check_trimmed().await?;
+                // A reader that is a whole read behind may be overtaken by the end that is cut off.
+                self.look_after().await?;
                 Ok(Progress::Behind)
             }
             Some(Reply::Error(error)) => {
@@ -245,15 +276,6 @@ impl<H: EntryHandler> ReaderTask<H> {
             }
             _ => Err(not_understood()),
         }
-    }
-
-    /// A reader that is a whole read behind may be overtaken by the end that is cut off.
-    async fn check_trimmed(&self) -> Result<()> {
-        let State { first, .. } = state_of(&self.source.servers, &self.source.name).await?;
-        if first.is_some_and(|first| first > self.position) {
-            self.handler.tell(self.source.index, Delivery::Gap(Gap { cause: GapCause::Trimmed, missed: None }));
-        }
-        Ok(())
     }
 }
 
@@ -276,7 +298,15 @@ impl Source {
         write_command(&mut command, read);
         let limit = self.servers.response_timeout();
         write_all(socket, &command, limit).await?;
-        timeout(self.block + limit, frames.read(socket)).await.unwrap_or_else(|_| Err(no_answer()))
+        let mut patience = self.block + limit;
+        loop {
+            if let Some(answer) = frames.next()? {
+                return Ok(answer);
+            }
+            // A long answer takes its time. Only silence is limited.
+            timeout(patience, frames.fill(socket)).await.unwrap_or_else(|_| Err(no_answer()))?;
+            patience = limit;
+        }
     }
 }
 

@@ -222,7 +222,7 @@ impl NodeCounter for StreamsTransport {
         let NodeKey { namespace, .. } = node;
         let own = |id: &NodeId| self.names.private(namespace, id);
         let counted = self.names.public(namespace);
-        count_nodes(&self.core.servers, self.options.sharded_pubsub, &counted, known, own).await
+        count_nodes(&self.core.servers, self.options.sharded_pubsub, &counted, &node.id, known, own).await
     }
 }
 
@@ -277,8 +277,16 @@ impl EntryHandler for Shared {
         }
     }
 
-    fn tell(&self, stream: usize, delivery: Delivery) {
-        self.readers_of(stream).for_each(|joined| joined.inbox.push(delivery.clone()));
+    fn cut(&self, stream: usize, gap: Delivery) {
+        for joined in self.readers_of(stream) {
+            // Own messages among what is gone will not come back.
+            let returned = joined.pending_own.take_written();
+            self.outbox.release(returned.bytes);
+            self.limit.returned(returned.written);
+            let mut deliveries = vec![gap.clone()];
+            deliveries.extend(returned.lost.into_iter().map(|(number, message)| stored(number, message, None)));
+            deliveries.into_iter().for_each(|delivery| joined.inbox.push(delivery));
+        }
     }
 
     fn lost(&self, reason: &str) {
@@ -342,6 +350,14 @@ impl PublishObserver for Shared {
             }
             _ => publication.bytes,
         }
+    }
+
+    fn lost(&self, reason: &str) {
+        self.nodes.lost(reason);
+    }
+
+    fn restored(&self) {
+        self.nodes.restored();
     }
 
     fn rejected(&self, publication: Publication, reason: &str) -> usize {

@@ -65,6 +65,7 @@ impl SubscriberConnection {
 
     async fn serve(&mut self, node: &mut NodeSubscriber) -> io::Result<()> {
         self.resubscribe(node).await?;
+        let mut listening = node.listening();
         loop {
             let silent_at = self.silent_at(node);
             tokio::select! {
@@ -77,6 +78,8 @@ impl SubscriberConnection {
                     None => return Ok(()),
                 },
                 () = sleep_until(silent_at) => self.silence(node).await?,
+                // Another connection to the server has failed.
+                () = listening.until(false), if self.asked.is_empty() => self.silence(node).await?,
             }
         }
     }
@@ -88,9 +91,14 @@ impl SubscriberConnection {
             self.ask_to_subscribe(topic, number, is_interrupted);
         }
         if self.restoring == 0 {
-            node.restore();
+            self.restored(node);
         }
         self.flush(node).await
+    }
+
+    fn restored(&self, node: &mut NodeSubscriber) {
+        node.restore();
+        node.set_listening(Some(true));
     }
 
     /// This command, and what else waits.
@@ -193,7 +201,7 @@ impl SubscriberConnection {
             }
             Some(Reply::Error(error)) => self.take_error(&error, node),
             // The answer to PING, if nothing is subscribed to.
-            Some(Reply::Simple(_)) => self.answered_ping(),
+            Some(Reply::Simple(_)) => self.answered_ping(node),
             _ => Err(unexpected()),
         }
     }
@@ -215,7 +223,7 @@ impl SubscriberConnection {
             }
             b"subscribe" | b"psubscribe" | b"ssubscribe" => self.subscribed(&text()?, node)?,
             b"unsubscribe" | b"punsubscribe" | b"sunsubscribe" => self.unsubscribed(text()?, node),
-            b"pong" => self.answered_ping()?,
+            b"pong" => self.answered_ping(node)?,
             _ => {}
         }
         Ok(())
@@ -237,7 +245,7 @@ impl SubscriberConnection {
         if was_restoring {
             self.restoring -= 1;
             if self.restoring == 0 {
-                node.restore();
+                self.restored(node);
             }
         }
     }
@@ -273,14 +281,19 @@ impl SubscriberConnection {
                 self.settled(is_restoring, node);
             }
             Some(Asked::Unsubscribe { done, .. }) => confirm(done),
-            Some(Asked::Ping) | None => return Err(io::Error::other(text)),
+            // A server that cannot write to its disk (MISCONF) refuses PING, and goes on delivering.
+            Some(Asked::Ping) => node.set_listening(Some(true)),
+            None => return Err(io::Error::other(text)),
         }
         Ok(())
     }
 
-    fn answered_ping(&mut self) -> io::Result<()> {
+    fn answered_ping(&mut self, node: &NodeSubscriber) -> io::Result<()> {
         match self.asked.pop_front() {
-            Some(Asked::Ping) => Ok(()),
+            Some(Asked::Ping) => {
+                node.set_listening(Some(true));
+                Ok(())
+            }
             _ => Err(unexpected()),
         }
     }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
-use trunkline_backend::Backoff;
+use trunkline_backend::{Backoff, Direction};
 use trunkline_core::{Error, ErrorKind, Result};
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     connection::SubscriberConnection,
     router::{Event, NodeEvent},
 };
-use crate::connect::{Destination, FIRST_PAUSE};
+use crate::connect::{Destination, FIRST_PAUSE, Former, Listening};
 
 /// What the router asks for.
 pub(super) enum NodeCommand {
@@ -46,6 +46,7 @@ pub(super) struct NodeSubscriber {
     /// active yet.
     outages: usize,
     is_lost: bool,
+    former: Arc<Former>,
 }
 
 enum Connecting {
@@ -61,7 +62,8 @@ impl NodeSubscriber {
         events: mpsc::UnboundedSender<Event>,
         commands: mpsc::UnboundedReceiver<NodeCommand>,
     ) -> Self {
-        Self { destination, shared, events, commands, subscriptions: HashMap::new(), outages: 0, is_lost: false }
+        let (subscriptions, former) = Default::default();
+        Self { destination, shared, events, commands, subscriptions, outages: 0, is_lost: false, former }
     }
 
     /// Runs until the router drops its end.
@@ -83,12 +85,14 @@ impl NodeSubscriber {
             }
         }
         self.restore();
+        self.set_listening(None);
     }
 
     /// Waits until something is subscribed to. False if the router drops its end before.
     async fn until_wanted(&mut self) -> bool {
         while self.subscriptions.is_empty() {
             self.restore();
+            self.set_listening(None);
             match self.commands.recv().await {
                 Some(command) => self.note(command),
                 None => return false,
@@ -99,7 +103,8 @@ impl NodeSubscriber {
 
     async fn connect(&mut self) -> Connecting {
         let (servers, destination) = (Arc::clone(&self.shared.servers), self.destination.clone());
-        let connecting = async move { servers.open(&destination, "receive").await };
+        let former = Arc::clone(&self.former);
+        let connecting = async move { servers.open(&destination, "receive", Some(&former)).await };
         tokio::pin!(connecting);
         loop {
             tokio::select! {
@@ -156,12 +161,13 @@ impl NodeSubscriber {
             (subscription.is_active, subscription.is_interrupted, was_active) = (false, true, true);
         }
         self.shared.note_trouble(Some(reason.to_owned()));
+        self.set_listening(Some(false));
         if was_active && !std::mem::replace(&mut self.is_lost, true) {
             self.outages += 1;
-            self.shared.status.subscriber_lost(reason, |reason| self.shared.handler.lost(reason));
+            self.shared.status.connection_lost(Direction::Inbound, reason, |reason| self.shared.handler.lost(reason));
             self.report(NodeEvent::Lost);
         } else {
-            self.shared.status.subscriber_refused(reason);
+            self.shared.status.connection_refused(reason);
         }
         tracing::debug!(destination = ?self.destination, %reason, "the receiving connection is down");
     }
@@ -182,7 +188,16 @@ impl NodeSubscriber {
             self.shared.status.reconnected();
             self.report(NodeEvent::Restored);
         }
-        self.shared.status.subscribers_restored(outages, || self.shared.handler.restored());
+        self.shared.status.connections_restored(outages, || self.shared.handler.restored());
+    }
+
+    pub(super) fn set_listening(&self, is_listening: Option<bool>) {
+        self.shared.status.set_listening(&self.destination, is_listening);
+    }
+
+    /// What publishers wait for.
+    pub(super) fn listening(&self) -> Listening {
+        self.shared.status.listening_at(&self.destination)
     }
 
     pub(super) fn report(&self, event: NodeEvent) {

@@ -296,7 +296,7 @@ impl SubscriptionRouter {
 
     /// A subscription that was on its way to another server is not any more.
     fn move_ends(&self) {
-        self.shared.status.subscribers_restored(1, || self.shared.handler.restored());
+        self.shared.status.connections_restored(1, || self.shared.handler.restored());
     }
 
     fn check_by(&mut self, at: Instant) {

@@ -6,6 +6,7 @@ use super::{JoinedNode, SubscribedNodes};
 use crate::{
     connect::Reply,
     publish::{Publication, PublishObserver},
+    subscribe::MessageHandler as _,
 };
 
 /// Counts the rejected publications of each node. Credit is unlimited.
@@ -21,6 +22,14 @@ impl<N: JoinedNode> PublishObserver for RejectionCounter<N> {
         publication.bytes
     }
 
+    fn lost(&self, reason: &str) {
+        self.0.lost(reason);
+    }
+
+    fn restored(&self) {
+        self.0.restored();
+    }
+
     fn rejected(&self, publication: Publication, reason: &str) -> usize {
         count_rejected(&self.0, &publication, reason);
         publication.bytes
@@ -29,7 +38,7 @@ impl<N: JoinedNode> PublishObserver for RejectionCounter<N> {
 
 /// Counts a publication that the server does not take.
 pub(crate) fn count_rejected<N: JoinedNode>(nodes: &SubscribedNodes<N>, publication: &Publication, reason: &str) {
-    tracing::warn!(node = %publication.from.id, error = reason, "the server rejects a message");
+    tracing::debug!(node = %publication.from.id, error = reason, "the server rejects a message");
     if let Some(node) = nodes.joined.find(&publication.from) {
         node.inbox().metrics.publish_errors.increment();
     }

@@ -7,8 +7,11 @@
 mod emitter;
 mod faults;
 mod golden;
+mod half_open;
 mod outages;
+mod refusals;
 mod sessions;
+mod slow;
 mod support;
 mod tap;
 mod topologies;

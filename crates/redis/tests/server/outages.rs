@@ -152,3 +152,80 @@ async fn a_session_outlives_a_restart() -> Result<(), Failure> {
     assert_eq!(missed.len(), 10);
     Ok(())
 }
+
+/// How often a node has told that history is gone.
+fn trimmed(events: &mut tokio::sync::broadcast::Receiver<Event>) -> usize {
+    std::iter::from_fn(|| events.try_recv().ok()).filter(is_trimmed).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_deleted_under_the_nodes() -> Result<(), Failure> {
+    for command in [&["FLUSHALL"][..], &["DEL", "socket.io"]] {
+        let (wire, server) = (Wire::Streams, server().await);
+        let [a, b] = pair(wire, server.url(), "").await?;
+        let (here, there) = (a.socket(["r"]).await?, b.socket(["r"]).await?);
+        send(&a, 0..50).await?;
+        let offset = there.wait_for(50).await?[39].offset.clone().unwrap();
+        let mut told = [a.events(), b.events()];
+        let gaps = [a.events(), b.events()];
+        server.cli(command).await.unwrap();
+        for (node, gap) in [&a, &b].into_iter().zip(gaps) {
+            node.wait_for_event(gap, is_trimmed, "of a gap").await?;
+        }
+        send(&a, 50..100).await?;
+        expect_numbers(&here, 100).await?;
+        all_is_well(wire, [&a, &b], &there, 100).await?;
+        assert_eq!(told.each_mut().map(trimmed), [1, 1]);
+        assert_eq!(b.replay(offset, &["r".into()]).await.unwrap_err().kind(), ErrorKind::HistoryLost);
+    }
+    Ok(())
+}
+
+/// What was written and not read yet is gone as well: others learn how much, own clients get it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_deleted_while_it_is_written() -> Result<(), Failure> {
+    let (wire, server) = (Wire::Streams, server().await);
+    let [a, b] = pair(wire, server.url(), "").await?;
+    let (here, there) = (a.socket(["r"]).await?, b.socket(["r"]).await?);
+    let mut told = [a.events(), b.events()];
+    let gaps = [a.events(), b.events()];
+    for number in 0..2_000 {
+        send(&a, number..number + 1).await?;
+        if number == 1_000 {
+            server.cli(&["DEL", "socket.io"]).await.unwrap();
+        }
+    }
+    for (node, gap) in [&a, &b].into_iter().zip(gaps) {
+        node.wait_for_event(gap, is_trimmed, "of a gap").await?;
+    }
+    expect_numbers(&here, 2_000).await?;
+    let arrived = numbers(&there).len() as u64;
+    a.settle().await?;
+    let missing = 2_000 - numbers(&there).len() as u64;
+    until("what is missing is said", async || b.metrics().missed >= missing).await;
+    assert_eq!(b.metrics().missed, missing, "{arrived} at first");
+    assert_eq!(told.each_mut().map(trimmed), [1, 1]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_deleted_while_a_node_is_away() -> Result<(), Failure> {
+    let (wire, server) = (Wire::Streams, server().await);
+    let proxy = Proxy::start(server.port()).await.unwrap();
+    let cluster = cluster(wire, server.url(), "");
+    let a = cluster.node().await?;
+    let b = cluster.build().over(backend(wire, &proxy.url(server.url()), "").await?).join().await?;
+    a.await_peers(1, PATIENCE).await?;
+    let there = b.socket(["r"]).await?;
+    send(&a, 0..50).await?;
+    expect_numbers(&there, 50).await?;
+    let (lost, gap) = (b.events(), b.events());
+    proxy.refuse();
+    proxy.cut();
+    b.wait_for_event(lost, is_lost, "of the loss").await?;
+    server.cli(&["FLUSHALL"]).await.unwrap();
+    proxy.resume();
+    b.wait_for_event(gap, is_trimmed, "of a gap").await?;
+    send(&a, 50..100).await?;
+    all_is_well(wire, [&a, &b], &there, 100).await
+}

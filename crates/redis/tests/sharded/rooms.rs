@@ -137,7 +137,7 @@ async fn a_server_without_sharded_pubsub_is_refused_with_its_version() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_without_leave_to_subscribe_is_told_so() {
     let server = Redis::start().await.unwrap();
-    let rule = ["ACL", "SETUSER", "app", "on", ">pw", "+@all", "&other*"];
+    let rule = ["ACL", "SETUSER", "app", "on", ">pw", "+@all", "-ssubscribe", "&*"];
     server.cli(&rule).await.unwrap();
     let url = server.url().replace("redis://", "redis://app:pw@");
     let backend = connect(config(&url, "")).await.unwrap();

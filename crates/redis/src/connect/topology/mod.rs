@@ -16,7 +16,7 @@ use trunkline_core::{Error, ErrorKind, Result};
 pub(crate) use self::slots::slot_of;
 use self::slots::{Redirection, SlotMap};
 use super::{
-    connection::{CommandConnection, Connector, Socket},
+    connection::{CommandConnection, Connector, Former, Socket},
     error::may_be_elsewhere,
 };
 use crate::config::{Address, Config, Topology};
@@ -140,10 +140,15 @@ impl ServerPool {
 
     // --- connections ---
 
-    /// Opens a bare connection.
-    pub(crate) async fn open(&self, destination: &Destination, role: &str) -> Result<(Address, Socket)> {
+    /// Opens a bare connection. Ends the `former` one of the same owner, if the server still keeps it.
+    pub(crate) async fn open(
+        &self,
+        destination: &Destination,
+        role: &str,
+        former: Option<&Former>,
+    ) -> Result<(Address, Socket)> {
         let open = |address: Address| async move {
-            let socket = self.connector.open(&address, role).await?;
+            let socket = self.connector.open(&address, role, former).await?;
             Ok((address, socket))
         };
         first_success(self.locate(destination).await?, open).await
