@@ -142,6 +142,8 @@ impl Client {
             }
         };
         self.fault(format!("disconnected: {reason}"));
+        // Nobody waits for an answer any more.
+        self.state().answers.clear();
     }
 
     /// Returns how many attachments follow.

@@ -64,18 +64,26 @@ pub(crate) async fn run(transport: Transport, setup: Setup<'_>) -> Result<Report
     let golden = golden::all(transport.dialect())?;
     let forger = Forger::new(setup.seed, transport.dialect(), golden, cluster.ids.clone());
     let mut run = Run { cluster, wire, forger, report: Report::default() };
-    run.cluster.await_right(PATIENCE).await?;
-    run.report.memory.0 = run.memory();
-    run.cluster.start_traffic();
-    run.content(setup.messages - setup.messages / 4).await?;
-    run.numbers(setup.messages / 4).await?;
-    let faults = run.cluster.stop_traffic().await;
-    run.report.faults.extend(faults);
-    run.count().await?;
-    run.conclude(began).await
+    // What ends it early is one more broken promise: what the clients have seen says why.
+    if let Err(error) = run.drive(setup.messages).await {
+        run.report.faults.push(error.to_string());
+    }
+    run.conclude(began).await;
+    Ok(run.report)
 }
 
 impl Run {
+    async fn drive(&mut self, messages: u64) -> Result<(), Failure> {
+        self.cluster.await_right(PATIENCE).await?;
+        self.report.memory.0 = self.memory();
+        self.cluster.start_traffic();
+        self.content(messages - messages / 4).await?;
+        self.numbers(messages / 4).await?;
+        let faults = self.cluster.stop_traffic().await;
+        self.report.faults.extend(faults);
+        self.count().await
+    }
+
     /// What says nothing under the numbers of a node must not touch the valid traffic at all.
     async fn content(&mut self, messages: u64) -> Result<(), Failure> {
         self.forger.phase = Phase::Content;
@@ -94,6 +102,13 @@ impl Run {
         let before = self.cluster.lost();
         self.send(messages).await?;
         self.check("after forged numbers").await;
+        // A node that was silenced is heard again; what it missed meanwhile shows only now.
+        let began = Instant::now();
+        if !self.cluster.caught_up(HEALING).await {
+            self.report.faults.push(format!("forged numbers: the valid traffic stands still after {HEALING:?}"));
+            self.cluster.caught_up(PATIENCE).await;
+        }
+        self.report.healed = self.report.healed.max(began.elapsed());
         let (lost, repeated) = (self.cluster.lost(), self.cluster.repeated());
         if lost > before && sum(&self.cluster.metrics().await?, "gaps") == 0 {
             self.report.faults.push(format!("forged numbers: {} events lost without a gap", lost - before));
@@ -171,8 +186,8 @@ impl Run {
         Ok(())
     }
 
-    async fn conclude(mut self, began: Instant) -> Result<Report, Failure> {
-        let metrics = self.cluster.metrics().await?;
+    async fn conclude(&mut self, began: Instant) {
+        let metrics = self.cluster.metrics().await.unwrap_or_default();
         let report = &mut self.report;
         report.refused = metrics.iter().map(refused).min().unwrap_or_default();
         report.emitted = self.cluster.emitted();
@@ -195,7 +210,6 @@ impl Run {
             report.faults.push("nothing was refused: the messages did not arrive".into());
         }
         report.took = began.elapsed();
-        Ok(self.report)
     }
 
     fn memory(&self) -> u64 {

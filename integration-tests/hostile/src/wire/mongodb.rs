@@ -5,7 +5,7 @@ use fastrand::Rng;
 use futures_util::FutureExt as _;
 use mongodb::{
     Client, Collection,
-    bson::{Document, doc},
+    bson::{Bson, Document, doc},
     change_stream::{ChangeStream, event::ChangeStreamEvent},
 };
 
@@ -50,7 +50,9 @@ impl Wire for MongoDbWire {
         };
         // Ids of other types are kept, but must not collide.
         document.remove("_id");
-        self.documents.push(document);
+        if depth(&document.clone().into()) < MAX_DEPTH {
+            self.documents.push(document);
+        }
     }
 
     fn put_malformed(&mut self) {
@@ -71,5 +73,16 @@ impl Wire for MongoDbWire {
             messages.extend(event.full_document.map(|document| bson::to_tree(document.into())));
         }
         messages
+    }
+}
+
+/// What the server takes.
+const MAX_DEPTH: usize = 100;
+
+fn depth(value: &Bson) -> usize {
+    match value {
+        Bson::Document(document) => 1 + document.values().map(depth).max().unwrap_or_default(),
+        Bson::Array(items) => 1 + items.iter().map(depth).max().unwrap_or_default(),
+        _ => 0,
     }
 }
