@@ -48,6 +48,15 @@ bench *ARGS:
 soak *ARGS:
     sh integration-tests/node/soak/run.sh {{ARGS}}
 
+# Hostile messages to running clusters while valid traffic flows, for example `just hostile nats --messages 1000000 --seed 7`
+hostile *ARGS:
+    cargo build -p trunkline-hostile -p trunkline-test-nodes
+    cargo run -p trunkline-hostile -- {{ARGS}}
+
+# Coverage-guided fuzzing of one decoder, for example `just fuzz core_message --minutes 5`; lists the targets without one
+fuzz *ARGS:
+    sh fuzz/run.sh {{ARGS}}
+
 # Benchmarks of the core (criterion): codec, payload, room index, engine; `just bench-core --quick` for a smoke
 bench-core *ARGS:
     cargo bench -p trunkline-core -- {{ARGS}}

@@ -5,6 +5,10 @@ pub mod batch;
 pub mod batched;
 pub mod connection;
 pub mod decoder;
+// Only for the fuzz targets, which are another crate.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod joined;
 pub mod known_peers;
 pub mod link_state;

@@ -3,6 +3,10 @@
 pub mod codec;
 pub mod engine;
 pub mod error;
+// Only for the fuzz targets, which are another crate.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod memory;
 pub mod model;
 pub mod node;

@@ -5,6 +5,10 @@ mod change_stream;
 mod collection;
 mod config;
 mod error;
+// The decoders are private, and a fuzz target is another crate.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod history;
 mod insert;
 mod joined;

@@ -5,6 +5,10 @@ mod broker;
 mod config;
 mod connection;
 mod connection_state;
+// The decoders are private, and a fuzz target is another crate.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod history;
 mod merge;
 mod peers;

@@ -4,6 +4,10 @@ mod channel;
 mod config;
 mod connect;
 mod error;
+// The decoders are private, and a fuzz target is another crate.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod joined_node;
 mod listen;
 mod publish;

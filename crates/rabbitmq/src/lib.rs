@@ -3,6 +3,10 @@
 mod broker;
 mod config;
 mod connection;
+// The decoders are private, and a fuzz target is another crate.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod history;
 mod names;
 mod node_queue;

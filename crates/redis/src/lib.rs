@@ -3,6 +3,10 @@
 mod classic;
 mod config;
 mod connect;
+// The decoders are private, and a fuzz target is another crate.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod publish;
 mod sharded;
 mod streams;

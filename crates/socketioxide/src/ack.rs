@@ -22,7 +22,7 @@ use crate::convert::{Encoding, acknowledgement};
 /// Stream of the acknowledgements of a broadcast from the clients of all nodes.
 ///
 /// Ends when every client has answered or the time is up. Then it yields an `AckError::Timeout` for each client that is
-/// known not to have answered, and none for nodes that did not even report how many clients they have.
+/// known not to have answered, up to 65,536, and none for nodes that did not even report how many clients they have.
 pub struct ClusterAckStream<E: SocketEmitter>(Inner<E>);
 
 enum Inner<E: SocketEmitter> {
@@ -92,7 +92,7 @@ impl Remote {
         self.acks = None;
         tracing::debug!(%error, "an acknowledged broadcast is incomplete");
         if let Some(AckCounts { expected, received }) = error.incomplete().map(|incomplete| incomplete.received) {
-            self.unanswered = expected.saturating_sub(received);
+            self.unanswered = expected.saturating_sub(received).min(MAX_UNANSWERED);
         }
     }
 
@@ -101,6 +101,10 @@ impl Remote {
         timed_out().map(|error| (Sid::ZERO, Err(error)))
     }
 }
+
+/// Most clients without an answer that are yielded. How many there are is only what nodes say, and what collects the
+/// stream does not pause between them.
+const MAX_UNANSWERED: u64 = 1 << 16;
 
 /// `AckError::Timeout`, deserialized: socketioxide does not tell adapters its error type.
 fn timed_out<A: for<'de> Deserialize<'de>>() -> Option<A> {

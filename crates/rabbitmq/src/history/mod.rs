@@ -4,6 +4,8 @@
 //! heartbeats and answers travels through the stream, so that all clients see one order, and a node that was away reads
 //! on from where it was.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod position;
 mod records;
 mod recovery;

@@ -87,7 +87,7 @@ fn encode_session(namespace: &Namespace, session: &Session) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-fn decode_session(text: &[u8]) -> Result<(Option<Namespace>, Session)> {
+pub(super) fn decode_session(text: &[u8]) -> Result<(Option<Namespace>, Session)> {
     let bytes = BASE64.decode(text);
     let bytes: Bytes =
         bytes.map_err(|error| Error::new(ErrorKind::Malformed, "session: not base64").with_source(error))?.into();

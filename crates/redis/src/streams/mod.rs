@@ -2,6 +2,8 @@
 //! over pub/sub.
 
 mod entry;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod history;
 mod lag;
 mod names;

@@ -311,7 +311,7 @@ impl Source {
 }
 
 /// `[[stream, [[id, [name, value, …]], …]]]`, without the outermost head.
-fn parse_entries(reader: &mut Reader) -> Option<Vec<Entry>> {
+pub(super) fn parse_entries(reader: &mut Reader) -> Option<Vec<Entry>> {
     reader.next_array()?;
     reader.next_text()?;
     let count = reader.next_array()?;

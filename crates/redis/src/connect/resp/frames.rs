@@ -38,6 +38,12 @@ impl Frames {
         }
     }
 
+    /// Takes bytes that have arrived otherwise.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
     /// Waits for more bytes. *Cancel safe.*
     pub(crate) async fn fill(&mut self, from: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
         self.buffer.reserve(CHUNK.max(self.missing()));

@@ -1,0 +1,16 @@
+//! What is fuzzed (`fuzz/`): offsets that clients send. The rest is batches, which `trunkline-backend` reads.
+
+use crate::history::fuzzing::position;
+
+/// Name and entry of each target.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[("nats_position", position)];
+
+#[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
+#[test]
+fn the_corpus_holds() {
+    replay::replay(TARGETS);
+}

@@ -1,0 +1,16 @@
+//! What is fuzzed (`fuzz/`): sessions and claims in the stream, and offsets that clients send.
+
+use crate::history::fuzzing::{position, records};
+
+/// Name and entry of each target.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[("rabbitmq_records", records), ("rabbitmq_position", position)];
+
+#[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
+#[test]
+fn the_corpus_holds() {
+    replay::replay(TARGETS);
+}

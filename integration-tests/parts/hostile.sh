@@ -1,0 +1,24 @@
+about="hostile messages on every channel of every transport, while valid traffic flows"
+crates="trunkline-hostile"
+
+. "$here/lib/brokers.sh"
+
+prepare() {
+    need_rust && need_redis && need_mongod && need_postgres && need_rabbitmq && need_nats &&
+        cargo_build -p trunkline-hostile -p trunkline-test-nodes
+}
+
+# Each transport is one test; the program fails if one of them breaks a promise.
+run() {
+    cargo_tests -p trunkline-hostile
+    from=$(lines_of "$log")
+    watched '^(\||seed|trunkline-hostile:)' timeout -k 10 600 "$(target_directory)/debug/trunkline-hostile" \
+        --messages 10000 --logs "$logs/hostile"
+    ended=$?
+    kept=$(since "$from" | grep -c '^|.*| kept |$')
+    broken=$(since "$from" | grep -c '^|.*| BROKEN |$')
+    [ "$ended" = 0 ] || [ "$broken" -gt 0 ] || broken=1
+    echo "$kept $broken 0" >>"$logs/$part.counts"
+    [ "$ended" = 0 ] || because "trunkline-hostile: status $ended, see $log"
+    return "$ended"
+}
