@@ -1,8 +1,8 @@
 //! The current connection of a transport, which its tasks follow.
 
-use std::{future::pending, sync::Arc};
+use std::{future::pending, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
 /// The current connection; `None` while there is none. The task that connects holds this sender, every task that uses
 /// the connection a receiver.
@@ -31,9 +31,42 @@ pub async fn until_replaced<C>(line: &mut watch::Receiver<Option<Arc<C>>>, curre
     }
 }
 
+/// How long a connection that is probed at this interval may bring nothing before it counts as lost: half as long again,
+/// and one second more at least. By default 7.5 s: before peers count as silent, who cannot be heard over it.
+#[must_use]
+pub fn silence_limit(ping_interval: Duration) -> Duration {
+    (ping_interval * 3 / 2).max(ping_interval + Duration::from_secs(1))
+}
+
+/// Returns when nothing was heard for `limit`, or a bit less: looks at times whether something `was_heard` since it
+/// looked before. A limit of silence and not of time: what is large may take as long as it likes.
+pub async fn until_silent(limit: Duration, mut was_heard: impl FnMut() -> bool) {
+    /// The silent ones of these are counted, and there may be another one in which the last sign of life came.
+    const LOOKS: u32 = 4;
+    let mut silent = 0;
+    while silent < LOOKS - 1 {
+        sleep(limit / LOOKS).await;
+        silent = if was_heard() { 0 } else { silent + 1 };
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_silence_for_about_the_limit_counts() {
+        let (start, mut signs) = (Instant::now(), 100);
+        until_silent(Duration::from_secs(8), || {
+            signs -= i32::from(signs > 0);
+            signs > 0
+        })
+        .await;
+        assert_eq!(start.elapsed(), Duration::from_secs(99 * 2 + 6));
+        assert_eq!(silence_limit(Duration::from_secs(5)), Duration::from_millis(7500));
+    }
 
     #[tokio::test]
     async fn a_connection_that_has_ended_is_not_waited_for_twice() {

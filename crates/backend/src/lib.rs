@@ -6,6 +6,7 @@ pub mod batched;
 pub mod connection;
 pub mod decoder;
 pub mod joined;
+pub mod known_peers;
 pub mod link_state;
 pub mod outbox;
 pub mod rooms;
@@ -16,6 +17,7 @@ pub mod url;
 pub use crate::{
     backoff::Backoff,
     joined::{JoinedNodes, Namespaces},
+    known_peers::KnownPeers,
     link_state::{Direction, LinkState},
     outbox::{Outbox, OutboxLimits},
 };

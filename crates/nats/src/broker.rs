@@ -144,8 +144,8 @@ impl BatchBroker for Nats {
     }
 
     fn history_source(&self, node: &JoinedNode<Self>) -> Option<StreamSource> {
-        let streams = self.streams.as_ref()?;
-        Some(StreamSource::new(streams.log(), node.namespace.log.to_string(), self.config.ping_interval))
+        let streams = self.streams.clone()?;
+        Some(StreamSource::new(streams, node.namespace.log.to_string(), self.config.ping_interval))
     }
 
     fn history(state: &Arc<TransportState<Self>>) -> Option<Arc<dyn History>> {

@@ -20,7 +20,10 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
-use trunkline_backend::batched::{BatchConnection, Confirmation, OutgoingBatch};
+use trunkline_backend::{
+    batched::{BatchConnection, Confirmation, OutgoingBatch, Undelivered},
+    connection::{silence_limit, until_silent},
+};
 use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::{
@@ -75,6 +78,7 @@ impl Connection {
         let echoes = connection.subscribe(connection.marks.clone()).await?;
         tasks.spawn(Arc::clone(&connection.state).listen(echoes));
         connection.check_echo(nats).await?;
+        tasks.spawn(connection.watch(silence_limit(nats.config.ping_interval)));
         if let Some(task) = barrier_task {
             tasks.spawn(task.run(Arc::clone(&connection.state)));
             // Peers are heard through it before it is used.
@@ -83,12 +87,36 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Ends the connection when the server is silent for so long. The client alone takes three of its pings for that, and
+    /// peers count as silent before.
+    fn watch(&self, limit: Duration) -> impl Future<Output = ()> + use<> {
+        /// More than what is sent without being asked for, while a message of any size is on its way.
+        const PROGRESS: u64 = 64 << 10;
+        let (state, client, marks) = (Arc::clone(&self.state), self.client.clone(), self.marks.clone());
+        let statistics = client.statistics();
+        let (mut read, mut written) = (0, 0);
+        let watched = until_silent(limit, move || {
+            let (was_read, was_written) = (read, written);
+            read = statistics.in_bytes.load(Ordering::Relaxed);
+            written = statistics.out_bytes.load(Ordering::Relaxed);
+            // Makes the server say something. If the client takes nothing, there is something on its way.
+            let _ = client.publish(marks.clone(), Bytes::from_static(b"0")).now_or_never();
+            read != was_read || written >= was_written + PROGRESS
+        });
+        async move {
+            tokio::select! {
+                () = watched => state.close("the server does not answer"),
+                () = state.ended() => {}
+            }
+        }
+    }
+
     /// A server that accepts a connection but refuses our subjects is of no use.
     async fn check_echo(&self, nats: &Nats) -> Result<()> {
         if let Ok(result) = timeout(nats.config.connect_timeout, self.round_trip()).await {
             return result;
         }
-        self.abort();
+        self.abort("the server does not echo");
         let said = self.state.last_error().unwrap_or_else(|| "nothing".into());
         let context =
             format!("{} does not echo what is published below {:?}; it said {said}", self.server, nats.config.prefix);
@@ -159,17 +187,25 @@ impl BatchConnection for Connection {
 
     async fn publish(&self, batches: &[OutgoingBatch<Subject>]) -> Result<Confirmation<Subject>> {
         let max_payload = self.client.max_payload();
-        for OutgoingBatch { address, bytes, .. } in batches {
+        let mut undelivered = Undelivered::default();
+        for (index, OutgoingBatch { address, bytes, .. }) in batches.iter().enumerate() {
             if bytes.len() > max_payload {
                 // It was queued for another server. Trying it would cost the connection, again and again.
-                let (bytes, server) = (bytes.len(), &self.server);
-                tracing::error!(bytes, server, "a message is too large for this server: dropped");
+                undelivered.refused.push(index);
                 continue;
             }
             self.send(address.clone(), bytes.clone()).await?;
         }
         let echoed = self.mark().await?;
-        Ok(async move { echoed.await.map(|()| Vec::new()) }.boxed())
+        let subjects: Vec<_> = batches.iter().map(|batch| batch.address.clone()).collect();
+        let state = Arc::clone(&self.state);
+        Ok(async move {
+            echoed.await?;
+            let forbidden = subjects.iter().enumerate().filter(|(_, subject)| state.take_forbidden(subject));
+            undelivered.refused.extend(forbidden.map(|(index, _)| index));
+            Ok(undelivered)
+        }
+        .boxed())
     }
 
     fn server(&self) -> &str {
@@ -183,6 +219,11 @@ impl BatchConnection for Connection {
     /// Never: a NATS server that is out of memory ends connections.
     fn blocked(&self) -> watch::Receiver<Option<String>> {
         watch::channel(None).1
+    }
+
+    /// Nothing that is refused costs the connection its order.
+    async fn reopen(&self) -> Result<()> {
+        Ok(())
     }
 
     async fn shutdown_announced(&self) {
@@ -201,14 +242,14 @@ impl BatchConnection for Connection {
         self.state.end_reason()
     }
 
-    fn abort(&self) {
-        self.state.close();
+    fn abort(&self, reason: &str) {
+        self.state.close(reason);
     }
 
     async fn close(&self) {
         // Peers notice without it, later.
         let _ = timeout(GOODBYE, self.announce_end()).await;
-        self.abort();
+        self.abort("closed");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use async_nats::{Event, ServerError, Subscriber};
@@ -16,11 +16,20 @@ use trunkline_core::{Error, ErrorKind, Result};
 pub(crate) struct ConnectionState {
     echoes: Mutex<Echoes>,
     closing: CancellationToken,
+    /// Why.
+    reason: OnceLock<String>,
     ended: CancellationToken,
     error: watch::Receiver<Option<String>>,
     overflows: watch::Receiver<u64>,
     lame_duck_mode: watch::Receiver<bool>,
+    forbidden: Arc<Forbidden>,
 }
+
+/// Publishes that the server did not permit, by subject, and that were not told to the writer yet.
+type Forbidden = Mutex<HashMap<String, usize>>;
+
+/// Subjects of which that is remembered.
+const MAX_FORBIDDEN: usize = 1024;
 
 /// Marks that the server has not echoed yet.
 #[derive(Debug, Default)]
@@ -35,15 +44,18 @@ impl ConnectionState {
         let (error, last_error) = watch::channel(None);
         let (overflowed, overflows) = watch::channel(0);
         let (is_lame_duck, lame_duck_mode) = watch::channel(false);
+        let forbidden = Arc::<Forbidden>::default();
         let state = Self {
+            forbidden: Arc::clone(&forbidden),
             echoes: Mutex::default(),
             closing: CancellationToken::new(),
+            reason: OnceLock::new(),
             ended: CancellationToken::new(),
             error: last_error,
             overflows,
             lame_duck_mode,
         };
-        (EventSink { error, overflowed, is_lame_duck, _alive: alive }, state)
+        (EventSink { error, overflowed, is_lame_duck, forbidden, _alive: alive }, state)
     }
 
     /// Reads the echoed marks. They end when the connection does, after everything else that arrived was handed over.
@@ -86,7 +98,9 @@ impl ConnectionState {
         Ok(echoed)
     }
 
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(&self, reason: &str) {
+        // The first one counts.
+        let _ = self.reason.set(reason.to_owned());
         self.closing.cancel();
     }
 
@@ -104,12 +118,23 @@ impl ConnectionState {
 
     pub(crate) fn end_reason(&self) -> String {
         let said = self.last_error().map(|error| format!("the server said {error:?}"));
-        said.unwrap_or_else(|| "the connection was closed".into())
+        self.reason.get().cloned().or(said).unwrap_or_else(|| "the connection was closed".into())
     }
 
     /// The last error that the server reported.
     pub(crate) fn last_error(&self) -> Option<String> {
         self.error.borrow().clone()
+    }
+
+    /// Whether the server did not permit a publish to this subject. Each is told once.
+    pub(crate) fn take_forbidden(&self, subject: &str) -> bool {
+        let mut forbidden = self.forbidden.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(count) = forbidden.get_mut(subject) else { return false };
+        *count -= 1;
+        if *count == 0 {
+            forbidden.remove(subject);
+        }
+        true
     }
 
     /// Changes whenever messages were lost because a subscription was full.
@@ -135,6 +160,7 @@ pub(crate) struct EventSink {
     error: watch::Sender<Option<String>>,
     overflowed: watch::Sender<u64>,
     is_lame_duck: watch::Sender<bool>,
+    forbidden: Arc<Forbidden>,
     _alive: TaskTrackerToken,
 }
 
@@ -147,9 +173,19 @@ impl EventSink {
             Event::LameDuckMode => drop(self.is_lame_duck.send_replace(true)),
             Event::ServerError(error) => {
                 tracing::warn!(%error, "the NATS server reports an error");
+                self.note_forbidden(&error.to_string());
                 self.error.send_replace(Some(error.to_string()));
             }
             _ => {}
+        }
+    }
+
+    fn note_forbidden(&self, error: &str) {
+        let Some((_, subject)) = error.split_once("Permissions Violation for Publish to ") else { return };
+        let mut forbidden = self.forbidden.lock().unwrap_or_else(PoisonError::into_inner);
+        let subject = subject.trim_matches('"');
+        if forbidden.len() < MAX_FORBIDDEN || forbidden.contains_key(subject) {
+            *forbidden.entry(subject.to_owned()).or_default() += 1;
         }
     }
 }

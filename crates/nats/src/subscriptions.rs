@@ -70,6 +70,8 @@ impl NodeSubscription for NodeSubscriptions {
             biased;
             Ok(()) = self.overflows.changed() => Arrived::Overflowed,
             batches = batches => Arrived::Batches(received(batches)),
+            // One that is given up may be open for long.
+            () = self.connection.ended() => Arrived::Ended(self.connection.end_reason()),
         }
     }
 

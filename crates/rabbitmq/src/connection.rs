@@ -7,15 +7,20 @@
 //! ends, both do, and others are opened.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use async_rs::Runtime;
+use bytes::Bytes;
 use futures_util::{
     FutureExt as _, Stream, StreamExt as _,
     future::{BoxFuture, try_join_all},
+    stream,
 };
 use lapin::{
     AsyncTcpStream, BasicProperties, Channel, Confirmation, ConnectionProperties, Event, ExchangeKind,
@@ -27,11 +32,15 @@ use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
-use trunkline_backend::batched::{self, BatchConnection, OutgoingBatch};
+use trunkline_backend::{
+    batched::{self, BatchConnection, OutgoingBatch, Undelivered},
+    connection::{silence_limit, until_silent},
+};
 use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::{
     broker::RabbitMq,
+    config::HistoryConfig,
     history,
     runtime::LapinRuntime,
     socket::{Encrypted, Socket},
@@ -52,7 +61,11 @@ pub(crate) struct Connection {
     pub(crate) inbound: lapin::Connection,
     server: String,
     outbound: lapin::Connection,
-    publishing: Channel,
+    publishing: Mutex<Channel>,
+    /// For the records of the history: what comes back on a channel comes with any confirmation of it.
+    records: Channel,
+    /// If there is a history: the prefix, which names its stream.
+    history: Option<(String, HistoryConfig)>,
     blocked: watch::Receiver<Option<String>>,
     state: ConnectionState,
 }
@@ -65,13 +78,23 @@ struct ConnectionState {
     aborted: CancellationToken,
     /// Cancelled when one of them has ended.
     ended: CancellationToken,
+    /// Why.
+    end_reason: Arc<OnceLock<String>>,
+}
+
+impl ConnectionState {
+    fn abort(&self, reason: impl Into<String>) {
+        // The first one counts.
+        let _ = self.end_reason.set(reason.into());
+        self.aborted.cancel();
+    }
 }
 
 impl Connection {
     /// Connects to one broker. Its tasks and threads belong to `tasks`.
     pub(crate) async fn open(broker: &RabbitMq, server: &str, number: u64, tasks: &TaskTracker) -> Result<Self> {
         let (aborted, ended) = (CancellationToken::new(), CancellationToken::new());
-        let state = ConnectionState { tasks: tasks.clone(), aborted, ended };
+        let state = ConnectionState { tasks: tasks.clone(), aborted, ended, end_reason: Arc::default() };
         // Whatever fails, nothing stays behind.
         let abort_on_failure = state.aborted.clone().drop_guard();
         match timeout(broker.config.connect_timeout, Self::connect(broker, server, number, state)).await {
@@ -87,29 +110,37 @@ impl Connection {
     async fn connect(broker: &RabbitMq, server: &str, number: u64, state: ConnectionState) -> Result<Self> {
         let outbound = client(broker, server, "publishes", &state).await?;
         let inbound = client(broker, server, "listens", &state).await?;
-        let publishing = publishing(broker, &outbound).await.map_err(|error| refused(server, error))?;
+        let (exchange, config) = (broker.exchange.clone(), &broker.config);
+        let history = config.history.map(|history| (config.prefix.clone(), history));
+        let publishing = publishing(&outbound, &exchange, history.as_ref()).await;
+        let publishing = Mutex::new(publishing.map_err(|error| refused(server, error))?);
+        let records = confirming(&outbound).await.map_err(|error| refused(server, error))?;
         let (block, blocked) = watch::channel(None);
-        let note_blocks = note_blocks(outbound.events_listener(), block);
-        state.tasks.spawn(state.ended.clone().run_until_cancelled_owned(note_blocks));
-        let (server, exchange) = (server.to_owned(), broker.exchange.clone());
-        Ok(Self { number, exchange, inbound, server, outbound, publishing, blocked, state })
+        let events = stream::select(outbound.events_listener(), inbound.events_listener());
+        let note_events = note_events(events, block, Arc::clone(&state.end_reason));
+        state.tasks.spawn(state.ended.clone().run_until_cancelled_owned(note_events));
+        let server = server.to_owned();
+        Ok(Self { number, exchange, inbound, server, outbound, publishing, records, history, blocked, state })
     }
 
-    /// Publishes to one routing key behind what was published before. What is returned resolves when the broker has it.
-    pub(crate) fn publish_batch(
-        &self,
-        batch: OutgoingBatch<ShortString>,
-    ) -> BoxFuture<'static, lapin::Result<Confirmation>> {
-        let (channel, exchange) = (self.publishing.clone(), self.exchange.clone());
+    /// Publishes behind what was published before. What is returned resolves when the broker has it.
+    fn publish_batch(&self, batch: OutgoingBatch<ShortString>) -> BoxFuture<'static, lapin::Result<Confirmation>> {
+        let channel = self.publishing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let exchange = self.exchange.clone();
         begin(async move {
-            let OutgoingBatch { address, bytes, is_probe } = batch;
-            // An unroutable probe comes back.
-            let options = BasicPublishOptions { mandatory: is_probe, immediate: false };
-            let sent = channel.basic_publish(exchange, address, options, &bytes, BasicProperties::default()).await;
-            // Nothing is to hold the bytes until they are confirmed.
-            drop(bytes);
-            sent?.await
+            let OutgoingBatch { address, bytes, is_mandatory } = batch;
+            publish(&channel, exchange, address, bytes, is_mandatory).await
         })
+    }
+
+    /// Publishes what is not a message. Returns when it is stored.
+    pub(crate) async fn store_record(&self, key: ShortString, record: Bytes) -> Result<()> {
+        let failed = || Error::new(ErrorKind::Broker, "the history takes nothing");
+        let stored = self.outcome(publish(&self.records, self.exchange.clone(), key, record, true)).await;
+        match stored.map_err(|error| failed().with_source(error))? {
+            Confirmation::Ack(None) => Ok(()),
+            _ => Err(failed()),
+        }
     }
 
     /// The outcome of an operation. Of one that was on its way when the connection ended, the client may never tell
@@ -132,13 +163,35 @@ impl BatchConnection for Connection {
         let confirmed = try_join_all(batches.iter().map(|batch| self.publish_batch(batch.clone())));
         Ok(async move {
             let confirmations = confirmed.await.map_err(|error| {
-                // A soft error closes only the channel: the broker refuses something.
-                let kind = if error.is_amqp_soft_error() { ErrorKind::Broker } else { ErrorKind::Disconnected };
-                Error::new(kind, "publishing").with_source(error)
+                // A soft error closes only the channel: the broker refuses something. That the exchange is gone is no
+                // fault of a message: the next connection declares it again, and binds queues to it.
+                let is_refusal = error.is_amqp_soft_error() && !is_not_found(&error);
+                let kind = if is_refusal { ErrorKind::Broker } else { ErrorKind::Disconnected };
+                Error::new(kind, format!("publishing fails: {error}")).with_source(error)
             })?;
-            Ok(confirmations.into_iter().filter_map(unroutable).collect())
+            let mut undelivered = Undelivered::default();
+            for (index, confirmation) in confirmations.into_iter().enumerate() {
+                if confirmation.is_nack() {
+                    undelivered.deferred.push(index);
+                }
+                // It comes with the confirmation of some batch, not always its own.
+                undelivered.returned.extend(confirmation.take_message().map(|returned| OutgoingBatch {
+                    address: returned.delivery.routing_key,
+                    bytes: returned.delivery.data.into(),
+                    is_mandatory: true,
+                }));
+            }
+            Ok(undelivered)
         }
         .boxed())
+    }
+
+    /// Over another channel: the broker has closed the one over which it refused something.
+    async fn reopen(&self) -> Result<()> {
+        let opening = publishing(&self.outbound, &self.exchange, self.history.as_ref());
+        let channel = self.outcome(opening).await.map_err(|error| refused(&self.server, error))?;
+        *self.publishing.lock().unwrap_or_else(PoisonError::into_inner) = channel;
+        Ok(())
     }
 
     fn server(&self) -> &str {
@@ -167,11 +220,11 @@ impl BatchConnection for Connection {
     }
 
     fn end_reason(&self) -> String {
-        "the connection was closed".into()
+        self.state.end_reason.get().cloned().unwrap_or_else(|| "the connection was closed".into())
     }
 
-    fn abort(&self) {
-        self.state.aborted.cancel();
+    fn abort(&self, reason: &str) {
+        self.state.abort(reason);
     }
 
     async fn close(&self) {
@@ -179,21 +232,15 @@ impl BatchConnection for Connection {
             async { tokio::join!(self.inbound.close(200, "bye".into()), self.outbound.close(200, "bye".into())) };
         // Fails if the broker is gone already.
         let _ = timeout(GOODBYE, goodbye).await;
-        self.abort();
+        self.abort("closed");
     }
-}
-
-/// Where a probe went that came back. It comes with the confirmation of some batch, not always its own.
-fn unroutable(confirmation: Confirmation) -> Option<ShortString> {
-    if confirmation.is_nack() {
-        tracing::warn!("RabbitMQ could not pass on a batch");
-    }
-    confirmation.take_message().map(|returned| returned.delivery.routing_key)
 }
 
 async fn client(broker: &RabbitMq, server: &str, does: &str, state: &ConnectionState) -> Result<lapin::Connection> {
-    let stream = stream(broker, server).await?;
-    let socket = Socket::new(stream, state.aborted.clone(), state.ended.clone(), state.tasks.token());
+    let stream = tcp_stream(broker, server).await?;
+    let bytes_read = Arc::<AtomicU64>::default();
+    let ends = (state.aborted.clone(), state.ended.clone(), state.tasks.token());
+    let socket = Socket::new(stream, Arc::clone(&bytes_read), ends);
     let socket = Mutex::new(Some(AsyncTcpStream::Plain(socket)));
     let take = async move |_: AMQPUri, _: Runtime<LapinRuntime>| {
         let socket = socket.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -203,10 +250,20 @@ async fn client(broker: &RabbitMq, server: &str, does: &str, state: &ConnectionS
     let name = format!("trunkline {} {} {does}", broker.config.prefix, broker.settings.sender);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let opened = lapin::Connection::connector(uri(broker, server), runtime, take, properties).await;
-    opened.map_err(|error| refused(server, error))
+    let opened = opened.map_err(|error| refused(server, error))?;
+    let watched = {
+        let (state, limit) = (state.clone(), silence_limit(broker.config.ping_interval));
+        async move {
+            let mut heard = 0;
+            until_silent(limit, || heard != std::mem::replace(&mut heard, bytes_read.load(Ordering::Relaxed))).await;
+            state.abort("the broker is silent");
+        }
+    };
+    state.tasks.spawn(state.ended.clone().run_until_cancelled_owned(watched));
+    Ok(opened)
 }
 
-async fn stream(broker: &RabbitMq, server: &str) -> Result<Either<TcpStream, Encrypted>> {
+async fn tcp_stream(broker: &RabbitMq, server: &str) -> Result<Either<TcpStream, Encrypted>> {
     let unreachable = |error: std::io::Error| {
         Error::new(ErrorKind::Disconnected, format!("{server} cannot be reached")).with_source(error)
     };
@@ -241,14 +298,36 @@ fn uri(broker: &RabbitMq, server: &str) -> AMQPUri {
     }
 }
 
-async fn publishing(broker: &RabbitMq, connection: &lapin::Connection) -> lapin::Result<Channel> {
+async fn publish(
+    channel: &Channel,
+    exchange: ShortString,
+    key: ShortString,
+    bytes: Bytes,
+    mandatory: bool,
+) -> lapin::Result<Confirmation> {
+    let options = BasicPublishOptions { mandatory, immediate: false };
+    let sent = channel.basic_publish(exchange, key, options, &bytes, BasicProperties::default()).await;
+    // Nothing is to hold the bytes until they are confirmed.
+    drop(bytes);
+    sent?.await
+}
+
+async fn confirming(connection: &lapin::Connection) -> lapin::Result<Channel> {
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+async fn publishing(
+    connection: &lapin::Connection,
+    exchange: &ShortString,
+    history: Option<&(String, HistoryConfig)>,
+) -> lapin::Result<Channel> {
+    let channel = confirming(connection).await?;
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    let (exchange, arguments) = (broker.exchange.clone(), FieldTable::default());
-    channel.exchange_declare(exchange, ExchangeKind::Topic, durable, arguments).await?;
-    if let Some(history) = &broker.config.history {
-        history::set_up(&channel, &broker.config, history, &broker.exchange).await?;
+    channel.exchange_declare(exchange.clone(), ExchangeKind::Topic, durable, FieldTable::default()).await?;
+    if let Some((prefix, history)) = history {
+        history::set_up(&channel, prefix, history, exchange).await?;
     }
     Ok(channel)
 }
@@ -271,15 +350,25 @@ fn refused(server: &str, error: lapin::Error) -> Error {
 /// Access refused, precondition failed, not allowed: trying again does not help.
 const WRONG: [u16; 3] = [403, 406, 530];
 
-async fn note_blocks(events: impl Stream<Item = Event>, blocked: watch::Sender<Option<String>>) {
+async fn note_events(
+    events: impl Stream<Item = Event>,
+    blocked: watch::Sender<Option<String>>,
+    end_reason: Arc<OnceLock<String>>,
+) {
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
             Event::ConnectionBlocked(reason) => drop(blocked.send_replace(Some(reason))),
             Event::ConnectionUnblocked => drop(blocked.send_replace(None)),
+            Event::Error(error) if !error.is_amqp_soft_error() => _ = end_reason.set(error.to_string()),
             _ => {}
         }
     }
+}
+
+/// Whether what the operation needs does not exist.
+pub(crate) fn is_not_found(error: &lapin::Error) -> bool {
+    matches!(error.kind(), lapin::ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404)
 }
 
 /// Starts an operation of the client: what it sends has its order among other operations before this returns.
@@ -313,7 +402,7 @@ mod tests {
         let mut consumer = consume(&connection, "order").await.unwrap();
         let publish = |number: u32| {
             let bytes = number.to_be_bytes().to_vec().into();
-            connection.publish_batch(OutgoingBatch { address: "order".into(), bytes, is_probe: false })
+            connection.publish_batch(OutgoingBatch { address: "order".into(), bytes, is_mandatory: false })
         };
         let begun: Vec<_> = (0..OPERATIONS).map(publish).collect();
         for operation in begun.into_iter().rev() {

@@ -3,6 +3,10 @@
 use std::{
     io::{Error, ErrorKind, Result},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -23,22 +27,23 @@ pub(crate) struct Socket {
     stream: Compat<Either<TcpStream, Encrypted>>,
     until_aborted: Pin<Box<WaitForCancellationFutureOwned>>,
     aborted: CancellationToken,
+    bytes_read: Arc<AtomicU64>,
     /// Dropped last: nothing reads or writes any more.
     _ended: (DropGuard, TaskTrackerToken),
 }
 
 impl Socket {
-    /// It fails once `aborted` is cancelled, and cancels `ended` when it is dropped.
+    /// It fails once the first token is cancelled, and cancels the second one when it is dropped.
     pub(crate) fn new(
         stream: Either<TcpStream, Encrypted>,
-        aborted: CancellationToken,
-        ended: CancellationToken,
-        alive: TaskTrackerToken,
+        bytes_read: Arc<AtomicU64>,
+        (aborted, ended, alive): (CancellationToken, CancellationToken, TaskTrackerToken),
     ) -> Self {
         Self {
             stream: stream.compat(),
             until_aborted: Box::pin(aborted.clone().cancelled_owned()),
             aborted,
+            bytes_read,
             _ended: (ended.drop_guard(), alive),
         }
     }
@@ -53,7 +58,11 @@ impl AsyncRead for Socket {
         if self.until_aborted.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(Error::from(ErrorKind::ConnectionAborted)));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if let Poll::Ready(Ok(bytes)) = read {
+            self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        read
     }
 }
 

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use tokio::time::{sleep, timeout};
 use trunkline_core::{Error, ErrorKind, Result};
 
-use super::{BatchBroker, BatchConnection as _, reader::HANDOVER, state::TransportState};
+use super::{
+    BatchBroker, BatchConnection as _,
+    reader::HANDOVER,
+    state::{Obstacle, TransportState},
+};
 use crate::Backoff;
 
 /// Servers that are remembered, given and learned ones.
@@ -72,7 +76,7 @@ impl<B: BatchBroker> ConnectionManager<B> {
         }
         // What is queued is written first.
         self.state.writer_ended.cancelled().await;
-        self.state.set_disconnected();
+        self.state.set_disconnected("the transport was closed");
         current.close().await;
     }
 
@@ -82,8 +86,8 @@ impl<B: BatchBroker> ConnectionManager<B> {
             let replaced = match self.successor(current).await {
                 Some(successor) => Some(std::mem::replace(current, successor)),
                 None => {
-                    current.abort();
-                    self.state.set_disconnected();
+                    current.abort("it has ended");
+                    self.state.set_disconnected(&current.end_reason());
                     *current = self.reconnect(&mut backoff).await;
                     None
                 }
@@ -114,7 +118,7 @@ impl<B: BatchBroker> ConnectionManager<B> {
         let state = Arc::clone(&self.state);
         tokio::select! {
             () = connection.ended() => None,
-            () = count_blocks(&state, connection) => None,
+            () = follow_alarm(&state, connection) => None,
             successor = self.leave_before_shutdown(connection) => Some(successor),
         }
     }
@@ -136,7 +140,7 @@ impl<B: BatchBroker> ConnectionManager<B> {
         let closing = self.state.closing.clone();
         self.state.tasks.spawn(async move {
             let _ = timeout(HANDOVER * 4, closing.cancelled()).await;
-            connection.abort();
+            connection.abort("another one is used");
         });
     }
 
@@ -146,6 +150,7 @@ impl<B: BatchBroker> ConnectionManager<B> {
             match self.connect().await {
                 Ok(connection) => return connection,
                 Err(error) => {
+                    self.state.set_disconnected(&error.to_string());
                     tracing::debug!(%error, attempts = backoff.attempts(), "reconnecting to {} failed", B::NAME);
                 }
             }
@@ -153,18 +158,13 @@ impl<B: BatchBroker> ConnectionManager<B> {
     }
 }
 
-/// Counts and logs when the broker takes nothing: nothing is confirmed meanwhile, so the outbox fills, up to its limit.
-/// Never returns.
-async fn count_blocks<B: BatchBroker>(state: &TransportState<B>, connection: &B::Connection) {
+/// Takes a broker that takes nothing for one that is away. Never returns.
+async fn follow_alarm<B: BatchBroker>(state: &TransportState<B>, connection: &B::Connection) {
     let mut blocked = connection.blocked();
-    while blocked.changed().await.is_ok() {
-        match blocked.borrow_and_update().as_deref() {
-            Some(reason) => {
-                tracing::warn!(reason, "{} takes no messages at the moment", B::NAME);
-                state.nodes.all().iter().for_each(|node| node.metrics.blocked.increment());
-            }
-            None => tracing::info!("{} takes messages again", B::NAME),
+    loop {
+        state.obstruct(Obstacle::Alarm, blocked.borrow_and_update().clone());
+        if blocked.changed().await.is_err() {
+            return std::future::pending().await;
         }
     }
-    std::future::pending().await
 }

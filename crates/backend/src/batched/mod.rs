@@ -31,12 +31,12 @@ pub use self::{
     history::missed_in,
     node::{JoinedNode, NamespaceState},
     publish::Outgoing,
-    state::TransportState,
+    state::{Obstacle, TransportState},
     token::token,
     transport::BatchedTransport,
 };
 use crate::{
-    batch::{Batch, ConnectionId},
+    batch::{self, Batch, ConnectionId},
     outbox::OutboxLimits,
     rooms::{Bucket, Buckets},
 };
@@ -150,7 +150,8 @@ pub trait BatchConnection: fmt::Debug + Send + Sync + 'static {
     /// Sends batches behind those sent before. On return they have their order on the connection.
     ///
     /// # Errors
-    /// `Disconnected` if the connection has ended. Any other kind says that the broker refuses the batches for good.
+    /// `Disconnected` if the connection has ended, or has to. Any other kind says that the broker refuses one of the
+    /// batches for good; what became of the others is not known.
     fn publish(
         &self,
         batches: &[OutgoingBatch<Self::Address>],
@@ -165,6 +166,9 @@ pub trait BatchConnection: fmt::Debug + Send + Sync + 'static {
     /// Why the broker takes no messages at the moment, if it does not.
     fn blocked(&self) -> watch::Receiver<Option<String>>;
 
+    /// Makes it possible to publish again after a batch was refused.
+    fn reopen(&self) -> impl Future<Output = Result<()>> + Send;
+
     /// Returns when the server announces that it will shut down. *Cancel safe.*
     fn shutdown_announced(&self) -> impl Future<Output = ()> + Send;
 
@@ -177,18 +181,35 @@ pub trait BatchConnection: fmt::Debug + Send + Sync + 'static {
     /// Why it has ended.
     fn end_reason(&self) -> String;
 
-    /// Ends the connection at once.
-    fn abort(&self);
+    /// Ends the connection at once, for this reason if it has not ended yet.
+    fn abort(&self, reason: &str);
 
     /// Says goodbye to the broker, in bounded time, and ends the connection.
     fn close(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// Resolves when the broker has all batches of a write, with the addresses of the probes that it returned.
+/// Resolves when the broker has judged all batches of a write, with those that it did not take.
 ///
 /// # Errors
 /// As [`BatchConnection::publish`].
-pub type Confirmation<A> = BoxFuture<'static, Result<Vec<A>>>;
+pub type Confirmation<A> = BoxFuture<'static, Result<Undelivered<A>>>;
+
+/// Batches that the broker did not take.
+#[derive(Clone, Debug)]
+pub struct Undelivered<A> {
+    /// Those that no queue receives, also of other writes.
+    pub returned: Vec<OutgoingBatch<A>>,
+    /// Positions in the write of those for which there is no room at the moment.
+    pub deferred: Vec<usize>,
+    /// Positions in the write of those that it will never take.
+    pub refused: Vec<usize>,
+}
+
+impl<A> Default for Undelivered<A> {
+    fn default() -> Self {
+        Self { returned: Vec::new(), deferred: Vec::new(), refused: Vec::new() }
+    }
+}
 
 /// A batch to be published.
 #[derive(Clone, Debug)]
@@ -197,8 +218,16 @@ pub struct OutgoingBatch<A> {
     pub address: A,
     /// The batch.
     pub bytes: Bytes,
-    /// Whether it carries nothing and the broker is to return it if no queue receives it.
-    pub is_probe: bool,
+    /// Whether the broker is to return it if no queue receives it.
+    pub is_mandatory: bool,
+}
+
+impl<A> OutgoingBatch<A> {
+    /// Whether there is no message in it: only whether it comes back matters.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.bytes.len() == batch::HEADER
+    }
 }
 
 /// An encoded message on its way to the broker.
@@ -208,6 +237,8 @@ pub struct OutgoingMessage<B: BatchBroker> {
     pub address: B::Address,
     /// The message; empty for a probe.
     pub message: Vec<u8>,
+    /// Whether the history keeps it.
+    pub is_stored: bool,
     /// What the outbox counts for it until [`Outbox::release`](crate::Outbox::release).
     pub weight: usize,
 }

@@ -1,10 +1,10 @@
 //! What callers and readers share of a namespace and of a node.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -16,7 +16,10 @@ use trunkline_core::{
 };
 
 use super::BatchBroker;
-use crate::rooms::{Bucket, RoomRouter, RoomSubscriber};
+use crate::{
+    KnownPeers,
+    rooms::{Bucket, RoomRouter, RoomSubscriber},
+};
 
 /// The addresses of a namespace and the routes of its messages.
 #[derive(Debug)]
@@ -75,7 +78,12 @@ pub struct JoinedNode<B: BatchBroker> {
     pub(super) metrics: Arc<NodeMetrics>,
     pub(super) rooms: RoomSubscriber,
     inbox: Weak<InboxSender>,
-    peers: Mutex<Peers>,
+    pub(super) peers: KnownPeers,
+    probes: Mutex<Probes>,
+    /// Whether peers are to be told that it is back.
+    owes_hello: AtomicBool,
+    /// Whether it knows that the broker is away.
+    knows_loss: AtomicBool,
     /// Why the broker refused to subscribe the node.
     pub(super) refusal: Mutex<Option<Error>>,
     /// With a history, the last number that was announced to peers.
@@ -90,21 +98,22 @@ pub struct JoinedNode<B: BatchBroker> {
     pub(super) left: CancellationToken,
 }
 
-/// Peers that were heard.
+/// What is asked of the broker about the queues of peers.
 #[derive(Debug, Default)]
-struct Peers {
-    known: HashSet<NodeId>,
-    probed: Option<Instant>,
+struct Probes {
+    last: Option<Instant>,
+    /// Peers without a queue, and since when.
+    gone: HashMap<NodeId, Instant>,
 }
 
 /// Not a number that is ever assigned.
 const NEVER: u64 = u64::MAX;
 
-/// Peers that are remembered, to be probed. More are left to their heartbeats.
-const MAX_PEERS: usize = 256;
-
 /// The shortest time between two probes.
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a queue has to be gone: a node that was cut off for a moment has another one by then.
+pub(super) const GONE_FOR: Duration = Duration::from_millis(500);
 
 impl<B: BatchBroker> JoinedNode<B> {
     pub(super) fn new(
@@ -120,7 +129,10 @@ impl<B: BatchBroker> JoinedNode<B> {
             metrics,
             rooms,
             inbox,
-            peers: Mutex::default(),
+            peers: KnownPeers::default(),
+            probes: Mutex::default(),
+            owes_hello: AtomicBool::new(false),
+            knows_loss: AtomicBool::new(true),
             refusal: Mutex::default(),
             last_announced: AtomicU64::new(NEVER),
             subscribed: CancellationToken::new(),
@@ -132,16 +144,17 @@ impl<B: BatchBroker> JoinedNode<B> {
 
     /// Notes what concerns not only the node but also how messages travel.
     pub(super) fn note(&self, delivery: &Delivery) {
+        self.peers.note(delivery);
         let Delivery::Message { from, message, .. } = delivery else { return };
         match message {
             Message::Heartbeat(heartbeat) => {
-                from.iter().for_each(|peer| self.peers().insert(peer));
+                from.iter().for_each(|peer| _ = self.probes().gone.remove(peer));
                 if heartbeat.initial {
                     // A new peer knows no numbers.
                     self.last_announced.store(NEVER, Ordering::Relaxed);
                 }
             }
-            Message::Leaving => from.iter().for_each(|peer| self.peers().remove(peer)),
+            Message::Leaving => {}
             message => self.namespace.router.note_join(message),
         }
     }
@@ -158,40 +171,73 @@ impl<B: BatchBroker> JoinedNode<B> {
         }
     }
 
+    /// Tells the node that the broker is away, unless it knows.
+    pub(super) fn tell_lost(&self, reason: &str) {
+        if !self.knows_loss.swap(true, Ordering::Relaxed) {
+            self.push(Delivery::Lost(reason.to_owned()));
+        }
+    }
+
+    /// Tells the node that the broker is there again, if it knows of the loss.
+    pub(super) fn tell_connected(&self) {
+        if self.knows_loss.swap(false, Ordering::Relaxed) {
+            self.push(Delivery::Connected);
+        }
+    }
+
+    /// Notes that the node is not subscribed any more.
+    pub(super) fn lost(&self, reason: &str) {
+        self.peers.lost();
+        self.owes_hello.store(true, Ordering::Relaxed);
+        self.tell_lost(reason);
+    }
+
+    /// Whether the node has been away, and peers were not told yet that it is back. From now on they are.
+    pub(super) fn takes_hello(&self) -> bool {
+        self.owes_hello.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether it is subscribed and will be.
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.subscribed.is_cancelled() && !self.leaving.is_cancelled()
+    }
+
     /// The peers to probe; none if that was done a moment ago.
     pub(super) fn peers_to_probe(&self) -> Vec<NodeId> {
-        let (now, mut peers) = (Instant::now(), self.peers());
-        if peers.probed.is_some_and(|probed| now < probed + PROBE_INTERVAL) {
+        let (now, mut probes) = (Instant::now(), self.probes());
+        if probes.last.is_some_and(|last| now < last + PROBE_INTERVAL) {
             return Vec::new();
         }
-        peers.probed = Some(now);
-        peers.known.iter().cloned().collect()
+        probes.last = Some(now);
+        drop(probes);
+        self.peers.names()
     }
 
-    /// A peer that was heard has no queue any more.
-    pub(super) fn peer_queue_gone(&self, address: &B::Address) {
-        let mut peers = self.peers();
-        let Some(peer) = peers.known.iter().find(|peer| self.namespace.node(peer) == *address).cloned() else { return };
-        peers.known.remove(&peer);
-        drop(peers);
-        tracing::debug!(node = %self.key.id, %peer, "a node has no queue any more");
-        self.push(Delivery::Message { from: Some(peer), seq_no: None, offset: None, message: Message::Leaving });
-    }
-
-    fn peers(&self) -> MutexGuard<'_, Peers> {
-        // Valid after each step.
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Peers {
-    fn insert(&mut self, peer: &NodeId) {
-        if self.known.len() < MAX_PEERS && !self.known.contains(peer) {
-            self.known.insert(peer.clone());
+    /// Handles the return of a probe. A queue that stays away tells that its node is silent, as far as it was heard over
+    /// this connection. Returns the peer if that is to be seen yet.
+    pub(super) fn peer_queue_gone(&self, address: &B::Address) -> Option<NodeId> {
+        let peer = self.peers.names().into_iter().find(|peer| self.namespace.node(peer) == *address)?;
+        // All lose the same broker, and come back one after the other.
+        if self.peers.is_awaited(&peer) {
+            return None;
         }
+        let (now, mut probes) = (Instant::now(), self.probes());
+        match probes.gone.get(&peer) {
+            Some(since) if now < *since + GONE_FOR => return None,
+            Some(_) => {}
+            None => {
+                probes.gone.insert(peer.clone(), now);
+                return Some(peer);
+            }
+        }
+        drop(probes);
+        tracing::debug!(node = %self.key.id, %peer, "a node has no queue any more");
+        self.push(Delivery::Absent(peer));
+        None
     }
 
-    fn remove(&mut self, peer: &NodeId) {
-        self.known.remove(peer);
+    fn probes(&self) -> MutexGuard<'_, Probes> {
+        // Valid after each step.
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

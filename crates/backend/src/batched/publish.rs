@@ -9,11 +9,11 @@ use trunkline_core::{
 };
 
 use super::{
-    BatchBroker, OutgoingMessage,
+    BatchBroker, OutgoingBatch, OutgoingMessage,
     node::{JoinedNode, NamespaceState},
     state::TransportState,
 };
-use crate::batch;
+use crate::batch::{self, BatchBuilder};
 
 /// What waits in the outbox.
 #[derive(Debug)]
@@ -43,8 +43,9 @@ struct Prepared<B: BatchBroker> {
 impl<B: BatchBroker> Prepared<B> {
     fn finish(self, seq_no: Option<SeqNo>, marks: &[SeqNo]) -> Outgoing<B> {
         let message = self.encoded.finish(seq_no, marks);
-        let outgoing = OutgoingMessage { address: self.address, message, weight: self.weight };
-        if self.is_stored { Outgoing::Stored(outgoing) } else { Outgoing::Live(outgoing) }
+        let Self { address, weight, is_stored, .. } = self;
+        let outgoing = OutgoingMessage { address, message, is_stored, weight };
+        if is_stored { Outgoing::Stored(outgoing) } else { Outgoing::Live(outgoing) }
     }
 }
 
@@ -70,7 +71,9 @@ impl<B: BatchBroker> TransportState<B> {
             && self.has_history()
             && let Some(node) = self.node(from)
         {
-            return self.publish_heartbeat(&node, heartbeat).await;
+            self.publish_heartbeat(&node, heartbeat).await?;
+            self.probe(&node, &from.id);
+            return Ok(());
         }
         let prepared = self.prepare(from, &message)?;
         let (channel, weight) = (prepared.channel, prepared.weight);
@@ -111,30 +114,53 @@ impl<B: BatchBroker> TransportState<B> {
         let make = |_: Option<SeqNo>, marks: &[SeqNo]| {
             let is_news = node.is_news(marks.first().map_or(0, |mark| mark.number));
             let (all, log) = (node.namespace.all.clone(), node.namespace.log.clone());
-            let live = |weight| OutgoingMessage { address: all, message: live.finish(None, &[]), weight };
+            let live = |weight| {
+                let message = live.finish(None, &[]);
+                OutgoingMessage { address: all, message, is_stored: false, weight }
+            };
             if !is_news {
                 return Outgoing::Live(live(weight));
             }
-            let stored = OutgoingMessage { address: log, message: stored.finish(None, marks), weight: stored_weight };
+            let message = stored.finish(None, marks);
+            let stored = OutgoingMessage { address: log, message, is_stored: true, weight: stored_weight };
             Outgoing::LiveAndStored(live(weight - stored_weight), stored)
         };
         self.outbox.push_message(id, None, weight, make).await
     }
 
-    /// With a request, sends an empty batch to every node that is expected to answer. The broker returns it if the
-    /// node's queue is gone, and then no answer is waited for.
+    /// What tells the peers of a node that it is back: a heartbeat that asks them for theirs. It goes ahead of what is
+    /// held, and so without numbers: of its batch, which what is sent again is behind, and of what it has sent.
+    pub(super) fn hello(&self, node: &JoinedNode<B>) -> Result<OutgoingBatch<B::Address>> {
+        let settings = self.broker.settings();
+        let mut heartbeat = Heartbeat::new(true);
+        heartbeat.buckets = (!settings.has_history).then(|| settings.buckets.count());
+        let NodeKey { id, namespace } = &node.key;
+        let hello = batch::encode(id, namespace, &Message::Heartbeat(heartbeat))?.finish(None, &[]);
+        let mut batch = BatchBuilder::new(settings.sender, 0, hello.len());
+        batch.push(&hello);
+        Ok(OutgoingBatch { address: node.namespace.all.clone(), bytes: batch.finish(), is_mandatory: false })
+    }
+
+    /// With a request, probes every node that is expected to answer: of one whose queue is gone no answer is waited for.
+    /// With a heartbeat, the own queue, which an administrator may have deleted or unbound.
     fn probe_peers(&self, from: &NodeKey, message: &Message) {
-        if !B::RETURNS_UNROUTABLE || message.request().is_none() {
-            return;
+        let Some(node) = self.node(from).filter(|_| B::RETURNS_UNROUTABLE) else { return };
+        if matches!(message, Message::Heartbeat(_)) {
+            self.probe(&node, &from.id);
+        } else if message.request().is_some() {
+            node.peers_to_probe().iter().for_each(|peer| self.probe(&node, peer));
         }
-        let Some(node) = self.node(from) else { return };
-        for peer in node.peers_to_probe() {
-            let address = node.namespace.node(&peer);
-            let probe = |_: Option<SeqNo>, _: &[SeqNo]| {
-                Outgoing::Live(OutgoingMessage { address, message: Vec::new(), weight: PROBE })
-            };
+    }
+
+    /// Sends an empty batch to a node, which the broker returns if there is no queue for it.
+    pub(super) fn probe(&self, node: &JoinedNode<B>, to: &NodeId) {
+        let address = node.namespace.node(to);
+        let probe = |_: Option<SeqNo>, _: &[SeqNo]| {
+            Outgoing::Live(OutgoingMessage { address, message: Vec::new(), is_stored: false, weight: PROBE })
+        };
+        if B::RETURNS_UNROUTABLE {
             // With the outbox full this is the least that can be left out: silence tells the same, later.
-            let _ = self.outbox.try_push_message(&from.id, None, PROBE, probe);
+            let _ = self.outbox.try_push_message(&node.key.id, None, PROBE, probe);
         }
     }
 

@@ -144,7 +144,7 @@ impl<B: BatchBroker> Reader<B> {
                 tracing::warn!(node = %self.node.key.id, %error, "{} does not let a node subscribe", B::NAME);
                 *self.node.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                 // The next one may.
-                connection.abort();
+                connection.abort("a node cannot subscribe");
                 ControlFlow::Continue(())
             }
         }
@@ -164,11 +164,12 @@ impl<B: BatchBroker> Reader<B> {
         if is_return {
             self.node.metrics.reconnects.increment();
         }
-        let gap = Delivery::Gap(Gap { cause: GapCause::ConnectionLost, missed: None });
         // With a history, nothing that was said to all is lost.
         let is_gap = is_return && !self.state.has_history();
-        self.decoder.tell([Delivery::Connected].into_iter().chain(is_gap.then_some(gap)))?;
+        self.node.tell_connected();
+        self.decoder.tell(is_gap.then(connection_gap))?;
         self.node.subscribed.cancel();
+        self.state.tell_obstacle(&self.node);
         ControlFlow::Continue(())
     }
 
@@ -187,7 +188,7 @@ impl<B: BatchBroker> Reader<B> {
         let Some(current) = self.current.take() else { return ControlFlow::Continue(()) };
         let reason = self.end.take().unwrap_or_else(|| current.connection.end_reason());
         // If only the queue is gone, a new connection is the way to a new one.
-        current.connection.abort();
+        current.connection.abort(&reason);
         self.unacknowledged = None;
         if let Some((_, next)) = self.next.take() {
             self.current = Some(next);
@@ -196,7 +197,8 @@ impl<B: BatchBroker> Reader<B> {
         self.changes.clear();
         self.subscribing.clear();
         self.requests.lost();
-        self.decoder.tell([Delivery::Lost(reason)])
+        self.node.lost(&reason);
+        ControlFlow::Continue(())
     }
 
     /// Turns from a connection that still stands to the next one.
@@ -316,6 +318,11 @@ impl<B: BatchBroker> Reader<B> {
         self.decoder.decode(received.batch, |delivery| node.note(delivery))?;
         if self.subscribing.is_empty() { ControlFlow::Continue(()) } else { self.push_subscribed() }
     }
+}
+
+/// The gap that a lost connection makes.
+pub(super) fn connection_gap() -> Delivery {
+    Delivery::Gap(Gap { cause: GapCause::ConnectionLost, missed: None })
 }
 
 /// What arrives next; `None` when the inbox has room for more of the backlog. *Cancel safe.*

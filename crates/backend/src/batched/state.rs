@@ -1,24 +1,33 @@
 //! What the tasks of one transport share.
 
 use std::{
+    collections::BTreeMap,
+    fmt,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::time::timeout;
+use bytes::Bytes;
+use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use trunkline_core::{Namespace, NodeKey, Result, transport::Health};
+use trunkline_core::{
+    Message, Namespace, NodeKey, Result,
+    codec::{self, Body, Decoded},
+    model::Delivery,
+    transport::Health,
+};
 
 use super::{
-    BatchBroker,
-    node::{JoinedNode, NamespaceState},
+    BatchBroker, BatchConnection as _,
+    node::{GONE_FOR, JoinedNode, NamespaceState},
     publish::Outgoing,
 };
 use crate::{
-    Outbox, batch,
+    Outbox,
+    batch::{self, Batch},
     connection::CurrentConnection,
     joined::{JoinedNodes, Namespaces},
 };
@@ -45,6 +54,26 @@ pub struct TransportState<B: BatchBroker> {
     pub(super) nodes: JoinedNodes<JoinedNode<B>>,
     namespaces: Namespaces<NamespaceState<B>>,
     reconnects: AtomicU64,
+    away: Mutex<Away>,
+}
+
+/// Why the broker cannot be used.
+#[derive(Debug, Default)]
+struct Away {
+    /// Why the last connection was lost; `None` while one stands.
+    lost: Option<String>,
+    obstacles: BTreeMap<Obstacle, String>,
+}
+
+/// What keeps a broker from taking messages although the connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Obstacle {
+    /// An alarm of its own: it reads nothing of what is published.
+    Alarm,
+    /// There is no room for a message, in a queue or a stream.
+    Full,
+    /// The history cannot be written to.
+    History,
 }
 
 /// Longer than the last write and a goodbye may take.
@@ -64,6 +93,7 @@ impl<B: BatchBroker> TransportState<B> {
             nodes: JoinedNodes::default(),
             namespaces: Namespaces::default(),
             reconnects: AtomicU64::new(0),
+            away: Mutex::default(),
         }
     }
 
@@ -99,14 +129,104 @@ impl<B: BatchBroker> TransportState<B> {
 
     pub(super) fn set_connected(&self, connection: &Arc<B::Connection>, number: u64) {
         self.reconnects.store(number - 1, Ordering::Relaxed);
-        self.outbox.set_connected(true);
+        let mut away = self.away();
+        away.lost = None;
+        self.outbox.set_connected(away.obstacles.is_empty());
+        drop(away);
         self.outbound.send_replace(Some(Arc::clone(connection)));
     }
 
-    pub(super) fn set_disconnected(&self) {
+    pub(super) fn set_disconnected(&self, reason: &str) {
+        let mut away = self.away();
+        away.lost = Some(reason.to_owned());
+        away.obstacles.remove(&Obstacle::Alarm);
+        drop(away);
         self.outbox.set_connected(false);
         self.inbound.send_replace(None);
         self.outbound.send_replace(None);
+    }
+
+    /// Notes that something keeps the broker from taking messages, or `None` that it does so no more. It counts as lost
+    /// meanwhile: what is published is held, and peers that cannot be heard are not given up.
+    pub fn obstruct(&self, obstacle: Obstacle, reason: Option<String>) {
+        let mut away = self.away();
+        let was_clear = away.obstacles.is_empty();
+        match reason {
+            Some(reason) => away.obstacles.insert(obstacle, reason),
+            None => away.obstacles.remove(&obstacle),
+        };
+        let reason = away.obstacles.values().next();
+        if was_clear == reason.is_none() {
+            return;
+        }
+        self.outbox.set_connected(reason.is_none() && away.lost.is_none());
+        match reason {
+            Some(reason) => tracing::warn!(reason, "{} takes no messages at the moment", B::NAME),
+            None => tracing::info!("{} takes messages again", B::NAME),
+        }
+        for node in self.nodes.all() {
+            match reason {
+                Some(reason) => {
+                    node.metrics.blocked.increment();
+                    node.tell_lost(reason);
+                }
+                None if node.is_subscribed() && away.lost.is_none() => node.tell_connected(),
+                None => {}
+            }
+        }
+    }
+
+    /// Tells a node that has just subscribed what keeps the broker from taking messages.
+    pub(super) fn tell_obstacle(&self, node: &JoinedNode<B>) {
+        if let Some(reason) = self.away().obstacles.values().next() {
+            node.tell_lost(reason);
+        }
+    }
+
+    /// Why the broker cannot be used now.
+    pub(super) fn away_reason(&self) -> Option<String> {
+        let away = self.away();
+        away.lost.as_ref().or_else(|| away.obstacles.values().next()).cloned()
+    }
+
+    fn away(&self) -> MutexGuard<'_, Away> {
+        // Valid after each step.
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Handles the return of a probe: there is no queue for a node.
+    pub(super) fn queue_gone(self: &Arc<Self>, address: &B::Address, connection: &B::Connection) {
+        for node in self.nodes.all() {
+            if node.is_subscribed() && node.namespace.node(&node.key.id) == *address {
+                connection.abort("the queue of a node is gone, or not bound");
+            } else if let Some(peer) = node.peer_queue_gone(address) {
+                let (state, closing) = (Arc::clone(self), self.closing.clone());
+                let probe_again = async move {
+                    sleep(GONE_FOR).await;
+                    state.probe(&node, &peer);
+                };
+                self.tasks.spawn(closing.run_until_cancelled_owned(probe_again));
+            }
+        }
+    }
+
+    /// Says that the broker refuses a batch for good, and counts its messages. With a history, own sockets get what it
+    /// did not take.
+    pub fn refused(&self, batch: &Bytes, reason: &dyn fmt::Display) {
+        tracing::error!(%reason, bytes = batch.len(), "{} refuses a batch: dropped", B::NAME);
+        let Ok(batch) = Batch::parse(batch.clone()) else { return };
+        for message in batch.flatten() {
+            let Ok(Decoded { from: Some(id), namespace: Some(namespace), body, .. }) = codec::decode(&message) else {
+                continue;
+            };
+            let Some(node) = self.node(&NodeKey { id, namespace }) else { continue };
+            node.metrics.publish_errors.increment();
+            if let Body::Message(message @ Message::Broadcast { .. }) = body
+                && self.has_history()
+            {
+                node.push(Delivery::Stored { message, offset: None });
+            }
+        }
     }
 
     /// Begins to end all tasks: nodes leave, what is queued is written, then the connection is closed.

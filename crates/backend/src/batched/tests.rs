@@ -19,7 +19,8 @@ use trunkline_core::{
 
 use super::{
     Arrived, BatchBroker, BatchConnection, BatchSettings, BatchedTransport, Confirmation, HistoryEntry, HistorySource,
-    JoinedNode, NodeSubscription, OutgoingBatch, OutgoingMessage, ReceivedBatch, Subscribing, TransportState, token,
+    JoinedNode, NodeSubscription, OutgoingBatch, OutgoingMessage, ReceivedBatch, Subscribing, TransportState,
+    Undelivered, token,
 };
 use crate::{
     batch::{Batch, ConnectionId},
@@ -66,7 +67,7 @@ impl Server {
 #[derive(Debug)]
 struct Write {
     batches: Vec<OutgoingBatch<String>>,
-    confirm: oneshot::Sender<Result<Vec<String>>>,
+    confirm: oneshot::Sender<Result<Undelivered<String>>>,
 }
 
 impl Write {
@@ -185,12 +186,16 @@ impl BatchConnection for FakeConnection {
         "the test ended it".into()
     }
 
-    fn abort(&self) {
+    async fn reopen(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn abort(&self, _: &str) {
         self.ended.cancel();
     }
 
     async fn close(&self) {
-        self.abort();
+        self.abort("closed");
     }
 }
 
@@ -294,7 +299,7 @@ async fn two_writes_leave_at_once_and_what_comes_meanwhile_shares_the_next_one()
         settle().await;
     }
     assert!(server.try_write().is_none(), "two writes are unconfirmed");
-    unconfirmed.pop_front().unwrap().confirm.send(Ok(Vec::new())).unwrap();
+    unconfirmed.pop_front().unwrap().confirm.send(Ok(Undelivered::default())).unwrap();
     let write = server.write().await;
     assert_eq!(write.sizes().iter().map(|(_, messages)| messages).sum::<usize>(), 1000);
     assert!(write.sizes().len() < 10, "{:?}", write.sizes());
@@ -308,7 +313,7 @@ async fn a_batch_has_one_address_and_the_order_of_the_messages_stays() {
     while addresses.len() < 3 {
         let write = server.write().await;
         addresses.extend(write.batches.iter().map(|batch| batch.address.clone()));
-        write.confirm.send(Ok(Vec::new())).unwrap();
+        write.confirm.send(Ok(Undelivered::default())).unwrap();
     }
     let address = |room: &str| format!("=2F.room.{}", Buckets::DEFAULT.of(&room.into()).unwrap().number());
     addresses.dedup();
@@ -323,7 +328,7 @@ async fn what_is_unconfirmed_when_the_connection_ends_is_sent_again_with_the_sam
         emit(&backend, &node, &["r"]).await;
         sent.push(server.write().await);
     }
-    sent.remove(0).confirm.send(Ok(Vec::new())).unwrap();
+    sent.remove(0).confirm.send(Ok(Undelivered::default())).unwrap();
     emit(&backend, &node, &["r"]).await;
     sent.push(server.write().await);
     server.disconnect();
@@ -331,7 +336,7 @@ async fn what_is_unconfirmed_when_the_connection_ends_is_sent_again_with_the_sam
     for number in 2..=4 {
         let again = server.write().await;
         assert_eq!(again.sizes(), [(number, 1)]);
-        again.confirm.send(Ok(Vec::new())).unwrap();
+        again.confirm.send(Ok(Undelivered::default())).unwrap();
     }
     settle().await;
     assert_eq!(backend.transport.health().queued_bytes, 0);

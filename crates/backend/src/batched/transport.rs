@@ -37,7 +37,7 @@ impl<B: BatchBroker> BatchedTransport<B> {
         let mut manager = ConnectionManager::new(Arc::clone(&state));
         let connection = manager.connect().await?;
         if let Err(error) = state.broker.set_up_history(&connection).await {
-            connection.abort();
+            connection.abort("the history cannot be set up");
             return Err(error);
         }
         manager.install(&connection).await;

@@ -4,10 +4,14 @@
 //! together into the next write: that is how batches form. A message that finds the window open leaves at once. A write
 //! stays here until the broker has confirmed it. What is left when a connection breaks is sent again over the next one,
 //! with the same numbers, so that receivers drop what they have.
+//!
+//! After a loss nodes say hello first, and what was held waits for the peers that were there before, or two seconds.
+//! Where one batch of a write is refused, all that are unconfirmed are sent again one by one, so that only that one is
+//! dropped. What finds no room is tried until it does.
 
-use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::pin, slice, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt as _, stream::FuturesOrdered};
+use futures_util::{FutureExt as _, StreamExt as _, future::join_all, stream::FuturesOrdered};
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
@@ -15,12 +19,14 @@ use tokio::{
 use trunkline_core::{Error, ErrorKind, Result};
 
 use super::{
-    BatchBroker, BatchConnection as _, Confirmation, OutgoingBatch, OutgoingMessage, publish::Outgoing,
-    state::TransportState,
+    BatchBroker, BatchConnection as _, Confirmation, Obstacle, OutgoingBatch, OutgoingMessage, Undelivered,
+    publish::Outgoing, reader::connection_gap, state::TransportState,
 };
 use crate::{
+    Backoff,
     batch::BatchBuilder,
     connection::{next_live, until_replaced},
+    known_peers::HOLD,
 };
 
 /// Writes that may be unconfirmed. Two, so that the broker has the next one when it confirms the first: with one, it
@@ -37,6 +43,9 @@ const FINAL_WRITES: Duration = Duration::from_secs(2);
 /// through the cluster.
 const HEAD_START: Duration = Duration::from_millis(100);
 
+/// The first pause before something that found no room is tried again.
+const RETRY: Duration = Duration::from_millis(50);
+
 /// The task that publishes.
 #[derive(Debug)]
 pub(super) struct Writer<B: BatchBroker> {
@@ -44,6 +53,8 @@ pub(super) struct Writer<B: BatchBroker> {
     connections: watch::Receiver<Option<Arc<B::Connection>>>,
     unconfirmed: VecDeque<Write<B>>,
     next_number: u64,
+    /// Whether what is unconfirmed is sent one by one, because the broker did not take one of them.
+    is_careful: bool,
     /// The way to the task that stores, if there is one.
     stored: Option<mpsc::UnboundedSender<OutgoingMessage<B>>>,
 }
@@ -64,6 +75,10 @@ enum End {
     Outbox,
 }
 
+fn no_stream() -> Error {
+    Error::new(ErrorKind::Disconnected, "the queue of the history is gone, or not bound")
+}
+
 type Confirmations<B> = FuturesOrdered<Confirmation<<B as BatchBroker>::Address>>;
 
 impl<B: BatchBroker> Writer<B> {
@@ -72,7 +87,7 @@ impl<B: BatchBroker> Writer<B> {
         stored: Option<mpsc::UnboundedSender<OutgoingMessage<B>>>,
     ) -> Self {
         let connections = state.outbound.subscribe();
-        Self { state, connections, unconfirmed: VecDeque::new(), next_number: 1, stored }
+        Self { state, connections, unconfirmed: VecDeque::new(), next_number: 1, is_careful: false, stored }
     }
 
     /// Runs until the outbox is closed and empty, or for a moment longer if the broker takes nothing any more.
@@ -94,8 +109,10 @@ impl<B: BatchBroker> Writer<B> {
 
     async fn write_everything(&mut self) {
         while let Some(connection) = self.next_connection().await {
-            if matches!(self.write_to(&connection).await, Ok(End::Outbox)) {
-                break;
+            match self.serve(&connection).await {
+                Ok(End::Outbox) => break,
+                Ok(End::Connection) => {}
+                Err(error) => self.failed(&connection, &error).await,
             }
         }
         self.stored = None;
@@ -111,15 +128,11 @@ impl<B: BatchBroker> Writer<B> {
         }
     }
 
-    async fn write_to(&mut self, connection: &Arc<B::Connection>) -> Result<End> {
-        let end = self.serve(connection).await;
-        if let Err(error) = &end {
-            self.failed(connection, error);
-        }
-        end
-    }
-
     async fn serve(&mut self, connection: &Arc<B::Connection>) -> Result<End> {
+        self.come_back(connection).await?;
+        if self.is_careful {
+            self.send_again_one_by_one(connection).await?;
+        }
         let state = Arc::clone(&self.state);
         let mut confirmations = Confirmations::<B>::new();
         for write in &self.unconfirmed {
@@ -130,7 +143,7 @@ impl<B: BatchBroker> Writer<B> {
             let may_write = !is_closed && confirmations.len() < WINDOW;
             tokio::select! {
                 biased;
-                Some(confirmed) = confirmations.next() => self.confirmed(&confirmed?),
+                Some(confirmed) = confirmations.next() => self.confirmed(connection, confirmed?)?,
                 () = until_replaced(&mut self.connections, connection) => {
                     return Ok(self.hand_over(connection, confirmations).await);
                 }
@@ -148,21 +161,132 @@ impl<B: BatchBroker> Writer<B> {
         Ok(End::Outbox)
     }
 
-    fn confirmed(&mut self, unroutable: &[B::Address]) {
-        if let Some(write) = self.unconfirmed.pop_front() {
-            self.state.outbox.release(write.weight);
+    /// Says hello for the nodes that have been away. Without a history, what is held waits until the peers that they
+    /// knew are back: it would be sent to nobody.
+    async fn come_back(&mut self, connection: &B::Connection) -> Result<()> {
+        let nodes: Vec<_> = self.state.nodes.all().into_iter().filter(|node| node.takes_hello()).collect();
+        if nodes.is_empty() {
+            return Ok(());
         }
-        for address in unroutable {
-            self.state.nodes.all().iter().for_each(|node| node.peer_queue_gone(address));
+        let hellos = nodes.iter().map(|node| self.state.hello(node)).collect::<Result<Vec<_>>>()?;
+        connection.publish(&hellos).await?.await?;
+        if self.state.has_history() {
+            return Ok(());
+        }
+        let mut all_back = pin!(join_all(nodes.iter().map(|node| node.peers.all_back())));
+        if (&mut all_back).now_or_never().is_some() {
+            return Ok(());
+        }
+        for _ in 0..2 {
+            let is_over = tokio::select! {
+                _ = &mut all_back => true,
+                () = connection.ended() => true,
+                () = self.state.closing.cancelled() => true,
+                () = sleep(HOLD / 2) => false,
+            };
+            // What peers have sent meanwhile is known when their numbers come, which are held, too.
+            nodes.iter().for_each(|node| node.push(connection_gap()));
+            if is_over {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends again what is unconfirmed, so that it is known which batch is refused. What finds no room waits, and what
+    /// follows behind it.
+    async fn send_again_one_by_one(&mut self, connection: &B::Connection) -> Result<()> {
+        let mut backoff = Backoff::new(RETRY, RETRY * 20);
+        while let Some(write) = self.unconfirmed.pop_front() {
+            let Write { batches, weight } = write;
+            let mut batches = VecDeque::from(batches);
+            while let Some(batch) = batches.pop_front() {
+                let outcome = match connection.publish(slice::from_ref(&batch)).await {
+                    Ok(confirmation) => confirmation.await,
+                    Err(error) => Err(error),
+                };
+                let mut end = None;
+                match outcome {
+                    Ok(mut undelivered) => {
+                        self.refused(&undelivered.refused, slice::from_ref(&batch));
+                        let is_deferred = !undelivered.deferred.is_empty();
+                        if is_deferred {
+                            batches.push_front(batch);
+                        }
+                        self.returned(connection, &mut undelivered.returned);
+                        if !undelivered.returned.is_empty() {
+                            end = Some(no_stream());
+                        } else if is_deferred {
+                            self.state.obstruct(Obstacle::Full, Some("there is no room for a message".into()));
+                            sleep(backoff.next_pause()).await;
+                        } else {
+                            backoff.reset();
+                        }
+                        undelivered.returned.into_iter().rev().for_each(|batch| batches.push_front(batch));
+                    }
+                    Err(error) => {
+                        if error.kind() == ErrorKind::Disconnected {
+                            batches.push_front(batch);
+                        } else {
+                            self.state.refused(&batch.bytes, &error);
+                        }
+                        end = Some(error);
+                    }
+                }
+                if let Some(error) = end {
+                    self.unconfirmed.push_front(Write { batches: batches.into(), weight });
+                    return Err(error);
+                }
+            }
+            self.state.outbox.release(weight);
+        }
+        self.is_careful = false;
+        self.state.obstruct(Obstacle::Full, None);
+        Ok(())
+    }
+
+    /// Handles the judgement on the oldest unconfirmed write. What the broker did not take stays unconfirmed.
+    ///
+    /// # Errors
+    /// `Disconnected` if a connection has to set up what is missing, `QueueFull` if something finds no room.
+    fn confirmed(&mut self, connection: &B::Connection, mut undelivered: Undelivered<B::Address>) -> Result<()> {
+        let Some(Write { batches, weight }) = self.unconfirmed.pop_front() else { return Ok(()) };
+        self.refused(&undelivered.refused, &batches);
+        self.returned(connection, &mut undelivered.returned);
+        let error = if !undelivered.returned.is_empty() {
+            no_stream()
+        } else if !undelivered.deferred.is_empty() {
+            Error::new(ErrorKind::QueueFull, "there is no room for a message")
+        } else {
+            self.state.outbox.release(weight);
+            return Ok(());
+        };
+        let deferred = undelivered.deferred.into_iter().filter_map(|index| batches.get(index).cloned());
+        let batches = undelivered.returned.into_iter().chain(deferred).collect();
+        self.unconfirmed.push_front(Write { batches, weight });
+        Err(error)
+    }
+
+    fn refused(&self, refused: &[usize], batches: &[OutgoingBatch<B::Address>]) {
+        for batch in refused.iter().filter_map(|index| batches.get(*index)) {
+            self.state.refused(&batch.bytes, &"too large for this server, or not permitted");
+        }
+    }
+
+    /// Takes out the probes.
+    fn returned(&self, connection: &B::Connection, returned: &mut Vec<OutgoingBatch<B::Address>>) {
+        for probe in returned.extract_if(.., |batch| batch.is_probe()) {
+            self.state.queue_gone(&probe.address, connection);
         }
     }
 
     /// Lets go of a connection that still stands, without letting what follows overtake what it carries.
     async fn hand_over(&mut self, connection: &B::Connection, mut confirmations: Confirmations<B>) -> End {
         let confirmed = async {
-            while let Some(Ok(unroutable)) = confirmations.next().await {
-                self.confirmed(&unroutable);
+            while let Some(Ok(undelivered)) = confirmations.next().await {
+                self.confirmed(connection, undelivered)?;
             }
+            Ok::<_, Error>(())
         };
         if !connection.has_ended() && timeout(HEAD_START * 10, pin!(confirmed)).await.is_ok() {
             sleep(HEAD_START).await;
@@ -170,12 +294,15 @@ impl<B: BatchBroker> Writer<B> {
         End::Connection
     }
 
-    fn failed(&mut self, connection: &B::Connection, error: &Error) {
-        connection.abort();
+    async fn failed(&mut self, connection: &B::Connection, error: &Error) {
         if error.kind() != ErrorKind::Disconnected {
-            tracing::error!(%error, writes = self.unconfirmed.len(), "{} refuses what is published: dropped", B::NAME);
-            self.state.outbox.release(self.unconfirmed.drain(..).map(|write| write.weight).sum());
+            self.is_careful = true;
+            match connection.reopen().await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(%error, "publishing is not possible any more"),
+            }
         }
+        connection.abort(&error.to_string());
     }
 
     /// Passes on what another task stores, and packs the rest: one batch per run of messages to one address. `None` if
@@ -185,7 +312,7 @@ impl<B: BatchBroker> Writer<B> {
         let live: Vec<_> = taken.drain(..).flat_map(|outgoing| self.set_apart(outgoing)).collect();
         let mut write = Write { batches: Vec::new(), weight: live.iter().map(|message| message.weight).sum() };
         let mut messages = live.into_iter().peekable();
-        while let Some(OutgoingMessage { address, message, .. }) = messages.next() {
+        while let Some(OutgoingMessage { address, message, is_stored, .. }) = messages.next() {
             let mut batch = BatchBuilder::new(self.state.broker.settings().sender, self.next_number, message.len());
             self.next_number += 1;
             let is_probe = message.is_empty();
@@ -198,7 +325,8 @@ impl<B: BatchBroker> Writer<B> {
                     batch.push(&next.message);
                 }
             }
-            write.batches.push(OutgoingBatch { address, bytes: batch.finish(), is_probe });
+            let is_mandatory = B::RETURNS_UNROUTABLE && (is_probe || is_stored);
+            write.batches.push(OutgoingBatch { address, bytes: batch.finish(), is_mandatory });
         }
         (!write.batches.is_empty()).then_some(write)
     }

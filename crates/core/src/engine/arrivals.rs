@@ -15,6 +15,7 @@ impl Engine {
             Delivery::Skipped { from, seq_no } => self.skipped(now, &from, seq_no),
             Delivery::Response { from, response } => self.response(now, from.as_ref(), response),
             Delivery::Stored { message, offset } => self.serve(self.me.id.clone(), message, offset),
+            Delivery::Absent(node) => self.absent(now, &node),
             Delivery::Gap(gap) => self.transport_gap(now, &gap),
             Delivery::Overflow(overflow) => self.overflow(now, &overflow),
             Delivery::Connected => self.connected(now),

@@ -111,6 +111,11 @@ impl Members {
         self.depart(now, node, true)
     }
 
+    /// Removes a node that the broker does not see. Returns whether it was known.
+    pub(super) fn absent(&mut self, now: Instant, node: &NodeId) -> bool {
+        self.depart(now, node, false)
+    }
+
     fn depart(&mut self, at: Instant, node: &NodeId, left: bool) -> bool {
         if self.nodes.remove(node).is_none() {
             return false;

@@ -129,6 +129,16 @@ impl Engine {
         }
     }
 
+    /// Handles a node that the broker does not see. It may only be cut off: its leave was not announced, and a message
+    /// of it brings it back.
+    pub(super) fn absent(&mut self, now: Instant, node: &NodeId) {
+        if self.members.absent(now, node) {
+            self.node_down(node, DownReason::Disconnected);
+            self.finish_complete();
+            self.recount(now);
+        }
+    }
+
     fn node_down(&mut self, node: &NodeId, reason: DownReason) {
         self.requests.iter_mut().for_each(|pending| pending.node_gone(node));
         self.event(Event::NodeDown(node.clone(), reason));

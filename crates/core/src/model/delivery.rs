@@ -39,6 +39,8 @@ pub enum Delivery {
         /// Its position in the history; `None` if the history does not keep it.
         offset: Option<Offset>,
     },
+    /// The broker has no queue for this node any more: it counts as silent. Whatever arrives from it brings it back.
+    Absent(NodeId),
     /// Messages may be missing from here on.
     Gap(Gap),
     /// Messages did not fit into the inbox. Made by [`InboxSender`](crate::transport::InboxSender).

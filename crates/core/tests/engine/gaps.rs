@@ -37,6 +37,18 @@ fn a_gap_of_known_size_is_reported() {
 }
 
 #[test]
+fn a_trimmed_history_of_which_nothing_is_missing_is_no_gap() {
+    let trimmed = || Delivery::Gap(Gap { cause: GapCause::Trimmed, missed: None });
+    let mut engine = TestEngine::with_peers(&["a"]);
+    engine.receive_numbered("a", 1);
+    for (last, gaps) in [(1, vec![]), (3, vec!["gap Trimmed Some(2)"])] {
+        engine.deliver(trimmed());
+        engine.receive("a", heartbeat(false, &[(0, last)]));
+        assert_eq!(without_heartbeats(engine.advance(SECOND * 2)), gaps);
+    }
+}
+
+#[test]
 fn without_numbers_the_size_of_a_gap_is_unknown() {
     let mut engine = TestEngine::new(HEARTBEATS.with_numbered(false));
     assert_eq!(engine.deliver(connection_lost()), ["gap ConnectionLost None"]);

@@ -216,3 +216,12 @@ pub(crate) fn without_heartbeats(mut outputs: Vec<String>) -> Vec<String> {
     outputs.retain(|output| output != "publish heartbeat");
     outputs
 }
+
+#[test]
+fn a_node_that_the_broker_does_not_see_is_back_with_its_next_message() {
+    let mut engine = TestEngine::with_peers(&["a"]);
+    engine.deliver(Delivery::Absent(trunkline_core::NodeId::new("a").unwrap()));
+    assert!(engine.members().is_empty());
+    engine.receive("a", heartbeat(false, &[]));
+    assert_eq!(engine.members(), ["a"]);
+}

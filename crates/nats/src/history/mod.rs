@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{
     Context,
-    stream::{Config as StreamConfig, DiscardPolicy, StorageType},
+    stream::{Config as StreamConfig, DiscardPolicy, StorageType, Stream},
 };
 use trunkline_backend::batched::token;
 use trunkline_core::{Error, ErrorKind, Result};
@@ -61,6 +61,12 @@ impl Streams {
             })?;
         }
         Ok(())
+    }
+
+    /// The stream with what was said to all, which is created if it is not there.
+    pub(crate) async fn log_stream(&self, context: &Context) -> Result<Stream> {
+        let stream = context.get_or_create_stream(self.log_config()).await;
+        stream.map_err(|error| Error::new(ErrorKind::Broker, "the stream is not available").with_source(error))
     }
 
     fn log_config(&self) -> StreamConfig {

@@ -1,9 +1,10 @@
 //! Sessions, and replay of what they missed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::{
     consumer::{DeliverPolicy, pull},
+    context::PublishErrorKind,
     stream::{LastRawMessageErrorKind, Stream},
 };
 use async_trait::async_trait;
@@ -27,7 +28,10 @@ use super::{
 use crate::{broker::Nats, connection::Connection};
 
 /// Batches that are asked for at once.
-const PAGE: usize = 256;
+const PAGE: usize = 64;
+
+/// How long the server may say nothing while it is read.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// How often a session is looked for again, when it was replaced while it was being taken.
 const ATTEMPTS: usize = 5;
@@ -43,11 +47,17 @@ pub(crate) struct Recovery {
 impl History for Recovery {
     async fn persist(&self, node: &NodeKey, session: Session) -> Result<()> {
         let connection = self.connection()?;
+        let jetstream = connection.jetstream()?;
         let subject = self.session_subject(node, &session.id)?;
-        let payload = session::encode(session)?;
-        let confirmed = connection.jetstream()?.publish(subject, payload.into()).await;
-        let confirmed = confirmed.map_err(|error| failed("keep a session").with_source(error))?;
-        confirmed.await.map(drop).map_err(|error| failed("keep a session").with_source(error))
+        let payload = Bytes::from(session::encode(session)?);
+        let store = async || jetstream.publish(subject.clone(), payload.clone()).await?.await.map(drop);
+        let mut stored = store().await;
+        if stored.as_ref().is_err_and(|error| error.kind() == PublishErrorKind::StreamNotFound) {
+            // The stream was deleted.
+            self.streams.set_up(jetstream).await?;
+            stored = store().await;
+        }
+        stored.map_err(|error| failed("keep a session").with_source(error))
     }
 
     async fn restore(&self, node: &NodeKey, id: &SessionId, since: &Offset) -> Result<Option<RestoredSession>> {
@@ -137,24 +147,20 @@ async fn stored(stream: &Stream, first: u64, last: u64, subject: String) -> Resu
     let consumer = stream.create_consumer(pull::Config { deliver_policy, ..reading(subject) }).await;
     let consumer = consumer.map_err(|error| failed().with_source(error))?;
     let mut pending = consumer.cached_info().num_pending;
+    // Ends with an error when the server is silent, however long the whole takes.
+    let page = consumer.stream().max_messages_per_batch(PAGE).heartbeat(SILENCE / 2).expires(SILENCE * 6);
+    let mut page = page.messages().await.map_err(|error| failed().with_source(error))?;
     let mut batches = Vec::new();
     while pending > 0 {
-        let page = consumer.fetch().max_messages(PAGE).messages().await;
-        let mut page = page.map_err(|error| failed().with_source(error))?;
-        let before = batches.len();
-        while let Some(message) = page.next().await {
-            let message = message.map_err(|error| failed().with_source(error))?;
-            let info = message.info().map_err(|error| failed().with_source(error))?;
-            let (sequence, left) = (info.stream_sequence, info.pending);
-            pending = if sequence < last { left } else { 0 };
-            if sequence <= last {
-                batches.push((sequence, message.message.payload.clone()));
-            }
-        }
-        if batches.len() == before && pending > 0 {
-            return Err(failed());
+        let message = page.next().await.ok_or_else(failed)?.map_err(|error| failed().with_source(error))?;
+        let info = message.info().map_err(|error| failed().with_source(error))?;
+        let (sequence, left) = (info.stream_sequence, info.pending);
+        pending = if sequence < last { left } else { 0 };
+        if sequence <= last {
+            batches.push((sequence, message.message.payload.clone()));
         }
     }
+    drop(page);
     // Otherwise the server forgets it after a while.
     let _ = stream.delete_consumer(&consumer.cached_info().name).await;
     Ok(batches)

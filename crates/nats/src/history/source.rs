@@ -13,7 +13,10 @@ use trunkline_backend::{
 };
 use trunkline_core::{Error, ErrorKind, Offset, Result};
 
-use super::position::{Position, epoch};
+use super::{
+    Streams,
+    position::{Position, epoch},
+};
 use crate::connection::Connection;
 
 /// Batches that the server may send ahead of us.
@@ -27,7 +30,7 @@ const REQUEST: Duration = Duration::from_secs(30);
 
 /// What a node reads from the stream, and how far it has come.
 pub(crate) struct StreamSource {
-    stream: String,
+    streams: Streams,
     subject: String,
     heartbeat: Duration,
     batches: Option<pull::Stream>,
@@ -40,9 +43,9 @@ pub(crate) struct StreamSource {
 }
 
 impl StreamSource {
-    pub(crate) fn new(stream: String, subject: String, ping_interval: Duration) -> Self {
+    pub(crate) fn new(streams: Streams, subject: String, ping_interval: Duration) -> Self {
         let heartbeat = ping_interval.clamp(Duration::from_millis(250), Duration::from_secs(10));
-        Self { stream, subject, heartbeat, batches: None, expected: 1, read: None, is_gap: false }
+        Self { streams, subject, heartbeat, batches: None, expected: 1, read: None, is_gap: false }
     }
 
     /// The first batch that was not read. Notes if it, or one after it, may be gone.
@@ -66,8 +69,8 @@ impl HistorySource for StreamSource {
     type Connection = Connection;
 
     async fn open(&mut self, connection: &Arc<Connection>) -> Result<()> {
-        let stream = connection.jetstream()?.get_stream(&self.stream).await;
-        let stream = stream.map_err(|error| broken("the stream is not available").with_source(error))?;
+        // Made again, if it was deleted.
+        let stream = self.streams.log_stream(connection.jetstream()?).await?;
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.start(stream.cached_info()) },
             inactive_threshold: INACTIVE_THRESHOLD,

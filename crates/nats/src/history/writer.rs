@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
+use super::Streams;
+use crate::{broker::Nats, connection::Connection};
 use async_nats::{
     Subject,
     jetstream::{
-        self,
+        self, ErrorCode,
         context::{PublishError, PublishErrorKind},
         message::PublishMessage,
     },
@@ -24,17 +26,9 @@ use tokio::{sync::mpsc, time::sleep};
 use trunkline_backend::{
     Backoff,
     batch::{Batch, BatchBuilder},
-    batched::{BatchBroker as _, BatchConnection as _, OutgoingMessage, TransportState},
+    batched::{BatchBroker as _, BatchConnection as _, Obstacle, OutgoingMessage, TransportState},
     connection::next_live,
 };
-use trunkline_core::{
-    Message, NodeKey,
-    codec::{self, Body, Decoded},
-    model::Delivery,
-};
-
-use super::Streams;
-use crate::{broker::Nats, connection::Connection};
 
 /// The history is read by every node: its batches may be large.
 const BATCH_BYTES: usize = 128 << 10;
@@ -160,20 +154,28 @@ struct PendingStore {
 }
 
 impl PendingStore {
-    /// Tries until the batch is stored, or refused.
+    /// Tries until the batch is stored, or refused. A history that takes nothing is a broker that is away.
     async fn run(self) -> Stored {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut connections = self.state.outbound.subscribe();
-        while let Some(connection) = next_live(&mut connections, Connection::has_ended).await {
-            match self.store(&connection).await {
-                Ok(()) => break,
-                Err(error) if is_refusal(&error) => {
-                    tracing::error!(%error, bytes = self.batch.len(), "the history refuses a batch");
-                    self.deliver_locally();
-                    break;
+        let mut batches = VecDeque::from([(self.id.clone(), self.batch.clone())]);
+        while let Some((id, batch)) = batches.front()
+            && let Some(connection) = next_live(&mut connections, Connection::has_ended).await
+        {
+            match self.store(&connection, id, batch).await {
+                Ok(()) => {
+                    self.state.obstruct(Obstacle::History, None);
+                    batches.pop_front();
+                    backoff.reset();
                 }
+                Err(error) if is_refusal(&error) => match self.split(batch) {
+                    parts if parts.len() > 1 => batches = parts,
+                    _ => {
+                        self.state.refused(batch, &error);
+                        batches.pop_front();
+                    }
+                },
                 Err(error) => {
-                    tracing::debug!(%error, "storing a batch failed");
                     self.repair(&connection, &error).await;
                     sleep(backoff.next_pause()).await;
                 }
@@ -182,14 +184,31 @@ impl PendingStore {
         Stored { subject: self.subject, weight: self.weight }
     }
 
-    async fn store(&self, connection: &Connection) -> Result<(), PublishError> {
+    async fn store(&self, connection: &Connection, id: &str, batch: &Bytes) -> Result<(), PublishError> {
         let Ok(jetstream) = connection.jetstream() else { return Ok(()) };
-        let message = PublishMessage::build().payload(self.batch.clone()).message_id(&self.id);
+        let message = PublishMessage::build().payload(batch.clone()).message_id(id);
         jetstream.send_publish(self.subject.clone(), message).await?.await.map(drop)
     }
 
-    /// Creates the stream again if it was deleted.
+    /// The messages of a batch, each in one of its own, so that only the one is dropped that is refused. Not numbered: the
+    /// messages are.
+    fn split(&self, batch: &Bytes) -> VecDeque<(String, Bytes)> {
+        let messages = Batch::parse(batch.clone()).into_iter().flat_map(Iterator::flatten).enumerate();
+        let alone = messages.map(|(index, message)| {
+            let mut alone = BatchBuilder::new(self.state.broker.settings().sender, 0, message.len());
+            alone.push(&message);
+            (format!("{}-{index}", self.id), alone.finish())
+        });
+        alone.collect()
+    }
+
+    /// Says why the history takes nothing; creates the stream again if it was deleted.
     async fn repair(&self, connection: &Connection, error: &PublishError) {
+        // What fails with the connection is told with its loss.
+        if connection.has_ended() {
+            return;
+        }
+        self.state.obstruct(Obstacle::History, Some(format!("the history takes nothing: {error}")));
         if error.kind() == PublishErrorKind::StreamNotFound
             && let Ok(jetstream) = connection.jetstream()
             && let Err(error) = self.streams.set_up(jetstream).await
@@ -197,26 +216,17 @@ impl PendingStore {
             tracing::debug!(%error, "the history is not available");
         }
     }
-
-    /// Own sockets get what the history did not take.
-    fn deliver_locally(&self) {
-        let Ok(batch) = Batch::parse(self.batch.clone()) else { return };
-        for message in batch.flatten() {
-            if let Ok(Decoded { from: Some(id), namespace: Some(namespace), body: Body::Message(message), .. }) =
-                codec::decode(&message)
-                && let Message::Broadcast { .. } = message
-                && let Some(node) = self.state.node(&NodeKey { id, namespace })
-            {
-                node.push(Delivery::Stored { message, offset: None });
-            }
-        }
-    }
 }
 
-/// Whether a batch will never be stored, however often it is tried.
+/// Whether a batch will never be stored, however often it is tried: it is too large. Whatever else the server says, an
+/// administrator can change: a full stream, a limit of the account, a sealed stream.
 fn is_refusal(error: &PublishError) -> bool {
     let answer = std::error::Error::source(error).and_then(|source| source.downcast_ref::<jetstream::Error>());
-    // 4xx: the request is wrong; 404 and 5xx: what is needed is not there at the moment.
-    let is_wrong = answer.is_some_and(|answer| (400..500).contains(&answer.code()) && answer.code() != 404);
-    is_wrong || error.kind() == PublishErrorKind::MaxPayloadExceeded
+    let is_too_large = answer.is_some_and(|answer| {
+        matches!(
+            answer.error_code(),
+            ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM
+        )
+    });
+    is_too_large || error.kind() == PublishErrorKind::MaxPayloadExceeded
 }

@@ -19,12 +19,7 @@ use lapin::{
 use trunkline_backend::batched::NamespaceState;
 
 pub(crate) use self::{recovery::Recovery, source::StreamSource};
-use crate::{
-    broker::RabbitMq,
-    config::{Config, HistoryConfig},
-    connection::Connection,
-    names,
-};
+use crate::{broker::RabbitMq, config::HistoryConfig, connection::Connection, names};
 
 /// Deliveries that the broker sends ahead.
 const PREFETCH: u16 = 256;
@@ -32,11 +27,11 @@ const PREFETCH: u16 = 256;
 /// Declares the stream and binds it to what it keeps.
 pub(crate) async fn set_up(
     channel: &Channel,
-    config: &Config,
+    prefix: &str,
     history: &HistoryConfig,
     exchange: &ShortString,
 ) -> lapin::Result<()> {
-    let stream = names::stream(&config.prefix);
+    let stream = names::stream(prefix);
     channel.queue_declare(stream.clone(), QueueDeclareOptions::durable(), arguments(history)).await?;
     for key in [names::EVERY_LOG, names::EVERY_SESSION] {
         let (stream, exchange) = (stream.clone(), exchange.clone());

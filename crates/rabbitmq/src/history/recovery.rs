@@ -12,7 +12,7 @@ use lapin::{message::Delivery, options::BasicAckOptions};
 use tokio::time::timeout;
 use trunkline_backend::{
     batch::{Batch, Deduplicator},
-    batched::{BatchConnection as _, NamespaceState, OutgoingBatch, TransportState, missed_in},
+    batched::{BatchConnection as _, NamespaceState, TransportState, missed_in},
     connection::next_live,
 };
 use trunkline_core::{
@@ -81,11 +81,9 @@ impl Recovery {
         record: &Record,
     ) -> Result<()> {
         let bytes = record.batch(self.state.broker.settings.sender);
-        let batch = OutgoingBatch { address: session_key(namespace), bytes, is_probe: false };
-        match timeout(self.answer_timeout(), connection.publish_batch(batch)).await {
-            Ok(Ok(confirmation)) if confirmation.is_ack() => Ok(()),
-            Ok(Ok(_)) | Err(_) => Err(failed("store a session")),
-            Ok(Err(error)) => Err(failed("store a session").with_source(error)),
+        match timeout(self.answer_timeout(), connection.store_record(session_key(namespace), bytes)).await {
+            Ok(stored) => stored,
+            Err(_) => Err(failed("store a session in time")),
         }
     }
 

@@ -6,12 +6,15 @@ use futures_util::{StreamExt as _, stream::ReadyChunks};
 use lapin::{Channel, Consumer, message::Delivery, options::BasicAckOptions};
 use trunkline_backend::{
     batch::{Batch, ConnectionId},
-    batched::{HistoryEntry, HistorySource, JoinedNode, NamespaceState, OutgoingBatch},
+    batched::{BatchConnection as _, HistoryEntry, HistorySource, JoinedNode, NamespaceState},
 };
 use trunkline_core::{Error, ErrorKind, Offset, Result};
 
 use super::{Start, position::Position, read, records::Record, sequence, session_key};
-use crate::{broker::RabbitMq, connection::Connection};
+use crate::{
+    broker::RabbitMq,
+    connection::{Connection, is_not_found},
+};
 
 /// Deliveries that are acknowledged together.
 const CHUNK: usize = 64;
@@ -27,6 +30,8 @@ pub(crate) struct StreamSource {
     unacknowledged: Option<u64>,
     /// The next position; `None` before anything came.
     next: Option<u64>,
+    /// Whether entries are missing in front of the next one.
+    is_gap: bool,
 }
 
 impl StreamSource {
@@ -39,16 +44,26 @@ impl StreamSource {
             chunk: VecDeque::new(),
             unacknowledged: None,
             next: None,
+            is_gap: false,
         }
     }
 
-    /// Stores a record, so that something arrives, and with it a position to read on from: beginning at what comes next
-    /// a second time would lose what came meanwhile.
-    async fn store_mark(&self, connection: &Connection) -> Result<()> {
-        let bytes = Record::claim("", fastrand::u64(..)).batch(self.sender);
-        let mark = OutgoingBatch { address: session_key(&self.namespace), bytes, is_probe: false };
-        let stored = connection.outcome(connection.publish_batch(mark)).await;
-        stored.map(drop).map_err(|error| broken("the stream takes nothing").with_source(error))
+    /// Begins to read there. On return a record was stored behind, so that something arrives, and with it a position: to
+    /// read on from, since to begin at what comes next a second time would lose what came meanwhile; and to tell whether
+    /// it is the same stream.
+    async fn read_from(&mut self, connection: &Arc<Connection>, start: Start) -> Result<()> {
+        (self.chunk, self.unacknowledged) = (VecDeque::new(), None);
+        let opened = connection.outcome(read(connection, &self.prefix, start)).await;
+        let (channel, consumer) = opened.map_err(|error| {
+            if is_not_found(&error) {
+                // The next connection declares it again.
+                connection.abort("the stream of the history is gone");
+            }
+            broken("the stream is not available").with_source(error)
+        })?;
+        self.deliveries = Some((channel, consumer.ready_chunks(CHUNK)));
+        let mark = Record::claim("", fastrand::u64(..)).batch(self.sender);
+        connection.store_record(session_key(&self.namespace), mark).await
     }
 
     /// The next delivery, which stays in front. What was handed over before is acknowledged.
@@ -78,26 +93,28 @@ impl HistorySource for StreamSource {
     type Connection = Connection;
 
     async fn open(&mut self, connection: &Arc<Connection>) -> Result<()> {
-        (self.chunk, self.unacknowledged) = (VecDeque::new(), None);
-        let opened = connection.outcome(read(connection, &self.prefix, self.next.map_or(Start::Next, Start::At))).await;
-        let (channel, consumer) = opened.map_err(|error| broken("the stream is not available").with_source(error))?;
-        self.deliveries = Some((channel, consumer.ready_chunks(CHUNK)));
-        if self.next.is_none() {
-            self.store_mark(connection).await?;
-            self.peek(connection).await?;
+        let start = self.next.map_or(Start::Next, Start::At);
+        self.read_from(connection, start).await?;
+        let first = sequence(self.peek(connection).await?);
+        // It is another stream of the same name: the other one was deleted, or forgotten by a broker that crashed when it
+        // had only just declared it.
+        if self.next.is_some_and(|next| first.is_some_and(|first| first < next)) {
+            self.is_gap = true;
+            self.next = Some(0);
+            self.read_from(connection, Start::At(0)).await?;
         }
         Ok(())
     }
 
+    /// Positions are not consecutive: the broker takes some for itself, above all where a segment of the stream ends.
+    /// What is missing of what was skipped, numbers tell.
     async fn next(&mut self, connection: &Connection) -> Result<HistoryEntry> {
+        if std::mem::take(&mut self.is_gap) {
+            return Ok(HistoryEntry::Gap);
+        }
         loop {
             let position = sequence(self.peek(connection).await?);
             let position = position.ok_or_else(|| broken("a delivery without position"))?;
-            // Later, something was trimmed. Earlier, it is another stream: a broker that crashes may forget one that it
-            // has only just declared.
-            if self.next.replace(position).is_some_and(|next| position != next) {
-                return Ok(HistoryEntry::Gap);
-            }
             self.next = Some(position + 1);
             if let Some(delivery) = self.chunk.pop_front()
                 && delivery.routing_key == self.namespace.log
