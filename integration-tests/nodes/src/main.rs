@@ -52,6 +52,9 @@ struct Arguments {
     /// Milliseconds between the heartbeats of a node.
     #[arg(long, default_value_t = 5000)]
     heartbeat_interval: u64,
+    /// Milliseconds of silence after which a node is suspected to be gone.
+    #[arg(long, default_value_t = 10_000)]
+    heartbeat_timeout: u64,
     /// Packets in the buffer of a socket before it loses some.
     #[arg(long, default_value_t = 4096)]
     max_buffer_size: usize,
@@ -96,6 +99,7 @@ async fn serve(arguments: &Arguments) -> Result<(), String> {
             max_buffer_size: arguments.max_buffer_size,
             append_offsets: arguments.append_offsets,
             heartbeat_interval: Duration::from_millis(arguments.heartbeat_interval),
+            heartbeat_timeout: Duration::from_millis(arguments.heartbeat_timeout),
             emitter: emitter.clone(),
         };
         nodes.push(Node::start(listener, options, connect(&arguments.broker).await?).await?);

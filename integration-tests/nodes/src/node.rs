@@ -43,6 +43,7 @@ pub(crate) struct Options {
     pub(crate) max_buffer_size: usize,
     pub(crate) append_offsets: bool,
     pub(crate) heartbeat_interval: Duration,
+    pub(crate) heartbeat_timeout: Duration,
     pub(crate) emitter: Option<Emitter>,
 }
 
@@ -58,7 +59,8 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start(listener: TcpListener, options: Options, backend: Backend) -> Result<Self, String> {
-        let Options { node, parser, max_buffer_size, append_offsets, heartbeat_interval, emitter } = options;
+        let Options { node, parser, max_buffer_size, append_offsets, heartbeat_interval, heartbeat_timeout, emitter } =
+            options;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
         let builder = SocketIo::builder().max_buffer_size(max_buffer_size).max_payload(MAX_PAYLOAD);
         let builder = match parser {
@@ -67,6 +69,7 @@ impl Node {
         };
         let mut config = NodeConfig::default();
         config.engine.heartbeat_interval = heartbeat_interval;
+        config.engine.heartbeat_timeout = heartbeat_timeout;
         let cluster = Cluster::builder(backend).config(config).append_offsets(append_offsets).build();
         let (sender, notices) = mpsc::unbounded_channel();
         for namespace in ["/", "/other"] {
