@@ -80,7 +80,8 @@ impl GapBook {
         if has_history && *missing == 0 && !reported.is_empty() {
             return Some(format!("node {node} reported gaps {} and missed nothing", shown(reported)));
         }
-        let sum: u64 = reported.iter().try_fold(0_u64, |sum, missed| missed.map(|missed| sum.saturating_add(missed)))?;
+        let sum: u64 =
+            reported.iter().try_fold(0_u64, |sum, missed| missed.map(|missed| sum.saturating_add(missed)))?;
         let most = missing + requests;
         (sum < *missing || sum > most).then(|| {
             let missed = if requests > &0 { format!("{missing} to {most}") } else { missing.to_string() };

@@ -109,7 +109,11 @@ impl Promise {
 
 /// The sentence about recovery for the head of the table.
 pub(crate) fn recovery_rule() -> String {
-    format!("{} s, twice the longest pause between attempts to reconnect ({} s)", LONGEST_PAUSE.as_secs() * 2, LONGEST_PAUSE.as_secs())
+    format!(
+        "{} s, twice the longest pause between attempts to reconnect ({} s)",
+        LONGEST_PAUSE.as_secs() * 2,
+        LONGEST_PAUSE.as_secs()
+    )
 }
 
 #[cfg(test)]
