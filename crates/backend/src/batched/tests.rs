@@ -9,11 +9,15 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trunkline_core::{
-    Backend, Error, ErrorKind, IdScheme, Message, Namespace, NodeKey, NodeMetrics, Offset, Payload, Result, Target,
+    Backend, Error, ErrorKind, Heartbeat, IdScheme, Message, Namespace, NodeId, NodeKey, NodeMetrics, Offset, Payload,
+    Result, Target,
+    codec::{self, Body},
+    model::Delivery,
     transport::{History, Inbox, InboxLimits, JoinRequest, Unfiltered},
 };
 
@@ -23,7 +27,7 @@ use super::{
     Undelivered, token,
 };
 use crate::{
-    batch::{Batch, ConnectionId},
+    batch::{self, Batch, BatchBuilder, ConnectionId},
     outbox::OutboxLimits,
     rooms::{Bucket, Buckets},
 };
@@ -40,6 +44,8 @@ struct Fake {
 struct Server {
     writes: Mutex<VecDeque<Write>>,
     written: Notify,
+    arriving: Mutex<Vec<Bytes>>,
+    arrived: Notify,
     connection: Mutex<CancellationToken>,
 }
 
@@ -57,6 +63,32 @@ impl Server {
 
     fn try_write(&self) -> Option<Write> {
         self.writes.lock().unwrap().pop_front()
+    }
+
+    /// Confirms the hello of the node.
+    async fn hello(&self) {
+        let write = self.write().await;
+        let batch = Batch::parse(write.batches[0].bytes.clone()).unwrap();
+        assert_eq!(batch.number(), None);
+        let hello = codec::decode(&batch.last().unwrap().unwrap()).unwrap().body;
+        assert!(matches!(hello, Body::Message(Message::Heartbeat(heartbeat)) if heartbeat.initial));
+        write.confirm.send(Ok(Undelivered::default())).unwrap();
+    }
+
+    /// Lets a heartbeat of a peer arrive. Returns when the node has taken it.
+    async fn hear(&self, peer: &str) {
+        let heartbeat = Message::Heartbeat(Heartbeat::new(false));
+        let heartbeat = batch::encode(&NodeId::new(peer).unwrap(), &Namespace::new("/"), &heartbeat).unwrap();
+        let mut batch = BatchBuilder::new(ConnectionId::random(), 1, 0);
+        batch.push(&heartbeat.finish(None, &[]));
+        self.arriving.lock().unwrap().push(batch.finish());
+        self.arrived.notify_one();
+        while !self.arriving.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn disconnect(&self) {
@@ -199,7 +231,7 @@ impl BatchConnection for FakeConnection {
     }
 }
 
-/// A subscription to which nothing comes.
+/// A subscription to which comes what the test lets arrive.
 #[derive(Debug)]
 struct Silence(Arc<FakeConnection>);
 
@@ -207,8 +239,13 @@ impl NodeSubscription for Silence {
     type Address = String;
 
     async fn next(&mut self) -> Arrived {
-        self.0.ended().await;
-        Arrived::Ended(self.0.end_reason())
+        tokio::select! {
+            () = self.0.ended() => return Arrived::Ended(self.0.end_reason()),
+            () = self.0.server.arrived.notified() => {}
+        }
+        let arriving = std::mem::take(&mut *self.0.server.arriving.lock().unwrap());
+        let received = arriving.into_iter().map(|bytes| ReceivedBatch { batch: Batch::parse(bytes), tag: 0 });
+        Arrived::Batches(received.collect())
     }
 
     async fn arrived(&mut self) -> Vec<ReceivedBatch> {
@@ -248,6 +285,11 @@ impl HistorySource for NoHistory {
 
 /// A transport over the fake broker, and a node whose inbox has to be kept.
 async fn joined() -> (Arc<Server>, Backend, NodeKey, Inbox) {
+    let (server, backend, node, inbox, _) = joined_with_metrics().await;
+    (server, backend, node, inbox)
+}
+
+async fn joined_with_metrics() -> (Arc<Server>, Backend, NodeKey, Inbox, Arc<NodeMetrics>) {
     let server = Arc::<Server>::default();
     let settings = BatchSettings {
         sender: ConnectionId::random(),
@@ -262,9 +304,9 @@ async fn joined() -> (Arc<Server>, Backend, NodeKey, Inbox) {
     let backend = BatchedTransport::connect(Fake { settings, server: Arc::clone(&server) }).await.unwrap();
     let node = NodeKey { id: IdScheme::Hex16.node_id(), namespace: Namespace::new("/") };
     let metrics = Arc::<NodeMetrics>::default();
-    let request = JoinRequest::new(node.clone(), Arc::new(Unfiltered), metrics, InboxLimits::default());
+    let request = JoinRequest::new(node.clone(), Arc::new(Unfiltered), Arc::clone(&metrics), InboxLimits::default());
     let inbox = backend.transport.join(request).await.unwrap();
-    (server, backend, node, inbox)
+    (server, backend, node, inbox, metrics)
 }
 
 async fn emit(backend: &Backend, node: &NodeKey, rooms: &[&str]) {
@@ -333,6 +375,8 @@ async fn what_is_unconfirmed_when_the_connection_ends_is_sent_again_with_the_sam
     sent.push(server.write().await);
     server.disconnect();
     emit(&backend, &node, &["r"]).await;
+    // The node says that it is back.
+    server.hello().await;
     for number in 2..=4 {
         let again = server.write().await;
         assert_eq!(again.sizes(), [(number, 1)]);
@@ -342,14 +386,78 @@ async fn what_is_unconfirmed_when_the_connection_ends_is_sent_again_with_the_sam
     assert_eq!(backend.transport.health().queued_bytes, 0);
 }
 
+/// Three batches on their way in one write, behind one that is confirmed.
+async fn three_in_one_write(server: &Server, backend: &Backend, node: &NodeKey) -> Write {
+    emit(backend, node, &["a"]).await;
+    emit(backend, node, &["b"]).await;
+    let (first, second) = (server.write().await, server.try_write());
+    emit(backend, node, &["a", "b", "a"]).await;
+    for write in [Some(first), second].into_iter().flatten() {
+        write.confirm.send(Ok(Undelivered::default())).unwrap();
+    }
+    let write = server.write().await;
+    assert!(write.batches.len() >= 3, "{write:?}");
+    write
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_refused_write_is_dropped_and_not_sent_again() {
+async fn of_a_write_only_the_refused_batch_is_dropped_and_counted() {
+    let (server, backend, node, inbox, metrics) = joined_with_metrics().await;
+    let write = three_in_one_write(&server, &backend, &node).await;
+    let numbers: Vec<_> = write.sizes().iter().map(|(number, _)| *number).collect();
+    let refusal = || Error::new(ErrorKind::Broker, "refused");
+    write.confirm.send(Err(refusal())).unwrap();
+    for number in &numbers {
+        let again = server.write().await;
+        assert_eq!(again.sizes(), [(*number, 1)], "one by one, in order");
+        let outcome = if *number == numbers[1] { Err(refusal()) } else { Ok(Undelivered::default()) };
+        again.confirm.send(outcome).unwrap();
+    }
+    settle().await;
+    assert_eq!((metrics.snapshot().publish_errors, backend.transport.health().queued_bytes), (1, 0));
+    drop(inbox);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_finds_no_room_is_held_like_with_a_broker_that_is_away() {
+    let (server, backend, node, mut inbox, metrics) = joined_with_metrics().await;
+    let write = three_in_one_write(&server, &backend, &node).await;
+    let numbers: Vec<_> = write.sizes().iter().map(|(number, _)| *number).collect();
+    let deferred = || Undelivered { deferred: vec![0], ..Undelivered::default() };
+    write.confirm.send(Ok(deferred())).unwrap();
+    for _ in 0..20 {
+        let again = server.write().await;
+        assert_eq!(again.sizes(), [(numbers[0], 1)]);
+        again.confirm.send(Ok(deferred())).unwrap();
+    }
+    assert!(!backend.transport.health().connected);
+    server.write().await.confirm.send(Ok(Undelivered::default())).unwrap();
+    settle().await;
+    assert!(backend.transport.health().connected);
+    assert_eq!(metrics.snapshot().blocked, 1, "said once");
+    let mut deliveries = VecDeque::new();
+    inbox.next_batch(&mut deliveries).await;
+    let told: Vec<_> = deliveries.iter().map(|delivery| matches!(delivery, Delivery::Lost(_))).collect();
+    assert_eq!(told, [false, true, false], "connected, lost, connected: {deliveries:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_waits_for_the_peers_that_were_known_and_not_for_ever() {
     let (server, backend, node, _inbox) = joined().await;
-    emit(&backend, &node, &["r"]).await;
-    let refusal = Error::new(ErrorKind::Broker, "refused");
-    server.write().await.confirm.send(Err(refusal)).unwrap();
-    emit(&backend, &node, &["r"]).await;
-    assert_eq!(server.write().await.sizes(), [(2, 1)]);
+    for comes_back in [true, false] {
+        server.hear("peer").await;
+        server.disconnect();
+        emit(&backend, &node, &["r"]).await;
+        server.hello().await;
+        let start = tokio::time::Instant::now();
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        assert!(server.try_write().is_none(), "nobody would get it");
+        if comes_back {
+            server.hear("peer").await;
+        }
+        server.write().await.confirm.send(Ok(Undelivered::default())).unwrap();
+        assert_eq!(start.elapsed().as_millis(), if comes_back { 700 } else { 2000 });
+    }
 }
 
 #[tokio::test(start_paused = true)]
