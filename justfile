@@ -57,6 +57,10 @@ hostile *ARGS:
 fuzz *ARGS:
     sh fuzz/run.sh {{ARGS}}
 
+# Faults on clusters under load, for example `just faults nats --fault broker-killed`; all of them without arguments; see `just faults --help`
+faults *ARGS:
+    sh integration-tests/faults/run.sh {{ARGS}}
+
 # Benchmarks of the core (criterion): codec, payload, room index, engine; `just bench-core --quick` for a smoke
 bench-core *ARGS:
     cargo bench -p trunkline-core -- {{ARGS}}

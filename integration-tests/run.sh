@@ -11,7 +11,7 @@
 set -u
 
 # In the order in which they run.
-all_parts="core memory brokers redis mongodb postgres rabbitmq nats interop clients browser bench hostile"
+all_parts="core memory brokers redis mongodb postgres rabbitmq nats interop clients browser bench faults hostile"
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 root=$(dirname -- "$here")

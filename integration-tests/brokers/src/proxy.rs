@@ -140,8 +140,7 @@ impl Proxy {
     /// Ends all faults. What was closed or abandoned stays so.
     pub fn resume(&self) {
         self.faults.send_modify(|faults| {
-            *faults =
-                Faults { generation: faults.generation, abandoned: faults.abandoned, ..Faults::default() };
+            *faults = Faults { generation: faults.generation, abandoned: faults.abandoned, ..Faults::default() };
         });
     }
 
@@ -255,10 +254,11 @@ impl Link {
             vanished.await
         };
         tokio::select! {
-            // Both sides closed in good order.
-            Ok(()) = forward => return Ok(()),
+            ended = forward => if ended.is_ok() {
+                // Both sides closed in good order.
+                return Ok(());
+            },
             _ = cut.wait_for(|faults| faults.generation > born) => {}
-            else => {}
         }
         // Closing them sends RST.
         client.set_zero_linger()?;

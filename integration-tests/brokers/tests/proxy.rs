@@ -130,3 +130,62 @@ async fn a_delay_below_a_millisecond_is_not_rounded_up() {
     let fastest = round_trips.into_iter().min().unwrap();
     assert!((2 * delay..Duration::from_millis(1)).contains(&fastest), "{fastest:?}");
 }
+
+/// A server that resets its connection when it has read one byte.
+async fn resetting() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read_u8().await;
+            stream.set_zero_linger().expect("an open socket");
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_reset_of_the_server_reaches_the_client() {
+    let proxy = Proxy::start(resetting().await).await.unwrap();
+    let mut stream = connect(&proxy).await.unwrap();
+    stream.write_all(b"a").await.unwrap();
+    let end = timeout(Duration::from_secs(10), stream.read_u8()).await.unwrap();
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn abandoned_connections_are_silent_and_new_ones_work() {
+    let proxy = Proxy::start(echo().await).await.unwrap();
+    let mut old = connect(&proxy).await.unwrap();
+    exchange(&mut old, b"a").await.unwrap();
+    proxy.abandon();
+    let mut new = connect(&proxy).await.unwrap();
+    exchange(&mut new, b"b").await.unwrap();
+    old.write_all(b"c").await.unwrap();
+    assert!(timeout(Duration::from_millis(200), old.read_u8()).await.is_err(), "neither an answer nor an end");
+    proxy.cut();
+    assert_eq!(old.read_u8().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_message_is_cut_in_the_middle() {
+    let proxy = Proxy::start(echo().await).await.unwrap();
+    let mut stream = connect(&proxy).await.unwrap();
+    exchange(&mut stream, b"small").await.unwrap();
+    proxy.cut_within(1_000);
+    exchange(&mut stream, b"small").await.unwrap();
+    stream.write_all(&[7; 10_000]).await.unwrap();
+    let mut rest = Vec::new();
+    assert_eq!(stream.read_to_end(&mut rest).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert!(rest.len() < 10_000);
+}
+
+#[tokio::test]
+async fn a_throttled_connection_takes_its_time() {
+    let proxy = Proxy::start(echo().await).await.unwrap();
+    let mut stream = connect(&proxy).await.unwrap();
+    proxy.throttle(100_000);
+    let began = Instant::now();
+    exchange(&mut stream, &[7; 50_000]).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(450), "{:?}", began.elapsed());
+}

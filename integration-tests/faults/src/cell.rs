@@ -34,8 +34,8 @@ const STABLE: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Time for what is on its way when the traffic has ended.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How long the broker may take to notice that the nodes have gone.
-const LEAVING: Duration = Duration::from_secs(5);
+/// How long the broker may take to notice that the nodes have gone: NATS forgets a consumer after 5 s.
+const LEAVING: Duration = Duration::from_secs(8);
 /// How long a whole cell may take.
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -175,7 +175,8 @@ impl Cluster {
     fn figures(&self, window: Window, recovered: bool) -> Figures {
         let record = &self.setup.record;
         let balance = record.ledger().balance();
-        let asked = record.asked();
+        // Copies: what follows takes the locks again.
+        let asked = record.asked().clone();
         let wrong: Vec<_> = asked.iter().filter(|asked| asked.verdict == Verdict::Wrong).collect();
         let failed = asked.iter().filter(|asked| asked.verdict == Verdict::Incomplete).count();
         Figures {

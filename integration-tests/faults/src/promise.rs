@@ -62,7 +62,10 @@ impl Promise {
         if balance.reordered > 0 {
             broken.push(format!("{} messages arrived out of order", balance.reordered));
         }
-        broken.extend(figures.gaps.iter().filter_map(|book| book.error(has_history && self.loss == Loss::Never)));
+        // A node that is still cut off will report its gap later.
+        if figures.recovery.is_some() {
+            broken.extend(figures.gaps.iter().filter_map(|book| book.error(has_history && self.loss == Loss::Never)));
+        }
         if figures.wrong > 0 {
             broken.push(format!("{} requests succeeded with too few answers", figures.wrong));
         }
@@ -109,7 +112,11 @@ impl Promise {
 
 /// The sentence about recovery for the head of the table.
 pub(crate) fn recovery_rule() -> String {
-    format!("{} s, twice the longest pause between attempts to reconnect ({} s)", LONGEST_PAUSE.as_secs() * 2, LONGEST_PAUSE.as_secs())
+    format!(
+        "{} s, twice the longest pause between attempts to reconnect ({} s)",
+        LONGEST_PAUSE.as_secs() * 2,
+        LONGEST_PAUSE.as_secs()
+    )
 }
 
 #[cfg(test)]

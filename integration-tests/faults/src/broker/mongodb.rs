@@ -82,12 +82,11 @@ impl MongoDb {
     }
 
     pub(super) async fn leftovers(&self) -> Result<Leftovers, Failure> {
-        let ours = doc! { "appName": { "$ne": "faults" }, "connectionId": { "$exists": true } };
-        let pipeline = vec![
-            doc! { "$currentOp": { "allUsers": true, "idleConnections": true } },
-            doc! { "$match": ours },
-            doc! { "$match": { "client": { "$exists": true } } },
-        ];
+        // The server has connections to itself, and the administrator has some.
+        let of_nodes =
+            doc! { "appName": { "$ne": "faults" }, "clientMetadata.driver.name": { "$regex": "^mongo-rust" } };
+        let every = doc! { "$currentOp": { "allUsers": true, "idleConnections": true } };
+        let pipeline = vec![every, doc! { "$match": of_nodes }];
         let mut found = self.admin.aggregate(pipeline).await?;
         let mut connections = 0;
         while found.advance().await? {
