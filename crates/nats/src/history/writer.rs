@@ -204,7 +204,7 @@ impl PendingStore {
         for message in batch.flatten() {
             if let Ok(Decoded { from: Some(id), namespace: Some(namespace), body: Body::Message(message), .. }) =
                 codec::decode(&message)
-                && let Message::Broadcast { .. } = message
+                && (message.changes_sockets() || matches!(message, Message::Broadcast { .. }))
                 && let Some(node) = self.state.node(&NodeKey { id, namespace })
             {
                 node.push(Delivery::Stored { seq_no: None, message, offset: None });
