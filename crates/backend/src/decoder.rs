@@ -69,7 +69,8 @@ impl InboundDecoder {
     }
 
     /// As [`InboundDecoder::decode`], for a message from the history at `offset`. Own
-    /// broadcasts, acknowledged ones included, come back as [`Delivery::Stored`].
+    /// broadcasts, acknowledged ones included, and what moves or disconnects sockets come back as
+    /// [`Delivery::Stored`].
     #[must_use]
     pub fn decode_stored(&self, bytes: &Bytes, offset: Offset) -> Option<Delivery> {
         self.judge(bytes, Some(offset))
@@ -113,7 +114,8 @@ impl InboundDecoder {
         }
         if *from == self.node.id {
             return match header.kind {
-                Kind::Broadcast if is_stored => None,
+                Kind::Heartbeat | Kind::InitialHeartbeat => Some(self.own_heartbeat()),
+                Kind::Broadcast | Kind::Join | Kind::Leave | Kind::Disconnect if is_stored => None,
                 _ if is_stored => Some(self.own_skipped(header.seq_no)),
                 _ => Some(self.own_echo()),
             };
@@ -155,10 +157,13 @@ impl InboundDecoder {
     }
 
     fn own_message(&self, seq_no: Option<SeqNo>, message: Message, offset: Option<Offset>) -> Option<Delivery> {
+        if matches!(message, Message::Heartbeat(_)) {
+            return self.own_heartbeat();
+        }
         if offset.is_none() {
             return self.own_echo();
         }
-        if matches!(message, Message::Broadcast { .. }) {
+        if matches!(message, Message::Broadcast { .. }) || message.changes_sockets() {
             let offset = offset_of(&message, offset);
             return Some(Delivery::Stored { seq_no, message, offset });
         }
@@ -172,6 +177,11 @@ impl InboundDecoder {
             Some(_) => Some(Delivery::Skipped { from: self.node.id.clone(), seq_no }),
             None => self.own_echo(),
         }
+    }
+
+    /// Outcome for an own heartbeat: that it has come back shows the node that its connection works.
+    fn own_heartbeat(&self) -> Option<Delivery> {
+        Some(Delivery::Skipped { from: self.node.id.clone(), seq_no: None })
     }
 
     /// Counts a message that this node has sent.
@@ -392,8 +402,12 @@ mod tests {
         let message = Message::Broadcast { request, target: Target::all(), payload: Payload::event("e", &1).unwrap() };
         let stored = decoder.decode_stored(&encoded("me", "/", &message), offset.clone());
         assert_eq!(stored, Some(Delivery::Stored { seq_no: Some(STAMP), message, offset: None }));
-        assert_eq!(decoder.decode_stored(&encoded("me", "/", &Message::Leaving), offset), None);
-        assert_eq!(metrics.snapshot().own_echoes, 1);
+        let skipped = decoder.decode_stored(&encoded("me", "/", &Message::Leaving), offset.clone());
+        assert_eq!(skipped, Some(Delivery::Skipped { from: id("me"), seq_no: Some(STAMP) }));
+        let message = Message::Disconnect { target: Target::all(), close: true };
+        let stored = decoder.decode_stored(&encoded("me", "/", &message), offset);
+        assert_eq!(stored, Some(Delivery::Stored { seq_no: Some(STAMP), message, offset: None }));
+        assert_eq!(metrics.snapshot().own_echoes, 0);
     }
 
     #[tokio::test]

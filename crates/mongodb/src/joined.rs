@@ -12,7 +12,7 @@ use std::{
 use tokio::time::timeout;
 use trunkline_backend::decoder::InboundDecoder;
 use trunkline_core::{
-    model::{Delivery, Message, NodeId, NodeKey, NodeMetrics},
+    model::{Delivery, NodeId, NodeKey, NodeMetrics},
     transport::{Inbox, InboxSender, JoinRequest, inbox},
 };
 
@@ -51,7 +51,7 @@ impl JoinedNode {
     /// Decodes a document of its namespace, for the next [`JoinedNode::flush`].
     pub(crate) async fn receive(&self, document: &ReceivedDocument<'_>) {
         let Some(delivery) = self.decode(document) else { return };
-        let is_join = matches!(delivery, Delivery::Message { message: Message::Join { .. }, .. });
+        let is_join = delivery.is_join();
         self.batch().push(delivery);
         // The decoder finds joins in the inbox: they decide which rooms have members.
         if is_join {

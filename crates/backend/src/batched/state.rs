@@ -230,7 +230,8 @@ impl<B: BatchBroker> TransportState<B> {
             };
             let Some(node) = self.node(&NodeKey { id, namespace }) else { continue };
             node.metrics.publish_errors.increment();
-            if let Body::Message(message @ Message::Broadcast { .. }) = body
+            if let Body::Message(message) = body
+                && (message.changes_sockets() || matches!(message, Message::Broadcast { .. }))
                 && self.has_history()
             {
                 node.push(Delivery::Stored { seq_no: None, message, offset: None });

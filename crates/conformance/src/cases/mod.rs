@@ -109,6 +109,7 @@ macro_rules! __cases {
                 messages_keep_their_order_whatever_their_rooms [TotalOrder]
                 acknowledged_and_plain_broadcasts_keep_their_order [AcknowledgedInOrder]
                 joins_and_broadcasts_apply_in_the_order_of_their_calls [TotalOrder, NoInterest]
+                what_is_done_to_sockets_comes_behind_what_was_sent_before [TotalOrder, NoInterest]
                 server_side_events_keep_their_order
                 a_dropped_call_sends_its_message_whole_or_not_at_all
             }

@@ -149,6 +149,25 @@ pub(crate) async fn joins_and_broadcasts_apply_in_the_order_of_their_calls(t: Te
     socket.got(&["inside"; 50])
 }
 
+pub(crate) async fn what_is_done_to_sockets_comes_behind_what_was_sent_before(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    for round in 0..20 {
+        let sockets = [a.socket(["x"]).await?, b.socket(["x"]).await?];
+        a.emit(Target::room("x"), "bye").await?;
+        if round % 2 == 0 {
+            a.disconnect_sockets(Target::room("x"), false).await?;
+        } else {
+            a.sockets_leave(Target::room("x"), vec!["x".into()]).await?;
+        }
+        let own = a.fetch_sockets(Target::room("x").local()).await?;
+        check_eq(own.len(), 0, "own sockets in the room when the call has returned")?;
+        a.emit(Target::room("x"), "too late").await?;
+        a.settle().await?;
+        sockets.iter().try_for_each(|socket| socket.got(&["bye"]))?;
+    }
+    Ok(())
+}
+
 pub(crate) async fn a_dropped_call_sends_its_message_whole_or_not_at_all(t: TestCluster) -> Checked {
     let count = t.scaled(200, 50);
     let [a, b] = t.nodes().await?;

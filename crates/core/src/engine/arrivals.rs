@@ -8,7 +8,7 @@ use crate::model::{Delivery, Message, NodeId, Offset, SeqNo};
 impl Engine {
     pub(super) fn delivery(&mut self, now: Instant, delivery: Delivery) {
         if !matches!(delivery, Delivery::Lost(_)) {
-            self.last_heard = Some(now);
+            self.arrived(now);
         }
         match delivery {
             Delivery::Message { from, seq_no, offset, message } => self.message(now, from, seq_no, offset, message),
@@ -35,6 +35,7 @@ impl Engine {
     ) {
         let from = from.unwrap_or(NodeId::EMITTER);
         if from == self.me.id {
+            self.hears_itself = true;
             self.metrics.own_echoes.increment();
         } else if from.is_emitter() {
             self.emitted(message, offset);
@@ -76,6 +77,7 @@ impl Engine {
     /// Handles an own message that has come back from the history, where what is lost on the way or comes twice would be
     /// lost or repeated for own sockets, too.
     fn stored(&mut self, now: Instant, seq_no: Option<SeqNo>, message: Message, offset: Option<Offset>) {
+        self.hears_itself = true;
         let me = self.me.id.clone();
         if self.is_fresh(now, &me, seq_no) {
             self.serve(me, message, offset);
@@ -84,6 +86,7 @@ impl Engine {
 
     fn skipped(&mut self, now: Instant, from: &NodeId, seq_no: Option<SeqNo>) {
         if *from == self.me.id {
+            self.hears_itself = true;
             self.metrics.own_echoes.increment();
             if self.capabilities.history {
                 self.is_fresh(now, from, seq_no);

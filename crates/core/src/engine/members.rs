@@ -35,6 +35,15 @@ struct Member {
     suspected: Option<Instant>,
     /// Whether a misconfiguration of the node was reported.
     warned: bool,
+    /// Whether it was heard again after the broker had not seen it, and the broker has not seen it since: it publishes
+    /// already, and does not listen yet.
+    half_back: bool,
+}
+
+impl Member {
+    fn new(now: Instant) -> Self {
+        Self { heard: now, suspected: None, warned: false, half_back: false }
+    }
 }
 
 /// A node that is gone.
@@ -77,8 +86,9 @@ impl Members {
         if self.refresh(now, node) || self.nodes.len() >= MAX_MEMBERS || !self.may_return(now, node, liveness) {
             return false;
         }
+        let half_back = self.departed.iter().any(|it| it.node == *node && !it.left && !it.counted);
         self.departed.retain(|departed| departed.node != *node);
-        self.nodes.insert(node.clone(), Member { heard: now, suspected: None, warned: false });
+        self.nodes.insert(node.clone(), Member { half_back, ..Member::new(now) });
         self.unnamed = self.unnamed.saturating_sub(1);
         self.version += 1;
         true
@@ -131,17 +141,31 @@ impl Members {
         true
     }
 
-    /// Suspects the nodes that were silent for `timeout`; forgets and returns those that were suspected for
-    /// `suspicion`.
-    pub(super) fn take_silent(&mut self, now: Instant, timeout: Duration, suspicion: Duration) -> Vec<NodeId> {
-        let mut silent = Vec::new();
-        for (node, member) in &mut self.nodes {
-            match member.suspected {
-                Some(since) if now >= since + suspicion => silent.push(node.clone()),
-                None if now >= member.heard + timeout => member.suspected = Some(now),
-                _ => {}
+    /// Suspects the nodes that were silent for `timeout`. Returns whether there are any that were not suspected before.
+    pub(super) fn suspect(&mut self, now: Instant, timeout: Duration) -> bool {
+        let mut is_news = false;
+        for member in self.nodes.values_mut() {
+            if member.suspected.is_none() && now >= member.heard + timeout {
+                member.suspected = Some(now);
+                is_news = true;
             }
         }
+        is_news
+    }
+
+    /// Since when all nodes are suspected; `None` if one is not, or there is none.
+    pub(super) fn all_suspected(&self) -> Option<Instant> {
+        self.nodes
+            .values()
+            .map(|member| member.suspected)
+            .try_fold(None, |latest, since| since.map(|_| latest.max(since)))?
+    }
+
+    /// Forgets and returns the nodes that were suspected for `suspicion`.
+    pub(super) fn take_silent(&mut self, now: Instant, suspicion: Duration) -> Vec<NodeId> {
+        let is_silent = |member: &Member| member.suspected.is_some_and(|since| now >= since + suspicion);
+        let silent = self.nodes.iter().filter(|(_, member)| is_silent(member)).map(|(node, _)| node.clone());
+        let silent: Vec<_> = silent.collect();
         for node in &silent {
             self.depart(now, node, false);
         }
@@ -157,13 +181,13 @@ impl Members {
         self.departed = departed;
         let back: VecDeque<Departed> = back;
         for Departed { node, .. } in &back {
-            self.nodes.insert(node.clone(), Member { heard: now, suspected: None, warned: false });
+            self.nodes.insert(node.clone(), Member::new(now));
         }
         self.version += u64::from(!back.is_empty());
         back.into_iter().map(|departed| departed.node).collect()
     }
 
-    /// Next time at which [`Members::take_silent`] has something to do.
+    /// Next time at which [`Members::suspect`] or [`Members::take_silent`] has something to do.
     pub(super) fn next_silence(&self, timeout: Duration, suspicion: Duration) -> Option<Instant> {
         let due = |member: &Member| member.suspected.map_or(member.heard + timeout, |since| since + suspicion);
         self.nodes.values().map(due).min()
@@ -176,7 +200,7 @@ impl Members {
     }
 
     /// Takes over a count that was begun at `asked`. Removes and returns the nodes that the broker does not see and
-    /// that were not heard since.
+    /// that were not heard since. A node that was removed so and is heard again has time to be seen again.
     pub(super) fn counted(&mut self, asked: Instant, node_count: &NodeCount) -> Vec<NodeId> {
         let others = node_count.nodes.saturating_sub(1);
         let mut ghosts = 0;
@@ -186,7 +210,12 @@ impl Members {
         }
         let broker_count =
             BrokerCount { others: others.saturating_sub(ghosts), foreign: others.saturating_sub(node_count.known) };
-        let is_gone = |node: &&NodeId| self.nodes.get(*node).is_some_and(|member| member.heard < asked);
+        for (node, member) in &mut self.nodes {
+            member.half_back &= node_count.absent.contains(node);
+        }
+        let patience = |member: &Member| if member.half_back { self.leave_grace } else { Duration::ZERO };
+        let is_gone =
+            |node: &&NodeId| self.nodes.get(*node).is_some_and(|member| member.heard + patience(member) < asked);
         let gone: Vec<_> = node_count.absent.iter().filter(is_gone).cloned().collect();
         for node in &gone {
             self.depart(asked, node, false);
@@ -211,6 +240,10 @@ impl Members {
     /// Number of other nodes, by name or by count.
     pub(super) fn count(&self) -> usize {
         self.nodes.len().max(self.broker_count.map_or(0, |broker_count| broker_count.others))
+    }
+
+    pub(super) fn is_known(&self, node: &NodeId) -> bool {
+        self.nodes.contains_key(node)
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -253,15 +286,52 @@ mod tests {
         members
     }
 
+    fn take_silent(members: &mut Members, now: Instant) -> Vec<NodeId> {
+        let silent = members.take_silent(now, SUSPICION);
+        members.suspect(now, TIMEOUT);
+        silent
+    }
+
+    #[test]
+    fn all_are_suspected_since_the_last_one_is() {
+        let start = Instant::now();
+        let mut members = members(start, &["a", "b"]);
+        assert_eq!(Members::default().all_suspected(), None);
+        members.refresh(start + SUSPICION, &node("b"));
+        assert!(members.suspect(start + TIMEOUT, TIMEOUT));
+        assert_eq!(members.all_suspected(), None);
+        assert!(members.suspect(start + TIMEOUT + SUSPICION, TIMEOUT));
+        assert_eq!(members.all_suspected(), Some(start + TIMEOUT + SUSPICION));
+        assert!(!members.suspect(start + TIMEOUT * 2, TIMEOUT), "no news");
+    }
+
+    #[test]
+    fn a_node_that_publishes_again_before_it_listens_goes_down_once() {
+        let start = Instant::now();
+        let mut members = members(start, &["a"]);
+        let absent = NodeCount { nodes: 1, known: 0, absent: vec![node("a")] };
+        let mut asked = start + SUSPICION;
+        assert_eq!(members.counted(asked, &absent), [node("a")]);
+        assert!(members.heard(asked, &node("a"), Liveness::Sign));
+        for _ in 0..10 {
+            asked += SUSPICION / 10;
+            assert!(members.counted(asked, &absent).is_empty(), "its subscription is on the way");
+        }
+        assert_eq!(members.counted(asked + GRACE, &absent), [node("a")], "it was not heard since, either");
+        members.heard(asked + GRACE, &node("a"), Liveness::Sign);
+        members.counted(asked + GRACE * 2, &NodeCount { nodes: 2, known: 1, absent: vec![] });
+        assert_eq!(members.counted(asked + GRACE * 3, &absent), [node("a")], "it was back in the meantime");
+    }
+
     #[test]
     fn a_silent_node_is_suspected_and_then_taken_once() {
         let start = Instant::now();
         let mut members = members(start, &["a", "b"]);
         members.refresh(start + TIMEOUT / 2, &node("b"));
-        assert!(members.take_silent(start + TIMEOUT, TIMEOUT, SUSPICION).is_empty());
+        assert!(take_silent(&mut members, start + TIMEOUT).is_empty());
         assert_eq!(members.next_silence(TIMEOUT, SUSPICION), Some(start + TIMEOUT + SUSPICION));
-        assert_eq!(members.take_silent(start + TIMEOUT + SUSPICION, TIMEOUT, SUSPICION), [node("a")]);
-        assert!(members.take_silent(start + TIMEOUT + SUSPICION, TIMEOUT, SUSPICION).is_empty());
+        assert_eq!(take_silent(&mut members, start + TIMEOUT + SUSPICION), [node("a")]);
+        assert!(take_silent(&mut members, start + TIMEOUT + SUSPICION).is_empty());
         assert_eq!(members.next_silence(TIMEOUT, SUSPICION), Some(start + TIMEOUT * 3 / 2));
     }
 
@@ -290,8 +360,8 @@ mod tests {
         members.left(start, &node("c"));
         members.refresh(start + TIMEOUT, &node("b"));
         for silent in [TIMEOUT, TIMEOUT * 2] {
-            members.take_silent(start + silent, TIMEOUT, SUSPICION);
-            members.take_silent(start + silent + SUSPICION, TIMEOUT, SUSPICION);
+            take_silent(&mut members, start + silent);
+            take_silent(&mut members, start + silent + SUSPICION);
         }
         assert_eq!(members.names().count(), 0);
         assert_eq!(
@@ -306,8 +376,8 @@ mod tests {
     fn a_hanging_node_that_the_broker_still_counts_is_no_foreign_one() {
         let start = Instant::now();
         let mut members = members(start, &["a"]);
-        members.take_silent(start + TIMEOUT, TIMEOUT, SUSPICION);
-        members.take_silent(start + TIMEOUT * 2, TIMEOUT, SUSPICION);
+        take_silent(&mut members, start + TIMEOUT);
+        take_silent(&mut members, start + TIMEOUT * 2);
         assert_eq!(members.to_count(), [node("a")]);
         members.counted(start, &NodeCount { nodes: 3, known: 1, absent: vec![] });
         assert_eq!((members.foreign(), members.count()), (Some(1), 1));
@@ -345,8 +415,8 @@ mod tests {
             members.heard(now, &node(&number.to_string()), Liveness::Hello);
         }
         assert_eq!(members.nodes.len(), MAX_MEMBERS);
-        members.take_silent(now + TIMEOUT, TIMEOUT, SUSPICION);
-        members.take_silent(now + TIMEOUT * 2, TIMEOUT, SUSPICION);
+        take_silent(&mut members, now + TIMEOUT);
+        take_silent(&mut members, now + TIMEOUT * 2);
         assert_eq!((members.nodes.len(), members.departed.len()), (0, MAX_DEPARTED));
     }
 }

@@ -6,7 +6,7 @@
 //! | file | idea |
 //! |---|---|
 //! | `arrivals` | messages that arrive, and which are dropped at once: echoes, repeats, what an emitter must not send |
-//! | `presence`, `members` | heartbeats, the known nodes, and what the broker's count adds |
+//! | `presence`, `members`, `newcomers` | heartbeats, the known nodes, and what the broker's count adds |
 //! | `requests`, `table`, `pending`, `unnamed_peers`, `acks` | own requests: which nodes are waited for, and when one is complete |
 //! | `tracker`, `gaps` | sequence numbers: repeats, holes, and how many messages a lost connection has cost |
 //!
@@ -22,6 +22,7 @@ mod config;
 mod gaps;
 mod interface;
 mod members;
+mod newcomers;
 mod pending;
 mod presence;
 mod requests;
@@ -35,7 +36,7 @@ pub use self::{
     config::EngineConfig,
     interface::{Gather, Gathered, Input, Output, Request},
 };
-use self::{gaps::OpenGap, members::Members, table::Requests, tracker::SequenceTracker};
+use self::{gaps::OpenGap, members::Members, newcomers::Newcomers, table::Requests, tracker::SequenceTracker};
 use crate::model::{Capabilities, Event, NodeId, NodeKey, NodeMetrics};
 
 /// Protocol state of one node.
@@ -61,6 +62,11 @@ pub struct Engine {
     gap: Option<OpenGap>,
     /// When the transport last delivered anything.
     last_heard: Option<Instant>,
+    /// Whether own messages have come back: if they do, silence of all others can be told from a dead connection.
+    hears_itself: bool,
+    /// Whether all others are suspected, and anything that arrives proves that the connection is not dead.
+    awaits_proof: bool,
+    newcomers: Newcomers,
     /// Whether the connection to the broker is away.
     is_disconnected: bool,
     has_left: bool,
@@ -89,6 +95,9 @@ impl Engine {
             counts: 0,
             gap: None,
             last_heard: None,
+            hears_itself: false,
+            awaits_proof: false,
+            newcomers: Newcomers::default(),
             is_disconnected: false,
             has_left: false,
             wake: None,

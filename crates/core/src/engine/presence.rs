@@ -111,6 +111,10 @@ impl Engine {
             Liveness::Hello => Discovery::Hello(now),
             Liveness::Sign => Discovery::Sign,
         };
+        let is_new = !self.members.is_known(from) && !self.members.is_lost(from);
+        if is_new && !self.newcomers.may_join(now) {
+            return self.metrics.newcomers_ignored.increment();
+        }
         if !self.members.heard(now, from, liveness) {
             return;
         }
@@ -144,13 +148,25 @@ impl Engine {
         self.event(Event::NodeDown(node.clone(), reason));
     }
 
-    /// Gives up the nodes that were silent for too long; none while this node's connection is away, because it could
-    /// not hear them.
+    /// Gives up the nodes that were silent for too long; none while this node's connection is away or may be dead,
+    /// because it could not hear them.
     pub(super) fn give_up_silent(&mut self, now: Instant) {
         if self.is_disconnected {
             return;
         }
-        let silent = self.members.take_silent(now, self.config.heartbeat_timeout, self.config.suspicion());
+        let is_news = self.members.suspect(now, self.config.heartbeat_timeout);
+        let all_suspected = self.members.all_suspected();
+        if is_news && all_suspected.is_some() && self.last_heartbeat != Some(now) {
+            // It comes back if this node can be heard and can hear.
+            self.heartbeat(now, false);
+        }
+        if all_suspected
+            .is_some_and(|since| !self.has_proof(since) && self.proof_due(since).is_none_or(|due| now < due))
+        {
+            self.awaits_proof = true;
+            return;
+        }
+        let silent = self.members.take_silent(now, self.config.suspicion());
         if silent.is_empty() {
             return;
         }
@@ -161,9 +177,33 @@ impl Engine {
         self.recount(now);
     }
 
+    /// Whether anything has arrived since then: not this node was cut off.
+    fn has_proof(&self, since: Instant) -> bool {
+        self.last_heard.is_some_and(|heard| heard >= since)
+    }
+
+    /// When the nodes that are all suspected since then are given up without proof; never where own messages come back.
+    fn proof_due(&self, since: Instant) -> Option<Instant> {
+        (!self.hears_itself).then(|| since + self.config.heartbeat_timeout)
+    }
+
     pub(super) fn next_silence(&self) -> Option<Instant> {
-        let next = || self.members.next_silence(self.config.heartbeat_timeout, self.config.suspicion());
-        if self.is_disconnected { None } else { next() }
+        if self.is_disconnected {
+            return None;
+        }
+        let next = self.members.next_silence(self.config.heartbeat_timeout, self.config.suspicion())?;
+        match self.members.all_suspected() {
+            Some(since) if !self.has_proof(since) => self.proof_due(since).map(|due| due.max(next)),
+            _ => Some(next),
+        }
+    }
+
+    /// Notes that something has arrived. Silence is judged at the next tick if that was what it waited for.
+    pub(super) fn arrived(&mut self, now: Instant) {
+        self.last_heard = Some(now);
+        if std::mem::take(&mut self.awaits_proof) {
+            self.wake_by(now);
+        }
     }
 
     pub(super) fn connected(&mut self, now: Instant) {

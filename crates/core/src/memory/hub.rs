@@ -185,10 +185,10 @@ impl State {
         let offset = self.ring.as_mut().and_then(|ring| ring.keep(&from.namespace, &message));
         let Some(nodes) = nodes else { return true };
         if let Some(joined) = nodes.get(&from.id)
-            && self.ring.is_some()
+            && (self.ring.is_some() || matches!(message, Message::Heartbeat(_)))
         {
             joined.inbox.push([match &message {
-                Message::Broadcast { .. } => {
+                message if self.ring.is_some() && returns(message) => {
                     Delivery::Stored { seq_no, message: message.clone(), offset: offset.clone() }
                 }
                 _ => Delivery::Skipped { from: from.id.clone(), seq_no },
@@ -250,6 +250,11 @@ impl JoinedNode {
             Delivery::Message { from: Some(from.clone()), seq_no, offset: offset.cloned(), message: message.clone() }
         }]);
     }
+}
+
+/// Whether a message is delivered to its sender in its place.
+fn returns(message: &Message) -> bool {
+    matches!(message, Message::Broadcast { .. }) || message.changes_sockets()
 }
 
 /// Announces the leave of nodes that were dropped without leaving.

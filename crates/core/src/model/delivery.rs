@@ -18,7 +18,8 @@ pub enum Delivery {
         message: Message,
     },
     /// A message that was dropped before decoding because no local socket is in its room, or an own one that has come
-    /// back and is not to be delivered. Its sender is alive, and its number is accounted for.
+    /// back and is not to be delivered: with a history all that are numbered, and every own heartbeat, which proves that
+    /// the connection works. Its sender is alive, and its number is accounted for.
     Skipped {
         /// Node that published it.
         from: NodeId,
@@ -87,7 +88,10 @@ impl Delivery {
     /// Whether it makes sockets join rooms, so that rooms may get members here that had none.
     #[must_use]
     pub fn is_join(&self) -> bool {
-        matches!(self, Self::Message { message: Message::Join { .. }, .. })
+        matches!(
+            self,
+            Self::Message { message: Message::Join { .. }, .. } | Self::Stored { message: Message::Join { .. }, .. }
+        )
     }
 }
 

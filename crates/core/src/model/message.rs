@@ -104,6 +104,13 @@ impl Message {
         !matches!(self, Self::Heartbeat(_) | Self::Leaving)
     }
 
+    /// Whether the message moves or disconnects sockets. With a history its sender gets it back as
+    /// [`Delivery::Stored`](crate::model::Delivery::Stored), as it does broadcasts, and applies it only then.
+    #[must_use]
+    pub fn changes_sockets(&self) -> bool {
+        matches!(self, Self::Join { .. } | Self::Leave { .. } | Self::Disconnect { .. })
+    }
+
     /// Bytes of user data in the message, rooms included, a measure for bounds.
     #[must_use]
     pub fn weight(&self) -> usize {

@@ -53,6 +53,8 @@ metrics! {
     foreign_namespace,
     /// Messages of a type this version does not know.
     unknown_type,
+    /// Messages of unknown nodes that did not become known, because too many did a moment ago.
+    newcomers_ignored,
     /// Messages that could not be understood.
     malformed,
     /// Messages lost because this node's inbox was full.

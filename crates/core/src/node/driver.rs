@@ -17,6 +17,7 @@ use super::{
     acks::AckItem,
     command::{Command, InFlight, LocalAckBroadcast, ResponseSink},
     outgoing::{Job, Outgoing},
+    returning::Returning,
 };
 use crate::{
     engine::{Engine, Gathered, Input, Output, Request},
@@ -42,6 +43,7 @@ pub(super) struct Observers {
     pub(super) metrics: Arc<NodeMetrics>,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) peers: watch::Sender<Peers>,
+    pub(super) returning: Arc<Returning>,
 }
 
 /// Task of one node: feeds its engine with deliveries, commands, answers and time, and does what the engine says. What
@@ -56,6 +58,7 @@ pub(crate) struct Driver {
     metrics: Arc<NodeMetrics>,
     events: broadcast::Sender<Event>,
     peers: watch::Sender<Peers>,
+    returning: Arc<Returning>,
     peers_version: Option<u64>,
     /// Report of the last delivery, with the pause it asked for.
     last_report: DeliveryReport,
@@ -80,7 +83,7 @@ impl Driver {
         capabilities: Capabilities,
         local: Weak<dyn Local>,
         config: NodeConfig,
-        Observers { metrics, events, peers }: Observers,
+        Observers { metrics, events, peers, returning }: Observers,
     ) -> Self {
         let engine = Engine::new(node.clone(), capabilities, config.engine, Arc::clone(&metrics));
         let (answers, received_answers) = mpsc::unbounded_channel();
@@ -93,6 +96,7 @@ impl Driver {
             metrics,
             events,
             peers,
+            returning,
             peers_version: None,
             last_report: DeliveryReport::default(),
             engine,
@@ -321,6 +325,7 @@ impl Driver {
     /// Applies a message to the local sockets.
     fn serve(&mut self, from: NodeId, message: Message, offset: Option<&Offset>) {
         let Some(local) = self.local.upgrade() else { return };
+        let returned = (from == self.node.id && message.changes_sockets()).then(|| message.clone());
         match message {
             Message::Broadcast { request: None, target, payload } => {
                 let report = local.deliver(&target, &payload, offset);
@@ -358,6 +363,7 @@ impl Driver {
             }
             Message::Heartbeat(_) | Message::Leaving => {}
         }
+        returned.iter().for_each(|message| self.returning.applied(message));
     }
 
     fn answer(&mut self, to: NodeId, request: RequestId, answer: Answer) {

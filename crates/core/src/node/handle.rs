@@ -19,6 +19,7 @@ use super::{
     AckStream, NodeConfig,
     command::Command,
     driver::{Driver, Observers, Peers},
+    returning::Returning,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -41,6 +42,10 @@ use crate::{
 /// (with history on, they are served in the common order, once the broker is back). Errors say whether trying again
 /// helps.
 ///
+/// With a history, what moves or disconnects own sockets takes its place in the common order, too: it is applied when it
+/// comes back from the broker, behind what was broadcast before. The calls return when it is applied; with the broker
+/// away at once, and at the latest after the request time-out: it is then applied once the broker is back.
+///
 /// When the last clone is dropped, or the server behind [`Local`] is, the node leaves.
 ///
 /// *Cancel safety*: a dropped call has either been published or not; its pending answers are given up. What it has
@@ -60,6 +65,7 @@ pub(super) struct Shared {
     metrics: Arc<NodeMetrics>,
     events: broadcast::Sender<Event>,
     peers: watch::Receiver<Peers>,
+    returning: Arc<Returning>,
     /// Holds the driver, the one task of the node.
     tasks: TaskTracker,
     /// Dropped with the last handle, it makes the node leave.
@@ -94,13 +100,31 @@ impl ClusterNode {
         let (events, _) = broadcast::channel(EVENTS);
         let (peers_sender, peers) = watch::channel(Peers::default());
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
-        let observers = Observers { metrics: Arc::clone(&metrics), events: events.clone(), peers: peers_sender };
+        let returning = Arc::<Returning>::default();
+        let observers = Observers {
+            metrics: Arc::clone(&metrics),
+            events: events.clone(),
+            peers: peers_sender,
+            returning: Arc::clone(&returning),
+        };
         let driver = Driver::new(node.clone(), backend.clone(), capabilities, Weak::clone(&local), config, observers);
         tasks.spawn(driver.run(inbox, received_commands, closing.clone()));
         tasks.close();
         let closing = closing.drop_guard();
-        let shared =
-            Shared { node, backend, capabilities, local, config, metrics, events, commands, peers, tasks, closing };
+        let shared = Shared {
+            node,
+            backend,
+            capabilities,
+            local,
+            config,
+            metrics,
+            events,
+            commands,
+            peers,
+            returning,
+            tasks,
+            closing,
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -158,8 +182,7 @@ impl ClusterNode {
     pub async fn disconnect_sockets(&self, target: Target, close: bool) -> Result<()> {
         let message = Message::Disconnect { target: target.clone(), close };
         message.check()?;
-        self.apply(|local| local.disconnect(&target, close))?;
-        self.apply_elsewhere(&target, message).await
+        self.change(&target, message, |local| local.disconnect(&target, close)).await
     }
 
     /// Describes the matching sockets.
@@ -333,9 +356,33 @@ impl ClusterNode {
         Ok(())
     }
 
-    /// Publishes what changes the sockets of others, unless it is not for them.
-    pub(super) async fn apply_elsewhere(&self, target: &Target, message: Message) -> Result<()> {
-        if target.flags.local { Ok(()) } else { self.publish(message).await }
+    /// Changes the matching sockets, own ones and those of others. With a history, own ones are changed when the message
+    /// comes back, behind what was broadcast before.
+    pub(super) async fn change(
+        &self,
+        target: &Target,
+        message: Message,
+        change: impl FnOnce(&dyn Local),
+    ) -> Result<()> {
+        if target.flags.local {
+            return self.apply(change);
+        }
+        if self.shared.backend.history.is_none() {
+            self.apply(change)?;
+            return self.publish(message).await;
+        }
+        let applied = self.shared.returning.expect(&message);
+        if let Err(error) = self.publish(message).await {
+            if error.kind() != ErrorKind::Closed {
+                self.apply(change)?;
+            }
+            return Err(error);
+        }
+        if self.health().connected {
+            // With the broker away it is applied when it is back.
+            let _ = timeout(self.shared.config.request_timeout, applied).await;
+        }
+        Ok(())
     }
 
     async fn publish(&self, message: Message) -> Result<()> {

@@ -7,16 +7,17 @@ use crate::{
 };
 
 impl ClusterNode {
-    /// Makes the matching sockets join rooms. With room interest, the rooms are active on this node on return.
+    /// Makes the matching sockets join rooms. With room interest, the rooms are active on this node on return. See
+    /// [`ClusterNode`] for when own sockets are in them.
     ///
     /// # Errors
     /// As [`ClusterNode::broadcast`]. Own sockets are in the rooms all the same, unless the node is closed.
     pub async fn sockets_join(&self, target: Target, rooms: Vec<Room>) -> Result<()> {
         let message = Message::Join { target: target.clone(), rooms: rooms.clone() };
         message.check()?;
-        self.apply(|local| local.join(&target, &rooms))?;
+        self.check_open()?;
         let interest = PendingInterest { node: self, rooms: &rooms, had_members: false, is_due: true };
-        let published = self.apply_elsewhere(&target, message).await;
+        let published = self.change(&target, message, |local| local.join(&target, &rooms)).await;
         // Own sockets are in the rooms whether others could be told or not.
         published.and(interest.sync().await)
     }
@@ -28,9 +29,9 @@ impl ClusterNode {
     pub async fn sockets_leave(&self, target: Target, rooms: Vec<Room>) -> Result<()> {
         let message = Message::Leave { target: target.clone(), rooms: rooms.clone() };
         message.check()?;
-        self.apply(|local| local.leave(&target, &rooms))?;
+        self.check_open()?;
         let interest = PendingInterest { node: self, rooms: &rooms, had_members: true, is_due: true };
-        let published = self.apply_elsewhere(&target, message).await;
+        let published = self.change(&target, message, |local| local.leave(&target, &rooms)).await;
         published.and(interest.sync().await)
     }
 

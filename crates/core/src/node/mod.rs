@@ -11,5 +11,6 @@ mod handle;
 mod interest;
 mod outgoing;
 mod requests;
+mod returning;
 
 pub use self::{acks::AckStream, adapter::Adapter, config::NodeConfig, emitter::Emitter, handle::ClusterNode};

@@ -1,10 +1,10 @@
 //! Heartbeats, and nodes that join, leave and fall silent.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use trunkline_core::{
-    Heartbeat, Message,
-    engine::{EngineConfig, Gather, Input},
+    Heartbeat, Message, Namespace, NodeId, NodeKey,
+    engine::{Engine, EngineConfig, Gather, Input},
     model::Delivery,
 };
 
@@ -121,6 +121,54 @@ fn a_silent_node_is_down_after_the_timeout_and_a_suspicion_period() {
 }
 
 #[test]
+fn a_node_that_hears_not_even_itself_does_not_give_up_the_last_one() {
+    let mut engine = TestEngine::with_peers(&["a", "b"]);
+    engine.advance(SECOND * 4);
+    engine.receive("b", broadcast("news"));
+    engine.echoes = false;
+    assert_eq!(without_heartbeats(engine.advance(SECOND * 60)), ["down a Silent"], "b had just been heard");
+    assert_eq!(engine.members(), ["b"]);
+}
+
+#[test]
+fn requests_of_a_node_that_is_cut_off_say_who_is_missing() {
+    let mut engine = TestEngine::with_peers(&["a", "b"]);
+    engine.echoes = false;
+    engine.advance(SECOND * 30);
+    assert_eq!(without_heartbeats(engine.send_request("r", Gather::Values)), ["publish ask r"]);
+    let outputs = without_heartbeats(engine.advance(SECOND * 10));
+    assert!(matches!(&outputs[..], [timed_out] if timed_out.contains("a, b")), "{outputs:?}");
+}
+
+#[test]
+fn what_arrives_proves_that_not_this_node_was_cut_off() {
+    let mut engine = TestEngine::with_peers(&["a", "b"]);
+    engine.echoes = false;
+    engine.advance(SECOND * 30);
+    assert_eq!(without_heartbeats(engine.receive("c", broadcast("news"))), ["up c", "serve c: news"]);
+    engine.advance(SECOND * 5);
+    assert_eq!(engine.members(), ["c"]);
+}
+
+#[test]
+fn without_echoes_a_node_of_two_is_given_up_after_twice_the_timeout() {
+    let mut engine = TestEngine::new(HEARTBEATS);
+    (engine.echoes, engine.inner) = (false, engine_without_echoes());
+    engine.first_heartbeat("a");
+    assert_eq!(without_heartbeats(engine.advance(Duration::from_millis(19_999))), [""; 0]);
+    assert_eq!(without_heartbeats(engine.advance(Duration::from_millis(1))), ["down a Silent"]);
+}
+
+#[test]
+fn a_flood_of_invented_nodes_does_not_become_known() {
+    let mut engine = TestEngine::new(HEARTBEATS);
+    for number in 0..2000 {
+        engine.receive(&format!("invented{number}"), heartbeat(false, &[]));
+    }
+    assert_eq!((engine.members().len(), engine.metrics().newcomers_ignored), (256, 1744));
+}
+
+#[test]
 fn any_message_ends_the_suspicion() {
     let mut engine = TestEngine::with_peers(&["a"]);
     engine.advance(Duration::from_millis(10_500));
@@ -210,6 +258,11 @@ fn the_version_of_the_membership_changes_with_it() {
     engine.first_heartbeat("a");
     assert_eq!(engine.inner.peer_count(), 1);
     assert_ne!(engine.inner.membership_version(), before);
+}
+
+fn engine_without_echoes() -> Engine {
+    let me = NodeKey { id: NodeId::new("me").unwrap(), namespace: Namespace::new("/") };
+    Engine::new(me, HEARTBEATS, EngineConfig::default(), Arc::default())
 }
 
 pub(crate) fn without_heartbeats(mut outputs: Vec<String>) -> Vec<String> {

@@ -15,6 +15,8 @@ use trunkline_core::{
 };
 
 pub(crate) struct TestEngine {
+    /// Whether own heartbeats come back.
+    pub(crate) echoes: bool,
     pub(crate) inner: Engine,
     pub(crate) now: Instant,
     metrics: Arc<NodeMetrics>,
@@ -46,7 +48,7 @@ impl TestEngine {
         let metrics = Arc::<NodeMetrics>::default();
         let me = NodeKey { id: id("me"), namespace: Namespace::new("/") };
         let inner = Engine::new(me, capabilities, config, Arc::clone(&metrics));
-        let mut engine = Self { inner, now: Instant::now(), metrics, gathers: HashMap::new() };
+        let mut engine = Self { inner, now: Instant::now(), metrics, gathers: HashMap::new(), echoes: true };
         engine.handle(Input::Start);
         engine
     }
@@ -63,7 +65,13 @@ impl TestEngine {
             self.gathers.insert(request.id.clone(), request.gather);
         }
         self.inner.handle(self.now, input);
-        let outputs: Vec<_> = std::iter::from_fn(|| self.inner.poll_output()).collect();
+        let mut outputs: Vec<_> = std::iter::from_fn(|| self.inner.poll_output()).collect();
+        let is_heartbeat = |output: &Output| matches!(output, Output::Publish(Message::Heartbeat(_)));
+        if self.echoes && outputs.iter().any(is_heartbeat) {
+            let echo = Delivery::Skipped { from: id("me"), seq_no: None };
+            self.inner.handle(self.now, Input::Delivery(echo));
+            outputs.extend(std::iter::from_fn(|| self.inner.poll_output()));
+        }
         outputs.iter().map(|output| self.show(output)).collect()
     }
 

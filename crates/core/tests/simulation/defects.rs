@@ -107,7 +107,7 @@ impl DefectInjector {
             }
             (Defect::KeepsRequests, Input::Cancel(_)) => None,
             (Defect::IgnoresLeaves, Input::Delivery(Delivery::Message { message: Message::Leaving, .. })) => None,
-            (Defect::DetectsSilenceEarly, Input::Tick) => Some((local + 8 * SECOND, Input::Tick)),
+            (Defect::DetectsSilenceEarly, Input::Tick) => Some((local + 4 * SECOND, Input::Tick)),
             (_, input) => Some((local, input)),
         }
     }

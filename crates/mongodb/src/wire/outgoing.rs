@@ -36,7 +36,8 @@ impl QueuedMessage {
     /// The same with the message that it encodes, kept if it is a broadcast of a node.
     pub(crate) fn with_own_broadcast(self, message: Option<Message>) -> Self {
         let is_emitter = self.from.id.is_emitter();
-        let own_broadcast = message.filter(|it| !is_emitter && matches!(it, Message::Broadcast { .. }));
+        let own_broadcast =
+            message.filter(|it| !is_emitter && (it.changes_sockets() || matches!(it, Message::Broadcast { .. })));
         Self { own_broadcast, ..self }
     }
 }

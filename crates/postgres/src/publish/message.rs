@@ -130,7 +130,10 @@ fn is_lasting(body: BodyRef<'_>) -> bool {
 
 fn own_broadcast(from: &NodeKey, body: BodyRef<'_>) -> Option<Message> {
     match body {
-        BodyRef::Message(message @ Message::Broadcast { .. }) if !from.id.is_emitter() => Some(message.clone()),
+        BodyRef::Message(message) if !from.id.is_emitter() => {
+            let comes_back = message.changes_sockets() || matches!(message, Message::Broadcast { .. });
+            comes_back.then(|| message.clone())
+        }
         _ => None,
     }
 }

@@ -173,5 +173,5 @@ fn offset_of(message: &Message, id: EntryId) -> Option<Offset> {
 
 /// Whether a message that this node appends is delivered to its own sockets when it comes back.
 pub(super) fn comes_back(message: &Message) -> bool {
-    matches!(message, Message::Broadcast { request: None, .. })
+    message.changes_sockets() || matches!(message, Message::Broadcast { request: None, .. })
 }

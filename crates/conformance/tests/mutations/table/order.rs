@@ -169,7 +169,11 @@ fn reordering() -> Vec<Mutation> {
             |message| {
                 if matches!(message, Message::Broadcast { request: None, .. }) { A_LITTLE } else { Duration::ZERO }
             },
-            &["order::acknowledged_and_plain_broadcasts_keep_their_order", "..."],
+            &[
+                "order::acknowledged_and_plain_broadcasts_keep_their_order",
+                "order::what_is_done_to_sockets_comes_behind_what_was_sent_before",
+                "...",
+            ],
         ),
         delaying(
             "lets broadcasts overtake joins",

@@ -117,7 +117,7 @@ impl NodeChecker {
             self.presence.delivered(local);
         }
         match (from, delivery) {
-            (Some(from), _) if from == self.me => {}
+            (Some(from), _) if from == self.me => self.presence.heard_itself(),
             (Some(from), delivery) => self.sent(local, from, delivery),
             (None, Delivery::Overflow(overflow)) => {
                 for from in overflow.dropped.iter().filter_map(|dropped| names::index(&dropped.from)) {

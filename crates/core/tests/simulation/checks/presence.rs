@@ -27,6 +27,8 @@ pub(super) struct Presence {
     absent: Set,
     /// Local time of the last delivery of any kind.
     last_delivery: Option<Micros>,
+    /// Whether own messages have come back.
+    hears_itself: bool,
     /// Local time at which each peer was given up as silent, until it is up again.
     given_up: Vec<Option<Micros>>,
     /// Given up after the last delivery before the connection was lost: it was the connection that was silent.
@@ -53,6 +55,7 @@ impl Presence {
             just_left: None,
             absent: Set::EMPTY,
             last_delivery: None,
+            hears_itself: false,
             given_up: vec![None; MAX_PEERS],
             taken_back: Set::EMPTY,
             is_disconnected: false,
@@ -75,6 +78,10 @@ impl Presence {
 
     pub(super) fn delivered(&mut self, local: Micros) {
         self.last_delivery = Some(local);
+    }
+
+    pub(super) fn heard_itself(&mut self) {
+        self.hears_itself = true;
     }
 
     pub(super) fn announced_leave(&mut self, from: usize) {
@@ -167,6 +174,12 @@ impl Presence {
         let is_silent = since >= self.timeout + self.suspicion && !self.is_disconnected;
         // The peer had time to send while this process ran, unless it was suspected before the process was frozen.
         let had_time = local >= self.thawed + self.suspicion || last + self.timeout <= self.froze;
+        // Whoever gives up the last one has proof that it is not cut off itself, if it can have any.
+        let needs_proof = self.members.iter().next().is_none() && self.hears_itself;
+        let proven = self.last_delivery.is_some_and(|heard| heard >= self.heard[node].unwrap_or(0) + self.timeout);
+        ensure(!needs_proof || proven, Check::Presence, || {
+            format!("peer {node:02}, the last one, is given up at {} without proof", shown(local))
+        })?;
         ensure(is_silent && had_time, Check::Presence, || {
             format!("peer {node:02} is given up at {}, it was heard at {}", shown(local), shown(last))
         })
@@ -203,9 +216,18 @@ impl Presence {
         ensure(members == self.members, Check::Presence, || {
             format!("members are {members:?}, reported were {:?}", self.members)
         })?;
+        let suspected = |node: usize| (self.heard[node].unwrap_or(0) + self.timeout).max(self.thawed);
+        let all_suspected = members.iter().map(suspected).max().filter(|since| *since <= local);
+        // Once all are silent, what arrives proves that not this node is cut off; without echoes time does.
+        let proof = match (all_suspected, self.last_delivery) {
+            (None, _) => 0,
+            (Some(since), Some(heard)) if heard >= since => heard,
+            (Some(_), _) if self.hears_itself => Micros::MAX / 2,
+            (Some(since), _) => since + self.timeout,
+        };
         for node in members.iter().filter(|_| !self.is_disconnected) {
-            let suspected = (self.heard[node].unwrap_or(0) + self.timeout).max(self.thawed);
-            ensure(local <= suspected + self.suspicion + MILLI, Check::Silence, || {
+            let suspected = suspected(node);
+            ensure(local <= (suspected + self.suspicion).max(proof) + MILLI, Check::Silence, || {
                 format!("peer {node:02} is still there at {}, it was suspected at {}", shown(local), shown(suspected))
             })?;
         }
