@@ -255,7 +255,11 @@ async fn client(broker: &RabbitMq, server: &str, does: &str, state: &ConnectionS
         let (state, limit) = (state.clone(), silence_limit(broker.config.ping_interval));
         async move {
             let mut heard = 0;
-            until_silent(limit, || heard != std::mem::replace(&mut heard, bytes_read.load(Ordering::Relaxed))).await;
+            until_silent(limit, || {
+                let before = std::mem::replace(&mut heard, bytes_read.load(Ordering::Relaxed));
+                heard != before
+            })
+            .await;
             state.abort("the broker is silent");
         }
     };

@@ -205,14 +205,17 @@ async fn a_full_stream_is_a_server_that_is_away() {
     let mut full = limits.clone();
     (full.max_messages, full.discard) = (1, async_nats::jetstream::stream::DiscardPolicy::New);
     jetstream.update_stream(full).await.unwrap();
-    for number in 1..=10 {
+    // There is room for one batch.
+    sender.emit(Target::all(), 1).await.unwrap();
+    assert_eq!(receiver.number().await, 1);
+    for number in 2..=10 {
         sender.emit(Target::all(), number).await.unwrap();
     }
     sender.find(|it| matches!(it, Delivery::Lost(_))).await;
     let health = sender.backend.transport.health();
     assert!(!health.connected && health.reason.is_some(), "{health:?}");
     jetstream.update_stream(limits).await.unwrap();
-    for number in 1..=10 {
+    for number in 2..=10 {
         assert_eq!(receiver.number().await, number);
     }
     assert_eq!(sender.metrics.snapshot().blocked, 1);
