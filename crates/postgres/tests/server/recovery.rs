@@ -194,7 +194,7 @@ async fn characters_that_the_database_does_not_hold_arrive() -> Result<(), Failu
             b.await_peers(1, TIMEOUT).await?;
             let room = Room::from("é😀");
             let (here, there) = (a.socket([room.clone()]).await?, b.socket([room.clone()]).await?);
-            let sent: Vec<_> = ["é", "😀", &"😁".repeat(1_500), &"😂".repeat(5_000)].map(str::to_owned).to_vec();
+            let sent = ["é".to_owned(), "😀".to_owned(), "😁".repeat(1_500), "😂".repeat(5_000)];
             for text in &sent {
                 a.broadcast(Target::room(room.clone()), Payload::event("é😀", &(text,)).unwrap()).await?;
             }
