@@ -29,7 +29,8 @@ use crate::connect::{Destination, ServerPool};
 /// To be called on the Tokio runtime on which the backend's tasks shall run.
 ///
 /// # Errors
-/// `Config` for settings that cannot work, `Disconnected` if no server can be reached, `Broker` if it refuses us,
+/// `Config` for settings that cannot work, `Disconnected` if no server can be reached, `Broker` if it refuses us or does
+/// not permit to publish in the main namespace,
 /// `Unsupported` if it is too old.
 pub async fn connect(config: Config) -> Result<Backend> {
     config.check()?;
