@@ -11,6 +11,7 @@ mod joined;
 mod publisher;
 mod server;
 mod subscriber;
+mod time_limit;
 mod transport;
 mod transport_core;
 mod wire;
