@@ -276,7 +276,8 @@ pub(crate) async fn what_was_queued_and_the_leave_are_with_the_broker_when_close
     };
     b.run(async { drop(tokio::spawn(emit_and_leave)) }).await?;
     let id = b.id().clone();
-    timeout(t.timeout(), is_closed).await.map_err(|_| Failure::new("a node was not closed"))?.map_err(Failure::new)?;
+    let is_closed = timeout(t.timeout(), is_closed).await;
+    check(matches!(is_closed, Ok(Ok(()))), "a node was not closed")?;
     let (ended, ()) = tokio::join!(b.kill(), async { drop(killed) });
     ended?;
     let names = socket.wait_for(COUNT).await?.iter().map(|packet| packet.name()).collect::<Vec<_>>();
