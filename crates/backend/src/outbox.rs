@@ -56,6 +56,8 @@ struct State<T> {
     items: VecDeque<(usize, T)>,
     /// Bytes of the items and of those taken but not released.
     bytes: usize,
+    /// Bytes released since the outbox was made.
+    released: u64,
     connected: bool,
     closed: bool,
     sequencer: Sequencer,
@@ -68,6 +70,7 @@ impl<T> Outbox<T> {
         let state = State {
             items: VecDeque::new(),
             bytes: 0,
+            released: 0,
             connected: false,
             closed: false,
             sequencer: Sequencer::default(),
@@ -192,7 +195,9 @@ impl<T> Outbox<T> {
     /// Notes that taken items of so many bytes have been written, or given up.
     pub fn release(&self, bytes: usize) {
         let mut state = self.lock();
-        state.bytes = state.bytes.saturating_sub(bytes);
+        let bytes = bytes.min(state.bytes);
+        state.bytes -= bytes;
+        state.released += bytes as u64;
         drop(state);
         self.emptied.notify_waiters();
     }
@@ -228,6 +233,22 @@ impl<T> Outbox<T> {
         loop {
             let emptied = self.emptied.notified();
             if self.is_idle() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Waits until everything that is queued now has been released, whatever is queued meanwhile. A transport waits for
+    /// it when a node leaves, so that the announcement of the leave is with the broker then. *Cancel safe.*
+    pub async fn flushed(&self) {
+        let end = {
+            let state = self.lock();
+            state.released + state.bytes as u64
+        };
+        loop {
+            let emptied = self.emptied.notified();
+            if self.lock().released >= end {
                 return;
             }
             emptied.await;
@@ -317,6 +338,28 @@ mod tests {
             tokio::task::yield_now().await;
         }
         timeout(Duration::from_secs(10), idle).await.expect("it is idle").unwrap();
+    }
+
+    #[tokio::test]
+    async fn it_is_flushed_once_what_was_queued_before_is_released() {
+        let outbox = outbox(10);
+        outbox.flushed().await;
+        let mut batch = Vec::new();
+        outbox.push(2, |_| 1).await.unwrap();
+        assert_eq!(outbox.take(&mut batch, usize::MAX).await, Some(2));
+        outbox.push(3, |_| 2).await.unwrap();
+        let flushed = tokio::spawn({
+            let outbox = Arc::clone(&outbox);
+            async move { outbox.flushed().await }
+        });
+        tokio::task::yield_now().await;
+        outbox.push(4, |_| 3).await.unwrap();
+        for bytes in [2, 3] {
+            assert!(!flushed.is_finished());
+            outbox.release(bytes);
+            tokio::task::yield_now().await;
+        }
+        timeout(Duration::from_secs(10), flushed).await.expect("the later message is not waited for").unwrap();
     }
 
     #[tokio::test]

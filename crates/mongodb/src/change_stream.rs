@@ -1,29 +1,32 @@
 //! The change stream of the collection: opened at a resume point, read event by event.
 
-use std::{fmt, pin::pin, task::Poll, time::Duration};
+use std::{collections::VecDeque, fmt, time::Duration};
 
 use bytes::Bytes;
-use futures_util::poll;
+use futures_util::TryStreamExt;
 use mongodb::{
-    Collection,
-    bson::{RawDocumentBuf, doc},
-    change_stream::{ChangeStream, event::ResumeToken},
+    bson::{Document, doc},
     error::{Error as DriverError, ErrorKind},
+    raw_batch_cursor::{RawBatch, RawBatchCursor},
 };
-use tokio::time::timeout;
 
-use crate::{config::Config, error, server::Server};
+use crate::{error, server::Server, time_limit::TimeLimit};
 
 /// How long the server waits for changes before it answers that there are none.
 const MAX_AWAIT_TIME: Duration = Duration::from_secs(1);
 
 /// The resume token behind which a change stream starts; `None` starts it at the current time.
-pub(crate) type ResumePoint = Option<ResumeToken>;
+pub(crate) type ResumePoint = Option<Document>;
 
 /// An open change stream.
+///
+/// A plain cursor, not the driver's `ChangeStream`: that one resumes by itself and forgets its token when the command
+/// by which it does so has to be tried again, so that events are lost or come a second time.
 pub(crate) struct ChangeEvents {
-    stream: ChangeStream<RawDocumentBuf>,
-    timeout: Duration,
+    cursor: RawBatchCursor,
+    /// Read and not handed out.
+    events: VecDeque<Bytes>,
+    resume_point: ResumePoint,
 }
 
 /// Why a change stream cannot be opened, or cannot go on.
@@ -35,55 +38,65 @@ pub(crate) enum StreamError {
     Closed,
 }
 
-/// Opens the stream. On return, everything inserted afterwards is reported.
-pub(crate) async fn open(server: &Server, config: &Config, from: &ResumePoint) -> Result<ChangeEvents, StreamError> {
-    let limit = config.response_timeout;
-    let opening = async { watch(&server.collection, from).await };
-    let stream = timeout(limit, opening).await.map_err(|_| StreamError::TimedOut(limit))?;
-    Ok(ChangeEvents { stream: stream.map_err(StreamError::Driver)?, timeout: config.stream_timeout })
-}
-
-async fn watch(
-    collection: &Collection<RawDocumentBuf>,
+/// Opens the stream at the primary. On return, everything inserted afterwards is reported.
+pub(crate) async fn open(
+    server: &Server,
+    limit: &mut TimeLimit,
     from: &ResumePoint,
-) -> mongodb::error::Result<ChangeStream<RawDocumentBuf>> {
-    let relevant = doc! { "$match": { "operationType": { "$in": ["insert", "invalidate"] } } };
-    let watch = collection.watch().pipeline([relevant]).max_await_time(MAX_AWAIT_TIME);
-    let opened = match from.clone() {
-        // `resume_after` would refuse the token of an invalidation.
-        Some(token) => watch.start_after(token).await?,
-        None => watch.await?,
+) -> Result<ChangeEvents, StreamError> {
+    // `resumeAfter` would refuse the token of an invalidation.
+    let start = from.as_ref().map_or_else(|| doc! {}, |token| doc! { "startAfter": token });
+    let relevant = doc! { "operationType": { "$in": ["insert", "invalidate"] } };
+    let command = doc! {
+        "aggregate": server.collection.name(),
+        "pipeline": [{ "$changeStream": start }, { "$match": relevant }],
+        // The answer has no events yet, so it is small.
+        "cursor": { "batchSize": 0 },
     };
-    Ok(opened.with_type())
+    let opening = async {
+        let opened = server.database.run_cursor_command(command).max_time(MAX_AWAIT_TIME).batch().await;
+        let mut events = ChangeEvents {
+            cursor: opened.map_err(StreamError::Driver)?,
+            events: VecDeque::new(),
+            resume_point: from.clone(),
+        };
+        events.read().await?;
+        Ok(events)
+    };
+    limit.run(opening).await.map_err(StreamError::TimedOut)?
 }
 
 impl ChangeEvents {
-    /// Waits for the next event; `None`, about once a second, if there is none yet. Runs `idle` before waiting, that is
-    /// behind the last event that was read along with others.
-    ///
-    /// Not cancel-safe: dropped before it returns, the stream has to be opened again.
-    pub(crate) async fn next(&mut self, idle: impl Future<Output = ()>) -> Result<Option<Bytes>, StreamError> {
-        let limit = self.timeout;
-        let event = {
-            let mut next = pin!(self.stream.next_if_any());
-            match poll!(&mut next) {
-                Poll::Ready(event) => event,
-                Poll::Pending => {
-                    idle.await;
-                    timeout(limit, next).await.map_err(|_| StreamError::TimedOut(limit))?
-                }
-            }
-        };
-        match event.map_err(StreamError::Driver)? {
-            Some(event) => Ok(Some(Bytes::from(event.into_bytes()))),
-            None if self.stream.is_alive() => Ok(None),
-            None => Err(StreamError::Closed),
-        }
+    /// The next event that was read along with others.
+    pub(crate) fn next_read(&mut self) -> Option<Bytes> {
+        self.events.pop_front()
     }
 
-    /// The point behind the last event, and behind what the server has looked at since.
+    /// Reads further events, once all that were read before have been taken. Returns about once a second without any.
+    ///
+    /// Not cancel-safe: dropped before it returns, the stream has to be opened again.
+    pub(crate) async fn read_more(&mut self, limit: &mut TimeLimit) -> Result<(), StreamError> {
+        limit.run(self.read()).await.map_err(StreamError::TimedOut)?
+    }
+
+    async fn read(&mut self) -> Result<(), StreamError> {
+        let batch = self.cursor.try_next().await.map_err(StreamError::Driver)?.ok_or(StreamError::Closed)?;
+        self.take(&batch).map_err(StreamError::Driver)
+    }
+
+    fn take(&mut self, batch: &RawBatch) -> mongodb::error::Result<()> {
+        for event in batch.doc_slices()? {
+            let event = event?.as_document().map(|event| Bytes::copy_from_slice(event.as_bytes()));
+            self.events.extend(event);
+        }
+        let cursor = batch.as_raw_document().get_document("cursor")?;
+        self.resume_point = Some(cursor.get_document("postBatchResumeToken")?.try_into()?);
+        Ok(())
+    }
+
+    /// The point behind the last event that was read, and behind what the server has looked at since.
     pub(crate) fn resume_point(&self) -> ResumePoint {
-        self.stream.resume_token()
+        self.resume_point.clone()
     }
 }
 
@@ -99,9 +112,9 @@ impl StreamError {
         matches!(self, Self::Driver(failed) if error::is_history_lost(failed))
     }
 
-    /// Whether the server answered, with an error.
-    pub(crate) fn is_answer(&self) -> bool {
-        matches!(self, Self::Driver(failed) if error::is_answer(failed))
+    /// Whether the server answered with an error that does not pass by itself.
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self, Self::Driver(failed) if error::is_lasting(failed))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mongodb::error::{Error as DriverError, ErrorKind as Kind, WriteFailure};
+use mongodb::error::{Error as DriverError, ErrorKind as Kind, RESUMABLE_CHANGE_STREAM_ERROR, WriteFailure};
 use trunkline_core::{Error, ErrorKind};
 
 /// Describes an error in one line, without the server's answer, which may quote documents.
@@ -68,7 +68,14 @@ pub(crate) fn is_history_lost(error: &DriverError) -> bool {
     matches!(&*error.kind, Kind::Command(command) if CODES.contains(&command.code))
 }
 
-/// Whether the server answered, with an error.
-pub(crate) fn is_answer(error: &DriverError) -> bool {
-    matches!(&*error.kind, Kind::Command(_))
+/// Whether the server answered with an error that does not pass by itself.
+pub(crate) fn is_lasting(error: &DriverError) -> bool {
+    let passes = |code| RETRYABLE.contains(&code) || error.contains_label(RESUMABLE_CHANGE_STREAM_ERROR);
+    matches!(&*error.kind, Kind::Command(command) if !passes(command.code))
 }
+
+/// The server is short of something, locked, in recovery or read-only: not the fault of a document or a command.
+pub(crate) const RETRYABLE: [i32; 25] = [
+    6, 7, 24, 46, 50, 64, 89, 91, 100, 112, 134, 189, 262, 365, 371, 8000, 9001, 10058, 10107, 11600, 11601, 11602,
+    13435, 13436, 14031,
+];

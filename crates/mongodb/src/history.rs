@@ -85,7 +85,7 @@ impl MongoHistory {
         let session = session.unwrap_or_default();
         // The official adapter takes the document with the largest id.
         let ids = ObjectIdGenerator::after(session);
-        let ours = self.insert("insert a tombstone", wire::tombstone(node, id.as_str())?, ids).await?;
+        let ours = self.insert("insert a tombstone", wire::tombstone(node, id.as_str(), false)?, ids).await?;
         let filter = session_filter(node, id);
         let find = async |server: Server| {
             let found = server.collection.find(filter).projection(doc! { "_id": 1 }).sort(doc! { "$natural": 1 });
@@ -108,10 +108,16 @@ impl MongoHistory {
             "$and": [room_filter(rooms)],
         }] };
         let find = async |server: Server| {
-            let found = server.collection.find(filter).hint(Hint::Keys(doc! { "_id": 1 }));
-            found.show_record_id(true).await?.try_collect::<Vec<_>>().await
+            server.collection.find(filter).hint(Hint::Keys(doc! { "_id": 1 })).show_record_id(true).batch().await
         };
-        let mut found = self.run("read the history", find).await?;
+        let what = "read the history";
+        let mut batches = self.run(what, find).await?;
+        let mut found: Vec<RawDocumentBuf> = Vec::new();
+        // Each answer has its own time: there may be many.
+        while let Some(batch) = self.run(what, async |_| batches.try_next().await).await? {
+            let documents = batch.doc_slices().map_err(|failed| error::into_error(what, &failed))?;
+            found.extend(documents.into_iter().filter_map(|it| Some(it.ok()?.as_document()?.to_owned())));
+        }
         // Many clocks make ids; the server makes record ids, in the order of insertion.
         found.sort_by_key(|document| document.get_i64("$recordId").unwrap_or_default());
         let at = found.iter().position(|document| document.get_object_id("_id").is_ok_and(|id| id == since));

@@ -90,7 +90,7 @@ fn outcome_of_failure(error: &Document) -> InsertOutcome {
     match (index, error.get_i32("code")) {
         (Some(index), Ok(DUPLICATE_KEY)) => InsertOutcome::Duplicate(index),
         (Some(index), Ok(TOO_LARGE_FOR_CACHE)) => InsertOutcome::CacheFull(index, reason(error)),
-        (Some(index), Ok(code)) if !RETRYABLE.contains(&code) => InsertOutcome::Rejected(index, reason(error)),
+        (Some(index), Ok(code)) if !error::RETRYABLE.contains(&code) => InsertOutcome::Rejected(index, reason(error)),
         _ => InsertOutcome::Retryable(reason(error)),
     }
 }
@@ -104,12 +104,6 @@ const DUPLICATE_KEY: i32 = 11000;
 
 /// Changes not yet written to disk filled most of the cache, and the insert was rolled back.
 const TOO_LARGE_FOR_CACHE: i32 = 388;
-
-/// The server is short of something, locked, in recovery or read-only: not the document's fault.
-const RETRYABLE: [i32; 23] = [
-    7, 24, 46, 50, 64, 89, 91, 100, 112, 189, 262, 365, 371, 8000, 9001, 10058, 10107, 11600, 11601, 11602, 13435,
-    13436, 14031,
-];
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,7 @@ mod joined;
 mod publisher;
 mod server;
 mod subscriber;
+mod time_limit;
 mod transport;
 mod transport_core;
 mod wire;

@@ -1,9 +1,9 @@
 //! The task that inserts queued messages into the collection.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use mongodb::bson::{Bson, doc, oid::ObjectId};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use trunkline_backend::{Backoff, Direction};
 use trunkline_core::model::Delivery;
 
@@ -11,8 +11,9 @@ use crate::{
     error::describe,
     insert::{InsertOutcome, insert},
     server::Server,
+    time_limit::TimeLimit,
     transport_core::{DRAIN_TIMEOUT, TransportCore},
-    wire::{ObjectIdGenerator, QueuedMessage},
+    wire::{self, ObjectIdGenerator, QueuedMessage},
 };
 
 /// Bytes in one insert, unless a single message has more.
@@ -21,6 +22,10 @@ const MAX_BATCH_BYTES: usize = 1 << 20;
 /// How often the server's cache may be too full for a document until the document counts as too large for it: with the
 /// pauses in between, about forty seconds.
 const MAX_CACHE_FULL: u32 = 16;
+
+/// A message that could not be inserted for so many seconds gets a new id. A replay looks for ids that are not much
+/// older than that of the message before.
+const MAX_ID_AGE_SECONDS: u64 = 20;
 
 /// Inserts queued messages, in order, batch by batch. While an insert is unconfirmed the next batch gathers in the
 /// outbox.
@@ -33,8 +38,8 @@ pub(crate) struct Publisher {
     core: Arc<TransportCore>,
     server: Server,
     ids: ObjectIdGenerator,
-    /// Messages taken from the outbox and not known to be in the collection. Each keeps its id, so that it is inserted
-    /// once however often it is tried.
+    /// Messages taken from the outbox and not known to be in the collection. Each keeps its id, unless no earlier attempt
+    /// can have inserted it, so that it is inserted once however often it is tried.
     batch: Vec<QueuedMessage>,
     /// Bytes to release in the outbox once the batch is empty.
     bytes: usize,
@@ -43,12 +48,14 @@ pub(crate) struct Publisher {
     singly: usize,
     /// How often in a row the server's cache was too full for the first message.
     cache_full: u32,
+    limit: TimeLimit,
     backoff: Backoff,
 }
 
 impl Publisher {
     pub(crate) fn new(core: Arc<TransportCore>, server: Server) -> Self {
         Self {
+            limit: TimeLimit::new(core.config.response_timeout),
             core,
             server,
             ids: ObjectIdGenerator::new(),
@@ -95,16 +102,15 @@ impl Publisher {
     async fn take_batch(&mut self) -> bool {
         let Some(bytes) = self.core.outbox.take(&mut self.batch, MAX_BATCH_BYTES).await else { return false };
         self.bytes = bytes;
-        for message in &mut self.batch {
-            message.document.identify(&mut self.ids);
-        }
+        self.identify();
         true
     }
 
     /// Inserts the batch, or the next part of it. An error says why it has to be tried again.
     async fn insert(&mut self) -> Result<(), String> {
+        self.renew_ids().await?;
         let count = if self.singly > 0 { 1 } else { self.batch.len() };
-        match self.within_limit(insert(&self.server, &self.batch[..count])).await? {
+        match self.limit.run(insert(&self.server, &self.batch[..count])).await.map_err(no_answer)? {
             InsertOutcome::Inserted => self.remove_first(count),
             InsertOutcome::Retryable(reason) => return Err(reason),
             InsertOutcome::Duplicate(index) => {
@@ -130,20 +136,47 @@ impl Publisher {
     }
 
     /// Removes what an earlier attempt has inserted beyond what was known: as inserts are ordered, the first messages
-    /// of the batch.
-    async fn remove_inserted(&mut self) -> Result<(), String> {
+    /// of the batch. Returns their number.
+    async fn remove_inserted(&mut self) -> Result<usize, String> {
         let ids: Vec<Bson> =
             self.batch.iter().map(|message| ObjectId::from_bytes(message.document.id()).into()).collect();
-        let inserted = doc! { "_id": { "$in": ids } };
+        let inserted = doc! { "_id": { "$in": ids }, "type": { "$ne": i32::from(wire::SESSION) } };
         let counting = async { self.server.collection.count_documents(inserted).await };
-        let count = self.within_limit(counting).await?.map_err(|failed| describe(&failed))?;
-        self.remove_first(usize::try_from(count).unwrap_or(usize::MAX).min(self.batch.len()));
+        let count = self.limit.run(counting).await.map_err(no_answer)?.map_err(|failed| describe(&failed))?;
+        let count = usize::try_from(count).unwrap_or(usize::MAX).min(self.batch.len());
+        self.remove_first(count);
+        Ok(count)
+    }
+
+    /// Gives the messages of the batch new ids if theirs are old and none of them is inserted.
+    ///
+    /// An earlier attempt may still be under way at the server. As it inserts in order, it inserts none of them once the
+    /// id of the first one is taken: by a document that no node reads, like that of a session that was restored.
+    async fn renew_ids(&mut self) -> Result<(), String> {
+        while let Some(first) = self.batch.first().filter(|first| first.document.age_seconds() > MAX_ID_AGE_SECONDS) {
+            let tombstone = wire::tombstone(&first.from, "", self.core.kind.is_expiring());
+            let mut document = tombstone.map_err(|failed| failed.to_string())?;
+            document.identify(&mut self.ids);
+            document.set_id(first.document.id());
+            let taken = [QueuedMessage { from: first.from.clone(), document, own_broadcast: None }];
+            match self.limit.run(insert(&self.server, &taken)).await.map_err(no_answer)? {
+                InsertOutcome::Inserted | InsertOutcome::Duplicate(_) => {
+                    if self.remove_inserted().await? == 0 {
+                        self.identify();
+                    }
+                }
+                InsertOutcome::Retryable(reason) | InsertOutcome::CacheFull(_, reason) => return Err(reason),
+                // If the server does not take such a document, the old ids have to do.
+                InsertOutcome::Rejected(..) | InsertOutcome::CommandRejected(_) => return Ok(()),
+            }
+        }
         Ok(())
     }
 
-    async fn within_limit<T>(&self, operation: impl Future<Output = T>) -> Result<T, String> {
-        let limit = self.core.config.response_timeout;
-        timeout(limit, operation).await.map_err(|_| format!("no answer in {limit:?}"))
+    fn identify(&mut self) {
+        for message in &mut self.batch {
+            message.document.identify(&mut self.ids);
+        }
     }
 
     fn remove_first(&mut self, count: usize) {
@@ -171,4 +204,8 @@ impl Publisher {
         }
         self.remove_first(1);
     }
+}
+
+fn no_answer(limit: Duration) -> String {
+    format!("no answer in {limit:?}")
 }

@@ -6,7 +6,7 @@ use mongodb::{
     Client, Collection, Database,
     bson::{Document, RawDocumentBuf, doc, serialize_to_raw_document_buf},
     error::ErrorKind as Kind,
-    options::ClientOptions,
+    options::{ClientOptions, ReadConcern, ReadPreference, SelectionCriteria},
 };
 use tokio::time::timeout;
 use trunkline_core::{Error, ErrorKind, Result};
@@ -72,6 +72,10 @@ async fn options(config: &Config) -> Result<ClientOptions> {
     options.app_name.get_or_insert_with(|| "trunkline".into());
     options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
     options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
+    // Whatever the URL says: a secondary may be behind the offset of a client, or know nothing of a session yet. What
+    // other nodes have just inserted counts, too.
+    options.selection_criteria = Some(SelectionCriteria::ReadPreference(ReadPreference::Primary));
+    options.read_concern = Some(ReadConcern::local());
     Ok(options)
 }
 

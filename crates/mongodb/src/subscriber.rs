@@ -11,6 +11,7 @@ use crate::{
     change_stream::{self, ChangeEvents, ResumePoint, StreamError},
     collection,
     server::Server,
+    time_limit::TimeLimit,
     transport_core::TransportCore,
     wire::{ChangeEvent, ReceivedDocument},
 };
@@ -23,16 +24,20 @@ pub(crate) struct Subscriber {
     resume_point: ResumePoint,
     /// Whether the collection was dropped or renamed, which ends the stream.
     is_invalidated: bool,
-    /// Errors that the server has answered with since the last event.
+    /// Lasting errors that the server has answered with since the stream was last read.
     errors: u32,
+    open_limit: TimeLimit,
+    read_limit: TimeLimit,
 }
 
-/// After so many errors in a row, whatever they are, the resume point is given up.
+/// After so many lasting errors in a row, whatever they are, the resume point is given up.
 const MAX_ERRORS: u32 = 5;
 
 impl Subscriber {
     pub(crate) fn new(core: Arc<TransportCore>, server: Server) -> Self {
-        Self { core, server, resume_point: None, is_invalidated: false, errors: 0 }
+        let open_limit = TimeLimit::new(core.config.response_timeout);
+        let read_limit = TimeLimit::new(core.config.stream_timeout);
+        Self { core, server, resume_point: None, is_invalidated: false, errors: 0, open_limit, read_limit }
     }
 
     /// Runs until the transport is closed.
@@ -57,27 +62,28 @@ impl Subscriber {
     }
 
     async fn read_until_error(&mut self, mut events: ChangeEvents) -> StreamError {
-        let error = loop {
-            match events.next(self.flush()).await {
-                Ok(event) => self.handle(event).await,
-                Err(error) => break error,
+        loop {
+            while let Some(event) = events.next_read() {
+                self.handle(&event).await;
             }
+            self.flush().await;
+            self.resume_point = events.resume_point();
             if self.is_invalidated {
-                break StreamError::Closed;
+                return StreamError::Closed;
             }
-        };
-        self.flush().await;
-        self.resume_point = events.resume_point().or_else(|| self.resume_point.take());
-        error
+            if let Err(error) = events.read_more(&mut self.read_limit).await {
+                return error;
+            }
+            self.errors = 0;
+        }
     }
 
-    async fn handle(&mut self, event: Option<Bytes>) {
-        self.errors = 0;
-        match event.as_ref().map(ChangeEvent::read) {
-            Some(Ok(ChangeEvent::Insert(document))) => self.deliver(&document).await,
-            Some(Ok(ChangeEvent::Invalidate)) => self.is_invalidated = true,
-            Some(Ok(ChangeEvent::Other)) | None => {}
-            Some(Err(fault)) => tracing::debug!(%fault, "a change event cannot be read"),
+    async fn handle(&mut self, event: &Bytes) {
+        match ChangeEvent::read(event) {
+            Ok(ChangeEvent::Insert(document)) => self.deliver(&document).await,
+            Ok(ChangeEvent::Invalidate) => self.is_invalidated = true,
+            Ok(ChangeEvent::Other) => {}
+            Err(fault) => tracing::debug!(%fault, "a change event cannot be read"),
         }
     }
 
@@ -102,7 +108,7 @@ impl Subscriber {
 
     /// Whether the stream cannot go on from its resume point, so that messages may be missed. Gives the point up then.
     fn is_position_lost(&mut self, error: &StreamError) -> bool {
-        self.errors += u32::from(error.is_answer());
+        self.errors += u32::from(error.is_lasting());
         let is_lost = self.resume_point.is_some() && (error.is_history_lost() || self.errors >= MAX_ERRORS);
         if is_lost {
             tracing::warn!(%error, "the change stream starts anew: what was inserted meanwhile is lost");
@@ -126,19 +132,21 @@ impl Subscriber {
     }
 
     async fn try_reopen(&mut self) -> Result<ChangeEvents, StreamError> {
-        if self.is_invalidated {
+        let is_gap = self.is_invalidated || self.resume_point.is_none();
+        if is_gap {
             self.recreate_collection().await;
         }
-        let events = change_stream::open(&self.server, &self.core.config, &self.resume_point).await?;
-        if std::mem::take(&mut self.is_invalidated) || self.resume_point.is_none() {
+        let events = change_stream::open(&self.server, &mut self.open_limit, &self.resume_point).await?;
+        self.is_invalidated = false;
+        self.resume_point = events.resume_point();
+        if is_gap {
             // With the collection its history is gone; without the resume point, what was inserted since.
             self.core.push_to_all(&Delivery::Gap(Gap { cause: GapCause::Trimmed, missed: None }));
         }
-        self.resume_point = events.resume_point().or_else(|| self.resume_point.take());
         Ok(events)
     }
 
-    /// Creates a collection that was dropped or renamed. If that fails the stream goes on all the same: inserting
+    /// Creates the collection if it was dropped or renamed. If that fails the stream goes on all the same: inserting
     /// creates one, of either kind.
     async fn recreate_collection(&self) {
         let TransportCore { config, kind, .. } = &*self.core;

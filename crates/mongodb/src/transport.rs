@@ -21,6 +21,7 @@ use crate::{
     publisher::Publisher,
     server,
     subscriber::Subscriber,
+    time_limit::TimeLimit,
     transport_core::{TransportCore, closed},
     wire::EncodedMessage,
 };
@@ -59,7 +60,7 @@ impl MongoDb {
         config.check()?;
         let server = server::open(&config).await?;
         let kind = collection::prepare(&server.database, &config).await?;
-        let opened = change_stream::open(&server, &config, &None).await;
+        let opened = change_stream::open(&server, &mut TimeLimit::new(config.response_timeout), &None).await;
         let refused = |error| format!("open the change stream of {:?}: {error}", config.collection);
         let events = opened.map_err(|error| Error::new(ErrorKind::Broker, refused(error)))?;
         let core = Arc::new(TransportCore::new(config, server.clone(), kind));
@@ -168,6 +169,7 @@ impl Transport for MongoDb {
     async fn leave(&self, node: &NodeKey) -> Result<()> {
         // Its sequence numbers are kept: the id serves all namespaces of the process and comes back with the next join.
         self.inner.core.nodes.remove(node);
+        self.inner.core.outbox.flushed().await;
         Ok(())
     }
 

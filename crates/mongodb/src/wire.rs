@@ -22,3 +22,8 @@ fn now_millis() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// When an id was made, in milliseconds since 1970: exact to the second.
+fn millis_of(id: [u8; 12]) -> u64 {
+    u64::from(u32::from_be_bytes([id[0], id[1], id[2], id[3]])) * 1000
+}

@@ -205,6 +205,7 @@ impl Transport for Postgres {
 
     async fn leave(&self, node: &NodeKey) -> Result<()> {
         self.leave_now(node);
+        self.shared.outbox.flushed().await;
         Ok(())
     }
 

@@ -156,6 +156,7 @@ impl<B: BatchBroker> Transport for BatchedTransport<B> {
             node.leaving.cancel();
             node.left.cancelled().await;
         }
+        self.state.outbox.flushed().await;
         Ok(())
     }
 

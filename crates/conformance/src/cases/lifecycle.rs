@@ -1,9 +1,14 @@
 //! Joining, leaving and closing, without tasks or connections left over.
 
-use std::{sync::Arc, thread};
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+};
 
 use tokio::{runtime::Builder, sync::oneshot, time::timeout};
-use trunkline_core::{ClusterNode, Error, ErrorKind, Local, Namespace, Payload, Room, Target, transport::Health};
+use trunkline_core::{
+    ClusterNode, DownReason, Error, ErrorKind, Event, Local, Namespace, Payload, Room, Target, transport::Health,
+};
 
 use crate::kit::{
     Checked, ClientSpec, Failure, RoomServer, Server as _, TestCluster, TestNode, check, check_eq, eventually,
@@ -248,6 +253,37 @@ async fn flood(node: ClusterNode) -> Checked {
         }
         tokio::task::yield_now().await;
     }
+}
+
+pub(crate) async fn what_was_queued_and_the_leave_are_with_the_broker_when_closed_returns(t: TestCluster) -> Checked {
+    const COUNT: usize = 100;
+    let a = t.node().await?;
+    let b = t.build().own_process().join().await?;
+    a.await_peers(1, t.timeout()).await?;
+    let (socket, events, leaving) = (a.socket(["x"]).await?, a.events(), (*b).clone());
+    let (closed, is_closed) = oneshot::channel();
+    let (killed, is_killed) = mpsc::channel::<()>();
+    let emit_and_leave = async move {
+        for number in 0..COUNT {
+            leaving.broadcast(Target::all(), Payload::event(&number.to_string(), &"x".repeat(1000))?).await?;
+        }
+        leaving.close();
+        leaving.closed().await;
+        let _ = closed.send(());
+        // Blocks the only thread of the process, so that no other task of it runs again.
+        let _ = is_killed.recv();
+        Ok::<_, Error>(())
+    };
+    b.run(async { drop(tokio::spawn(emit_and_leave)) }).await?;
+    let id = b.id().clone();
+    let is_closed = timeout(t.timeout(), is_closed).await;
+    check(matches!(is_closed, Ok(Ok(()))), "a node was not closed")?;
+    let (ended, ()) = tokio::join!(b.kill(), async { drop(killed) });
+    ended?;
+    let names = socket.wait_for(COUNT).await?.iter().map(|packet| packet.name()).collect::<Vec<_>>();
+    check_eq(names, (0..COUNT).map(|number| number.to_string()).collect::<Vec<_>>(), "events of the node that left")?;
+    let left = Event::NodeDown(id, DownReason::Left);
+    a.wait_for_event(events, |event| *event == left, "that the node has left").await.map(drop)
 }
 
 pub(crate) async fn a_frozen_peer_does_not_keep_others_from_closing(t: TestCluster) -> Checked {

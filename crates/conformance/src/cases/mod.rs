@@ -268,6 +268,7 @@ macro_rules! __cases {
                 dropping_the_server_ends_its_node
                 a_node_leaves_when_its_last_handle_is_dropped
                 a_runtime_can_end_during_the_traffic_of_its_node
+                what_was_queued_and_the_leave_are_with_the_broker_when_closed_returns [AnnouncedLeave]
                 a_frozen_peer_does_not_keep_others_from_closing
             }
         }

@@ -58,7 +58,7 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()>;
 
     /// Ends the membership of a node. Idempotent; touches no other namespace. The engine has announced the leave
-    /// before.
+    /// before: this returns when that, and what was queued before it, is with the broker, as the process may end then.
     ///
     /// # Errors
     /// `Disconnected` or `Broker` if the broker could not be told; it finds out by itself.

@@ -9,7 +9,7 @@ use trunkline_core::{
     payload::{Fault, Sink},
 };
 
-use super::{ObjectIdGenerator, SESSION, now_millis};
+use super::{ObjectIdGenerator, SESSION, millis_of, now_millis};
 use crate::bson::{self, BsonWriter};
 
 /// Position of the value of `_id`, the first field.
@@ -187,7 +187,7 @@ pub(crate) fn session(from: &NodeKey, session: &Session) -> Result<OutgoingDocum
 }
 
 /// Encodes the document that says that a session was restored, for collections that cannot delete.
-pub(crate) fn tombstone(from: &NodeKey, pid: &str) -> Result<OutgoingDocument> {
+pub(crate) fn tombstone(from: &NodeKey, pid: &str, is_expiring: bool) -> Result<OutgoingDocument> {
     let mut writer = BsonWriter::with_capacity(256);
     begin(&mut writer, SESSION);
     writer.field(field!("data"));
@@ -197,7 +197,7 @@ pub(crate) fn tombstone(from: &NodeKey, pid: &str) -> Result<OutgoingDocument> {
         data.field(field!("tombstone"));
         data.boolean(true);
     });
-    let created_at = write_sender(&mut writer, from, false);
+    let created_at = write_sender(&mut writer, from, is_expiring);
     end(writer, created_at)
 }
 
@@ -229,6 +229,16 @@ impl OutgoingDocument {
         if let Some(at) = self.created_at {
             bson::date(&mut self.bytes, at, now.cast_signed());
         }
+    }
+
+    /// Gives it the id of another document.
+    pub(crate) fn set_id(&mut self, id: [u8; 12]) {
+        bson::object_id(&mut self.bytes, ID_AT, id);
+    }
+
+    /// How long ago it got its id.
+    pub(crate) fn age_seconds(&self) -> u64 {
+        now_millis().saturating_sub(millis_of(self.id())) / 1000
     }
 
     /// Its id, once it has one.

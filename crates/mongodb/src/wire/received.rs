@@ -10,7 +10,7 @@ use trunkline_core::{
     payload::{Fault, Number, Scan},
 };
 
-use super::{SESSION, now_millis};
+use super::{SESSION, millis_of, now_millis};
 use crate::bson::BsonReader;
 
 /// An event of the change stream.
@@ -176,11 +176,8 @@ impl<'a> ReceivedDocument<'a> {
 
     /// Milliseconds since it was written.
     pub(crate) fn age(&self) -> u64 {
-        let written = self.created_at.or_else(|| {
-            let id = self.id?;
-            Some(i64::from(u32::from_be_bytes([id[0], id[1], id[2], id[3]])) * 1000)
-        });
-        now_millis().saturating_sub(written.unwrap_or_default().unsigned_abs())
+        let written = self.created_at.map(i64::unsigned_abs).or_else(|| self.id.map(millis_of));
+        now_millis().saturating_sub(written.unwrap_or_default())
     }
 
     /// Reads the data of a session.

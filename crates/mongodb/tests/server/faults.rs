@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use mongodb::bson::{Bson, doc};
-use tokio::time::timeout;
-use trunkline_brokers::MongoDb as Server;
-use trunkline_core::{ErrorKind, GapCause, model::Delivery};
+use tokio::time::{sleep, timeout};
+use trunkline_brokers::{MongoDb as Server, Proxy};
+use trunkline_core::{ErrorKind, GapCause, Offset, model::Delivery};
 
-use crate::support::{
-    DATABASE, TIMEOUT, TestNode, admin, client, config, documents, is_connected, is_gap, is_lost, set_failpoint,
-    unique_name, until,
+use crate::{
+    proxy::{InsertProxy, Inserts},
+    support::{
+        DATABASE, TIMEOUT, TestNode, admin, client, config, config_under_load, documents, is_connected, is_gap,
+        is_lost, set_failpoint, unique_name, until,
+    },
 };
 
 /// A server with failpoints.
@@ -82,6 +85,95 @@ async fn nothing_is_lost_when_the_change_stream_is_killed() {
         b.expect(number..=number).await;
         number += 1;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_or_repeated_when_connections_are_reset_again_and_again() {
+    const ROUNDS: usize = 12;
+    let server = Server::start().await.unwrap();
+    let port = server.url().strip_prefix("mongodb://127.0.0.1:").unwrap().split('/').next().unwrap().parse().unwrap();
+    let proxy = Proxy::start(port).await.unwrap();
+    let behind = format!("mongodb://127.0.0.1:{}/?directConnection=true", proxy.port());
+    let mut a = TestNode::join(config(&behind, "")).await;
+    let mut b = TestNode::join(config(server.url(), "")).await;
+    let mut emitted = 0;
+    for round in 0..ROUNDS {
+        for _ in 0..20 {
+            a.emit(emitted).await.unwrap();
+            emitted += 1;
+        }
+        // What comes next meets a connection anew: the commands that resume, and those by which they are tried again.
+        for reset in 0..1 + round % 5 {
+            let accepted = proxy.accepted();
+            proxy.cut();
+            for _ in 0..20 {
+                a.emit(emitted).await.unwrap();
+                emitted += 1;
+            }
+            if reset % 2 == 0 {
+                timeout(TIMEOUT, proxy.await_accepted(accepted + 1)).await.unwrap();
+            }
+        }
+        // With the traffic of every second round it goes on while the stream is not yet back.
+        if round % 2 == 0 {
+            until("the connections are back", async || a.backend.transport.health().connected).await;
+        }
+    }
+    a.expect(0..emitted).await;
+    b.expect(0..emitted).await;
+    // A repeat would come before it.
+    a.emit(emitted).await.unwrap();
+    a.expect(emitted..=emitted).await;
+    b.expect(emitted..=emitted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_waited_for_long_is_in_the_replay_of_what_came_after_it() {
+    for kind in ["capped_bytes=1MiB", "ttl=1h"] {
+        let server = Server::start().await.unwrap();
+        let proxy = InsertProxy::start(&server).await;
+        let mut a = TestNode::join(config_under_load(proxy.url(), kind)).await;
+        let mut b = TestNode::join(config(server.url(), kind)).await;
+        proxy.set(Inserts::CacheFull);
+        for number in 0..3 {
+            a.emit(number).await.unwrap();
+        }
+        a.find(is_lost).await;
+        sleep(Duration::from_secs(22)).await;
+        b.emit(3).await.unwrap();
+        let (number, before) = a.number().await;
+        assert_eq!(number, 3);
+        proxy.set(Inserts::Pass);
+        for number in 0..3 {
+            let (stored, offset) = a.number().await;
+            assert_eq!(stored, number);
+            // A replay looks for ids that are not much older than that of the message before.
+            let seconds = |offset: &Option<Offset>| u64::from_str_radix(&offset.as_ref().unwrap().as_str()[..8], 16);
+            assert!(seconds(&offset).unwrap() >= seconds(&before).unwrap(), "{offset:?} {before:?}");
+        }
+        assert_eq!(a.metrics.snapshot().publish_errors, 0);
+        b.expect([3, 0, 1, 2]).await;
+        let missed = b.history().replay(&b.node, &before.unwrap(), &[]).await.unwrap();
+        assert_eq!(missed.len(), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_held_while_writes_are_locked() {
+    let server = Server::start().await.unwrap();
+    let (mut a, mut b) =
+        (TestNode::join(config(server.url(), "")).await, TestNode::join(config(server.url(), "")).await);
+    admin(&server, doc! { "fsync": 1, "lock": true }).await;
+    for number in 0..50 {
+        a.emit(number).await.unwrap();
+    }
+    a.find(is_lost).await;
+    admin(&server, doc! { "fsyncUnlock": 1 }).await;
+    a.expect(0..50).await;
+    b.expect(0..50).await;
+    a.emit(50).await.unwrap();
+    a.expect(50..51).await;
+    b.expect(50..51).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,6 +272,32 @@ async fn a_renamed_collection_is_created_again_and_every_node_reports_a_gap() {
     b.find(is_gap).await;
     a.emit(1).await.unwrap();
     b.expect(1..2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collection_of_a_dropped_database_is_created_again_as_it_was() {
+    let server = Server::start().await.unwrap();
+    let parameters = "collection=c&capped_bytes=1MiB";
+    let mut a = TestNode::join(config(server.url(), parameters)).await;
+    let mut b = TestNode::join(config(server.url(), parameters)).await;
+    client(server.url()).await.database(DATABASE).drop().await.unwrap();
+    for node in [&mut a, &mut b] {
+        node.find(is_gap).await;
+    }
+    for number in 0..20 {
+        a.emit(number).await.unwrap();
+    }
+    for node in [&mut a, &mut b] {
+        for number in 0..20 {
+            let next =
+                node.find(|it| is_gap(it) || matches!(it, Delivery::Message { .. } | Delivery::Stored { .. })).await;
+            assert!(!is_gap(&next), "a second gap before {number}");
+        }
+    }
+    let found = client(server.url()).await.database(DATABASE).list_collections().filter(doc! { "name": "c" }).await;
+    let mut found = found.unwrap();
+    assert!(found.advance().await.unwrap());
+    assert_eq!(found.deserialize_current().unwrap().options.capped, Some(true));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

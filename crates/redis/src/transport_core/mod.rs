@@ -102,6 +102,7 @@ impl<N: JoinedNode> TransportCore<N> {
         for (topic, _) in topics.into_iter().rev() {
             left = left.and(self.subscriber.unsubscribe(topic).await);
         }
+        self.outbox.flushed().await;
         left
     }
 
