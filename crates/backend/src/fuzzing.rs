@@ -43,7 +43,8 @@ fn batch(bytes: &[u8]) {
     let _ = decoder.decode(Batch::parse(bytes.clone()), |_| {});
     assert!(!is_numbered || receiver.len() == received, "a repeat was delivered");
     let offset = |_: &Batch, left: usize| Offset::new(left.to_string()).expect("short");
-    let mut stored = BatchDecoder::new(InboundDecoder::new(&request), Arc::new(inbox(request.limits, Arc::default()).0));
+    let mut stored =
+        BatchDecoder::new(InboundDecoder::new(&request), Arc::new(inbox(request.limits, Arc::default()).0));
     let _ = stored.decode_stored(Batch::parse(bytes), offset, |_| {});
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::{SinkExt, StreamExt, stream::SplitStream};
@@ -45,6 +45,7 @@ pub(crate) struct State {
     pub(crate) faults: Vec<String>,
     answers: HashMap<u64, oneshot::Sender<Value>>,
     last_id: u64,
+    has_ended: bool,
 }
 
 type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -110,6 +111,9 @@ impl Client {
             state.answers.insert(id, sender);
             id
         };
+        if self.state().has_ended {
+            return Err("disconnected".into());
+        }
         let packet = format!("42{id}{}", json!(["op", operation]));
         self.outgoing.send(Message::text(packet)).map_err(|_| "disconnected")?;
         let outcome = timeout(PATIENCE, answer).await;
@@ -122,9 +126,12 @@ impl Client {
 
     async fn read(self, mut stream: SplitStream<Stream>) {
         // Attachments that the last packet has announced.
-        let mut awaited = 0;
+        let (mut awaited, mut heard, mut silence) = (0, Instant::now(), Duration::ZERO);
         let reason = loop {
-            match stream.next().await {
+            let message = stream.next().await;
+            silence = heard.elapsed();
+            heard = Instant::now();
+            match message {
                 Some(Ok(Message::Text(text))) if text.as_str() == "2" => _ = self.outgoing.send(Message::text("3")),
                 Some(Ok(Message::Text(text))) if text.starts_with('4') => {
                     if awaited > 0 {
@@ -141,9 +148,11 @@ impl Client {
                 None => break "the server has closed the connection".into(),
             }
         };
-        self.fault(format!("disconnected: {reason}"));
+        self.fault(format!("disconnected {:?} after the last message, {reason}", silence));
         // Nobody waits for an answer any more.
-        self.state().answers.clear();
+        let mut state = self.state();
+        state.has_ended = true;
+        state.answers.clear();
     }
 
     /// Returns how many attachments follow.

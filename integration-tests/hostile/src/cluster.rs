@@ -222,6 +222,8 @@ async fn emit(
                 json!({ "kind": "emit", "select": { "to": to }, "event": TRAFFIC, "args": [node, series, number] });
             match watcher.perform(operation).await {
                 Ok(_) => _ = emitted[node][series].fetch_add(1, Ordering::Relaxed),
+                // The client says so itself.
+                Err(fault) if fault == "disconnected" => return faults,
                 Err(fault) => faults.push(fault),
             }
         }
@@ -236,7 +238,8 @@ async fn ask(prober: Client, stopped: Arc<AtomicBool>) -> Vec<String> {
     while !stopped.load(Ordering::Relaxed) {
         for operation in [fetch_sockets(), ask_servers(), ask_clients()] {
             match prober.perform(operation).await {
-                Err(fault) if fault.contains("did not end") || fault == "disconnected" => faults.push(fault),
+                Err(fault) if fault == "disconnected" => return faults,
+                Err(fault) if fault.contains("did not end") => faults.push(fault),
                 _ => {}
             }
         }

@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 
-use super::{entry::{Entry, EntryId}, history::decode_session, reader::parse_entries};
+use super::{
+    entry::{Entry, EntryId},
+    history::decode_session,
+    reader::parse_entries,
+};
 use crate::connect::Reader;
 
 /// An entry: fields, each a name and a value, separated by zero bytes.
