@@ -175,6 +175,7 @@ impl Cluster {
     fn figures(&self, window: Window, recovered: bool) -> Figures {
         let record = &self.setup.record;
         let balance = record.ledger().balance();
+        let losses = record.ledger().describe(&balance.losses, window.began);
         // Copies: what follows takes the locks again.
         let asked = record.asked().clone();
         let wrong: Vec<_> = asked.iter().filter(|asked| asked.verdict == Verdict::Wrong).collect();
@@ -184,6 +185,7 @@ impl Cluster {
             refused: balance.refused,
             lost: balance.lost,
             own_lost: balance.own_lost,
+            losses,
             repeated: balance.repeated,
             reordered: balance.reordered,
             gaps: self.gaps(&balance, window),
