@@ -211,12 +211,12 @@ impl Cluster {
 
     fn gaps(&self, balance: &Balance, window: Window) -> Vec<GapBook> {
         let record = &self.setup.record;
-        let (ledger, events, asked) = (record.ledger(), record.events(), record.asked());
+        let (ledger, events, begun) = (record.ledger(), record.events(), record.begun());
         let since = window.began.checked_sub(WARM_UP).unwrap_or(window.began);
         let books = balance.missing.iter().map(|(&process, &missing)| {
             let node = ledger.node(process);
             let reported = events.iter().filter(|noted| noted.process == process && noted.event.kind == "gap");
-            let others = asked.iter().filter(|asked| asked.node != node && asked.began >= since);
+            let others = begun.iter().filter(|(asker, began)| *asker != node && *began >= since);
             GapBook {
                 node,
                 missing,
