@@ -122,7 +122,7 @@ pub(crate) fn recovery_rule() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Loss;
+    use crate::ledger;
 
     fn judged(promise: Promise, balance: &Balance, figures: Figures) -> Vec<String> {
         let began = Instant::now();
@@ -161,7 +161,7 @@ mod tests {
         let began = Instant::now() + Duration::from_secs(60);
         let window = Window { began, healed: began + Duration::from_secs(5) };
         let at = |seconds: f64| began - Duration::from_secs(10) + Duration::from_secs_f64(10.0 + seconds);
-        let losses = [-2.0, -0.5, 4.0, 14.0, 16.0].map(|seconds| Loss { from: 0, to: 1, at: at(seconds) });
+        let losses = [-2.0, -0.5, 4.0, 14.0, 16.0].map(|seconds| ledger::Loss { from: 0, to: 1, at: at(seconds) });
         let balance = Balance { losses: losses.to_vec(), ..Balance::default() };
         assert_eq!(promise.outside(window, &balance), 2);
     }
