@@ -175,6 +175,7 @@ impl Cluster {
     fn figures(&self, window: Window, recovered: bool) -> Figures {
         let record = &self.setup.record;
         let balance = record.ledger().balance();
+        let losses = record.ledger().describe(&balance.losses, window.began);
         // Copies: what follows takes the locks again.
         let asked = record.asked().clone();
         let wrong: Vec<_> = asked.iter().filter(|asked| asked.verdict == Verdict::Wrong).collect();
@@ -184,6 +185,7 @@ impl Cluster {
             refused: balance.refused,
             lost: balance.lost,
             own_lost: balance.own_lost,
+            losses,
             repeated: balance.repeated,
             reordered: balance.reordered,
             gaps: self.gaps(&balance, window),
@@ -209,12 +211,12 @@ impl Cluster {
 
     fn gaps(&self, balance: &Balance, window: Window) -> Vec<GapBook> {
         let record = &self.setup.record;
-        let (ledger, events, asked) = (record.ledger(), record.events(), record.asked());
+        let (ledger, events, begun) = (record.ledger(), record.events(), record.begun());
         let since = window.began.checked_sub(WARM_UP).unwrap_or(window.began);
         let books = balance.missing.iter().map(|(&process, &missing)| {
             let node = ledger.node(process);
             let reported = events.iter().filter(|noted| noted.process == process && noted.event.kind == "gap");
-            let others = asked.iter().filter(|asked| asked.node != node && asked.began >= since);
+            let others = begun.iter().filter(|(asker, began)| *asker != node && *began >= since);
             GapBook {
                 node,
                 missing,

@@ -108,8 +108,11 @@ pub(crate) async fn open(port: u16, receive_buffer: Option<u32>) -> Result<Socke
 /// Returns when the node listens to operations.
 pub(crate) async fn ready(socket: &mut Socket) -> Result<(), Failure> {
     while let Some(message) = socket.next().await {
-        if message?.to_text()?.starts_with(r#"42["ready""#) {
-            return Ok(());
+        match message?.to_text()? {
+            // The first ping comes at once; without an answer the client is disconnected 20 s later.
+            "2" => socket.send(Message::text("3")).await?,
+            text if text.starts_with(r#"42["ready""#) => return Ok(()),
+            _ => {}
         }
     }
     Err("a server has closed a new connection".into())

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::timing::seconds;
+
 /// A room of which each node has one member; clients of group 0 and 1.
 pub(crate) type Group = usize;
 
@@ -69,6 +71,16 @@ struct Arrival {
     at: Instant,
 }
 
+/// A message that one client did not receive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loss {
+    /// Processes that sent it, and that of the client.
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    /// When it was sent.
+    pub(crate) at: Instant,
+}
+
 /// What the books say.
 #[derive(Debug, Default)]
 pub(crate) struct Balance {
@@ -83,8 +95,8 @@ pub(crate) struct Balance {
     pub(crate) reordered: u64,
     /// By process: messages of other nodes that at least one of its clients missed.
     pub(crate) missing: BTreeMap<usize, u64>,
-    /// When messages were sent that somebody did not receive.
-    pub(crate) lost_at: Vec<Instant>,
+    /// Every message that a client did not receive.
+    pub(crate) losses: Vec<Loss>,
     /// The last moment at which a lost message was sent or a late one arrived.
     pub(crate) last_trouble: Option<Instant>,
 }
@@ -154,6 +166,21 @@ impl Ledger {
         self.senders.get(arrival.sender)?.messages.get(usize::try_from(arrival.number).ok()?)
     }
 
+    /// Losses in words: from which node to which, how many, and when they were sent, in seconds since `origin`.
+    pub(crate) fn describe(&self, losses: &[Loss], origin: Instant) -> Vec<String> {
+        let mut grouped: BTreeMap<(usize, usize), Vec<f64>> = BTreeMap::new();
+        for loss in losses {
+            grouped.entry((loss.from, loss.to)).or_default().push(seconds(loss.at, origin));
+        }
+        let shown = grouped.into_iter().map(|((from, to), times)| {
+            let first = times.iter().copied().fold(f64::INFINITY, f64::min);
+            let last = times.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let (from, to) = (self.node(from), self.node(to));
+            format!("node {from} to {to}: {} sent from {first:.1} to {last:.1} s", times.len())
+        });
+        shown.collect()
+    }
+
     /// Counts everything.
     pub(crate) fn balance(&self) -> Balance {
         let mut balance = Balance::default();
@@ -196,7 +223,7 @@ impl Ledger {
                 if known.contains_key(&(sender, number)) || !self.is_owed(receiver, sender, number, sent) {
                     continue;
                 }
-                balance.lost_at.push(sent.at);
+                balance.losses.push(Loss { from: sender, to: receiver.process, at: sent.at });
                 balance.last_trouble = balance.last_trouble.max(Some(sent.at));
                 if sender == receiver.process {
                     balance.own_lost += 1;
@@ -293,6 +320,8 @@ mod tests {
         books.arrive(1, 0, &[1, 2]);
         let balance = books.ledger.balance();
         assert_eq!((balance.lost, balance.own_lost, balance.missing[&0]), (0, 2, 0));
+        let described = books.ledger.describe(&balance.losses, books.began);
+        assert_eq!(described, ["node 0 to 0: 2 sent from 1.0 to 3.0 s"]);
     }
 
     #[test]

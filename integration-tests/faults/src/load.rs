@@ -82,6 +82,7 @@ async fn request(client: Arc<Client>, record: Arc<Record>, node: usize, question
         Question::ServerSideEmit => json!({ "kind": "serverSideEmitWithAck", "event": "question", "args": [1] }),
     };
     let began = Instant::now();
+    record.begun().push((node, began));
     let answer = match client.perform(&operation).await {
         Err(error) if error == "disconnected" => return,
         Err(error) => Answer::Failed(error),

@@ -36,6 +36,9 @@ pub(crate) struct Figures {
     /// Over all clients.
     pub(crate) lost: u64,
     pub(crate) own_lost: u64,
+    /// The losses in words.
+    #[serde(default)]
+    pub(crate) losses: Vec<String>,
     pub(crate) repeated: u64,
     pub(crate) reordered: u64,
     /// One entry for each node that has missed something or reported gaps.

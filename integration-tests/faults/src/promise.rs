@@ -105,8 +105,8 @@ impl Promise {
     /// Number of losses of messages sent before the fault or after the time in which all may be right again.
     fn outside(&self, window: Window, balance: &Balance) -> usize {
         let (first, last) = (-ON_THE_WAY.as_secs_f64(), self.recovery.as_secs_f64());
-        let inside = |at: &Instant| seconds(*at, window.began) >= first && seconds(*at, window.healed) <= last;
-        balance.lost_at.iter().filter(|at| !inside(at)).count()
+        let inside = |at: Instant| seconds(at, window.began) >= first && seconds(at, window.healed) <= last;
+        balance.losses.iter().filter(|loss| !inside(loss.at)).count()
     }
 }
 
@@ -122,6 +122,7 @@ pub(crate) fn recovery_rule() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger;
 
     fn judged(promise: Promise, balance: &Balance, figures: Figures) -> Vec<String> {
         let began = Instant::now();
@@ -160,7 +161,8 @@ mod tests {
         let began = Instant::now() + Duration::from_secs(60);
         let window = Window { began, healed: began + Duration::from_secs(5) };
         let at = |seconds: f64| began - Duration::from_secs(10) + Duration::from_secs_f64(10.0 + seconds);
-        let balance = Balance { lost_at: vec![at(-2.0), at(-0.5), at(4.0), at(14.0), at(16.0)], ..Balance::default() };
+        let losses = [-2.0, -0.5, 4.0, 14.0, 16.0].map(|seconds| ledger::Loss { from: 0, to: 1, at: at(seconds) });
+        let balance = Balance { losses: losses.to_vec(), ..Balance::default() };
         assert_eq!(promise.outside(window, &balance), 2);
     }
 }

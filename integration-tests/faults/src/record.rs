@@ -17,6 +17,7 @@ use crate::{
 pub(crate) struct Record {
     ledger: Mutex<Ledger>,
     running: Mutex<Running>,
+    begun: Mutex<Vec<(usize, Instant)>>,
     asked: Mutex<Vec<Asked>>,
     events: Mutex<Vec<Noted>>,
     unhealthy: Mutex<Vec<(usize, Instant)>>,
@@ -44,6 +45,7 @@ impl Record {
         Self {
             ledger: Mutex::default(),
             running: Mutex::new(Running::new(nodes, Instant::now())),
+            begun: Mutex::default(),
             asked: Mutex::default(),
             events: Mutex::default(),
             unhealthy: Mutex::default(),
@@ -58,6 +60,12 @@ impl Record {
         lock(&self.running)
     }
 
+    /// Requests, by the node that asked: those without an end, too.
+    pub(crate) fn begun(&self) -> MutexGuard<'_, Vec<(usize, Instant)>> {
+        lock(&self.begun)
+    }
+
+    /// Requests that have ended.
     pub(crate) fn asked(&self) -> MutexGuard<'_, Vec<Asked>> {
         lock(&self.asked)
     }

@@ -8,7 +8,7 @@ use crate::Failure;
 pub(super) async fn perform(server: &RabbitMq, action: Action) -> Result<(), Failure> {
     let commands: &[&[&str]] = match action {
         Action::CloseConnections => &[&["close_all_connections", "closed by the administrator"]],
-        Action::Fill => &[&["set_disk_free_limit", "1000TB"]],
+        Action::Fill => &[&["set_disk_free_limit", "100000GB"]],
         Action::RaiseAlarm => &[&["set_vm_memory_high_watermark", "absolute", "1"]],
         Action::ForbidWrites => &[&["set_permissions", "guest", ".*", "", ".*"]],
         Action::DeleteData => return delete_queues(server).await,
