@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 /// Runs each target with every file of its corpus; they panic if something is wrong.
+#[allow(clippy::type_complexity)] // As the lists that it gets.
 pub(super) fn replay(targets: &[(&str, fn(&[u8]))]) {
     for (name, target) in targets {
         let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus")).join(name);

@@ -14,6 +14,7 @@ use crate::{
 };
 
 /// Name and entry of each target.
+#[allow(clippy::type_complexity)] // A list needs no name of its own.
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[("backend_batch", batch)];
 
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use crate::{
 };
 
 /// Name and entry of each target.
+#[allow(clippy::type_complexity)] // A list needs no name of its own.
 pub const TARGETS: &[(&str, fn(&[u8]))] =
     &[("core_message", message), ("core_data", data), ("core_json", json), ("core_msgpack", msgpack)];
 

@@ -6,6 +6,7 @@ use trunkline_core::{Message, codec::Body};
 use crate::wire::{ChangeEvent, ReceivedDocument};
 
 /// Name and entry of each target.
+#[allow(clippy::type_complexity)] // A list needs no name of its own.
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[("mongodb_event", event), ("mongodb_document", document)];
 
 fn event(bytes: &[u8]) {

@@ -6,6 +6,7 @@ use crate::{
 };
 
 /// Name and entry of each target.
+#[allow(clippy::type_complexity)] // A list needs no name of its own.
 pub const TARGETS: &[(&str, fn(&[u8]))] =
     &[("postgres_notification", notification), ("postgres_reassembler", reassembler)];
 

@@ -3,6 +3,7 @@
 use crate::history::fuzzing::{position, records};
 
 /// Name and entry of each target.
+#[allow(clippy::type_complexity)] // A list needs no name of its own.
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[("rabbitmq_records", records), ("rabbitmq_position", position)];
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::{
 };
 
 /// Name and entry of each target.
+#[allow(clippy::type_complexity)] // A list needs no name of its own.
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("redis_frames", frames),
     ("redis_classic_broadcast", classic_broadcast),

@@ -126,10 +126,10 @@ impl Client {
 
     async fn read(self, mut stream: SplitStream<Stream>) {
         // Attachments that the last packet has announced.
-        let (mut awaited, mut heard, mut silence) = (0, Instant::now(), Duration::ZERO);
-        let reason = loop {
+        let (mut awaited, mut heard) = (0, Instant::now());
+        let (reason, silence) = loop {
             let message = stream.next().await;
-            silence = heard.elapsed();
+            let silence = heard.elapsed();
             heard = Instant::now();
             match message {
                 Some(Ok(Message::Text(text))) if text.as_str() == "2" => _ = self.outgoing.send(Message::text("3")),
@@ -143,12 +143,12 @@ impl Client {
                 Some(Ok(Message::Binary(_))) if awaited > 0 => awaited -= 1,
                 Some(Ok(Message::Binary(_))) => self.fault("an attachment of no packet".into()),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                Some(Ok(message)) => break format!("it got {message:?}"),
-                Some(Err(error)) => break error.to_string(),
-                None => break "the server has closed the connection".into(),
+                Some(Ok(message)) => break (format!("it got {message:?}"), silence),
+                Some(Err(error)) => break (error.to_string(), silence),
+                None => break ("the server has closed the connection".into(), silence),
             }
         };
-        self.fault(format!("disconnected {:?} after the last message, {reason}", silence));
+        self.fault(format!("disconnected {silence:?} after the last message, {reason}"));
         // Nobody waits for an answer any more.
         let mut state = self.state();
         state.has_ended = true;

@@ -273,7 +273,7 @@ pub(crate) fn without_heartbeats(mut outputs: Vec<String>) -> Vec<String> {
 #[test]
 fn a_node_that_the_broker_does_not_see_is_back_with_its_next_message() {
     let mut engine = TestEngine::with_peers(&["a"]);
-    engine.deliver(Delivery::Absent(trunkline_core::NodeId::new("a").unwrap()));
+    engine.deliver(Delivery::Absent(NodeId::new("a").unwrap()));
     assert!(engine.members().is_empty());
     engine.receive("a", heartbeat(false, &[]));
     assert_eq!(engine.members(), ["a"]);

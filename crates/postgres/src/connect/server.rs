@@ -156,11 +156,11 @@ impl ServerConfig {
             }
         };
         stream.set_nodelay(true)?;
-        self.set_options(SockRef::from(&stream))?;
+        self.set_options(&SockRef::from(&stream))?;
         Ok(ObservedStream::new(stream, pulse))
     }
 
-    fn set_options(&self, socket: SockRef<'_>) -> io::Result<()> {
+    fn set_options(&self, socket: &SockRef<'_>) -> io::Result<()> {
         let settings = &self.settings;
         if settings.get_keepalives() {
             let mut keepalive = TcpKeepalive::new().with_time(settings.get_keepalives_idle());
