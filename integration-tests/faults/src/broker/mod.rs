@@ -20,7 +20,7 @@ use crate::{
 
 /// A private broker. It ends when dropped.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant)] // There is one in a cell.
+#[expect(clippy::large_enum_variant, reason = "there is one in a cell")]
 pub(crate) enum TestBroker {
     Redis(Redis),
     MongoDb(MongoDb),
