@@ -21,7 +21,7 @@ trunkline_conformance::suite! {
     plain,
     Setup::new(|cluster| async move { memory::backend(&cluster, MemoryConfig::default()) }),
     capabilities = CAPABILITIES,
-    skipped = 23,
+    skipped = 24,
 }
 
 trunkline_conformance::suite! {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use trunkline_brokers::Proxy;
 use trunkline_conformance::kit::{Failure, TestNode, TestSocket};
-use trunkline_core::{Event, GapCause, Offset, Room, Target};
+use trunkline_core::{Event, Offset, Room, Target};
 
 use crate::support::{
     LISTENS, PUBLISHES, TIMEOUT, cluster, expect_numbers, named, numbered, numbers, restart, server, terminate, until,
@@ -157,7 +157,7 @@ async fn a_history_that_was_trimmed_too_far_is_a_gap() -> Result<(), Failure> {
     let count = async || server.sql("SELECT count(*) FROM socket_io_events").await.unwrap();
     until("the table is trimmed", async || count().await.trim() == "20").await;
     proxy.resume();
-    let is_trimmed = |event: &Event| matches!(event, Event::Gap(gap) if gap.cause == GapCause::Trimmed);
+    let is_trimmed = |event: &Event| matches!(event, Event::Gap(gap) if gap.missed == Some(80));
     b.wait_for_event(events, is_trimmed, "of a trimmed history").await?;
     there.wait_for(20).await?;
     assert_eq!(numbers(&there), (80..100).collect::<Vec<_>>());

@@ -19,6 +19,7 @@ pub(crate) fn all() -> Vec<Mutation> {
             "drops the leave announcement",
             Defect::publishing(|_, message| if message == Message::Leaving { Vec::new() } else { vec![message] }),
             &[
+                "lifecycle::what_was_queued_and_the_leave_are_with_the_broker_when_closed_returns",
                 "lifecycle::dropping_the_server_ends_its_node",
                 "lifecycle::a_node_leaves_when_its_last_handle_is_dropped",
                 "lifecycle::closing_twice_has_the_effect_of_closing_once",

@@ -42,6 +42,7 @@ fn sockets() -> Vec<Mutation> {
             "forgets leaves",
             Defect::losing(|message| matches!(message, Message::Leave { .. })),
             &[
+                "order::what_is_done_to_sockets_comes_behind_what_was_sent_before",
                 "sockets::number_rooms_are_joined_left_and_listed_as_numbers",
                 "sockets::hundreds_of_rooms_of_any_name_are_joined_left_and_listed",
                 "emitter::sockets_join_and_leave",

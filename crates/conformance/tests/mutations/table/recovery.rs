@@ -90,7 +90,7 @@ impl History for Broken {
             self.history.persist(node, restored.session.clone()).await?;
         }
         if self.how.rooms.is_some() || self.how.since.is_some() {
-            restored.missed = self.replay(node, since, &restored.session.rooms).await?;
+            restored.missed = self.replay(node, since, &restored.session.rooms_with_own()).await?;
         } else if let Some(missed) = self.how.missed {
             missed(&mut restored.missed);
         }
@@ -166,6 +166,7 @@ fn sessions() -> Vec<Mutation> {
             "forgets rooms",
             Forgetting { persist: Some(|session| session.rooms.clear()), ..it() },
             &[
+                "recovery::a_session_brings_what_was_sent_to_its_socket_and_not_what_its_socket_sent",
                 "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
                 "recovery::a_session_persisted_twice_is_restored_as_it_was_last",
                 "recovery::clusters_of_different_names_keep_their_own_sessions",
@@ -180,7 +181,10 @@ fn sessions() -> Vec<Mutation> {
                 restored: Some(|restored| restored.session.socket = trunkline_core::SocketId::new("new").unwrap()),
                 ..it()
             },
-            &["recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed"],
+            &[
+                "recovery::a_session_brings_what_was_sent_to_its_socket_and_not_what_its_socket_sent",
+                "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
+            ],
         ),
         mutation_of_expiry(
             "forgets sessions at once",
@@ -208,6 +212,7 @@ fn replays() -> Vec<Mutation> {
             "replays backwards",
             Forgetting { missed: Some(|missed| missed.reverse()), ..it() },
             &[
+                "recovery::a_session_brings_what_was_sent_to_its_socket_and_not_what_its_socket_sent",
                 "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
                 "recovery::replay_continues_after_any_offset",
                 "recovery::missed_packets_are_replayed_whole_and_in_order",
@@ -299,12 +304,18 @@ fn replays() -> Vec<Mutation> {
         forgetting(
             "replays other rooms too",
             Forgetting { rooms: Some(|rooms| vec![[rooms, &["z".into()]].concat()]), ..it() },
-            &["recovery::only_packets_for_the_rooms_of_the_session_are_replayed"],
+            &[
+                "recovery::a_session_brings_what_was_sent_to_its_socket_and_not_what_its_socket_sent",
+                "recovery::only_packets_for_the_rooms_of_the_session_are_replayed",
+            ],
         ),
         forgetting(
             "ignores exceptions in a replay",
             Forgetting { rooms: Some(|rooms| rooms.iter().map(|room| vec![room.clone()]).collect()), ..it() },
-            &["recovery::only_packets_for_the_rooms_of_the_session_are_replayed"],
+            &[
+                "recovery::a_session_brings_what_was_sent_to_its_socket_and_not_what_its_socket_sent",
+                "recovery::only_packets_for_the_rooms_of_the_session_are_replayed",
+            ],
         ),
         forgetting(
             "takes number rooms for texts",
@@ -366,6 +377,7 @@ fn offsets() -> Vec<Mutation> {
             "begins with what was seen last",
             Forgetting { since: Some(one_before), ..it() },
             &[
+                "recovery::a_session_brings_what_was_sent_to_its_socket_and_not_what_its_socket_sent",
                 "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
                 "recovery::clusters_of_different_names_keep_their_own_sessions",
                 "recovery::replay_continues_after_any_offset",

@@ -25,7 +25,7 @@ pub(crate) fn all() -> Vec<Mutation> {
                 }),
                 ..it()
             },
-            &[comes_back],
+            &["recovery::a_session_brings_what_was_sent_to_its_socket_and_not_what_its_socket_sent", comes_back],
         ),
         forgetting(
             "keeps number rooms of sessions as texts",
