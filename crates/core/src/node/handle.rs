@@ -243,7 +243,7 @@ impl ClusterNode {
     pub async fn server_count(&self) -> Result<usize> {
         self.check_open()?;
         match &self.shared.backend.node_counter {
-            Some(node_counter) => Ok(node_counter.count_nodes(&self.shared.node, &[]).await?.nodes),
+            Some(node_counter) => Ok(node_counter.count_nodes(&self.shared.node, &self.peers()).await?.nodes),
             None => Ok(1 + self.shared.peers.borrow().count),
         }
     }

@@ -87,12 +87,12 @@ async fn three_of(config: &Config) -> Result<[TestNode; 3], Failure> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_history_no_node_is_given_up_after_the_broker_was_killed() -> Result<(), Failure> {
+async fn with_a_history_no_node_is_given_up_after_the_broker_was_restarted() -> Result<(), Failure> {
     let (broker, _turn) = private(RabbitMq::options()).await;
     let nodes = three_of(&kept(broker.url(), "whole")).await?;
     expect_whole(&nodes).await;
     let losses = nodes[0].events();
-    broker.kill().await.unwrap();
+    broker.stop().await.unwrap();
     nodes[0].wait_for_event(losses, |event| matches!(event, Event::Lost(_)), "of the loss").await?;
     assert!(nodes[0].health().reason.is_some());
     let back = nodes[0].events();

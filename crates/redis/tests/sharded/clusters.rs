@@ -118,7 +118,9 @@ async fn when_a_server_dies_for_good_everything_goes_to_its_replica() {
     b.wait_for_event(gap, is_gap, "of a gap").await.unwrap();
     until_heard(&a, &there, number).await;
     all_is_well([&a, &b]).await;
-    assert_eq!(b.metrics().gaps, 1);
+    // One for each connection that was lost: a busy cluster may send away the first new one.
+    let metrics = b.metrics();
+    assert!((1..=metrics.connections_lost).contains(&metrics.gaps), "{metrics:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

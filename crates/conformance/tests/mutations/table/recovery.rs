@@ -304,10 +304,7 @@ fn replays() -> Vec<Mutation> {
         forgetting(
             "replays other rooms too",
             Forgetting { rooms: Some(|rooms| vec![[rooms, &["z".into()]].concat()]), ..it() },
-            &[
-                "recovery::a_session_brings_what_was_sent_to_its_socket_and_not_what_its_socket_sent",
-                "recovery::only_packets_for_the_rooms_of_the_session_are_replayed",
-            ],
+            &["recovery::only_packets_for_the_rooms_of_the_session_are_replayed"],
         ),
         forgetting(
             "ignores exceptions in a replay",
