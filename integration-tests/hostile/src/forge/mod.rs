@@ -177,7 +177,7 @@ impl Forger {
             ]);
             match tree::get(&tree, "data") {
                 Some(data) if self.dialect != Dialect::Classic => {
-                    let mut data = data.clone();
+                    let mut data = if data.is_map() { data.clone() } else { Tree::Map(Vec::new()) };
                     tree::set(&mut data, "opts", opts);
                     tree::set(&mut tree, "data", data);
                 }
@@ -227,8 +227,17 @@ mod tests {
         forger
     }
 
+    /// Deep trees are walked by recursion, for which the stack of a test is too small.
+    fn on_a_large_stack(check: fn()) {
+        std::thread::Builder::new().stack_size(256 << 20).spawn(check).unwrap().join().unwrap();
+    }
+
     #[test]
     fn the_same_seed_makes_the_same_messages() {
+        on_a_large_stack(check_seeds);
+    }
+
+    fn check_seeds() {
         let made = |_| {
             let mut forger = forger(Dialect::Envelope);
             (0..2000).map(|_| format!("{:?}", forger.next())).collect::<Vec<_>>()
@@ -238,6 +247,10 @@ mod tests {
 
     #[test]
     fn content_is_forged_without_numbers_of_nodes_and_moves_nobody() {
+        on_a_large_stack(check_content);
+    }
+
+    fn check_content() {
         for dialect in [Dialect::Envelope, Dialect::MongoDb, Dialect::Classic] {
             let mut forger = forger(dialect);
             for _ in 0..20_000 {
