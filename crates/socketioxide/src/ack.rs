@@ -91,15 +91,18 @@ impl Remote {
     fn end(&mut self, error: &RequestError<AckCounts>) {
         self.acks = None;
         tracing::debug!(%error, "an acknowledged broadcast is incomplete");
-        if let Some(AckCounts { expected, received }) = error.incomplete().map(|incomplete| incomplete.received) {
-            self.unanswered = expected.saturating_sub(received).min(MAX_UNANSWERED);
-        }
+        self.unanswered = error.incomplete().map_or(0, |incomplete| unanswered(incomplete.received));
     }
 
     fn next_unanswered<A: for<'de> Deserialize<'de>>(&mut self) -> Option<AckStreamItem<A>> {
         self.unanswered = self.unanswered.checked_sub(1)?;
         timed_out().map(|error| (Sid::ZERO, Err(error)))
     }
+}
+
+/// How many clients without an answer are yielded.
+fn unanswered(AckCounts { expected, received }: AckCounts) -> u64 {
+    expected.saturating_sub(received).min(MAX_UNANSWERED)
 }
 
 /// Most clients without an answer that are yielded. How many there are is only what nodes say, and what collects the
@@ -115,5 +118,17 @@ fn timed_out<A: for<'de> Deserialize<'de>>() -> Option<A> {
 impl<E: SocketEmitter> fmt::Debug for ClusterAckStream<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClusterAckStream").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invented_number_of_clients_is_not_yielded_whole() {
+        let of = |expected, received| unanswered(AckCounts { expected, received });
+        assert_eq!((of(5, 3), of(3, 5)), (2, 0));
+        assert_eq!(of(u64::from(u32::MAX), 0), MAX_UNANSWERED);
     }
 }
