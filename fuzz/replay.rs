@@ -2,10 +2,12 @@
 
 use std::{fs, path::Path};
 
+use super::TARGETS;
+
 /// Runs each target with every file of its corpus; they panic if something is wrong.
-#[allow(clippy::type_complexity)] // As the lists that it gets.
-pub(super) fn replay(targets: &[(&str, fn(&[u8]))]) {
-    for (name, target) in targets {
+#[test]
+fn the_corpus_holds() {
+    for (name, target) in TARGETS {
         let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus")).join(name);
         let files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert!(!files.is_empty(), "{} is empty", folder.display());

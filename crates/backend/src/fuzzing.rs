@@ -52,9 +52,3 @@ fn batch(bytes: &[u8]) {
 #[cfg(test)]
 #[path = "../../../fuzz/replay.rs"]
 mod replay;
-
-#[cfg(test)]
-#[test]
-fn the_corpus_holds() {
-    replay::replay(TARGETS);
-}

@@ -1,9 +1,9 @@
 //! The peers of one node: which were heard lately, and which are to be heard again after a loss.
 //!
-//! What is published while a connection is away is held. Of the nodes that lost the same broker the first one to come
-//! back would send it to nobody. So a writer waits with what it holds for those who were there before
-//! ([`KnownPeers::all_back`]), [`HOLD`] at most: each node says hello ahead of what it holds, which tells the others
-//! that it is back, and that they need not wait for it.
+//! What is published while a connection is away is held. If all nodes have lost the same broker, the first one that
+//! returns has no subscribed peer yet. So a writer holds it until the peers that were known before are heard again
+//! ([`KnownPeers::all_back`]), [`HOLD`] at most: each node sends a hello ahead of what it holds, which tells the others
+//! that it is subscribed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,7 +30,7 @@ const MAX_PEERS: usize = 256;
 #[derive(Debug, Default)]
 pub struct KnownPeers {
     state: Mutex<State>,
-    /// Whether anybody is awaited, for a look without a lock.
+    /// Whether `awaited` has an entry, readable without the lock.
     is_awaiting: AtomicBool,
     back: Notify,
 }

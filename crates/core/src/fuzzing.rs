@@ -99,9 +99,3 @@ fn check_payload(payload: &Payload) {
 #[cfg(test)]
 #[path = "../../../fuzz/replay.rs"]
 mod replay;
-
-#[cfg(test)]
-#[test]
-fn the_corpus_holds() {
-    replay::replay(TARGETS);
-}

@@ -35,9 +35,3 @@ fn document(bytes: &[u8]) {
 #[cfg(test)]
 #[path = "../../../fuzz/replay.rs"]
 mod replay;
-
-#[cfg(test)]
-#[test]
-fn the_corpus_holds() {
-    replay::replay(TARGETS);
-}

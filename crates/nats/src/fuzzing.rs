@@ -9,9 +9,3 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[("nats_position", position)];
 #[cfg(test)]
 #[path = "../../../fuzz/replay.rs"]
 mod replay;
-
-#[cfg(test)]
-#[test]
-fn the_corpus_holds() {
-    replay::replay(TARGETS);
-}

@@ -9,9 +9,3 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[("rabbitmq_records", records), ("rab
 #[cfg(test)]
 #[path = "../../../fuzz/replay.rs"]
 mod replay;
-
-#[cfg(test)]
-#[test]
-fn the_corpus_holds() {
-    replay::replay(TARGETS);
-}

@@ -93,10 +93,10 @@ impl<E: SocketEmitter> Trunkline<E> {
         Ok(&self.namespace()?.node)
     }
 
-    /// Removes the sockets that are still in the namespace. `io.close()` closes their connections and forgets the
-    /// namespace first, so that nobody removes them: socket and namespace would hold each other for ever, and with them
+    /// Removes the sockets that are still in the namespace. `io.close()` forgets the namespace before it closes
+    /// their connections, and so never removes them: socket and namespace would hold each other for ever, and with them
     /// the server, this adapter and the connections to the broker.
-    fn let_go_of_sockets(&self) {
+    fn remove_sockets(&self) {
         let mut all = BroadcastOptions::default();
         all.add_flag(BroadcastFlags::Broadcast);
         // Their connections are closed; nothing can be sent any more.
@@ -144,7 +144,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
             namespace.close();
             namespace.closed().await;
         }
-        self.let_go_of_sockets();
+        self.remove_sockets();
         Ok(())
     }
 

@@ -121,6 +121,19 @@ impl Cluster {
         true
     }
 
+    /// Waits until every client has received one more event of every series; returns whether it has in time.
+    pub(crate) async fn hears_more(&self, limit: Duration) -> bool {
+        let all: Vec<Series> = (0..NODES as u64).flat_map(|node| [(node, 0), (node, 1)]).collect();
+        for watcher in &self.watchers {
+            let before: Vec<_> = all.iter().map(|series| (*series, watcher.state().books.next(*series))).collect();
+            if !watcher.wait(limit, |state| before.iter().all(|(series, next)| state.books.next(*series) > *next)).await
+            {
+                return false;
+            }
+        }
+        true
+    }
+
     pub(crate) fn lost(&self) -> u64 {
         self.watchers.iter().map(|watcher| watcher.state().books.lost).sum()
     }

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -268,6 +268,11 @@ impl<B: BatchBroker> TransportState<B> {
             .with_queued_messages(queued_messages)
             .with_queued_bytes(queued_bytes)
             .with_reconnects(self.reconnects.load(Ordering::Relaxed));
-        self.away().loss.add_to(health)
+        // The task that connects anew hears of the end a moment after the readers that tell their nodes.
+        let ended = self.outbound.borrow().as_ref().filter(|it| it.has_ended()).map(|it| it.end_reason());
+        match ended {
+            Some(reason) => health.with_loss(reason, SystemTime::now()),
+            None => self.away().loss.add_to(health),
+        }
     }
 }

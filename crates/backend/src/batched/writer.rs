@@ -162,7 +162,7 @@ impl<B: BatchBroker> Writer<B> {
     }
 
     /// Says hello for the nodes that have been away. Without a history, what is held waits until the peers that they
-    /// knew are back: it would be sent to nobody.
+    /// knew are subscribed again.
     async fn come_back(&mut self, connection: &B::Connection) -> Result<()> {
         let nodes: Vec<_> = self.state.nodes.all().into_iter().filter(|node| node.takes_hello()).collect();
         if nodes.is_empty() {

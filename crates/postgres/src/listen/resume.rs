@@ -29,7 +29,7 @@ impl ResumePoint {
     }
 
     /// Notes what a ping says: the last message stored before it, and its table. Returns whether the table is another
-    /// one than before. The position follows also downwards: somebody may have notified of an offset that does not
+    /// one than before. The position also moves back, because a forged notification may carry an offset that does not
     /// exist.
     pub(crate) fn pinged(&mut self, ping: &str) -> bool {
         let read =

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use tokio_postgres::NoTls;
 use trunkline_brokers::{Postgres as Server, Proxy};
 use trunkline_conformance::kit::{Failure, TestNode};
 use trunkline_core::{Event, Payload, Room, Target};
@@ -165,8 +166,10 @@ async fn time_limits_of_the_server_do_not_end_idle_connections() -> Result<(), F
     let limits = ["-c", "idle_session_timeout=300ms", "-c", "statement_timeout=300ms"];
     let server = Server::options().arguments(&limits).start().await.unwrap();
     let [a, b] = pair(&server, server.url(), "ping_interval=1m").await?;
-    // The time in which they would end.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // They would end before it, which has begun to be idle after them.
+    let (idle, connection) = tokio_postgres::connect(server.url(), NoTls).await.unwrap();
+    let _ = connection.await;
+    assert!(idle.is_closed(), "the server ends idle sessions");
     let there = b.socket(["r"]).await?;
     a.broadcast(Target::room("r"), numbered(0, 20_000)).await?;
     expect_numbers(&there, 1).await?;

@@ -135,8 +135,8 @@ impl Status {
 
 /// Whether what is published to a server may be answered.
 ///
-/// A node that publishes without its subscriptions is counted by nobody: others would take it for one that comes and
-/// goes.
+/// The broker's count does not include a node without subscriptions: if such a node published, the others would see it
+/// come and go.
 pub(crate) struct Listening {
     destination: Destination,
     listening: watch::Receiver<HashMap<Destination, bool>>,

@@ -220,7 +220,7 @@ impl<H: EntryHandler> ReaderTask<H> {
         }
     }
 
-    /// Whether the stream is shorter than what was read of it: somebody has deleted or trimmed it.
+    /// Whether the stream is shorter than what was read of it, because it was deleted or trimmed.
     async fn is_cut(&self) -> bool {
         let Source { name, servers, max_len, .. } = &self.source;
         let length: Result<u64> = servers.run_at(name, redis::cmd("XLEN").arg(name.as_ref())).await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast::Receiver;
 use trunkline_brokers::{Proxy, Redis};
-use trunkline_conformance::kit::{Failure, TestNode};
+use trunkline_conformance::kit::{Failure, TestNode, TestSocket};
 use trunkline_core::{Event, Target};
 
 use crate::support::{
@@ -29,6 +29,20 @@ async fn far_node(wire: Wire, server: &Redis, proxy: &Proxy, near: &str) -> Resu
     Ok([a, b])
 }
 
+/// Makes the connections of `b` half-open, and waits until it has noticed. Returns its client, which got 50 numbers.
+async fn abandoned(wire: Wire, proxy: &Proxy, [a, b]: [&TestNode; 2]) -> Result<TestSocket, Failure> {
+    let there = b.socket(["r"]).await?;
+    let (lost, gap) = (b.events(), b.events());
+    send(a, 0..50).await?;
+    expect_numbers(&there, 50).await?;
+    proxy.abandon();
+    b.wait_for_event(lost, is_lost, "of the loss").await?;
+    if wire != Wire::Streams {
+        b.wait_for_event(gap, is_gap, "of a gap").await?;
+    }
+    Ok(there)
+}
+
 async fn subscribers(server: &Redis) -> usize {
     server.cli(&["CLIENT", "LIST", "TYPE", "pubsub"]).await.unwrap().lines().count()
 }
@@ -37,15 +51,7 @@ async fn a_reconnecting_node_ends_its_former_connection(wire: Wire) -> Result<()
     let server = server().await;
     let proxy = Proxy::start(server.port()).await.unwrap();
     let [a, b] = far_node(wire, &server, &proxy, server.url()).await?;
-    let there = b.socket(["r"]).await?;
-    let (lost, gap) = (b.events(), b.events());
-    send(&a, 0..50).await?;
-    expect_numbers(&there, 50).await?;
-    proxy.abandon();
-    b.wait_for_event(lost, is_lost, "of the loss").await?;
-    if wire != Wire::Streams {
-        b.wait_for_event(gap, is_gap, "of a gap").await?;
-    }
+    let there = abandoned(wire, &proxy, [&a, &b]).await?;
     all_is_well(wire, [&a, &b], &there, 50).await?;
     assert_eq!(subscribers(&server).await, 2);
     Ok(())
@@ -57,15 +63,7 @@ async fn a_former_connection_that_may_not_be_ended_is_no_other_node(wire: Wire) 
     server.cli(&["ACL", "SETUSER", "default", "-client|kill"]).await.unwrap();
     let proxy = Proxy::start(server.port()).await.unwrap();
     let [a, b] = far_node(wire, &server, &proxy, server.url()).await?;
-    let there = b.socket(["r"]).await?;
-    let (lost, gap) = (b.events(), b.events());
-    send(&a, 0..50).await?;
-    expect_numbers(&there, 50).await?;
-    proxy.abandon();
-    b.wait_for_event(lost, is_lost, "of the loss").await?;
-    if wire != Wire::Streams {
-        b.wait_for_event(gap, is_gap, "of a gap").await?;
-    }
+    let there = abandoned(wire, &proxy, [&a, &b]).await?;
     until("the node is back beside its ghost", async || subscribers(&server).await == 3).await;
     all_is_well(wire, [&a, &b], &there, 50).await?;
     // The count is repeated now and then.
