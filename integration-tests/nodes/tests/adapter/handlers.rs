@@ -39,6 +39,7 @@ pub(crate) async fn connected(s: Socket) {
         ack.send(&()).unwrap();
     });
     remote(&s);
+    s.on("ready", async |ack: Ack| ack.send(&()).unwrap());
 }
 
 /// What is done to a fetched socket.

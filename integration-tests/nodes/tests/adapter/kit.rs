@@ -77,7 +77,10 @@ where
     }
     let mut clients = Vec::new();
     for index in 0..CLIENTS {
-        clients.push(Client::open(&servers[index % SERVERS], "/", &serde_json::json!({})).await);
+        let mut client = Client::open(&servers[index % SERVERS], "/", &serde_json::json!({})).await;
+        // The client is connected a moment before it is in its rooms.
+        let _: Vec<Option<()>> = client.request("ready", &()).await;
+        clients.push(client);
     }
     run(clients).await;
     join_all(servers.iter().map(|server| async {
