@@ -264,9 +264,7 @@ impl Fields {
             }
             Kind::Join => Message::Join { target: target()?, rooms: required(self.rooms, "data.rooms")? },
             Kind::Leave => Message::Leave { target: target()?, rooms: required(self.rooms, "data.rooms")? },
-            Kind::Disconnect => {
-                Message::Disconnect { target: target()?, close: self.close.unwrap_or_default() }
-            }
+            Kind::Disconnect => Message::Disconnect { target: target()?, close: self.close.unwrap_or_default() },
             Kind::FetchSockets => {
                 Message::FetchSockets { request: required(request, "data.requestId")?, target: target()? }
             }

@@ -379,7 +379,8 @@ impl Driver {
     /// Tells the broker about rooms before an answer names them: who reads it may send to them at once. A server may
     /// not have told it yet.
     fn make_reachable<'a>(&mut self, rooms: impl IntoIterator<Item = &'a Room>) {
-        if self.backend.interest.is_some() {
+        // Where there is no room for an answer, nobody will read it.
+        if self.backend.interest.is_some() && self.outgoing.len() < self.config.max_outgoing {
             let rooms: HashSet<_> = rooms.into_iter().collect();
             self.interest(rooms.into_iter().cloned().collect(), false);
         }

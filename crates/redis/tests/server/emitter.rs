@@ -122,7 +122,8 @@ impl ForeignEmitter {
         let packet = json!({"type": 2, "data": ["news"], "nsp": "/"});
         match self.wire {
             Wire::PubSub => {
-                let packed = Payload::value(&json!(["emitter", packet, opts])).unwrap().to_msgpack(Rules::MsgpackJs).unwrap();
+                let packed =
+                    Payload::value(&json!(["emitter", packet, opts])).unwrap().to_msgpack(Rules::MsgpackJs).unwrap();
                 self.run(&["PUBLISH", "socket.io#/#"], &packed).await;
             }
             _ => self.request(3, 3, json!({"opts": opts, "packet": packet})).await,
