@@ -151,8 +151,7 @@ impl ForeignEmitter {
 
     async fn run(&mut self, words: &[&str], last: &[u8]) {
         let mut command = redis::cmd(words[0]);
-        words[1..].iter().for_each(|word| drop(command.arg(*word)));
-        command.arg(last).exec_async(&mut self.tap.commands).await.unwrap();
+        command.arg(&words[1..]).arg(last).exec_async(&mut self.tap.commands).await.unwrap();
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) async fn connected(s: Socket) {
         ack.send(&()).unwrap();
     });
     remote(&s);
-    s.on("ready", async |ack: Ack| ack.send(&()).unwrap());
+    s.emit("ready", &()).unwrap();
 }
 
 /// What is done to a fetched socket.

@@ -77,10 +77,8 @@ where
     }
     let mut clients = Vec::new();
     for index in 0..CLIENTS {
-        let mut client = Client::open(&servers[index % SERVERS], "/", &serde_json::json!({})).await;
-        // The client is connected a moment before it is in its rooms.
-        let _: Vec<Option<()>> = client.request("ready", &()).await;
-        clients.push(client);
+        // It waits for the event `ready`: a client is connected a moment before it is in its rooms and heard.
+        clients.push(Client::with(&servers[index % SERVERS], "/", &serde_json::json!({})).await);
     }
     run(clients).await;
     join_all(servers.iter().map(|server| async {
