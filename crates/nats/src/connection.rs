@@ -183,7 +183,7 @@ impl Connection {
 }
 
 /// How often that task gets its turn.
-const EVENT_TURNS: usize = 4;
+const EVENT_TURNS: usize = 16;
 
 impl BatchConnection for Connection {
     type Address = Subject;
