@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::batch::{Batch, Deduplicator};
+use crate::batch::{Arrival, Batch, Deduplicator};
 use trunkline_core::{
     codec::{self, Body, Decoded, Header, Kind},
     error::{Error, ErrorKind, Result},
@@ -270,9 +270,9 @@ impl BatchDecoder {
         mut take: impl FnMut(&InboundDecoder, &Bytes) -> Option<Delivery>,
         mut note: impl FnMut(&Delivery),
     ) -> ControlFlow<()> {
-        let batch = match batch {
-            Ok(batch) if self.repeats.is_new(batch.sender(), batch.number()) => batch,
-            Ok(_) => return ControlFlow::Continue(()),
+        let batch = match batch.and_then(|batch| self.judged(batch)) {
+            Ok(Some(batch)) => batch,
+            Ok(None) => return ControlFlow::Continue(()),
             Err(error) => {
                 self.decoder.refused(&error);
                 return ControlFlow::Continue(());
@@ -284,6 +284,17 @@ impl BatchDecoder {
             Err(error) => decoder.refused(&error),
         });
         while_open(push_decoded(&self.inbox, decoded))
+    }
+
+    /// The batch by its number; `None` if it is a repeat.
+    fn judged(&mut self, batch: Batch) -> Result<Option<Batch>> {
+        match self.repeats.arrived(batch.sender(), batch.number()) {
+            Arrival::New => Ok(Some(batch)),
+            Arrival::Repeat => Ok(None),
+            Arrival::Malformed => {
+                Err(Error::malformed(format!("batch {:?} of sender {}", batch.number(), batch.sender())))
+            }
+        }
     }
 
     /// Hands over deliveries that did not come in a batch. Breaks once the inbox is gone.
