@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Engine, interface::Output, members::Liveness, unnamed_peers::Discovery};
 use crate::{
-    model::{DownReason, Event, GapCause, Heartbeat, Membership, Message, NodeId},
+    model::{DownReason, Event, GapCause, Heartbeat, Membership, Message, NodeId, SeqNo},
     transport::NodeCount,
 };
 
@@ -92,6 +92,14 @@ impl Engine {
         }
         if heartbeat.initial {
             self.answer_heartbeat(now);
+        }
+    }
+
+    /// With a history own messages are judged by their numbers, too, and own heartbeats tell whether what is known of them
+    /// came from another one. They may overtake what they count, which is not missing for that.
+    pub(super) fn heard_own_marks(&mut self, now: Instant, marks: &[SeqNo]) {
+        if self.capabilities.history && self.tracker.contradicted(now, &self.me.id, marks) {
+            self.report_gap(GapCause::Hole, None);
         }
     }
 
