@@ -40,14 +40,15 @@ struct Member {
     half_back: bool,
     /// Since when the broker has not seen the node, while it was not heard, either.
     absent: Option<Instant>,
-    /// Whether the connection of this node was away, and nothing was heard of the other one since. All lose the same
-    /// broker, and come back one after the other: that the broker does not see it says nothing.
-    awaited: bool,
+    /// Present after an outage of this node, until the broker has seen the other one since, or this time. All lose the
+    /// same broker, and come back one after the other: that one is not seen yet says nothing. Nor does what is heard of
+    /// it, which a history may have kept.
+    awaited_until: Option<Instant>,
 }
 
 impl Member {
     fn new(now: Instant) -> Self {
-        Self { heard: now, suspected: None, warned: false, half_back: false, absent: None, awaited: false }
+        Self { heard: now, suspected: None, warned: false, half_back: false, absent: None, awaited_until: None }
     }
 
     fn refresh(&mut self, now: Instant) {
@@ -109,15 +110,14 @@ impl Members {
     pub(super) fn refresh(&mut self, now: Instant, node: &NodeId) -> bool {
         let Some(member) = self.nodes.get_mut(node) else { return false };
         member.refresh(now);
-        member.awaited = false;
         true
     }
 
-    /// Gives every node the full time-out again, because none could be heard until now.
-    pub(super) fn refresh_all(&mut self, now: Instant) {
+    /// Gives every node the full `timeout` again, because none could be heard until now.
+    pub(super) fn refresh_all(&mut self, now: Instant, timeout: Duration) {
         for member in self.nodes.values_mut() {
             member.refresh(now);
-            member.awaited = true;
+            member.awaited_until = Some(now + timeout);
         }
     }
 
@@ -225,7 +225,8 @@ impl Members {
         for (node, member) in &mut self.nodes {
             let is_absent = node_count.absent.contains(node);
             member.half_back &= is_absent;
-            member.absent = member.absent.or(Some(asked)).filter(|_| is_absent && !member.awaited);
+            member.awaited_until = member.awaited_until.filter(|until| is_absent && asked < *until);
+            member.absent = member.absent.or(Some(asked)).filter(|_| is_absent && member.awaited_until.is_none());
         }
         let grace = |member: &Member| if member.half_back { self.leave_grace } else { Duration::ZERO };
         let is_gone = |node: &&NodeId| {
@@ -366,17 +367,23 @@ mod tests {
     }
 
     #[test]
-    fn after_an_outage_of_this_node_the_broker_says_nothing_about_those_that_were_not_heard_yet() {
+    fn after_an_outage_of_this_node_the_broker_says_nothing_about_those_that_it_has_not_seen_yet() {
         let start = Instant::now();
         let mut members = members(start, &["a", "b"]);
-        members.refresh_all(start);
-        members.refresh(start, &node("b"));
-        let absent = NodeCount { nodes: 1, known: 0, absent: vec![node("a"), node("b")] };
-        assert!(members.counted(start + PATIENCE, &absent, PATIENCE).is_empty());
-        assert_eq!(members.counted(start + PATIENCE * 2, &absent, PATIENCE), [node("b")]);
-        members.refresh(start + PATIENCE * 3, &node("a"));
-        assert!(members.counted(start + PATIENCE * 4, &absent, PATIENCE).is_empty());
-        assert_eq!(members.counted(start + PATIENCE * 5, &absent, PATIENCE), [node("a")]);
+        members.refresh_all(start, TIMEOUT);
+        let absent =
+            |names: &[&str]| NodeCount { nodes: 2, known: 0, absent: names.iter().map(|it| node(it)).collect() };
+        let mut asked = start + PATIENCE;
+        members.counted(asked, &absent(&["a"]), PATIENCE);
+        for _ in 0..3 {
+            asked += PATIENCE;
+            members.refresh(asked - PATIENCE / 2, &node("a"));
+            let gone = members.counted(asked, &absent(&["a", "b"]), PATIENCE);
+            assert!(!gone.contains(&node("a")), "what was heard was kept in the history");
+        }
+        assert!(!members.is_known(&node("b")), "it was seen since");
+        members.counted(start + TIMEOUT, &absent(&["a"]), PATIENCE);
+        assert_eq!(members.counted(start + TIMEOUT + PATIENCE, &absent(&["a"]), PATIENCE), [node("a")]);
     }
 
     #[test]

@@ -208,8 +208,9 @@ impl Engine {
 
     pub(super) fn connected(&mut self, now: Instant) {
         if std::mem::take(&mut self.is_disconnected) {
-            self.members.refresh_all(now);
-            self.wake_by(now + self.config.heartbeat_timeout);
+            let timeout = self.config.heartbeat_timeout;
+            self.members.refresh_all(now, timeout);
+            self.wake_by(now + timeout);
         }
         self.event(Event::Connected);
     }
