@@ -18,6 +18,7 @@ mod local;
 mod maintenance;
 mod members;
 mod namespace;
+mod partial;
 mod recovery;
 mod rooms;
 mod target;
@@ -34,6 +35,7 @@ pub use crate::{
     handshake::Handshake,
     identity::{remote_id, remote_socket},
     init::InitRes,
+    partial::PartialAnswers,
     rooms::AwaitedRooms,
 };
 pub use trunkline_core as core;

@@ -142,7 +142,9 @@ pub(crate) async fn a_frozen_node_is_named_as_missing_and_the_other_answers_are_
     t.with_growing_time_outs(|limit| async move {
         let incomplete = timed_out(a.fetch_sockets(Target::room("x").timeout(limit)).await)?;
         check_eq(incomplete.missing.as_slice(), [b.id().clone()], "nodes that are missing")?;
-        check_eq(fetched_ids(&incomplete.received), ids(sockets), "sockets that arrived")
+        check_eq(fetched_ids(&incomplete.received), ids(sockets), "sockets that arrived")?;
+        let partial = a.fetch_sockets(Target::room("x").timeout(limit).partial()).await?;
+        check_eq(fetched_ids(&partial), ids(sockets), "sockets of a partial result")
     })
     .await
 }

@@ -2,7 +2,7 @@
 
 use super::Kind;
 use crate::{
-    model::{Answer, Message, Response, Room, SocketInfo, Target},
+    model::{Ack, Answer, Message, Response, Room, SocketInfo, Target},
     payload::Payload,
 };
 
@@ -90,7 +90,7 @@ impl<'a> BodyRef<'a> {
             }
             Self::Message(_) => None,
             Self::Response(response) => match &response.answer {
-                Answer::ServerSideEmit(payload) | Answer::Ack(payload) => payload.as_ref(),
+                Answer::ServerSideEmit(value) | Answer::Ack(Ack { value, .. }) => value.as_ref(),
                 _ => None,
             },
         }

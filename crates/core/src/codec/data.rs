@@ -1,5 +1,7 @@
 //! The `data` object of a message, by the kind of message.
 
+use std::borrow::Cow;
+
 use super::{
     Body, BodyRef, Kind, Shape, Writer, opts,
     reader::{Reader, set},
@@ -8,7 +10,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     field,
-    model::{Answer, Heartbeat, Message, NodeId, RequestId, Response, Room, SocketInfo, Target},
+    model::{Ack, Answer, Heartbeat, Message, NodeId, RequestId, Response, Room, SocketId, SocketInfo, Target},
     payload::{Fault, Payload, Scan},
 };
 
@@ -112,7 +114,10 @@ fn write_request(writer: &mut impl Writer, request: &RequestId) {
 fn write_response(writer: &mut impl Writer, response: &Response) -> Result<()> {
     let fields = match &response.answer {
         Answer::Rooms(_) => return Ok(()),
-        Answer::Ack(None) | Answer::ServerSideEmit(None) if !writer.writes_undefined() => 1,
+        Answer::Ack(Ack { value, socket }) => {
+            1 + usize::from(value.is_some() || writer.writes_undefined()) + usize::from(socket.is_some())
+        }
+        Answer::ServerSideEmit(None) if !writer.writes_undefined() => 1,
         _ => 2,
     };
     writer
@@ -133,17 +138,26 @@ fn write_answer(writer: &mut impl Writer, answer: &Answer) -> Scan<()> {
             writer.field(field!("clientCount"));
             writer.number(u64::from(*count).into());
         }
-        Answer::Ack(Some(value)) | Answer::ServerSideEmit(Some(value)) => {
-            writer.field(field!("packet"));
-            writer.payload(value)?;
-        }
-        Answer::Ack(None) | Answer::ServerSideEmit(None) => {
-            if writer.writes_undefined() {
-                writer.field(field!("packet"));
-                writer.null();
+        Answer::Ack(Ack { value, socket }) => {
+            write_value(writer, value.as_ref())?;
+            if let Some(socket) = socket {
+                writer.field(field!("sid"));
+                writer.text(socket.as_str());
             }
         }
+        Answer::ServerSideEmit(value) => write_value(writer, value.as_ref())?,
         Answer::Rooms(_) => {}
+    }
+    Ok(())
+}
+
+fn write_value(writer: &mut impl Writer, value: Option<&Payload>) -> Scan<()> {
+    if let Some(value) = value {
+        writer.field(field!("packet"));
+        writer.payload(value)?;
+    } else if writer.writes_undefined() {
+        writer.field(field!("packet"));
+        writer.null();
     }
     Ok(())
 }
@@ -203,6 +217,8 @@ struct Fields {
     close: Option<Option<bool>>,
     count: Option<u32>,
     sockets: Option<Vec<SocketInfo>>,
+    /// Socket that acknowledges, which only our own nodes name.
+    socket: Option<Option<SocketId>>,
     unknown_container: bool,
 }
 
@@ -233,6 +249,9 @@ impl Fields {
             }
             ("clientCount", Kind::ClientCount) => {
                 ("data.clientCount", read_count(reader).and_then(|count| set(&mut self.count, count)))
+            }
+            ("sid", Kind::Ack) => {
+                ("data.sid", reader.lenient(Reader::text).and_then(|id| set(&mut self.socket, socket(id))))
             }
             ("sockets", Kind::Sockets) => {
                 let sockets = sockets::read_all(reader)?;
@@ -278,7 +297,7 @@ impl Fields {
         let answer = match kind {
             Kind::Sockets => Answer::Sockets(required(self.sockets, "data.sockets")?),
             Kind::ClientCount => Answer::ClientCount(required(self.count, "data.clientCount")?),
-            Kind::Ack => Answer::Ack(self.packet),
+            Kind::Ack => Answer::Ack(Ack::new(self.packet).with_socket(self.socket.flatten())),
             _ => Answer::ServerSideEmit(self.packet),
         };
         Ok(Response { request: required(self.request.flatten(), "data.requestId")?, answer })
@@ -315,6 +334,11 @@ fn read_event<'a>(reader: &mut impl Reader<'a>) -> Scan<Payload> {
 /// Reads a request id; `None` for null, which no node could answer.
 fn read_request<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<RequestId>> {
     reader.optional(|reader| RequestId::new(reader.text()?).map_err(|_| Fault::TooLong))
+}
+
+/// The id of a socket; `None` for what is none.
+fn socket(id: Option<Cow<'_, str>>) -> Option<SocketId> {
+    SocketId::new(id?.as_ref()).ok()
 }
 
 fn read_count<'a>(reader: &mut impl Reader<'a>) -> Scan<u32> {

@@ -8,7 +8,7 @@ use super::{
     unnamed_peers::{Discovery, UnnamedPeers},
 };
 use crate::{
-    model::{Answer, Incomplete, NodeId, RequestError, Room, SocketInfo},
+    model::{Ack, Answer, Incomplete, NodeId, RequestError, Room, SocketInfo},
     payload::Payload,
 };
 
@@ -52,7 +52,7 @@ enum State {
 #[derive(Debug, PartialEq)]
 pub(super) enum AnswerOutcome {
     /// A client's acknowledgement, to be passed on at once.
-    Acknowledgement(Option<Payload>),
+    Acknowledgement(Ack),
     /// Gathered.
     Noted,
     /// Ignored: a repeat, or of another kind than the request gathers.
@@ -86,9 +86,9 @@ impl Pending {
         if !self.gather.expects(&answer) {
             return AnswerOutcome::Nothing;
         }
-        if let Answer::Ack(value) = answer {
+        if let Answer::Ack(ack) = answer {
             let fresh = self.acks.received(from);
-            return if fresh { AnswerOutcome::Acknowledgement(value) } else { AnswerOutcome::Nothing };
+            return if fresh { AnswerOutcome::Acknowledgement(ack) } else { AnswerOutcome::Nothing };
         }
         if !self.note_answered(from, known) {
             return AnswerOutcome::Nothing;
@@ -110,7 +110,7 @@ impl Pending {
     pub(super) fn own_answer(&mut self, answer: Answer) -> AnswerOutcome {
         match answer {
             Answer::ClientCount(count) => self.acks.own_announced(count),
-            Answer::Ack(value) if self.acks.own_received() => return AnswerOutcome::Acknowledgement(value),
+            Answer::Ack(ack) if self.acks.own_received() => return AnswerOutcome::Acknowledgement(ack),
             _ => return AnswerOutcome::Nothing,
         }
         AnswerOutcome::Noted

@@ -110,7 +110,7 @@ impl Engine {
 
     fn outcome(&mut self, id: &RequestId, outcome: AnswerOutcome) {
         match outcome {
-            AnswerOutcome::Acknowledgement(value) => self.outputs.push_back(Output::Acknowledged(id.clone(), value)),
+            AnswerOutcome::Acknowledgement(ack) => self.outputs.push_back(Output::Acknowledged(id.clone(), ack)),
             AnswerOutcome::Noted => {}
             AnswerOutcome::Nothing => self.metrics.late_answers.increment(),
         }

@@ -216,7 +216,7 @@ impl Response {
             + match &self.answer {
                 Answer::Sockets(sockets) => sockets.iter().map(SocketInfo::weight).sum(),
                 Answer::Rooms(rooms) => weight_of_rooms(rooms),
-                Answer::ServerSideEmit(value) | Answer::Ack(value) => weight_of_value(value),
+                Answer::ServerSideEmit(value) | Answer::Ack(Ack { value, .. }) => weight_of_value(value),
                 Answer::ClientCount(_) => 0,
             }
     }
@@ -233,8 +233,31 @@ pub enum Answer {
     ServerSideEmit(Option<Payload>),
     /// Number of clients of one node to which an acknowledged broadcast was sent. Every node answers this, also 0.
     ClientCount(u32),
-    /// First argument of one client's acknowledgement; `None` if there was none.
-    Ack(Option<Payload>),
+    /// One client's acknowledgement.
+    Ack(Ack),
+}
+
+/// Acknowledgement of a broadcast by one client. Exhaustive as [`Answer`] is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ack {
+    /// Socket of the client; `None` if its server does not tell, as Node.js servers do not.
+    pub socket: Option<SocketId>,
+    /// First argument of the client's answer; `None` if it had none.
+    pub value: Option<Payload>,
+}
+
+impl Ack {
+    /// Acknowledgement of an unknown socket.
+    #[must_use]
+    pub fn new(value: Option<Payload>) -> Self {
+        Self { socket: None, value }
+    }
+
+    /// The same, of this socket.
+    #[must_use]
+    pub fn with_socket(self, socket: Option<SocketId>) -> Self {
+        Self { socket, ..self }
+    }
 }
 
 /// A socket as the other nodes of the cluster see it.

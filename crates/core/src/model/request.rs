@@ -99,6 +99,25 @@ impl<T> RequestError<T> {
         self.incomplete.map(|incomplete| *incomplete)
     }
 
+    /// The answers that arrived before the time ran out.
+    ///
+    /// ```
+    /// # use trunkline_core::{ClusterNode, RequestError, Result, Room};
+    /// # async fn rooms(node: ClusterNode) -> Result<Vec<Room>> {
+    /// let rooms = node.all_rooms().await.or_else(RequestError::into_received)?;
+    /// # Ok(rooms)
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The error itself, if it is not about time: the request was not sent, or the node has left.
+    pub fn into_received(self) -> Result<T, Error> {
+        match self.incomplete {
+            Some(incomplete) => Ok(incomplete.received),
+            None => Err(self.error),
+        }
+    }
+
     /// The error without the answers.
     #[must_use]
     pub fn as_error(&self) -> &Error {
@@ -157,6 +176,9 @@ mod tests {
     fn converting_into_a_plain_error_keeps_kind_and_text() {
         let error = RequestError::timed_out("1 of 2".to_owned(), Incomplete::new(vec![1], nodes(1), 0));
         assert_eq!(error.incomplete().unwrap().received, [1]);
+        assert_eq!(error.clone().into_received().unwrap(), [1]);
+        let closed = RequestError::<()>::from(Error::new(ErrorKind::Closed, "left"));
+        assert_eq!(closed.into_received().unwrap_err().kind(), ErrorKind::Closed);
         let mapped = error.map(|received| received.len());
         assert_eq!(mapped.incomplete().unwrap().missing, nodes(1));
         let plain = Error::from(mapped);

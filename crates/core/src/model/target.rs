@@ -64,6 +64,14 @@ impl Target {
         self
     }
 
+    /// The same for a request that returns what has arrived when its time is up, as Node.js servers do, in place of an
+    /// error.
+    #[must_use]
+    pub fn partial(mut self) -> Self {
+        self.flags.partial = true;
+        self
+    }
+
     /// Refuses rooms whose names are too long; see [`Room::check`].
     ///
     /// # Errors
@@ -106,6 +114,9 @@ pub struct Flags {
     pub timeout: Option<Duration>,
     /// Whether the sender waits for one answer only (operations of `RemoteSocket`).
     pub expect_single_response: bool,
+    /// Whether the answers that have arrived when the time is up are a result, and not an error with these answers.
+    /// Never on the wire.
+    pub partial: bool,
 }
 
 setters!(Flags {
@@ -114,6 +125,7 @@ setters!(Flags {
     with_compress(compress: Option<bool>),
     with_timeout(timeout: Option<Duration>),
     with_expect_single_response(expect_single_response: bool),
+    with_partial(partial: bool),
 });
 
 impl Flags {

@@ -23,10 +23,9 @@ use crate::{
     engine::{Engine, Gathered, Input, Output, Request},
     error::{Error, ErrorKind, Result},
     model::{
-        Answer, Capabilities, Delivery, Event, Message, NodeId, NodeKey, NodeMetrics, Offset, RequestError, RequestId,
-        Response, Room,
+        Ack, Answer, Capabilities, Delivery, Event, Message, NodeId, NodeKey, NodeMetrics, Offset, RequestError,
+        RequestId, Response, Room,
     },
-    payload::Payload,
     server::{AckSink, DeliveryReport, EventReply, Local, LocalAnswer},
     transport::{Backend, Inbox, NodeCount},
 };
@@ -269,7 +268,7 @@ impl Driver {
                 Output::Publish(message) => self.publish(message),
                 Output::Send(to, response) => drop(self.queue(Outgoing::Send(to, response))),
                 Output::Serve { from, message, offset } => self.serve(from, message, offset.as_ref()),
-                Output::Acknowledged(id, value) => self.acknowledged(&id, value),
+                Output::Acknowledged(id, ack) => self.acknowledged(&id, ack),
                 Output::Finished(id, result) => self.finished(&id, result),
                 Output::CountNodes => self.count_wanted = true,
                 Output::Event(event) => drop(self.events.send(event)),
@@ -306,10 +305,10 @@ impl Driver {
         Ok(())
     }
 
-    fn acknowledged(&self, id: &RequestId, value: Option<Payload>) {
+    fn acknowledged(&self, id: &RequestId, ack: Ack) {
         if let Some(InFlight { sink: ResponseSink::Acks { items, .. }, .. }) = self.in_flight.get(id) {
             // Fails only when the caller is gone; its cancellation is on the way.
-            let _ = items.send(AckItem::Ack(value));
+            let _ = items.send(AckItem::Ack(ack));
         }
     }
 

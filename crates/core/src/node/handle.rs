@@ -185,7 +185,7 @@ impl ClusterNode {
         self.change(&target, message, |local| local.disconnect(&target, close)).await
     }
 
-    /// Describes the matching sockets.
+    /// Describes the matching sockets. With [`Target::partial`], nodes that have not answered in time are left out.
     ///
     /// # Errors
     /// `Timeout` if not every node answered, with the sockets that arrived and the nodes that are missing; `QueueFull`,
@@ -197,11 +197,13 @@ impl ClusterNode {
         if target.flags.local {
             return Ok(own);
         }
-        with_own(self.request_sockets(target).await, |mut others| {
+        let is_partial = target.flags.partial;
+        let sockets = with_own(self.request_sockets(target).await, |mut others| {
             let mut sockets = own;
             sockets.append(&mut others);
             sockets
-        })
+        });
+        if is_partial { sockets.or_else(|error| Ok(error.into_received()?)) } else { sockets }
     }
 
     /// All rooms of the cluster, socket ids included, sorted, each once.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use trunkline_core::{
     codec::{self, Body, Format, Kind},
-    model::{Answer, Flags, Heartbeat, Message, Response, Room, SocketId, SocketInfo, Target},
+    model::{Ack, Answer, Flags, Heartbeat, Message, Response, Room, SocketId, SocketInfo, Target},
     payload::Rules,
 };
 
@@ -144,11 +144,20 @@ fn with_objects(mut body: Body) -> Body {
 
 #[test]
 fn undefined_is_no_key_or_null_as_the_official_encoders_have_it() {
-    let response = Response { request: request("r").unwrap(), answer: Answer::Ack(None) };
+    let response = Response { request: request("r").unwrap(), answer: Answer::Ack(Ack::default()) };
     let [json, notepack, msgpack_js] = FORMATS.map(|format| codec::encode_data(format, &response).unwrap().unwrap());
     assert_eq!(json, br#"{"requestId":"r"}"#);
     assert_eq!(notepack, b"\x81\xa9requestId\xa1r");
     assert_eq!(msgpack_js, b"\x82\xa9requestId\xa1r\xa6packet\xc0");
+}
+
+#[test]
+fn the_socket_that_acknowledges_stands_behind_the_keys_of_the_official_adapters() {
+    let socket = SocketId::new("s").unwrap();
+    let ack = Ack::new(Some(trunkline_core::Payload::value(&1).unwrap())).with_socket(Some(socket));
+    let response = Response { request: request("r").unwrap(), answer: Answer::Ack(ack) };
+    let [json, ..] = FORMATS.map(|format| codec::encode_data(format, &response).unwrap().unwrap());
+    assert_eq!(json, br#"{"requestId":"r","packet":1,"sid":"s"}"#);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Answer, Message, engine::Gather, model::Delivery};
+use trunkline_core::{Ack, Answer, Message, engine::Gather, model::Delivery};
 
 use crate::{
     presence::without_heartbeats,
@@ -14,7 +14,7 @@ fn count(clients: u32) -> Answer {
 }
 
 fn ack(text: &str) -> Answer {
-    Answer::Ack(Some(payload(text)))
+    Answer::Ack(Ack::new(Some(payload(text))))
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn acknowledgements_are_returned_as_they_arrive() {
     assert!(engine.answer("a", "r", count(2)).is_empty());
     assert_eq!(engine.answer("a", "r", ack("a1")), ["r: ack a1"]);
     assert_eq!(engine.own_answer("r", ack("me1")), ["r: ack me1"]);
-    assert_eq!(engine.answer("a", "r", Answer::Ack(None)), ["r: ack nothing", "r: 3 of 3"]);
+    assert_eq!(engine.answer("a", "r", Answer::Ack(Ack::default())), ["r: ack nothing", "r: 3 of 3"]);
 }
 
 #[test]

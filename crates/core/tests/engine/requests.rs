@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use trunkline_core::{
-    Answer, Error, ErrorKind, Message, RequestId,
+    Ack, Answer, Error, ErrorKind, Message, RequestId,
     engine::{EngineConfig, Gather, Input},
 };
 
@@ -114,7 +114,7 @@ fn an_answer_of_another_kind_is_ignored() {
     engine.send_request("r", Gather::Values);
     assert!(engine.answer("a", "r", sockets(&["a1"])).is_empty());
     assert!(engine.answer("a", "r", Answer::ClientCount(1)).is_empty());
-    assert!(engine.answer("a", "r", Answer::Ack(None)).is_empty());
+    assert!(engine.answer("a", "r", Answer::Ack(Ack::default())).is_empty());
     assert_eq!(engine.answer("a", "r", value("yes")), ["r: [yes]"]);
 }
 

@@ -6,7 +6,7 @@ use trunkline_core::{
     Answer, Error, ErrorKind, Heartbeat, Message, Namespace, NodeId, Offset, Response, Result, Room, Session,
     SessionId, SocketId,
     codec::{self, Body, Decoded, Header, Kind, Reader, Shape, opts, set},
-    model::SeqNo,
+    model::{Ack, SeqNo},
     payload::{Fault, Number, Scan},
 };
 
@@ -189,8 +189,8 @@ impl<'a> ReceivedDocument<'a> {
 
 fn without_value(body: Body) -> Body {
     match body {
-        Body::Response(Response { request, answer: Answer::Ack(_) }) => {
-            Body::Response(Response { request, answer: Answer::Ack(None) })
+        Body::Response(Response { request, answer: Answer::Ack(ack) }) => {
+            Body::Response(Response { request, answer: Answer::Ack(Ack { value: None, ..ack }) })
         }
         Body::Response(Response { request, answer: Answer::ServerSideEmit(_) }) => {
             Body::Response(Response { request, answer: Answer::ServerSideEmit(None) })

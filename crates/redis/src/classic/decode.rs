@@ -4,7 +4,7 @@ use bytes::Bytes;
 use trunkline_core::{
     Error, ErrorKind, Namespace, NodeId, Payload, RequestId, Result, Room, SocketId, SocketInfo, Target,
     codec::{self, Container, JsonReader, MsgPackReader, Reader, Shape, opts, set, sockets},
-    model::{Answer, Heartbeat, Message, Response, SeqChannel, SeqNo},
+    model::{Ack, Answer, Heartbeat, Message, Response, SeqChannel, SeqNo},
     payload::{ByteString, Fault, Scan},
 };
 
@@ -314,6 +314,8 @@ struct AnswerFields {
     data: Option<Payload>,
     packet: Option<Payload>,
     count: Option<u32>,
+    /// Socket that acknowledges, which only our own nodes name.
+    socket: Option<Option<SocketId>>,
 }
 
 impl AnswerFields {
@@ -338,6 +340,7 @@ impl AnswerFields {
                 let sockets = read_sockets(reader)?;
                 ("sockets", set(&mut self.sockets, sockets))
             }
+            "sid" => ("sid", reader.lenient(socket_id).and_then(|id| set(&mut self.socket, id))),
             "rooms" => ("rooms", opts::read_rooms(reader).and_then(|rooms| set(&mut self.rooms, rooms))),
             "data" => ("data", reader.payload().and_then(|data| set(&mut self.data, data))),
             "packet" => ("packet", reader.payload().and_then(|packet| set(&mut self.packet, packet))),
@@ -352,7 +355,7 @@ impl AnswerFields {
         let from = self.from.flatten();
         let answer = match (self.kind, self.sockets, self.rooms) {
             (Some(kind::CLIENT_COUNT), ..) => Answer::ClientCount(required(self.count, "clientCount")?),
-            (Some(kind::ACK), ..) => Answer::Ack(self.packet),
+            (Some(kind::ACK), ..) => Answer::Ack(Ack::new(self.packet).with_socket(self.socket.flatten())),
             (Some(kind::SERVER_SIDE_EMIT), ..) => Answer::ServerSideEmit(self.data),
             (_, Some(mut sockets), _) => {
                 sockets.iter_mut().for_each(|socket| socket.node.clone_from(&from));

@@ -4,7 +4,7 @@ use trunkline_core::{
     Error, ErrorKind, NodeId, NodeKey, Payload, RequestId, Result, Room, Target,
     codec::{EncodedMessage, Field, Format, Writer, opts, sockets},
     field,
-    model::{Answer, Heartbeat, Message, Response, SeqNo},
+    model::{Ack, Answer, Heartbeat, Message, Response, SeqNo},
     payload::{Rules, Scan, Sink as _, json, msgpack},
 };
 
@@ -258,9 +258,16 @@ fn write_answer<W: Writer>(map: &mut Map<'_, W>, answer: &Answer, ids_only: bool
         Answer::Sockets(found) => map.field(field!("sockets")).list(found, sockets::write)?,
         Answer::Rooms(rooms) => opts::write_rooms(map.field(field!("rooms")), rooms),
         Answer::ServerSideEmit(Some(value)) => map.field(field!("data")).payload(value)?,
-        Answer::Ack(Some(value)) => map.field(field!("packet")).payload(value)?,
+        Answer::Ack(Ack { value, socket }) => {
+            if let Some(value) = value {
+                map.field(field!("packet")).payload(value)?;
+            }
+            if let Some(socket) = socket {
+                map.text(field!("sid"), socket.as_str());
+            }
+        }
         Answer::ClientCount(count) => map.number(field!("clientCount"), u64::from(*count)),
-        Answer::ServerSideEmit(None) | Answer::Ack(None) => {}
+        Answer::ServerSideEmit(None) => {}
     }
     Ok(())
 }
