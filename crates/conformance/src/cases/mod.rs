@@ -98,6 +98,8 @@ macro_rules! __cases {
                 a_message_at_the_limit_arrives_whole [Limit]
                 a_message_above_the_limit_is_refused_and_nothing_of_it_arrives [Limit]
                 a_request_above_the_limit_is_refused_too [Limit]
+                an_answer_above_the_limit_arrives_in_parts [Limit]
+                an_answer_that_cannot_be_divided_is_an_error_that_names_its_size_and_the_limit [Limit]
             }
             order {
                 ten_thousand_messages_of_all_sizes_arrive_complete_and_in_order

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     field,
-    model::{Ack, Answer, Heartbeat, Message, NodeId, RequestId, Response, Room, SocketId, SocketInfo, Target},
+    model::{Ack, Answer, Heartbeat, Message, NodeId, Part, RequestId, Response, Room, SocketId, SocketInfo, Target},
     payload::{Fault, Payload, Scan},
 };
 
@@ -112,20 +112,28 @@ fn write_request(writer: &mut impl Writer, request: &RequestId) {
 }
 
 fn write_response(writer: &mut impl Writer, response: &Response) -> Result<()> {
-    let fields = match &response.answer {
-        Answer::Rooms(_) => return Ok(()),
-        Answer::Ack(Ack { value, socket }) => {
-            1 + usize::from(value.is_some() || writer.writes_undefined()) + usize::from(socket.is_some())
-        }
-        Answer::ServerSideEmit(None) if !writer.writes_undefined() => 1,
-        _ => 2,
-    };
+    if BodyRef::Response(response).kind().is_none() {
+        return Ok(());
+    }
+    let fields = fields_of(&response.answer, writer.writes_undefined());
     writer
-        .map(fields, |data| {
+        .map(1 + fields, |data| {
             write_request(data, &response.request);
             write_answer(data, &response.answer)
         })
         .map_err(|fault| fault.at("payload"))
+}
+
+/// Number of fields of an answer beside its request.
+fn fields_of(answer: &Answer, writes_undefined: bool) -> usize {
+    let has_value = |value: &Option<Payload>| usize::from(value.is_some() || writes_undefined);
+    match answer {
+        Answer::Ack(Ack { value, socket }) => has_value(value) + usize::from(socket.is_some()),
+        Answer::ServerSideEmit(value) => has_value(value),
+        Answer::Sockets(_) | Answer::Rooms(_) | Answer::ClientCount(_) => 1,
+        Answer::Part(part) => fields_of(&part.answer, writes_undefined) + 1,
+        Answer::TooLarge(_) => 2,
+    }
 }
 
 fn write_answer(writer: &mut impl Writer, answer: &Answer) -> Scan<()> {
@@ -146,9 +154,62 @@ fn write_answer(writer: &mut impl Writer, answer: &Answer) -> Scan<()> {
             }
         }
         Answer::ServerSideEmit(value) => write_value(writer, value.as_ref())?,
+        Answer::Part(part) => {
+            write_answer(writer, &part.answer)?;
+            writer.field(field!("part"));
+            write_part(writer, part);
+        }
+        Answer::TooLarge(text) => {
+            writer.field(field!("sockets"));
+            opts::write_rooms(writer, &[]);
+            writer.field(field!("tooLarge"));
+            writer.text(text);
+        }
         Answer::Rooms(_) => {}
     }
     Ok(())
+}
+
+/// Writes which part of an answer it is: `[index, isLast]`.
+pub fn write_part(writer: &mut impl Writer, part: &Part) {
+    writer.begin_array(Some(2));
+    writer.number(u64::from(part.index).into());
+    writer.boolean(part.is_last);
+    writer.end_array(Some(2));
+}
+
+/// Index of a part, and whether it is the last one.
+pub type PartNumber = (u32, bool);
+
+/// Reads what [`write_part`] writes.
+pub fn read_part<'a>(reader: &mut impl Reader<'a>) -> Scan<PartNumber> {
+    let mut array = reader.begin_array()?;
+    if !reader.next_item(&mut array)? {
+        return Err(Fault::Missing);
+    }
+    let index = reader.number()?.as_u64().and_then(|index| u32::try_from(index).ok()).ok_or(Fault::Range)?;
+    if !reader.next_item(&mut array)? {
+        return Err(Fault::Missing);
+    }
+    let is_last = reader.boolean()?;
+    if reader.next_item(&mut array)? { Err(Fault::Trailing) } else { Ok((index, is_last)) }
+}
+
+/// Reads the text of [`Answer::TooLarge`], of which a long one is cut.
+pub fn read_too_large<'a>(reader: &mut impl Reader<'a>) -> Scan<String> {
+    Ok(reader.text()?.chars().take(MAX_TOO_LARGE).collect())
+}
+
+/// Most characters of a text that says what is too large.
+const MAX_TOO_LARGE: usize = 256;
+
+/// The answer of sockets or rooms that was read, which may be a part of one.
+#[must_use]
+pub fn part_of(answer: Answer, part: Option<PartNumber>) -> Answer {
+    match part {
+        Some((index, is_last)) => Answer::Part(Part { index, is_last, answer: Box::new(answer) }),
+        None => answer,
+    }
 }
 
 fn write_value(writer: &mut impl Writer, value: Option<&Payload>) -> Scan<()> {
@@ -200,10 +261,17 @@ pub(super) fn body_without_data(kind: Kind) -> Option<Body> {
 
 /// Sets the node of fetched sockets: the one that answered.
 pub(super) fn name_node(body: &mut Body, from: Option<&NodeId>) {
-    if let Body::Response(Response { answer: Answer::Sockets(sockets), .. }) = body {
-        for socket in sockets {
-            socket.node = from.cloned();
-        }
+    if let Body::Response(response) = body {
+        name_node_of(&mut response.answer, from);
+    }
+}
+
+/// As [`name_node`].
+pub fn name_node_of(answer: &mut Answer, from: Option<&NodeId>) {
+    match answer {
+        Answer::Sockets(sockets) => sockets.iter_mut().for_each(|socket| socket.node = from.cloned()),
+        Answer::Part(part) => name_node_of(&mut part.answer, from),
+        _ => {}
     }
 }
 
@@ -217,6 +285,10 @@ struct Fields {
     close: Option<Option<bool>>,
     count: Option<u32>,
     sockets: Option<Vec<SocketInfo>>,
+    part: Option<PartNumber>,
+    too_large: Option<String>,
+    /// What a client or server answers; `None` inside for what a payload cannot hold.
+    value: Option<Option<Payload>>,
     /// Socket that acknowledges, which only our own nodes name.
     socket: Option<Option<SocketId>>,
     unknown_container: bool,
@@ -235,7 +307,7 @@ impl Fields {
                 ("data.packet", read_event(reader).and_then(|packet| set(&mut self.packet, packet)))
             }
             ("packet", Kind::ServerSideEmitAnswer | Kind::Ack) => {
-                ("data.packet", reader.payload().and_then(|packet| set(&mut self.packet, packet)))
+                ("data.packet", reader.lenient(Reader::payload).and_then(|value| set(&mut self.value, value)))
             }
             ("opts", Kind::Broadcast | Kind::Join | Kind::Leave | Kind::Disconnect | Kind::FetchSockets) => {
                 let target = opts::read(reader)?;
@@ -252,6 +324,10 @@ impl Fields {
             }
             ("sid", Kind::Ack) => {
                 ("data.sid", reader.lenient(Reader::text).and_then(|id| set(&mut self.socket, socket(id))))
+            }
+            ("part", Kind::Sockets) => ("data.part", read_part(reader).and_then(|part| set(&mut self.part, part))),
+            ("tooLarge", Kind::Sockets) => {
+                ("data.tooLarge", read_too_large(reader).and_then(|text| set(&mut self.too_large, text)))
             }
             ("sockets", Kind::Sockets) => {
                 let sockets = sockets::read_all(reader)?;
@@ -295,10 +371,13 @@ impl Fields {
 
     fn into_response(self, kind: Kind) -> Result<Response> {
         let answer = match kind {
-            Kind::Sockets => Answer::Sockets(required(self.sockets, "data.sockets")?),
+            Kind::Sockets => match self.too_large {
+                Some(text) => Answer::TooLarge(text),
+                None => part_of(Answer::Sockets(required(self.sockets, "data.sockets")?), self.part),
+            },
             Kind::ClientCount => Answer::ClientCount(required(self.count, "data.clientCount")?),
-            Kind::Ack => Answer::Ack(Ack::new(self.packet).with_socket(self.socket.flatten())),
-            _ => Answer::ServerSideEmit(self.packet),
+            Kind::Ack => Answer::Ack(Ack::new(self.value.flatten()).with_socket(self.socket.flatten())),
+            _ => Answer::ServerSideEmit(self.value.flatten()),
         };
         Ok(Response { request: required(self.request.flatten(), "data.requestId")?, answer })
     }

@@ -143,7 +143,7 @@ impl Engine {
         let Some(pending) = self.requests.end(id) else { return };
         let result = pending.finish();
         if let Err(error) = &result {
-            self.metrics.requests_timed_out.increment();
+            self.metrics.requests_timed_out.add(u64::from(error.kind() == ErrorKind::Timeout));
             let partial = error.incomplete().is_some_and(|incomplete| incomplete.missing_nodes() > 0);
             self.metrics.requests_partial.add(u64::from(partial));
         }

@@ -211,14 +211,7 @@ impl Response {
     /// As [`Message::weight`].
     #[must_use]
     pub fn weight(&self) -> usize {
-        let weight_of_value = |value: &Option<Payload>| value.as_ref().map_or(0, Payload::len);
-        FIXED
-            + match &self.answer {
-                Answer::Sockets(sockets) => sockets.iter().map(SocketInfo::weight).sum(),
-                Answer::Rooms(rooms) => weight_of_rooms(rooms),
-                Answer::ServerSideEmit(value) | Answer::Ack(Ack { value, .. }) => weight_of_value(value),
-                Answer::ClientCount(_) => 0,
-            }
+        FIXED + self.answer.weight()
     }
 }
 
@@ -235,6 +228,38 @@ pub enum Answer {
     ClientCount(u32),
     /// One client's acknowledgement.
     Ack(Ack),
+    /// Part of an answer that the broker does not take whole. Only for nodes of ours.
+    Part(Part),
+    /// In place of an answer, or of entries of one, that the broker does not take: their size and the limit, as text.
+    /// Only for nodes of ours.
+    TooLarge(String),
+}
+
+/// One of several parts of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// Position among the parts, from 0.
+    pub index: u32,
+    /// Whether no part with a higher index follows.
+    pub is_last: bool,
+    /// Some of the sockets or rooms.
+    pub answer: Box<Answer>,
+}
+
+impl Answer {
+    /// As [`Message::weight`].
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let weight_of_value = |value: &Option<Payload>| value.as_ref().map_or(0, Payload::len);
+        match self {
+            Self::Sockets(sockets) => sockets.iter().map(SocketInfo::weight).sum(),
+            Self::Rooms(rooms) => weight_of_rooms(rooms),
+            Self::ServerSideEmit(value) | Self::Ack(Ack { value, .. }) => weight_of_value(value),
+            Self::ClientCount(_) => 0,
+            Self::Part(part) => part.answer.weight(),
+            Self::TooLarge(text) => text.len(),
+        }
+    }
 }
 
 /// Acknowledgement of a broadcast by one client. Exhaustive as [`Answer`] is.

@@ -17,6 +17,7 @@ use super::{
     acks::AckItem,
     command::{Command, InFlight, LocalAckBroadcast, ResponseSink},
     outgoing::{Job, Outgoing},
+    parts,
     returning::Returning,
 };
 use crate::{
@@ -266,7 +267,7 @@ impl Driver {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Publish(message) => self.publish(message),
-                Output::Send(to, response) => drop(self.queue(Outgoing::Send(to, response))),
+                Output::Send(to, response) => self.send(to, response),
                 Output::Serve { from, message, offset } => self.serve(from, message, offset.as_ref()),
                 Output::Acknowledged(id, ack) => self.acknowledged(&id, ack),
                 Output::Finished(id, result) => self.finished(&id, result),
@@ -366,7 +367,31 @@ impl Driver {
     }
 
     fn answer(&mut self, to: NodeId, request: RequestId, answer: Answer) {
-        drop(self.queue(Outgoing::Send(to, Response { request, answer })));
+        self.send(to, Response { request, answer });
+    }
+
+    fn send(&mut self, to: NodeId, response: Response) {
+        let limit = self.capabilities.max_message_bytes.unwrap_or(usize::MAX);
+        // Not encoded in vain.
+        let in_parts = response.weight() > limit && parts::is_divisible(&response.answer) && self.engine.is_ours(&to);
+        let send = if in_parts { Outgoing::SendInParts } else { Outgoing::Send };
+        drop(self.queue(send(to, response)));
+    }
+
+    /// Sends an answer that the broker does not take in another form. Official peers know no other.
+    fn too_large(&mut self, to: NodeId, response: Response, error: &Error) {
+        let Response { request, answer } = response;
+        let is_ours = self.engine.is_ours(&to);
+        if is_ours && parts::is_divisible(&answer) {
+            return self.outgoing.push_front(Outgoing::SendInParts(to, Response { request, answer }));
+        }
+        self.metrics.answers_too_large.increment();
+        if is_ours && !matches!(answer, Answer::TooLarge(_)) {
+            let answer = Answer::TooLarge(error.context().to_owned());
+            self.outgoing.push_front(Outgoing::Send(to, Response { request, answer }));
+        } else {
+            tracing::warn!(node = %self.node.id, %to, %error, "a Node.js server waits for an answer in vain");
+        }
     }
 
     /// Tells the broker about rooms into or out of which local sockets were moved.
@@ -387,10 +412,19 @@ impl Driver {
                 tracing::debug!(node = %self.node.id, %error, "publishing failed");
             }
         }
-        if let Outgoing::Publish(message) = outgoing
-            && let Some(id) = message.request()
-        {
-            self.published(id, result);
+        match (outgoing, result) {
+            (Outgoing::Publish(message), result) => {
+                if let Some(id) = message.request() {
+                    self.published(id, result);
+                }
+            }
+            (Outgoing::Send(to, response), Err(error)) if error.kind() == ErrorKind::TooLarge => {
+                self.too_large(to, response, &error);
+            }
+            (Outgoing::SendInParts(..), Err(error)) if error.kind() == ErrorKind::TooLarge => {
+                self.metrics.answers_too_large.increment();
+            }
+            _ => {}
         }
     }
 

@@ -10,6 +10,7 @@ mod emitter;
 mod handle;
 mod interest;
 mod outgoing;
+mod parts;
 mod requests;
 mod returning;
 

@@ -155,7 +155,7 @@ impl DetachedAnswers {
     pub async fn next(&mut self) -> Option<Option<Payload>> {
         match self.0.recv().await?.answer {
             Answer::Ack(Ack { value, .. }) | Answer::ServerSideEmit(value) => Some(value),
-            Answer::Sockets(_) | Answer::Rooms(_) | Answer::ClientCount(_) => None,
+            _ => None,
         }
     }
 }

@@ -18,6 +18,17 @@ fn ack(text: &str) -> Answer {
 }
 
 #[test]
+fn an_acknowledgement_that_is_too_large_is_an_error_at_the_end() {
+    let mut engine = TestEngine::with_peers(&["a"]);
+    engine.send_request("r", Gather::Acks);
+    engine.own_answer("r", count(0));
+    engine.answer("a", "r", count(2));
+    assert!(engine.answer("a", "r", Answer::TooLarge("9 bytes, allowed are 8".to_owned())).is_empty());
+    let expected = "r: message too large: node a cannot send its answer: 9 bytes, allowed are 8; 1 of 2";
+    assert_eq!(engine.answer("a", "r", ack("a1")), ["r: ack a1", expected]);
+}
+
+#[test]
 fn acknowledgements_are_returned_as_they_arrive() {
     let mut engine = TestEngine::with_peers(&["a"]);
     assert_eq!(engine.send_request("r", Gather::Acks), ["publish broadcast r"]);

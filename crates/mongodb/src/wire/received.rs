@@ -219,7 +219,7 @@ impl StoredSession {
             match &*key {
                 "sid" => set(&mut socket, reader.optional(|reader| reader.text())?)?,
                 "pid" => set(&mut id, reader.text()?)?,
-                "rooms" => set(&mut rooms, opts::read_rooms(reader)?)?,
+                "rooms" => set(&mut rooms, opts::read_known_rooms(reader)?)?,
                 "data" => set(&mut data, reader.optional(Reader::payload)?)?,
                 _ => reader.skip()?,
             }

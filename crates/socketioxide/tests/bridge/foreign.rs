@@ -96,7 +96,7 @@ async fn a_fetched_socket_has_rooms_handshake_and_data() {
 #[tokio::test]
 async fn a_silent_node_is_an_error_with_the_other_answers_or_left_out() {
     let options = Options {
-        configure: |builder| builder.config(NodeConfig { request_timeout: SHORT, ..NodeConfig::default() }),
+        configure: |builder| builder.config(NodeConfig::default().with_request_timeout(SHORT)),
         ..Options::new()
     };
     let backend = options.backend.clone();
