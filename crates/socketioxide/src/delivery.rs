@@ -19,8 +19,25 @@ use crate::{
 };
 
 impl<E: SocketEmitter> Trunkline<E> {
+    /// Delivers to these sockets, which are those of `target`: one after the other if they are few, otherwise to all at
+    /// once.
+    pub(crate) fn deliver_paced(
+        &self,
+        namespace: &OpenNamespace,
+        target: &Target,
+        sockets: &[Sid],
+        packet: &Packet,
+        offset: Option<&Offset>,
+    ) -> DeliveryReport {
+        if sockets.len() <= namespace.paced_sockets || namespace.is_superseded() {
+            self.deliver_each(namespace, sockets, packet, offset)
+        } else {
+            self.deliver_all(namespace, target, sockets, packet, offset)
+        }
+    }
+
     /// Delivers to one socket after the other, so that it is known which of them cannot take the packet.
-    pub(crate) fn deliver_each(
+    fn deliver_each(
         &self,
         namespace: &OpenNamespace,
         sockets: &[Sid],
@@ -45,7 +62,7 @@ impl<E: SocketEmitter> Trunkline<E> {
 
     /// Delivers to all sockets at once, encoded once; those with a backlog get the packet behind that. Of the others it
     /// is known only how many could not take it.
-    pub(crate) fn deliver_all(
+    fn deliver_all(
         &self,
         namespace: &OpenNamespace,
         target: &Target,

@@ -16,6 +16,7 @@ mod init;
 mod interest;
 mod local;
 mod maintenance;
+mod marks;
 mod members;
 mod namespace;
 mod partial;

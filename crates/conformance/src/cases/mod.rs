@@ -216,6 +216,7 @@ macro_rules! __cases {
                 the_session_of_a_killed_node_is_restored [History]
                 missed_packets_are_replayed_whole_and_in_order [History]
                 replay_continues_after_any_offset [History]
+                replay_continues_after_the_present_offset [History]
                 replay_continues_after_the_offset_of_a_missed_packet [History]
                 only_packets_for_the_rooms_of_the_session_are_replayed [History]
                 number_rooms_are_kept_apart_from_their_texts [History, NumberRooms]

@@ -36,6 +36,20 @@ impl Target {
         Self { rooms: rooms.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
+    /// Target of no socket: what is broadcast to it only takes a place in the history. Nodes of ours note its offset
+    /// ([`ClusterNode::offset`](crate::ClusterNode::offset)); for official peers it is a room without members.
+    #[must_use]
+    pub fn mark() -> Self {
+        Self::room(MARK).except(MARK)
+    }
+
+    /// Whether this is [`Target::mark`].
+    #[must_use]
+    pub fn is_mark(&self) -> bool {
+        let is_only = |rooms: &[Room]| matches!(rooms, [room] if room.is_mark());
+        is_only(&self.rooms) && is_only(&self.except)
+    }
+
     /// The same without the members of one more room.
     #[must_use]
     pub fn except(mut self, room: impl Into<Room>) -> Self {
@@ -96,6 +110,9 @@ impl Target {
         }
     }
 }
+
+/// Room of marks, in which and out of which a socket is at once.
+pub(super) const MARK: &str = "trunkline:mark";
 
 /// Modifiers of an operation, named as in Socket.IO.
 ///

@@ -18,6 +18,7 @@ use super::{
     command::{Command, InFlight, LocalAckBroadcast, ResponseSink},
     outgoing::{Job, Outgoing},
     parts,
+    position::Position,
     returning::Returning,
 };
 use crate::{
@@ -44,6 +45,7 @@ pub(super) struct Observers {
     pub(super) events: broadcast::Sender<Event>,
     pub(super) peers: watch::Sender<Peers>,
     pub(super) returning: Arc<Returning>,
+    pub(super) position: watch::Sender<Position>,
 }
 
 /// Task of one node: feeds its engine with deliveries, commands, answers and time, and does what the engine says. What
@@ -59,6 +61,7 @@ pub(crate) struct Driver {
     events: broadcast::Sender<Event>,
     peers: watch::Sender<Peers>,
     returning: Arc<Returning>,
+    position: watch::Sender<Position>,
     peers_version: Option<u64>,
     /// Report of the last delivery, with the pause it asked for.
     last_report: DeliveryReport,
@@ -68,6 +71,8 @@ pub(crate) struct Driver {
     in_flight: HashMap<RequestId, InFlight>,
     /// Acknowledged broadcasts on their way out, which the own clients get in their place among what the caller sends.
     local_acks: HashMap<RequestId, LocalAckBroadcast>,
+    /// Whether it was logged that an official peer could not be answered.
+    told_too_large: bool,
     answers: mpsc::UnboundedSender<LocalAnswer>,
     received_answers: Option<mpsc::UnboundedReceiver<LocalAnswer>>,
 }
@@ -83,7 +88,7 @@ impl Driver {
         capabilities: Capabilities,
         local: Weak<dyn Local>,
         config: NodeConfig,
-        Observers { metrics, events, peers, returning }: Observers,
+        Observers { metrics, events, peers, returning, position }: Observers,
     ) -> Self {
         let engine = Engine::new(node.clone(), capabilities, config.engine, Arc::clone(&metrics));
         let (answers, received_answers) = mpsc::unbounded_channel();
@@ -97,6 +102,7 @@ impl Driver {
             events,
             peers,
             returning,
+            position,
             peers_version: None,
             last_report: DeliveryReport::default(),
             engine,
@@ -104,6 +110,7 @@ impl Driver {
             count_wanted: false,
             in_flight: HashMap::new(),
             local_acks: HashMap::new(),
+            told_too_large: false,
             answers,
             received_answers: Some(received_answers),
         }
@@ -329,6 +336,9 @@ impl Driver {
         match message {
             Message::Broadcast { request: None, target, payload } => {
                 let report = local.deliver(&target, &payload, offset);
+                if let Some(offset) = offset {
+                    self.position.send_replace(Position::at(offset.clone()));
+                }
                 self.metrics.sent_to_sockets.add(report.sent);
                 self.metrics.dropped_by_sockets.add(report.dropped);
                 self.last_report = report;
@@ -390,7 +400,10 @@ impl Driver {
             let answer = Answer::TooLarge(error.context().to_owned());
             self.outgoing.push_front(Outgoing::Send(to, Response { request, answer }));
         } else {
-            tracing::warn!(node = %self.node.id, %to, %error, "a Node.js server waits for an answer in vain");
+            // Once: it may ask every few seconds.
+            if !std::mem::replace(&mut self.told_too_large, true) {
+                tracing::warn!(node = %self.node.id, %to, %error, "a Node.js server waits for an answer in vain");
+            }
         }
     }
 

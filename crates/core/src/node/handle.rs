@@ -19,6 +19,7 @@ use super::{
     AckStream, NodeConfig,
     command::Command,
     driver::{Driver, Observers, Peers},
+    position::{Position, mark},
     returning::Returning,
 };
 use crate::{
@@ -66,6 +67,7 @@ pub(super) struct Shared {
     events: broadcast::Sender<Event>,
     peers: watch::Receiver<Peers>,
     returning: Arc<Returning>,
+    pub(super) position: watch::Receiver<Position>,
     /// Holds the driver, the one task of the node.
     tasks: TaskTracker,
     /// Dropped with the last handle, it makes the node leave.
@@ -101,11 +103,13 @@ impl ClusterNode {
         let (peers_sender, peers) = watch::channel(Peers::default());
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         let returning = Arc::<Returning>::default();
+        let (position_sender, position) = watch::channel(Position::default());
         let observers = Observers {
             metrics: Arc::clone(&metrics),
             events: events.clone(),
             peers: peers_sender,
             returning: Arc::clone(&returning),
+            position: position_sender,
         };
         let driver = Driver::new(node.clone(), backend.clone(), capabilities, Weak::clone(&local), config, observers);
         tasks.spawn(driver.run(inbox, received_commands, closing.clone()));
@@ -122,6 +126,7 @@ impl ClusterNode {
             commands,
             peers,
             returning,
+            position,
             tasks,
             closing,
         };
@@ -284,6 +289,38 @@ impl ClusterNode {
         Ok(())
     }
 
+    /// Position in the history behind what this node has handed to its sockets so far. For a client that has received
+    /// nothing yet, or nothing for a while: from it, the client can catch up ([`ClusterNode::replay`]).
+    ///
+    /// What was received within the last 10 s tells it; otherwise a mark is published ([`ClusterNode::mark`]).
+    ///
+    /// # Errors
+    /// `Unsupported` without history; `Timeout` if the mark does not come back within the request time-out; otherwise
+    /// as [`ClusterNode::mark`].
+    pub async fn offset(&self) -> Result<Offset> {
+        let mut position = self.shared.position.clone();
+        if let Some(offset) = position.borrow_and_update().recent() {
+            return Ok(offset);
+        }
+        self.mark().await?;
+        let limit = self.shared.config.request_timeout;
+        match timeout(limit, position.wait_for(|position| position.recent().is_some())).await {
+            Ok(Ok(position)) => position.recent().ok_or_else(|| self.closed_error()),
+            Ok(Err(_)) => Err(self.closed_error()),
+            Err(_) => Err(Error::new(ErrorKind::Timeout, format!("a mark has not come back within {limit:?}"))),
+        }
+    }
+
+    /// Publishes a mark: a broadcast to no socket, which every node of ours gets with its offset, in its place among
+    /// others.
+    ///
+    /// # Errors
+    /// `Unsupported` without history; otherwise as [`ClusterNode::broadcast`].
+    pub async fn mark(&self) -> Result<()> {
+        self.history()?;
+        self.publish(Message::Broadcast { request: None, target: Target::mark(), payload: mark() }).await
+    }
+
     /// Keeps the session of a client that may come back.
     ///
     /// # Errors
@@ -440,7 +477,7 @@ struct LocalRooms(Weak<dyn Local>);
 
 impl RoomFilter for LocalRooms {
     fn may_have_members(&self, room: &Room) -> bool {
-        self.0.upgrade().is_none_or(|local| local.has_room(room))
+        room.is_mark() || self.0.upgrade().is_none_or(|local| local.has_room(room))
     }
 }
 

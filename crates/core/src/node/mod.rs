@@ -11,6 +11,7 @@ mod handle;
 mod interest;
 mod outgoing;
 mod parts;
+mod position;
 mod requests;
 mod returning;
 
