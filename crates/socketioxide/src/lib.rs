@@ -41,7 +41,7 @@ pub use crate::{
 };
 pub use trunkline_core as core;
 pub use trunkline_core::{
-    AckStream, Backend, Capabilities, ClusterNode, DownReason, Emitter, Error, ErrorKind, Event, Gap, GapCause,
+    Ack, AckStream, Backend, Capabilities, ClusterNode, DownReason, Emitter, Error, ErrorKind, Event, Gap, GapCause,
     Incomplete, MetricsSnapshot, Namespace, NodeConfig, NodeId, NodeKey, Offset, Payload, RequestError, Result, Room,
     Session, SessionId, SocketId, SocketInfo, Target,
     transport::{Health, MissedBroadcast, RestoredSession},

@@ -32,6 +32,20 @@ pub(crate) async fn sockets_are_found_by_room_and_exception(t: TestCluster) -> C
     check_eq(fetched_ids(&a.fetch_sockets(target).await?), ids([&z]), "in none of several rooms")
 }
 
+pub(crate) async fn a_room_with_too_long_a_name_costs_no_socket_and_no_other_room(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let long = "x".repeat(Room::MAX_BYTES + 1);
+    let sockets =
+        [b.socket(["x", long.as_str(), "y"]).await?, b.socket(["x"]).await?, b.socket([long.as_str()]).await?];
+    let fetched = a.fetch_sockets(Target::all()).await?;
+    check_eq(fetched_ids(&fetched), ids(&sockets), "fetched sockets")?;
+    let has_others = fetched
+        .iter()
+        .filter(|socket| socket.id == *sockets[0].id())
+        .all(|socket| ["x", "y"].iter().all(|room| socket.rooms.contains(&Room::from(*room))));
+    check_eq(has_others, true, "whether the socket's other rooms are listed")
+}
+
 pub(crate) async fn a_socket_is_found_by_its_id_on_any_node(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let (here, there) = (a.socket(["x"]).await?, b.socket(["x"]).await?);

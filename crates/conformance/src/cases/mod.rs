@@ -157,6 +157,7 @@ macro_rules! __cases {
             fetch {
                 sockets_of_all_nodes_are_found
                 sockets_are_found_by_room_and_exception
+                a_room_with_too_long_a_name_costs_no_socket_and_no_other_room
                 a_socket_is_found_by_its_id_on_any_node
                 rooms_handshake_and_data_arrive_unchanged
                 each_socket_names_its_node [NamedAnswers]

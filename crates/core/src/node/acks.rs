@@ -41,7 +41,8 @@ impl AckStream {
     /// Next acknowledgement; `None` after the last one. *Cancel safe.*
     ///
     /// # Errors
-    /// `Timeout` if not all clients answered in time, with their number.
+    /// `Timeout` if not all clients answered in time, with their number; `TooLarge` if the broker does not take what one
+    /// has answered.
     pub async fn next(&mut self) -> Option<Result<Ack, RequestError<AckCounts>>> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
@@ -49,7 +50,7 @@ impl AckStream {
     /// All acknowledgements.
     ///
     /// # Errors
-    /// `Timeout` if not all clients answered in time, with the acknowledgements that arrived.
+    /// As of [`AckStream::next`], with the acknowledgements that arrived.
     pub async fn collect(mut self) -> Result<Vec<Ack>, RequestError<Vec<Ack>>> {
         let mut acks = Vec::new();
         while let Some(item) = self.next().await {

@@ -193,8 +193,9 @@ impl ClusterNode {
     /// Describes the matching sockets. With [`Target::partial`], nodes that have not answered in time are left out.
     ///
     /// # Errors
-    /// `Timeout` if not every node answered, with the sockets that arrived and the nodes that are missing; `QueueFull`,
-    /// `Disconnected`, `Closed` if the request was not sent.
+    /// `Timeout` if not every node answered, `TooLarge` if the broker does not take what a node has to answer, both with
+    /// the sockets that arrived and the nodes that are missing; `QueueFull`, `Disconnected`, `Closed` if the request was
+    /// not sent.
     pub async fn fetch_sockets(&self, target: Target) -> Result<Vec<SocketInfo>, RequestError<Vec<SocketInfo>>> {
         self.check_open()?;
         target.check()?;
@@ -233,8 +234,7 @@ impl ClusterNode {
     /// `undefined` or has no handler. Waits for `timeout`, or the configured time.
     ///
     /// # Errors
-    /// `Timeout` with the values that arrived and the nodes that are missing; otherwise as
-    /// [`ClusterNode::fetch_sockets`].
+    /// As of [`ClusterNode::fetch_sockets`], with the values that arrived.
     pub async fn server_side_emit_with_ack(
         &self,
         payload: Payload,

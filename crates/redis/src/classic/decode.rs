@@ -186,8 +186,6 @@ impl RequestFields {
             }
             "rooms" => ("rooms", opts::read_rooms(reader).and_then(|rooms| set(&mut self.rooms, rooms))),
             "room" => ("room", opts::read_room(reader).and_then(|room| set(&mut self.room, room))),
-            "part" => ("part", codec::read_part(reader).and_then(|part| set(&mut self.part, part))),
-            "tooLarge" => ("tooLarge", codec::read_too_large(reader).and_then(|text| set(&mut self.too_large, text))),
             "sid" => ("sid", socket_id(reader).and_then(|socket| set(&mut self.socket, socket))),
             "close" => (
                 "close",
@@ -344,6 +342,8 @@ impl AnswerFields {
                 let sockets = read_sockets(reader)?;
                 ("sockets", set(&mut self.sockets, sockets))
             }
+            "part" => ("part", codec::read_part(reader).and_then(|part| set(&mut self.part, part))),
+            "tooLarge" => ("tooLarge", codec::read_too_large(reader).and_then(|text| set(&mut self.too_large, text))),
             "sid" => ("sid", reader.lenient(socket_id).and_then(|id| set(&mut self.socket, id))),
             "rooms" => ("rooms", opts::read_known_rooms(reader).and_then(|rooms| set(&mut self.rooms, rooms))),
             "data" => ("data", reader.lenient(Reader::payload).and_then(|data| set(&mut self.data, data))),

@@ -136,9 +136,9 @@ pub(crate) async fn an_answer_above_the_limit_arrives_in_parts(t: TestCluster) -
     for _ in 0..SOCKETS {
         sockets.push(b.connect(spec.clone()).await?);
     }
-    for round in 1..=2 {
+    for _ in 1..=2 {
         let fetched = a.fetch_sockets(Target::room("x").timeout(t.timeout())).await?;
-        check_eq(fetched_ids(&fetched), ids(&sockets), format!("sockets fetched in round {round}"))?;
+        check_eq(fetched_ids(&fetched), ids(&sockets), "fetched sockets")?;
         let is_whole = |details: &Payload| details.same_meaning(&handshake);
         let whole = fetched.iter().filter(|socket| socket.handshake.as_ref().is_some_and(is_whole)).count();
         check_eq(whole, SOCKETS, "sockets with their handshake")?;

@@ -426,7 +426,10 @@ fn changed() -> Vec<Mutation> {
         changing(
             "forgets rooms",
             |answer| each_socket(answer, |socket| socket.rooms.truncate(1)),
-            &["fetch::rooms_handshake_and_data_arrive_unchanged"],
+            &[
+                "fetch::rooms_handshake_and_data_arrive_unchanged",
+                "fetch::a_room_with_too_long_a_name_costs_no_socket_and_no_other_room",
+            ],
         ),
         changing(
             "forgets rooms of other nodes",
