@@ -34,7 +34,7 @@ trunkline_conformance::suite! {
         .with_all_rooms_request(true)
         .with_room_interest(true)
         .with_history(true),
-    skipped = 10,
+    skipped = 12,
 }
 
 const LIMITED_HISTORY: HistoryLimits =
