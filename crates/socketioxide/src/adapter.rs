@@ -30,6 +30,7 @@ use crate::{
     init::InitRes,
     interest::Interest,
     maintenance,
+    marks::{self, Marks},
     members::KnownMembers,
     namespace::{OpenNamespace, Sockets},
     tasks::Tasks,
@@ -64,6 +65,9 @@ impl<E: SocketEmitter> Trunkline<E> {
         if has_interest {
             open.tasks.spawn(maintenance::reconcile_rooms(this, Arc::clone(&open), settings.reconcile_every));
         }
+        if let Some(publishing) = marks::publishing(&open) {
+            open.tasks.spawn(publishing);
+        }
         self.cluster.opened(&self.namespace, &open);
         Ok(())
     }
@@ -77,6 +81,7 @@ impl<E: SocketEmitter> Trunkline<E> {
             details: SocketDetails::default(),
             tasks: Arc::clone(&self.tasks),
             backlogs: Backlogs::new(settings.backlog),
+            marks: Marks::new(settings.marks),
             interest: Interest::default(),
             superseded: AtomicBool::new(false),
             appends_offsets: settings.append_offsets,

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `arrivals` | messages that arrive, and which are dropped at once: echoes, repeats, what an emitter must not send |
 //! | `presence`, `members`, `newcomers` | heartbeats, the known nodes, and what the broker's count adds |
-//! | `requests`, `table`, `pending`, `unnamed_peers`, `acks` | own requests: which nodes are waited for, and when one is complete |
+//! | `requests`, `table`, `pending`, `parts`, `unnamed_peers`, `acks` | own requests: which nodes are waited for, and when one is complete |
 //! | `tracker`, `gaps` | sequence numbers: repeats, holes, and how many messages a lost connection has cost |
 //!
 //! # Invariant
@@ -23,6 +23,7 @@ mod gaps;
 mod interface;
 mod members;
 mod newcomers;
+mod parts;
 mod pending;
 mod presence;
 mod requests;
@@ -155,6 +156,12 @@ impl Engine {
     #[must_use]
     pub fn peer_count(&self) -> usize {
         self.members.count()
+    }
+
+    /// Whether this is a node of ours, and not an official peer: ours number what they send.
+    #[must_use]
+    pub fn is_ours(&self, node: &NodeId) -> bool {
+        self.tracker.is_numbering(node)
     }
 
     /// Version of [`Engine::members`] and [`Engine::peer_count`]: changes whenever one of them does.

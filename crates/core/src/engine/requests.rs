@@ -110,7 +110,7 @@ impl Engine {
 
     fn outcome(&mut self, id: &RequestId, outcome: AnswerOutcome) {
         match outcome {
-            AnswerOutcome::Acknowledgement(value) => self.outputs.push_back(Output::Acknowledged(id.clone(), value)),
+            AnswerOutcome::Acknowledgement(ack) => self.outputs.push_back(Output::Acknowledged(id.clone(), ack)),
             AnswerOutcome::Noted => {}
             AnswerOutcome::Nothing => self.metrics.late_answers.increment(),
         }
@@ -143,7 +143,7 @@ impl Engine {
         let Some(pending) = self.requests.end(id) else { return };
         let result = pending.finish();
         if let Err(error) = &result {
-            self.metrics.requests_timed_out.increment();
+            self.metrics.requests_timed_out.add(u64::from(error.kind() == ErrorKind::Timeout));
             let partial = error.incomplete().is_some_and(|incomplete| incomplete.missing_nodes() > 0);
             self.metrics.requests_partial.add(u64::from(partial));
         }

@@ -94,6 +94,11 @@ impl SequenceTracker {
         state.is_some_and(|state| state.next.is_some())
     }
 
+    /// Whether the node numbers what it sends.
+    pub(super) fn is_numbering(&self, from: &NodeId) -> bool {
+        self.senders.contains_key(from)
+    }
+
     /// Judges the number of a message that arrived, and remembers it.
     pub(super) fn arrived(&mut self, now: Instant, from: &NodeId, seq_no: SeqNo) -> Verdict {
         match self.advance(now, from, seq_no) {

@@ -63,6 +63,8 @@ metrics! {
     outgoing_overflow,
     /// Publishes that failed.
     publish_errors,
+    /// Answers, or entries of answers, that were not sent because the broker does not take messages of their size.
+    answers_too_large,
     /// Gaps reported.
     gaps,
     /// Messages known to be missed, over all gaps.

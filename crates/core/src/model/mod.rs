@@ -19,7 +19,7 @@ pub use self::{
     delivery::{Delivery, Dropped, Overflow},
     event::{DownReason, Event, Gap, GapCause},
     id::{IdScheme, MAX_ID_BYTES, Namespace, NodeId, NodeKey, Offset, RequestId, SessionId, SocketId},
-    message::{Answer, Heartbeat, Message, Response, SeqChannel, SeqNo, Session, SocketInfo},
+    message::{Ack, Answer, Heartbeat, Message, Part, Response, SeqChannel, SeqNo, Session, SocketInfo},
     metrics::{Counter, MetricsSnapshot, NodeMetrics},
     request::{AckCounts, Incomplete, RequestError},
     room::Room,

@@ -17,16 +17,17 @@ use super::{
     acks::AckItem,
     command::{Command, InFlight, LocalAckBroadcast, ResponseSink},
     outgoing::{Job, Outgoing},
+    parts,
+    position::Position,
     returning::Returning,
 };
 use crate::{
     engine::{Engine, Gathered, Input, Output, Request},
     error::{Error, ErrorKind, Result},
     model::{
-        Answer, Capabilities, Delivery, Event, Message, NodeId, NodeKey, NodeMetrics, Offset, RequestError, RequestId,
-        Response, Room,
+        Ack, Answer, Capabilities, Delivery, Event, Message, NodeId, NodeKey, NodeMetrics, Offset, RequestError,
+        RequestId, Response, Room,
     },
-    payload::Payload,
     server::{AckSink, DeliveryReport, EventReply, Local, LocalAnswer},
     transport::{Backend, Inbox, NodeCount},
 };
@@ -44,6 +45,7 @@ pub(super) struct Observers {
     pub(super) events: broadcast::Sender<Event>,
     pub(super) peers: watch::Sender<Peers>,
     pub(super) returning: Arc<Returning>,
+    pub(super) position: watch::Sender<Position>,
 }
 
 /// Task of one node: feeds its engine with deliveries, commands, answers and time, and does what the engine says. What
@@ -59,6 +61,7 @@ pub(crate) struct Driver {
     events: broadcast::Sender<Event>,
     peers: watch::Sender<Peers>,
     returning: Arc<Returning>,
+    position: watch::Sender<Position>,
     peers_version: Option<u64>,
     /// Report of the last delivery, with the pause it asked for.
     last_report: DeliveryReport,
@@ -68,6 +71,8 @@ pub(crate) struct Driver {
     in_flight: HashMap<RequestId, InFlight>,
     /// Acknowledged broadcasts on their way out, which the own clients get in their place among what the caller sends.
     local_acks: HashMap<RequestId, LocalAckBroadcast>,
+    /// Whether it was logged that an official peer could not be answered.
+    told_too_large: bool,
     answers: mpsc::UnboundedSender<LocalAnswer>,
     received_answers: Option<mpsc::UnboundedReceiver<LocalAnswer>>,
 }
@@ -83,7 +88,7 @@ impl Driver {
         capabilities: Capabilities,
         local: Weak<dyn Local>,
         config: NodeConfig,
-        Observers { metrics, events, peers, returning }: Observers,
+        Observers { metrics, events, peers, returning, position }: Observers,
     ) -> Self {
         let engine = Engine::new(node.clone(), capabilities, config.engine, Arc::clone(&metrics));
         let (answers, received_answers) = mpsc::unbounded_channel();
@@ -97,6 +102,7 @@ impl Driver {
             events,
             peers,
             returning,
+            position,
             peers_version: None,
             last_report: DeliveryReport::default(),
             engine,
@@ -104,6 +110,7 @@ impl Driver {
             count_wanted: false,
             in_flight: HashMap::new(),
             local_acks: HashMap::new(),
+            told_too_large: false,
             answers,
             received_answers: Some(received_answers),
         }
@@ -267,9 +274,9 @@ impl Driver {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Publish(message) => self.publish(message),
-                Output::Send(to, response) => drop(self.queue(Outgoing::Send(to, response))),
+                Output::Send(to, response) => self.send(to, response),
                 Output::Serve { from, message, offset } => self.serve(from, message, offset.as_ref()),
-                Output::Acknowledged(id, value) => self.acknowledged(&id, value),
+                Output::Acknowledged(id, ack) => self.acknowledged(&id, ack),
                 Output::Finished(id, result) => self.finished(&id, result),
                 Output::CountNodes => self.count_wanted = true,
                 Output::Event(event) => drop(self.events.send(event)),
@@ -306,10 +313,10 @@ impl Driver {
         Ok(())
     }
 
-    fn acknowledged(&self, id: &RequestId, value: Option<Payload>) {
+    fn acknowledged(&self, id: &RequestId, ack: Ack) {
         if let Some(InFlight { sink: ResponseSink::Acks { items, .. }, .. }) = self.in_flight.get(id) {
             // Fails only when the caller is gone; its cancellation is on the way.
-            let _ = items.send(AckItem::Ack(value));
+            let _ = items.send(AckItem::Ack(ack));
         }
     }
 
@@ -329,6 +336,9 @@ impl Driver {
         match message {
             Message::Broadcast { request: None, target, payload } => {
                 let report = local.deliver(&target, &payload, offset);
+                if let Some(offset) = offset {
+                    self.position.send_replace(Position::at(offset.clone()));
+                }
                 self.metrics.sent_to_sockets.add(report.sent);
                 self.metrics.dropped_by_sockets.add(report.dropped);
                 self.last_report = report;
@@ -367,7 +377,34 @@ impl Driver {
     }
 
     fn answer(&mut self, to: NodeId, request: RequestId, answer: Answer) {
-        drop(self.queue(Outgoing::Send(to, Response { request, answer })));
+        self.send(to, Response { request, answer });
+    }
+
+    fn send(&mut self, to: NodeId, response: Response) {
+        let limit = self.capabilities.max_message_bytes.unwrap_or(usize::MAX);
+        // Not encoded in vain.
+        let in_parts = response.weight() > limit && parts::is_divisible(&response.answer) && self.engine.is_ours(&to);
+        let send = if in_parts { Outgoing::SendInParts } else { Outgoing::Send };
+        drop(self.queue(send(to, response)));
+    }
+
+    /// Sends an answer that the broker does not take in another form. Official peers know no other.
+    fn too_large(&mut self, to: NodeId, response: Response, error: &Error) {
+        let Response { request, answer } = response;
+        let is_ours = self.engine.is_ours(&to);
+        if is_ours && parts::is_divisible(&answer) {
+            return self.outgoing.push_front(Outgoing::SendInParts(to, Response { request, answer }));
+        }
+        self.metrics.answers_too_large.increment();
+        if is_ours && !matches!(answer, Answer::TooLarge(_)) {
+            let answer = Answer::TooLarge(error.context().to_owned());
+            self.outgoing.push_front(Outgoing::Send(to, Response { request, answer }));
+        } else {
+            // Once: it may ask every few seconds.
+            if !std::mem::replace(&mut self.told_too_large, true) {
+                tracing::warn!(node = %self.node.id, %to, %error, "a Node.js server waits for an answer in vain");
+            }
+        }
     }
 
     /// Tells the broker about rooms into or out of which local sockets were moved.
@@ -388,10 +425,19 @@ impl Driver {
                 tracing::debug!(node = %self.node.id, %error, "publishing failed");
             }
         }
-        if let Outgoing::Publish(message) = outgoing
-            && let Some(id) = message.request()
-        {
-            self.published(id, result);
+        match (outgoing, result) {
+            (Outgoing::Publish(message), result) => {
+                if let Some(id) = message.request() {
+                    self.published(id, result);
+                }
+            }
+            (Outgoing::Send(to, response), Err(error)) if error.kind() == ErrorKind::TooLarge => {
+                self.too_large(to, response, &error);
+            }
+            (Outgoing::SendInParts(..), Err(error)) if error.kind() == ErrorKind::TooLarge => {
+                self.metrics.answers_too_large.increment();
+            }
+            _ => {}
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use super::parts;
 use crate::{
     error::Result,
     model::{Message, NodeId, NodeKey, Response, Room},
@@ -18,6 +19,8 @@ use crate::{
 pub(super) enum Outgoing {
     Publish(Message),
     Send(NodeId, Response),
+    /// An answer that the broker does not take whole.
+    SendInParts(NodeId, Response),
     /// Tells the broker about rooms into which sockets were moved or, if it knows them as having members, out of which.
     Interest {
         rooms: Vec<Room>,
@@ -40,6 +43,10 @@ impl Outgoing {
             Self::Send(to, response) => {
                 let (to, response) = (to.clone(), response.clone());
                 Box::pin(async move { transport.send(&node, &to, response).await })
+            }
+            Self::SendInParts(to, response) => {
+                let (to, response) = (to.clone(), response.clone());
+                Box::pin(async move { parts::send(&*transport, &node, &to, response).await })
             }
             Self::Interest { rooms, had_members } => {
                 let (interest, rooms, local) = (backend.interest.clone(), rooms.clone(), Weak::clone(local));

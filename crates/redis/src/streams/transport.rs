@@ -8,7 +8,7 @@ use trunkline_backend::Outbox;
 use trunkline_core::{
     Backend, Capabilities, IdScheme, Membership, NodeId, NodeKey, Offset, Result, Room, SessionId, Transport,
     codec::{self, Format},
-    model::{Answer, Delivery, Message, Response, SeqChannel, SeqNo, Session},
+    model::{Ack, Answer, Delivery, Message, Response, SeqChannel, SeqNo, Session},
     payload::Rules,
     transport::{Health, History, Inbox, JoinRequest, MissedBroadcast, NodeCount, NodeCounter, RestoredSession},
 };
@@ -192,7 +192,7 @@ impl Transport for StreamsTransport {
         self.shared.nodes.joined.publishing(from)?;
         let format = match response.answer {
             // Node.js writes null for `undefined`; left out, both stay apart.
-            Answer::Ack(None) | Answer::ServerSideEmit(None) => Format::MsgPack(Rules::Notepack),
+            Answer::Ack(Ack { value: None, .. }) | Answer::ServerSideEmit(None) => Format::MsgPack(Rules::Notepack),
             _ => FORMAT,
         };
         let payload = codec::encode(format, &from.id, &from.namespace, &response)?.finish(None, &[]);
