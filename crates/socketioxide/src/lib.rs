@@ -19,6 +19,7 @@ mod maintenance;
 mod marks;
 mod members;
 mod namespace;
+mod own_rooms;
 mod partial;
 mod recovery;
 mod rooms;

@@ -1,7 +1,7 @@
 //! The task of a node: it drives the engine over the backend.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     future,
     sync::{Arc, Weak},
 };
@@ -363,9 +363,15 @@ impl Driver {
             }
             Message::Disconnect { target, close } => local.disconnect(&target, close),
             Message::FetchSockets { request, target } => {
-                self.answer(from, request, Answer::Sockets(local.sockets(&target)));
+                let sockets = local.sockets(&target);
+                self.make_reachable(sockets.iter().flat_map(|socket| &socket.rooms));
+                self.answer(from, request, Answer::Sockets(sockets));
             }
-            Message::AllRooms { request } => self.answer(from, request, Answer::Rooms(local.rooms())),
+            Message::AllRooms { request } => {
+                let rooms = local.rooms();
+                self.make_reachable(&rooms);
+                self.answer(from, request, Answer::Rooms(rooms));
+            }
             Message::ServerSideEmit { request, payload } => {
                 let reply = request
                     .map(|request| EventReply::new(AckSink::new(Some(from.clone()), request, self.answers.clone())));
@@ -404,6 +410,16 @@ impl Driver {
             if !std::mem::replace(&mut self.told_too_large, true) {
                 tracing::warn!(node = %self.node.id, %to, %error, "a Node.js server waits for an answer in vain");
             }
+        }
+    }
+
+    /// Tells the broker about rooms before an answer names them: who reads it may send to them at once. A server may
+    /// not have told it yet.
+    fn make_reachable<'a>(&mut self, rooms: impl IntoIterator<Item = &'a Room>) {
+        // Where there is no room for an answer, nobody will read it.
+        if self.backend.interest.is_some() && self.outgoing.len() < self.config.max_outgoing {
+            let rooms: HashSet<_> = rooms.into_iter().collect();
+            self.interest(rooms.into_iter().cloned().collect(), false);
         }
     }
 
