@@ -173,6 +173,10 @@ impl Transport for MongoDb {
         Ok(())
     }
 
+    async fn flush(&self) -> Result<()> {
+        self.inner.core.outbox.flush().await
+    }
+
     fn health(&self) -> Health {
         self.inner.core.health()
     }

@@ -209,6 +209,10 @@ impl Transport for Postgres {
         Ok(())
     }
 
+    async fn flush(&self) -> Result<()> {
+        self.shared.outbox.flush().await
+    }
+
     fn health(&self) -> Health {
         self.shared.health()
     }

@@ -18,6 +18,7 @@ mod local;
 mod maintenance;
 mod members;
 mod namespace;
+mod own_rooms;
 mod recovery;
 mod rooms;
 mod target;

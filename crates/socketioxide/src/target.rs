@@ -75,6 +75,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         if !self.is_connected(socket) || self.local.sockets(own_room).contains(&socket) {
             return;
         }
+        self.own_rooms.add(socket, |socket| self.is_connected(socket));
         self.local.add_all(socket, socket);
         self.forget_if_closed(socket);
     }

@@ -238,6 +238,7 @@ macro_rules! __cases {
                 a_thousand_broadcasts_arrive_complete_and_in_order
                 equal_events_of_two_emitters_arrive_each_time
                 broadcasts_accepted_before_closing_arrive
+                what_is_flushed_or_closed_arrives_although_the_process_ends
                 sockets_join_and_leave
                 sockets_are_disconnected
                 connections_are_closed_on_request [CloseConnections]

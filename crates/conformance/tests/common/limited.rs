@@ -66,6 +66,10 @@ impl Transport for Limited {
         self.0.leave(node).await
     }
 
+    async fn flush(&self) -> Result<()> {
+        self.0.flush().await
+    }
+
     fn health(&self) -> Health {
         self.0.health()
     }

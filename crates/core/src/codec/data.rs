@@ -200,7 +200,7 @@ struct Fields {
     target: Option<Target>,
     request: Option<Option<RequestId>>,
     rooms: Option<Vec<Room>>,
-    close: Option<Option<bool>>,
+    close: Option<bool>,
     count: Option<u32>,
     sockets: Option<Vec<SocketInfo>>,
     unknown_container: bool,
@@ -229,7 +229,7 @@ impl Fields {
                 ("data.rooms", opts::read_rooms(reader).and_then(|rooms| set(&mut self.rooms, rooms)))
             }
             ("close", Kind::Disconnect) => {
-                ("data.close", reader.lenient(Reader::boolean).and_then(|close| set(&mut self.close, close)))
+                ("data.close", opts::read_condition(reader).and_then(|close| set(&mut self.close, close)))
             }
             ("clientCount", Kind::ClientCount) => {
                 ("data.clientCount", read_count(reader).and_then(|count| set(&mut self.count, count)))
@@ -265,7 +265,7 @@ impl Fields {
             Kind::Join => Message::Join { target: target()?, rooms: required(self.rooms, "data.rooms")? },
             Kind::Leave => Message::Leave { target: target()?, rooms: required(self.rooms, "data.rooms")? },
             Kind::Disconnect => {
-                Message::Disconnect { target: target()?, close: self.close.flatten().unwrap_or_default() }
+                Message::Disconnect { target: target()?, close: self.close.unwrap_or_default() }
             }
             Kind::FetchSockets => {
                 Message::FetchSockets { request: required(request, "data.requestId")?, target: target()? }

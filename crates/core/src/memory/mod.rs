@@ -126,6 +126,11 @@ impl Transport for MemoryTransport {
         Ok(())
     }
 
+    /// What was published has arrived.
+    async fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn health(&self) -> Health {
         Health::default().with_connected(true)
     }

@@ -1,7 +1,7 @@
 //! The task of a node: it drives the engine over the backend.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     future,
     sync::{Arc, Weak},
 };
@@ -353,9 +353,15 @@ impl Driver {
             }
             Message::Disconnect { target, close } => local.disconnect(&target, close),
             Message::FetchSockets { request, target } => {
-                self.answer(from, request, Answer::Sockets(local.sockets(&target)));
+                let sockets = local.sockets(&target);
+                self.make_reachable(sockets.iter().flat_map(|socket| &socket.rooms));
+                self.answer(from, request, Answer::Sockets(sockets));
             }
-            Message::AllRooms { request } => self.answer(from, request, Answer::Rooms(local.rooms())),
+            Message::AllRooms { request } => {
+                let rooms = local.rooms();
+                self.make_reachable(&rooms);
+                self.answer(from, request, Answer::Rooms(rooms));
+            }
             Message::ServerSideEmit { request, payload } => {
                 let reply = request
                     .map(|request| EventReply::new(AckSink::new(Some(from.clone()), request, self.answers.clone())));
@@ -368,6 +374,15 @@ impl Driver {
 
     fn answer(&mut self, to: NodeId, request: RequestId, answer: Answer) {
         drop(self.queue(Outgoing::Send(to, Response { request, answer })));
+    }
+
+    /// Tells the broker about rooms before an answer names them: who reads it may send to them at once. A server may
+    /// not have told it yet.
+    fn make_reachable<'a>(&mut self, rooms: impl IntoIterator<Item = &'a Room>) {
+        if self.backend.interest.is_some() {
+            let rooms: HashSet<_> = rooms.into_iter().collect();
+            self.interest(rooms.into_iter().cloned().collect(), false);
+        }
     }
 
     /// Tells the broker about rooms into or out of which local sockets were moved.

@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use futures_util::{StreamExt as _, stream};
+
 use crate::{
     error::Result,
     model::{Message, NodeId, NodeKey, Response, Room},
@@ -65,12 +67,28 @@ pub(crate) async fn sync_interest(
     had_members: bool,
 ) -> Result<()> {
     let has_members = |room: &Room| local.upgrade().is_some_and(|local| local.has_room(room));
-    for room in rooms {
+    let has_members = &has_members;
+    let sync = |room| async move {
         let mut is_known = had_members;
         while is_known != has_members(room) {
             is_known = !is_known;
             if is_known { interest.room_created(node, room).await? } else { interest.room_deleted(node, room).await? }
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    tell_all(rooms.iter().map(sync).collect()).await
 }
+
+/// Tells the broker about many rooms at a time, since it answers for each of them. Returns the first error, after all
+/// were told.
+pub(super) async fn tell_all(rooms: Vec<impl Future<Output = Result<()>>>) -> Result<()> {
+    let mut told = stream::iter(rooms).buffered(ROOMS_AT_A_TIME);
+    let mut result = Ok(());
+    while let Some(next) = told.next().await {
+        result = result.and(next);
+    }
+    result
+}
+
+/// Rooms of which the broker is told before the first of them is confirmed.
+const ROOMS_AT_A_TIME: usize = 256;

@@ -65,6 +65,15 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// `Disconnected` or `Broker` if the broker could not be told; it finds out by itself.
     async fn leave(&self, node: &NodeKey) -> Result<()>;
 
+    /// Returns when what was queued before is with the broker, confirmed where it confirms, or was refused by it, which
+    /// [`Health::refused_messages`] counts.
+    ///
+    /// *Cancel safe*: what is queued stays queued.
+    ///
+    /// # Errors
+    /// `Disconnected` or `Timeout` if the broker takes nothing for as long as a publish waits for room.
+    async fn flush(&self) -> Result<()>;
+
     /// State of the connection and of the queue.
     fn health(&self) -> Health;
 
@@ -160,6 +169,10 @@ pub struct Health {
     pub queued_bytes: usize,
     /// How often the connection came back.
     pub reconnects: u64,
+    /// Messages that the broker refused for good, since the transport was connected: they are lost.
+    pub refused_messages: u64,
+    /// Why the last of them was refused. Never a secret.
+    pub refusal: Option<String>,
 }
 
 setters!(Health {
@@ -174,6 +187,12 @@ impl Health {
     #[must_use]
     pub fn with_loss(self, reason: impl Into<String>, since: SystemTime) -> Self {
         Self { connected: false, reason: Some(reason.into()), since: Some(since), ..self }
+    }
+
+    /// The same, after the broker refused so many messages, the last one for this reason.
+    #[must_use]
+    pub fn with_refused(self, refused_messages: u64, refusal: Option<String>) -> Self {
+        Self { refused_messages, refusal, ..self }
     }
 }
 

@@ -41,6 +41,10 @@ fn missing_parts_of_opts_mean_nothing_special() {
     assert_eq!(target(r#"{"rooms":null,"except":null,"flags":null}"#), Target::all());
     assert_eq!(target(r#"{"rooms":["a"]}"#), Target::room("a"));
     assert_eq!(target(r#"{"rooms":"a"}"#), Target::room("a"));
+    assert_eq!(target(r#"{"rooms":"ba","except":"c"}"#), Target::rooms(["a", "b"]).except("c"), "a Set of a text");
+    for empty in ["[]", r#"{"rooms":"","flags":""}"#, r#"{"rooms":[],"flags":[]}"#, r#"{"flags":[true]}"#] {
+        assert_eq!(target(empty), Target::all(), "{empty}");
+    }
 }
 
 #[test]

@@ -304,6 +304,15 @@ async fn a_message_that_the_server_will_never_take_holds_up_nothing() -> Result<
         // Here it arrives, in some order: the others never see it.
         here.wait_for(30).await?;
         assert_eq!(a.metrics().publish_errors, 3, "{history}");
+        let health = a.health();
+        assert_eq!(health.refused_messages, 3, "{history}");
+        assert!(health.refusal.is_some_and(|reason| reason.contains("none")), "{history}");
+        let emitter = Emitter::new(a.backend());
+        emitter.emit(Target::room("r"), numbered(30, 20_000)).await?;
+        let error = emitter.flush().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Broker, "{history}: {error}");
+        assert!(error.to_string().contains("none"), "{history}: {error}");
+        emitter.flush().await?;
         server.sql("ALTER TABLE socket_io_attachments DROP CONSTRAINT none").await.unwrap();
         a.leave().await?;
         b.leave().await?;

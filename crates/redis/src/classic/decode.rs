@@ -187,10 +187,7 @@ impl RequestFields {
             "rooms" => ("rooms", opts::read_rooms(reader).and_then(|rooms| set(&mut self.rooms, rooms))),
             "room" => ("room", opts::read_room(reader).and_then(|room| set(&mut self.room, room))),
             "sid" => ("sid", socket_id(reader).and_then(|socket| set(&mut self.socket, socket))),
-            "close" => (
-                "close",
-                reader.lenient(Reader::boolean).and_then(|close| set(&mut self.close, close.unwrap_or_default())),
-            ),
+            "close" => ("close", opts::read_condition(reader).and_then(|close| set(&mut self.close, close))),
             "data" => ("data", event(reader).and_then(|data| set(&mut self.data, data))),
             "packet" => ("packet", packet(reader).and_then(|packet| set(&mut self.packet, packet))),
             "stamp" => ("stamp", reader.lenient(codec::read_seq_no).and_then(|seq_no| set(&mut self.seq_no, seq_no))),
@@ -292,7 +289,7 @@ pub(crate) fn response(
     let read_json = |reader: &mut JsonReader<'_>| AnswerFields::read(reader, mine);
     let read_msgpack = |reader: &mut MsgPackReader<'_>| AnswerFields::read(reader, mine);
     match either(bytes, "answer", read_json, read_msgpack) {
-        Ok(fields) => fields.into_response(),
+        Ok(fields) => fields.into_response().map(Some),
         Err(error) if error.kind() == ErrorKind::Closed => Ok(None),
         Err(error) => Err(error),
     }
@@ -347,8 +344,9 @@ impl AnswerFields {
         read.map_err(|fault| fault.at(name))
     }
 
-    /// Makes the answer; `None` for a confirmation, which only old nodes wait for.
-    fn into_response(self) -> Result<Option<(Option<NodeId>, Response)>> {
+    /// Makes the answer. As in Node.js servers, what was asked for decides where nothing else does: an answer to a
+    /// server-side event needs neither type nor data. Requests that are only confirmed are not sent from here.
+    fn into_response(self) -> Result<(Option<NodeId>, Response)> {
         let from = self.from.flatten();
         let answer = match (self.kind, self.sockets, self.rooms) {
             (Some(kind::CLIENT_COUNT), ..) => Answer::ClientCount(required(self.count, "clientCount")?),
@@ -359,9 +357,9 @@ impl AnswerFields {
                 Answer::Sockets(sockets)
             }
             (_, None, Some(rooms)) => Answer::Rooms(rooms),
-            (_, None, None) => return Ok(None),
+            (_, None, None) => Answer::ServerSideEmit(self.data),
         };
-        Ok(Some((from, Response { request: required(self.request, "requestId")?, answer })))
+        Ok((from, Response { request: required(self.request, "requestId")?, answer }))
     }
 }
 

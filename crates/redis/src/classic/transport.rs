@@ -138,6 +138,10 @@ impl Transport for ClassicTransport {
         }
     }
 
+    async fn flush(&self) -> Result<()> {
+        self.core.outbox.flush().await
+    }
+
     fn health(&self) -> Health {
         self.core.health()
     }

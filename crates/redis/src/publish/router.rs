@@ -187,10 +187,8 @@ impl Router<'_> {
                 }
                 Err(reason) => {
                     let bytes = observer.rejected(publication, &reason);
-                    if self.refused.get(&command) != Some(&reason) {
-                        tracing::warn!(%reason, "the server refuses messages, which are lost");
-                        self.refused.insert(command, reason);
-                    }
+                    outbox.refused(1, &reason);
+                    self.refused.insert(command, reason);
                     bytes
                 }
             };

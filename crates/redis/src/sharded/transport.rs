@@ -180,6 +180,10 @@ impl Transport for ShardedTransport {
         self.core.leave(node, self.topics(node)).await
     }
 
+    async fn flush(&self) -> Result<()> {
+        self.core.outbox.flush().await
+    }
+
     fn health(&self) -> Health {
         self.core.health()
     }

@@ -2,7 +2,7 @@
 
 use trunkline_brokers::Redis;
 use trunkline_conformance::kit::Failure;
-use trunkline_core::{ErrorKind, Target};
+use trunkline_core::{Emitter, ErrorKind, Target};
 
 use crate::support::{
     Wire, all_is_well, backend, expect_numbers, is_lost, numbered, numbers, over_all, pair, send, server, until,
@@ -47,6 +47,7 @@ async fn what_may_not_be_published_is_counted_and_shows_in_the_health(wire: Wire
     let server = server().await;
     let [a, b] = pair(wire, server.url(), "").await?;
     let there = b.socket(["r"]).await?;
+    let emitter = Emitter::new(&backend(wire, server.url(), "").await?);
     let user = async |sign: &str| {
         let rights = PUBLISHING.map(|command| format!("{sign}{command}"));
         let command: Vec<_> =
@@ -56,7 +57,13 @@ async fn what_may_not_be_published_is_counted_and_shows_in_the_health(wire: Wire
     user("-").await;
     send(&a, 0..10).await?;
     until("what was refused is counted", async || a.metrics().publish_errors >= 10).await;
-    assert!(!a.health().connected);
+    let health = a.health();
+    assert!(!health.connected && health.refused_messages >= 10, "{health:?}");
+    assert!(health.refusal.is_some_and(|reason| reason.contains("NOPERM")));
+    emitter.emit(Target::room("r"), numbered(0, 10)).await?;
+    let error = emitter.flush().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Broker, "{error}");
+    assert!(error.to_string().contains("NOPERM"), "{error}");
     user("+").await;
     send(&a, 10..20).await?;
     there.wait_for(10).await?;
