@@ -197,14 +197,25 @@ impl InboundDecoder {
         None
     }
 
-    /// Counts a malformed message.
+    /// Counts a malformed message, and warns of the first one: a program that speaks another protocol under the same
+    /// names makes requests slow on both sides, and nothing else would tell why.
     pub fn refused(&self, error: &Error) -> Option<Delivery> {
+        let NodeKey { id: node, namespace } = &self.node;
         let counter = match error.kind() {
             ErrorKind::Unsupported => &self.metrics.unknown_type,
             _ => &self.metrics.malformed,
         };
+        if error.kind() != ErrorKind::Unsupported && counter.value() == 0 {
+            tracing::warn!(
+                %node, %namespace, %error,
+                "a message is in no format of this cluster, and dropped: if another adapter, such as one of \
+                 socketioxide's own, uses the same broker and prefix, give one of them another, since each waits in \
+                 vain for the other's answers. The metric `malformed` counts what follows"
+            );
+        } else {
+            tracing::debug!(%node, %namespace, %error, "a message was dropped");
+        }
         counter.increment();
-        tracing::debug!(node = %self.node.id, %error, "a message was dropped");
         None
     }
 }
@@ -334,7 +345,10 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::batch::{BatchBuilder, ConnectionId};
+    use crate::{
+        batch::{BatchBuilder, ConnectionId},
+        warnings::Warnings,
+    };
     use trunkline_core::{
         model::{Answer, Heartbeat, Namespace, RequestId, Response, SeqChannel, Target},
         payload::Payload,
@@ -411,6 +425,20 @@ mod tests {
         let bytes = Bytes::from(bytes);
         assert_eq!(decoder.decode(&bytes), Some(with.clone()));
         assert_eq!(decoder.decode_stored(&bytes, Offset::new("7").unwrap()), Some(with));
+    }
+
+    #[test]
+    fn a_foreign_format_is_warned_of_once() {
+        let (decoder, metrics) = decoder();
+        let warnings = Warnings::of(|| {
+            decoder.decode(&Bytes::from_static(b"{\"type\":77,\"uid\":\"x\",\"nsp\":\"/\"}"));
+            for _ in 0..3 {
+                decoder.decode(&Bytes::from_static(b"\x97foreign"));
+            }
+        });
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("same broker and prefix"), "{warnings:?}");
+        assert_eq!(metrics.snapshot().malformed, 3);
     }
 
     #[test]

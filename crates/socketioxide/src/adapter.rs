@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use socketioxide::{SocketIo, adapter::Emitter, extract::SocketRef};
 use socketioxide_core::{
     Sid,
     adapter::{
@@ -38,8 +39,9 @@ use crate::{
     tasks::Tasks,
 };
 
-/// The adapter of one namespace, for any backend: `with_adapter::<Trunkline<_>>(cluster)`.
-pub struct Trunkline<E: SocketEmitter> {
+/// The adapter of one namespace, for any backend: `with_adapter::<Trunkline>(cluster)`. `E` is always socketioxide's
+/// emitter, and need not be named: see [`ClusterIo`] and [`ClusterSocket`].
+pub struct Trunkline<E: SocketEmitter = Emitter> {
     pub(crate) local: CoreLocalAdapter<E>,
     pub(crate) encoding: Encoding,
     pub(crate) handlers: Arc<Handlers>,
@@ -51,6 +53,12 @@ pub struct Trunkline<E: SocketEmitter> {
     /// Set when the namespace has been opened.
     open: OnceLock<Arc<OpenNamespace>>,
 }
+
+/// A server in a cluster: what `build_layer` returns beside the layer.
+pub type ClusterIo = SocketIo<Trunkline>;
+
+/// A socket of a server in a cluster, as handlers get it.
+pub type ClusterSocket = SocketRef<Trunkline>;
 
 impl<E: SocketEmitter> Trunkline<E> {
     /// Joins the cluster. The cluster holds this adapter weakly: a dropped server leaves.

@@ -28,7 +28,7 @@ mod tasks;
 
 pub use crate::{
     ack::ClusterAckStream,
-    adapter::Trunkline,
+    adapter::{ClusterIo, ClusterSocket, Trunkline},
     backlog::BacklogLimits,
     cluster::{Cluster, ClusterBuilder},
     error::SocketIoError,

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 macro_rules! metrics {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Counters of one node's messages and requests, incremented by its transport, engine and driver.
@@ -18,8 +20,9 @@ macro_rules! metrics {
             }
         }
 
-        /// Values of [`NodeMetrics`] at one moment.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        /// Values of [`NodeMetrics`] at one moment. Serializable, for an endpoint that reports them.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+        #[serde(default)]
         #[non_exhaustive]
         pub struct MetricsSnapshot {
             $($(#[$doc])* pub $name: u64,)*

@@ -119,6 +119,10 @@ pub(crate) enum Legacy {
 
 /// Decodes a request, JSON or MessagePack.
 pub(crate) fn request(bytes: &Bytes) -> Result<Request> {
+    // Its requests are arrays, and it uses the same channel under the same prefix.
+    if bytes.first().is_some_and(|first| first >> 4 == 0x9) {
+        return Err(Error::malformed("request: an array, as socketioxide-redis sends them"));
+    }
     let read_json = |reader: &mut JsonReader<'_>| RequestFields::read(reader);
     let read_msgpack = |reader: &mut MsgPackReader<'_>| RequestFields::read(reader);
     either(bytes, "request", read_json, read_msgpack)?.into_request()
@@ -386,4 +390,17 @@ fn read_sockets<'a>(reader: &mut impl Reader<'a>) -> Result<Vec<SocketInfo>> {
         found.extend(socket.map_err(at)?);
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_of_socketioxides_own_adapter_is_known_by_its_form() {
+        // `[node_id, id, type, packet, rooms, opts, ack_timeout]`
+        let request_of_all_rooms = b"\x97\xb0AAAAAAAAAAAAAAAA\xb0BBBBBBBBBBBBBBBB\x03\xc0\xc0\xc0\xc0";
+        let error = request(&Bytes::from_static(request_of_all_rooms)).unwrap_err();
+        assert!(error.kind() == ErrorKind::Malformed && error.to_string().contains("socketioxide-redis"), "{error}");
+    }
 }
