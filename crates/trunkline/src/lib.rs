@@ -9,7 +9,7 @@ pub use trunkline_core::{
     AckCounts, AckSink, AckStream, Adapter, Backend, Capabilities, ClusterNode, DeliveryReport, DownReason, Emitter,
     Error, ErrorKind, Event, EventReply, Flags, Gap, GapCause, Incomplete, Local, Membership, MetricsSnapshot,
     Namespace, NodeConfig, NodeId, NodeKey, NodeMetrics, Offset, Payload, RequestError, Result, Room, RoomIndex,
-    Session, SessionId, SocketId, SocketInfo, Target,
+    Session, SessionId, SocketId, SocketInfo, Target, model::METRICS_BUCKETS,
 };
 
 use crate::scheme::Scheme;

@@ -111,6 +111,14 @@ impl Message {
         matches!(self, Self::Join { .. } | Self::Leave { .. } | Self::Disconnect { .. })
     }
 
+    /// Bytes of the payload, if the message has one.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Broadcast { payload, .. } | Self::ServerSideEmit { payload, .. } => payload.len(),
+            _ => 0,
+        }
+    }
+
     /// Bytes of user data in the message, rooms included, a measure for bounds.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -235,6 +243,16 @@ pub enum Answer {
     ClientCount(u32),
     /// First argument of one client's acknowledgement; `None` if there was none.
     Ack(Option<Payload>),
+}
+
+impl Answer {
+    /// Bytes of the payload, if the answer has one.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        match self {
+            Self::ServerSideEmit(payload) | Self::Ack(payload) => payload.as_ref().map_or(0, Payload::len),
+            Self::Sockets(_) | Self::Rooms(_) | Self::ClientCount(_) => 0,
+        }
+    }
 }
 
 /// A socket as the other nodes of the cluster see it.

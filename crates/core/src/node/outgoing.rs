@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     error::Result,
-    model::{Message, NodeId, NodeKey, Response, Room},
+    model::{Message, MessageKind, NodeId, NodeKey, Response, Room},
     server::Local,
     transport::{Backend, RoomInterest},
 };
@@ -29,6 +29,15 @@ pub(super) enum Outgoing {
 pub(super) type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Outgoing {
+    /// Kind and payload bytes of what other nodes get.
+    pub(super) fn traffic(&self) -> Option<(MessageKind, usize)> {
+        match self {
+            Self::Publish(message) => Some((MessageKind::of(message), message.payload_bytes())),
+            Self::Send(_, response) => Some((MessageKind::Answer, response.answer.payload_bytes())),
+            Self::Interest { .. } => None,
+        }
+    }
+
     /// Starts handing it to the transport.
     pub(super) fn send(&self, backend: &Backend, node: NodeKey, local: &Weak<dyn Local>) -> Job<Result<()>> {
         let transport = Arc::clone(&backend.transport);
