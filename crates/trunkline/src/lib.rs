@@ -10,6 +10,7 @@ pub use trunkline_core::{
     Emitter, Error, ErrorKind, Event, EventReply, Flags, Gap, GapCause, Incomplete, Local, Membership, MetricsSnapshot,
     Namespace, NodeConfig, NodeId, NodeKey, NodeMetrics, Offset, Payload, RequestError, Result, Room, RoomIndex,
     Session, SessionId, SocketId, SocketInfo, Target,
+    model::METRICS_BUCKETS,
     transport::{Health, MissedBroadcast, RestoredSession},
 };
 

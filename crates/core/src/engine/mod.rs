@@ -54,6 +54,8 @@ pub struct Engine {
     /// `None` before the start and after the leave.
     next_heartbeat: Option<Instant>,
     last_heartbeat: Option<Instant>,
+    /// When the own heartbeat was sent whose return is awaited, for the time that the broker takes.
+    awaits_echo: Option<Instant>,
     /// Latest time of the heartbeat that answers newcomers.
     owes_heartbeat: Option<Instant>,
     next_count: Option<Instant>,
@@ -90,6 +92,7 @@ impl Engine {
             outputs: VecDeque::new(),
             next_heartbeat: None,
             last_heartbeat: None,
+            awaits_echo: None,
             owes_heartbeat: None,
             next_count: None,
             count_begun: None,

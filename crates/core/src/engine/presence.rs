@@ -31,6 +31,7 @@ impl Engine {
         let heartbeat = Heartbeat { initial, high_water_marks: Vec::new(), buckets: self.config.buckets };
         self.outputs.push_back(Output::Publish(Message::Heartbeat(heartbeat)));
         self.last_heartbeat = Some(now);
+        self.awaits_echo.get_or_insert(now);
         self.owes_heartbeat = None;
         self.heartbeat_by(now + self.config.heartbeat_interval);
     }
@@ -227,6 +228,7 @@ impl Engine {
     /// silent since the last message are taken back, so that requests do not pass for complete without them.
     pub(super) fn lost(&mut self, now: Instant, reason: String) {
         self.is_disconnected = true;
+        self.awaits_echo = None;
         self.metrics.connections_lost.increment();
         let back = self.last_heard.map_or_else(Vec::new, |heard| self.members.take_back_silent(now, heard));
         self.event(Event::Lost(reason));

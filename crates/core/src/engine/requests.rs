@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    model::{Answer, NodeId, RequestId, Response},
+    model::{Answer, MessageKind, NodeId, RequestId, Response},
 };
 
 impl Engine {
@@ -78,6 +78,7 @@ impl Engine {
         }
         let known = from.is_some_and(|from| self.is_known(now, from));
         let Response { request, answer } = response;
+        self.metrics.exported.received(MessageKind::Answer, || answer.weight());
         let Some(pending) = self.requests.get_mut(&request) else {
             self.metrics.late_answers.add(u64::from(self.requests.has_ended(&request)));
             return;

@@ -111,6 +111,14 @@ impl Message {
         matches!(self, Self::Join { .. } | Self::Leave { .. } | Self::Disconnect { .. })
     }
 
+    /// Bytes of the payload, if the message has one.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Broadcast { payload, .. } | Self::ServerSideEmit { payload, .. } => payload.len(),
+            _ => 0,
+        }
+    }
+
     /// Bytes of user data in the message, rooms included, a measure for bounds.
     #[must_use]
     pub fn weight(&self) -> usize {

@@ -4,11 +4,12 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     future,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, Interval, interval, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,11 +23,11 @@ use super::{
     returning::Returning,
 };
 use crate::{
-    engine::{Engine, Gathered, Input, Output, Request},
+    engine::{Engine, Gather, Gathered, Input, Output, Request},
     error::{Error, ErrorKind, Result},
     model::{
-        Ack, Answer, Capabilities, Delivery, Event, Message, NodeId, NodeKey, NodeMetrics, Offset, RequestError,
-        RequestId, Response, Room,
+        Ack, Answer, Capabilities, Delivery, Event, Levels, Message, NodeId, NodeKey, NodeMetrics, Offset,
+        RequestError, RequestId, RequestKind, RequestOutcome, Response, Room,
     },
     server::{AckSink, DeliveryReport, EventReply, Local, LocalAnswer},
     transport::{Backend, Inbox, NodeCount},
@@ -80,6 +81,9 @@ pub(crate) struct Driver {
 /// Deliveries after which the sockets get their turn to flush, well below the default buffer of a socketioxide socket
 /// (128 packets).
 const PACE: usize = 32;
+
+/// How often levels are exported.
+const LEVELS: Duration = Duration::from_secs(1);
 
 impl Driver {
     pub(crate) fn new(
@@ -138,6 +142,7 @@ impl Driver {
         let mut sending: Option<Job<Result<()>>> = None;
         let mut counting: Option<Job<Option<NodeCount>>> = None;
         let mut batch = VecDeque::new();
+        let mut levels = self.metrics.exported.wants_levels().then(|| interval(LEVELS));
         loop {
             if self.local.strong_count() == 0 {
                 return;
@@ -169,6 +174,7 @@ impl Driver {
                     self.input(Input::NodeCount(count));
                 }
                 () = sleep(deadline) => self.input(Input::Tick),
+                () = tick(&mut levels) => self.export_levels(inbox.len()),
             }
         }
     }
@@ -213,7 +219,9 @@ impl Driver {
         match command {
             Command::Request { request, sink, published } => self.request(*request, sink, published),
             Command::Cancel(id) => {
-                self.in_flight.remove(&id);
+                if let Some(request) = self.in_flight.remove(&id) {
+                    self.export_request(&request, RequestOutcome::Cancelled);
+                }
                 self.input(Input::Cancel(id));
             }
             Command::RoomsChanged { rooms, had_members } => self.interest(rooms, had_members),
@@ -225,7 +233,8 @@ impl Driver {
         let (id, is_local) = (request.id.clone(), request.message.is_none());
         let local = sink.take_local().filter(|_| is_local || !self.acknowledged_come_back());
         self.local_acks.extend(local.map(|local| (id.clone(), local)));
-        self.in_flight.insert(id.clone(), InFlight { sink, published: Some(published) });
+        let started = (!is_local).then(|| (request_kind(request.gather), Instant::now()));
+        self.in_flight.insert(id.clone(), InFlight { sink, published: Some(published), started });
         self.input(Input::Request(request));
         if is_local {
             self.published(&id, Ok(()));
@@ -322,6 +331,7 @@ impl Driver {
 
     fn finished(&mut self, id: &RequestId, result: Result<Gathered, RequestError<Gathered>>) {
         let Some(mut request) = self.in_flight.remove(id) else { return };
+        self.export_request(&request, outcome(&result));
         request.published(match &result {
             Err(error) if error.incomplete().is_none() => Err(error.as_error().clone()),
             _ => Ok(()),
@@ -435,7 +445,10 @@ impl Driver {
     fn sent(&mut self, result: Result<()>) {
         let Some(outgoing) = self.outgoing.pop_front() else { return };
         match &result {
-            Ok(()) => self.metrics.published.increment(),
+            Ok(()) => {
+                self.metrics.published.increment();
+                outgoing.export(&self.metrics.exported);
+            }
             Err(error) => {
                 self.metrics.publish_errors.increment();
                 tracing::debug!(node = %self.node.id, %error, "publishing failed");
@@ -457,6 +470,26 @@ impl Driver {
         }
     }
 
+    fn export_request(&self, request: &InFlight, outcome: RequestOutcome) {
+        if let Some((kind, started)) = request.started {
+            self.metrics.exported.requested(kind, outcome, started.elapsed());
+        }
+    }
+
+    fn export_levels(&self, inbox_messages: usize) {
+        let health = self.backend.transport.health();
+        let lost = (!health.connected).then(|| health.since.and_then(|since| since.elapsed().ok()).unwrap_or_default());
+        let named_peers = self.engine.members().count();
+        self.metrics.exported.levels(&Levels {
+            lost,
+            outbox_messages: health.queued_messages,
+            outbox_bytes: health.queued_bytes,
+            inbox_messages,
+            named_peers,
+            counted_peers: self.engine.peer_count().saturating_sub(named_peers),
+        });
+    }
+
     fn count(&mut self) -> Option<Job<Option<NodeCount>>> {
         if !std::mem::take(&mut self.count_wanted) {
             return None;
@@ -474,10 +507,35 @@ impl Driver {
     }
 }
 
+fn request_kind(gather: Gather) -> RequestKind {
+    match gather {
+        Gather::Sockets => RequestKind::Sockets,
+        Gather::Rooms => RequestKind::Rooms,
+        Gather::Values => RequestKind::Values,
+        Gather::Acks => RequestKind::Acks,
+    }
+}
+
+fn outcome(result: &Result<Gathered, RequestError<Gathered>>) -> RequestOutcome {
+    match result.as_ref().map_err(RequestError::incomplete) {
+        Ok(_) => RequestOutcome::Complete,
+        Err(Some(incomplete)) if incomplete.missing_nodes() > 0 => RequestOutcome::Partial,
+        Err(Some(_)) => RequestOutcome::TimedOut,
+        Err(None) => RequestOutcome::Failed,
+    }
+}
+
 /// Polls a job that is known to be there.
 async fn poll<T>(job: &mut Option<Job<T>>) -> T {
     match job {
         Some(job) => job.await,
+        None => future::pending().await,
+    }
+}
+
+async fn tick(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
         None => future::pending().await,
     }
 }

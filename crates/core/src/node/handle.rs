@@ -25,8 +25,8 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     model::{
-        Capabilities, Event, Membership, Message, MetricsSnapshot, Namespace, NodeId, NodeKey, NodeMetrics, Offset,
-        RequestError, Room, Session, SessionId, SocketInfo, Target,
+        Capabilities, Event, Membership, Message, MessageKind, MetricsSnapshot, Namespace, NodeId, NodeKey,
+        NodeMetrics, Offset, RequestError, Room, Session, SessionId, SocketInfo, Target,
     },
     payload::Payload,
     server::{DeliveryReport, Local},
@@ -94,7 +94,7 @@ impl ClusterNode {
             config.engine.buckets = interest.buckets();
         }
         let node = NodeKey { id: backend.ids.node_id(), namespace };
-        let metrics = Arc::<NodeMetrics>::default();
+        let metrics = Arc::new(NodeMetrics::exported(backend.name, &node.namespace));
         let filter = Arc::new(LocalRooms(Weak::clone(&local)));
         let request = JoinRequest::new(node.clone(), filter, Arc::clone(&metrics), config.inbox);
         let inbox = backend.transport.join(request).await?;
@@ -426,9 +426,13 @@ impl ClusterNode {
 
     async fn publish(&self, message: Message) -> Result<()> {
         self.check_open()?;
+        let (kind, bytes) = (MessageKind::of(&message), message.payload_bytes());
         let result = self.shared.backend.publish(&self.shared.node, message).await;
         match &result {
-            Ok(()) => self.shared.metrics.published.increment(),
+            Ok(()) => {
+                self.shared.metrics.published.increment();
+                self.shared.metrics.exported.published(kind, || bytes);
+            }
             Err(_) => self.shared.metrics.publish_errors.increment(),
         }
         result

@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, stream};
 use super::parts;
 use crate::{
     error::Result,
-    model::{Message, NodeId, NodeKey, Response, Room},
+    model::{Exported, Message, MessageKind, NodeId, NodeKey, Response, Room},
     server::Local,
     transport::{Backend, RoomInterest},
 };
@@ -34,6 +34,17 @@ pub(super) enum Outgoing {
 pub(super) type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Outgoing {
+    /// Counts what other nodes get.
+    pub(super) fn export(&self, exported: &Exported) {
+        match self {
+            Self::Publish(message) => exported.published(MessageKind::of(message), || message.payload_bytes()),
+            Self::Send(_, response) | Self::SendInParts(_, response) => {
+                exported.published(MessageKind::Answer, || response.answer.weight());
+            }
+            Self::Interest { .. } => {}
+        }
+    }
+
     /// Starts handing it to the transport.
     pub(super) fn send(&self, backend: &Backend, node: NodeKey, local: &Weak<dyn Local>) -> Job<Result<()>> {
         let transport = Arc::clone(&backend.transport);

@@ -44,7 +44,7 @@ const MAX_HOLD: Duration = Duration::from_secs(1);
 /// Backend of `mode=streams`.
 pub(crate) fn backend(config: &Config, options: &Streams, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(StreamsTransport::new(config, options, servers));
-    let backend = Backend::new(Arc::clone(&transport) as _, IdScheme::Hex16);
+    let backend = Backend::new(Arc::clone(&transport) as _, IdScheme::Hex16).with_name("redis-streams");
     backend.with_history(Arc::clone(&transport) as _).with_node_counter(transport)
 }
 
