@@ -197,7 +197,10 @@ impl ChannelReassembler {
                 Delivery::Skipped { from, .. } if *from == node.key.id && !self.has_history => {
                     node.metrics.own_echoes.increment();
                 }
-                delivery => ready.push(delivery.clone()),
+                delivery => {
+                    node.peers.note(delivery);
+                    ready.push(delivery.clone());
+                }
             }
         }
     }
@@ -220,6 +223,7 @@ impl ChannelReassembler {
             };
             let Some(delivery) = delivery else { continue };
             self.has_foreign_peers |= is_foreign(&delivery);
+            node.peers.note(&delivery);
             let is_join = delivery.is_join();
             ready.push(delivery);
             if is_join {
