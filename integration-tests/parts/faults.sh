@@ -8,13 +8,13 @@ prepare() {
         cargo_build -p trunkline-faults -p trunkline-test-nodes
 }
 
-# Faults that are quick, and hold on a busy machine: there, RabbitMQ takes its time to start again. All others are run by
-# hand: `just faults`.
+# Faults that are quick, and hold on a busy machine: there, MongoDB and RabbitMQ take their time to start again, and nodes to
+# connect to RabbitMQ. All others are run by hand: `just faults`.
 run() {
     cargo_tests -p trunkline-faults
     whole=$?
-    cells redis-streams mongodb postgres-history rabbitmq nats-history --fault reset || whole=1
-    cells redis-streams mongodb postgres-history nats-history --fault broker-killed || whole=1
+    cells redis-streams postgres-history nats-history --fault reset,broker-killed || whole=1
+    cells mongodb rabbitmq --fault closed-by-admin || whole=1
     return "$whole"
 }
 
