@@ -37,6 +37,9 @@ impl Engine {
         if from == self.me.id {
             self.hears_itself = true;
             self.metrics.own_echoes.increment();
+            if let Message::Heartbeat(heartbeat) = &message {
+                self.heard_own_marks(now, &heartbeat.high_water_marks);
+            }
         } else if from.is_emitter() {
             self.emitted(message, offset);
         } else if self.is_fresh(now, &from, seq_no) {

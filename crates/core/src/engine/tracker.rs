@@ -151,6 +151,19 @@ impl SequenceTracker {
         is_anew
     }
 
+    /// Compares the high-water marks of a heartbeat with what is known, and nothing else: they may be ahead of what
+    /// arrives. Returns whether the sender had to be taken up anew, as [`SequenceTracker::announced`] does.
+    pub(super) fn contradicted(&mut self, now: Instant, from: &NodeId, marks: &[SeqNo]) -> bool {
+        let Some(sender) = self.senders.get_mut(from) else { return false };
+        let mut is_anew = false;
+        for mark in marks {
+            if let Ok(index) = sender.position(mark.channel) {
+                is_anew |= sender.channels[index].is_taken_up_anew(now, mark.number, self.grace);
+            }
+        }
+        is_anew
+    }
+
     /// Counts the announced messages that have not arrived in their grace period.
     pub(super) fn take_missing(&mut self, now: Instant) -> u64 {
         let mut missing = 0_u64;
