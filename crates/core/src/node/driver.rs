@@ -396,10 +396,15 @@ impl Driver {
         self.send(to, Response { request, answer });
     }
 
-    fn send(&mut self, to: NodeId, response: Response) {
+    /// Sends an answer, to an official peer as its own kind would send it.
+    fn send(&mut self, to: NodeId, mut response: Response) {
+        let is_ours = self.engine.is_ours(&to);
+        if let (false, Answer::Ack(ack)) = (is_ours, &mut response.answer) {
+            ack.socket = None;
+        }
         let limit = self.capabilities.max_message_bytes.unwrap_or(usize::MAX);
         // Not encoded in vain.
-        let in_parts = response.weight() > limit && parts::is_divisible(&response.answer) && self.engine.is_ours(&to);
+        let in_parts = is_ours && parts::is_divisible(&response.answer) && response.weight() > limit;
         let send = if in_parts { Outgoing::SendInParts } else { Outgoing::Send };
         drop(self.queue(send(to, response)));
     }
