@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use socketioxide::{SocketIo, adapter::Emitter, extract::SocketRef};
 use socketioxide_core::{
     Sid,
     adapter::{
@@ -31,14 +32,16 @@ use crate::{
     init::InitRes,
     interest::Interest,
     maintenance,
+    marks::{self, Marks},
     members::KnownMembers,
     namespace::{OpenNamespace, Sockets},
     own_rooms::{OwnRooms, joined_rooms},
     tasks::Tasks,
 };
 
-/// The adapter of one namespace, for any backend: `with_adapter::<Trunkline<_>>(cluster)`.
-pub struct Trunkline<E: SocketEmitter> {
+/// The adapter of one namespace, for any backend: `with_adapter::<Trunkline>(cluster)`. `E` is always socketioxide's
+/// emitter, and need not be named: see [`ClusterIo`] and [`ClusterSocket`].
+pub struct Trunkline<E: SocketEmitter = Emitter> {
     pub(crate) local: CoreLocalAdapter<E>,
     pub(crate) encoding: Encoding,
     pub(crate) handlers: Arc<Handlers>,
@@ -50,6 +53,12 @@ pub struct Trunkline<E: SocketEmitter> {
     /// Set when the namespace has been opened.
     open: OnceLock<Arc<OpenNamespace>>,
 }
+
+/// A server in a cluster: what `build_layer` returns beside the layer.
+pub type ClusterIo = SocketIo<Trunkline>;
+
+/// A socket of a server in a cluster, as handlers get it.
+pub type ClusterSocket = SocketRef<Trunkline>;
 
 impl<E: SocketEmitter> Trunkline<E> {
     /// Joins the cluster. The cluster holds this adapter weakly: a dropped server leaves.
@@ -70,6 +79,9 @@ impl<E: SocketEmitter> Trunkline<E> {
             let every = settings.reconcile_every;
             open.tasks.spawn(maintenance::reconcile_rooms(this, Arc::clone(&open), interest, every));
         }
+        if let Some(publishing) = marks::publishing(&open) {
+            open.tasks.spawn(publishing);
+        }
         self.cluster.opened(&self.namespace, &open);
         Ok(())
     }
@@ -88,6 +100,7 @@ impl<E: SocketEmitter> Trunkline<E> {
             details: SocketDetails::default(),
             tasks: Arc::clone(&self.tasks),
             backlogs: Backlogs::new(settings.backlog),
+            marks: Marks::new(settings.marks),
             interest,
             superseded: AtomicBool::new(false),
             appends_offsets: settings.append_offsets,

@@ -154,6 +154,21 @@ fn only_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
     Ok(only.filter(|_| !several))
 }
 
+/// Reads an array of rooms, or a single room, of an answer or a session. Entries that are no rooms are left out, and so
+/// are rooms whose names are too long: no node of ours can be asked about them.
+pub fn read_known_rooms<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<Room>> {
+    let mut rooms = Vec::new();
+    if reader.shape()? == Shape::Array {
+        reader.items(|reader| {
+            rooms.extend(reader.lenient(read_room)?);
+            Ok(())
+        })?;
+    } else {
+        rooms.extend(reader.lenient(read_room)?);
+    }
+    Ok(rooms)
+}
+
 fn read_except<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<Room>> {
     let mut rooms = Vec::new();
     each_of_set(reader, |room| rooms.extend(room))?;

@@ -95,6 +95,29 @@ async fn lost_query_connections_lose_no_rows() -> Result<(), Failure> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_row_is_fetched_however_often_its_connection_breaks() -> Result<(), Failure> {
+    let server = server().await;
+    let proxy = Proxy::start(server.port()).await.unwrap();
+    let cluster = cluster(server.url(), "");
+    let a = cluster.node().await?;
+    let b = cluster.build().over(named(&proxy.url(server.url()), "b", "").await?).join().await?;
+    a.await_peers(1, TIMEOUT).await?;
+    b.await_peers(1, TIMEOUT).await?;
+    let there = b.socket(["r"]).await?;
+    // Breaks each connection over which the row comes, and no other.
+    proxy.cut_within(4 << 10);
+    let accepted = proxy.accepted();
+    for number in 0..2 {
+        a.broadcast(Target::room("r"), numbered(number, 20_000)).await?;
+    }
+    until("connections break", async || proxy.accepted() >= accepted + 8).await;
+    proxy.resume();
+    expect_numbers(&there, 2).await?;
+    assert_eq!((b.metrics().gaps, b.metrics().malformed), (0, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn publishes_are_held_while_the_server_is_out_of_reach() -> Result<(), Failure> {
     let server = server().await;
     let proxy = Proxy::start(server.port()).await.unwrap();

@@ -151,7 +151,10 @@ impl ForeignEmitter {
 
     async fn run(&mut self, words: &[&str], last: &[u8]) {
         let mut command = redis::cmd(words[0]);
-        command.arg(&words[1..]).arg(last).exec_async(&mut self.tap.commands).await.unwrap();
+        for word in &words[1..] {
+            command.arg(*word);
+        }
+        command.arg(last).exec_async(&mut self.tap.commands).await.unwrap();
     }
 }
 
