@@ -208,8 +208,8 @@ impl<T> Outbox<T> {
         self.emptied.notify_waiters();
     }
 
-    /// Counts messages that the broker refused for good, for the [health](Outbox::add_to). A reason is logged once, until
-    /// another one comes. They are [released](Outbox::release) as all others.
+    /// Counts messages that the broker refused for good, for the [health](Outbox::add_to). A reason is logged once,
+    /// until another one comes. They are [released](Outbox::release) as all others.
     pub fn refused(&self, messages: u64, reason: &str) {
         let mut state = self.lock();
         state.refused += messages;

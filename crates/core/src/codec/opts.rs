@@ -73,8 +73,8 @@ fn milliseconds(timeout: Duration) -> u64 {
 
 /// Reads a target, `{rooms, except, flags}`. Each may be missing; as with the official adapters, no rooms means every
 /// socket, text is the set of its characters, and flags that are no map are none. An empty array, as which PHP packs an
-/// empty map, is a target without fields. An entry that is no room, as of `io.to(undefined)`, has no sockets: rooms beside it count, and alone it
-/// addresses no socket.
+/// empty map, is a target without fields. An entry that is no room, as of `io.to(undefined)`, has no sockets: rooms
+/// beside it count, and alone it addresses no socket.
 ///
 /// # Errors
 /// `Malformed`, naming the field.
