@@ -80,7 +80,7 @@ impl Postgres {
     /// The backend for nodes and emitters.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        let backend = Backend::new(Arc::new(self.clone()), IdScheme::Hex16);
+        let backend = Backend::new(Arc::new(self.clone()), IdScheme::Hex16).with_name("postgres");
         match self.shared.config.history.clone() {
             Some(config) => backend.with_history(Arc::new(PgHistory::new(Arc::clone(&self.shared), config))),
             None => backend,

@@ -32,6 +32,7 @@ use crate::{
     init::InitRes,
     interest::Interest,
     maintenance,
+    marks::{self, Marks},
     members::KnownMembers,
     namespace::{OpenNamespace, Sockets},
     own_rooms::{OwnRooms, joined_rooms},
@@ -78,6 +79,9 @@ impl<E: SocketEmitter> Trunkline<E> {
             let every = settings.reconcile_every;
             open.tasks.spawn(maintenance::reconcile_rooms(this, Arc::clone(&open), interest, every));
         }
+        if let Some(publishing) = marks::publishing(&open) {
+            open.tasks.spawn(publishing);
+        }
         self.cluster.opened(&self.namespace, &open);
         Ok(())
     }
@@ -96,6 +100,7 @@ impl<E: SocketEmitter> Trunkline<E> {
             details: SocketDetails::default(),
             tasks: Arc::clone(&self.tasks),
             backlogs: Backlogs::new(settings.backlog),
+            marks: Marks::new(settings.marks),
             interest,
             superseded: AtomicBool::new(false),
             appends_offsets: settings.append_offsets,

@@ -49,8 +49,12 @@ impl<E: SocketEmitter> Trunkline<E> {
 
 impl<E: SocketEmitter> Local for Trunkline<E> {
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
-        let sockets = self.matching(target);
         let Ok(namespace) = self.namespace() else { return DeliveryReport::default() };
+        if target.is_mark() {
+            offset.iter().for_each(|offset| self.marked(namespace, offset));
+            return DeliveryReport::default();
+        }
+        let sockets = self.matching(target);
         if sockets.is_empty() {
             return DeliveryReport::default();
         }
@@ -62,11 +66,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
             let _ = self.local.broadcast(packet, self.options(target));
             return DeliveryReport::default().with_sent(sockets.len() as u64);
         }
-        if sockets.len() <= namespace.paced_sockets || namespace.is_superseded() {
-            self.deliver_each(namespace, &sockets, &packet, offset)
-        } else {
-            self.deliver_all(namespace, target, &sockets, &packet, offset)
-        }
+        self.deliver_paced(namespace, target, &sockets, &packet, offset)
     }
 
     fn deliver_with_ack(&self, target: &Target, payload: &Payload, timeout: Duration, acks: AckSink) -> u32 {

@@ -16,6 +16,7 @@ use crate::{
     details::{Details, SocketDetails},
     handlers::Handlers,
     interest::Interest,
+    marks::Marks,
     tasks::Tasks,
 };
 
@@ -27,6 +28,7 @@ pub(crate) struct OpenNamespace {
     pub(crate) details: SocketDetails,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) backlogs: Backlogs,
+    pub(crate) marks: Marks,
     /// What the broker knows of rooms, where it is told about them.
     pub(crate) interest: Option<Arc<Interest>>,
     /// Set when the namespace was opened a second time: see [`OpenNamespace::supersede`].

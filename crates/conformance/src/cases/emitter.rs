@@ -91,7 +91,11 @@ pub(crate) async fn what_is_flushed_or_closed_arrives_although_the_process_ends(
             for name in ["1", "2", "3"] {
                 emitter.emit(Target::room("x"), Payload::event(name, &())?).await?;
             }
-            if closes { emitter.close().await? } else { emitter.flush().await? }
+            if closes {
+                emitter.close().await?
+            } else {
+                emitter.flush().await?
+            }
             Ok(())
         };
         let process = tokio::task::spawn_blocking(move || -> Checked {

@@ -59,6 +59,7 @@ impl Transport for Limited {
     }
 
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
+        check(response.weight())?;
         self.0.send(from, to, response).await
     }
 

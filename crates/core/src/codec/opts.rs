@@ -94,11 +94,8 @@ pub fn read<'a>(reader: &mut impl Reader<'a>) -> Result<Target> {
         };
         read.map_err(|fault| fault.at(name))?;
     }
-    let mut target = Target {
-        rooms: Vec::new(),
-        except: except.flatten().unwrap_or_default(),
-        flags: flags.unwrap_or_default(),
-    };
+    let mut target =
+        Target { rooms: Vec::new(), except: except.flatten().unwrap_or_default(), flags: flags.unwrap_or_default() };
     rooms.flatten().unwrap_or_default().write_to(&mut target);
     Ok(target)
 }
@@ -155,6 +152,21 @@ fn only_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
     let (mut only, mut several) = (None, false);
     each_of_set(reader, |room| several |= room.is_none_or(|room| only.replace(room).is_some()))?;
     Ok(only.filter(|_| !several))
+}
+
+/// Reads an array of rooms, or a single room, of an answer or a session. Entries that are no rooms are left out, and so
+/// are rooms whose names are too long: no node of ours can be asked about them.
+pub fn read_known_rooms<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<Room>> {
+    let mut rooms = Vec::new();
+    if reader.shape()? == Shape::Array {
+        reader.items(|reader| {
+            rooms.extend(reader.lenient(read_room)?);
+            Ok(())
+        })?;
+    } else {
+        rooms.extend(reader.lenient(read_room)?);
+    }
+    Ok(rooms)
 }
 
 fn read_except<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<Room>> {

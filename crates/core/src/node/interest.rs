@@ -1,6 +1,10 @@
 //! Which rooms have members on a node, as its broker knows them.
 
-use super::{ClusterNode, command::Command, outgoing::{sync_interest, tell_all}};
+use super::{
+    ClusterNode,
+    command::Command,
+    outgoing::{sync_interest, tell_all},
+};
 use crate::{
     error::Result,
     model::{Message, Room, Target},

@@ -8,9 +8,10 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 
+use super::parts;
 use crate::{
     error::Result,
-    model::{Message, NodeId, NodeKey, Response, Room},
+    model::{Exported, Message, MessageKind, NodeId, NodeKey, Response, Room},
     server::Local,
     transport::{Backend, RoomInterest},
 };
@@ -20,6 +21,8 @@ use crate::{
 pub(super) enum Outgoing {
     Publish(Message),
     Send(NodeId, Response),
+    /// An answer that the broker does not take whole.
+    SendInParts(NodeId, Response),
     /// Tells the broker about rooms into which sockets were moved or, if it knows them as having members, out of which.
     Interest {
         rooms: Vec<Room>,
@@ -31,6 +34,17 @@ pub(super) enum Outgoing {
 pub(super) type Job<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl Outgoing {
+    /// Counts what other nodes get.
+    pub(super) fn export(&self, exported: &Exported) {
+        match self {
+            Self::Publish(message) => exported.published(MessageKind::of(message), || message.payload_bytes()),
+            Self::Send(_, response) | Self::SendInParts(_, response) => {
+                exported.published(MessageKind::Answer, || response.answer.weight());
+            }
+            Self::Interest { .. } => {}
+        }
+    }
+
     /// Starts handing it to the transport.
     pub(super) fn send(&self, backend: &Backend, node: NodeKey, local: &Weak<dyn Local>) -> Job<Result<()>> {
         let transport = Arc::clone(&backend.transport);
@@ -42,6 +56,10 @@ impl Outgoing {
             Self::Send(to, response) => {
                 let (to, response) = (to.clone(), response.clone());
                 Box::pin(async move { transport.send(&node, &to, response).await })
+            }
+            Self::SendInParts(to, response) => {
+                let (to, response) = (to.clone(), response.clone());
+                Box::pin(async move { parts::send(&*transport, &node, &to, response).await })
             }
             Self::Interest { rooms, had_members } => {
                 let (interest, rooms, local) = (backend.interest.clone(), rooms.clone(), Weak::clone(local));

@@ -218,6 +218,8 @@ mod unix_millis {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Backend {
+    /// What the backend is called where several are compared, such as `redis-streams`; default `custom`.
+    pub name: &'static str,
     /// Moves the messages.
     pub transport: Arc<dyn Transport>,
     /// Keeps them for a while, if the broker can and it is switched on. Then every plain broadcast comes back to its
@@ -236,7 +238,13 @@ impl Backend {
     /// Backend over `transport`, whose nodes and requests get ids of this form, without any of the optional parts.
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, ids: IdScheme) -> Self {
-        Self { transport, history: None, interest: None, node_counter: None, ids }
+        Self { name: "custom", transport, history: None, interest: None, node_counter: None, ids }
+    }
+
+    /// The same with a name, which becomes the label `backend` of its nodes' metrics.
+    #[must_use]
+    pub fn with_name(self, name: &'static str) -> Self {
+        Self { name, ..self }
     }
 
     /// The same, keeping messages and sessions.

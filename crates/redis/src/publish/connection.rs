@@ -13,7 +13,7 @@ use crate::{
     config::Address,
     connect::{
         Destination, Frames, Listening, Reader, Reply, ServerPool, Socket, Status, is_temporary, lost, no_answer,
-        write_all,
+        time_on_link, write_all,
     },
 };
 
@@ -25,9 +25,6 @@ pub(super) const WINDOW: usize = 2;
 /// subscriber and ends the connection of one whose buffer exceeds 32 MiB (`client-output-buffer-limit pubsub`): two messages
 /// of 16 MiB at a time would do that to every subscriber.
 const MAX_UNDER_WAY: usize = 2 << 20;
-
-/// Slowest link that is expected, in bytes per second. What is written is not answered before it has arrived.
-const SLOWEST_LINK: usize = 128 << 10;
 
 /// What became of a batch, or of its connection.
 pub(super) struct BatchOutcome {
@@ -91,7 +88,8 @@ impl NodeConnection {
     }
 
     /// Writes the batches that come over `open` or, after `pause`, over a new connection: until something is in the
-    /// way, or none will come any more. Nothing is written while the subscriptions at the server are down.
+    /// way, or none will come any more. Nothing is written while the subscriptions at the server are down, or those of
+    /// peers.
     pub(super) async fn run(
         mut self,
         open: Option<OpenConnection>,
@@ -169,7 +167,7 @@ impl NodeConnection {
     ) -> io::Result<()> {
         let limit = self.servers.response_timeout();
         if !self.under_way.is_empty() {
-            self.listening.until(true).await;
+            self.listening.may_publish(true).await;
             self.sizes = [open.write(self.under_way.iter().flatten(), limit).await?].into();
         }
         let mut is_closed = false;
@@ -183,7 +181,7 @@ impl NodeConnection {
             }
             tokio::select! {
                 biased;
-                filled = open.fill((!is_idle).then_some(limit + self.time_on_link())) => filled?,
+                filled = open.fill((!is_idle).then_some(limit + time_on_link(self.sizes.iter().sum()))) => filled?,
                 batch = next_batch(&mut self.listening, batches), if !is_stopping && self.has_room() => match batch {
                     Some(batch) => {
                         self.under_way.push_back(batch.into());
@@ -193,11 +191,6 @@ impl NodeConnection {
                 },
             }
         }
-    }
-
-    /// How long what is under way may take to arrive.
-    fn time_on_link(&self) -> Duration {
-        Duration::from_secs((self.sizes.iter().sum::<usize>() / SLOWEST_LINK) as u64)
     }
 
     fn has_room(&self) -> bool {
@@ -243,16 +236,16 @@ impl NodeConnection {
     }
 }
 
-/// The next batch that comes while the subscriptions stand. *Cancel safe.*
+/// The next batch that comes while something may be published. *Cancel safe.*
 async fn next_batch(
     listening: &mut Listening,
     batches: &mut mpsc::Receiver<Vec<Publication>>,
 ) -> Option<Vec<Publication>> {
     loop {
-        listening.until(true).await;
+        listening.may_publish(true).await;
         tokio::select! {
             biased;
-            () = listening.until(false) => {}
+            () = listening.may_publish(false) => {}
             batch = batches.recv() => return batch,
         }
     }

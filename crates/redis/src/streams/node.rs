@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     subscribe::PubSubMessage,
-    transport_core::{ChannelKind, JoinedNode, NodeInbox},
+    transport_core::{ChannelKind, Hello, JoinedNode, NodeInbox},
 };
 
 /// Senders whose heartbeats are deferred at most.
@@ -55,6 +55,10 @@ impl JoinedNode for StreamNode {
 
     /// What lasts is in the stream; how many requests were missed the heartbeats tell.
     fn missed(&self) {}
+
+    fn hello(&self) -> Option<&Hello> {
+        None
+    }
 }
 
 impl StreamNode {

@@ -9,7 +9,7 @@ use trunkline_backend::Outbox;
 use trunkline_core::{
     Backend, Capabilities, IdScheme, Membership, NodeId, NodeKey, Offset, Result, Room, SessionId, Transport,
     codec::{self, Format},
-    model::{Answer, Delivery, Message, Response, SeqChannel, SeqNo, Session},
+    model::{Ack, Answer, Delivery, Message, Response, SeqChannel, SeqNo, Session},
     payload::Rules,
     transport::{Health, History, Inbox, JoinRequest, MissedBroadcast, NodeCount, NodeCounter, RestoredSession},
 };
@@ -44,7 +44,7 @@ const MAX_HOLD: Duration = Duration::from_secs(1);
 /// Backend of `mode=streams`.
 pub(crate) fn backend(config: &Config, options: &Streams, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(StreamsTransport::new(config, options, servers));
-    let backend = Backend::new(Arc::clone(&transport) as _, IdScheme::Hex16);
+    let backend = Backend::new(Arc::clone(&transport) as _, IdScheme::Hex16).with_name("redis-streams");
     backend.with_history(Arc::clone(&transport) as _).with_node_counter(transport)
 }
 
@@ -195,7 +195,7 @@ impl Transport for StreamsTransport {
         self.shared.nodes.joined.publishing(from)?;
         let format = match response.answer {
             // Node.js writes null for `undefined`; left out, both stay apart.
-            Answer::Ack(None) | Answer::ServerSideEmit(None) => Format::MsgPack(Rules::Notepack),
+            Answer::Ack(Ack { value: None, .. }) | Answer::ServerSideEmit(None) => Format::MsgPack(Rules::Notepack),
             _ => FORMAT,
         };
         let payload = codec::encode(format, &from.id, &from.namespace, &response)?.finish(None, &[]);

@@ -122,7 +122,8 @@ impl ForeignEmitter {
         let packet = json!({"type": 2, "data": ["news"], "nsp": "/"});
         match self.wire {
             Wire::PubSub => {
-                let packed = Payload::value(&json!(["emitter", packet, opts])).unwrap().to_msgpack(Rules::MsgpackJs).unwrap();
+                let packed =
+                    Payload::value(&json!(["emitter", packet, opts])).unwrap().to_msgpack(Rules::MsgpackJs).unwrap();
                 self.run(&["PUBLISH", "socket.io#/#"], &packed).await;
             }
             _ => self.request(3, 3, json!({"opts": opts, "packet": packet})).await,
@@ -150,7 +151,9 @@ impl ForeignEmitter {
 
     async fn run(&mut self, words: &[&str], last: &[u8]) {
         let mut command = redis::cmd(words[0]);
-        words[1..].iter().for_each(|word| drop(command.arg(*word)));
+        for word in &words[1..] {
+            command.arg(*word);
+        }
         command.arg(last).exec_async(&mut self.tap.commands).await.unwrap();
     }
 }

@@ -1,11 +1,14 @@
 //! Servers that are full, that cannot write, or that refuse what we have no right to.
 
+use std::time::Duration;
+
 use trunkline_brokers::Redis;
 use trunkline_conformance::kit::Failure;
 use trunkline_core::{Emitter, ErrorKind, Target};
 
 use crate::support::{
-    Wire, all_is_well, backend, expect_numbers, is_lost, numbered, numbers, over_all, pair, send, server, until,
+    PATIENCE, Wire, all_is_well, backend, cluster, expect_numbers, is_lost, numbered, numbers, over_all, pair, send,
+    server, until,
 };
 
 over_all! {
@@ -86,5 +89,29 @@ async fn without_the_password_or_the_right_to_publish_there_is_no_connection(wir
     let user = ["ACL", "SETUSER", "plain", "on", ">x", "~*", "&*", "+@all", "-multi"];
     server.cli(&user).await.unwrap();
     backend(wire, &server.url().replace(":secret@", "plain:x@"), "").await?;
+    Ok(())
+}
+
+/// A heartbeat needs no memory at the server, and says how many entries there should be.
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_do_not_overtake_what_a_full_server_refuses() -> Result<(), Failure> {
+    let (wire, server) = (Wire::Streams, server().await);
+    let a = cluster(wire, server.url(), "").build().fast_failure_detection().join().await?;
+    // A heartbeat is looked at when a read has ended.
+    let b = cluster(wire, server.url(), "block=200ms").node().await?;
+    a.await_peers(1, PATIENCE).await?;
+    b.await_peers(1, PATIENCE).await?;
+    let there = b.socket(["r"]).await?;
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
+    // For longer than peers wait for what a heartbeat has counted.
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    for number in 0..25 {
+        ticks.tick().await;
+        send(&a, number..number + 1).await?;
+    }
+    assert!(there.packets().is_empty());
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    expect_numbers(&there, 25).await?;
+    assert_eq!((b.metrics().gaps, b.metrics().missed), (0, 0));
     Ok(())
 }

@@ -44,15 +44,14 @@ impl Client {
         let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", server.address);
         let (stream, _) = within(tokio_tungstenite::connect_async(url)).await.unwrap();
         let msgpack = server.msgpack;
-        let mut client =
-            Self {
-                stream,
-                namespace: namespace.to_owned(),
-                msgpack,
-                id: String::new(),
-                unread: VecDeque::new(),
-                requests: 0,
-            };
+        let mut client = Self {
+            stream,
+            namespace: namespace.to_owned(),
+            msgpack,
+            id: String::new(),
+            unread: VecDeque::new(),
+            requests: 0,
+        };
         let hello = Packet {
             kind: Kind::Connect,
             namespace: namespace.to_owned(),
