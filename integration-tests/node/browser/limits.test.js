@@ -12,7 +12,7 @@ test("nothing that is too long is cut without a word", async (t) => {
 
   const text = `${"x".repeat(4_999)}!`;
   await ann.paste("Message", text);
-  await ann.page.getByText("Too long by 1,000 of at most 4,000 characters.").waitFor();
+  await ann.page.getByText("1,000 characters too many: a message may have 4,000.").waitFor();
   await ann.screenshot("too-long.png");
   await field.press("Enter");
   assert.equal(await field.inputValue(), text);
@@ -20,7 +20,7 @@ test("nothing that is too long is cut without a word", async (t) => {
   // What people count as one character is not two.
   const most = "🙂".repeat(4_000);
   await field.fill(most);
-  await ann.page.getByText("Too long").waitFor({ state: "hidden" });
+  await ann.page.getByText("too many").waitFor({ state: "hidden" });
   await field.press("Enter");
   await ann.stateOf(most, "Sent").waitFor();
   assert.deepEqual(await ann.texts(), [most]);

@@ -303,7 +303,7 @@ export class View {
   #measure() {
     const over = characters($("text").value) - this.textLimit;
     $("too-long").hidden = over <= 0;
-    $("too-long").textContent = over > 0 ? `Too long by ${over.toLocaleString("en")} of at most ${this.textLimit.toLocaleString("en")} characters.` : "";
+    $("too-long").textContent = over > 0 ? `${over.toLocaleString("en")} characters too many: a message may have ${this.textLimit.toLocaleString("en")}.` : "";
     $("text").setAttribute("aria-invalid", over > 0);
     return over <= 0;
   }
