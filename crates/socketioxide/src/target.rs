@@ -11,7 +11,7 @@ use trunkline_core::{Room, Target};
 use crate::{adapter::Trunkline, identity::socket_id, namespace::Sockets, partial::MARK};
 
 /// Whether an excepted room stands for [`PartialAnswers::partial`](crate::PartialAnswers::partial).
-fn is_mark(room: &Cow<'static, str>) -> bool {
+fn is_mark(room: &str) -> bool {
     room == MARK
 }
 
@@ -20,7 +20,7 @@ impl<E: SocketEmitter> Trunkline<E> {
     pub(crate) fn target(&self, opts: &BroadcastOptions) -> Option<Target> {
         let to_all_but_sender = opts.has_flag(BroadcastFlags::Broadcast);
         let mut target = Target::rooms(opts.rooms.iter().map(AsRef::as_ref));
-        target.flags.partial = opts.except.iter().any(is_mark);
+        target.flags.partial = opts.except.iter().any(|room| is_mark(room));
         target.except = opts.except.iter().filter(|room| !is_mark(room)).map(|room| room.as_ref().into()).collect();
         match opts.sid {
             Some(sender) if to_all_but_sender => target = target.except(sender.as_str()),
