@@ -50,10 +50,9 @@ impl Engine {
     /// Handles a message of an emitter, which is no node: it can neither be answered nor be a peer.
     fn emitted(&mut self, message: Message, offset: Option<Offset>) {
         let is_nodes_only = matches!(message, Message::Heartbeat(_) | Message::Leaving);
-        if is_nodes_only || message.request().is_some() || is_unreadable(&message) {
+        if is_nodes_only || message.request().is_some() {
             self.metrics.malformed.increment();
         } else {
-            self.metrics.delivered.increment();
             self.serve(NodeId::EMITTER, message, offset);
         }
     }
@@ -68,10 +67,7 @@ impl Engine {
             }
             message => {
                 self.sign_of_life(now, &from, numbered);
-                if is_unreadable(&message) {
-                    return self.metrics.malformed.increment();
-                }
-                self.serve(from, message, offset);
+                return self.serve(from, message, offset);
             }
         }
         self.metrics.delivered.increment();
@@ -127,7 +123,14 @@ impl Engine {
         }
     }
 
+    /// Hands a message to the server, whoever it came from: an own one that comes back may have been forged, too.
     fn serve(&mut self, from: NodeId, message: Message, offset: Option<Offset>) {
+        if is_unreadable(&message) {
+            return self.metrics.malformed.increment();
+        }
+        if from != self.me.id {
+            self.metrics.delivered.increment();
+        }
         self.outputs.push_back(Output::Serve { from, message, offset });
     }
 }
