@@ -51,10 +51,9 @@ impl Engine {
     /// Handles a message of an emitter, which is no node: it can neither be answered nor be a peer.
     fn emitted(&mut self, message: Message, offset: Option<Offset>) {
         let is_nodes_only = matches!(message, Message::Heartbeat(_) | Message::Leaving);
-        if is_nodes_only || message.request().is_some() || is_unreadable(&message) {
+        if is_nodes_only || message.request().is_some() {
             self.metrics.malformed.increment();
         } else {
-            self.received(&message);
             self.serve(NodeId::EMITTER, message, offset);
         }
     }
@@ -70,10 +69,6 @@ impl Engine {
             }
             message => {
                 self.sign_of_life(now, &from, numbered);
-                if is_unreadable(&message) {
-                    return self.metrics.malformed.increment();
-                }
-                self.received(&message);
                 self.serve(from, message, offset);
             }
         }
@@ -144,7 +139,14 @@ impl Engine {
         self.metrics.exported.received(MessageKind::of(message), || message.payload_bytes());
     }
 
+    /// Hands a message to the server, whoever it came from: an own one that comes back may have been forged, too.
     fn serve(&mut self, from: NodeId, message: Message, offset: Option<Offset>) {
+        if is_unreadable(&message) {
+            return self.metrics.malformed.increment();
+        }
+        if from != self.me.id {
+            self.received(&message);
+        }
         self.outputs.push_back(Output::Serve { from, message, offset });
     }
 }
