@@ -17,7 +17,8 @@ const DOCUMENTED: &str = include_str!("../../../docs/metrics.md");
 
 fn recorder() -> PrometheusRecorder {
     let builder = PrometheusBuilder::new();
-    builder.set_buckets_for_metric(Matcher::Prefix("trunkline_".into()), &METRICS_BUCKETS).unwrap().build_recorder()
+    let prefix = Matcher::Prefix("trunkline_".into());
+    builder.set_buckets_for_metric(prefix, &METRICS_BUCKETS).expect("there are buckets").build_recorder()
 }
 
 fn cluster() -> TestCluster {
@@ -29,7 +30,8 @@ fn scrape(handle: &PrometheusHandle) -> BTreeMap<String, f64> {
     let text = handle.render();
     let samples = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     samples
-        .map(|line| line.rsplit_once(' ').map(|(name, value)| (name.to_owned(), value.parse().unwrap())).unwrap())
+        .map(|line| line.rsplit_once(' ').expect("a sample has a value"))
+        .map(|(name, value)| (name.to_owned(), value.parse().expect("a number")))
         .collect()
 }
 
@@ -75,7 +77,7 @@ async fn what_is_documented_is_exported_and_nothing_else() -> Result<(), Failure
         let sample = scraped
             .lines()
             .find(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name}_count{{")))
-            .unwrap();
+            .expect("a sample");
         let names = sample.split(['{', ',']).skip(1).filter_map(|label| label.split_once('=')).map(|(name, _)| name);
         let found: BTreeSet<_> = names.collect();
         let more = more_labels.split(", ").filter(|label| *label != "–");

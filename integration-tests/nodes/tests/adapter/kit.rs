@@ -67,7 +67,7 @@ where
     T: Future<Output = ()>,
 {
     let name = format!("e{:x}", fastrand::u64(..1 << 40));
-    let msgpack = test.len() % 2 == 0;
+    let msgpack = test.len().is_multiple_of(2);
     let mut servers = Vec::new();
     for _ in 0..SERVERS {
         servers.push(Server::start(connect(name.clone()).await, msgpack).await);
