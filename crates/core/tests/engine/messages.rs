@@ -136,6 +136,15 @@ fn after_the_leave_nothing_is_served() {
 }
 
 #[test]
+fn an_own_broadcast_that_was_forged_cuts_off_nobody_either() {
+    let mut engine = TestEngine::new(HEARTBEATS.with_history(true));
+    let payload = Payload::from_json("[null,1]").unwrap();
+    let message = Message::Broadcast { request: None, target: Target::all(), payload };
+    assert!(engine.deliver(Delivery::Stored { seq_no: number_of(1), message, offset: None }).is_empty());
+    assert_eq!(engine.metrics().malformed, 1);
+}
+
+#[test]
 fn a_broadcast_that_would_cut_off_every_client_is_malformed() {
     let mut engine = TestEngine::with_peers(&["a"]);
     for from in ["a", "emitter"] {
