@@ -110,7 +110,7 @@ async fn a_silent_node_is_an_error_with_the_other_answers_or_left_out() {
 
     let error = server.io.to("x").fetch_sockets().await.unwrap_err();
     assert_eq!(error.as_error().kind(), ErrorKind::Timeout);
-    assert_eq!(error.incomplete().unwrap().missing, [silent.id.clone()]);
+    assert_eq!(error.incomplete().unwrap().missing, std::slice::from_ref(&silent.id));
     assert_eq!(error.into_received().unwrap()[0].id.as_str(), client.id);
     for sockets in [server.io.to("x").partial(), server.io.partial().to("x"), server.io.volatile().to("x").partial()] {
         let sockets = sockets.fetch_sockets().await.unwrap();
