@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod batch;
 pub mod batched;
+pub mod connect_failure;
 pub mod connection;
 pub mod decoder;
 // Only for the fuzz targets, which are another crate.
@@ -20,6 +21,7 @@ pub mod url;
 
 pub use crate::{
     backoff::Backoff,
+    connect_failure::ConnectFailure,
     joined::{JoinedNodes, Namespaces},
     known_peers::KnownPeers,
     link_state::{Direction, LinkState, Loss},

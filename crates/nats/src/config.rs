@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 use trunkline_backend::{
     OutboxLimits,
     rooms::Buckets,
-    url::{Params, host_and_port, redact},
+    url::{Params, did_you_mean, host_and_port, redact},
 };
 use trunkline_core::{Error, ErrorKind, Result};
 
@@ -221,8 +221,10 @@ fn wrong(context: impl Into<String>) -> Error {
 }
 
 fn no_address(url: &str) -> Error {
+    let scheme = url.split(':').next().unwrap_or_default();
+    let hint = if ["nats", "tls"].contains(&scheme) { String::new() } else { did_you_mean(scheme, ["nats", "tls"]) };
     let context =
-        format!("{:?} names no NATS server; allowed is nats://user:password@host:port,host:port", redact(url));
+        format!("{:?} names no NATS server; allowed is nats://user:password@host:port,host:port{hint}", redact(url));
     Error::new(ErrorKind::Config, context)
 }
 

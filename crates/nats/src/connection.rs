@@ -21,6 +21,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
 use trunkline_backend::{
+    ConnectFailure,
     batched::{BatchConnection, Confirmation, OutgoingBatch, Undelivered},
     connection::{silence_limit, until_silent},
 };
@@ -61,8 +62,8 @@ impl Connection {
         let pool = [address, unroutable_address()?];
         let client = match timeout(nats.config.connect_timeout, options.connect(pool.as_slice())).await {
             Ok(Ok(client)) => client,
-            Ok(Err(error)) => return Err(refused(server, error)),
-            Err(_) => return Err(Error::new(ErrorKind::Disconnected, format!("{server} does not answer"))),
+            Ok(Err(error)) => return Err(refused(nats, server, error)),
+            Err(_) => return Err(ConnectFailure::NoAnswer(nats.config.connect_timeout).at(server)),
         };
         let barrier = SubscriptionBarrier::open(&client, nats).await?;
         let (barrier, barrier_task) = barrier.unzip();
@@ -118,6 +119,9 @@ impl Connection {
         }
         self.abort("the server does not echo");
         let said = self.state.last_error().unwrap_or_else(|| "nothing".into());
+        if said.to_ascii_lowercase().contains("permissions violation") {
+            return Err(ConnectFailure::Rights.at(&self.server).with_source(said));
+        }
         let context =
             format!("{} does not echo what is published below {:?}; it said {said}", self.server, nats.config.prefix);
         Err(Error::new(ErrorKind::Broker, context))
@@ -310,11 +314,15 @@ fn unroutable_address() -> Result<ServerAddr> {
     address("127.0.0.1:0")
 }
 
-fn refused(server: &str, error: ConnectError) -> Error {
-    use ConnectErrorKind::{Authentication, AuthorizationViolation, ServerParse, Tls};
-    let kind = match error.kind() {
-        ServerParse | Authentication | AuthorizationViolation | Tls => ErrorKind::Config,
-        _ => ErrorKind::Disconnected,
+fn refused(nats: &Nats, server: &str, error: ConnectError) -> Error {
+    use ConnectErrorKind::{Authentication, AuthorizationViolation, ServerParse, TimedOut, Tls};
+    let failure = match error.kind() {
+        Authentication | AuthorizationViolation => ConnectFailure::Credentials,
+        TimedOut => ConnectFailure::NoAnswer(nats.config.connect_timeout),
+        ServerParse => return Error::new(ErrorKind::Config, server).with_source(error),
+        // Where nothing is wrong with certificates, the client misses TLS at the server.
+        Tls => ConnectFailure::of_tls(&error).unwrap_or(ConnectFailure::NoTls),
+        _ => ConnectFailure::of_tls(&error).unwrap_or(ConnectFailure::Unreachable),
     };
-    Error::new(kind, format!("{server} refuses the connection ({})", error.kind())).with_source(error)
+    failure.at(server).with_source(error)
 }

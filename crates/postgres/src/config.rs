@@ -115,7 +115,7 @@ impl Config {
     pub fn from_url(url: &str) -> Result<Self> {
         let (address, query) = split(url)?;
         let mut params = Params::parse(query).with_aliases(ALIASES);
-        let in_url = |error: Error| Error::new(error.kind(), format!("{:?}: {error}", redact(url)));
+        let in_url = |error: Error| error.within(format!("{:?}", redact(url)));
         let mut config = Self::new(ServerConfig::parse(address, &mut params).map_err(in_url)?);
         config.read(&mut params)?;
         config.history = HistoryConfig::take(&mut params)?;

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use trunkline_backend::{
     batch::ConnectionId,
     batched::{BatchBroker, BatchSettings, BatchedTransport, JoinedNode, OutgoingMessage, TransportState},
+    connect_failure::look_for_tls,
     rooms::Bucket,
     tls,
 };
@@ -32,8 +33,15 @@ use crate::{
 /// refuses.
 pub async fn connect(config: Config) -> Result<Backend> {
     config.check()?;
-    BatchedTransport::connect(RabbitMq::new(config)?).await
+    let (servers, is_tls) = (config.servers.clone(), config.tls.required);
+    match BatchedTransport::connect(RabbitMq::new(config)?).await {
+        Ok(backend) => Ok(backend),
+        Err(error) => Err(look_for_tls(error, &servers, is_tls, AMQP).await),
+    }
 }
+
+/// What a client of AMQP 0-9-1 says first.
+const AMQP: &[u8] = b"AMQP\0\0\x09\x01";
 
 /// The brokers of one RabbitMQ cluster.
 #[derive(Debug)]

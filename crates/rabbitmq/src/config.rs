@@ -6,7 +6,7 @@ use percent_encoding::percent_decode_str;
 use trunkline_backend::{
     OutboxLimits,
     rooms::Buckets,
-    url::{Params, host_and_port, redact},
+    url::{Params, did_you_mean, host_and_port, redact},
 };
 use trunkline_core::{Error, ErrorKind, Result};
 
@@ -151,13 +151,16 @@ impl Config {
         let default_port = if config.tls.required { 5671 } else { 5672 };
         let servers = hosts.split(',').map(|host| host_and_port(host, default_port).ok_or_else(|| no_address(url)));
         config.servers = servers.collect::<Result<_>>()?;
-        config.read_params(Params::parse(query).with_aliases(ALIASES))?;
+        let params = Params::parse(query).with_aliases(ALIASES);
+        config.read_params(params.with_other_mode("amqps://", &["tls_ca", "tls_cert", "tls_key"]))?;
         Ok(config)
     }
 
     fn read_params(&mut self, mut params: Params) -> Result<()> {
-        self.tls.ca = params.take::<String>("tls_ca")?.map(PathBuf::from);
-        self.tls.client = params.take_files("tls_cert", "tls_key")?;
+        if self.tls.required {
+            self.tls.ca = params.take::<String>("tls_ca")?.map(PathBuf::from);
+            self.tls.client = params.take_files("tls_cert", "tls_key")?;
+        }
         params.read("prefix", &mut self.prefix)?;
         params.read("buckets", &mut self.buckets)?;
         params.read("linger", &mut self.linger)?;
@@ -228,8 +231,11 @@ fn wrong(context: impl Into<String>) -> Error {
 }
 
 fn no_address(url: &str) -> Error {
+    let scheme = url.split(':').next().unwrap_or_default();
+    let hint =
+        if ["amqp", "amqps"].contains(&scheme) { String::new() } else { did_you_mean(scheme, ["amqp", "amqps"]) };
     let context = format!(
-        "{:?} names no RabbitMQ broker; allowed is amqp://user:password@host:port,host:port/vhost",
+        "{:?} names no RabbitMQ broker; allowed is amqp://user:password@host:port,host:port/vhost{hint}",
         redact(url)
     );
     Error::new(ErrorKind::Config, context)
@@ -282,7 +288,9 @@ mod tests {
         assert!(refused("amqp://a?bukets=1").contains("buckets"));
         assert!(refused("amqp://a?buckets=0").contains("1 to 1023"));
         assert!(refused("amqp://a?prefix=").contains("text that is not empty"));
-        assert!(refused("amqp://a?tls_cert=x").contains("go together"));
+        assert!(refused("amqps://a?tls_cert=x").contains("go together"));
+        assert!(refused("amqp://a?tls_ca=x").contains("one of amqps://"));
+        assert!(refused("ampq://a").contains("did you mean \"amqp\""));
         assert!(refused("amqp://a?ping_interval=10ms").contains("1s to 10m"));
         assert!(refused("amqp://a?prefetch=0").contains("must not be 0"));
         assert!(refused("amqp://a?history=on&history_bytes=1").contains("at least 16384 bytes"));

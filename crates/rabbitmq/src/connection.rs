@@ -33,6 +33,7 @@ use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 use trunkline_backend::{
+    ConnectFailure,
     batched::{self, BatchConnection, OutgoingBatch, Undelivered},
     connection::{silence_limit, until_silent},
 };
@@ -103,7 +104,7 @@ impl Connection {
                 abort_on_failure.disarm();
                 Ok(connection)
             }
-            Err(_) => Err(Error::new(ErrorKind::Disconnected, format!("{server} does not answer"))),
+            Err(_) => Err(ConnectFailure::NoAnswer(broker.config.connect_timeout).at(server)),
         }
     }
 
@@ -268,20 +269,17 @@ async fn client(broker: &RabbitMq, server: &str, does: &str, state: &ConnectionS
 }
 
 async fn tcp_stream(broker: &RabbitMq, server: &str) -> Result<Either<TcpStream, Encrypted>> {
-    let unreachable = |error: std::io::Error| {
-        Error::new(ErrorKind::Disconnected, format!("{server} cannot be reached")).with_source(error)
-    };
+    let unreachable = |error: std::io::Error| ConnectFailure::Unreachable.at(server).with_source(error);
     let stream = TcpStream::connect(server).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
     let Some(tls) = &broker.tls else { return Ok(Either::Left(stream)) };
-    let not_secure = || format!("TLS with {server} fails");
     let name = ServerName::try_from(host(server).to_owned())
-        .map_err(|error| Error::new(ErrorKind::Config, not_secure()).with_source(error))?;
+        .map_err(|error| Error::new(ErrorKind::Config, format!("{server}: no name for TLS")).with_source(error))?;
     let encrypted = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(|error| {
-        // What is wrong with a certificate stays wrong.
+        // What rustls itself has to say stays wrong.
         let is_refusal = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-        let kind = if is_refusal { ErrorKind::Config } else { ErrorKind::Disconnected };
-        Error::new(kind, not_secure()).with_source(error)
+        let otherwise = if is_refusal { ConnectFailure::Handshake } else { ConnectFailure::Unreachable };
+        ConnectFailure::of_tls(&error).unwrap_or(otherwise).at(server).with_source(error)
     })?;
     Ok(Either::Right(Box::new(encrypted)))
 }
@@ -343,12 +341,29 @@ fn host(server: &str) -> &str {
 }
 
 fn refused(server: &str, error: lapin::Error) -> Error {
+    if let Some(failure) = rejection(&error) {
+        return failure.at(server).with_source(error);
+    }
     let kind = match error.kind() {
         lapin::ErrorKind::ProtocolError(refusal) if WRONG.contains(&refusal.get_id()) => ErrorKind::Config,
         lapin::ErrorKind::ProtocolError(_) => ErrorKind::Broker,
         _ => ErrorKind::Disconnected,
     };
     Error::new(kind, format!("{server} refuses the connection: {error}")).with_source(error)
+}
+
+/// Why the broker does not accept us, if that is what its error says.
+fn rejection(error: &lapin::Error) -> Option<ConnectFailure> {
+    const ACCESS_REFUSED: u16 = 403;
+    const NOT_ALLOWED: u16 = 530;
+    let lapin::ErrorKind::ProtocolError(refusal) = error.kind() else { return ConnectFailure::of_tls(error) };
+    let text = error.to_string();
+    match refusal.get_id() {
+        ACCESS_REFUSED if text.contains("Login was refused") => Some(ConnectFailure::Credentials),
+        ACCESS_REFUSED => Some(ConnectFailure::Rights),
+        NOT_ALLOWED if text.contains("refused for user") => Some(ConnectFailure::Rights),
+        _ => None,
+    }
 }
 
 /// Access refused, precondition failed, not allowed: trying again does not help.

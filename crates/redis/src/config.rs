@@ -247,6 +247,12 @@ impl ServerConfig {
         }
     }
 
+    /// The addresses that are no unix sockets, as text.
+    pub(crate) fn hosts(&self) -> Vec<String> {
+        let hosts = self.addresses.iter().filter(|address| matches!(address, Address::Tcp(..)));
+        hosts.map(ToString::to_string).collect()
+    }
+
     fn check(&self) -> Result<()> {
         if self.addresses.is_empty() {
             return refuse("no address is given");

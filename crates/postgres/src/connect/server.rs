@@ -12,7 +12,10 @@ use tokio_postgres::{
     tls::MakeTlsConnect,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
-use trunkline_backend::url::{ParamValue, Params};
+use trunkline_backend::{
+    ConnectFailure,
+    url::{ParamValue, Params},
+};
 use trunkline_core::{Error, ErrorKind, Result};
 
 use super::{
@@ -118,7 +121,7 @@ impl ServerConfig {
             match timeout(self.connect_timeout, self.open_at(endpoint, connector, pulse)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => failures.push(error),
-                Err(_) => failures.push(Failure::no_answer(self.connect_timeout).into_error(endpoint)),
+                Err(_) => failures.push(ConnectFailure::NoAnswer(self.connect_timeout).at(endpoint)),
             }
         }
         Err(summary(failures))
@@ -131,7 +134,7 @@ impl ServerConfig {
         pulse: &Arc<Pulse>,
     ) -> Result<PgConnection> {
         let stream = self.connect(endpoint, pulse).await;
-        let stream = stream.map_err(|error| Failure::Lost(format!("cannot connect: {error}")).into_error(endpoint))?;
+        let stream = stream.map_err(|error| ConnectFailure::Unreachable.at(endpoint).with_source(error))?;
         let name = if let Host::Tcp(name) = &endpoint.host { name } else { "" };
         let tls = MakeTlsConnect::<ObservedStream>::make_tls_connect(&mut connector.clone(), name)
             .map_err(|error| Error::new(ErrorKind::Config, format!("{endpoint}: TLS")).with_source(error))?;
@@ -277,8 +280,10 @@ fn must_be_writable(params: &mut Params) -> Result<bool> {
 fn summary(failures: Vec<Error>) -> Error {
     let kind = failures.first().map_or(ErrorKind::Disconnected, Error::kind);
     let texts: Vec<_> = failures.iter().map(ToString::to_string).collect();
-    let error = Error::new(kind, texts.join("; "));
-    failures.into_iter().next().map_or(error.clone(), |first| error.with_source(first))
+    match <[Error; 1]>::try_from(failures) {
+        Ok([only]) => only,
+        Err(_) => Error::new(kind, format!("no host can be used: {}", texts.join("; "))),
+    }
 }
 
 fn refused(context: impl Into<String>) -> Error {

@@ -18,10 +18,11 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout, timeout_at},
 };
+use trunkline_backend::ConnectFailure;
 use trunkline_core::{Error, ErrorKind, Result};
 
 use super::{
-    error::{is_refusal, lost, refused},
+    error::{is_refusal, is_temporary, lost, refused, rejection},
     resp::{Frames, Reader, Reply, write_command},
     tls::TlsClient,
 };
@@ -108,10 +109,9 @@ impl Connector {
             }
             Ok(dialogue.socket)
         };
-        timeout(self.connect_timeout, opening).await.unwrap_or_else(|_| {
-            let context = format!("{address} did not answer within {:?}", self.connect_timeout);
-            Err(Error::new(ErrorKind::Disconnected, context))
-        })
+        timeout(self.connect_timeout, opening)
+            .await
+            .unwrap_or_else(|_| Err(ConnectFailure::NoAnswer(self.connect_timeout).at(address)))
     }
 
     /// A connection for commands.
@@ -147,7 +147,15 @@ impl Connector {
             dialogue.expect_ok([&b"AUTH"[..]].into_iter().chain(credentials)).await?;
         }
         if self.database != 0 {
-            dialogue.expect_ok([&b"SELECT"[..], self.database.to_string().as_bytes()]).await?;
+            let number = self.database.to_string();
+            if let Some(Reply::Error(error)) = dialogue.ask([&b"SELECT"[..], number.as_bytes()]).await?.next() {
+                let refused = dialogue.refused(&error);
+                if is_temporary(&error) || refused.kind() == ErrorKind::Config {
+                    return Err(refused);
+                }
+                let context = format!("{} has no database {number}", dialogue.address);
+                return Err(Error::new(ErrorKind::Config, context).with_source(String::from_utf8_lossy(&error)));
+            }
         }
         Ok(())
     }
@@ -195,7 +203,11 @@ impl Dialogue<'_> {
     }
 
     fn refused(&self, error: &[u8]) -> Error {
-        Error::new(ErrorKind::Broker, format!("{}: {}", self.address, String::from_utf8_lossy(error)))
+        let text = String::from_utf8_lossy(error).into_owned();
+        match rejection(error) {
+            Some(failure) => failure.at(self.address).with_source(text),
+            None => Error::new(ErrorKind::Broker, format!("{}: {text}", self.address)),
+        }
     }
 
     async fn ask<'a>(&mut self, arguments: impl IntoIterator<Item = &'a [u8]>) -> Result<Reader> {
@@ -322,11 +334,11 @@ impl CommandConnection {
     /// queued in a transaction, which is discarded. A user without the right to transactions is not asked.
     ///
     /// # Errors
-    /// `Broker` with the server's words.
+    /// `Config` with the server's words.
     pub(crate) async fn require_rights(&self, commands: &[redis::Cmd], limit: Duration) -> Result<()> {
         for command in commands {
             match self.run::<()>(&redis::cmd("MULTI"), limit).await {
-                Err(error) if error.kind() == ErrorKind::Broker => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Broker || is_refusal(&error) => return Ok(()),
                 begun => begun?,
             }
             let queued = self.run::<()>(command, limit).await;
