@@ -63,7 +63,7 @@ impl Shared {
             inbound: Arc::default(),
             outbound: Arc::default(),
             encoding: OnceLock::new(),
-            link: LinkState::default(),
+            link: LinkState::of("PostgreSQL"),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             config,
@@ -118,7 +118,6 @@ impl Shared {
         self.link.restored(direction, |is_return| {
             self.outbox.set_connected(true);
             if is_return {
-                tracing::info!("connected again");
                 for node in self.joined.all() {
                     node.metrics.reconnects.increment();
                     node.inbox.push([Delivery::Connected]);
@@ -129,10 +128,12 @@ impl Shared {
 
     /// A direction is lost. The nodes are told unless the other one was lost already.
     pub(crate) fn lost(&self, direction: Direction, reason: &str) {
+        if self.closing.is_cancelled() {
+            self.link.silence();
+        }
         self.link.lost(direction, reason, |was_up, reason| {
             self.outbox.set_connected(false);
             if was_up {
-                tracing::warn!(reason, "lost a connection");
                 for node in self.joined.all() {
                     node.inbox.push([Delivery::Lost(reason.to_owned())]);
                 }
