@@ -272,6 +272,34 @@ impl ParamValue for ByteSize {
     }
 }
 
+/// Addresses by which servers know each other, each with the one by which they are reached from here: behind NAT, or
+/// through a tunnel. `SAID=REACHED,SAID=REACHED` in a URL, each a `host:port`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressMap(Vec<(String, String)>);
+
+impl AddressMap {
+    /// The address by which `said` is reached; itself if it is not in the map.
+    #[must_use]
+    pub fn reached<'a>(&'a self, said: &'a str) -> &'a str {
+        self.0.iter().find(|(name, _)| name == said).map_or(said, |(_, reached)| reached)
+    }
+}
+
+impl ParamValue for AddressMap {
+    const EXPECTED: &'static str = "a list such as 10.0.0.1:6379=example.com:7001,10.0.0.2:6379=example.com:7002";
+
+    fn parse(text: &str) -> Option<Self> {
+        /// There is no default: ports are what differs.
+        const NO_PORT: u16 = 0;
+        let address = |text: &str| host_and_port(text, NO_PORT).filter(|address| !address.ends_with(":0"));
+        let pair = |pair: &str| {
+            let (said, reached) = pair.split_once('=')?;
+            Some((address(said)?, address(reached)?))
+        };
+        text.split(',').map(pair).collect::<Option<_>>().map(Self)
+    }
+}
+
 impl ParamValue for Buckets {
     const EXPECTED: &'static str = "a whole number from 1 to 1023";
 
@@ -404,6 +432,15 @@ mod tests {
     fn a_parameter_given_twice_is_refused() {
         let error = Params::parse("a=1&a=2").take::<usize>("a").unwrap_err().to_string();
         assert!(error.contains("more than once"), "{error}");
+    }
+
+    #[test]
+    fn addresses_are_mapped() {
+        let map = AddressMap::parse("10.0.0.1:1=h:2,[::1]:3=h:4").unwrap();
+        assert_eq!((map.reached("10.0.0.1:1"), map.reached("[::1]:3"), map.reached("h:9")), ("h:2", "h:4", "h:9"));
+        for wrong in ["", "a:1", "a=b", "a:1=b"] {
+            assert_eq!(AddressMap::parse(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Nats {
                 outbox: config.outbox,
                 has_history: config.history.is_some(),
             },
-            tls: tls::client_config(config.tls.ca.as_deref(), client)?,
+            tls: tls::client_config(config.tls.ca.as_deref(), client, &config.tls.check)?,
             peers: Arc::default(),
             streams: Streams::new(&config),
             max_payload: AtomicUsize::new(0),

@@ -57,7 +57,8 @@ impl Connection {
     pub(crate) async fn open(nats: &Nats, server: &str, tasks: &TaskTracker) -> Result<Self> {
         let address = address(server)?;
         let (events, state) = ConnectionState::new(tasks.token());
-        let options = options(nats, &address, events)?;
+        let credentials = current_credentials(nats).await?;
+        let options = options(nats, &address, credentials, events)?;
         // Only the handshake is bounded by the client, not looking up the name.
         let pool = [address, unroutable_address()?];
         let client = match timeout(nats.config.connect_timeout, options.connect(pool.as_slice())).await {
@@ -262,7 +263,19 @@ pub(crate) async fn subscribe(client: &Client, subject: Subject) -> Result<Subsc
     subscribed.map_err(|error| Error::new(ErrorKind::Disconnected, "subscribing").with_source(error))
 }
 
-fn options(nats: &Nats, address: &ServerAddr, events: EventSink) -> Result<ConnectOptions> {
+/// Those of this moment.
+async fn current_credentials(nats: &Nats) -> Result<Credentials> {
+    let Credentials::Provided(provider) = &nats.config.credentials else { return Ok(nats.config.credentials.clone()) };
+    let limit = nats.config.connect_timeout;
+    let late = |_| Error::new(ErrorKind::Disconnected, format!("no credentials within {limit:?}"));
+    let login = timeout(limit, provider.ask()).await.map_err(late)??;
+    Ok(match login.user {
+        Some(user) => Credentials::Password { user, password: login.password },
+        None => Credentials::Token(login.password),
+    })
+}
+
+fn options(nats: &Nats, address: &ServerAddr, credentials: Credentials, events: EventSink) -> Result<ConnectOptions> {
     let config = &nats.config;
     let (target, unroutable) = (address.clone(), unroutable_address()?);
     let used = AtomicBool::new(false);
@@ -286,12 +299,13 @@ fn options(nats: &Nats, address: &ServerAddr, events: EventSink) -> Result<Conne
             std::future::ready(Some(ReconnectToServer { addr, delay: Some(Duration::ZERO) }))
         });
     let options = if config.tls.first { options.tls_first() } else { options };
-    Ok(match &config.credentials {
-        Credentials::None => options,
-        Credentials::Password { user, password } => options.user_and_password(user.clone(), password.clone()),
-        Credentials::Token(token) => options.token(token.clone()),
-        Credentials::NKey(seed) => options.nkey(seed.clone()),
-        Credentials::Jwt(content) => options.credentials(content).map_err(|error| {
+    Ok(match credentials {
+        // What is provided has become one of the others.
+        Credentials::None | Credentials::Provided(_) => options,
+        Credentials::Password { user, password } => options.user_and_password(user, password),
+        Credentials::Token(token) => options.token(token),
+        Credentials::NKey(seed) => options.nkey(seed),
+        Credentials::Jwt(content) => options.credentials(&content).map_err(|error| {
             Error::new(ErrorKind::Config, "the credentials file has no JWT and key").with_source(error)
         })?,
     })

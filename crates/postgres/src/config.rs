@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use trunkline_backend::{
-    OutboxLimits,
+    CredentialsProvider, Login, OutboxLimits,
     url::{Params, redact},
 };
 use trunkline_core::{Error, ErrorKind, Result};
@@ -122,6 +122,28 @@ impl Config {
         params.finish()?;
         config.check()?;
         Ok(config)
+    }
+
+    /// Asks for user and password, or a token, before each connection: the first one, and those after a loss. For
+    /// credentials that change or expire. They take the place of those in the URL.
+    ///
+    /// ```
+    /// use trunkline_postgres::{Config, Login};
+    ///
+    /// # async fn token() -> Result<String, std::io::Error> { Ok("of this hour".into()) }
+    /// let config = Config::from_url("postgres://db.example.com/app")?
+    ///     .credentials(async || token().await.map(|token| Login::new("app", token)));
+    /// # Ok::<(), trunkline_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn credentials<F, Fut, E>(mut self, ask: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Login, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        self.server.provider = Some(CredentialsProvider::new(ask));
+        self
     }
 
     fn read(&mut self, params: &mut Params) -> Result<()> {

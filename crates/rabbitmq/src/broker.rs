@@ -56,7 +56,8 @@ pub(crate) struct RabbitMq {
 impl RabbitMq {
     pub(crate) fn new(config: Config) -> Result<Self> {
         let client = config.tls.client.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-        let tls = config.tls.required.then(|| tls::client_config(config.tls.ca.as_deref(), client)).transpose()?;
+        let tls = || tls::client_config(config.tls.ca.as_deref(), client, &config.tls.check);
+        let tls = config.tls.required.then(tls).transpose()?;
         Ok(Self {
             settings: BatchSettings {
                 sender: ConnectionId::random(),

@@ -28,12 +28,11 @@ use lapin::{
     types::{FieldTable, ShortString},
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
-use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 use trunkline_backend::{
-    ConnectFailure,
+    ConnectFailure, Login,
     batched::{self, BatchConnection, OutgoingBatch, Undelivered},
     connection::{silence_limit, until_silent},
 };
@@ -238,6 +237,11 @@ impl BatchConnection for Connection {
 }
 
 async fn client(broker: &RabbitMq, server: &str, does: &str, state: &ConnectionState) -> Result<lapin::Connection> {
+    let config = &broker.config;
+    let login = match &config.provider {
+        Some(provider) => provider.ask().await?,
+        None => Login::new(config.user.as_str(), config.password.as_str()),
+    };
     let stream = tcp_stream(broker, server).await?;
     let bytes_read = Arc::<AtomicU64>::default();
     let ends = (state.aborted.clone(), state.ended.clone(), state.tasks.token());
@@ -250,7 +254,7 @@ async fn client(broker: &RabbitMq, server: &str, does: &str, state: &ConnectionS
     let runtime = Runtime::new(LapinRuntime::new(state.tasks.clone(), state.aborted.clone()));
     let name = format!("trunkline {} {} {does}", broker.config.prefix, broker.settings.sender);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let opened = lapin::Connection::connector(uri(broker, server), runtime, take, properties).await;
+    let opened = lapin::Connection::connector(uri(broker, server, login), runtime, take, properties).await;
     let opened = opened.map_err(|error| refused(server, error))?;
     let watched = {
         let (state, limit) = (state.clone(), silence_limit(broker.config.ping_interval));
@@ -273,8 +277,7 @@ async fn tcp_stream(broker: &RabbitMq, server: &str) -> Result<Either<TcpStream,
     let stream = TcpStream::connect(server).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
     let Some(tls) = &broker.tls else { return Ok(Either::Left(stream)) };
-    let name = ServerName::try_from(host(server).to_owned())
-        .map_err(|error| Error::new(ErrorKind::Config, format!("{server}: no name for TLS")).with_source(error))?;
+    let name = broker.config.tls.check.name_of(host(server))?;
     let encrypted = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(|error| {
         // What rustls itself has to say stays wrong.
         let is_refusal = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
@@ -285,9 +288,10 @@ async fn tcp_stream(broker: &RabbitMq, server: &str) -> Result<Either<TcpStream,
 }
 
 /// The socket is connected already: of the address only the user, and what to agree on, matters.
-fn uri(broker: &RabbitMq, server: &str) -> AMQPUri {
+fn uri(broker: &RabbitMq, server: &str, login: Login) -> AMQPUri {
     let config = &broker.config;
-    let userinfo = AMQPUserInfo { username: config.user.clone(), password: config.password.clone() };
+    // With OAuth 2 the password is the token, and the name does not matter.
+    let userinfo = AMQPUserInfo { username: login.user.unwrap_or_default(), password: login.password };
     AMQPUri {
         scheme: AMQPScheme::AMQP,
         authority: AMQPAuthority { userinfo, host: host(server).to_owned(), port: 0 },

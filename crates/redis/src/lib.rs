@@ -19,6 +19,12 @@ use std::sync::Arc;
 use trunkline_backend::connect_failure::look_for_tls;
 use trunkline_core::{Backend, Result};
 
+pub use trunkline_backend::{
+    Login,
+    tls::{OwnConfig, ServerCheck, Verify, rustls},
+    url::AddressMap,
+};
+
 pub use crate::config::{
     Address, Config, Mode, PubSub, ServerConfig, Sharded, Streams, SubscriptionMode, Tls, Topology,
 };
@@ -41,7 +47,10 @@ pub async fn connect(config: Config) -> Result<Backend> {
     };
     connection.require_rights(&rights(&config), servers.response_timeout()).await?;
     match &config.mode {
-        Mode::PubSub(options) => Ok(classic::backend(&config, *options, servers)),
+        Mode::PubSub(options) => {
+            sharded::require_patterns(&connection, servers.response_timeout()).await?;
+            Ok(classic::backend(&config, *options, servers))
+        }
         Mode::Streams(options) => {
             if options.sharded_pubsub {
                 sharded::require(&servers, "sharded_pubsub=on").await?;

@@ -1,6 +1,7 @@
 //! Configuration from a URL.
 
 use percent_encoding::percent_decode_str;
+use trunkline_backend::tls::ServerCheck;
 use trunkline_backend::url::{Params, did_you_mean, host_and_port, redact};
 use trunkline_core::{Error, ErrorKind, Result};
 
@@ -55,7 +56,7 @@ const OTHER_MODES: &[(&str, &[&str])] = &[
             "history",
         ],
     ),
-    ("rediss://", &["tls_ca", "tls_cert", "tls_key"]),
+    ("rediss://", &["tls_ca", "tls_cert", "tls_key", "tls_server_name", "tls_verify", "tls_fingerprint"]),
     ("redis+unix://", &["user", "password", "pass", "db"]),
 ];
 
@@ -159,7 +160,8 @@ fn tls(kind: Kind, query: &mut Params) -> Result<Option<Tls>> {
         return Ok(None);
     }
     let authorities = query.take::<String>("tls_ca")?.map(Into::into);
-    Ok(Some(Tls { authorities, client: query.take_files("tls_cert", "tls_key")? }))
+    let client = query.take_files("tls_cert", "tls_key")?;
+    Ok(Some(Tls { authorities, client, check: ServerCheck::take(query)? }))
 }
 
 /// `/path?user=…&password=…&db=…`, also under the names of the `redis` crate.
@@ -186,6 +188,7 @@ fn network(rest: &str, query: &mut Params) -> Result<ServerConfig> {
     let addresses = hosts.split(',').map(|host| address(host, port)).collect::<Result<Vec<_>>>()?;
     let mut server = ServerConfig::new(Address::Tcp(String::new(), 0));
     (server.topology, server.addresses) = (topology, addresses);
+    query.read("announce", &mut server.announce)?;
     if let Some(credentials) = credentials {
         let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
         server.user = Some(decode(user)?).filter(|user| !user.is_empty());

@@ -1,8 +1,19 @@
 //! The five brokers side by side, for tests of what must be the same on every backend.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use tokio::try_join;
+use tokio::{
+    time::{sleep, timeout},
+    try_join,
+};
+use trunkline::{
+    AckSink, Backend, ClusterNode, DeliveryReport, EventReply, Local, Namespace, NodeConfig, NodeId, Offset, Payload,
+    Room, SocketInfo, Target,
+};
 use trunkline_brokers::{Broker, ClientCertificate, MongoDb, Nats, Postgres, RabbitMq, Redis, Result};
 
 /// One backend: how its URLs look, and which of its parameters mean what.
@@ -200,4 +211,62 @@ impl Server {
         };
         certificates.map(trunkline_brokers::Certificates::authority)
     }
+}
+
+/// A node of a server without sockets.
+///
+/// # Panics
+/// If it cannot join.
+pub async fn join(backend: Backend) -> ClusterNode {
+    static NOBODY: OnceLock<Arc<dyn Local>> = OnceLock::new();
+    let local = NOBODY.get_or_init(|| Arc::new(Nobody));
+    let joined = ClusterNode::join(backend, Namespace::new("/"), Arc::downgrade(local), NodeConfig::default()).await;
+    joined.expect("a node joins")
+}
+
+/// Waits for the health of a node.
+///
+/// # Panics
+/// If it takes two minutes.
+pub async fn until(node: &ClusterNode, is_connected: bool) {
+    let poll = async {
+        while node.health().connected != is_connected {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(120), poll).await.unwrap_or_else(|_| panic!("{:?}", node.health()));
+}
+
+/// A server without sockets.
+#[derive(Debug)]
+struct Nobody;
+
+impl Local for Nobody {
+    fn deliver(&self, _: &Target, _: &Payload, _: Option<&Offset>) -> DeliveryReport {
+        DeliveryReport::default()
+    }
+
+    fn deliver_with_ack(&self, _: &Target, _: &Payload, _: Duration, _: AckSink) -> u32 {
+        0
+    }
+
+    fn sockets(&self, _: &Target) -> Vec<SocketInfo> {
+        Vec::new()
+    }
+
+    fn rooms(&self) -> Vec<Room> {
+        Vec::new()
+    }
+
+    fn has_room(&self, _: &Room) -> bool {
+        false
+    }
+
+    fn join(&self, _: &Target, _: &[Room]) {}
+
+    fn leave(&self, _: &Target, _: &[Room]) {}
+
+    fn disconnect(&self, _: &Target, _: bool) {}
+
+    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<EventReply>) {}
 }

@@ -18,7 +18,8 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout, timeout_at},
 };
-use trunkline_backend::ConnectFailure;
+use trunkline_backend::url::AddressMap;
+use trunkline_backend::{ConnectFailure, CredentialsProvider, Login};
 use trunkline_core::{Error, ErrorKind, Result};
 
 use super::{
@@ -59,10 +60,12 @@ pub(crate) fn no_answer() -> io::Error {
 /// Opens connections and authenticates on them.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    user: Option<String>,
-    password: Option<String>,
+    login: Option<Login>,
+    /// Takes the place of `login`.
+    provider: Option<CredentialsProvider>,
     database: u32,
     tls: Option<TlsClient>,
+    announce: AddressMap,
     /// What a sentinel names as master may have been made a replica since.
     requires_master: bool,
     connect_timeout: Duration,
@@ -74,10 +77,11 @@ impl Connector {
     pub(crate) fn new(config: &Config) -> Result<Self> {
         let ServerConfig { user, password, database, topology, tls, .. } = &config.server;
         Ok(Self {
-            user: user.clone(),
-            password: password.clone(),
+            login: login(user, password),
+            provider: config.provider.clone(),
             database: *database,
             tls: tls.as_ref().map(TlsClient::new).transpose()?,
+            announce: config.server.announce.clone(),
             requires_master: matches!(topology, Topology::Sentinel { .. }),
             connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
@@ -87,8 +91,8 @@ impl Connector {
     /// To the sentinels; `None` without any.
     pub(crate) fn to_sentinels(config: &Config) -> Result<Option<Self>> {
         let Topology::Sentinel { user, password, .. } = &config.server.topology else { return Ok(None) };
-        let (user, password) = (user.clone(), password.clone());
-        Ok(Some(Self { user, password, database: 0, requires_master: false, ..Self::new(config)? }))
+        let (login, provider) = (login(user, password), None);
+        Ok(Some(Self { login, provider, database: 0, requires_master: false, ..Self::new(config)? }))
     }
 
     /// How long an answer may take.
@@ -132,7 +136,11 @@ impl Connector {
             Address::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
             Address::Tcp(host, port) => (host, *port),
         };
-        let stream = TcpStream::connect((host.as_str(), port)).await?;
+        let said = address.to_string();
+        let stream = match self.announce.reached(&said) {
+            same if same == said => TcpStream::connect((host.as_str(), port)).await?,
+            other => TcpStream::connect(other).await?,
+        };
         stream.set_nodelay(true)?;
         match &self.tls {
             Some(tls) => Ok(Box::new(tls.connect(host, stream).await?)),
@@ -142,8 +150,12 @@ impl Connector {
 
     /// User, password and database. There is no `HELLO`: every server begins with RESP2.
     async fn authenticate(&self, dialogue: &mut Dialogue<'_>) -> Result<()> {
-        if let Some(password) = &self.password {
-            let credentials = self.user.iter().chain([password]).map(String::as_bytes);
+        let login = match &self.provider {
+            Some(provider) => Some(provider.ask().await?),
+            None => self.login.clone(),
+        };
+        if let Some(Login { user, password, .. }) = &login {
+            let credentials = user.iter().chain([password]).map(String::as_bytes);
             dialogue.expect_ok([&b"AUTH"[..]].into_iter().chain(credentials)).await?;
         }
         if self.database != 0 {
@@ -178,6 +190,12 @@ impl Connector {
         }
         Ok(())
     }
+}
+
+fn login(user: &Option<String>, password: &Option<String>) -> Option<Login> {
+    let mut login = Login::of_token(password.clone()?);
+    login.user.clone_from(user);
+    Some(login)
 }
 
 impl fmt::Debug for Connector {
