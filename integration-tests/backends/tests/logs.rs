@@ -22,7 +22,7 @@ async fn a_loss_and_the_return_are_logged_once_and_a_clean_exit_is_silent() {
         let server = Server::start(dialect, false).await.unwrap();
         let modes: &[&str] = match dialect.name {
             "redis" => &["mode=pubsub", "mode=sharded", "mode=streams"],
-            "nats" | "rabbitmq" | "postgres" => &["", "history=on"],
+            "nats" | "postgres" => &["", "history=on"],
             _ => &[""],
         };
         for mode in modes {
