@@ -3,7 +3,9 @@
 pub mod backoff;
 pub mod batch;
 pub mod batched;
+pub mod connect_failure;
 pub mod connection;
+pub mod credentials;
 pub mod decoder;
 // Only for the fuzz targets, which are another crate.
 #[cfg(any(test, fuzzing))]
@@ -22,6 +24,8 @@ mod warnings;
 
 pub use crate::{
     backoff::Backoff,
+    connect_failure::ConnectFailure,
+    credentials::{CredentialsProvider, Login},
     joined::{JoinedNodes, Namespaces},
     known_peers::KnownPeers,
     link_state::{Direction, LinkState, Loss},

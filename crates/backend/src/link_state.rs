@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use tokio::sync::watch;
@@ -41,33 +41,76 @@ struct State {
     loss: Loss,
 }
 
-/// Why and since when the broker cannot be used.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Loss(Option<(String, SystemTime)>);
+/// Why and since when the broker cannot be used. A loss with the name of a broker is logged: once when it begins, at
+/// `warn`, and once when it ends, at `info`.
+#[derive(Clone, Debug, Default)]
+pub struct Loss {
+    logged_as: Option<&'static str>,
+    current: Option<CurrentLoss>,
+}
+
+#[derive(Clone, Debug)]
+struct CurrentLoss {
+    reason: String,
+    since: SystemTime,
+    /// As `since`, on a clock that nobody sets.
+    began: Instant,
+}
 
 impl Loss {
+    /// None yet, of a broker of this name.
+    #[must_use]
+    pub fn of(broker: &'static str) -> Self {
+        Self { logged_as: Some(broker), current: None }
+    }
+
     /// Notes the latest reason. The time stays that of the first one.
     pub fn note(&mut self, reason: impl Into<String>) {
-        let since = self.0.take().map_or_else(SystemTime::now, |(_, since)| since);
-        self.0 = Some((reason.into(), since));
+        let reason = reason.into();
+        if let Some(current) = &mut self.current {
+            current.reason = reason;
+            return;
+        }
+        if let Some(broker) = self.logged_as {
+            tracing::warn!(broker, reason, "the way to the broker is lost: messages are held until it is back");
+        }
+        self.current = Some(CurrentLoss { reason, since: SystemTime::now(), began: Instant::now() });
     }
 
     /// Notes that the broker can be used again.
     pub fn end(&mut self) {
-        self.0 = None;
+        if let (Some(current), Some(broker)) = (self.current.take(), self.logged_as) {
+            tracing::info!(broker, lost_for = ?current.began.elapsed(), "the way to the broker is back");
+        }
+    }
+
+    /// Logs nothing any more: the transport is closing.
+    pub fn silence(&mut self) {
+        self.logged_as = None;
     }
 
     /// The same health, with the reason and the time if there is a loss.
     #[must_use]
     pub fn add_to(&self, health: Health) -> Health {
-        match &self.0 {
-            Some((reason, since)) => health.with_loss(reason.clone(), *since),
+        match &self.current {
+            Some(current) => health.with_loss(current.reason.clone(), current.since),
             None => health,
         }
     }
 }
 
 impl LinkState {
+    /// Of a broker of this name, by which losses and returns are logged.
+    #[must_use]
+    pub fn of(broker: &'static str) -> Self {
+        Self { state: Mutex::new(State { loss: Loss::of(broker), ..State::default() }), ..Self::default() }
+    }
+
+    /// Logs nothing any more: the transport is closing.
+    pub fn silence(&self) {
+        self.lock().loss.silence();
+    }
+
     /// Notes that a direction is connected (again). If now both are, calls `up`, with whether they had been before; the
     /// state does not change meanwhile.
     pub fn restored(&self, side: Direction, up: impl FnOnce(bool)) {

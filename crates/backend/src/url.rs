@@ -17,17 +17,18 @@ use trunkline_core::error::{Error, ErrorKind, Result};
 /// params.finish()?;
 /// # Ok::<(), trunkline_core::Error>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Params {
     pairs: Vec<(String, String)>,
     known: Vec<&'static str>,
+    elsewhere: Vec<(&'static str, &'static str)>,
 }
 
 impl Params {
     /// Splits and percent-decodes a query, without its `?`.
     #[must_use]
     pub fn parse(query: &str) -> Self {
-        Self { pairs: form_urlencoded::parse(query.as_bytes()).into_owned().collect(), known: Vec::new() }
+        Self { pairs: form_urlencoded::parse(query.as_bytes()).into_owned().collect(), ..Self::default() }
     }
 
     /// Accepts former names of parameters, each given with today's. To be called before anything is taken.
@@ -94,20 +95,49 @@ impl Params {
             Some((_, meaning)) => Ok(Some(*meaning)),
             None => {
                 let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-                Err(ill_typed(name, &value, &format!("one of {}", words.join(", "))))
+                let hint = did_you_mean(&value, words.iter().copied());
+                Err(ill_typed(name, &value, &format!("one of {}{hint}", words.join(", "))))
             }
+        }
+    }
+
+    /// Names parameters that belong to another mode, so that [`Params::finish`] can say to which: `mode` is what has to be
+    /// in the URL for them.
+    #[must_use]
+    pub fn with_other_mode(mut self, mode: &'static str, names: &[&'static str]) -> Self {
+        self.elsewhere.extend(names.iter().map(|name| (*name, mode)));
+        self
+    }
+
+    /// Takes `history`, where nothing can switch the history off.
+    ///
+    /// # Errors
+    /// `Config` if it is `off`; as [`Params::take`].
+    pub fn take_lasting_history(&mut self) -> Result<()> {
+        match self.take("history")? {
+            Some(false) => {
+                let context = "parameter \"history\" is off; here the history is always on, and can be left unused";
+                Err(Error::new(ErrorKind::Config, context))
+            }
+            Some(true) | None => Ok(()),
         }
     }
 
     /// Refuses parameters that were not taken.
     ///
     /// # Errors
-    /// `Config`, naming the first one and listing all that could have been taken.
+    /// `Config`, naming the first one, what it may have been meant to be, and all that could have been taken.
     pub fn finish(mut self) -> Result<()> {
         let Some((name, _)) = self.pairs.first() else { return Ok(()) };
         self.known.sort_unstable();
         let allowed = if self.known.is_empty() { "none".to_owned() } else { self.known.join(", ") };
-        Err(Error::new(ErrorKind::Config, format!("unknown parameter {name:?}; allowed are {allowed}")))
+        let modes = self.elsewhere.iter().filter(|(other, _)| other == name).map(|(_, mode)| *mode);
+        let modes: Vec<_> = modes.collect();
+        let hint = match modes.is_empty() {
+            true => did_you_mean(name, self.known.iter().copied().chain(self.elsewhere.iter().map(|(name, _)| *name))),
+            false => format!("; it is one of {}", modes.join(" and ")),
+        };
+        Err(Error::new(ErrorKind::Config, format!("unknown parameter {name:?}{hint}; allowed are {allowed}")))
     }
 
     fn take_text(&mut self, name: &'static str) -> Result<Option<String>> {
@@ -119,6 +149,36 @@ impl Params {
         }
         Ok(value)
     }
+}
+
+/// `; did you mean "…"?` with the candidate that is nearest to what was written; nothing if none is near.
+#[must_use]
+pub fn did_you_mean<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    // Up to a third may be wrong: in what is shorter, anything is near to something.
+    let limit = (written.chars().count() / 3).min(2);
+    let distances = candidates.into_iter().map(|candidate| (distance(written, candidate), candidate));
+    let nearest = distances.filter(|(distance, _)| *distance <= limit).min_by_key(|(distance, _)| *distance);
+    nearest.map_or_else(String::new, |(_, candidate)| format!("; did you mean {candidate:?}?"))
+}
+
+/// How many letters must be inserted, left out, replaced or swapped with their neighbour.
+fn distance(from: &str, to: &str) -> usize {
+    let (from, to): (Vec<_>, Vec<_>) = (from.to_lowercase().chars().collect(), to.to_lowercase().chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=to.len()).collect();
+    for (i, letter) in from.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, other) in to.iter().enumerate() {
+            let replaced = last[j] + usize::from(letter != other);
+            let mut least = replaced.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *letter == to[j - 1] && from[i - 1] == *other {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[to.len()]
 }
 
 fn ill_typed(name: &str, value: &str, expected: &str) -> Error {
@@ -209,6 +269,34 @@ impl ParamValue for ByteSize {
             _ => return None,
         };
         usize::try_from(number.checked_mul(factor)?).ok().map(Self)
+    }
+}
+
+/// Addresses by which servers know each other, each with the one by which they are reached from here: behind NAT, or
+/// through a tunnel. `SAID=REACHED,SAID=REACHED` in a URL, each a `host:port`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressMap(Vec<(String, String)>);
+
+impl AddressMap {
+    /// The address by which `said` is reached; itself if it is not in the map.
+    #[must_use]
+    pub fn reached<'a>(&'a self, said: &'a str) -> &'a str {
+        self.0.iter().find(|(name, _)| name == said).map_or(said, |(_, reached)| reached)
+    }
+}
+
+impl ParamValue for AddressMap {
+    const EXPECTED: &'static str = "a list such as 10.0.0.1:6379=example.com:7001,10.0.0.2:6379=example.com:7002";
+
+    fn parse(text: &str) -> Option<Self> {
+        /// There is no default: ports are what differs.
+        const NO_PORT: u16 = 0;
+        let address = |text: &str| host_and_port(text, NO_PORT).filter(|address| !address.ends_with(":0"));
+        let pair = |pair: &str| {
+            let (said, reached) = pair.split_once('=')?;
+            Some((address(said)?, address(reached)?))
+        };
+        text.split(',').map(pair).collect::<Option<_>>().map(Self)
     }
 }
 
@@ -308,6 +396,29 @@ mod tests {
     }
 
     #[test]
+    fn a_near_miss_is_recognised() {
+        let known = ["redis", "rediss", "history", "mode"];
+        for (written, meant) in [("reids", "redis"), ("Redis", "redis"), ("redisss", "rediss"), ("histroy", "history")]
+        {
+            assert_eq!(did_you_mean(written, known), format!("; did you mean {meant:?}?"));
+        }
+        for written in ["http", "db", "", "ttl"] {
+            assert_eq!(did_you_mean(written, known), "", "{written}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_of_another_mode_is_said_to_be_one() {
+        let params = Params::parse("stream=x").with_other_mode("mode=streams", &["stream", "history"]);
+        let error = params.finish().unwrap_err().to_string();
+        assert!(error.contains("\"stream\"; it is one of mode=streams"), "{error}");
+        let mut params = Params::parse("history=on&history=on");
+        assert!(params.take_lasting_history().unwrap_err().to_string().contains("more than once"));
+        assert!(Params::parse("history=on").take_lasting_history().is_ok());
+        assert!(Params::parse("history=off").take_lasting_history().unwrap_err().to_string().contains("always on"));
+    }
+
+    #[test]
     fn an_ill_typed_parameter_is_named_with_its_value_and_type() {
         let error = Params::parse("ttl=5x").take::<Duration>("ttl").unwrap_err().to_string();
         assert!(error.contains("\"ttl\"") && error.contains("\"5x\"") && error.contains("10s"), "{error}");
@@ -321,6 +432,15 @@ mod tests {
     fn a_parameter_given_twice_is_refused() {
         let error = Params::parse("a=1&a=2").take::<usize>("a").unwrap_err().to_string();
         assert!(error.contains("more than once"), "{error}");
+    }
+
+    #[test]
+    fn addresses_are_mapped() {
+        let map = AddressMap::parse("10.0.0.1:1=h:2,[::1]:3=h:4").unwrap();
+        assert_eq!((map.reached("10.0.0.1:1"), map.reached("[::1]:3"), map.reached("h:9")), ("h:2", "h:4", "h:9"));
+        for wrong in ["", "a:1", "a=b", "a:1=b"] {
+            assert_eq!(AddressMap::parse(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

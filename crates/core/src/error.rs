@@ -17,7 +17,7 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A setting or URL is wrong.
+    /// A setting, a URL, a password or a right is wrong: it stays so until somebody changes it, here or at the broker.
     Config,
     /// This backend, broker version or server cannot do it.
     Unsupported,
@@ -75,6 +75,13 @@ impl Error {
         &self.context
     }
 
+    /// The same error with what it is about in front: a URL, a server.
+    #[must_use]
+    pub fn within(mut self, place: impl fmt::Display) -> Self {
+        self.context = format!("{place}: {}", self.context);
+        self
+    }
+
     /// Keeps the error that caused this one.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
@@ -96,13 +103,43 @@ impl Error {
 }
 
 impl fmt::Display for Error {
+    /// Kind and context, and each cause that they do not quote already, in one line. The cause of malformed data is left
+    /// out: it may quote a payload.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.kind.describe(), self.context)
+        let mut text = format!("{}: {}", self.kind.describe(), self.context);
+        let mut cause = error::Error::source(self).filter(|_| self.kind != ErrorKind::Malformed);
+        while let Some(error) = cause {
+            let said = error.to_string();
+            let said = said.lines().next().unwrap_or_default();
+            if !text.contains(said) {
+                text.push_str(": ");
+                text.push_str(said);
+            }
+            cause = error.source();
+        }
+        f.write_str(&text)
     }
 }
 
 impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_has_each_cause_once() {
+        let refused = || std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "refused\nDETAIL: a row");
+        let bare = Error::new(ErrorKind::Disconnected, "a:1").with_source(refused());
+        assert_eq!(bare.to_string(), "broker not connected: a:1: refused");
+        let quoted = Error::new(ErrorKind::Disconnected, "a:1: refused").with_source(refused());
+        assert_eq!(quoted.to_string(), bare.to_string());
+        let outer = Error::new(ErrorKind::Broker, "history").with_source(bare);
+        assert_eq!(outer.to_string(), "broker error: history: broker not connected: a:1: refused");
+        assert_eq!(Error::malformed("data").with_source(refused()).to_string(), "malformed data: data");
     }
 }

@@ -62,7 +62,7 @@ pub(crate) async fn prepare(database: &Database, config: &Config) -> Result<Coll
             Step::CreateIndex(after) => last = create_index(database, &config.collection, after).await.err(),
         }
         if let Some(failed) = last.as_ref().filter(|failed| !is_conflict(failed)) {
-            return Err(failed_to("create", config, failed));
+            return Err(not_created(config, failed));
         }
     }
     let reason = last.map_or_else(|| "it keeps changing".to_owned(), |failed| error::describe(&failed));
@@ -205,6 +205,19 @@ async fn convert(database: &Database, name: &str, bytes: u64) -> mongodb::error:
 fn is_conflict(failed: &mongodb::error::Error) -> bool {
     const CODES: [i32; 4] = [48, 85, 86, 117];
     matches!(&*failed.kind, mongodb::error::ErrorKind::Command(command) if CODES.contains(&command.code))
+}
+
+/// The error of a collection that was not created, with what to do where the server knows no capped ones.
+fn not_created(config: &Config, failed: &mongodb::error::Error) -> Error {
+    let error = failed_to("create", config, failed);
+    let is_refused =
+        matches!(&*failed.kind, mongodb::error::ErrorKind::Command(_)) && error.kind() == ErrorKind::Broker;
+    if !is_refused || matches!(config.storage, Storage::Expiring { .. }) {
+        return error;
+    }
+    let hint =
+        "no capped collection (Amazon DocumentDB and Azure Cosmos DB have none): ttl=1h uses one with a TTL index";
+    Error::new(ErrorKind::Unsupported, hint).with_source(error)
 }
 
 fn failed_to(what: &str, config: &Config, failed: &mongodb::error::Error) -> Error {

@@ -6,7 +6,7 @@ use mongodb::options::ConnectionString;
 use percent_encoding::percent_decode_str;
 use trunkline_backend::{
     OutboxLimits,
-    url::{ByteSize, Params, redact},
+    url::{ByteSize, Params, did_you_mean, redact},
 };
 use trunkline_core::{Error, ErrorKind, Result};
 
@@ -64,7 +64,7 @@ impl Storage {
 }
 
 /// Parameters of this crate. All others are the driver's.
-const OWN_PARAMETERS: [&str; 10] = [
+const OWN_PARAMETERS: [&str; 11] = [
     "collection",
     "capped_bytes",
     "ttl",
@@ -74,6 +74,7 @@ const OWN_PARAMETERS: [&str; 10] = [
     "max_message_bytes",
     "response_timeout",
     "stream_timeout",
+    "history",
     // Former names.
     ALIASES[0].0,
 ];
@@ -116,6 +117,7 @@ impl Config {
     }
 
     fn read(&mut self, params: &mut Params) -> Result<()> {
+        params.take_lasting_history()?;
         params.read("collection", &mut self.collection)?;
         self.storage = match (params.take("capped_bytes")?, params.take("ttl")?) {
             (None, None) => self.storage,
@@ -198,7 +200,16 @@ fn split(url: &str) -> (String, Params) {
 fn not_understood(url: &str, error: &mongodb::error::Error) -> Error {
     let own = OWN_PARAMETERS.join(", ");
     let reason = hide_password(url, &error.kind.to_string());
-    let context = format!("{:?}: {reason} (parameters beside the driver's: {own})", redact(url));
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let names = query.split('&').filter_map(|pair| pair.split('=').next());
+    // Without the names that the driver does not complain of.
+    let mut hints = names.filter(|name| reason.contains(*name)).map(|name| did_you_mean(name, OWN_PARAMETERS));
+    let scheme = url.split(':').next().unwrap_or_default();
+    let hint = match ["mongodb", "mongodb+srv"].contains(&scheme) {
+        true => hints.find(|hint| !hint.is_empty()).unwrap_or_default(),
+        false => did_you_mean(scheme, ["mongodb", "mongodb+srv"]),
+    };
+    let context = format!("{:?}: {reason}{hint} (parameters beside the driver's: {own})", redact(url));
     Error::new(ErrorKind::Config, context)
 }
 
@@ -264,7 +275,8 @@ mod tests {
             ("session_ttl=0s", "session_ttl is 0"),
             ("create=perhaps", "on or off"),
             ("w=0", "confirm writes"),
-            ("colection=x", "capped_bytes"),
+            ("colection=x", "did you mean \"collection\""),
+            ("history=off", "always on"),
         ] {
             let text = refusal(&format!("mongodb://h/?{parameters}"));
             assert!(text.contains(expected), "{parameters}: {text}");

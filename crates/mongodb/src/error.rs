@@ -3,6 +3,7 @@
 use std::fmt;
 
 use mongodb::error::{Error as DriverError, ErrorKind as Kind, RESUMABLE_CHANGE_STREAM_ERROR, WriteFailure};
+use trunkline_backend::ConnectFailure;
 use trunkline_core::{Error, ErrorKind};
 
 /// Describes an error in one line, without the server's answer, which may quote documents.
@@ -20,6 +21,7 @@ pub(crate) fn describe(error: &DriverError) -> String {
 /// A message of the server with its code, cut before a quoted document.
 pub(crate) fn coded(name: Option<&str>, code: i32, message: &str) -> String {
     let message = message.split(" : ").next().unwrap_or_default();
+    let message = message.split(" {").next().unwrap_or_default();
     match name.filter(|name| !name.is_empty()) {
         Some(name) => format!("{message} ({name}, {code})"),
         None => format!("{message} (code {code})"),
@@ -28,6 +30,9 @@ pub(crate) fn coded(name: Option<&str>, code: i32, message: &str) -> String {
 
 /// Converts an error of the driver into that of an operation of ours.
 pub(crate) fn into_error(what: impl fmt::Display, error: &DriverError) -> Error {
+    if let Some(failure) = rejection(error) {
+        return failure.at("the server").within(what).with_source(describe(error));
+    }
     let kind = match &*error.kind {
         Kind::Io(_) | Kind::ServerSelection { .. } | Kind::ConnectionPoolCleared { .. } | Kind::DnsResolve { .. } => {
             ErrorKind::Disconnected
@@ -36,6 +41,25 @@ pub(crate) fn into_error(what: impl fmt::Display, error: &DriverError) -> Error 
         _ => ErrorKind::Broker,
     };
     Error::new(kind, format!("{what}: {}", describe(error)))
+}
+
+/// Why the server does not accept us, if that is what the error says.
+fn rejection(error: &DriverError) -> Option<ConnectFailure> {
+    const UNAUTHORIZED: i32 = 13;
+    const AUTHENTICATION_FAILED: i32 = 18;
+    /// Of Atlas, for whatever it has to say.
+    const ATLAS_ERROR: i32 = 8000;
+    match &*error.kind {
+        Kind::Authentication { .. } => Some(ConnectFailure::Credentials),
+        Kind::Command(command) => match command.code {
+            AUTHENTICATION_FAILED => Some(ConnectFailure::Credentials),
+            ATLAS_ERROR if command.message.contains("auth") => Some(ConnectFailure::Credentials),
+            UNAUTHORIZED => Some(ConnectFailure::Rights),
+            _ => None,
+        },
+        Kind::Io(_) | Kind::ServerSelection { .. } => ConnectFailure::of_tls(error),
+        _ => None,
+    }
 }
 
 /// Whether the server will never carry out the command, with these documents or for this user.

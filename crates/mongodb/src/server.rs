@@ -6,9 +6,10 @@ use mongodb::{
     Client, Collection, Database,
     bson::{Document, RawDocumentBuf, doc, serialize_to_raw_document_buf},
     error::ErrorKind as Kind,
-    options::{ClientOptions, ReadConcern, ReadPreference, SelectionCriteria},
+    options::{ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, Tls},
 };
 use tokio::time::timeout;
+use trunkline_backend::connect_failure::look_for_tls;
 use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::{config::Config, error};
@@ -53,9 +54,11 @@ pub(crate) async fn open(config: &Config) -> Result<Server> {
         Ok(hello) => refuse_standalone(&hello)?,
         Err(failed) => {
             if matches!(*failed.kind, Kind::ServerSelection { .. }) {
-                refuse_lone_standalone(options).await?;
+                refuse_lone_standalone(options.clone()).await?;
             }
-            return Err(error::into_error("connect", &failed));
+            let hosts: Vec<_> = options.hosts.iter().map(ToString::to_string).collect();
+            let is_tls = matches!(options.tls, Some(Tls::Enabled(_)));
+            return Err(look_for_tls(error::into_error("connect", &failed), &hosts, is_tls, &hello_message()?).await);
         }
     }
     let database = client.database(&config.database);
@@ -64,6 +67,20 @@ pub(crate) async fn open(config: &Config) -> Result<Server> {
     let write_concern =
         write_concern.map_err(|failed| Error::new(ErrorKind::Config, format!("write concern: {failed}")))?;
     Ok(Server { collection, write_concern, database, client })
+}
+
+/// `hello` as a message of its own, which a server without TLS answers: an `OP_MSG` with one document.
+fn hello_message() -> Result<Vec<u8>> {
+    let document = serialize_to_raw_document_buf(&doc! { "hello": 1, "$db": "admin" });
+    let document = document.map_err(|failed| Error::new(ErrorKind::Config, format!("hello: {failed}")))?;
+    const HEADER: [i32; 4] = [0, 1, 0, 2013];
+    let mut message: Vec<u8> = HEADER.iter().flat_map(|number| number.to_le_bytes()).collect();
+    // No flags; a section of kind 0.
+    message.extend([0; 5]);
+    message.extend(document.as_bytes());
+    let length = i32::try_from(message.len()).unwrap_or(i32::MAX);
+    message[..4].copy_from_slice(&length.to_le_bytes());
+    Ok(message)
 }
 
 async fn options(config: &Config) -> Result<ClientOptions> {

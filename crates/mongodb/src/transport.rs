@@ -14,8 +14,10 @@ use trunkline_core::{
 };
 
 use crate::{
-    change_stream, collection,
+    change_stream::{self, StreamError},
+    collection,
     config::Config,
+    error,
     history::MongoHistory,
     joined::JoinedNode,
     publisher::Publisher,
@@ -61,8 +63,13 @@ impl MongoDb {
         let server = server::open(&config).await?;
         let kind = collection::prepare(&server.database, &config).await?;
         let opened = change_stream::open(&server, &mut TimeLimit::new(config.response_timeout), &None).await;
-        let refused = |error| format!("open the change stream of {:?}: {error}", config.collection);
-        let events = opened.map_err(|error| Error::new(ErrorKind::Broker, refused(error)))?;
+        let events = opened.map_err(|failed| {
+            let what = format!("open the change stream of {:?}", config.collection);
+            match failed {
+                StreamError::Driver(failed) => error::into_error(what, &failed),
+                failed => Error::new(ErrorKind::Broker, format!("{what}: {failed}")),
+            }
+        })?;
         let core = Arc::new(TransportCore::new(config, server.clone(), kind));
         core.restored(Direction::Inbound);
         core.restored(Direction::Outbound);

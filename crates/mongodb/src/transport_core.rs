@@ -39,7 +39,7 @@ impl TransportCore {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             server: Mutex::new(Some(server)),
-            link: LinkState::default(),
+            link: LinkState::of("MongoDB"),
         }
     }
 
@@ -68,7 +68,6 @@ impl TransportCore {
         self.link.lost(direction, reason, |was_up, reason| {
             self.outbox.set_connected(false);
             if was_up {
-                tracing::debug!(reason, "lost a connection");
                 self.push_to_all(&Delivery::Lost(reason.to_owned()));
             }
         });
@@ -102,6 +101,7 @@ impl TransportCore {
     /// Tells all tasks to end and lets no more nodes join; queued messages may still be sent.
     pub(crate) fn close(&self) {
         self.closing.cancel();
+        self.link.silence();
         self.outbox.close();
         self.tasks.close();
         self.nodes.close();

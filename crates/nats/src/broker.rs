@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use trunkline_backend::{
     batch::ConnectionId,
     batched::{BatchBroker, BatchSettings, BatchedTransport, JoinedNode, OutgoingMessage, TransportState, token},
+    connect_failure::look_for_tls,
     rooms::Bucket,
     tls,
 };
@@ -33,7 +34,12 @@ use crate::{
 /// `Config` for settings or credentials that cannot work, `Disconnected` if no server can be reached.
 pub async fn connect(config: Config) -> Result<Backend> {
     config.check()?;
-    Ok(BatchedTransport::connect(Nats::new(config)?).await?.with_name("nats"))
+    let (servers, is_first) = (config.servers.clone(), config.tls.first);
+    match BatchedTransport::connect(Nats::new(config)?).await {
+        Ok(backend) => Ok(backend.with_name("nats")),
+        // A server says whether it wants TLS, unless it is the first thing that it wants.
+        Err(error) => Err(look_for_tls(error, &servers, is_first, b"").await),
+    }
 }
 
 /// The servers of one NATS cluster.
@@ -64,7 +70,7 @@ impl Nats {
                 outbox: config.outbox,
                 has_history: config.history.is_some(),
             },
-            tls: tls::client_config(config.tls.ca.as_deref(), client)?,
+            tls: tls::client_config(config.tls.ca.as_deref(), client, &config.tls.check)?,
             peers: Arc::default(),
             streams: Streams::new(&config),
             max_payload: AtomicUsize::new(0),

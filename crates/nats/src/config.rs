@@ -4,9 +4,10 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use percent_encoding::percent_decode_str;
 use trunkline_backend::{
-    OutboxLimits,
+    CredentialsProvider, Login, OutboxLimits,
     rooms::Buckets,
-    url::{Params, host_and_port, redact},
+    tls::ServerCheck,
+    url::{Params, did_you_mean, host_and_port, redact},
 };
 use trunkline_core::{Error, ErrorKind, Result};
 
@@ -93,6 +94,8 @@ pub enum Credentials {
     NKey(String),
     /// By a JWT and the key that belongs to it: the content of a credentials file.
     Jwt(String),
+    /// By name and password, or a token, asked for before each connection; [`Config::credentials`].
+    Provided(CredentialsProvider),
 }
 
 impl fmt::Debug for Credentials {
@@ -103,6 +106,7 @@ impl fmt::Debug for Credentials {
             Self::Token(_) => f.write_str("Token(***)"),
             Self::NKey(_) => f.write_str("NKey(***)"),
             Self::Jwt(_) => f.write_str("Jwt(***)"),
+            Self::Provided(_) => f.write_str("Provided"),
         }
     }
 }
@@ -118,6 +122,8 @@ pub struct Tls {
     pub ca: Option<PathBuf>,
     /// PEM files with the client's certificate chain and key, for servers that ask for one.
     pub client: Option<(PathBuf, PathBuf)>,
+    /// How the server's certificate is checked, or a configuration of your own.
+    pub check: ServerCheck,
 }
 
 impl Default for Config {
@@ -165,12 +171,35 @@ impl Config {
         Ok(config)
     }
 
+    /// Asks for user and password, or a token, before each connection: the first one, and those after a loss. For
+    /// credentials that change or expire. They take the place of those in the URL.
+    ///
+    /// ```
+    /// use trunkline_nats::{Config, Login};
+    ///
+    /// # async fn token() -> Result<String, std::io::Error> { Ok("of this hour".into()) }
+    /// let config = Config::from_url("tls://nats.example.com")?
+    ///     .credentials(async || token().await.map(|token| Login::new("app", token)));
+    /// # Ok::<(), trunkline_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn credentials<F, Fut, E>(mut self, ask: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Login, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        self.credentials = Credentials::Provided(CredentialsProvider::new(ask));
+        self
+    }
+
     fn read_params(&mut self, mut params: Params, user_info: Option<&str>) -> Result<()> {
         self.credentials = credentials(user_info, &mut params)?;
         self.tls.required |= params.take("tls")?.unwrap_or(false);
         self.tls.first = params.take("tls_first")?.unwrap_or(false);
         self.tls.ca = params.take::<String>("tls_ca")?.map(PathBuf::from);
         self.tls.client = params.take_files("tls_cert", "tls_key")?;
+        self.tls.check = ServerCheck::take(&mut params)?;
         params.read("prefix", &mut self.prefix)?;
         params.read("buckets", &mut self.buckets)?;
         params.read("linger", &mut self.linger)?;
@@ -221,8 +250,10 @@ fn wrong(context: impl Into<String>) -> Error {
 }
 
 fn no_address(url: &str) -> Error {
+    let scheme = url.split(':').next().unwrap_or_default();
+    let hint = if ["nats", "tls"].contains(&scheme) { String::new() } else { did_you_mean(scheme, ["nats", "tls"]) };
     let context =
-        format!("{:?} names no NATS server; allowed is nats://user:password@host:port,host:port", redact(url));
+        format!("{:?} names no NATS server; allowed is nats://user:password@host:port,host:port{hint}", redact(url));
     Error::new(ErrorKind::Config, context)
 }
 

@@ -21,6 +21,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::watch, task::yield_now, time::timeout};
 use tokio_util::task::TaskTracker;
 use trunkline_backend::{
+    ConnectFailure,
     batched::{BatchConnection, Confirmation, OutgoingBatch, Undelivered},
     connection::{silence_limit, until_silent},
 };
@@ -56,13 +57,14 @@ impl Connection {
     pub(crate) async fn open(nats: &Nats, server: &str, tasks: &TaskTracker) -> Result<Self> {
         let address = address(server)?;
         let (events, state) = ConnectionState::new(tasks.token());
-        let options = options(nats, &address, events)?;
+        let credentials = current_credentials(nats).await?;
+        let options = options(nats, &address, credentials, events)?;
         // Only the handshake is bounded by the client, not looking up the name.
         let pool = [address, unroutable_address()?];
         let client = match timeout(nats.config.connect_timeout, options.connect(pool.as_slice())).await {
             Ok(Ok(client)) => client,
-            Ok(Err(error)) => return Err(refused(server, error)),
-            Err(_) => return Err(Error::new(ErrorKind::Disconnected, format!("{server} does not answer"))),
+            Ok(Err(error)) => return Err(refused(nats, server, error)),
+            Err(_) => return Err(ConnectFailure::NoAnswer(nats.config.connect_timeout).at(server)),
         };
         let barrier = SubscriptionBarrier::open(&client, nats).await?;
         let (barrier, barrier_task) = barrier.unzip();
@@ -118,6 +120,9 @@ impl Connection {
         }
         self.abort("the server does not echo");
         let said = self.state.last_error().unwrap_or_else(|| "nothing".into());
+        if said.to_ascii_lowercase().contains("permissions violation") {
+            return Err(ConnectFailure::Rights.at(&self.server).with_source(said));
+        }
         let context =
             format!("{} does not echo what is published below {:?}; it said {said}", self.server, nats.config.prefix);
         Err(Error::new(ErrorKind::Broker, context))
@@ -265,7 +270,19 @@ pub(crate) async fn subscribe(client: &Client, subject: Subject) -> Result<Subsc
     subscribed.map_err(|error| Error::new(ErrorKind::Disconnected, "subscribing").with_source(error))
 }
 
-fn options(nats: &Nats, address: &ServerAddr, events: EventSink) -> Result<ConnectOptions> {
+/// Those of this moment.
+async fn current_credentials(nats: &Nats) -> Result<Credentials> {
+    let Credentials::Provided(provider) = &nats.config.credentials else { return Ok(nats.config.credentials.clone()) };
+    let limit = nats.config.connect_timeout;
+    let late = |_| Error::new(ErrorKind::Disconnected, format!("no credentials within {limit:?}"));
+    let login = timeout(limit, provider.ask()).await.map_err(late)??;
+    Ok(match login.user {
+        Some(user) => Credentials::Password { user, password: login.password },
+        None => Credentials::Token(login.password),
+    })
+}
+
+fn options(nats: &Nats, address: &ServerAddr, credentials: Credentials, events: EventSink) -> Result<ConnectOptions> {
     let config = &nats.config;
     let (target, unroutable) = (address.clone(), unroutable_address()?);
     let used = AtomicBool::new(false);
@@ -289,12 +306,13 @@ fn options(nats: &Nats, address: &ServerAddr, events: EventSink) -> Result<Conne
             std::future::ready(Some(ReconnectToServer { addr, delay: Some(Duration::ZERO) }))
         });
     let options = if config.tls.first { options.tls_first() } else { options };
-    Ok(match &config.credentials {
-        Credentials::None => options,
-        Credentials::Password { user, password } => options.user_and_password(user.clone(), password.clone()),
-        Credentials::Token(token) => options.token(token.clone()),
-        Credentials::NKey(seed) => options.nkey(seed.clone()),
-        Credentials::Jwt(content) => options.credentials(content).map_err(|error| {
+    Ok(match credentials {
+        // What is provided has become one of the others.
+        Credentials::None | Credentials::Provided(_) => options,
+        Credentials::Password { user, password } => options.user_and_password(user, password),
+        Credentials::Token(token) => options.token(token),
+        Credentials::NKey(seed) => options.nkey(seed),
+        Credentials::Jwt(content) => options.credentials(&content).map_err(|error| {
             Error::new(ErrorKind::Config, "the credentials file has no JWT and key").with_source(error)
         })?,
     })
@@ -317,11 +335,15 @@ fn unroutable_address() -> Result<ServerAddr> {
     address("127.0.0.1:0")
 }
 
-fn refused(server: &str, error: ConnectError) -> Error {
-    use ConnectErrorKind::{Authentication, AuthorizationViolation, ServerParse, Tls};
-    let kind = match error.kind() {
-        ServerParse | Authentication | AuthorizationViolation | Tls => ErrorKind::Config,
-        _ => ErrorKind::Disconnected,
+fn refused(nats: &Nats, server: &str, error: ConnectError) -> Error {
+    use ConnectErrorKind::{Authentication, AuthorizationViolation, ServerParse, TimedOut, Tls};
+    let failure = match error.kind() {
+        Authentication | AuthorizationViolation => ConnectFailure::Credentials,
+        TimedOut => ConnectFailure::NoAnswer(nats.config.connect_timeout),
+        ServerParse => return Error::new(ErrorKind::Config, server).with_source(error),
+        // Where nothing is wrong with certificates, the client misses TLS at the server.
+        Tls => ConnectFailure::of_tls(&error).unwrap_or(ConnectFailure::NoTls),
+        _ => ConnectFailure::of_tls(&error).unwrap_or(ConnectFailure::Unreachable),
     };
-    Error::new(kind, format!("{server} refuses the connection ({})", error.kind())).with_source(error)
+    failure.at(server).with_source(error)
 }

@@ -14,6 +14,11 @@ mod merge;
 mod peers;
 mod subscriptions;
 
+pub use trunkline_backend::{
+    Login,
+    tls::{OwnConfig, ServerCheck, Verify, rustls},
+};
+
 pub use crate::{
     broker::connect,
     config::{Config, Credentials, HistoryConfig, Tls},

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use trunkline_backend::{
-    OutboxLimits,
+    CredentialsProvider, Login, OutboxLimits,
     url::{Params, redact},
 };
 use trunkline_core::{Error, ErrorKind, Result};
@@ -115,13 +115,35 @@ impl Config {
     pub fn from_url(url: &str) -> Result<Self> {
         let (address, query) = split(url)?;
         let mut params = Params::parse(query).with_aliases(ALIASES);
-        let in_url = |error: Error| Error::new(error.kind(), format!("{:?}: {error}", redact(url)));
+        let in_url = |error: Error| error.within(format!("{:?}", redact(url)));
         let mut config = Self::new(ServerConfig::parse(address, &mut params).map_err(in_url)?);
         config.read(&mut params)?;
         config.history = HistoryConfig::take(&mut params)?;
         params.finish()?;
         config.check()?;
         Ok(config)
+    }
+
+    /// Asks for user and password, or a token, before each connection: the first one, and those after a loss. For
+    /// credentials that change or expire. They take the place of those in the URL.
+    ///
+    /// ```
+    /// use trunkline_postgres::{Config, Login};
+    ///
+    /// # async fn token() -> Result<String, std::io::Error> { Ok("of this hour".into()) }
+    /// let config = Config::from_url("postgres://db.example.com/app")?
+    ///     .credentials(async || token().await.map(|token| Login::new("app", token)));
+    /// # Ok::<(), trunkline_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn credentials<F, Fut, E>(mut self, ask: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Login, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        self.server.provider = Some(CredentialsProvider::new(ask));
+        self
     }
 
     fn read(&mut self, params: &mut Params) -> Result<()> {

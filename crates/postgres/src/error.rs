@@ -3,6 +3,7 @@
 use std::{error::Error as _, fmt, time::Duration};
 
 use tokio_postgres::error::SqlState;
+use trunkline_backend::ConnectFailure;
 use trunkline_core::{Error, ErrorKind};
 
 /// Error of a statement or of its connection.
@@ -41,10 +42,39 @@ impl Failure {
 
     /// This failure as the error of a call; `what` was tried.
     pub(crate) fn into_error(self, what: impl fmt::Display) -> Error {
+        if let Some(failure) = self.rejection() {
+            return failure.at(what).with_source(self.to_string());
+        }
         let context = format!("{what}: {self}");
         match self {
-            Self::Refused(error) => Error::new(ErrorKind::Broker, context).with_source(error),
+            Self::Refused(error) => {
+                let is_missing = error.code() == Some(&SqlState::INVALID_CATALOG_NAME);
+                let kind = if is_missing { ErrorKind::Config } else { ErrorKind::Broker };
+                match error.into_source() {
+                    Some(source) => Error::new(kind, context).with_source(source),
+                    None => Error::new(kind, context),
+                }
+            }
             Self::Lost(_) => Error::new(ErrorKind::Disconnected, context),
+        }
+    }
+
+    /// Why the server does not accept us, if that is what it is.
+    fn rejection(&self) -> Option<ConnectFailure> {
+        let text = self.to_string();
+        let Self::Refused(error) = self else {
+            return match text {
+                _ if text.contains("does not support TLS") => Some(ConnectFailure::NoTls),
+                _ if text.contains("password missing") => Some(ConnectFailure::Credentials),
+                _ => ConnectFailure::of_tls(&text),
+            };
+        };
+        match error.code()?.code() {
+            "28000" if text.contains("certificate") => Some(ConnectFailure::Handshake),
+            "28000" if text.contains("no encryption") || text.contains("SSL off") => Some(ConnectFailure::NeedsTls),
+            "28P01" | "28000" => Some(ConnectFailure::Credentials),
+            "42501" => Some(ConnectFailure::Rights),
+            _ => None,
         }
     }
 }

@@ -16,6 +16,11 @@ mod shared;
 mod table;
 mod transport;
 
+pub use trunkline_backend::{
+    Login,
+    tls::{OwnConfig, rustls},
+};
+
 pub use crate::{
     config::{Config, HistoryConfig, MAX_NOTIFICATION_BYTES},
     connect::{ServerConfig, SslMode},

@@ -68,7 +68,7 @@ impl Shared {
             inbound: Arc::default(),
             outbound: Arc::default(),
             encoding: OnceLock::new(),
-            link: LinkState::default(),
+            link: LinkState::of("PostgreSQL"),
             owes_hello: AtomicBool::new(false),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -124,7 +124,6 @@ impl Shared {
         self.link.restored(direction, |is_return| {
             self.outbox.set_connected(true);
             if is_return {
-                tracing::info!("connected again");
                 for node in self.joined.all() {
                     node.metrics.reconnects.increment();
                     node.inbox.push([Delivery::Connected]);
@@ -138,10 +137,12 @@ impl Shared {
         if direction == Direction::Inbound {
             self.owe_hello();
         }
+        if self.closing.is_cancelled() {
+            self.link.silence();
+        }
         self.link.lost(direction, reason, |was_up, reason| {
             self.outbox.set_connected(false);
             if was_up {
-                tracing::warn!(reason, "lost a connection");
                 for node in self.joined.all() {
                     node.inbox.push([Delivery::Lost(reason.to_owned())]);
                 }

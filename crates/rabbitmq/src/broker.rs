@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use trunkline_backend::{
     batch::ConnectionId,
     batched::{BatchBroker, BatchSettings, BatchedTransport, JoinedNode, OutgoingMessage, TransportState},
+    connect_failure::look_for_tls,
     rooms::Bucket,
     tls,
 };
@@ -32,8 +33,15 @@ use crate::{
 /// refuses.
 pub async fn connect(config: Config) -> Result<Backend> {
     config.check()?;
-    Ok(BatchedTransport::connect(RabbitMq::new(config)?).await?.with_name("rabbitmq"))
+    let (servers, is_tls) = (config.servers.clone(), config.tls.required);
+    match BatchedTransport::connect(RabbitMq::new(config)?).await {
+        Ok(backend) => Ok(backend.with_name("rabbitmq")),
+        Err(error) => Err(look_for_tls(error, &servers, is_tls, AMQP).await),
+    }
 }
+
+/// What a client of AMQP 0-9-1 says first.
+const AMQP: &[u8] = b"AMQP\0\0\x09\x01";
 
 /// The brokers of one RabbitMQ cluster.
 #[derive(Debug)]
@@ -48,7 +56,8 @@ pub(crate) struct RabbitMq {
 impl RabbitMq {
     pub(crate) fn new(config: Config) -> Result<Self> {
         let client = config.tls.client.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-        let tls = config.tls.required.then(|| tls::client_config(config.tls.ca.as_deref(), client)).transpose()?;
+        let tls = || tls::client_config(config.tls.ca.as_deref(), client, &config.tls.check);
+        let tls = config.tls.required.then(tls).transpose()?;
         Ok(Self {
             settings: BatchSettings {
                 sender: ConnectionId::random(),

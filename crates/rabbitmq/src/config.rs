@@ -4,9 +4,10 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use percent_encoding::percent_decode_str;
 use trunkline_backend::{
-    OutboxLimits,
+    CredentialsProvider, Login, OutboxLimits,
     rooms::Buckets,
-    url::{Params, host_and_port, redact},
+    tls::ServerCheck,
+    url::{Params, did_you_mean, host_and_port, redact},
 };
 use trunkline_core::{Error, ErrorKind, Result};
 
@@ -21,6 +22,8 @@ pub struct Config {
     pub user: String,
     /// Their password. Default `guest`.
     pub password: String,
+    /// Asked before each connection; [`Config::credentials`].
+    pub(crate) provider: Option<CredentialsProvider>,
     /// The virtual host. Default `/`.
     pub vhost: String,
     /// Encryption.
@@ -80,6 +83,8 @@ pub struct Tls {
     pub ca: Option<PathBuf>,
     /// PEM files with the client's certificate chain and key, for brokers that ask for one.
     pub client: Option<(PathBuf, PathBuf)>,
+    /// How the server's certificate is checked, or a configuration of your own.
+    pub check: ServerCheck,
 }
 
 impl Default for Config {
@@ -88,6 +93,7 @@ impl Default for Config {
             servers: vec!["localhost:5672".into()],
             user: "guest".into(),
             password: "guest".into(),
+            provider: None,
             vhost: "/".into(),
             tls: Tls::default(),
             prefix: "trunkline".into(),
@@ -151,13 +157,42 @@ impl Config {
         let default_port = if config.tls.required { 5671 } else { 5672 };
         let servers = hosts.split(',').map(|host| host_and_port(host, default_port).ok_or_else(|| no_address(url)));
         config.servers = servers.collect::<Result<_>>()?;
-        config.read_params(Params::parse(query).with_aliases(ALIASES))?;
+        let params = Params::parse(query).with_aliases(ALIASES);
+        config.read_params(params.with_other_mode(
+            "amqps://",
+            &["tls_ca", "tls_cert", "tls_key", "tls_server_name", "tls_verify", "tls_fingerprint"],
+        ))?;
         Ok(config)
     }
 
+    /// Asks for user and password, or a token, before each connection: the first one, and those after a loss. For
+    /// credentials that change or expire. They take the place of those in the URL.
+    ///
+    /// ```
+    /// use trunkline_rabbitmq::{Config, Login};
+    ///
+    /// # async fn token() -> Result<String, std::io::Error> { Ok("of this hour".into()) }
+    /// let config = Config::from_url("amqps://broker.example.com")?
+    ///     .credentials(async || token().await.map(|token| Login::new("app", token)));
+    /// # Ok::<(), trunkline_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn credentials<F, Fut, E>(mut self, ask: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Login, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        self.provider = Some(CredentialsProvider::new(ask));
+        self
+    }
+
     fn read_params(&mut self, mut params: Params) -> Result<()> {
-        self.tls.ca = params.take::<String>("tls_ca")?.map(PathBuf::from);
-        self.tls.client = params.take_files("tls_cert", "tls_key")?;
+        if self.tls.required {
+            self.tls.ca = params.take::<String>("tls_ca")?.map(PathBuf::from);
+            self.tls.client = params.take_files("tls_cert", "tls_key")?;
+            self.tls.check = ServerCheck::take(&mut params)?;
+        }
         params.read("prefix", &mut self.prefix)?;
         params.read("buckets", &mut self.buckets)?;
         params.read("linger", &mut self.linger)?;
@@ -228,8 +263,11 @@ fn wrong(context: impl Into<String>) -> Error {
 }
 
 fn no_address(url: &str) -> Error {
+    let scheme = url.split(':').next().unwrap_or_default();
+    let hint =
+        if ["amqp", "amqps"].contains(&scheme) { String::new() } else { did_you_mean(scheme, ["amqp", "amqps"]) };
     let context = format!(
-        "{:?} names no RabbitMQ broker; allowed is amqp://user:password@host:port,host:port/vhost",
+        "{:?} names no RabbitMQ broker; allowed is amqp://user:password@host:port,host:port/vhost{hint}",
         redact(url)
     );
     Error::new(ErrorKind::Config, context)
@@ -282,7 +320,9 @@ mod tests {
         assert!(refused("amqp://a?bukets=1").contains("buckets"));
         assert!(refused("amqp://a?buckets=0").contains("1 to 1023"));
         assert!(refused("amqp://a?prefix=").contains("text that is not empty"));
-        assert!(refused("amqp://a?tls_cert=x").contains("go together"));
+        assert!(refused("amqps://a?tls_cert=x").contains("go together"));
+        assert!(refused("amqp://a?tls_ca=x").contains("one of amqps://"));
+        assert!(refused("ampq://a").contains("did you mean \"amqp\""));
         assert!(refused("amqp://a?ping_interval=10ms").contains("1s to 10m"));
         assert!(refused("amqp://a?prefetch=0").contains("must not be 0"));
         assert!(refused("amqp://a?history=on&history_bytes=1").contains("at least 16384 bytes"));

@@ -28,11 +28,11 @@ use lapin::{
     types::{FieldTable, ShortString},
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
-use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 use trunkline_backend::{
+    ConnectFailure, Login,
     batched::{self, BatchConnection, OutgoingBatch, Undelivered},
     connection::{silence_limit, until_silent},
 };
@@ -103,7 +103,7 @@ impl Connection {
                 abort_on_failure.disarm();
                 Ok(connection)
             }
-            Err(_) => Err(Error::new(ErrorKind::Disconnected, format!("{server} does not answer"))),
+            Err(_) => Err(ConnectFailure::NoAnswer(broker.config.connect_timeout).at(server)),
         }
     }
 
@@ -237,6 +237,11 @@ impl BatchConnection for Connection {
 }
 
 async fn client(broker: &RabbitMq, server: &str, does: &str, state: &ConnectionState) -> Result<lapin::Connection> {
+    let config = &broker.config;
+    let login = match &config.provider {
+        Some(provider) => provider.ask().await?,
+        None => Login::new(config.user.as_str(), config.password.as_str()),
+    };
     let stream = tcp_stream(broker, server).await?;
     let bytes_read = Arc::<AtomicU64>::default();
     let ends = (state.aborted.clone(), state.ended.clone(), state.tasks.token());
@@ -249,7 +254,7 @@ async fn client(broker: &RabbitMq, server: &str, does: &str, state: &ConnectionS
     let runtime = Runtime::new(LapinRuntime::new(state.tasks.clone(), state.aborted.clone()));
     let name = format!("trunkline {} {} {does}", broker.config.prefix, broker.settings.sender);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let opened = lapin::Connection::connector(uri(broker, server), runtime, take, properties).await;
+    let opened = lapin::Connection::connector(uri(broker, server, login), runtime, take, properties).await;
     let opened = opened.map_err(|error| refused(server, error))?;
     let watched = {
         let (state, limit) = (state.clone(), silence_limit(broker.config.ping_interval));
@@ -268,28 +273,25 @@ async fn client(broker: &RabbitMq, server: &str, does: &str, state: &ConnectionS
 }
 
 async fn tcp_stream(broker: &RabbitMq, server: &str) -> Result<Either<TcpStream, Encrypted>> {
-    let unreachable = |error: std::io::Error| {
-        Error::new(ErrorKind::Disconnected, format!("{server} cannot be reached")).with_source(error)
-    };
+    let unreachable = |error: std::io::Error| ConnectFailure::Unreachable.at(server).with_source(error);
     let stream = TcpStream::connect(server).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
     let Some(tls) = &broker.tls else { return Ok(Either::Left(stream)) };
-    let not_secure = || format!("TLS with {server} fails");
-    let name = ServerName::try_from(host(server).to_owned())
-        .map_err(|error| Error::new(ErrorKind::Config, not_secure()).with_source(error))?;
+    let name = broker.config.tls.check.name_of(host(server))?;
     let encrypted = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(|error| {
-        // What is wrong with a certificate stays wrong.
+        // What rustls itself has to say stays wrong.
         let is_refusal = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-        let kind = if is_refusal { ErrorKind::Config } else { ErrorKind::Disconnected };
-        Error::new(kind, not_secure()).with_source(error)
+        let otherwise = if is_refusal { ConnectFailure::Handshake } else { ConnectFailure::Unreachable };
+        ConnectFailure::of_tls(&error).unwrap_or(otherwise).at(server).with_source(error)
     })?;
     Ok(Either::Right(Box::new(encrypted)))
 }
 
 /// The socket is connected already: of the address only the user, and what to agree on, matters.
-fn uri(broker: &RabbitMq, server: &str) -> AMQPUri {
+fn uri(broker: &RabbitMq, server: &str, login: Login) -> AMQPUri {
     let config = &broker.config;
-    let userinfo = AMQPUserInfo { username: config.user.clone(), password: config.password.clone() };
+    // With OAuth 2 the password is the token, and the name does not matter.
+    let userinfo = AMQPUserInfo { username: login.user.unwrap_or_default(), password: login.password };
     AMQPUri {
         scheme: AMQPScheme::AMQP,
         authority: AMQPAuthority { userinfo, host: host(server).to_owned(), port: 0 },
@@ -343,12 +345,29 @@ fn host(server: &str) -> &str {
 }
 
 fn refused(server: &str, error: lapin::Error) -> Error {
+    if let Some(failure) = rejection(&error) {
+        return failure.at(server).with_source(error);
+    }
     let kind = match error.kind() {
         lapin::ErrorKind::ProtocolError(refusal) if WRONG.contains(&refusal.get_id()) => ErrorKind::Config,
         lapin::ErrorKind::ProtocolError(_) => ErrorKind::Broker,
         _ => ErrorKind::Disconnected,
     };
     Error::new(kind, format!("{server} refuses the connection: {error}")).with_source(error)
+}
+
+/// Why the broker does not accept us, if that is what its error says.
+fn rejection(error: &lapin::Error) -> Option<ConnectFailure> {
+    const ACCESS_REFUSED: u16 = 403;
+    const NOT_ALLOWED: u16 = 530;
+    let lapin::ErrorKind::ProtocolError(refusal) = error.kind() else { return ConnectFailure::of_tls(error) };
+    let text = error.to_string();
+    match refusal.get_id() {
+        ACCESS_REFUSED if text.contains("Login was refused") => Some(ConnectFailure::Credentials),
+        ACCESS_REFUSED => Some(ConnectFailure::Rights),
+        NOT_ALLOWED if text.contains("refused for user") => Some(ConnectFailure::Rights),
+        _ => None,
+    }
 }
 
 /// Access refused, precondition failed, not allowed: trying again does not help.

@@ -13,6 +13,11 @@ mod node_queue;
 mod runtime;
 mod socket;
 
+pub use trunkline_backend::{
+    Login,
+    tls::{OwnConfig, ServerCheck, Verify, rustls},
+};
+
 pub use crate::{
     broker::connect,
     config::{Config, HistoryConfig, Tls},

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use trunkline_backend::OutboxLimits;
+use trunkline_backend::{CredentialsProvider, Login, OutboxLimits, tls::ServerCheck, url::AddressMap};
 use trunkline_core::{Error, ErrorKind, Result};
 
 /// Configuration of the backend: made from a URL ([`Config::from_url`]) or a [`ServerConfig`], and changed field by
@@ -12,6 +12,8 @@ use trunkline_core::{Error, ErrorKind, Result};
 pub struct Config {
     /// Addresses, user and TLS.
     pub server: ServerConfig,
+    /// Asked before each connection to a server with data; [`Config::credentials`].
+    pub(crate) provider: Option<CredentialsProvider>,
     /// Official adapter whose protocol the cluster speaks. Default [`Mode::PubSub`].
     pub mode: Mode,
     /// Prefix of all channel names; `key` or `channelPrefix` of the official adapters. Default `socket.io`.
@@ -37,6 +39,7 @@ impl Config {
     pub fn new(server: ServerConfig) -> Self {
         Self {
             server,
+            provider: None,
             mode: Mode::PubSub(PubSub::default()),
             prefix: "socket.io".into(),
             outbox: OutboxLimits::default(),
@@ -46,6 +49,28 @@ impl Config {
             ping_interval: Duration::from_secs(5),
             max_backoff: Duration::from_secs(5),
         }
+    }
+
+    /// Asks for user and password, or a token, before each connection: the first one, and those after a loss. For
+    /// credentials that change or expire. They take the place of those in the URL.
+    ///
+    /// ```
+    /// use trunkline_redis::{Config, Login};
+    ///
+    /// # async fn token() -> Result<String, std::io::Error> { Ok("of this hour".into()) }
+    /// let config = Config::from_url("rediss://cache.example.com:6379")?
+    ///     .credentials(async || token().await.map(|token| Login::new("app", token)));
+    /// # Ok::<(), trunkline_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn credentials<F, Fut, E>(mut self, ask: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Login, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        self.provider = Some(CredentialsProvider::new(ask));
+        self
     }
 
     /// Refuses values that cannot work.
@@ -231,6 +256,8 @@ pub struct ServerConfig {
     pub database: u32,
     /// TLS settings; `None` for plain connections.
     pub tls: Option<Tls>,
+    /// Addresses that sentinels and the nodes of a cluster name, where they are reached by others. Empty by default.
+    pub announce: AddressMap,
 }
 
 impl ServerConfig {
@@ -244,7 +271,14 @@ impl ServerConfig {
             password: None,
             database: 0,
             tls: None,
+            announce: AddressMap::default(),
         }
+    }
+
+    /// The addresses that are no unix sockets, as text.
+    pub(crate) fn hosts(&self) -> Vec<String> {
+        let hosts = self.addresses.iter().filter(|address| matches!(address, Address::Tcp(..)));
+        hosts.map(ToString::to_string).collect()
     }
 
     fn check(&self) -> Result<()> {
@@ -329,7 +363,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// TLS settings. The server's certificate is always checked, its name included.
+/// TLS settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tls {
@@ -337,4 +371,6 @@ pub struct Tls {
     pub authorities: Option<PathBuf>,
     /// PEM files with our certificate chain and its private key, for servers that ask for one.
     pub client: Option<(PathBuf, PathBuf)>,
+    /// How the server's certificate is checked, or a configuration of your own.
+    pub check: ServerCheck,
 }

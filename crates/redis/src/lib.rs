@@ -16,12 +16,19 @@ mod url;
 
 use std::sync::Arc;
 
+use trunkline_backend::connect_failure::look_for_tls;
 use trunkline_core::{Backend, Result};
+
+pub use trunkline_backend::{
+    Login,
+    tls::{OwnConfig, ServerCheck, Verify, rustls},
+    url::AddressMap,
+};
 
 pub use crate::config::{
     Address, Config, Mode, PubSub, ServerConfig, Sharded, Streams, SubscriptionMode, Tls, Topology,
 };
-use crate::connect::{Destination, ServerPool};
+use crate::connect::{CommandConnection, Destination, ServerPool};
 
 /// Connects to Redis. Returns when a server has answered and can do what the configuration asks for; later connections
 /// are restored by the backend.
@@ -29,17 +36,21 @@ use crate::connect::{Destination, ServerPool};
 /// To be called on the Tokio runtime on which the backend's tasks shall run.
 ///
 /// # Errors
-/// `Config` for settings that cannot work, `Disconnected` if no server can be reached, `Broker` if it refuses us or does
-/// not permit to publish in the main namespace,
-/// `Unsupported` if it is too old.
+/// `Config` for settings that cannot work, and if the server refuses us or does not permit to publish in the main
+/// namespace; `Disconnected` if no server can be reached, `Broker` if it is not ready, `Unsupported` if it is too old.
 pub async fn connect(config: Config) -> Result<Backend> {
     config.check()?;
     let servers = Arc::new(ServerPool::new(&config)?);
-    servers.refresh().await?;
-    let connection = servers.command_connection(&Destination::Anywhere).await?;
+    let connection = match first_connection(&servers).await {
+        Ok(connection) => connection,
+        Err(error) => return Err(look_for_tls(error, &config.server.hosts(), config.server.tls.is_some(), PING).await),
+    };
     connection.require_rights(&rights(&config), servers.response_timeout()).await?;
     match &config.mode {
-        Mode::PubSub(options) => Ok(classic::backend(&config, *options, servers)),
+        Mode::PubSub(options) => {
+            sharded::require_patterns(&connection, servers.response_timeout()).await?;
+            Ok(classic::backend(&config, *options, servers))
+        }
         Mode::Streams(options) => {
             if options.sharded_pubsub {
                 sharded::require(&servers, "sharded_pubsub=on").await?;
@@ -52,6 +63,14 @@ pub async fn connect(config: Config) -> Result<Backend> {
         }
     }
 }
+
+async fn first_connection(servers: &ServerPool) -> Result<CommandConnection> {
+    servers.refresh().await?;
+    servers.command_connection(&Destination::Anywhere).await
+}
+
+/// A command that any server answers, if only with an error.
+const PING: &[u8] = b"PING\r\n";
 
 /// What everything that publishes must be permitted to do, in the main namespace.
 fn rights(config: &Config) -> Vec<redis::Cmd> {

@@ -1,7 +1,8 @@
 //! Configuration from a URL.
 
 use percent_encoding::percent_decode_str;
-use trunkline_backend::url::{Params, host_and_port, redact};
+use trunkline_backend::tls::ServerCheck;
+use trunkline_backend::url::{Params, did_you_mean, host_and_port, redact};
 use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::config::{Address, Config, Mode, PubSub, ServerConfig, Sharded, Streams, SubscriptionMode, Tls, Topology};
@@ -36,6 +37,29 @@ enum ModeName {
 const FORMER_NAMES: &[(&str, &str)] =
     &[("buffer", "outbox_bytes"), ("max_message", "max_message_bytes"), ("keepalive", "ping_interval")];
 
+/// Parameters that are not taken everywhere, and what has to be in the URL for them.
+const OTHER_MODES: &[(&str, &[&str])] = &[
+    ("mode=pubsub", &["specific_response_channel"]),
+    ("mode=sharded", &["subscription", "linger", "join_grace"]),
+    (
+        "mode=streams",
+        &[
+            "stream",
+            "streams",
+            "max_len",
+            "read_count",
+            "block",
+            "session_prefix",
+            "session_ttl",
+            "sharded_pubsub",
+            "plaintext",
+            "history",
+        ],
+    ),
+    ("rediss://", &["tls_ca", "tls_cert", "tls_key", "tls_server_name", "tls_verify", "tls_fingerprint"]),
+    ("redis+unix://", &["user", "password", "pass", "db"]),
+];
+
 const MODES: &[(&str, ModeName)] =
     &[("pubsub", ModeName::PubSub), ("sharded", ModeName::Sharded), ("streams", ModeName::Streams)];
 
@@ -55,13 +79,19 @@ impl Config {
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
         let (scheme, rest) = address.split_once("://").ok_or_else(|| refuse(url, "there is no ://"))?;
         let kind = SCHEMES.iter().find(|(name, _)| *name == scheme).map(|(_, kind)| *kind);
-        let kind =
-            kind.ok_or_else(|| refuse(url, "the scheme is none of redis, rediss, redis+unix, valkey, valkeys"))?;
-        let mut query = Params::parse(query).with_aliases(FORMER_NAMES);
+        let kind = kind.ok_or_else(|| {
+            let hint = did_you_mean(scheme, SCHEMES.iter().map(|(name, _)| *name));
+            refuse(url, &format!("the scheme is none of redis, rediss, redis+unix, valkey, valkeys{hint}"))
+        })?;
+        let mut query =
+            OTHER_MODES.iter().fold(Params::parse(query).with_aliases(FORMER_NAMES), |query, (mode, names)| {
+                query.with_other_mode(mode, names)
+            });
         let mut server = match kind {
-            Kind::Socket => socket(rest, &mut query).map_err(|why| refuse(url, &why))?,
-            Kind::Plain | Kind::Tls => network(rest, &mut query).map_err(|why| refuse(url, &why))?,
-        };
+            Kind::Socket => socket(rest, &mut query),
+            Kind::Plain | Kind::Tls => network(rest, &mut query),
+        }
+        .map_err(|error| error.within(format!("{:?}", redact(url))))?;
         server.tls = tls(kind, &mut query)?;
         let mut config = Self::new(server);
         config.mode = mode(&mut query)?;
@@ -83,7 +113,11 @@ impl Config {
 }
 
 fn refuse(url: &str, why: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("{:?}: {why}", redact(url)))
+    wrong(why).within(format!("{:?}", redact(url)))
+}
+
+fn wrong(why: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Config, why)
 }
 
 fn mode(query: &mut Params) -> Result<Mode> {
@@ -108,6 +142,7 @@ fn mode(query: &mut Params) -> Result<Mode> {
 
 fn streams(query: &mut Params) -> Result<Streams> {
     let mut streams = Streams::default();
+    query.take_lasting_history()?;
     query.read("stream", &mut streams.stream)?;
     query.read("streams", &mut streams.count)?;
     query.read("max_len", &mut streams.max_len)?;
@@ -125,16 +160,17 @@ fn tls(kind: Kind, query: &mut Params) -> Result<Option<Tls>> {
         return Ok(None);
     }
     let authorities = query.take::<String>("tls_ca")?.map(Into::into);
-    Ok(Some(Tls { authorities, client: query.take_files("tls_cert", "tls_key")? }))
+    let client = query.take_files("tls_cert", "tls_key")?;
+    Ok(Some(Tls { authorities, client, check: ServerCheck::take(query)? }))
 }
 
 /// `/path?user=…&password=…&db=…`, also under the names of the `redis` crate.
-fn socket(path: &str, query: &mut Params) -> Result<ServerConfig, String> {
+fn socket(path: &str, query: &mut Params) -> Result<ServerConfig> {
     if path.is_empty() {
-        return Err("there is no path of a socket".into());
+        return Err(wrong("there is no path of a socket"));
     }
     let mut server = ServerConfig::new(Address::Unix(decode(path)?.into()));
-    let mut take = |name| query.take::<String>(name).map_err(|error| error.to_string());
+    let mut take = |name| query.take::<String>(name);
     server.user = take("user")?;
     server.password = take("password")?.or(take("pass")?);
     if let Some(database) = take("db")? {
@@ -144,14 +180,15 @@ fn socket(path: &str, query: &mut Params) -> Result<ServerConfig, String> {
 }
 
 /// `user:password@host:port,host:port/database?cluster=…&sentinel=…`.
-fn network(rest: &str, query: &mut Params) -> Result<ServerConfig, String> {
+fn network(rest: &str, query: &mut Params) -> Result<ServerConfig> {
     let (credentials, hosts) = rest.rsplit_once('@').map_or((None, rest), |(before, hosts)| (Some(before), hosts));
     let (hosts, database) = hosts.split_once('/').unwrap_or((hosts, ""));
     let topology = topology(query)?;
     let port = if matches!(topology, Topology::Sentinel { .. }) { SENTINEL_PORT } else { DEFAULT_PORT };
-    let addresses = hosts.split(',').map(|host| address(host, port)).collect::<Result<Vec<_>, _>>()?;
+    let addresses = hosts.split(',').map(|host| address(host, port)).collect::<Result<Vec<_>>>()?;
     let mut server = ServerConfig::new(Address::Tcp(String::new(), 0));
     (server.topology, server.addresses) = (topology, addresses);
+    query.read("announce", &mut server.announce)?;
     if let Some(credentials) = credentials {
         let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
         server.user = Some(decode(user)?).filter(|user| !user.is_empty());
@@ -163,16 +200,16 @@ fn network(rest: &str, query: &mut Params) -> Result<ServerConfig, String> {
     Ok(server)
 }
 
-fn topology(query: &mut Params) -> Result<Topology, String> {
-    let mut text = |name| query.take::<String>(name).map_err(|error| error.to_string());
+fn topology(query: &mut Params) -> Result<Topology> {
+    let mut text = |name| query.take::<String>(name);
     let sentinel = text("sentinel")?;
     let (user, password) = (text("sentinel_user")?, text("sentinel_password")?);
-    let cluster = query.take("cluster").map_err(|error| error.to_string())?.unwrap_or(false);
+    let cluster = query.take("cluster")?.unwrap_or(false);
     match (sentinel, cluster) {
-        (Some(_), true) => Err("sentinel and cluster exclude each other".into()),
+        (Some(_), true) => Err(wrong("sentinel and cluster exclude each other")),
         (Some(service), false) => Ok(Topology::Sentinel { service, user, password }),
         (None, _) if user.is_some() || password.is_some() => {
-            Err("sentinel_user and sentinel_password need sentinel=NAME".into())
+            Err(wrong("sentinel_user and sentinel_password need sentinel=NAME"))
         }
         (None, true) => Ok(Topology::Cluster),
         (None, false) => Ok(Topology::Standalone),
@@ -180,22 +217,22 @@ fn topology(query: &mut Params) -> Result<Topology, String> {
 }
 
 /// `host`, `host:port`, `[::1]`, `[::1]:port`.
-fn address(text: &str, default_port: u16) -> Result<Address, String> {
+fn address(text: &str, default_port: u16) -> Result<Address> {
     let address = host_and_port(text, default_port);
     let parts = address.as_deref().and_then(|address| address.rsplit_once(':'));
-    let (host, port) = parts.ok_or_else(|| format!("{text:?} is no host, and no host:port"))?;
+    let (host, port) = parts.ok_or_else(|| wrong(format!("{text:?} is no host, and no host:port")))?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    Ok(Address::Tcp(host.to_owned(), port.parse().map_err(|_| format!("{port:?} is no port"))?))
+    Ok(Address::Tcp(host.to_owned(), port.parse().map_err(|_| wrong(format!("{port:?} is no port")))?))
 }
 
-fn parse_database(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("{text:?} is no database number"))
+fn parse_database(text: &str) -> Result<u32> {
+    text.parse().map_err(|_| wrong(format!("{text:?} is no database number")))
 }
 
 /// Undoes percent-encoding; what is no encoding stays.
-fn decode(text: &str) -> Result<String, String> {
+fn decode(text: &str) -> Result<String> {
     let decoded = percent_decode_str(text).decode_utf8();
-    decoded.map(Into::into).map_err(|_| "percent-encoded text is not UTF-8".into())
+    decoded.map(Into::into).map_err(|_| wrong("percent-encoded text is not UTF-8"))
 }
 
 #[cfg(test)]
@@ -252,6 +289,27 @@ mod tests {
         assert!(pubsub.specific_response_channel);
         assert!(complaint("redis://h?stream=x").contains("unknown parameter \"stream\""));
         assert!(complaint("redis://h?mode=x").contains("one of pubsub, sharded, streams"));
+    }
+
+    #[test]
+    fn a_parameter_of_another_mode_says_of_which() {
+        for (mode, names) in OTHER_MODES {
+            let own = match mode.split_once('=') {
+                Some(_) => format!("redis://h?{mode}&"),
+                None => format!("{mode}h?"),
+            };
+            let other = if *mode == "mode=sharded" { "redis://h?" } else { "redis://h?mode=sharded&" };
+            for name in *names {
+                let refused = complaint(&format!("{other}{name}=x"));
+                assert!(refused.contains(&format!("{name:?}; it is one of {mode}")), "{refused}");
+                if let Err(error) = Config::from_url(&format!("{own}{name}=x")) {
+                    assert!(!error.to_string().contains("unknown parameter"), "{error}");
+                }
+            }
+        }
+        assert!(complaint("redis://h?histroy=on").contains("did you mean \"history\""));
+        assert!(complaint("reddis://h").contains("did you mean \"redis\""));
+        assert!(Config::from_url("redis://h?mode=streams&history=on").is_ok());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! URL schemes and the backends they pick.
 
-use trunkline_backend::url::redact;
+use trunkline_backend::url::{did_you_mean, redact};
 use trunkline_core::{Error, ErrorKind, Result};
 
 /// A backend that a scheme picks, whether it is compiled in or not.
@@ -51,7 +51,9 @@ impl Scheme {
             return Err(refusal(&format!("{:?} has no scheme", redact(url))));
         };
         let entry = SCHEMES.iter().find(|entry| entry.name == name);
-        entry.map(|entry| entry.scheme).ok_or_else(|| refusal(&format!("unknown scheme {name:?}")))
+        let names = || SCHEMES.iter().map(|entry| entry.name);
+        let unknown = || refusal(&format!("unknown scheme {name:?}{}", did_you_mean(name, names())));
+        entry.map(|entry| entry.scheme).ok_or_else(unknown)
     }
 
     pub(crate) fn feature_is_off(self) -> Error {

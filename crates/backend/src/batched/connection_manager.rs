@@ -109,7 +109,7 @@ impl<B: BatchBroker> ConnectionManager<B> {
         }
         if !connection.has_ended() {
             self.state.set_connected(connection, self.opened);
-            tracing::info!(server = connection.server(), "connected to {}", B::NAME);
+            tracing::debug!(server = connection.server(), "connected to {}", B::NAME);
         }
     }
 

@@ -105,7 +105,7 @@ impl<B: BatchBroker> TransportState<B> {
             nodes: JoinedNodes::default(),
             namespaces: Namespaces::default(),
             reconnects: AtomicU64::new(0),
-            away: Mutex::default(),
+            away: Mutex::new(Away { loss: Loss::of(B::NAME), ..Away::default() }),
         }
     }
 
@@ -152,6 +152,9 @@ impl<B: BatchBroker> TransportState<B> {
     pub(super) fn set_disconnected(&self, reason: &str) {
         let mut away = self.away();
         away.lost = Some(reason.to_owned());
+        if self.closing.is_cancelled() {
+            away.loss.silence();
+        }
         away.obstacles.remove(&Obstacle::Alarm);
         away.note();
         drop(away);
@@ -175,10 +178,6 @@ impl<B: BatchBroker> TransportState<B> {
             return;
         }
         self.outbox.set_connected(reason.is_none() && away.lost.is_none());
-        match reason {
-            Some(reason) => tracing::warn!(reason, "{} takes no messages at the moment", B::NAME),
-            None => tracing::info!("{} takes messages again", B::NAME),
-        }
         for node in self.nodes.all() {
             match reason {
                 Some(reason) => {

@@ -1,6 +1,7 @@
 //! The tables: created by one node at a time, or by hand.
 
 use tokio_postgres::types::Type;
+use trunkline_backend::ConnectFailure;
 use trunkline_core::{Error, ErrorKind, Result};
 
 use super::PgConnection;
@@ -9,10 +10,13 @@ use crate::{SCHEMA, config::Config, error::Failure, query::Values, table::Table}
 /// Marks the part of the schema that only a history needs.
 const HISTORY: &str = "-- history:";
 
-/// Creates the tables that are missing, or names the first one.
+/// Creates the tables that are missing, or names the first one that is, or that the user may not use.
 pub(crate) async fn prepare(connection: &mut PgConnection, config: &Config) -> Result<()> {
-    let Some(name) = missing(connection, config).await.map_err(|failure| failure.into_error("look for tables"))? else {
-        return Ok(());
+    let failed = |failure: Failure| failure.into_error("look for tables");
+    let Some(name) = missing(connection, config).await.map_err(failed)? else {
+        let Some(name) = forbidden(connection, config).await.map_err(failed)? else { return Ok(()) };
+        let reason = format!("permission denied: SELECT and INSERT on table {name}");
+        return Err(ConnectFailure::Rights.at("the server").with_source(reason));
     };
     if !config.create_tables {
         let context =
@@ -25,14 +29,26 @@ pub(crate) async fn prepare(connection: &mut PgConnection, config: &Config) -> R
 
 /// The first table that does not exist. Looked for before creating: a user who may not create tables may well use
 /// existing ones.
-async fn missing(
+async fn missing(connection: &mut PgConnection, config: &Config) -> Result<Option<Table>, Failure> {
+    first_table(connection, config, "SELECT to_regclass($1) IS NULL").await
+}
+
+/// The first table that the user may not read and write.
+async fn forbidden(connection: &mut PgConnection, config: &Config) -> Result<Option<Table>, Failure> {
+    let query = "SELECT NOT (has_table_privilege($1, 'SELECT') AND has_table_privilege($1, 'INSERT'))";
+    first_table(connection, config, query).await
+}
+
+/// The first table for which a query is true.
+async fn first_table(
     PgConnection { client, driver }: &mut PgConnection,
     config: &Config,
+    query: &str,
 ) -> Result<Option<Table>, Failure> {
     for table in config.tables() {
         let name = table.quoted();
         let values: Values<'_> = &[(&name, Type::TEXT)];
-        let row = driver.drive(client.query_typed_one("SELECT to_regclass($1) IS NULL", values)).await?;
+        let row = driver.drive(client.query_typed_one(query, values)).await?;
         if row.try_get(0)? {
             return Ok(Some(table.clone()));
         }

@@ -12,7 +12,11 @@ use tokio_postgres::{
     tls::MakeTlsConnect,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
-use trunkline_backend::url::{ParamValue, Params};
+use trunkline_backend::{
+    ConnectFailure, CredentialsProvider,
+    tls::OwnConfig,
+    url::{ParamValue, Params},
+};
 use trunkline_core::{Error, ErrorKind, Result};
 
 use super::{
@@ -28,6 +32,8 @@ pub struct ServerConfig {
     endpoints: Vec<Endpoint>,
     /// User, database, session and socket parameters.
     settings: tokio_postgres::Config,
+    /// Asked before each connection.
+    pub(crate) provider: Option<CredentialsProvider>,
     tls: Tls,
     load_balanced: bool,
     read_write: bool,
@@ -49,6 +55,7 @@ impl ServerConfig {
         let mut server = Self {
             endpoints: endpoints(&given, params)?,
             settings: tokio_postgres::Config::new(),
+            provider: None,
             tls: Tls::take(params)?,
             load_balanced: params
                 .take_word("load_balance_hosts", &[("disable", false), ("random", true)])?
@@ -102,6 +109,14 @@ impl ServerConfig {
         Ok(())
     }
 
+    /// Uses this TLS configuration in place of the one that `sslmode`, `sslrootcert`, `sslcert` and `sslkey` make: what of
+    /// the certificate is checked is its business. `sslmode` still says whether there is TLS.
+    #[must_use]
+    pub fn with_client_config(mut self, config: impl Into<OwnConfig>) -> Self {
+        self.tls.own = Some(config.into());
+        self
+    }
+
     /// Reads the certificates that the URL names.
     pub(crate) fn connector(&self) -> Result<MakeRustlsConnect> {
         self.tls.connector()
@@ -118,7 +133,7 @@ impl ServerConfig {
             match timeout(self.connect_timeout, self.open_at(endpoint, connector, pulse)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => failures.push(error),
-                Err(_) => failures.push(Failure::no_answer(self.connect_timeout).into_error(endpoint)),
+                Err(_) => failures.push(ConnectFailure::NoAnswer(self.connect_timeout).at(endpoint)),
             }
         }
         Err(summary(failures))
@@ -130,12 +145,13 @@ impl ServerConfig {
         connector: &MakeRustlsConnect,
         pulse: &Arc<Pulse>,
     ) -> Result<PgConnection> {
+        let settings = self.settings_for(endpoint).await?;
         let stream = self.connect(endpoint, pulse).await;
-        let stream = stream.map_err(|error| Failure::Lost(format!("cannot connect: {error}")).into_error(endpoint))?;
+        let stream = stream.map_err(|error| ConnectFailure::Unreachable.at(endpoint).with_source(error))?;
         let name = if let Host::Tcp(name) = &endpoint.host { name } else { "" };
         let tls = MakeTlsConnect::<ObservedStream>::make_tls_connect(&mut connector.clone(), name)
             .map_err(|error| Error::new(ErrorKind::Config, format!("{endpoint}: TLS")).with_source(error))?;
-        let connected = self.settings_for(endpoint).connect_raw(stream, tls).await;
+        let connected = settings.connect_raw(stream, tls).await;
         let (client, connection) = connected.map_err(|error| Failure::from(error).into_error(endpoint))?;
         let mut driver = ConnectionDriver::new(connection);
         match driver.drive(self.unusable(&client)).await.map_err(|failure| failure.into_error(endpoint))? {
@@ -182,8 +198,15 @@ impl ServerConfig {
         Ok(())
     }
 
-    fn settings_for(&self, endpoint: &Endpoint) -> tokio_postgres::Config {
+    async fn settings_for(&self, endpoint: &Endpoint) -> Result<tokio_postgres::Config> {
         let mut settings = self.settings.clone();
+        if let Some(provider) = &self.provider {
+            let login = provider.ask().await?;
+            settings.password(login.password);
+            if let Some(user) = login.user {
+                settings.user(user);
+            }
+        }
         settings.ssl_mode(match (self.tls.mode, &endpoint.host) {
             (SslMode::Disable, _) => WireSslMode::Disable,
             // As in libpq: there is no TLS on a socket of the machine itself.
@@ -192,7 +215,7 @@ impl ServerConfig {
             (SslMode::Prefer, _) => WireSslMode::Prefer,
             (SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull, _) => WireSslMode::Require,
         });
-        settings
+        Ok(settings)
     }
 
     /// Why the server cannot be used.
@@ -277,8 +300,10 @@ fn must_be_writable(params: &mut Params) -> Result<bool> {
 fn summary(failures: Vec<Error>) -> Error {
     let kind = failures.first().map_or(ErrorKind::Disconnected, Error::kind);
     let texts: Vec<_> = failures.iter().map(ToString::to_string).collect();
-    let error = Error::new(kind, texts.join("; "));
-    failures.into_iter().next().map_or(error.clone(), |first| error.with_source(first))
+    match <[Error; 1]>::try_from(failures) {
+        Ok([only]) => only,
+        Err(_) => Error::new(kind, format!("no host can be used: {}", texts.join("; "))),
+    }
 }
 
 fn refused(context: impl Into<String>) -> Error {

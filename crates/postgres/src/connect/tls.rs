@@ -17,7 +17,7 @@ use rustls::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 use trunkline_backend::{
-    tls::{certificates, crypto_provider, private_key, trusted_roots},
+    tls::{OwnConfig, certificates, crypto_provider, private_key, trusted_roots},
     url::Params,
 };
 use trunkline_core::{Error, ErrorKind, Result};
@@ -54,6 +54,8 @@ pub(crate) struct Tls {
     /// `None` and `system`: the authorities that the operating system trusts.
     root: Option<PathBuf>,
     client: Option<(PathBuf, PathBuf)>,
+    /// In place of all that.
+    pub(crate) own: Option<OwnConfig>,
 }
 
 impl Tls {
@@ -62,11 +64,15 @@ impl Tls {
             mode: params.take_word("sslmode", MODES)?.unwrap_or_default(),
             root: params.take::<String>("sslrootcert")?.map(PathBuf::from),
             client: params.take_files("sslcert", "sslkey")?,
+            own: None,
         })
     }
 
     /// Reads the certificates.
     pub(crate) fn connector(&self) -> Result<MakeRustlsConnect> {
+        if let Some(OwnConfig(config)) = &self.own {
+            return Ok(MakeRustlsConnect::new(ClientConfig::clone(config)));
+        }
         let provider = crypto_provider();
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()

@@ -18,10 +18,12 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout, timeout_at},
 };
+use trunkline_backend::url::AddressMap;
+use trunkline_backend::{ConnectFailure, CredentialsProvider, Login};
 use trunkline_core::{Error, ErrorKind, Result};
 
 use super::{
-    error::{is_refusal, lost, refused},
+    error::{is_refusal, is_temporary, lost, refused, rejection},
     resp::{Frames, Reader, Reply, write_command},
     tls::TlsClient,
 };
@@ -70,10 +72,12 @@ pub(crate) fn no_answer() -> io::Error {
 /// Opens connections and authenticates on them.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    user: Option<String>,
-    password: Option<String>,
+    login: Option<Login>,
+    /// Takes the place of `login`.
+    provider: Option<CredentialsProvider>,
     database: u32,
     tls: Option<TlsClient>,
+    announce: AddressMap,
     /// What a sentinel names as master may have been made a replica since.
     requires_master: bool,
     connect_timeout: Duration,
@@ -85,10 +89,11 @@ impl Connector {
     pub(crate) fn new(config: &Config) -> Result<Self> {
         let ServerConfig { user, password, database, topology, tls, .. } = &config.server;
         Ok(Self {
-            user: user.clone(),
-            password: password.clone(),
+            login: login(user, password),
+            provider: config.provider.clone(),
             database: *database,
             tls: tls.as_ref().map(TlsClient::new).transpose()?,
+            announce: config.server.announce.clone(),
             requires_master: matches!(topology, Topology::Sentinel { .. }),
             connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
@@ -98,8 +103,8 @@ impl Connector {
     /// To the sentinels; `None` without any.
     pub(crate) fn to_sentinels(config: &Config) -> Result<Option<Self>> {
         let Topology::Sentinel { user, password, .. } = &config.server.topology else { return Ok(None) };
-        let (user, password) = (user.clone(), password.clone());
-        Ok(Some(Self { user, password, database: 0, requires_master: false, ..Self::new(config)? }))
+        let (login, provider) = (login(user, password), None);
+        Ok(Some(Self { login, provider, database: 0, requires_master: false, ..Self::new(config)? }))
     }
 
     /// How long an answer may take.
@@ -120,10 +125,9 @@ impl Connector {
             }
             Ok(dialogue.socket)
         };
-        timeout(self.connect_timeout, opening).await.unwrap_or_else(|_| {
-            let context = format!("{address} did not answer within {:?}", self.connect_timeout);
-            Err(Error::new(ErrorKind::Disconnected, context))
-        })
+        timeout(self.connect_timeout, opening)
+            .await
+            .unwrap_or_else(|_| Err(ConnectFailure::NoAnswer(self.connect_timeout).at(address)))
     }
 
     /// A connection for commands.
@@ -144,7 +148,11 @@ impl Connector {
             Address::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
             Address::Tcp(host, port) => (host, *port),
         };
-        let stream = TcpStream::connect((host.as_str(), port)).await?;
+        let said = address.to_string();
+        let stream = match self.announce.reached(&said) {
+            same if same == said => TcpStream::connect((host.as_str(), port)).await?,
+            other => TcpStream::connect(other).await?,
+        };
         stream.set_nodelay(true)?;
         match &self.tls {
             Some(tls) => Ok(Box::new(tls.connect(host, stream).await?)),
@@ -154,12 +162,24 @@ impl Connector {
 
     /// User, password and database. There is no `HELLO`: every server begins with RESP2.
     async fn authenticate(&self, dialogue: &mut Dialogue<'_>) -> Result<()> {
-        if let Some(password) = &self.password {
-            let credentials = self.user.iter().chain([password]).map(String::as_bytes);
+        let login = match &self.provider {
+            Some(provider) => Some(provider.ask().await?),
+            None => self.login.clone(),
+        };
+        if let Some(Login { user, password, .. }) = &login {
+            let credentials = user.iter().chain([password]).map(String::as_bytes);
             dialogue.expect_ok([&b"AUTH"[..]].into_iter().chain(credentials)).await?;
         }
         if self.database != 0 {
-            dialogue.expect_ok([&b"SELECT"[..], self.database.to_string().as_bytes()]).await?;
+            let number = self.database.to_string();
+            if let Some(Reply::Error(error)) = dialogue.ask([&b"SELECT"[..], number.as_bytes()]).await?.next() {
+                let refused = dialogue.refused(&error);
+                if is_temporary(&error) || refused.kind() == ErrorKind::Config {
+                    return Err(refused);
+                }
+                let context = format!("{} has no database {number}", dialogue.address);
+                return Err(Error::new(ErrorKind::Config, context).with_source(String::from_utf8_lossy(&error)));
+            }
         }
         Ok(())
     }
@@ -182,6 +202,12 @@ impl Connector {
         }
         Ok(())
     }
+}
+
+fn login(user: &Option<String>, password: &Option<String>) -> Option<Login> {
+    let mut login = Login::of_token(password.clone()?);
+    login.user.clone_from(user);
+    Some(login)
 }
 
 impl fmt::Debug for Connector {
@@ -207,7 +233,11 @@ impl Dialogue<'_> {
     }
 
     fn refused(&self, error: &[u8]) -> Error {
-        Error::new(ErrorKind::Broker, format!("{}: {}", self.address, String::from_utf8_lossy(error)))
+        let text = String::from_utf8_lossy(error).into_owned();
+        match rejection(error) {
+            Some(failure) => failure.at(self.address).with_source(text),
+            None => Error::new(ErrorKind::Broker, format!("{}: {text}", self.address)),
+        }
     }
 
     async fn ask<'a>(&mut self, arguments: impl IntoIterator<Item = &'a [u8]>) -> Result<Reader> {
@@ -334,11 +364,11 @@ impl CommandConnection {
     /// queued in a transaction, which is discarded. A user without the right to transactions is not asked.
     ///
     /// # Errors
-    /// `Broker` with the server's words.
+    /// `Config` with the server's words.
     pub(crate) async fn require_rights(&self, commands: &[redis::Cmd], limit: Duration) -> Result<()> {
         for command in commands {
             match self.run::<()>(&redis::cmd("MULTI"), limit).await {
-                Err(error) if error.kind() == ErrorKind::Broker => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Broker || is_refusal(&error) => return Ok(()),
                 begun => begun?,
             }
             let queued = self.run::<()>(command, limit).await;

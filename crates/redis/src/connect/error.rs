@@ -3,13 +3,27 @@
 use std::{error::Error as _, io};
 
 use redis::RedisError;
+use trunkline_backend::ConnectFailure;
 use trunkline_core::{Error, ErrorKind};
 
 use crate::config::Address;
 
-/// The way to a server is broken.
+/// The way to a server is broken, or never was one.
 pub(crate) fn lost(address: &Address, error: io::Error) -> Error {
-    Error::new(ErrorKind::Disconnected, format!("{address}: {error}")).with_source(error)
+    match ConnectFailure::of_tls(&error) {
+        Some(failure) => failure.at(address).with_source(error),
+        None => Error::new(ErrorKind::Disconnected, format!("{address}: {error}")).with_source(error),
+    }
+}
+
+/// Why the server does not accept us, if that is what its error says.
+pub(crate) fn rejection(error: &[u8]) -> Option<ConnectFailure> {
+    // The last two are those of a server for which no password, or only one password, was set.
+    const CREDENTIALS: [&[u8]; 4] = [b"WRONGPASS", b"NOAUTH", b"ERR invalid password", b"ERR AUTH "];
+    if CREDENTIALS.iter().any(|code| error.starts_with(code)) {
+        return Some(ConnectFailure::Credentials);
+    }
+    error.starts_with(b"NOPERM").then_some(ConnectFailure::Rights)
 }
 
 /// Whether an error of the server says that it is not ready, or no longer the right one.
@@ -57,6 +71,9 @@ pub(crate) fn may_be_elsewhere(error: &Error) -> bool {
 
 /// The error of a command: the server refuses it, or the connection is gone.
 pub(crate) fn refused(address: &Address, error: RedisError) -> Error {
+    if let Some(failure) = error.code().and_then(|code| rejection(code.as_bytes())) {
+        return failure.at(address).with_source(error);
+    }
     let is_password = error.kind() == redis::ErrorKind::AuthenticationFailed;
     let is_lost = !is_password && (error.is_io_error() || error.is_unrecoverable_error());
     let kind = if is_lost { ErrorKind::Disconnected } else { ErrorKind::Broker };

@@ -10,7 +10,7 @@ mod topology;
 
 pub(crate) use self::{
     connection::{CommandConnection, Former, Socket, no_answer, time_on_link, write_all},
-    error::{is_forbidden, is_temporary, lost},
+    error::{is_forbidden, is_temporary, lost, rejection},
     resp::{Frames, Reader, Reply, write_command},
     status::{Hold, Listening, Status},
     tasks::Tasks,

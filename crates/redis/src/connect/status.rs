@@ -15,7 +15,7 @@ use trunkline_core::transport::Health;
 use super::topology::Destination;
 
 /// Written by the tasks of the connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Status {
     publishing: Mutex<Publishing>,
     reconnects: AtomicU64,
@@ -57,7 +57,25 @@ struct Inbound {
     loss: Loss,
 }
 
+impl Default for Status {
+    fn default() -> Self {
+        // What is lost for publishing is noted there, too.
+        let inbound = Inbound { loss: Loss::of("Redis"), ..Inbound::default() };
+        Self {
+            publishing: Mutex::default(),
+            reconnects: AtomicU64::default(),
+            inbound: Mutex::new(inbound),
+            listening: watch::Sender::default(),
+        }
+    }
+}
+
 impl Status {
+    /// Logs no loss any more: the transport is closing.
+    pub(crate) fn silence(&self) {
+        self.inbound().loss.silence();
+    }
+
     /// All publishing connections stand, or one does not, for this reason.
     pub(crate) fn set_publishing(&self, failure: Option<&str>) {
         let mut publishing = self.publishing();

@@ -224,7 +224,7 @@ impl Router<'_> {
         status.set_publishing(failure.or(refusal.map(String::as_str)));
         match failure {
             Some(reason) if !mem::replace(&mut self.is_lost, true) => {
-                tracing::warn!(%reason, "messages are held: the server takes none");
+                tracing::debug!(%reason, "messages are held: the server takes none");
                 status.connection_lost(Direction::Outbound, reason, |reason| observer.lost(reason));
             }
             None if mem::take(&mut self.is_lost) => status.connections_restored(1, || observer.restored()),

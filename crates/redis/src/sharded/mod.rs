@@ -5,5 +5,5 @@ mod node;
 mod support;
 mod transport;
 
-pub(crate) use support::require;
+pub(crate) use support::{require, require_patterns};
 pub(crate) use transport::backend;

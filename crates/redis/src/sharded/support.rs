@@ -1,9 +1,11 @@
 //! Check for servers without sharded pub/sub.
 
+use std::{fmt, time::Duration};
+
 use redis::Value;
 use trunkline_core::{Error, ErrorKind, Result};
 
-use crate::connect::{Destination, ServerPool};
+use crate::connect::{CommandConnection, Destination, ServerPool};
 
 /// Refuses servers without sharded pub/sub, which `what` needs.
 ///
@@ -21,12 +23,42 @@ pub(crate) async fn require(servers: &ServerPool, what: &str) -> Result<()> {
     };
     let mut info = redis::cmd("INFO");
     let info = connection.run::<String>(info.arg("server"), limit).await.unwrap_or_default();
-    let context = format!(
-        "{what} needs sharded pub/sub (SSUBSCRIBE, SPUBLISH), which came with Redis 7.0; the server at {} is {}",
-        connection.address(),
-        version(&info)
-    );
+    let reason = missing(connection.address(), &info);
+    let instead = if what == "mode=sharded" { "mode=pubsub does without" } else { "without it, plain pub/sub is used" };
+    let context = format!("{what} needs sharded pub/sub (SSUBSCRIBE, SPUBLISH), {reason}; {instead}");
     Err(Error::new(ErrorKind::Unsupported, context).with_source(error))
+}
+
+/// Why the server does not have it: it is too old, or somebody has left it out.
+fn missing(address: &impl fmt::Display, info: &str) -> String {
+    let version = version(info);
+    let number = version.rsplit(' ').next().and_then(|number| number.split('.').next()?.parse::<u32>().ok());
+    match number {
+        Some(7..) => {
+            format!("which the server at {address} does not have although it is {version}: a service may leave it out")
+        }
+        _ => format!("which came with Redis 7.0; the server at {address} is {version}"),
+    }
+}
+
+/// Refuses servers without patterns, which `mode=pubsub` subscribes to. Some services leave them out.
+///
+/// # Errors
+/// `Unsupported`, naming a mode that does without.
+pub(crate) async fn require_patterns(connection: &CommandConnection, limit: Duration) -> Result<()> {
+    let mut command = redis::cmd("COMMAND");
+    // A server that does not want to say is tried.
+    let Ok(Value::Array(found)) = connection.run(command.arg("INFO").arg("PSUBSCRIBE"), limit).await else {
+        return Ok(());
+    };
+    if !matches!(found.as_slice(), [Value::Nil]) {
+        return Ok(());
+    }
+    let context = format!(
+        "mode=pubsub needs PSUBSCRIBE, which the server at {} does not have; mode=sharded and mode=streams do without",
+        connection.address()
+    );
+    Err(Error::new(ErrorKind::Unsupported, context))
 }
 
 /// Whether an error is that for an unknown command or subcommand.
@@ -53,6 +85,15 @@ mod tests {
         assert_eq!(version("# Server\r\nredis_version:6.2.14\r\nredis_mode:standalone\r\n"), "Redis 6.2.14");
         assert_eq!(version("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.0.1\r\n"), "Valkey 8.0.1");
         assert_eq!(version(""), "of an unknown version");
+    }
+
+    #[test]
+    fn a_server_that_is_new_enough_is_not_called_too_old() {
+        let reason = |info| missing(&"h:1", info);
+        assert!(reason("redis_version:6.2.14").ends_with("came with Redis 7.0; the server at h:1 is Redis 6.2.14"));
+        for (info, version) in [("redis_version:7.0.15", "Redis 7.0.15"), ("valkey_version:8.0.1", "Valkey 8.0.1")] {
+            assert!(reason(info).contains(&format!("does not have although it is {version}")), "{}", reason(info));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::Address,
-    connect::{Frames, Reader, Reply, Socket, is_temporary, no_answer, write_all, write_command},
+    connect::{Frames, Reader, Reply, Socket, is_temporary, no_answer, rejection, write_all, write_command},
 };
 
 /// A connection and what is asked on it.
@@ -276,7 +276,12 @@ impl SubscriberConnection {
             Some(Asked::Subscribe { .. }) if is_temporary(error) => return Err(io::Error::other(text)),
             Some(Asked::Subscribe { topic, number, is_restoring }) => {
                 tracing::warn!(?topic, error = text, "the server refuses a subscription");
-                let refused = Error::new(ErrorKind::Broker, format!("{}: {topic:?}: {text}", self.address));
+                let hint = if matches!(topic, Topic::Pattern(_)) { "; mode=sharded needs no patterns" } else { "" };
+                let text = format!("{topic:?}: {text}{hint}");
+                let refused = match rejection(error) {
+                    Some(failure) => failure.at(&self.address).with_source(text),
+                    None => Error::new(ErrorKind::Broker, format!("{}: {text}", self.address)),
+                };
                 node.reject(topic, number, refused);
                 self.settled(is_restoring, node);
             }

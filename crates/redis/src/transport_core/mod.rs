@@ -141,6 +141,7 @@ impl<N: JoinedNode> TransportCore<N> {
     /// Removes the nodes, publishes what is queued, for a while, and ends all tasks.
     pub(crate) async fn close(&self) {
         self.nodes.close();
+        self.status.silence();
         self.outbox.close();
         let _ = timeout(LAST_WORDS, self.published.cancelled()).await;
         self.tasks.close().await;

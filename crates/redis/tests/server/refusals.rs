@@ -78,12 +78,12 @@ async fn without_the_password_or_the_right_to_publish_there_is_no_connection(wir
     let server = Redis::options().password("secret").start().await.unwrap();
     let url = server.url().replace(":secret@", "");
     let error = backend(wire, &url, "").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Broker, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     assert!(error.to_string().contains("NOAUTH"), "{error}");
     let user = ["ACL", "SETUSER", "mute", "on", ">x", "~*", "&*", "+@all", "-publish", "-spublish", "-xadd"];
     server.cli(&user).await.unwrap();
     let error = backend(wire, &server.url().replace(":secret@", "mute:x@"), "").await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Broker, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
     assert!(error.to_string().contains("permissions"), "{error}");
     // Whom nothing else is permitted to is not asked.
     let user = ["ACL", "SETUSER", "plain", "on", ">x", "~*", "&*", "+@all", "-multi"];

@@ -120,10 +120,10 @@ async fn a_wrong_password_and_an_unknown_authority_are_refused() {
     let ca = format!("tls_ca={}", server.certificates().unwrap().authority().display());
     backend(Wire::PubSub, server.url(), &ca).await.unwrap();
     let wrong = backend(Wire::PubSub, &server.url().replace("s3cret", "wr0ng"), &ca).await.unwrap_err();
-    assert_eq!(wrong.kind(), ErrorKind::Broker, "{wrong}");
+    assert_eq!(wrong.kind(), ErrorKind::Config, "{wrong}");
     assert!(!format!("{wrong:?} {wrong}").contains("wr0ng"), "{wrong:?}");
     let unknown = backend(Wire::PubSub, server.url(), "").await.unwrap_err();
-    assert_eq!(unknown.kind(), ErrorKind::Disconnected, "{unknown}");
+    assert_eq!(unknown.kind(), ErrorKind::Config, "{unknown}");
 }
 
 #[tokio::test]

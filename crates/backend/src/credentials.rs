@@ -1,0 +1,81 @@
+//! Credentials that change: asked for before each connection.
+
+use std::{error, fmt, sync::Arc};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use trunkline_core::{Error, ErrorKind, Result};
+
+/// User and password for one connection; a token that stands for a password is given as one.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Login {
+    /// Name of the user; `None` for the default user, or where a token needs none.
+    pub user: Option<String>,
+    /// Password or token.
+    pub password: String,
+}
+
+impl Login {
+    /// A user and the password, or token, of this moment.
+    #[must_use]
+    pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
+        Self { user: Some(user.into()), password: password.into() }
+    }
+
+    /// A password or token alone.
+    #[must_use]
+    pub fn of_token(token: impl Into<String>) -> Self {
+        Self { user: None, password: token.into() }
+    }
+}
+
+impl fmt::Debug for Login {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Gives the credentials of each connection, the first one and those after a loss. Cheap to clone.
+#[derive(Clone)]
+pub struct CredentialsProvider(Arc<dyn Fn() -> BoxFuture<'static, Result<Login>> + Send + Sync>);
+
+impl CredentialsProvider {
+    /// Asks `ask` before each connection. The time that it takes counts to that of connecting. Its error makes the attempt
+    /// fail, as `Disconnected`; after a loss there are others.
+    pub fn new<F, Fut, E>(ask: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Login, E>> + Send + 'static,
+        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
+    {
+        Self(Arc::new(move || {
+            let asked = ask();
+            let failed = |error: E| Error::new(ErrorKind::Disconnected, "no credentials").with_source(error);
+            async move { asked.await.map_err(failed) }.boxed()
+        }))
+    }
+
+    /// The credentials of this moment.
+    ///
+    /// # Errors
+    /// `Disconnected`, with what the application said.
+    pub async fn ask(&self) -> Result<Login> {
+        (self.0)().await
+    }
+}
+
+impl fmt::Debug for CredentialsProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CredentialsProvider")
+    }
+}
+
+impl PartialEq for CredentialsProvider {
+    /// Whether it is the same one.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for CredentialsProvider {}

@@ -1,0 +1,103 @@
+//! Credentials that change: asked for before each connection, by every backend whose client permits it.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use trunkline::{Backend, ErrorKind, Result};
+use trunkline_backends::{DIALECTS, Dialect, Server, join, until};
+use trunkline_brokers::Proxy;
+
+/// What an application keeps: the password of this moment, and how often it was asked for.
+#[derive(Clone, Debug, Default)]
+struct Vault {
+    password: Arc<Mutex<String>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Vault {
+    fn set(&self, password: &str) {
+        password.clone_into(&mut self.password.lock().unwrap());
+    }
+
+    fn ask(&self) -> String {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.password.lock().unwrap().clone()
+    }
+}
+
+async fn connect(dialect: &Dialect, url: &str, vault: &Vault) -> Result<Backend> {
+    macro_rules! with_provider {
+        ($backend:ident) => {{
+            let vault = vault.clone();
+            let config = $backend::Config::from_url(url)?.credentials(move || {
+                let password = vault.ask();
+                async move { Ok::<_, std::io::Error>($backend::Login::new("app", password)) }
+            });
+            $backend::connect(config).await
+        }};
+    }
+    match dialect.name {
+        "redis" => with_provider!(trunkline_redis),
+        "nats" => with_provider!(trunkline_nats),
+        "rabbitmq" => with_provider!(trunkline_rabbitmq),
+        _ => with_provider!(trunkline_postgres),
+    }
+}
+
+/// Changes the password of the user `app`; returns whether that is possible while the broker runs.
+async fn rotate(server: &Server, password: &str) -> bool {
+    match server {
+        Server::Redis(redis) => {
+            redis.cli(&["ACL", "SETUSER", "app", "resetpass", &format!(">{password}")]).await.unwrap();
+        }
+        Server::RabbitMq(broker) => drop(broker.ctl(&["change_password", "app", password]).await.unwrap()),
+        Server::Postgres(server) => {
+            server.sql(&format!("ALTER ROLE app PASSWORD '{password}'")).await.unwrap();
+        }
+        Server::Nats(_) | Server::MongoDb(_) => return false,
+    }
+    true
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_are_asked_for_before_each_connection() {
+    for dialect in DIALECTS.iter().filter(|dialect| dialect.name != "mongodb") {
+        let server = Server::start(dialect, false).await.unwrap();
+        let proxy = Proxy::start(server.broker().port()).await.unwrap();
+        let (vault, place) = (Vault::default(), dialect.name);
+        // Those in the URL do not count.
+        let url = dialect.url(false, "nobody:nothing", &format!("127.0.0.1:{}", proxy.port()), "", "");
+        vault.set("not yet");
+        let refused = connect(dialect, &url, &vault).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Config, "{place}: {refused}");
+        assert!(!format!("{refused:?} {refused}").contains("not yet"), "{place}: {refused}");
+        vault.set("s3cret");
+        let node = join(connect(dialect, &url, &vault).await.expect(place)).await;
+        until(&node, true).await;
+        if rotate(&server, "s3cond").await {
+            vault.set("s3cond");
+        }
+        let asked = vault.asked.load(Ordering::Relaxed);
+        proxy.cut();
+        while node.health().reconnects == 0 || !node.health().connected {
+            tokio::task::yield_now().await;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert!(vault.asked.load(Ordering::Relaxed) > asked, "{place}");
+        node.close();
+        node.closed().await;
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_is_asked_again() {
+    let config = trunkline_redis::Config::from_url("redis://127.0.0.1:1").unwrap();
+    let config = config.credentials(async || Err::<trunkline_redis::Login, _>("the vault is sealed"));
+    let server = Server::start(&DIALECTS[0], false).await.unwrap();
+    let mut config = config;
+    config.server.addresses = vec![trunkline_redis::Address::Tcp("127.0.0.1".into(), server.broker().port())];
+    let error = trunkline_redis::connect(config).await.unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains("the vault is sealed"), "{error}");
+}

@@ -1,0 +1,109 @@
+//! What is logged when a broker goes and comes back, on every backend: once that it is lost, once that it is back, and
+//! nothing by the clients.
+
+use std::{
+    fmt::{self, Write as _},
+    mem,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::time::sleep;
+use tracing::{Event, Level, Subscriber, field::Field};
+use tracing_subscriber::{Layer, layer::Context, prelude::*};
+use trunkline_backends::{DIALECTS, Dialect, Server, join, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_and_the_return_are_logged_once_and_a_clean_exit_is_silent() {
+    let log = Log::default();
+    tracing_subscriber::registry().with(log.clone()).init();
+    let mut faults = Vec::new();
+    for dialect in &DIALECTS {
+        let server = Server::start(dialect, false).await.unwrap();
+        let modes: &[&str] = match dialect.name {
+            "redis" => &["mode=pubsub", "mode=sharded", "mode=streams"],
+            "nats" | "postgres" => &["", "history=on"],
+            _ => &[""],
+        };
+        for mode in modes {
+            let place = format!("{} {mode}", dialect.name);
+            faults.extend(
+                outage(dialect, &server, mode, &log).await.into_iter().map(|fault| format!("{place}: {fault}")),
+            );
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Kills the broker under a node and starts it again. Returns what is wrong with the log.
+async fn outage(dialect: &Dialect, server: &Server, mode: &str, log: &Log) -> Vec<String> {
+    let url = dialect.url(false, "app:s3cret", &server.address(), "", mode);
+    let backend = trunkline::connect(&url).await.expect(&url);
+    let transport = Arc::clone(&backend.transport);
+    let node = join(backend).await;
+    println!("{url}");
+    let mut faults = Vec::from_iter(expect(&log.take(), "connecting", &[]));
+    server.broker().kill().await.unwrap();
+    until(&node, false).await;
+    // Several attempts to connect again.
+    sleep(Duration::from_secs(2)).await;
+    faults.extend(expect(&log.take(), "the outage", &[Level::WARN]));
+    server.broker().restart().await.unwrap();
+    until(&node, true).await;
+    let logged = log.take();
+    faults.extend(expect(&logged, "the return", &[Level::INFO]));
+    if !logged.iter().any(|line| line.text.contains("lost_for=")) {
+        faults.push("it is not said how long".into());
+    }
+    node.close();
+    node.closed().await;
+    transport.close().await;
+    faults.extend(expect(&log.take(), "a clean exit", &[]));
+    faults
+}
+
+fn expect(logged: &[Line], when: &str, levels: &[Level]) -> Option<String> {
+    let ours = logged.iter().filter(|line| line.target.starts_with("trunkline")).map(|line| line.level);
+    let is_known = |line: &Line| {
+        let clients = ["trunkline", "async_nats"];
+        // A thread of lapin says it when its broker is killed, and cannot be told not to.
+        let is_lapin = line.target.starts_with("lapin") && when == "the outage";
+        is_lapin || clients.iter().any(|client| line.target.starts_with(client))
+    };
+    let is_quiet = |line: &Line| !line.target.starts_with("async_nats") || line.level == Level::INFO;
+    let is_right = ours.eq(levels.iter().copied()) && logged.iter().all(|line| is_known(line) && is_quiet(line));
+    (!is_right).then(|| format!("{when}: {logged:?}"))
+}
+
+/// What was logged at `info` and above.
+#[derive(Clone, Debug, Default)]
+struct Log(Arc<Mutex<Vec<Line>>>);
+
+#[derive(Debug)]
+struct Line {
+    level: Level,
+    target: String,
+    #[allow(dead_code, reason = "it is shown")]
+    text: String,
+}
+
+impl Log {
+    fn take(&self) -> Vec<Line> {
+        mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Log {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        if *metadata.level() > Level::INFO {
+            return;
+        }
+        let mut text = String::new();
+        event.record(&mut |field: &Field, value: &dyn fmt::Debug| {
+            let _ = write!(text, "{field}={value:?} ");
+        });
+        let line = Line { level: *metadata.level(), target: metadata.target().to_owned(), text };
+        self.0.lock().unwrap().push(line);
+    }
+}
