@@ -100,13 +100,10 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
-    /// What the node is, as far as its heartbeats tell.
-    pub(crate) fn kind(&self) -> &'static str {
-        match (self.heartbeat.is_some(), self.is_numbered) {
-            (_, true) => "trunkline",
-            (true, false) => "node.js",
-            (false, false) => "unknown",
-        }
+    /// Whether it has proved to be one of our own nodes. Node.js servers number nothing, and neither does a node's first
+    /// greeting always.
+    pub(crate) fn kind(&self) -> Option<&'static str> {
+        self.is_numbered.then_some("trunkline")
     }
 }
 
@@ -120,9 +117,10 @@ impl Peers {
     }
 
     fn saw(&self, delivery: &Delivery) {
-        let (from, message) = match delivery {
-            Delivery::Message { from: Some(from), message, .. } => (from, Some(message)),
-            Delivery::Skipped { from, .. } | Delivery::Response { from: Some(from), .. } => (from, None),
+        let (from, message, is_numbered) = match delivery {
+            Delivery::Message { from: Some(from), message, seq_no, .. } => (from, Some(message), seq_no.is_some()),
+            Delivery::Skipped { from, seq_no } => (from, None, seq_no.is_some()),
+            Delivery::Response { from: Some(from), .. } => (from, None, false),
             _ => return,
         };
         if from.is_emitter() {
@@ -140,6 +138,7 @@ impl Peers {
         let new = Heard { last: now, heartbeat: None, is_numbered: false, buckets: None };
         let peer = peers.entry(from.clone()).or_insert(new);
         peer.last = now;
+        peer.is_numbered |= is_numbered;
         if let Some(Message::Heartbeat(heartbeat)) = message {
             peer.heartbeat = Some(now);
             peer.is_numbered |= !heartbeat.high_water_marks.is_empty();

@@ -28,7 +28,7 @@ pub(crate) async fn nodes(options: WhoOptions, output: &Output) -> Result<Status
             let answered = if *answered { "yes" } else { "NO" };
             vec![
                 shown(id.as_str()),
-                node.kind.to_owned(),
+                node.kind.unwrap_or(NOT_PROVED).to_owned(),
                 sockets.to_string(),
                 rooms.to_string(),
                 format!("{:.1} s", node.silent_seconds),
@@ -151,7 +151,7 @@ struct Found {
 }
 
 struct Node {
-    kind: &'static str,
+    kind: Option<&'static str>,
     silent_seconds: f64,
     buckets: Option<u16>,
 }
@@ -172,6 +172,9 @@ impl Found {
         Ok(Self { sockets, missing, nodes: nodes.collect(), counted_nodes })
     }
 }
+
+/// Kind of a node that has numbered nothing so far.
+const NOT_PROVED: &str = "node.js?";
 
 /// The rooms of a socket without the one that is named by its id.
 fn rooms_but_own(socket: &SocketInfo) -> impl Iterator<Item = String> {

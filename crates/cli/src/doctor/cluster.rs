@@ -52,7 +52,10 @@ async fn look(backend: &trunkline::Backend, options: &DoctorOptions, findings: &
 
 fn present(heard: &BTreeMap<NodeId, Heard>, counted_nodes: usize, expected: Option<usize>, findings: &mut Findings) {
     let count = heard.len().max(counted_nodes);
-    let names: Vec<_> = heard.iter().map(|(id, heard)| format!("{} ({})", shown(id.as_str()), heard.kind())).collect();
+    let names: Vec<_> = heard
+        .iter()
+        .map(|(id, heard)| format!("{} ({})", shown(id.as_str()), heard.kind().unwrap_or("node.js?")))
+        .collect();
     let value = match expected {
         Some(expected) => Measured::new(count as f64, "").least(expected as f64, expected as f64),
         None => Measured::new(count as f64, "").least(1.0, 0.0),

@@ -79,7 +79,7 @@ async fn examine(target: &BrokerTarget, options: &DoctorOptions) -> Result<Vec<F
     }
     let backend = match connected(&target.url).await {
         Ok(backend) => backend,
-        Err(error) if error.kind() == ErrorKind::Config => return Err(error.into()),
+        Err(error) if connect::is_usage(target.backend, &error) => return Err(error.into()),
         Err(error) => {
             let code = connect::failed(target.backend, &error, &mut findings);
             if !matches!(code, "authenticated" | "tls") {

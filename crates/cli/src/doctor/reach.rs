@@ -56,7 +56,8 @@ pub(crate) async fn addresses(target: &BrokerTarget, findings: &mut Findings) ->
     let report = match (refused_count, &target.addresses[0]) {
         (0, _) => Report::ok(format!("{all} of {all} addresses take connections"))
             .value(Measured::new(slowest.as_secs_f64(), "s")),
-        (count, _) if count < all => Report::warning(format!("{count} of {all} addresses take no connections")),
+        (count, _) if count < all => Report::warning(format!("{count} of {all} addresses take no connections"))
+            .advice("start these servers, or take them out of the URL"),
         (_, (host, port)) => Report::critical("the broker takes no connections")
             .advice(format!("is it running, and does a firewall let you through? nc -vz {host} {port}")),
     };
