@@ -49,7 +49,7 @@ impl Outcome {
 }
 
 /// A measured value, with the limits from which on it is worth a warning or critical.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Measured {
     /// `s`, `B`, `%`, or nothing for a count.
     pub(crate) unit: &'static str,
@@ -122,7 +122,7 @@ impl Report {
 
     /// Judged by a measured value.
     pub(crate) fn measured(value: Measured, text: impl Into<String>) -> Self {
-        Self { value: Some(value.clone()), ..Self::new(value.outcome(), text) }
+        Self { value: Some(value), ..Self::new(value.outcome(), text) }
     }
 
     pub(crate) fn value(self, value: Measured) -> Self {
