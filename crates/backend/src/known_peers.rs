@@ -1,12 +1,13 @@
 //! The peers of one node: which were heard lately, and which are to be heard again after a loss.
 //!
 //! What is published while a connection is away is held. If all nodes have lost the same broker, the first one that
-//! returns has no subscribed peer yet. So a writer holds it until the peers that were known before are heard again
-//! ([`KnownPeers::all_back`]), [`HOLD`] at most: each node sends a hello ahead of what it holds, which tells the others
-//! that it is subscribed.
+//! returns has no subscribed peer yet. So a writer holds it until the peers that were known before are heard again,
+//! [`HOLD`] at most ([`until_back`]): each node sends a hello ahead of what it holds, which tells the others that it is
+//! subscribed.
 
 use std::{
     collections::{HashMap, HashSet},
+    pin::pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +15,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::Instant};
+use futures_util::{FutureExt as _, future::join_all};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 use trunkline_core::model::{Delivery, Message, NodeId};
 
 /// How long what is held waits at most for the peers that were known.
@@ -25,6 +30,33 @@ const MEMORY: Duration = Duration::from_secs(11);
 
 /// Peers that are remembered. More are not waited for.
 const MAX_PEERS: usize = 256;
+
+/// Waits until the awaited peers of these nodes are back, [`HOLD`] at most, or until `given_up` ends. *Cancel safe.*
+///
+/// If there is something to wait for, calls `report_gap` halfway and in the end. The nodes have reported a gap when they
+/// were subscribed again; its size is known when the numbers of their peers come, which are held, too.
+pub async fn until_back<'a>(
+    nodes: impl IntoIterator<Item = &'a KnownPeers>,
+    given_up: impl Future<Output = ()>,
+    report_gap: impl Fn(),
+) {
+    let mut all_back = pin!(join_all(nodes.into_iter().map(KnownPeers::all_back)));
+    if (&mut all_back).now_or_never().is_some() {
+        return;
+    }
+    let mut given_up = pin!(given_up);
+    for _ in 0..2 {
+        let is_over = tokio::select! {
+            _ = &mut all_back => true,
+            () = &mut given_up => true,
+            () = sleep(HOLD / 2) => false,
+        };
+        report_gap();
+        if is_over {
+            break;
+        }
+    }
+}
 
 /// Peers of one node that were heard lately.
 #[derive(Debug, Default)]
@@ -132,7 +164,8 @@ impl KnownPeers {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt as _;
+    use std::{cell::Cell, future::pending};
+
     use trunkline_core::model::Heartbeat;
 
     use super::*;
@@ -177,6 +210,23 @@ mod tests {
         peers.note(&heartbeat("alive"));
         peers.lost();
         assert!(peers.is_awaited(&id("alive")) && !peers.is_awaited(&id("dead")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_held_waits_for_peers_but_not_for_long() {
+        let (peers, gaps, begun) = (KnownPeers::default(), Cell::new(0), Instant::now());
+        let report_gap = || gaps.set(gaps.get() + 1);
+        until_back([&peers], pending(), report_gap).await;
+        assert_eq!((begun.elapsed(), gaps.get()), (Duration::ZERO, 0));
+        peers.note(&heartbeat("a"));
+        peers.lost();
+        until_back([&peers], pending(), report_gap).await;
+        assert_eq!((begun.elapsed(), gaps.get()), (HOLD, 2));
+        until_back([&peers], sleep(HOLD / 4), report_gap).await;
+        assert_eq!((begun.elapsed(), gaps.get()), (HOLD + HOLD / 4, 3));
+        let back = async { peers.note(&heartbeat("a")) };
+        tokio::join!(until_back([&peers], pending(), report_gap), back);
+        assert_eq!((begun.elapsed(), gaps.get()), (HOLD + HOLD / 4, 4));
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, interval, timeout};
-use trunkline::Backend;
+use tokio::time::timeout;
+use trunkline::{Backend, Emitter};
 
 use crate::output::Failure;
 
@@ -16,21 +16,9 @@ pub(crate) async fn connect(url: &str) -> Result<Backend, Failure> {
 }
 
 /// Waits until the broker has confirmed what was published, and ends the connection.
-pub(crate) async fn confirm(backend: &Backend, limit: Duration) -> Result<(), Failure> {
-    let deadline = Instant::now() + limit;
-    let mut looks = interval(LOOK);
-    loop {
-        looks.tick().await;
-        let health = backend.transport.health();
-        if health.queued_bytes == 0 && health.queued_messages == 0 {
-            break;
-        }
-        if Instant::now() >= deadline {
-            let reason = health.reason.map_or(String::new(), |reason| format!(" ({reason})"));
-            return Err(Failure::critical(format!("the broker has not confirmed it after {limit:?}{reason}")));
-        }
-    }
-    close(backend).await;
+pub(crate) async fn confirm(emitter: Emitter, limit: Duration) -> Result<(), Failure> {
+    let closed = timeout(limit, emitter.close()).await;
+    closed.map_err(|_| Failure::critical(format!("the broker has not confirmed it after {limit:?}")))??;
     Ok(())
 }
 
@@ -43,5 +31,3 @@ pub(crate) async fn close(backend: &Backend) {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-const LOOK: Duration = Duration::from_millis(2);

@@ -20,8 +20,9 @@ pub(crate) async fn emit(options: EmitOptions, output: &Output) -> Result<Status
         return emit_with_ack(&options, target, payload, output).await;
     }
     let backend = broker::connect(&options.broker.broker).await?;
-    Emitter::new(&backend).of(&options.broker.namespace).emit(target, payload).await?;
-    broker::confirm(&backend, options.timeout).await?;
+    let emitter = Emitter::new(&backend).of(&options.broker.namespace);
+    emitter.emit(target, payload).await?;
+    broker::confirm(emitter, options.timeout).await?;
     output.result("emitted", &json!({ "status": "ok", "event": options.event }));
     Ok(Status::Ok)
 }
@@ -38,7 +39,7 @@ async fn emit_with_ack(
     let (mut values, mut missing) = (Vec::new(), None);
     while let Some(ack) = acks.next().await {
         match ack {
-            Ok(value) => values.push(json_value(value.as_ref())),
+            Ok(ack) => values.push(json_value(ack.value.as_ref())),
             Err(error) if error.incomplete().is_some() => missing = Some(error.to_string()),
             Err(error) => return Err(error.as_error().clone().into()),
         }
@@ -65,8 +66,9 @@ pub(crate) async fn join(options: MoveOptions, output: &Output) -> Result<Status
     let target = selected(&options.selection, options.all)?;
     let (rooms, names) = rooms(&options);
     let backend = broker::connect(&options.broker.broker).await?;
-    Emitter::new(&backend).of(&options.broker.namespace).sockets_join(target, rooms).await?;
-    broker::confirm(&backend, options.timeout).await?;
+    let emitter = Emitter::new(&backend).of(&options.broker.namespace);
+    emitter.sockets_join(target, rooms).await?;
+    broker::confirm(emitter, options.timeout).await?;
     output.result("asked to join", &json!({ "status": "ok", "rooms": names }));
     Ok(Status::Ok)
 }
@@ -75,8 +77,9 @@ pub(crate) async fn leave(options: MoveOptions, output: &Output) -> Result<Statu
     let target = selected(&options.selection, options.all)?;
     let (rooms, names) = rooms(&options);
     let backend = broker::connect(&options.broker.broker).await?;
-    Emitter::new(&backend).of(&options.broker.namespace).sockets_leave(target, rooms).await?;
-    broker::confirm(&backend, options.timeout).await?;
+    let emitter = Emitter::new(&backend).of(&options.broker.namespace);
+    emitter.sockets_leave(target, rooms).await?;
+    broker::confirm(emitter, options.timeout).await?;
     output.result("asked to leave", &json!({ "status": "ok", "rooms": names }));
     Ok(Status::Ok)
 }
@@ -84,8 +87,9 @@ pub(crate) async fn leave(options: MoveOptions, output: &Output) -> Result<Statu
 pub(crate) async fn disconnect(options: DisconnectOptions, output: &Output) -> Result<Status, Failure> {
     let target = selected(&options.selection, options.all)?;
     let backend = broker::connect(&options.broker.broker).await?;
-    Emitter::new(&backend).of(&options.broker.namespace).disconnect_sockets(target, options.close).await?;
-    broker::confirm(&backend, options.timeout).await?;
+    let emitter = Emitter::new(&backend).of(&options.broker.namespace);
+    emitter.disconnect_sockets(target, options.close).await?;
+    broker::confirm(emitter, options.timeout).await?;
     output.result("asked to disconnect", &json!({ "status": "ok" }));
     Ok(Status::Ok)
 }

@@ -196,6 +196,10 @@ impl Transport for WatchedTransport {
         self.inner.leave(node).await
     }
 
+    async fn flush(&self) -> Result<()> {
+        self.inner.flush().await
+    }
+
     fn health(&self) -> Health {
         self.inner.health()
     }

@@ -15,8 +15,9 @@ pub(crate) async fn server_emit(options: ServerEmitOptions, output: &Output) -> 
     let payload = arguments::event(&options.event, &options.arguments)?;
     if !options.ack {
         let backend = broker::connect(&options.broker.broker).await?;
-        Emitter::new(&backend).of(&options.broker.namespace).server_side_emit(payload).await?;
-        broker::confirm(&backend, options.timeout).await?;
+        let emitter = Emitter::new(&backend).of(&options.broker.namespace);
+        emitter.server_side_emit(payload).await?;
+        broker::confirm(emitter, options.timeout).await?;
         output.result("emitted to the servers", &json!({ "status": "ok", "event": options.event }));
         return Ok(Status::Ok);
     }

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use trunkline_backend::decoder::InboundDecoder;
+use trunkline_backend::{KnownPeers, decoder::InboundDecoder};
 use trunkline_core::{
     NodeKey, NodeMetrics, Room,
     transport::{Inbox, InboxSender, JoinRequest, RoomFilter, inbox},
@@ -20,6 +20,7 @@ pub(crate) struct JoinedNode {
     room_filter: Arc<dyn RoomFilter>,
     pub(crate) metrics: Arc<NodeMetrics>,
     pub(crate) inbox: Arc<InboxSender>,
+    pub(crate) peers: KnownPeers,
     /// Offset of the last message that was stored before the node joined.
     joined_after: AtomicI64,
 }
@@ -30,7 +31,8 @@ impl JoinedNode {
         let inbox = Arc::new(inbox);
         let decoder = InboundDecoder::with_pending_joins(&inbox, &request);
         let JoinRequest { node: key, room_filter, metrics, .. } = request;
-        let joined = Self { key, channel, decoder, room_filter, metrics, inbox, joined_after: AtomicI64::new(0) };
+        let (peers, joined_after) = Default::default();
+        let joined = Self { key, channel, decoder, room_filter, metrics, inbox, peers, joined_after };
         (Arc::new(joined), receiver)
     }
 

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,6 +48,8 @@ pub(crate) struct Shared {
     /// Encoding of the database, once it is known.
     encoding: OnceLock<Encoding>,
     link: LinkState,
+    /// Whether the nodes did not listen for a while, and peers were not told yet that they are back.
+    owes_hello: AtomicBool,
     pub(crate) closing: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
@@ -64,6 +69,7 @@ impl Shared {
             outbound: Arc::default(),
             encoding: OnceLock::new(),
             link: LinkState::default(),
+            owes_hello: AtomicBool::new(false),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             config,
@@ -129,6 +135,9 @@ impl Shared {
 
     /// A direction is lost. The nodes are told unless the other one was lost already.
     pub(crate) fn lost(&self, direction: Direction, reason: &str) {
+        if direction == Direction::Inbound {
+            self.owe_hello();
+        }
         self.link.lost(direction, reason, |was_up, reason| {
             self.outbox.set_connected(false);
             if was_up {
@@ -145,9 +154,24 @@ impl Shared {
         self.link.until_listening().await;
     }
 
+    /// Notes that peers are to be told that the nodes are back. With a history, what is held reaches those that come
+    /// later.
+    pub(crate) fn owe_hello(&self) {
+        self.owes_hello.store(self.config.history.is_none(), Ordering::Relaxed);
+    }
+
+    /// Whether peers are to be told that the nodes are back.
+    pub(crate) fn owes_hello(&self) -> bool {
+        self.owes_hello.load(Ordering::Relaxed)
+    }
+
+    /// As [`Shared::owes_hello`]; from now on they were told.
+    pub(crate) fn takes_hello(&self) -> bool {
+        self.owes_hello.swap(false, Ordering::Relaxed)
+    }
+
     pub(crate) fn health(&self) -> Health {
-        let (_, queued_messages, queued_bytes) = self.outbox.status();
-        self.link.health().with_queued_messages(queued_messages).with_queued_bytes(queued_bytes)
+        self.outbox.add_to(self.link.health())
     }
 
     // --- closing ---

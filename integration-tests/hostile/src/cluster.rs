@@ -162,16 +162,18 @@ impl Cluster {
 
     // --- requests ---
 
-    /// Waits until all requests of all nodes are answered rightly.
+    /// Waits until all requests of all nodes are answered rightly, those that begin after `limit` at the latest. Returns
+    /// when the first right ones began.
     ///
     /// # Errors
     /// What is wrong if they are not in time.
     pub(crate) async fn await_right(&self, limit: Duration) -> Result<Duration, String> {
         let began = Instant::now();
         loop {
+            let asked = began.elapsed();
             match self.check_requests().await {
-                Ok(()) => return Ok(began.elapsed()),
-                Err(wrong) if began.elapsed() > limit => return Err(wrong),
+                Ok(()) => return Ok(asked),
+                Err(wrong) if asked > limit => return Err(wrong),
                 Err(_) => sleep(Duration::from_millis(50)).await,
             }
         }

@@ -12,13 +12,14 @@ mod transport;
 mod tree;
 mod wire;
 
-use std::{env, fs, path::PathBuf, process::ExitCode};
+use std::{env, fs, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Parser, ValueEnum};
+use futures_util::{StreamExt as _, stream};
 
 use crate::{
     run::{Report, Setup, run},
-    transport::Transport,
+    transport::{BrokerKind, Transport},
 };
 
 /// What ends a run before its time.
@@ -36,14 +37,19 @@ struct Arguments {
     /// What the messages follow from, together with what the nodes say meanwhile; random if it is not given.
     #[arg(long)]
     seed: Option<u64>,
+    /// How many brokers are tried at a time.
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
     /// Folder for the logs of the nodes; one of the operating system for temporary files if it is not given.
     #[arg(long)]
     logs: Option<PathBuf>,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match tried(&Arguments::parse()).await {
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build();
+    let tried = runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(tried(arguments)));
+    match tried {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -53,11 +59,14 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Tries one transport after the other; returns whether all keep their promises.
-async fn tried(arguments: &Arguments) -> Result<bool, Failure> {
-    let transports =
-        if arguments.transports.is_empty() { Transport::value_variants() } else { &arguments.transports[..] };
-    let program = env::current_exe()?.with_file_name("test-node");
+/// Deep messages are walked by recursion.
+const STACK: usize = 64 << 20;
+
+/// Tries one broker after the other, or several at a time; returns whether all transports keep their promises.
+async fn tried(mut arguments: Arguments) -> Result<bool, Failure> {
+    if arguments.transports.is_empty() {
+        arguments.transports = Transport::value_variants().to_vec();
+    }
     let logs = arguments
         .logs
         .clone()
@@ -68,18 +77,47 @@ async fn tried(arguments: &Arguments) -> Result<bool, Failure> {
         "| transport | hostile | valid | lost | repeated | believed | refused | healed after | MiB before, after | took | |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
-    let mut broker = None;
-    let mut is_well = true;
-    for &transport in transports {
+    let mut brokers: Vec<(BrokerKind, Vec<Transport>)> = Vec::new();
+    for &transport in &arguments.transports {
         let kind = transport.broker();
-        if broker.as_ref().is_none_or(|(running, _)| *running != kind) {
-            drop(broker.take());
-            broker = Some((kind, transport::start(kind).await?));
+        match brokers.iter_mut().find(|(other, _)| *other == kind) {
+            Some((_, transports)) => transports.push(transport),
+            None => brokers.push((kind, vec![transport])),
         }
-        let Some((_, running)) = &broker else { continue };
-        let logs = logs.join(transport.to_string());
+    }
+    let plan = Arc::new(Plan {
+        program: env::current_exe()?.with_file_name("test-node"),
+        logs,
+        seed,
+        messages: arguments.messages,
+    });
+    let mut brokers = stream::iter(brokers)
+        .map(|(kind, transports)| tokio::spawn(tried_on(kind, transports, Arc::clone(&plan))))
+        .buffer_unordered(arguments.jobs.max(1));
+    let mut is_well = true;
+    while let Some(tried) = brokers.next().await {
+        is_well &= tried??;
+    }
+    Ok(is_well)
+}
+
+/// What is the same for all transports.
+struct Plan {
+    program: PathBuf,
+    logs: PathBuf,
+    seed: u64,
+    messages: u64,
+}
+
+/// Tries one transport after the other on a new broker; returns whether all keep their promises.
+async fn tried_on(kind: BrokerKind, transports: Vec<Transport>, plan: Arc<Plan>) -> Result<bool, Failure> {
+    let broker = transport::start(kind).await?;
+    let mut is_well = true;
+    for transport in transports {
+        let logs = plan.logs.join(transport.to_string());
         fs::create_dir_all(&logs)?;
-        let setup = Setup { program: &program, logs: &logs, broker: running.url(), messages: arguments.messages, seed };
+        let Plan { program, seed, messages, .. } = &*plan;
+        let setup = Setup { program, logs: &logs, broker: broker.url(), messages: *messages, seed: *seed };
         match run(transport, setup).await {
             Ok(report) => {
                 is_well &= report.faults.is_empty();

@@ -11,7 +11,7 @@
 
 use std::{collections::VecDeque, pin::pin, slice, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt as _, StreamExt as _, future::join_all, stream::FuturesOrdered};
+use futures_util::{StreamExt as _, stream::FuturesOrdered};
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
@@ -26,7 +26,7 @@ use crate::{
     Backoff,
     batch::BatchBuilder,
     connection::{next_live, until_replaced},
-    known_peers::HOLD,
+    known_peers::until_back,
 };
 
 /// Writes that may be unconfirmed. Two, so that the broker has the next one when it confirms the first: with one, it
@@ -173,23 +173,14 @@ impl<B: BatchBroker> Writer<B> {
         if self.state.has_history() {
             return Ok(());
         }
-        let mut all_back = pin!(join_all(nodes.iter().map(|node| node.peers.all_back())));
-        if (&mut all_back).now_or_never().is_some() {
-            return Ok(());
-        }
-        for _ in 0..2 {
-            let is_over = tokio::select! {
-                _ = &mut all_back => true,
-                () = connection.ended() => true,
-                () = self.state.closing.cancelled() => true,
-                () = sleep(HOLD / 2) => false,
-            };
-            // What peers have sent meanwhile is known when their numbers come, which are held, too.
-            nodes.iter().for_each(|node| node.push(connection_gap()));
-            if is_over {
-                break;
+        let given_up = async {
+            tokio::select! {
+                () = connection.ended() => {}
+                () = self.state.closing.cancelled() => {}
             }
-        }
+        };
+        let report_gap = || nodes.iter().for_each(|node| node.push(connection_gap()));
+        until_back(nodes.iter().map(|node| &node.peers), given_up, report_gap).await;
         Ok(())
     }
 

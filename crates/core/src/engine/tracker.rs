@@ -53,7 +53,7 @@ struct ChannelState {
     /// high-water mark came before the first message did: the messages in between may still be on their way, but are
     /// not missed.
     next: Option<u64>,
-    /// Since when heartbeats tell numbers below `settled`, and what it was then.
+    /// Since when messages or heartbeats tell numbers below `settled`, and what it was then.
     contradicted: Option<(Instant, u64)>,
 }
 
@@ -94,6 +94,11 @@ impl SequenceTracker {
         state.is_some_and(|state| state.next.is_some())
     }
 
+    /// Whether the node numbers what it sends.
+    pub(super) fn is_numbering(&self, from: &NodeId) -> bool {
+        self.senders.contains_key(from)
+    }
+
     /// Judges the number of a message that arrived, and remembers it.
     pub(super) fn arrived(&mut self, now: Instant, from: &NodeId, seq_no: SeqNo) -> Verdict {
         match self.advance(now, from, seq_no) {
@@ -115,7 +120,7 @@ impl SequenceTracker {
     fn advance(&mut self, now: Instant, from: &NodeId, seq_no: SeqNo) -> Option<u64> {
         let is_subscribed = self.subscribed.contains(&seq_no.channel);
         let Some(state) = self.sender(now, from).line_mut(seq_no.channel) else { return Some(0) };
-        state.advance(seq_no.number, is_subscribed)
+        state.advance(now, seq_no.number, is_subscribed)
     }
 
     /// Takes over the high-water marks of a heartbeat. The first one of a channel is its baseline; those that are ahead
@@ -141,6 +146,19 @@ impl SequenceTracker {
             is_anew |= state.is_taken_up_anew(now, number, self.grace);
             if state.announced(number) && self.announced.len() < MAX_ANNOUNCED {
                 self.announced.push_back(Announced { due, from: from.clone(), seq_no: SeqNo { channel, number } });
+            }
+        }
+        is_anew
+    }
+
+    /// Compares the high-water marks of a heartbeat with what is known, and nothing else: they may be ahead of what
+    /// arrives. Returns whether the sender had to be taken up anew, as [`SequenceTracker::announced`] does.
+    pub(super) fn contradicted(&mut self, now: Instant, from: &NodeId, marks: &[SeqNo]) -> bool {
+        let Some(sender) = self.senders.get_mut(from) else { return false };
+        let mut is_anew = false;
+        for mark in marks {
+            if let Ok(index) = sender.position(mark.channel) {
+                is_anew |= sender.channels[index].is_taken_up_anew(now, mark.number, self.grace);
             }
         }
         is_anew
@@ -226,8 +244,9 @@ impl Sender {
 
 impl ChannelState {
     /// Notes the arrival of message `number`. Returns how many are missing before it; `None` if it is a repeat.
-    fn advance(&mut self, number: u64, is_subscribed: bool) -> Option<u64> {
+    fn advance(&mut self, now: Instant, number: u64, is_subscribed: bool) -> Option<u64> {
         if number <= self.settled {
+            self.contradict(now);
             return None;
         }
         let missing = self.next.map_or(0, |next| number.saturating_sub(next));
@@ -239,8 +258,15 @@ impl ChannelState {
         Some(missing)
     }
 
-    /// Begins anew with `number`, the sender's last one, if that is below what is known, was so `grace` ago, and no
-    /// message has come in between. A heartbeat that comes sooner may only be late.
+    /// Notes a number below what is known, unless one has come before.
+    fn contradict(&mut self, now: Instant) {
+        if self.contradicted.is_none_or(|(_, settled)| settled != self.settled) {
+            self.contradicted = Some((now, self.settled));
+        }
+    }
+
+    /// Begins anew with `number`, the sender's last one, if that is below what is known, another number was so `grace`
+    /// ago, and no message has come in between. A heartbeat that comes sooner may only be late.
     fn is_taken_up_anew(&mut self, now: Instant, number: u64, grace: Duration) -> bool {
         if number >= self.settled {
             self.contradicted = None;
@@ -252,9 +278,8 @@ impl ChannelState {
                 *self = Self { channel: self.channel, settled: number, next, contradicted: None };
                 true
             }
-            Some((_, settled)) if settled == self.settled => false,
             _ => {
-                self.contradicted = Some((now, self.settled));
+                self.contradict(now);
                 false
             }
         }
@@ -434,6 +459,27 @@ mod tests {
         assert!(tracker.announced(now + GRACE, &a(), &[seq_no(0, 6)]));
         assert_eq!(tracker.arrived(now, &a(), seq_no(0, 6)), Repeat);
         assert_eq!(tracker.arrived(now, &a(), seq_no(0, 7)), Fresh);
+    }
+
+    #[test]
+    fn a_message_and_a_heartbeat_contradict_what_is_known_together() {
+        let (now, mut tracker) = (Instant::now(), SequenceTracker::new(GRACE));
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, 1 << 32)), Fresh, "forged");
+        assert_eq!(tracker.arrived(now, &a(), seq_no(0, 5)), Repeat);
+        assert_eq!(tracker.arrived(now + GRACE / 2, &a(), seq_no(0, 6)), Repeat);
+        assert!(tracker.announced(now + GRACE, &a(), &[seq_no(0, 6)]), "heartbeats may be two intervals apart");
+        assert_eq!(tracker.arrived(now + GRACE, &a(), seq_no(0, 7)), Fresh);
+    }
+
+    #[test]
+    fn repeats_of_a_sender_whose_heartbeats_tell_no_less_contradict_nothing() {
+        let (now, mut tracker) = (Instant::now(), SequenceTracker::new(GRACE));
+        for number in [1, 2, 3, 2, 3] {
+            tracker.arrived(now, &a(), seq_no(0, number));
+        }
+        assert!(!tracker.announced(now, &a(), &[seq_no(0, 3)]));
+        assert!(!tracker.announced(now + GRACE, &a(), &[seq_no(0, 2)]), "it may be late");
+        assert_eq!(tracker.arrived(now + GRACE, &a(), seq_no(0, 3)), Repeat);
     }
 
     #[test]

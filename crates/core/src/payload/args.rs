@@ -36,10 +36,27 @@ const RESERVED: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 pub(super) fn is_packet(payload: &Payload) -> bool {
-    match event_name(payload) {
+    let begins_well = match event_name(payload) {
         Some(name) => !RESERVED.contains(&&*name),
         None => begins_with_number(payload),
+    };
+    begins_well && !has_false_placeholder(payload)
+}
+
+/// Whether there is, beside binary, a map that JavaScript clients take for the place of an attachment that does not
+/// exist. JSON with attachments was checked when it became a payload.
+fn has_false_placeholder(payload: &Payload) -> bool {
+    let Encoded::MsgPack { bytes, binary: true } = &payload.0 else { return false };
+    let mut scanner = msgpack::Scanner::new(bytes, 0);
+    let mut tokens = std::iter::from_fn(|| scanner.token().ok());
+    if !tokens.any(|token| matches!(token, Token::Text(b"_placeholder"))) {
+        return false;
     }
+    let Json { text, attachments } = payload.to_json();
+    let mut true_ones = 0;
+    let counted = json::placeholders(&text, |index| true_ones += usize::from(index < attachments.len()));
+    // In a text the quotation marks would be escaped.
+    counted.is_err() || text.matches(r#""_placeholder":true"#).count() > true_ones
 }
 
 /// JavaScript clients take a number for an event name, too.

@@ -142,8 +142,9 @@ impl Payload {
     }
 
     /// Whether clients accept it as the arguments of an event: a list that begins with an event name, which is text other than
-    /// the names that Socket.IO reserves (`connect`, `disconnect`, `newListener`, …), or a number. JavaScript clients close their
-    /// connection when they receive another packet.
+    /// the names that Socket.IO reserves (`connect`, `disconnect`, `newListener`, …), or a number; without a map beside binary
+    /// that looks like the placeholder of an attachment and is none. JavaScript clients close their connection when they
+    /// receive another packet.
     #[must_use]
     pub fn is_packet(&self) -> bool {
         args::is_packet(self)

@@ -35,6 +35,18 @@ fn what_clients_take_for_no_packet_is_told() {
 }
 
 #[test]
+fn a_placeholder_of_no_attachment_beside_binary_is_told() {
+    let with = |binary: &[u8], map: &[u8]| msgpack(&[b"\x93\xa1e", binary, map].concat());
+    let (first, sixth) = (b"\x82\xac_placeholder\xc3\xa3num\x00", b"\x82\xac_placeholder\xc3\xa3num\x05");
+    assert!(with(b"\xc4\x01\x07", first).is_packet(), "clients find the attachment");
+    assert!(!with(b"\xc4\x01\x07", sixth).is_packet());
+    assert!(!with(b"\xc4\x01\x07", b"\x81\xac_placeholder\xc3").is_packet());
+    assert!(with(b"\xc4\x01\x07", b"\x81\xac_placeholder\xc2").is_packet(), "false");
+    assert!(with(b"\xc4\x01\x07", b"\xac_placeholder").is_packet(), "text");
+    assert!(with(b"\x01", sixth).is_packet(), "without attachments clients look for none");
+}
+
+#[test]
 fn only_arrays_are_argument_lists() {
     assert!(json(" []").is_args());
     assert!(msgpack(b"\xdc\x00\x00").is_args());

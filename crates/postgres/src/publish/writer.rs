@@ -13,17 +13,23 @@ use std::{
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use tokio::time::{sleep, timeout};
-use tokio_postgres::Client;
-use trunkline_backend::{Backoff, Direction};
-use trunkline_core::{Result, model::Delivery};
+use tokio_postgres::{Client, types::Type};
+use trunkline_backend::{Backoff, Direction, known_peers::until_back};
+use trunkline_core::{
+    Gap, GapCause, Message, NodeKey, Result,
+    codec::{self, Format},
+    model::{Delivery, Heartbeat},
+};
 
 use super::{
     message::QueuedMessage,
     statements::{Statements, expect_next},
 };
 use crate::{
+    channel::Encoding,
     connect::{ConnectionDriver, PgConnection},
     error::Failure,
+    joined_node::JoinedNode,
     shared::{CLOSE_TIMEOUT, Shared},
 };
 
@@ -122,6 +128,8 @@ enum Step {
     /// The server has answered the first unconfirmed write.
     Answered(Result<(), Failure>),
     Taken(Vec<QueuedMessage>),
+    /// The nodes listen again.
+    Returned,
     Drained,
 }
 
@@ -194,6 +202,7 @@ impl Writer {
     async fn serve(&mut self, mut connection: PublishConnection) -> Result<(), Failure> {
         let (shared, client) = (Arc::clone(&self.shared), Arc::clone(&connection.client));
         let mut silence = pin!(shared.outbound.keep_alive(&client, PING, &shared.config));
+        self.come_back(&mut connection, silence.as_mut()).await?;
         while !(self.is_drained && self.unconfirmed.is_empty()) {
             while connection.sent.len() < WINDOW
                 && let Some(batch) = self.unconfirmed.get(connection.sent.len())
@@ -207,10 +216,45 @@ impl Writer {
                     connection.clear(silence.as_mut()).await?;
                 }
                 Step::Taken(messages) => self.push(messages),
+                Step::Returned => self.come_back(&mut connection, silence.as_mut()).await?,
                 Step::Drained => self.is_drained = true,
             }
         }
         Ok(())
+    }
+
+    /// Says hello for the nodes if they did not listen for a while. What is held waits until the peers that they knew
+    /// listen again.
+    async fn come_back(
+        &self,
+        connection: &mut PublishConnection,
+        silence: Pin<&mut impl Future<Output = Failure>>,
+    ) -> Result<(), Failure> {
+        if !self.shared.takes_hello() {
+            return Ok(());
+        }
+        let PublishConnection { client, driver, .. } = connection;
+        let nodes = self.shared.joined.all();
+        nodes.iter().for_each(|node| node.peers.lost());
+        let report_gap = || {
+            let gap = || Delivery::Gap(Gap { cause: GapCause::ConnectionLost, missed: None });
+            nodes.iter().for_each(|node| _ = node.inbox.push([gap()]));
+        };
+        let back = async {
+            for node in &nodes {
+                say_hello(client, node, self.shared.encoding()).await?;
+            }
+            until_back(nodes.iter().map(|node| &node.peers), self.shared.closing.cancelled(), report_gap).await;
+            Ok(())
+        };
+        let back = async {
+            tokio::select! {
+                failure = silence => Err(failure),
+                back = back => back,
+            }
+        };
+        // It is owed over the next connection.
+        driver.drive(back).await.inspect_err(|_| self.shared.owe_hello())
     }
 
     /// Waits for an answer or, while the window is open, for something to send.
@@ -235,6 +279,9 @@ impl Writer {
 
     async fn take(&self) -> Step {
         self.shared.until_listening().await;
+        if self.shared.owes_hello() {
+            return Step::Returned;
+        }
         let mut messages = Vec::new();
         match self.shared.outbox.take(&mut messages, MAX_BATCH_BYTES).await {
             Some(_) => Step::Taken(messages),
@@ -286,8 +333,8 @@ impl Writer {
 
     /// With history its sender has not delivered a refused broadcast yet.
     fn drop_refused(&self, batch: &Batch, failure: &Failure) {
-        for QueuedMessage { channel, from, own_broadcast, .. } in batch.iter() {
-            tracing::warn!(channel = &**channel, reason = %failure, "the server refused a message");
+        self.shared.outbox.refused(batch.len() as u64, &failure.to_string());
+        for QueuedMessage { from, own_broadcast, .. } in batch.iter() {
             let Some(node) = self.shared.joined.find(from) else { continue };
             node.metrics.publish_errors.increment();
             if let Some(message) = own_broadcast.clone() {
@@ -295,5 +342,25 @@ impl Writer {
             }
         }
         self.release(batch);
+    }
+}
+
+/// Tells the peers of a node that it is back: by a heartbeat that asks them for theirs. It goes ahead of what is held,
+/// and so without the numbers of what was sent.
+async fn say_hello(client: &Client, node: &JoinedNode, encoding: Encoding) -> Result<(), Failure> {
+    let NodeKey { id, namespace } = &node.key;
+    let encoded = codec::encode(Format::Json, id, namespace, &Message::Heartbeat(Heartbeat::new(true)));
+    let encoded = encoded.map_err(|error| Failure::Lost(error.to_string()))?;
+    let encoded = if encoding == Encoding::Any { encoded } else { encoded.escaped() };
+    let text = String::from_utf8_lossy(&encoded.finish(None, &[])).into_owned();
+    let notified =
+        client.query_typed("SELECT pg_notify($1, $2)", &[(&&*node.channel, Type::TEXT), (&text, Type::TEXT)]).await;
+    match notified.map_err(Failure::from) {
+        Err(failure) if failure.is_lost() => Err(failure),
+        Err(failure) => {
+            tracing::debug!(reason = %failure, "peers were not told that a node is back");
+            Ok(())
+        }
+        Ok(_) => Ok(()),
     }
 }

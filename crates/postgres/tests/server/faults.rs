@@ -95,6 +95,29 @@ async fn lost_query_connections_lose_no_rows() -> Result<(), Failure> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_row_is_fetched_however_often_its_connection_breaks() -> Result<(), Failure> {
+    let server = server().await;
+    let proxy = Proxy::start(server.port()).await.unwrap();
+    let cluster = cluster(server.url(), "");
+    let a = cluster.node().await?;
+    let b = cluster.build().over(named(&proxy.url(server.url()), "b", "").await?).join().await?;
+    a.await_peers(1, TIMEOUT).await?;
+    b.await_peers(1, TIMEOUT).await?;
+    let there = b.socket(["r"]).await?;
+    // Breaks each connection over which the row comes, and no other.
+    proxy.cut_within(4 << 10);
+    let accepted = proxy.accepted();
+    for number in 0..2 {
+        a.broadcast(Target::room("r"), numbered(number, 20_000)).await?;
+    }
+    until("connections break", async || proxy.accepted() >= accepted + 8).await;
+    proxy.resume();
+    expect_numbers(&there, 2).await?;
+    assert_eq!((b.metrics().gaps, b.metrics().malformed), (0, 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn publishes_are_held_while_the_server_is_out_of_reach() -> Result<(), Failure> {
     let server = server().await;
     let proxy = Proxy::start(server.port()).await.unwrap();
@@ -306,6 +329,15 @@ async fn a_message_that_the_server_will_never_take_holds_up_nothing() -> Result<
         // Here it arrives, in some order: the others never see it.
         here.wait_for(30).await?;
         assert_eq!(a.metrics().publish_errors, 3, "{history}");
+        let health = a.health();
+        assert_eq!(health.refused_messages, 3, "{history}");
+        assert!(health.refusal.is_some_and(|reason| reason.contains("none")), "{history}");
+        let emitter = Emitter::new(a.backend());
+        emitter.emit(Target::room("r"), numbered(30, 20_000)).await?;
+        let error = emitter.flush().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Broker, "{history}: {error}");
+        assert!(error.to_string().contains("none"), "{history}: {error}");
+        emitter.flush().await?;
         server.sql("ALTER TABLE socket_io_attachments DROP CONSTRAINT none").await.unwrap();
         a.leave().await?;
         b.leave().await?;

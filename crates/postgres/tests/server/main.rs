@@ -8,6 +8,7 @@ mod captured;
 mod connecting;
 mod faults;
 mod golden;
+mod held;
 mod history;
 mod messages;
 mod recovery;

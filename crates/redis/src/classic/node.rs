@@ -20,7 +20,7 @@ use super::{
 use crate::{
     publish::{Command, Publication},
     subscribe::PubSubMessage,
-    transport_core::{JoinedNode, NodeInbox},
+    transport_core::{Hello, JoinedNode, NodeInbox},
 };
 
 /// What a subscription means to a node.
@@ -38,6 +38,7 @@ const REMEMBERED: usize = 16_384;
 #[derive(Debug)]
 pub(super) struct ClassicNode {
     inbox: NodeInbox,
+    hello: Hello,
     /// Channel of broadcasts to no room or to several.
     broadcast: Bytes,
     /// Common channel of answers.
@@ -69,13 +70,22 @@ impl JoinedNode for ClassicNode {
     fn missed(&self) {
         self.inbox.missed();
     }
+
+    fn hello(&self) -> Option<&Hello> {
+        Some(&self.hello)
+    }
 }
 
 impl ClassicNode {
-    pub(super) fn new(inbox: NodeInbox, broadcast: Bytes, response: Bytes, outbox: Arc<Outbox<Publication>>) -> Self {
+    pub(super) fn new(
+        inbox: NodeInbox,
+        hello: Hello,
+        [broadcast, response]: [Bytes; 2],
+        outbox: Arc<Outbox<Publication>>,
+    ) -> Self {
         let numbered = !inbox.node.namespace.as_str().contains('#');
         let (own_requests, legacy_requests) = Default::default();
-        Self { inbox, broadcast, response, numbered, own_requests, legacy_requests, outbox }
+        Self { inbox, hello, broadcast, response, numbered, own_requests, legacy_requests, outbox }
     }
 
     fn node(&self) -> &NodeKey {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use trunkline_backend::Outbox;
 use trunkline_core::{
     Backend, Capabilities, IdScheme, Membership, Namespace, NodeId, NodeKey, Result, Transport,
-    model::{Answer, Delivery, Message, Response, SeqChannel},
+    model::{Answer, Delivery, Heartbeat, Message, Response, SeqChannel},
     transport::{Health, Inbox, JoinRequest, NodeCount, NodeCounter},
 };
 
@@ -21,7 +21,7 @@ use crate::{
     connect::ServerPool,
     subscribe::Topic,
     transport_core::{
-        Complete, JoinedNode as _, NodeInbox, Outgoing, RejectionCounter, Route, SubscribedNodes, TransportCore,
+        Complete, Hello, JoinedNode as _, NodeInbox, Outgoing, RejectionCounter, Route, SubscribedNodes, TransportCore,
         count_nodes,
     },
 };
@@ -29,7 +29,7 @@ use crate::{
 /// Backend of `mode=pubsub`. A server has been reached before.
 pub(crate) fn backend(config: &Config, options: PubSub, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(ClassicTransport::new(config, options, servers));
-    Backend::new(Arc::clone(&transport) as _, IdScheme::Short6).with_node_counter(transport)
+    Backend::new(Arc::clone(&transport) as _, IdScheme::Short6).with_name("redis-classic").with_node_counter(transport)
 }
 
 /// Transport over pub/sub.
@@ -101,9 +101,11 @@ impl Transport for ClassicTransport {
     async fn join(&self, request: JoinRequest) -> Result<Inbox> {
         let (inbox, receiver) = NodeInbox::new(request);
         let node = &inbox.node;
-        let (broadcast, response) = (self.names.broadcast(&node.namespace), self.names.response(&node.namespace));
+        let channels = [self.names.broadcast(&node.namespace), self.names.response(&node.namespace)];
         let topics = self.topics(node);
-        let joined = Arc::new(ClassicNode::new(inbox, broadcast, response, Arc::clone(&self.core.outbox)));
+        let hello = encode::message(node, &Message::Heartbeat(Heartbeat::new(true)))?.finish(None, &[]);
+        let hello = Hello::new(false, self.names.request(&node.namespace), &hello, true);
+        let joined = Arc::new(ClassicNode::new(inbox, hello, channels, Arc::clone(&self.core.outbox)));
         self.core.join(&joined, topics).await?;
         joined.inbox().push(Delivery::Connected);
         Ok(receiver)
@@ -136,6 +138,10 @@ impl Transport for ClassicTransport {
             Some(_) => self.core.leave(node, self.topics(node)).await,
             None => Ok(()),
         }
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.core.outbox.flush().await
     }
 
     fn health(&self) -> Health {

@@ -12,7 +12,7 @@ pub(crate) use self::{
     connection::{CommandConnection, Former, Socket, no_answer, time_on_link, write_all},
     error::{is_forbidden, is_temporary, lost},
     resp::{Frames, Reader, Reply, write_command},
-    status::{Listening, Status},
+    status::{Hold, Listening, Status},
     tasks::Tasks,
     topology::{Destination, FIRST_PAUSE, ServerPool, slot_of},
 };

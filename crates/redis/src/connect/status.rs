@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -20,8 +20,23 @@ pub(crate) struct Status {
     publishing: Mutex<Publishing>,
     reconnects: AtomicU64,
     inbound: Mutex<Inbound>,
-    /// Whether the subscriptions at a server are known to stand; without an entry there are none.
-    listening: watch::Sender<HashMap<Destination, bool>>,
+    /// The subscriptions at a server; without an entry there are none.
+    listening: watch::Sender<HashMap<Destination, Subscribed>>,
+}
+
+/// The subscriptions at one server.
+#[derive(Clone, Copy, Debug, Default)]
+struct Subscribed {
+    /// Whether they are known to stand.
+    stands: bool,
+    /// How many [`Hold`]s there are.
+    holds: usize,
+}
+
+impl Subscribed {
+    fn may_publish(self) -> bool {
+        self.stands && self.holds == 0
+    }
 }
 
 /// The connections over which something is published.
@@ -60,15 +75,26 @@ impl Status {
     /// Whether all subscriptions at a server stand; `None` if there are none any more.
     pub(crate) fn set_listening(&self, at: &Destination, is_listening: Option<bool>) {
         self.listening.send_if_modified(|listening| match is_listening {
-            Some(stands) => listening.insert(at.clone(), stands) != Some(stands),
+            Some(stands) => {
+                let before = listening.get(at).map(|subscribed| subscribed.stands);
+                listening.entry(at.clone()).or_default().stands = stands;
+                before != Some(stands)
+            }
             None => listening.remove(at).is_some(),
         });
     }
 
     /// A connection to a server has failed: its subscriptions have to show that they stand.
     pub(crate) fn doubt_listening(&self, at: &Destination) {
-        self.listening
-            .send_if_modified(|listening| listening.get_mut(at).is_some_and(|stands| std::mem::replace(stands, false)));
+        self.listening.send_if_modified(|listening| {
+            listening.get_mut(at).is_some_and(|subscribed| std::mem::replace(&mut subscribed.stands, false))
+        });
+    }
+
+    /// Holds up what is published to a server whose subscriptions are about to stand again.
+    pub(crate) fn hold(self: &Arc<Self>, at: &Destination) -> Hold {
+        self.listening.send_modify(|listening| listening.entry(at.clone()).or_default().holds += 1);
+        Hold { status: Arc::clone(self), at: at.clone() }
     }
 
     pub(crate) fn listening_at(&self, destination: &Destination) -> Listening {
@@ -133,20 +159,59 @@ impl Status {
     }
 }
 
-/// Whether what is published to a server may be answered.
+/// What is published to a server waits while there is one of these.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    status: Arc<Status>,
+    at: Destination,
+}
+
+impl Hold {
+    /// Waits until the subscriptions at all servers stand. *Cancel safe.*
+    pub(crate) fn all_subscribed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut listening = self.status.listening.subscribe();
+        async move {
+            // Fails only when the transport is closed.
+            let _ = listening.wait_for(|servers| servers.values().all(|subscribed| subscribed.stands)).await;
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.status.listening.send_if_modified(|listening| {
+            // Without an entry, nothing is subscribed to there any more.
+            listening.get_mut(&self.at).is_some_and(|subscribed| {
+                subscribed.holds = subscribed.holds.saturating_sub(1);
+                subscribed.holds == 0
+            })
+        });
+    }
+}
+
+/// Whether what is published to a server may be answered, and heard.
 ///
 /// The broker's count does not include a node without subscriptions: if such a node published, the others would see it
 /// come and go.
 pub(crate) struct Listening {
     destination: Destination,
-    listening: watch::Receiver<HashMap<Destination, bool>>,
+    listening: watch::Receiver<HashMap<Destination, Subscribed>>,
 }
 
 impl Listening {
-    /// Waits until the subscriptions stand, or until they do not. *Cancel safe.*
-    pub(crate) async fn until(&mut self, stands: bool) {
+    /// Waits until something may be published, or until nothing may. *Cancel safe.*
+    pub(crate) async fn may_publish(&mut self, may: bool) {
+        self.until(|subscribed| subscribed.is_none_or(Subscribed::may_publish) == may).await;
+    }
+
+    /// Waits until the subscriptions have to show that they stand. *Cancel safe.*
+    pub(crate) async fn until_doubted(&mut self) {
+        self.until(|subscribed| subscribed.is_some_and(|subscribed| !subscribed.stands)).await;
+    }
+
+    async fn until(&mut self, is_so: impl Fn(Option<Subscribed>) -> bool) {
         let destination = &self.destination;
-        let is_so = |listening: &HashMap<_, _>| *listening.get(destination).unwrap_or(&true) == stands;
+        let is_so = |listening: &HashMap<_, _>| is_so(listening.get(destination).copied());
         if self.listening.wait_for(is_so).await.is_err() {
             // The transport is closed.
             std::future::pending::<()>().await;

@@ -88,7 +88,8 @@ impl NodeConnection {
     }
 
     /// Writes the batches that come over `open` or, after `pause`, over a new connection: until something is in the
-    /// way, or none will come any more. Nothing is written while the subscriptions at the server are down.
+    /// way, or none will come any more. Nothing is written while the subscriptions at the server are down, or those of
+    /// peers.
     pub(super) async fn run(
         mut self,
         open: Option<OpenConnection>,
@@ -166,7 +167,7 @@ impl NodeConnection {
     ) -> io::Result<()> {
         let limit = self.servers.response_timeout();
         if !self.under_way.is_empty() {
-            self.listening.until(true).await;
+            self.listening.may_publish(true).await;
             self.sizes = [open.write(self.under_way.iter().flatten(), limit).await?].into();
         }
         let mut is_closed = false;
@@ -235,16 +236,16 @@ impl NodeConnection {
     }
 }
 
-/// The next batch that comes while the subscriptions stand. *Cancel safe.*
+/// The next batch that comes while something may be published. *Cancel safe.*
 async fn next_batch(
     listening: &mut Listening,
     batches: &mut mpsc::Receiver<Vec<Publication>>,
 ) -> Option<Vec<Publication>> {
     loop {
-        listening.until(true).await;
+        listening.may_publish(true).await;
         tokio::select! {
             biased;
-            () = listening.until(false) => {}
+            () = listening.may_publish(false) => {}
             batch = batches.recv() => return batch,
         }
     }

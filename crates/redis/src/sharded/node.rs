@@ -11,7 +11,7 @@ use trunkline_core::{Namespace, Room, model::Delivery};
 use super::names::Names;
 use crate::{
     subscribe::{PubSubMessage, Subscriber, Topic},
-    transport_core::{ChannelKind, JoinedNode, NodeInbox, SubscribedNodes},
+    transport_core::{ChannelKind, Hello, JoinedNode, NodeInbox, SubscribedNodes},
 };
 
 /// The channels of the rooms of a namespace.
@@ -33,15 +33,16 @@ impl RoomKeys for RoomChannels {
 #[derive(Debug)]
 pub(super) struct ShardedNode {
     pub(super) inbox: NodeInbox,
+    hello: Hello,
     pub(super) rooms: RoomSubscriber<RoomChannels>,
     leaving: CancellationToken,
     has_left: CancellationToken,
 }
 
 impl ShardedNode {
-    pub(super) fn new(inbox: NodeInbox, rooms: RoomSubscriber<RoomChannels>) -> Self {
+    pub(super) fn new(inbox: NodeInbox, hello: Hello, rooms: RoomSubscriber<RoomChannels>) -> Self {
         let (leaving, has_left) = Default::default();
-        Self { inbox, rooms, leaving, has_left }
+        Self { inbox, hello, rooms, leaving, has_left }
     }
 
     /// To be dropped when [`ShardedNode::follow_rooms`] has ended, however that ends.
@@ -130,5 +131,9 @@ impl JoinedNode for ShardedNode {
 
     fn missed(&self) {
         self.inbox.missed();
+    }
+
+    fn hello(&self) -> Option<&Hello> {
+        Some(&self.hello)
     }
 }

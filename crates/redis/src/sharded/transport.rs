@@ -11,7 +11,7 @@ use trunkline_backend::{
 use trunkline_core::{
     Backend, Capabilities, IdScheme, Membership, Namespace, NodeId, NodeKey, Result, Room, Transport,
     codec::{self, BINARY_KINDS, BodyRef, Format},
-    model::{Delivery, Message, Response, SeqChannel, SeqNo},
+    model::{Delivery, Heartbeat, Message, Response, SeqChannel, SeqNo},
     payload::Rules,
     transport::{Health, Inbox, JoinRequest, NodeCount, NodeCounter, RoomInterest},
 };
@@ -25,7 +25,7 @@ use crate::{
     connect::{ServerPool, slot_of},
     subscribe::Topic,
     transport_core::{
-        ChannelKind, Complete, JoinedNode as _, NodeInbox, Outgoing, RejectionCounter, Route, SubscribedNodes,
+        ChannelKind, Complete, Hello, JoinedNode as _, NodeInbox, Outgoing, RejectionCounter, Route, SubscribedNodes,
         TransportCore, count_nodes,
     },
 };
@@ -34,8 +34,9 @@ use crate::{
 pub(crate) fn backend(config: &Config, options: Sharded, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(ShardedTransport::new(config, options, servers));
     let is_static = options.subscription == SubscriptionMode::Static;
-    let backend =
-        Backend::new(Arc::clone(&transport) as _, IdScheme::Hex16).with_node_counter(Arc::clone(&transport) as _);
+    let backend = Backend::new(Arc::clone(&transport) as _, IdScheme::Hex16)
+        .with_name("redis-sharded")
+        .with_node_counter(Arc::clone(&transport) as _);
     if is_static { backend } else { backend.with_interest(transport) }
 }
 
@@ -148,7 +149,10 @@ impl Transport for ShardedTransport {
         let node = inbox.node.clone();
         let channels = RoomChannels { names: self.names.clone(), namespace: node.namespace.clone() };
         let (rooms, queue) = subscriptions(node.clone(), Interest::new(channels, self.options.linger));
-        let joined = Arc::new(ShardedNode::new(inbox, rooms));
+        let message = Message::Heartbeat(Heartbeat::new(true));
+        let hello = codec::encode(Format::Json, &node.id, &node.namespace, &message)?.finish(None, &[]);
+        let hello = Hello::new(true, self.names.public(&node.namespace), &hello, self.is_static());
+        let joined = Arc::new(ShardedNode::new(inbox, hello, rooms));
         let (nodes, subscriber) = (Arc::clone(&self.core.nodes), self.core.subscriber.clone());
         let left = joined.left_on_drop();
         self.core.tasks.spawn(Arc::clone(&joined).follow_rooms(nodes, subscriber, queue, left));
@@ -178,6 +182,10 @@ impl Transport for ShardedTransport {
         joined.leave_rooms().await;
         // A node that is seen by its own channel is always counted: that is given up first.
         self.core.leave(node, self.topics(node)).await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.core.outbox.flush().await
     }
 
     fn health(&self) -> Health {

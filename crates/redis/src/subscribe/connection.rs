@@ -79,7 +79,7 @@ impl SubscriberConnection {
                 },
                 () = sleep_until(silent_at) => self.silence(node).await?,
                 // Another connection to the server has failed.
-                () = listening.until(false), if self.asked.is_empty() => self.silence(node).await?,
+                () = listening.until_doubted(), if self.asked.is_empty() => self.silence(node).await?,
             }
         }
     }

@@ -12,6 +12,7 @@ mod router;
 
 use std::{
     fmt,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -26,7 +27,7 @@ use trunkline_core::{Error, ErrorKind, Result};
 use self::router::{Request, SubscriptionRouter};
 use crate::{
     config::Config,
-    connect::{ServerPool, Status, Tasks},
+    connect::{Hold, ServerPool, Status, Tasks},
 };
 
 /// Something to subscribe to.
@@ -69,6 +70,15 @@ pub(crate) trait MessageHandler: fmt::Debug + Send + Sync + 'static {
     /// message that follows.
     fn missed(&self, topics: &[Topic]);
 
+    /// Tells the peers of the nodes that missed messages of these subscriptions that they are back, and lets go of
+    /// `hold` once those peers are back themselves, or after a while. Called after [`MessageHandler::missed`].
+    fn await_peers(
+        &self,
+        topics: &[Topic],
+        servers: Arc<ServerPool>,
+        hold: Hold,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
     /// A connection was lost while all others stood.
     fn lost(&self, reason: &str);
 
@@ -102,6 +112,7 @@ struct Shared {
     status: Arc<Status>,
     handler: Arc<dyn MessageHandler>,
     limits: SubscriberLimits,
+    tasks: Tasks,
     /// Why there was no connection last.
     trouble: Mutex<Option<String>>,
 }
@@ -122,11 +133,11 @@ impl Subscriber {
         status: Arc<Status>,
         handler: Arc<dyn MessageHandler>,
         limits: SubscriberLimits,
-        tasks: &Tasks,
+        tasks: Tasks,
     ) -> Self {
         let (requests, received) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared { servers, status, handler, limits, trouble: Mutex::default() });
-        tasks.spawn(SubscriptionRouter::new(Arc::clone(&shared), tasks.clone()).run(received));
+        let shared = Arc::new(Shared { servers, status, handler, limits, tasks, trouble: Mutex::default() });
+        shared.tasks.spawn(SubscriptionRouter::new(Arc::clone(&shared)).run(received));
         Self { requests, shared }
     }
 

@@ -182,6 +182,7 @@ impl NodeSubscriber {
             .collect();
         if !missed.is_empty() {
             self.shared.handler.missed(&missed);
+            self.await_peers(&missed);
         }
         let outages = std::mem::take(&mut self.outages);
         if std::mem::take(&mut self.is_lost) {
@@ -189,6 +190,12 @@ impl NodeSubscriber {
             self.report(NodeEvent::Restored);
         }
         self.shared.status.connections_restored(outages, || self.shared.handler.restored());
+    }
+
+    /// Peers that have lost the same server are back a moment earlier or later.
+    fn await_peers(&self, missed: &[Topic]) {
+        let Shared { servers, status, handler, tasks, .. } = &*self.shared;
+        tasks.spawn(handler.await_peers(missed, Arc::clone(servers), status.hold(&self.destination)));
     }
 
     pub(super) fn set_listening(&self, is_listening: Option<bool>) {

@@ -17,7 +17,7 @@ use super::{
     Done, Shared, Topic,
     node::{NodeCommand, NodeSubscriber},
 };
-use crate::connect::{Destination, Tasks, slot_of};
+use crate::connect::{Destination, slot_of};
 
 /// How often the slot map of a cluster is read while a connection is lost.
 const CHECK_SOON: Duration = Duration::from_millis(100);
@@ -99,7 +99,6 @@ struct Node {
 /// Sends subscriptions to their servers, and after them when they move.
 pub(super) struct SubscriptionRouter {
     shared: Arc<Shared>,
-    tasks: Tasks,
     entries: HashMap<Topic, SubscriptionEntry>,
     nodes: HashMap<Destination, Node>,
     last_number: u64,
@@ -112,12 +111,12 @@ pub(super) struct SubscriptionRouter {
 }
 
 impl SubscriptionRouter {
-    pub(super) fn new(shared: Arc<Shared>, tasks: Tasks) -> Self {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
         let (events, reported) = mpsc::unbounded_channel();
         let checked = Instant::now();
         let next_check = shared.servers.is_cluster().then(|| checked + CHECK);
         let (entries, nodes) = Default::default();
-        Self { shared, tasks, entries, nodes, last_number: 0, events, reported, checked, next_check }
+        Self { shared, entries, nodes, last_number: 0, events, reported, checked, next_check }
     }
 
     /// Runs until the last handle is gone.
@@ -200,11 +199,11 @@ impl SubscriptionRouter {
 
     /// The connection to a server; its task connects when something is wanted from it.
     fn node(&mut self, destination: Destination) -> &Node {
-        let (shared, events, tasks) = (&self.shared, &self.events, &self.tasks);
+        let (shared, events) = (&self.shared, &self.events);
         self.nodes.entry(destination).or_insert_with_key(|destination| {
             let (commands, received) = mpsc::unbounded_channel();
             let node = NodeSubscriber::new(destination.clone(), Arc::clone(shared), events.clone(), received);
-            tasks.spawn(node.run());
+            shared.tasks.spawn(node.run());
             Node { commands, is_lost: false }
         })
     }
@@ -306,7 +305,7 @@ impl SubscriptionRouter {
     fn check(&mut self) {
         self.next_check = None;
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
-        self.tasks.spawn(async move {
+        self.shared.tasks.spawn(async move {
             shared.servers.try_refresh().await;
             let _ = events.send(Event::MapRead);
         });

@@ -7,9 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, join, join_all};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use trunkline_backend::{
-    JoinedNodes,
+    JoinedNodes, KnownPeers,
     decoder::{InboundDecoder, push_decoded},
+    known_peers::{HOLD, until_back},
 };
 use trunkline_core::{
     Gap, GapCause, NodeKey, NodeMetrics, Result,
@@ -17,7 +21,10 @@ use trunkline_core::{
     transport::{Inbox, InboxSender, JoinRequest, inbox},
 };
 
-use crate::subscribe::{MessageHandler, PubSubMessage, Topic};
+use crate::{
+    connect::{Hold, ServerPool},
+    subscribe::{MessageHandler, PubSubMessage, Topic},
+};
 
 /// Payloads below this are copied, so that they do not keep alive the much larger buffer that was read.
 const COPIED_BELOW: usize = 4 << 10;
@@ -28,7 +35,33 @@ pub(crate) struct NodeInbox {
     pub(crate) node: NodeKey,
     pub(crate) metrics: Arc<NodeMetrics>,
     pub(crate) decoder: InboundDecoder,
+    peers: KnownPeers,
     sender: Arc<InboxSender>,
+}
+
+/// What tells the peers of a node that it is back: a heartbeat that asks them for theirs. It goes ahead of what is held,
+/// and so without the numbers of what was sent.
+#[derive(Debug)]
+pub(crate) struct Hello {
+    channel: Bytes,
+    command: redis::Cmd,
+    /// Whether numbers tell how much was missed.
+    is_numbered: bool,
+}
+
+impl Hello {
+    /// A hello with this payload.
+    pub(crate) fn new(sharded: bool, channel: Bytes, payload: &[u8], is_numbered: bool) -> Self {
+        let mut command = redis::cmd(if sharded { "SPUBLISH" } else { "PUBLISH" });
+        command.arg(channel.as_ref()).arg(payload);
+        Self { channel, command, is_numbered }
+    }
+
+    async fn say(&self, servers: &ServerPool) {
+        if let Err(error) = servers.run_at::<()>(&self.channel, &self.command).await {
+            tracing::debug!(%error, "peers were not told that a node is back");
+        }
+    }
 }
 
 /// What a channel of cluster messages, `{type, data, uid, nsp}`, carries.
@@ -47,7 +80,7 @@ impl NodeInbox {
         let sender = Arc::new(sender);
         let decoder = InboundDecoder::with_pending_joins(&sender, &request).copying_below(COPIED_BELOW);
         let JoinRequest { node, metrics, .. } = request;
-        (Self { node, metrics, decoder, sender }, receiver)
+        (Self { node, metrics, decoder, peers: KnownPeers::default(), sender }, receiver)
     }
 
     /// Makes a delivery of a cluster message, or counts why not.
@@ -60,7 +93,7 @@ impl NodeInbox {
 
     /// Hands over deliveries that are decoded one by one, lazily.
     pub(crate) fn deliver(&self, decoded: impl Iterator<Item = Delivery>) {
-        push_decoded(&self.sender, decoded);
+        push_decoded(&self.sender, decoded.inspect(|delivery| self.peers.note(delivery)));
     }
 
     pub(crate) fn push(&self, delivery: Delivery) {
@@ -103,6 +136,10 @@ pub(crate) trait JoinedNode: fmt::Debug + Send + Sync + 'static {
 
     /// Messages may have been missed.
     fn missed(&self);
+
+    /// What its peers are told when it is back; `None` if what is held need not wait for them, because a stream keeps
+    /// it.
+    fn hello(&self) -> Option<&Hello>;
 }
 
 /// The nodes of a transport, and the topics that bring messages for them.
@@ -110,13 +147,14 @@ pub(crate) trait JoinedNode: fmt::Debug + Send + Sync + 'static {
 pub(crate) struct SubscribedNodes<N: JoinedNode> {
     pub(crate) joined: JoinedNodes<N>,
     topics: RwLock<Routes<N>>,
+    closing: CancellationToken,
 }
 
 type Routes<N> = HashMap<Topic, Vec<(Arc<N>, <N as JoinedNode>::Kind)>>;
 
 impl<N: JoinedNode> Default for SubscribedNodes<N> {
     fn default() -> Self {
-        Self { joined: JoinedNodes::default(), topics: RwLock::default() }
+        Self { joined: JoinedNodes::default(), topics: RwLock::default(), closing: CancellationToken::new() }
     }
 }
 
@@ -140,6 +178,7 @@ impl<N: JoinedNode> SubscribedNodes<N> {
 
     /// Removes all nodes, for good. Their inboxes end.
     pub(crate) fn close(&self) {
+        self.closing.cancel();
         for joined in self.joined.close() {
             self.remove(&joined.inbox().node);
         }
@@ -163,6 +202,14 @@ impl<N: JoinedNode> SubscribedNodes<N> {
         }
     }
 
+    /// The nodes to which these topics bring messages, each once.
+    fn concerned(&self, topics: &[Topic]) -> Vec<Arc<N>> {
+        let routes = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let concerned = topics.iter().filter_map(|topic| routes.get(topic)).flatten();
+        let concerned: HashMap<_, _> = concerned.map(|(joined, _)| (&joined.inbox().node, joined)).collect();
+        concerned.into_values().cloned().collect()
+    }
+
     fn routes(&self) -> RwLockWriteGuard<'_, Routes<N>> {
         self.topics.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -180,10 +227,31 @@ impl<N: JoinedNode> MessageHandler for SubscribedNodes<N> {
     }
 
     fn missed(&self, topics: &[Topic]) {
-        let routes = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        let concerned = topics.iter().filter_map(|topic| routes.get(topic)).flatten();
-        let concerned: HashMap<_, _> = concerned.map(|(joined, _)| (&joined.inbox().node, joined)).collect();
-        concerned.values().for_each(|joined| joined.missed());
+        self.concerned(topics).iter().for_each(|joined| joined.missed());
+    }
+
+    fn await_peers(&self, topics: &[Topic], servers: Arc<ServerPool>, hold: Hold) -> BoxFuture<'static, ()> {
+        let (nodes, closing) = (self.concerned(topics), self.closing.clone());
+        nodes.iter().filter(|joined| joined.hello().is_some()).for_each(|joined| joined.inbox().peers.lost());
+        Box::pin(async move {
+            // A peer that hears one sends what it holds, over any server.
+            let subscribed = timeout(HOLD, hold.all_subscribed());
+            let hellos = async {
+                let _ = subscribed.await;
+                let hellos = nodes.iter().filter_map(|joined| joined.hello());
+                let _ = timeout(HOLD, join_all(hellos.map(|hello| hello.say(&servers)))).await;
+            };
+            let report_gap = || {
+                let is_sized = |joined: &&Arc<N>| joined.hello().is_some_and(|hello| hello.is_numbered);
+                nodes.iter().filter(is_sized).for_each(|joined| joined.missed());
+            };
+            let back = async {
+                let peers = nodes.iter().map(|joined| &joined.inbox().peers);
+                until_back(peers, closing.cancelled(), report_gap).await;
+                drop(hold);
+            };
+            join(hellos, back).await;
+        })
     }
 
     fn lost(&self, reason: &str) {

@@ -17,7 +17,7 @@ use trunkline_core::{
 };
 
 pub(crate) use self::{
-    joined::{ChannelKind, JoinedNode, NodeInbox, SubscribedNodes},
+    joined::{ChannelKind, Hello, JoinedNode, NodeInbox, SubscribedNodes},
     node_count::count_nodes,
     rejections::{RejectionCounter, count_rejected},
 };
@@ -77,7 +77,7 @@ impl<N: JoinedNode> TransportCore<N> {
         });
         let handler = Arc::clone(&nodes) as _;
         let limits = SubscriberLimits::of(config);
-        let subscriber = Subscriber::new(Arc::clone(&servers), Arc::clone(&status), handler, limits, &tasks);
+        let subscriber = Subscriber::new(Arc::clone(&servers), Arc::clone(&status), handler, limits, tasks.clone());
         let (max_message_bytes, _end) = (config.max_message_bytes, tasks.end_on_drop());
         Self { servers, status, outbox, nodes, subscriber, max_message_bytes, tasks, published, _end }
     }
@@ -135,8 +135,7 @@ impl<N: JoinedNode> TransportCore<N> {
     }
 
     pub(crate) fn health(&self) -> Health {
-        let (_, queued_messages, queued_bytes) = self.outbox.status();
-        self.status.health().with_queued_messages(queued_messages).with_queued_bytes(queued_bytes)
+        self.outbox.add_to(self.status.health())
     }
 
     /// Removes the nodes, publishes what is queued, for a while, and ends all tasks.

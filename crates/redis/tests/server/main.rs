@@ -8,6 +8,7 @@ mod emitter;
 mod faults;
 mod golden;
 mod half_open;
+mod held;
 mod outages;
 mod refusals;
 mod sessions;

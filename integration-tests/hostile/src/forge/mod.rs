@@ -27,7 +27,7 @@ pub(crate) enum Dialect {
 /// What a forged message may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Anything but numbers and answers under the name of a running node: the valid traffic must not suffer at all.
+    /// Anything but offsets, and numbers and answers under the name of a running node: the valid traffic must not suffer at all.
     Content,
     /// Those, too: what they make a node miss must be counted, and is made good afterwards.
     Numbers,
@@ -161,6 +161,10 @@ impl Forger {
 
     /// The same without what must not be forged in this phase, and aimed at nobody if it moves or disconnects sockets.
     fn disarmed(&self, mut tree: Tree) -> Tree {
+        if self.phase == Phase::Content {
+            // The number of a row in PostgreSQL's history.
+            tree::remove(&mut tree, "offset");
+        }
         if self.phase == Phase::Content && self.is_of_a_node(&tree) {
             for key in ["stamp", "counters"] {
                 tree::remove(&mut tree, key);
