@@ -1,0 +1,129 @@
+//! The cluster: who is there, who answers, who is heard, who is set up differently.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{sync::broadcast::error::TryRecvError, time::Instant};
+use trunkline::{Event, Membership, NodeConfig, NodeId, Target};
+
+use super::finding::{Findings, Measured, Report};
+use crate::{
+    observer::{Heard, Missing, NoSockets, Observer},
+    options::DoctorOptions,
+    output::{Failure, counted, shown},
+};
+
+pub(crate) async fn examine(backend: &trunkline::Backend, options: &DoctorOptions, findings: &mut Findings) {
+    if let Err(failure) = look(backend, options, findings).await {
+        findings.skip_category("cluster", &format!("a node could not join or ask: {}", failure.text));
+    }
+}
+
+async fn look(backend: &trunkline::Backend, options: &DoctorOptions, findings: &mut Findings) -> Result<(), Failure> {
+    let config = NodeConfig::default().with_request_timeout(options.timeout);
+    let observer = Observer::join_over(backend.clone(), &options.namespace, config, Arc::new(NoSockets)).await?;
+    let mut events = observer.node.events();
+    observer.listen(&options.listen).await;
+    let counted_nodes = observer.node.server_count().await?.saturating_sub(1);
+    let began = Instant::now();
+    let answers = observer.node.fetch_sockets(Target::all()).await;
+    let took = began.elapsed();
+    let (sockets, missing) = Missing::split(answers)?;
+    let heard = observer.heard();
+    let is_counted = observer.node.capabilities().membership == Membership::BrokerCount;
+    present(&heard, counted_nodes, options.listen.nodes, findings);
+    answering(sockets.len(), &missing, took, findings);
+    heartbeats(&heard, findings);
+    if is_counted {
+        silent(counted_nodes.saturating_sub(heard.len()), &missing, findings);
+    }
+    let mut misconfigured = Vec::new();
+    loop {
+        match events.try_recv() {
+            Ok(Event::Misconfigured(text)) => misconfigured.push(text),
+            Ok(_) | Err(TryRecvError::Lagged(_)) => (),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+        }
+    }
+    settings(&heard, &misconfigured, findings);
+    observer.node.close();
+    observer.node.closed().await;
+    Ok(())
+}
+
+fn present(heard: &BTreeMap<NodeId, Heard>, counted_nodes: usize, expected: Option<usize>, findings: &mut Findings) {
+    let count = heard.len().max(counted_nodes);
+    let names: Vec<_> = heard
+        .iter()
+        .map(|(id, heard)| format!("{} ({})", shown(id.as_str()), heard.kind().unwrap_or("node.js?")))
+        .collect();
+    let value = match expected {
+        Some(expected) => Measured::new(count as f64, "").least(expected as f64, expected as f64),
+        None => Measured::new(count as f64, "").least(1.0, 0.0),
+    };
+    let text = match count {
+        0 => "no other node is there".to_owned(),
+        _ if names.is_empty() => format!("{} there", is_or_are(count)),
+        _ => format!("{} there: {}", is_or_are(count), names.join(", ")),
+    };
+    findings.add(
+        "nodes",
+        Report::measured(value, text)
+            .cause("no server runs, or they use another broker, database, prefix, mode or namespace")
+            .advice("compare this URL with that of the servers; before a deployment: trunkline doctor --pre"),
+    );
+}
+
+fn is_or_are(count: usize) -> String {
+    format!("{} {}", counted(count, "other node"), if count == 1 { "is" } else { "are" })
+}
+
+fn answering(sockets: usize, missing: &Missing, took: Duration, findings: &mut Findings) {
+    let value = Measured::new(missing.count() as f64, "").limits(1.0, 1.0);
+    let text = match missing.count() {
+        0 => format!("all answered within {took:.1?}; {} in all", counted(sockets, "socket")),
+        _ => format!("{} in what arrived{}", counted(sockets, "socket"), missing.text()),
+    };
+    findings.add("answers", Report::measured(value, text)
+        .cause("a server is frozen or overloaded, or has been killed a moment ago and is still counted")
+        .advice("look at the processes of the nodes that are named: is one stopped (ps, state T) or at 100 % of a core?"));
+}
+
+fn heartbeats(heard: &BTreeMap<NodeId, Heard>, findings: &mut Findings) {
+    let ages = heard.iter().filter_map(|(id, heard)| Some((heard.heartbeat?.elapsed(), id)));
+    let Some((oldest, id)) = ages.max() else {
+        return findings.add("heartbeats", Report::skipped("no other node sends heartbeats"));
+    };
+    let value = Measured::new(oldest.as_secs_f64(), "s").limits(7.5, 10.0);
+    findings.add(
+        "heartbeats",
+        Report::measured(value, format!("the oldest heartbeat, of {}, is {oldest:.1?} old", shown(id.as_str())))
+            .cause("nodes send one every 5 s; this one is frozen or cut off")
+            .advice("look at its process, and at its connection to the broker"),
+    );
+}
+
+fn silent(unnamed: usize, missing: &Missing, findings: &mut Findings) {
+    let report = match (unnamed, missing.unnamed) {
+        (0, _) => Report::ok("every node that the broker counts is known by name"),
+        (count, 0) => Report::ok(format!(
+            "{} sent no heartbeats but answered, as Node.js servers do on this wire",
+            counted(count, "counted node")
+        )),
+        (_, silent) => Report::critical(format!(
+            "{} counted by the broker said nothing and did not answer",
+            counted(silent, "node")
+        ))
+        .cause("a Node.js server or another node is frozen, or something else subscribes to the cluster's channels")
+        .advice("see who is connected to the broker (redis-cli CLIENT LIST TYPE pubsub), and look at its process"),
+    };
+    findings.add("silent-nodes", report);
+}
+
+fn settings(heard: &BTreeMap<NodeId, Heard>, misconfigured: &[String], findings: &mut Findings) {
+    let report = if misconfigured.is_empty() {
+        Report::ok(format!("nothing differs from this URL ({} looked at)", counted(heard.len(), "node")))
+    } else {
+        Report::critical("a node is set up differently from this URL").cause(misconfigured.join("; "))
+    };
+    findings.add("settings", report.advice("give all nodes, and this program, the same URL parameters"));
+}

@@ -1,0 +1,177 @@
+//! Connecting as a node does, and which check an error belongs to.
+
+use trunkline::{Error, ErrorKind};
+
+use super::{
+    finding::{Findings, Report},
+    reach::TLS_ADVICE,
+    target::Backend,
+};
+use crate::output::with_causes;
+
+/// Says what a connection proves.
+pub(crate) fn succeeded(target_is_encrypted: bool, backend: Backend, findings: &mut Findings) {
+    if target_is_encrypted {
+        findings.add("tls", Report::ok("the connection is encrypted"));
+    }
+    findings.add("authenticated", Report::ok("the broker accepts the user of the URL"));
+    findings.add("connected", Report::ok("a node can connect with everything that the URL asks for"));
+    if backend == Backend::Postgres {
+        findings.add("postgres-listen", Report::ok("a notification came back: no pooler swallows LISTEN"));
+    }
+    if backend == Backend::MongoDb {
+        findings.add("mongodb-replica-set", Report::ok("the server has change streams"));
+    }
+}
+
+/// Says which check a failed connection belongs to, and skips what needs one. Returns the code of that check.
+pub(crate) fn failed(backend: Backend, error: &Error, findings: &mut Findings) -> &'static str {
+    let text = with_causes(error);
+    let code = code_of(backend, error.kind(), &text.to_lowercase());
+    let (sentence, advice) = explain(backend, code);
+    findings.add(code, Report::critical(sentence).cause(text).advice(advice));
+    code
+}
+
+/// Whether the URL itself is wrong. Backends call a refused password a matter of configuration, too.
+pub(crate) fn is_usage(backend: Backend, error: &Error) -> bool {
+    let code = code_of(backend, error.kind(), &with_causes(error).to_lowercase());
+    error.kind() == ErrorKind::Config && code == "connected"
+}
+
+fn code_of(backend: Backend, kind: ErrorKind, text: &str) -> &'static str {
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    match backend {
+        Backend::Postgres if kind == ErrorKind::Unsupported || has(&["pgbouncer"]) => return "postgres-listen",
+        Backend::MongoDb if kind == ErrorKind::Unsupported || has(&["replica set", "change stream"]) => {
+            return "mongodb-replica-set";
+        }
+        Backend::Redis if kind == ErrorKind::Unsupported => return "version",
+        Backend::Nats if has(&["jetstream"]) => return "nats-jetstream",
+        _ => (),
+    }
+    if has(&["read-only", "read only", "readonly", "recovery"]) {
+        "primary"
+    } else if has(&["noperm", "permission", "not authorized", "unauthorized"]) && !has(&["authentication"]) {
+        "rights"
+    } else if has(&[
+        "wrongpass",
+        "noauth",
+        "authentic",
+        "err auth",
+        "access_refused",
+        "authorization violation",
+        "password",
+        "scram",
+        "does not exist",
+    ]) {
+        "authenticated"
+    } else if has(&["certificate", "tls", "ssl"]) {
+        "tls"
+    } else {
+        "connected"
+    }
+}
+
+fn explain(backend: Backend, code: &str) -> (&'static str, &'static str) {
+    match code {
+        "tls" => ("no encrypted connection can be made", TLS_ADVICE),
+        "authenticated" => (
+            "the broker refuses the user or the password of the URL",
+            match backend {
+                Backend::Redis => "try them: redis-cli -u URL ping; see the users: redis-cli ACL LIST",
+                Backend::Postgres => {
+                    "try them: psql URL -c 'SELECT 1'; the server's log says why, and pg_hba.conf who may"
+                }
+                Backend::RabbitMq => {
+                    "try them: rabbitmqctl authenticate_user USER PASSWORD; may it use the vhost? rabbitmqctl list_permissions"
+                }
+                Backend::Nats => {
+                    "compare with `authorization` or `accounts` in the server's configuration; a password with special characters is percent-encoded"
+                }
+                Backend::MongoDb => "try them: mongosh URL --eval 'db.hello()'; is authSource right?",
+                Backend::Memory => "",
+            },
+        ),
+        "rights" => (
+            "the user may not do what a node does",
+            match backend {
+                Backend::Redis => {
+                    "see what it may: redis-cli ACL GETUSER USER; grant it: ACL SETUSER USER &socket.io* ~socket.io* +@pubsub +@stream +@read +@write +@connection"
+                }
+                Backend::Postgres => {
+                    "create the tables as another user and grant them: GRANT ALL ON socket_io_attachments TO USER"
+                }
+                Backend::RabbitMq => "rabbitmqctl set_permissions -p VHOST USER '^PREFIX' '^PREFIX' '^PREFIX'",
+                Backend::Nats => "permit publish and subscribe on \"PREFIX.>\", with a history also \"$JS.API.>\"",
+                Backend::MongoDb => {
+                    "grant readWrite on the database: db.grantRolesToUser(USER, [{role: 'readWrite', db: DATABASE}])"
+                }
+                Backend::Memory => "",
+            },
+        ),
+        "primary" => (
+            "the server is a replica, which takes no writes",
+            match backend {
+                Backend::Postgres => {
+                    "name the primary, or all hosts with target_session_attrs=read-write; promote: SELECT pg_promote()"
+                }
+                _ => "name the master, or the sentinels with ?sentinel=NAME; see: redis-cli ROLE",
+            },
+        ),
+        "version" => (
+            "the server is too old for this URL, or lacks a feature",
+            "upgrade the server, or use another mode; see the README of trunkline-redis",
+        ),
+        "postgres-listen" => (
+            "notifications do not come back: a pooler swallows LISTEN",
+            "connect past the pooler, or give it pool_mode = session in pgbouncer.ini",
+        ),
+        "mongodb-replica-set" => (
+            "the server is in no replica set, and so has no change streams",
+            "start it with --replSet rs0, then once: mongosh --eval 'rs.initiate()'",
+        ),
+        "nats-jetstream" => (
+            "the URL asks for a history, and the server has no JetStream for this account",
+            "start the server with -js and -sd DIRECTORY, or leave out history=on",
+        ),
+        _ => ("a node cannot connect", "the cause is above; the broker's log says more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_belong_to_the_check_that_names_them() {
+        for (backend, kind, text, code) in [
+            (Backend::Redis, ErrorKind::Broker, "WRONGPASS invalid username-password pair", "authenticated"),
+            (
+                Backend::Redis,
+                ErrorKind::Broker,
+                "NoPerm: this user has no permissions to run the 'publish' command",
+                "rights",
+            ),
+            (
+                Backend::RabbitMq,
+                ErrorKind::Broker,
+                "ACCESS_REFUSED - Login was refused using authentication mechanism",
+                "authenticated",
+            ),
+            (Backend::Postgres, ErrorKind::Broker, "password authentication failed for user \"app\"", "authenticated"),
+            (Backend::Postgres, ErrorKind::Broker, "permission denied for table socket_io_attachments", "rights"),
+            (
+                Backend::Nats,
+                ErrorKind::Disconnected,
+                "authorization violation: nats: authorization violation",
+                "authenticated",
+            ),
+            (Backend::MongoDb, ErrorKind::Unsupported, "a standalone server", "mongodb-replica-set"),
+            (Backend::Redis, ErrorKind::Disconnected, "invalid peer certificate: UnknownIssuer", "tls"),
+            (Backend::Redis, ErrorKind::Disconnected, "Connection refused", "connected"),
+        ] {
+            assert_eq!(code_of(backend, kind, &text.to_lowercase()), code, "{text}");
+        }
+    }
+}

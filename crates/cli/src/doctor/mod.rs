@@ -1,0 +1,157 @@
+//! `doctor`: what is wrong with a broker and a cluster, and what to do.
+
+mod checks;
+mod cluster;
+mod connect;
+mod echo;
+mod finding;
+mod format;
+mod greeting;
+mod mongodb;
+mod postgres;
+mod reach;
+mod redis;
+mod target;
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+use trunkline::{Error, ErrorKind};
+
+use self::{
+    checks::CHECKS,
+    finding::{Finding, Findings, Outcome, Report},
+    target::{Backend, BrokerTarget, Encryption},
+};
+use crate::{
+    broker,
+    options::{DoctorOptions, Format},
+    output::{Failure, Output, Status, print},
+};
+
+pub(crate) async fn doctor(options: DoctorOptions, output: &Output) -> Result<Status, Failure> {
+    let format = if output.is_json { Format::Json } else { options.format };
+    for code in options.only.iter().chain(&options.skip) {
+        if checks::named(code).is_none() {
+            return Err(Failure::usage(format!("there is no check {code:?}; see `trunkline doctor --list`")));
+        }
+    }
+    if options.list {
+        print(format::list(format == Format::Json));
+        return Ok(Status::Ok);
+    }
+    let url = options
+        .broker
+        .as_deref()
+        .ok_or_else(|| Failure::usage("which broker? `trunkline doctor URL`, or set TRUNKLINE_BROKER"))?;
+    let target = BrokerTarget::parse(url)?;
+    let deadline = Instant::now() + options.wait.unwrap_or_default();
+    let findings = loop {
+        let findings = selected(examine(&target, &options).await?, &options);
+        if status(&findings) != Status::Critical || Instant::now() + PAUSE > deadline {
+            break findings;
+        }
+        sleep(PAUSE).await;
+    };
+    let status = status(&findings);
+    print(match format {
+        Format::Text => format::text(&findings, status),
+        Format::Json => format::json(&findings, status),
+        Format::Nagios => format::nagios(&findings, status),
+        Format::Prometheus => format::prometheus(&findings, status),
+    });
+    Ok(status)
+}
+
+/// How long to wait before everything is looked at again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Makes the checks in their order; what needs something that failed is skipped.
+async fn examine(target: &BrokerTarget, options: &DoctorOptions) -> Result<Vec<Finding>, Failure> {
+    let mut findings = Findings::new(target.backend);
+    if !reach::addresses(target, &mut findings).await {
+        findings.skip_rest("because nothing can be reached (reachable)");
+        return Ok(findings.finish());
+    }
+    if !reach::encryption(target, &mut findings).await {
+        findings.skip_rest("because no encrypted connection can be made (tls)");
+        return Ok(findings.finish());
+    }
+    let backend = match connected(&target.url).await {
+        Ok(backend) => backend,
+        Err(error) if connect::is_usage(target.backend, &error) => return Err(error.into()),
+        Err(error) => {
+            let code = connect::failed(target.backend, &error, &mut findings);
+            if !matches!(code, "authenticated" | "tls") {
+                ask_broker(target, &mut findings).await;
+            }
+            findings.skip_rest(&format!("because a node cannot connect ({code})"));
+            return Ok(findings.finish());
+        }
+    };
+    let is_encrypted = !matches!(target.encryption, Encryption::None);
+    connect::succeeded(is_encrypted, target.backend, &mut findings);
+    ask_broker(target, &mut findings).await;
+    let limits = echo::Limits { warning: options.echo_warning, critical: options.echo_critical };
+    echo::examine(&target.url, &backend, limits, &mut findings).await;
+    if target.backend == Backend::RabbitMq {
+        findings.add("rabbitmq-alarms", alarms(&backend));
+    }
+    if options.pre {
+        findings.skip_category("cluster", "because this is before a deployment (--pre)");
+    } else {
+        cluster::examine(&backend, options, &mut findings).await;
+    }
+    broker::close(&backend).await;
+    Ok(findings.finish())
+}
+
+async fn connected(url: &str) -> Result<trunkline::Backend, Error> {
+    let connecting = timeout(CONNECT_TIMEOUT, trunkline::connect(url)).await;
+    connecting.unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::Disconnected, format!("no connection after {CONNECT_TIMEOUT:?}")))
+    })
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+async fn ask_broker(target: &BrokerTarget, findings: &mut Findings) {
+    match target.backend {
+        Backend::Redis => redis::examine(target, findings).await,
+        Backend::Postgres => postgres::examine(target, findings).await,
+        Backend::MongoDb => mongodb::examine(target, findings).await,
+        Backend::RabbitMq => greeting::rabbitmq(target, findings).await,
+        Backend::Nats => greeting::nats(target, findings).await,
+        Backend::Memory => findings.add("version", Report::skipped("there is no broker")),
+    }
+}
+
+/// What the connection says after messages were published.
+fn alarms(backend: &trunkline::Backend) -> Report {
+    let health = backend.transport.health();
+    if health.connected {
+        return Report::ok("RabbitMQ takes messages");
+    }
+    Report::critical("RabbitMQ takes no messages: an alarm blocks publishers")
+        .cause(health.reason.unwrap_or_else(|| "the connection is lost".to_owned()))
+        .advice(
+            "rabbitmq-diagnostics alarms; free memory or disk, or raise vm_memory_high_watermark or disk_free_limit",
+        )
+}
+
+/// Leaves out what was not asked for. What explains why something was skipped stays.
+fn selected(mut findings: Vec<Finding>, options: &DoctorOptions) -> Vec<Finding> {
+    let has = |codes: &[String], finding: &Finding| codes.iter().any(|code| code == finding.check.code);
+    findings.retain(|finding| {
+        let is_wanted = options.only.is_empty()
+            || has(&options.only, finding)
+            || (finding.outcome == Outcome::Critical && finding.check.category == CHECKS[0].category);
+        is_wanted && !has(&options.skip, finding)
+    });
+    findings
+}
+
+/// The worst of all; unknown if nothing was checked.
+fn status(findings: &[Finding]) -> Status {
+    findings.iter().filter_map(|finding| finding.outcome.status()).max().unwrap_or(Status::Unknown)
+}

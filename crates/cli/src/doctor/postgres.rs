@@ -1,0 +1,108 @@
+//! Checks of a PostgreSQL server: version, primary, notification queue, idle sessions.
+
+use tokio_postgres::{Client, NoTls};
+
+use super::{
+    finding::{Findings, Measured, Report},
+    reach::{CONNECT, limited},
+    redis::numbers,
+    target::BrokerTarget,
+};
+
+const CODES: [&str; 4] = ["version", "primary", "postgres-notify-queue", "postgres-idle-timeout"];
+
+pub(crate) async fn examine(target: &BrokerTarget, findings: &mut Findings) {
+    let client = match connect(target).await {
+        Ok(client) => client,
+        Err(reason) => {
+            for code in CODES {
+                findings.add(code, Report::skipped(format!("the server could not be asked: {reason}")));
+            }
+            return;
+        }
+    };
+    findings.add(
+        "version",
+        ask(&client, "SHOW server_version").await.map_or_else(Report::skipped, |version| {
+            if numbers(&version).0 < 12 {
+                Report::warning(format!("{version} is older than what PostgreSQL maintains"))
+                    .advice("upgrade the server")
+            } else {
+                Report::ok(format!("PostgreSQL {version}"))
+            }
+        }),
+    );
+    let recovering = ask(&client, "SELECT pg_is_in_recovery()::text").await;
+    findings.add("primary", recovering.map_or_else(Report::skipped, |recovering| {
+        if recovering == "true" {
+            Report::critical("the server is a standby, which takes no writes and no NOTIFY")
+                .cause("the address is that of a standby, or the primary was demoted")
+                .advice("name the primary, or all hosts with target_session_attrs=read-write; promote: SELECT pg_promote()")
+        } else {
+            Report::ok("the server is a primary")
+        }
+    }));
+    let usage = ask(&client, "SELECT (pg_notification_queue_usage() * 100)::text").await;
+    findings.add("postgres-notify-queue", usage.map_or_else(Report::skipped, |usage| {
+        let percent = usage.parse().unwrap_or_default();
+        Report::measured(Measured::new(percent, "%").limits(25.0, 75.0), format!("{percent:.1} % of it is used"))
+            .cause("a session that listens is in a transaction that does not end")
+            .advice("SELECT pid, xact_start, query FROM pg_stat_activity WHERE state = 'idle in transaction' ORDER BY xact_start")
+    }));
+    let timeout = ask(&client, "SELECT setting FROM pg_settings WHERE name = 'idle_session_timeout'").await;
+    findings.add(
+        "postgres-idle-timeout",
+        timeout.map_or_else(Report::skipped, |milliseconds| {
+            match milliseconds.parse::<u64>().unwrap_or_default() {
+                0 => Report::ok("idle_session_timeout is off"),
+                time if time <= PING_MILLISECONDS => {
+                    Report::critical(format!("idle_session_timeout is {time} ms, and a node is silent for longer"))
+                }
+                time => Report::ok(format!("idle_session_timeout is {time} ms, and a node asks more often")),
+            }
+            .cause("the server ends the sessions of nodes, and each end is a gap")
+            .advice("ALTER ROLE USER SET idle_session_timeout = 0")
+        }),
+    );
+}
+
+/// Default of `ping_interval`.
+const PING_MILLISECONDS: u64 = 5_000;
+
+async fn ask(client: &Client, query: &str) -> Result<String, String> {
+    let asked = async { client.simple_query(query).await.map_err(std::io::Error::other) };
+    let rows = limited(asked).await.map_err(|error| error.to_string())?;
+    let value = rows.iter().find_map(|row| match row {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    // A setting that this version does not have.
+    Ok(value.unwrap_or_else(|| "0".to_owned()))
+}
+
+/// Connects by the part of the URL that names hosts, user and database. What the backend has in its parameters besides is
+/// private to it: where a certificate must be checked by them, the server is not asked here.
+async fn connect(target: &BrokerTarget) -> Result<Client, String> {
+    let (address, query) = target.url.split_once('?').unwrap_or((&target.url, ""));
+    let mut config: tokio_postgres::Config = address.parse().map_err(|_| "the URL names hosts by parameters")?;
+    config.connect_timeout(CONNECT).application_name("trunkline doctor");
+    if config.get_hosts().is_empty() {
+        return Err("the URL names hosts by parameters".into());
+    }
+    let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    if matches!(parameter("sslmode"), None | Some("disable" | "prefer")) {
+        config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+        let connected = async { config.connect(NoTls).await.map_err(std::io::Error::other) };
+        let (client, connection) = limited(connected).await.map_err(|error| error.to_string())?;
+        tokio::spawn(connection);
+        return Ok(client);
+    }
+    let ca = parameter("sslrootcert").map(std::path::Path::new);
+    let tls = trunkline_backend::tls::client_config(ca, None).map_err(|error| error.to_string())?;
+    config.ssl_mode(tokio_postgres::config::SslMode::Require);
+    let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls);
+    let connected = async { config.connect(tls).await.map_err(std::io::Error::other) };
+    let (client, connection) = limited(connected).await.map_err(|error| error.to_string())?;
+    tokio::spawn(connection);
+    Ok(client)
+}

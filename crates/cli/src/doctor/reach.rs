@@ -1,0 +1,100 @@
+//! The way to the broker: addresses and TLS.
+
+use std::{io, pin::Pin, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+
+use super::{
+    finding::{Findings, Measured, Report},
+    target::{BrokerTarget, Encryption},
+};
+
+/// An open connection, encrypted or not.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// How long an address may take to answer.
+pub(crate) const CONNECT: Duration = Duration::from_secs(5);
+
+/// Opens a connection to an address, encrypted if the URL says so from the first byte on.
+pub(crate) async fn open(target: &BrokerTarget, address: &(String, u16)) -> io::Result<Pin<Box<dyn Stream>>> {
+    let (host, port) = address;
+    let tcp = limited(TcpStream::connect((host.as_str(), *port))).await?;
+    let Some(config) = target.encryption.client_config() else { return Ok(Box::pin(tcp)) };
+    let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+    let connector = TlsConnector::from(config.map_err(io::Error::other)?);
+    Ok(Box::pin(limited(connector.connect(name, tcp)).await?))
+}
+
+pub(crate) async fn limited<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(CONNECT, work).await.unwrap_or_else(|_| Err(io::Error::other(format!("no answer after {CONNECT:?}"))))
+}
+
+/// Checks whether the addresses take connections. Returns whether any does.
+pub(crate) async fn addresses(target: &BrokerTarget, findings: &mut Findings) -> bool {
+    if target.addresses.is_empty() {
+        let report = Report::skipped("the URL names no host and port: connecting will tell");
+        findings.add("reachable", report);
+        return true;
+    }
+    let mut refused = Vec::new();
+    let mut slowest = Duration::ZERO;
+    for (host, port) in &target.addresses {
+        let began = Instant::now();
+        match limited(TcpStream::connect((host.as_str(), *port))).await {
+            Ok(_) => slowest = slowest.max(began.elapsed()),
+            Err(error) => refused.push(format!("{host}:{port}: {error}")),
+        }
+    }
+    let (all, refused_count) = (target.addresses.len(), refused.len());
+    let report = match (refused_count, &target.addresses[0]) {
+        (0, _) => Report::ok(format!("{all} of {all} addresses take connections"))
+            .value(Measured::new(slowest.as_secs_f64(), "s")),
+        (count, _) if count < all => Report::warning(format!("{count} of {all} addresses take no connections"))
+            .advice("start these servers, or take them out of the URL"),
+        (_, (host, port)) => Report::critical("the broker takes no connections")
+            .advice(format!("is it running, and does a firewall let you through? nc -vz {host} {port}")),
+    };
+    findings.add("reachable", report.cause(refused.join("; ")));
+    refused_count < all
+}
+
+/// Checks the encryption, where it begins with the first byte. Returns whether it works.
+pub(crate) async fn encryption(target: &BrokerTarget, findings: &mut Findings) -> bool {
+    match target.encryption {
+        Encryption::None => {
+            findings.add("tls", Report::skipped("the URL asks for no encryption"));
+            return true;
+        }
+        Encryption::Negotiated => return true,
+        Encryption::Direct { .. } => (),
+    }
+    let mut failures = Vec::new();
+    let mut took = Duration::ZERO;
+    for address in &target.addresses {
+        let began = Instant::now();
+        match open(target, address).await {
+            Ok(_) => took = took.max(began.elapsed()),
+            Err(error) => failures.push(format!("{}:{}: {error}", address.0, address.1)),
+        }
+    }
+    let works = failures.len() < target.addresses.len();
+    let report = match failures.is_empty() {
+        true => {
+            Report::ok("the certificate is trusted and names the host").value(Measured::new(took.as_secs_f64(), "s"))
+        }
+        false if works => Report::warning("not every server can be reached over TLS"),
+        false => Report::critical("no encrypted connection can be made"),
+    };
+    findings.add("tls", report.cause(failures.join("; ")).advice(TLS_ADVICE));
+    works
+}
+
+pub(crate) const TLS_ADVICE: &str = "look at the certificate: openssl s_client -connect HOST:PORT -showcerts </dev/null; \
+     name its authority in the URL (tls_ca, for PostgreSQL sslrootcert, for MongoDB tlsCAFile)";
