@@ -124,7 +124,7 @@ pub enum Server {
     /// NATS.
     Nats(Nats),
     /// RabbitMQ.
-    RabbitMq(RabbitMq),
+    RabbitMq(Box<RabbitMq>),
     /// PostgreSQL.
     Postgres(Postgres),
     /// MongoDB.
@@ -153,8 +153,8 @@ impl Server {
                 Self::Nats(Nats::options().configuration(&users).start().await?)
             }
             ("nats", true) => Self::Nats(Nats::options().tls(open).start().await?),
-            ("rabbitmq", false) => Self::RabbitMq(RabbitMq::options().user(user, password).start().await?),
-            ("rabbitmq", true) => Self::RabbitMq(RabbitMq::options().tls().start().await?),
+            ("rabbitmq", false) => Self::RabbitMq(Box::new(RabbitMq::options().user(user, password).start().await?)),
+            ("rabbitmq", true) => Self::RabbitMq(Box::new(RabbitMq::options().tls().start().await?)),
             ("postgres", false) => Self::Postgres(Postgres::options().user(user, password).start().await?),
             ("postgres", true) => Self::Postgres(Postgres::options().tls().start().await?),
             (_, false) => Self::MongoDb(MongoDb::options().user(user, password).start().await?),

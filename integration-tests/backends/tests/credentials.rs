@@ -1,5 +1,8 @@
 //! Credentials that change: asked for before each connection, by every backend whose client permits it.
 
+// Helpers of tests unwrap like the tests themselves.
+#![allow(clippy::unwrap_used)]
+
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicUsize, Ordering},

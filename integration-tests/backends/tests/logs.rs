@@ -1,6 +1,9 @@
 //! What is logged when a broker goes and comes back, on every backend: once that it is lost, once that it is back, and
 //! nothing by the clients.
 
+// Helpers of tests unwrap like the tests themselves.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     fmt::{self, Write as _},
     mem,

@@ -98,7 +98,8 @@ async fn connect(target: &BrokerTarget) -> Result<Client, String> {
         return Ok(client);
     }
     let ca = parameter("sslrootcert").map(std::path::Path::new);
-    let tls = trunkline_backend::tls::client_config(ca, None).map_err(|error| error.to_string())?;
+    let tls = trunkline_backend::tls::client_config(ca, None, &trunkline_backend::tls::ServerCheck::default())
+        .map_err(|error| error.to_string())?;
     config.ssl_mode(tokio_postgres::config::SslMode::Require);
     let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls);
     let connected = async { config.connect(tls).await.map_err(std::io::Error::other) };

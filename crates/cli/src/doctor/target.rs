@@ -44,7 +44,7 @@ impl Encryption {
     pub(crate) fn client_config(&self) -> Option<Result<Arc<ClientConfig>, trunkline::Error>> {
         let Self::Direct { ca, client } = self else { return None };
         let client = client.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-        Some(tls::client_config(ca.as_deref(), client).map(Arc::new))
+        Some(tls::client_config(ca.as_deref(), client, &tls::ServerCheck::default()).map(Arc::new))
     }
 }
 
