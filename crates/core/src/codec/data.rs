@@ -266,7 +266,7 @@ pub(super) fn name_node(body: &mut Body, from: Option<&NodeId>) {
     }
 }
 
-/// As [`name_node`].
+/// Sets the node of the sockets of an answer, whole or in part: the one that answered.
 pub fn name_node_of(answer: &mut Answer, from: Option<&NodeId>) {
     match answer {
         Answer::Sockets(sockets) => sockets.iter_mut().for_each(|socket| socket.node = from.cloned()),
