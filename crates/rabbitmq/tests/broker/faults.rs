@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::time::sleep;
 use trunkline_brokers::{Proxy, RabbitMq};
 use trunkline_conformance::kit::{Failure, TestNode};
 use trunkline_core::{Emitter, ErrorKind, Event, GapCause, Room, Target};
@@ -234,10 +235,11 @@ async fn what_the_broker_does_not_permit_is_counted_and_told() -> Result<(), Fai
     emitter.flush().await?;
     broker.ctl(&["set_permissions", "app", ".*", "^$", ".*"]).await.unwrap();
     let refused = async || {
+        // A channel remembers what is permitted until it has been idle for a second (RabbitMQ hibernates it then).
+        sleep(Duration::from_secs(2)).await;
         let _ = emitter.emit(Target::room("r"), numbered(1, 10)).await;
         emitter.flush().await.is_err_and(|error| error.kind() == ErrorKind::Broker)
     };
-    // The broker remembers for a moment what was permitted.
     until("what is refused is told", refused).await;
     let health = backend.transport.health();
     assert!(health.refused_messages > 0 && health.refusal.is_some(), "{health:?}");
