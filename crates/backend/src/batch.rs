@@ -190,9 +190,8 @@ pub enum Arrival {
 
 /// Recognises batches that arrive a second time.
 ///
-/// It remembers which numbers of a sender have arrived, and not only the highest one: whoever sends under the name of
-/// another makes nothing of what that one sends pass for a repeat, but what has the very same number. Bounded in senders
-/// and in numbers.
+/// All numbers of a sender that have arrived are remembered, and not only the highest one: a forged batch makes a repeat
+/// only of the batch that has the very same number. Bounded in senders and in numbers.
 #[derive(Debug, Default)]
 pub struct Deduplicator {
     senders: HashMap<ConnectionId, Arrived>,

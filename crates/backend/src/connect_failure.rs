@@ -12,7 +12,7 @@ use trunkline_core::{Error, ErrorKind};
 /// A reason why a server cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectFailure {
-    /// Nobody listens, the name is unknown, or the connection breaks off.
+    /// No program listens there, the name is unknown, or the connection breaks off.
     Unreachable,
     /// No answer came within this time.
     NoAnswer(Duration),
@@ -31,7 +31,7 @@ pub enum ConnectFailure {
 }
 
 impl ConnectFailure {
-    /// Kind of the error: `Disconnected` for what may pass, `Config` for what stays until somebody changes it.
+    /// Kind of the error: `Disconnected` for what may pass, `Config` for what stays until a setting is changed.
     #[must_use]
     pub fn kind(self) -> ErrorKind {
         match self {

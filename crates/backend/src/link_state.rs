@@ -53,7 +53,7 @@ pub struct Loss {
 struct CurrentLoss {
     reason: String,
     since: SystemTime,
-    /// As `since`, on a clock that nobody sets.
+    /// As `since`, on the monotonic clock.
     began: Instant,
 }
 

@@ -44,7 +44,7 @@ pub enum Verify {
     /// Its authority, its name and its time.
     #[default]
     Everything,
-    /// That it is the one with this SHA-256 fingerprint, whoever has signed it, and for whatever name.
+    /// Its SHA-256 fingerprint; neither its authority nor its name.
     Fingerprint([u8; 32]),
     /// Nothing: anyone on the way can read, and change, all there is. Logged as a warning.
     Nothing,

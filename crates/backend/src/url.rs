@@ -2,6 +2,8 @@
 
 use std::{net::Ipv6Addr, path::PathBuf, time::Duration};
 
+use strsim::osa_distance;
+
 use crate::rooms::Buckets;
 use trunkline_core::error::{Error, ErrorKind, Result};
 
@@ -156,29 +158,10 @@ impl Params {
 pub fn did_you_mean<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     // Up to a third may be wrong: in what is shorter, anything is near to something.
     let limit = (written.chars().count() / 3).min(2);
-    let distances = candidates.into_iter().map(|candidate| (distance(written, candidate), candidate));
+    let distance = |candidate: &str| osa_distance(&written.to_lowercase(), &candidate.to_lowercase());
+    let distances = candidates.into_iter().map(|candidate| (distance(candidate), candidate));
     let nearest = distances.filter(|(distance, _)| *distance <= limit).min_by_key(|(distance, _)| *distance);
     nearest.map_or_else(String::new, |(_, candidate)| format!("; did you mean {candidate:?}?"))
-}
-
-/// How many letters must be inserted, left out, replaced or swapped with their neighbour.
-fn distance(from: &str, to: &str) -> usize {
-    let (from, to): (Vec<_>, Vec<_>) = (from.to_lowercase().chars().collect(), to.to_lowercase().chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=to.len()).collect();
-    for (i, letter) in from.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, other) in to.iter().enumerate() {
-            let replaced = last[j] + usize::from(letter != other);
-            let mut least = replaced.min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *letter == to[j - 1] && from[i - 1] == *other {
-                least = least.min(before[j - 1] + 1);
-            }
-            row.push(least);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[to.len()]
 }
 
 fn ill_typed(name: &str, value: &str, expected: &str) -> Error {

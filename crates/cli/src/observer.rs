@@ -26,7 +26,7 @@ use crate::{
     output::{Failure, Status, counted},
 };
 
-/// A node without sockets. It answers what it is asked, so that it holds nobody up, and leaves in good order.
+/// A node without sockets. It answers requests, which would wait for it otherwise, and announces its leave.
 #[derive(Debug)]
 pub(crate) struct Observer {
     pub(crate) node: ClusterNode,
@@ -251,7 +251,7 @@ pub(crate) struct Missing {
 }
 
 impl Missing {
-    /// Splits the outcome of a request into what arrived and who is missing.
+    /// Splits the outcome of a request into what arrived and the nodes that are missing.
     pub(crate) fn split<T>(answers: Result<T, RequestError<T>>) -> Result<(T, Self), Failure> {
         let error = match answers {
             Ok(answers) => return Ok((answers, Self::default())),

@@ -104,7 +104,7 @@ impl Output {
     }
 }
 
-/// Writes to the standard output; whoever has closed it has seen enough.
+/// Writes to the standard output. That it is closed, as by `head`, is no error.
 pub(crate) fn print(text: impl Display) {
     let _ = write!(stdout(), "{text}");
     let _ = stdout().flush();

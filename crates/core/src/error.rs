@@ -17,7 +17,7 @@ pub struct Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A setting, a URL, a password or a right is wrong: it stays so until somebody changes it, here or at the broker.
+    /// A setting, a URL, a password or a right is wrong: it stays so until it is changed, here or at the broker.
     Config,
     /// This backend, broker version or server cannot do it.
     Unsupported,

@@ -117,7 +117,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         Ok(&self.namespace()?.node)
     }
 
-    /// Before what a socket sends, the broker is told of it if it has not been yet: who receives that may know its id
+    /// Before what a socket sends, the broker is told of it if it has not been yet: its receivers may know its id
     /// from it, and answer.
     async fn make_reachable(&self, sender: Option<Sid>) -> core::Result<()> {
         let (Some(sender), OpenNamespace { node, interest: Some(interest), .. }) = (sender, self.namespace()?) else {

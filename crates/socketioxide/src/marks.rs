@@ -19,7 +19,7 @@ use crate::{
     namespace::{OpenNamespace, Sockets as _},
 };
 
-/// Who is told the offsets of the marks that arrive.
+/// Sockets that wait for the offset of a mark, and the event that tells all of them now and then.
 #[derive(Debug)]
 pub(crate) struct Marks {
     /// The event that every client gets, and how long there may be none.

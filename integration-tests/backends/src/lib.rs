@@ -191,7 +191,7 @@ impl Server {
         rest.split(['/', '?']).next().unwrap_or_default().to_owned()
     }
 
-    /// Who may connect, as in its URL: `user:password`, a user, or nothing.
+    /// Credentials, as in its URL: `user:password`, a user, or nothing.
     #[must_use]
     pub fn credentials(&self) -> String {
         let url = self.broker().url();

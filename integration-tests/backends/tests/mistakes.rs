@@ -167,7 +167,7 @@ fn root(error: &Error) -> String {
     cause.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
-/// Adds the user `weak`, who can do nothing that is needed.
+/// Adds the user `weak`, without any right that is needed.
 async fn add_weak_user(server: &Server) {
     match server {
         Server::Redis(redis) => {

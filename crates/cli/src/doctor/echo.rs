@@ -19,7 +19,7 @@ use crate::{
     output::Failure,
 };
 
-/// Namespace of the echo: no server uses it, so that nobody notices.
+/// Namespace of the echo, which no server uses.
 const NAMESPACE: &str = "/trunkline-doctor";
 
 /// Messages that are sent, one after the other.

@@ -139,7 +139,7 @@ impl Engine {
         self.metrics.exported.received(MessageKind::of(message), || message.payload_bytes());
     }
 
-    /// Hands a message to the server, whoever it came from: an own one that comes back may have been forged, too.
+    /// Hands a message to the server. Own ones that come back are checked like others': they may be forged.
     fn serve(&mut self, from: NodeId, message: Message, offset: Option<Offset>) {
         if is_unreadable(&message) {
             return self.metrics.malformed.increment();

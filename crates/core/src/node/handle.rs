@@ -19,7 +19,7 @@ use super::{
     AckStream, NodeConfig,
     command::Command,
     driver::{Driver, Observers, Peers},
-    position::{Position, mark},
+    position::Position,
     returning::Returning,
 };
 use crate::{
@@ -289,38 +289,6 @@ impl ClusterNode {
         Ok(())
     }
 
-    /// Position in the history behind what this node has handed to its sockets so far. For a client that has received
-    /// nothing yet, or nothing for a while: from it, the client can catch up ([`ClusterNode::replay`]).
-    ///
-    /// What was received within the last 10 s tells it; otherwise a mark is published ([`ClusterNode::mark`]).
-    ///
-    /// # Errors
-    /// `Unsupported` without history; `Timeout` if the mark does not come back within the request time-out; otherwise
-    /// as [`ClusterNode::mark`].
-    pub async fn offset(&self) -> Result<Offset> {
-        let mut position = self.shared.position.clone();
-        if let Some(offset) = position.borrow_and_update().recent() {
-            return Ok(offset);
-        }
-        self.mark().await?;
-        let limit = self.shared.config.request_timeout;
-        match timeout(limit, position.wait_for(|position| position.recent().is_some())).await {
-            Ok(Ok(position)) => position.recent().ok_or_else(|| self.closed_error()),
-            Ok(Err(_)) => Err(self.closed_error()),
-            Err(_) => Err(Error::new(ErrorKind::Timeout, format!("a mark has not come back within {limit:?}"))),
-        }
-    }
-
-    /// Publishes a mark: a broadcast to no socket, which every node of ours gets with its offset, in its place among
-    /// others.
-    ///
-    /// # Errors
-    /// `Unsupported` without history; otherwise as [`ClusterNode::broadcast`].
-    pub async fn mark(&self) -> Result<()> {
-        self.history()?;
-        self.publish(Message::Broadcast { request: None, target: Target::mark(), payload: mark() }).await
-    }
-
     /// Keeps the session of a client that may come back.
     ///
     /// # Errors
@@ -424,7 +392,7 @@ impl ClusterNode {
         Ok(())
     }
 
-    async fn publish(&self, message: Message) -> Result<()> {
+    pub(super) async fn publish(&self, message: Message) -> Result<()> {
         self.check_open()?;
         let (kind, bytes) = (MessageKind::of(&message), message.payload_bytes());
         let result = self.shared.backend.publish(&self.shared.node, message).await;
@@ -442,7 +410,7 @@ impl ClusterNode {
         self.shared.local.upgrade().ok_or_else(|| self.closed_error())
     }
 
-    fn history(&self) -> Result<&Arc<dyn History>> {
+    pub(super) fn history(&self) -> Result<&Arc<dyn History>> {
         let history = self.shared.backend.history.as_ref();
         history
             .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this backend keeps no history, or it is switched off"))

@@ -29,7 +29,7 @@ pub(crate) async fn require(servers: &ServerPool, what: &str) -> Result<()> {
     Err(Error::new(ErrorKind::Unsupported, context).with_source(error))
 }
 
-/// Why the server does not have it: it is too old, or somebody has left it out.
+/// Why the server lacks sharded pub/sub: it is too old, or the service has left it out.
 fn missing(address: &impl fmt::Display, info: &str) -> String {
     let version = version(info);
     let number = version.rsplit(' ').next().and_then(|number| number.split('.').next()?.parse::<u32>().ok());

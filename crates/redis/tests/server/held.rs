@@ -17,7 +17,7 @@ over_all! {
     what_is_held_does_not_wait_long_for_a_peer_that_stays_away,
 }
 
-/// A user of the servers, who can be shut out.
+/// A user of the servers, whose rights are taken away in between.
 struct User {
     name: &'static str,
     /// Of an administrator, to each server: what they tell comes at once.

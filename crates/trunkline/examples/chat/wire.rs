@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 /// What a page says of itself when it connects, in the handshake's `auth`.
 #[derive(Clone, Deserialize)]
 pub(crate) struct Hello {
-    /// Made by the page, kept when it moves to another node, and known to nobody else: who the page is follows from it.
-    /// An id that others can see would let them pass for it, and read what is written to it alone.
+    /// Secret of the page, from which its public id follows. It is kept when the page moves to another node. With an id
+    /// that others see, they could pass for the page and read what is written to it alone.
     pub(crate) secret: String,
     pub(crate) name: String,
     /// The rooms the page is in already, when it comes from another node.

@@ -33,7 +33,7 @@ struct Arguments {
 enum Recipe {
     /// Ends on SIGTERM so that a balancer and the clients lose nothing.
     Shutdown,
-    /// Who is online in the whole cluster, with their data.
+    /// The users that are online in the whole cluster, with their data.
     Online,
     /// Throws a user out, whichever node each of their sockets is on.
     Kick,

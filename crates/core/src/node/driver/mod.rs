@@ -1,33 +1,35 @@
 //! The task of a node: it drives the engine over the backend.
 
+mod answers;
+mod measures;
+
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     future,
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
-    time::{Instant, Interval, interval, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
+use self::measures::{levels_due, outcome, request_kind, tick};
 use super::{
     NodeConfig,
     acks::AckItem,
     command::{Command, InFlight, LocalAckBroadcast, ResponseSink},
     outgoing::{Job, Outgoing},
-    parts,
     position::Position,
     returning::Returning,
 };
 use crate::{
-    engine::{Engine, Gather, Gathered, Input, Output, Request},
+    engine::{Engine, Gathered, Input, Output, Request},
     error::{Error, ErrorKind, Result},
     model::{
-        Ack, Answer, Capabilities, Delivery, Event, Levels, Message, NodeId, NodeKey, NodeMetrics, Offset,
-        RequestError, RequestId, RequestKind, RequestOutcome, Response, Room,
+        Ack, Answer, Capabilities, Delivery, Event, Message, NodeId, NodeKey, NodeMetrics, Offset, RequestError,
+        RequestId, RequestOutcome, Room,
     },
     server::{AckSink, DeliveryReport, EventReply, Local, LocalAnswer},
     transport::{Backend, Inbox, NodeCount},
@@ -81,9 +83,6 @@ pub(crate) struct Driver {
 /// Deliveries after which the sockets get their turn to flush, well below the default buffer of a socketioxide socket
 /// (128 packets).
 const PACE: usize = 32;
-
-/// How often levels are exported.
-const LEVELS: Duration = Duration::from_secs(1);
 
 impl Driver {
     pub(crate) fn new(
@@ -142,7 +141,7 @@ impl Driver {
         let mut sending: Option<Job<Result<()>>> = None;
         let mut counting: Option<Job<Option<NodeCount>>> = None;
         let mut batch = VecDeque::new();
-        let mut levels = self.metrics.exported.wants_levels().then(|| interval(LEVELS));
+        let mut levels = levels_due(&self.metrics);
         loop {
             if self.local.strong_count() == 0 {
                 return;
@@ -392,52 +391,6 @@ impl Driver {
         returned.iter().for_each(|message| self.returning.applied(message));
     }
 
-    fn answer(&mut self, to: NodeId, request: RequestId, answer: Answer) {
-        self.send(to, Response { request, answer });
-    }
-
-    /// Sends an answer, to an official peer as its own kind would send it.
-    fn send(&mut self, to: NodeId, mut response: Response) {
-        let is_ours = self.engine.is_ours(&to);
-        if let (false, Answer::Ack(ack)) = (is_ours, &mut response.answer) {
-            ack.socket = None;
-        }
-        let limit = self.capabilities.max_message_bytes.unwrap_or(usize::MAX);
-        // Not encoded in vain.
-        let in_parts = is_ours && parts::is_divisible(&response.answer) && response.weight() > limit;
-        let send = if in_parts { Outgoing::SendInParts } else { Outgoing::Send };
-        drop(self.queue(send(to, response)));
-    }
-
-    /// Sends an answer that the broker does not take in another form. Official peers know no other.
-    fn too_large(&mut self, to: NodeId, response: Response, error: &Error) {
-        let Response { request, answer } = response;
-        let is_ours = self.engine.is_ours(&to);
-        if is_ours && parts::is_divisible(&answer) {
-            return self.outgoing.push_front(Outgoing::SendInParts(to, Response { request, answer }));
-        }
-        self.metrics.answers_too_large.increment();
-        if is_ours && !matches!(answer, Answer::TooLarge(_)) {
-            let answer = Answer::TooLarge(error.context().to_owned());
-            self.outgoing.push_front(Outgoing::Send(to, Response { request, answer }));
-        } else {
-            // Once: it may ask every few seconds.
-            if !std::mem::replace(&mut self.told_too_large, true) {
-                tracing::warn!(node = %self.node.id, %to, %error, "a Node.js server waits for an answer in vain");
-            }
-        }
-    }
-
-    /// Tells the broker about rooms before an answer names them: who reads it may send to them at once. A server may
-    /// not have told it yet.
-    fn make_reachable<'a>(&mut self, rooms: impl IntoIterator<Item = &'a Room>) {
-        // Where there is no room for an answer, nobody will read it.
-        if self.backend.interest.is_some() && self.outgoing.len() < self.config.max_outgoing {
-            let rooms: HashSet<_> = rooms.into_iter().collect();
-            self.interest(rooms.into_iter().cloned().collect(), false);
-        }
-    }
-
     /// Tells the broker about rooms into or out of which local sockets were moved.
     fn interest(&mut self, rooms: Vec<Room>, had_members: bool) {
         if self.backend.interest.is_some() {
@@ -475,26 +428,6 @@ impl Driver {
         }
     }
 
-    fn export_request(&self, request: &InFlight, outcome: RequestOutcome) {
-        if let Some((kind, started)) = request.started {
-            self.metrics.exported.requested(kind, outcome, started.elapsed());
-        }
-    }
-
-    fn export_levels(&self, inbox_messages: usize) {
-        let health = self.backend.transport.health();
-        let lost = (!health.connected).then(|| health.since.and_then(|since| since.elapsed().ok()).unwrap_or_default());
-        let named_peers = self.engine.members().count();
-        self.metrics.exported.levels(&Levels {
-            lost,
-            outbox_messages: health.queued_messages,
-            outbox_bytes: health.queued_bytes,
-            inbox_messages,
-            named_peers,
-            counted_peers: self.engine.peer_count().saturating_sub(named_peers),
-        });
-    }
-
     fn count(&mut self) -> Option<Job<Option<NodeCount>>> {
         if !std::mem::take(&mut self.count_wanted) {
             return None;
@@ -512,35 +445,10 @@ impl Driver {
     }
 }
 
-fn request_kind(gather: Gather) -> RequestKind {
-    match gather {
-        Gather::Sockets => RequestKind::Sockets,
-        Gather::Rooms => RequestKind::Rooms,
-        Gather::Values => RequestKind::Values,
-        Gather::Acks => RequestKind::Acks,
-    }
-}
-
-fn outcome(result: &Result<Gathered, RequestError<Gathered>>) -> RequestOutcome {
-    match result.as_ref().map_err(RequestError::incomplete) {
-        Ok(_) => RequestOutcome::Complete,
-        Err(Some(incomplete)) if incomplete.missing_nodes() > 0 => RequestOutcome::Partial,
-        Err(Some(_)) => RequestOutcome::TimedOut,
-        Err(None) => RequestOutcome::Failed,
-    }
-}
-
 /// Polls a job that is known to be there.
 async fn poll<T>(job: &mut Option<Job<T>>) -> T {
     match job {
         Some(job) => job.await,
-        None => future::pending().await,
-    }
-}
-
-async fn tick(interval: &mut Option<Interval>) {
-    match interval {
-        Some(interval) => drop(interval.tick().await),
         None => future::pending().await,
     }
 }
