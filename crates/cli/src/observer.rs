@@ -9,7 +9,10 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
 use trunkline::{
     AckSink, Backend, Capabilities, ClusterNode, DeliveryReport, EventReply, Local, Namespace, NodeConfig, NodeId,
     NodeKey, Payload, RequestError, Result, Room, SocketInfo, Target,
@@ -41,7 +44,7 @@ impl Observer {
     pub(crate) async fn join(url: &str, namespace: &str, request_timeout: Duration) -> Result<Self, Failure> {
         let backend = broker::connect(url).await?;
         let config = NodeConfig::default().with_request_timeout(request_timeout);
-        Ok(Self::join_over(backend, namespace, config, Arc::new(NoSockets)).await?)
+        Ok(Self::join_over(backend, namespace, config, Arc::new(Sockets::default())).await?)
     }
 
     /// Joins a namespace over a backend.
@@ -209,12 +212,30 @@ impl Transport for WatchedTransport {
     }
 }
 
-/// The sockets of an observer: none.
+/// A packet that came to the sockets of an observer, and when.
 #[derive(Debug)]
-pub(crate) struct NoSockets;
+pub(crate) struct Arrival {
+    pub(crate) payload: Payload,
+    pub(crate) at: Instant,
+}
 
-impl Local for NoSockets {
-    fn deliver(&self, _: &Target, _: &Payload, _: Option<&Offset>) -> DeliveryReport {
+/// The sockets of an observer: none, or one that is in every room and records what it gets.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets(Option<mpsc::Sender<Arrival>>);
+
+impl Sockets {
+    pub(crate) fn recording(arrivals: mpsc::Sender<Arrival>) -> Self {
+        Self(Some(arrivals))
+    }
+}
+
+impl Local for Sockets {
+    fn deliver(&self, _: &Target, payload: &Payload, _: Option<&Offset>) -> DeliveryReport {
+        if let Some(arrivals) = &self.0 {
+            let at = Instant::now();
+            // Full only if the namespace is flooded; then the packet is lost, which is said.
+            let _ = arrivals.try_send(Arrival { payload: payload.clone(), at });
+        }
         DeliveryReport::default()
     }
 
@@ -231,7 +252,7 @@ impl Local for NoSockets {
     }
 
     fn has_room(&self, _: &Room) -> bool {
-        false
+        self.0.is_some()
     }
 
     fn join(&self, _: &Target, _: &[Room]) {}

@@ -1,20 +1,17 @@
 //! The five brokers side by side, for tests of what must be the same on every backend.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use tokio::{
-    time::{sleep, timeout},
-    try_join,
-};
+use tokio::try_join;
 use trunkline::{
-    AckSink, Backend, ClusterNode, DeliveryReport, EventReply, Local, Namespace, NodeConfig, NodeId, Offset, Payload,
-    Room, SocketInfo, Target,
+    Backend, Health,
+    core::memory::{self, MemoryConfig},
 };
 use trunkline_brokers::{Broker, ClientCertificate, MongoDb, Nats, Postgres, RabbitMq, Redis, Result};
+use trunkline_conformance::{
+    Setup,
+    kit::{TestCluster, TestNode, eventually},
+};
 
 /// One backend: how its URLs look, and which of its parameters mean what.
 #[derive(Clone, Copy, Debug)]
@@ -217,56 +214,25 @@ impl Server {
 ///
 /// # Panics
 /// If it cannot join.
-pub async fn join(backend: Backend) -> ClusterNode {
-    static NOBODY: OnceLock<Arc<dyn Local>> = OnceLock::new();
-    let local = NOBODY.get_or_init(|| Arc::new(Nobody));
-    let joined = ClusterNode::join(backend, Namespace::new("/"), Arc::downgrade(local), NodeConfig::default()).await;
-    joined.expect("a node joins")
+pub async fn join(backend: Backend) -> TestNode {
+    let setup = Setup::new(|name| async move { memory::backend(&name, MemoryConfig::default()) });
+    TestCluster::new(&setup).build().over(backend).join().await.expect("a node joins")
 }
 
 /// Waits for the health of a node.
 ///
 /// # Panics
 /// If it takes two minutes.
-pub async fn until(node: &ClusterNode, is_connected: bool) {
-    let poll = async {
-        while node.health().connected != is_connected {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(Duration::from_secs(120), poll).await.unwrap_or_else(|_| panic!("{:?}", node.health()));
+pub async fn until(node: &TestNode, what: impl Fn(&Health) -> bool) {
+    let now = || format!("{:?}", node.health());
+    let holds = eventually(Duration::from_secs(120), now, async || what(&node.health())).await;
+    holds.unwrap_or_else(|late| panic!("{late}"));
 }
 
-/// A server without sockets.
-#[derive(Debug)]
-struct Nobody;
-
-impl Local for Nobody {
-    fn deliver(&self, _: &Target, _: &Payload, _: Option<&Offset>) -> DeliveryReport {
-        DeliveryReport::default()
-    }
-
-    fn deliver_with_ack(&self, _: &Target, _: &Payload, _: Duration, _: AckSink) -> u32 {
-        0
-    }
-
-    fn sockets(&self, _: &Target) -> Vec<SocketInfo> {
-        Vec::new()
-    }
-
-    fn rooms(&self) -> Vec<Room> {
-        Vec::new()
-    }
-
-    fn has_room(&self, _: &Room) -> bool {
-        false
-    }
-
-    fn join(&self, _: &Target, _: &[Room]) {}
-
-    fn leave(&self, _: &Target, _: &[Room]) {}
-
-    fn disconnect(&self, _: &Target, _: bool) {}
-
-    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<EventReply>) {}
+/// Waits until a node has lost its connection and got another one.
+///
+/// # Panics
+/// If it takes two minutes.
+pub async fn until_reconnected(node: &TestNode) {
+    until(node, |health| health.reconnects > 0 && health.connected).await;
 }

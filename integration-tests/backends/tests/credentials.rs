@@ -9,7 +9,7 @@ use std::sync::{
 };
 
 use trunkline::{Backend, ErrorKind, Result};
-use trunkline_backends::{DIALECTS, Dialect, Server, join, until};
+use trunkline_backends::{DIALECTS, Dialect, Server, join, until, until_reconnected};
 use trunkline_brokers::Proxy;
 
 /// What an application keeps: the password of this moment, and how often it was asked for.
@@ -78,16 +78,13 @@ async fn credentials_are_asked_for_before_each_connection() {
         assert!(!format!("{refused:?} {refused}").contains("not yet"), "{place}: {refused}");
         vault.set("s3cret");
         let node = join(connect(dialect, &url, &vault).await.expect(place)).await;
-        until(&node, true).await;
+        until(&node, |health| health.connected).await;
         if rotate(&server, "s3cond").await {
             vault.set("s3cond");
         }
         let asked = vault.asked.load(Ordering::Relaxed);
         proxy.cut();
-        while node.health().reconnects == 0 || !node.health().connected {
-            tokio::task::yield_now().await;
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
+        until_reconnected(&node).await;
         assert!(vault.asked.load(Ordering::Relaxed) > asked, "{place}");
         node.close();
         node.closed().await;

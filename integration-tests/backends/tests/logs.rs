@@ -8,10 +8,9 @@ use std::{
     fmt::{self, Write as _},
     mem,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::net::TcpListener;
 use tracing::{Event, Level, Subscriber, field::Field};
 use tracing_subscriber::{Layer, layer::Context, prelude::*};
 use trunkline_backends::{DIALECTS, Dialect, Server, join, until};
@@ -47,12 +46,11 @@ async fn outage(dialect: &Dialect, server: &Server, mode: &str, log: &Log) -> Ve
     println!("{url}");
     let mut faults = Vec::from_iter(expect(&log.take(), "connecting", &[]));
     server.broker().kill().await.unwrap();
-    until(&node, false).await;
-    // Several attempts to connect again.
-    sleep(Duration::from_secs(2)).await;
+    until(&node, |health| !health.connected).await;
+    refuse(server, 3).await;
     faults.extend(expect(&log.take(), "the outage", &[Level::WARN]));
     server.broker().restart().await.unwrap();
-    until(&node, true).await;
+    until(&node, |health| health.connected).await;
     let logged = log.take();
     faults.extend(expect(&logged, "the return", &[Level::INFO]));
     if !logged.iter().any(|line| line.text.contains("lost_for=")) {
@@ -63,6 +61,14 @@ async fn outage(dialect: &Dialect, server: &Server, mode: &str, log: &Log) -> Ve
     transport.close().await;
     faults.extend(expect(&log.take(), "a clean exit", &[]));
     faults
+}
+
+/// Stands in for the broker, and ends this many connections at once.
+async fn refuse(server: &Server, connections: usize) {
+    let listener = TcpListener::bind(server.address()).await.expect("the port is free");
+    for _ in 0..connections {
+        listener.accept().await.expect("an attempt to connect");
+    }
 }
 
 fn expect(logged: &[Line], when: &str, levels: &[Level]) -> Option<String> {

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use trunkline::{Backend, ErrorKind, Result};
 use trunkline_backend::tls::{OwnConfig, ServerCheck, certificates, client_config, crypto_provider, private_key};
-use trunkline_backends::{DIALECTS, Dialect, Server, join, until};
+use trunkline_backends::{DIALECTS, Dialect, Server, join, until, until_reconnected};
 use trunkline_brokers::{RedisCluster, RedisSentinel};
 
 /// Those that take rustls.
@@ -99,7 +99,7 @@ async fn a_redis_cluster_is_reached_over_tls_at_other_addresses_and_under_one_na
         let seed = &front.reached[0].1;
         let url = format!("rediss://{seed}?cluster=on&mode={mode}&{}", front.query());
         let node = join(trunkline::connect(&url).await.expect(&url)).await;
-        until(&node, true).await;
+        until(&node, |health| health.connected).await;
         node.server_count().await.expect(mode);
         node.close();
         node.closed().await;
@@ -115,11 +115,9 @@ async fn a_master_that_sentinels_name_is_reached_over_tls() {
     let seed = &front.reached[2].1;
     let url = format!("rediss://{seed}?sentinel={}&{}", sentinel.service(), front.query());
     let node = join(trunkline::connect(&url).await.expect(&url)).await;
-    until(&node, true).await;
+    until(&node, |health| health.connected).await;
     sentinel.failover().await.unwrap();
-    while node.health().reconnects == 0 || !node.health().connected {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until_reconnected(&node).await;
 }
 
 /// TLS in front of servers without it, at other ports, with a certificate for one name and no address.

@@ -7,7 +7,7 @@ use trunkline::{Event, Membership, NodeConfig, NodeId, Target};
 
 use super::finding::{Findings, Measured, Report};
 use crate::{
-    observer::{Heard, Missing, NoSockets, Observer},
+    observer::{Heard, Missing, Observer, Sockets},
     options::DoctorOptions,
     output::{Failure, counted, shown},
 };
@@ -20,7 +20,8 @@ pub(crate) async fn examine(backend: &trunkline::Backend, options: &DoctorOption
 
 async fn look(backend: &trunkline::Backend, options: &DoctorOptions, findings: &mut Findings) -> Result<(), Failure> {
     let config = NodeConfig::default().with_request_timeout(options.timeout);
-    let observer = Observer::join_over(backend.clone(), &options.namespace, config, Arc::new(NoSockets)).await?;
+    let observer =
+        Observer::join_over(backend.clone(), &options.namespace, config, Arc::new(Sockets::default())).await?;
     let mut events = observer.node.events();
     observer.listen(&options.listen).await;
     let counted_nodes = observer.node.server_count().await?.saturating_sub(1);

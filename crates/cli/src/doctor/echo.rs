@@ -7,15 +7,12 @@ use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
 };
-use trunkline::{
-    AckSink, DeliveryReport, EventReply, Local, NodeConfig, NodeId, Payload, Room, SocketInfo, Target,
-    core::model::Offset,
-};
+use trunkline::{Local, NodeConfig, Payload, Target};
 
 use super::finding::{Findings, Measured, Report};
 use crate::{
     broker,
-    observer::{NoSockets, Observer},
+    observer::{Arrival, Observer, Sockets},
     output::Failure,
 };
 
@@ -65,9 +62,10 @@ struct Echoes {
 async fn measure(url: &str, sender: &trunkline::Backend) -> Result<Echoes, Failure> {
     let receiver = broker::connect(url).await?;
     let (arrived, mut arrivals) = mpsc::channel(1_000);
-    let sockets: Arc<dyn Local> = Arc::new(Recorder(arrived));
+    let sockets: Arc<dyn Local> = Arc::new(Sockets::recording(arrived));
     let receiver = Observer::join_over(receiver, NAMESPACE, NodeConfig::default(), sockets).await?;
-    let sender = Observer::join_over(sender.clone(), NAMESPACE, NodeConfig::default(), Arc::new(NoSockets)).await?;
+    let sender =
+        Observer::join_over(sender.clone(), NAMESPACE, NodeConfig::default(), Arc::new(Sockets::default())).await?;
     let mut echoes = Echoes::default();
     for number in 0..MESSAGES {
         let payload = message(number)?;
@@ -143,48 +141,6 @@ fn report(mut echoes: Echoes, limits: Limits, findings: &mut Findings) {
 fn quantile(sorted: &[Duration], part: f64) -> Option<Duration> {
     let last = sorted.len().checked_sub(1)?;
     sorted.get((last as f64 * part).round() as usize).copied()
-}
-
-struct Arrival {
-    payload: Payload,
-    at: Instant,
-}
-
-/// Passes on what is delivered.
-#[derive(Debug)]
-struct Recorder(mpsc::Sender<Arrival>);
-
-impl Local for Recorder {
-    fn deliver(&self, _: &Target, payload: &Payload, _: Option<&Offset>) -> DeliveryReport {
-        let at = Instant::now();
-        // Full only if something floods this namespace; then the echo is lost, which is said.
-        let _ = self.0.try_send(Arrival { payload: payload.clone(), at });
-        DeliveryReport::default()
-    }
-
-    fn deliver_with_ack(&self, _: &Target, _: &Payload, _: Duration, _: AckSink) -> u32 {
-        0
-    }
-
-    fn sockets(&self, _: &Target) -> Vec<SocketInfo> {
-        Vec::new()
-    }
-
-    fn rooms(&self) -> Vec<Room> {
-        Vec::new()
-    }
-
-    fn has_room(&self, _: &Room) -> bool {
-        true
-    }
-
-    fn join(&self, _: &Target, _: &[Room]) {}
-
-    fn leave(&self, _: &Target, _: &[Room]) {}
-
-    fn disconnect(&self, _: &Target, _: bool) {}
-
-    fn server_side_event(&self, _: &NodeId, _: &Payload, _: Option<EventReply>) {}
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
 use trunkline_brokers::{Proxy, RabbitMq};
 use trunkline_conformance::kit::{Failure, TestNode};
 use trunkline_core::{Emitter, ErrorKind, Event, GapCause, Room, Target};
@@ -234,9 +233,9 @@ async fn what_the_broker_does_not_permit_is_counted_and_told() -> Result<(), Fai
     emitter.emit(Target::room("r"), numbered(0, 10)).await?;
     emitter.flush().await?;
     broker.ctl(&["set_permissions", "app", ".*", "^$", ".*"]).await.unwrap();
+    // A channel remembers what is permitted: the next one asks again.
+    broker.ctl(&["close_all_connections", "permissions"]).await.unwrap();
     let refused = async || {
-        // A channel remembers what is permitted until it has been idle for a second (RabbitMQ hibernates it then).
-        sleep(Duration::from_secs(2)).await;
         let _ = emitter.emit(Target::room("r"), numbered(1, 10)).await;
         emitter.flush().await.is_err_and(|error| error.kind() == ErrorKind::Broker)
     };
