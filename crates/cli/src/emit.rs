@@ -63,33 +63,33 @@ pub(crate) fn json_value(payload: Option<&Payload>) -> Value {
 }
 
 pub(crate) async fn join(options: MoveOptions, output: &Output) -> Result<Status, Failure> {
-    let target = selected(&options.selection, options.all)?;
+    let target = selected(&options.whom.selection, options.whom.all)?;
     let (rooms, names) = rooms(&options);
-    let backend = broker::connect(&options.broker.broker).await?;
-    let emitter = Emitter::new(&backend).of(&options.broker.namespace);
+    let backend = broker::connect(&options.whom.broker.broker).await?;
+    let emitter = Emitter::new(&backend).of(&options.whom.broker.namespace);
     emitter.sockets_join(target, rooms).await?;
-    broker::confirm(emitter, options.timeout).await?;
+    broker::confirm(emitter, options.whom.timeout).await?;
     output.result("asked to join", &json!({ "status": "ok", "rooms": names }));
     Ok(Status::Ok)
 }
 
 pub(crate) async fn leave(options: MoveOptions, output: &Output) -> Result<Status, Failure> {
-    let target = selected(&options.selection, options.all)?;
+    let target = selected(&options.whom.selection, options.whom.all)?;
     let (rooms, names) = rooms(&options);
-    let backend = broker::connect(&options.broker.broker).await?;
-    let emitter = Emitter::new(&backend).of(&options.broker.namespace);
+    let backend = broker::connect(&options.whom.broker.broker).await?;
+    let emitter = Emitter::new(&backend).of(&options.whom.broker.namespace);
     emitter.sockets_leave(target, rooms).await?;
-    broker::confirm(emitter, options.timeout).await?;
+    broker::confirm(emitter, options.whom.timeout).await?;
     output.result("asked to leave", &json!({ "status": "ok", "rooms": names }));
     Ok(Status::Ok)
 }
 
 pub(crate) async fn disconnect(options: DisconnectOptions, output: &Output) -> Result<Status, Failure> {
-    let target = selected(&options.selection, options.all)?;
-    let backend = broker::connect(&options.broker.broker).await?;
-    let emitter = Emitter::new(&backend).of(&options.broker.namespace);
+    let target = selected(&options.whom.selection, options.whom.all)?;
+    let backend = broker::connect(&options.whom.broker.broker).await?;
+    let emitter = Emitter::new(&backend).of(&options.whom.broker.namespace);
     emitter.disconnect_sockets(target, options.close).await?;
-    broker::confirm(emitter, options.timeout).await?;
+    broker::confirm(emitter, options.whom.timeout).await?;
     output.result("asked to disconnect", &json!({ "status": "ok" }));
     Ok(Status::Ok)
 }

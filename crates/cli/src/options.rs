@@ -238,11 +238,9 @@ pub(crate) struct EmitOptions {
     pub(crate) timeout: Duration,
 }
 
+/// The sockets that a command moves or disconnects, and where.
 #[derive(Debug, Args)]
-pub(crate) struct MoveOptions {
-    /// Rooms to join or leave
-    #[arg(value_name = "ROOM", required = true)]
-    pub(crate) rooms: Vec<String>,
+pub(crate) struct WhomOptions {
     #[command(flatten)]
     pub(crate) broker: BrokerOptions,
     #[command(flatten)]
@@ -256,20 +254,21 @@ pub(crate) struct MoveOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct MoveOptions {
+    /// Rooms to join or leave
+    #[arg(value_name = "ROOM", required = true)]
+    pub(crate) rooms: Vec<String>,
+    #[command(flatten)]
+    pub(crate) whom: WhomOptions,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DisconnectOptions {
     #[command(flatten)]
-    pub(crate) broker: BrokerOptions,
-    #[command(flatten)]
-    pub(crate) selection: SelectionOptions,
-    /// All sockets of the namespace
-    #[arg(long, conflicts_with_all = ["room", "socket"])]
-    pub(crate) all: bool,
+    pub(crate) whom: WhomOptions,
     /// Close the connections too, so that the clients' other namespaces end
     #[arg(long)]
     pub(crate) close: bool,
-    /// How long to wait for the broker
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
-    pub(crate) timeout: Duration,
 }
 
 #[derive(Debug, Args)]
