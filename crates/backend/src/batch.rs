@@ -179,7 +179,7 @@ impl Iterator for Batch {
 
 /// What the number of a batch says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
+pub enum BatchVerdict {
     /// It has not arrived before, or has no number.
     New,
     /// It has arrived before: its sender has sent again what was in flight when its connection broke.
@@ -220,8 +220,8 @@ const MAX_SENDERS: usize = 4096;
 
 impl Deduplicator {
     /// Judges a batch by its number, and remembers it.
-    pub fn arrived(&mut self, sender: ConnectionId, number: Option<u64>) -> Arrival {
-        let Some(number) = number else { return Arrival::New };
+    pub fn arrived(&mut self, sender: ConnectionId, number: Option<u64>) -> BatchVerdict {
+        let Some(number) = number else { return BatchVerdict::New };
         self.clock += 1;
         if !self.senders.contains_key(&sender) {
             self.make_room();
@@ -243,13 +243,13 @@ impl Deduplicator {
 }
 
 impl Arrived {
-    fn note(&mut self, number: u64) -> Arrival {
+    fn note(&mut self, number: u64) -> BatchVerdict {
         let mut first = number;
         if let Some((&start, &end)) = self.rows.range(..=number).next_back() {
             match number.saturating_sub(end) {
-                0 => return Arrival::Repeat,
+                0 => return BatchVerdict::Repeat,
                 1 => first = start,
-                step if step > MAX_STEP && !self.follows_one_ahead(number) => return Arrival::Malformed,
+                step if step > MAX_STEP && !self.follows_one_ahead(number) => return BatchVerdict::Malformed,
                 _ => {}
             }
         }
@@ -258,7 +258,7 @@ impl Arrived {
         if self.rows.len() > MAX_ROWS {
             self.rows.pop_first();
         }
-        Arrival::New
+        BatchVerdict::New
     }
 
     fn follows_one_ahead(&mut self, number: u64) -> bool {
@@ -270,7 +270,7 @@ impl Arrived {
 
 #[cfg(test)]
 mod tests {
-    use super::{Arrival::*, *};
+    use super::{BatchVerdict::*, *};
     use trunkline_core::{
         model::{Message, SeqChannel, SeqNo, Target},
         payload::Payload,

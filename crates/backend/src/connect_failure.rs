@@ -105,13 +105,13 @@ async fn speaks_tls(server: &str, greeting: &[u8]) -> Option<bool> {
 
 async fn first_byte(server: &str, greeting: &[u8]) -> Option<u8> {
     /// There was an attempt before that took its time.
-    const PATIENCE: Duration = Duration::from_secs(1);
+    const TIMEOUT: Duration = Duration::from_secs(1);
     let exchange = async {
         let mut stream = TcpStream::connect(server).await.ok()?;
         stream.write_all(greeting).await.ok()?;
         stream.read_u8().await.ok()
     };
-    timeout(PATIENCE, exchange).await.ok().flatten()
+    timeout(TIMEOUT, exchange).await.ok().flatten()
 }
 
 /// Whether it begins an alert or a handshake of TLS. No greeting of a broker begins with such a control character.

@@ -214,17 +214,17 @@ impl Transport for WatchedTransport {
 
 /// A packet that came to the sockets of an observer, and when.
 #[derive(Debug)]
-pub(crate) struct Arrival {
+pub(crate) struct Received {
     pub(crate) payload: Payload,
     pub(crate) at: Instant,
 }
 
 /// The sockets of an observer: none, or one that is in every room and records what it gets.
 #[derive(Debug, Default)]
-pub(crate) struct Sockets(Option<mpsc::Sender<Arrival>>);
+pub(crate) struct Sockets(Option<mpsc::Sender<Received>>);
 
 impl Sockets {
-    pub(crate) fn recording(arrivals: mpsc::Sender<Arrival>) -> Self {
+    pub(crate) fn recording(arrivals: mpsc::Sender<Received>) -> Self {
         Self(Some(arrivals))
     }
 }
@@ -234,7 +234,7 @@ impl Local for Sockets {
         if let Some(arrivals) = &self.0 {
             let at = Instant::now();
             // Full only if the namespace is flooded; then the packet is lost, which is said.
-            let _ = arrivals.try_send(Arrival { payload: payload.clone(), at });
+            let _ = arrivals.try_send(Received { payload: payload.clone(), at });
         }
         DeliveryReport::default()
     }

@@ -32,7 +32,7 @@ use trunkline_core::{
 use trunkline_rabbitmq::{Config, connect};
 
 const MESSAGES: u64 = 200_000;
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -86,7 +86,7 @@ async fn bare(url: &str) -> Result<f64> {
         lapin::Result::Ok(())
     });
     for _ in 0..MESSAGES {
-        timeout(PATIENCE, consumer.next()).await?.ok_or("the queue has ended")??;
+        timeout(TIMEOUT, consumer.next()).await?.ok_or("the queue has ended")??;
     }
     let rate = MESSAGES as f64 / start.elapsed().as_secs_f64();
     publishing.await??;
@@ -99,8 +99,8 @@ async fn nodes(url: &str, rooms: u64, history: bool) -> Result<f64> {
     config.history = history.then(Default::default);
     let (here, there) = (Arc::new(Counting::default()), Arc::new(Counting::default()));
     let (sending, receiving) = (node(config.clone(), &here).await?, node(config, &there).await?);
-    sending.await_peers(1, PATIENCE).await?;
-    receiving.await_peers(1, PATIENCE).await?;
+    sending.await_peers(1, TIMEOUT).await?;
+    receiving.await_peers(1, TIMEOUT).await?;
     let rooms: Vec<_> = (0..rooms).map(|room| Room::new(format!("room {room}"))).collect();
     receiving.rooms_created(&rooms).await?;
     let padding = "x".repeat(112);
@@ -114,7 +114,7 @@ async fn nodes(url: &str, rooms: u64, history: bool) -> Result<f64> {
         };
         sending.broadcast(target, payloads[(number % 1000) as usize].clone()).await?;
     }
-    timeout(PATIENCE, there.done.notified()).await?;
+    timeout(TIMEOUT, there.done.notified()).await?;
     let rate = MESSAGES as f64 / start.elapsed().as_secs_f64();
     let (disorder, missed) = (there.disorder.load(Ordering::Relaxed), receiving.metrics().missed);
     assert_eq!((disorder, missed), (0, 0), "out of order, missed");

@@ -95,7 +95,7 @@ async fn connect(port: u16) -> Result<Client, Failure> {
 async fn count(mut client: Client, messages: u64) -> Result<Option<String>, Failure> {
     let mut next = 0;
     while next < messages {
-        let Ok(message) = tokio::time::timeout(PATIENCE, client.next()).await else {
+        let Ok(message) = tokio::time::timeout(TIMEOUT, client.next()).await else {
             return Ok(Some(format!("nothing after message {next}")));
         };
         let Some(message) = message else { return Ok(Some(format!("hung up after message {next}"))) };
@@ -117,4 +117,4 @@ async fn count(mut client: Client, messages: u64) -> Result<Option<String>, Fail
 /// As the documentation says.
 const BUFFER: usize = 4096;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);

@@ -34,8 +34,8 @@ async fn cluster(hub: &str) -> (Io, Client, Client) {
     let cluster = Cluster::from(backend);
     let (layer, io) = SocketIo::builder().with_adapter::<Trunkline>(cluster.clone()).build_layer();
     io.ns("/", connected).await.unwrap();
-    node.await_peers(1, PATIENCE).await.unwrap();
-    cluster.of("/").unwrap().await_peers(1, PATIENCE).await.unwrap();
+    node.await_peers(1, TIMEOUT).await.unwrap();
+    cluster.of("/").unwrap().await_peers(1, TIMEOUT).await.unwrap();
     let websocket = Client::of_websocket(serve(app).await).await;
     let socket_io = Client::of_socket_io(serve(Router::new().layer(layer)).await).await;
     (io, websocket, socket_io)
@@ -72,7 +72,7 @@ impl Client {
     }
 
     async fn open(url: String, prefix: &'static str) -> Self {
-        let (stream, _) = timeout(PATIENCE, tokio_tungstenite::connect_async(url)).await.unwrap().unwrap();
+        let (stream, _) = timeout(TIMEOUT, tokio_tungstenite::connect_async(url)).await.unwrap().unwrap();
         Self { stream, prefix, id: String::new() }
     }
 
@@ -89,7 +89,7 @@ impl Client {
     /// The first argument of the next event, which must be of this name.
     async fn event(&mut self, name: &str) -> Value {
         loop {
-            let message = timeout(PATIENCE, self.stream.next()).await.unwrap().unwrap().unwrap();
+            let message = timeout(TIMEOUT, self.stream.next()).await.unwrap().unwrap().unwrap();
             let text = message.to_text().unwrap();
             // Socket.IO's opening of the connection is no event.
             let Some(event) = text.strip_prefix(self.prefix).filter(|event| event.starts_with('[')) else { continue };
@@ -100,7 +100,7 @@ impl Client {
     }
 
     async fn disconnected(mut self) {
-        while let Some(Ok(message)) = timeout(PATIENCE, self.stream.next()).await.unwrap() {
+        while let Some(Ok(message)) = timeout(TIMEOUT, self.stream.next()).await.unwrap() {
             if message.is_close() {
                 return;
             }
@@ -168,4 +168,4 @@ async fn a_socket_io_server_moves_and_disconnects_a_websocket_client() {
 const EVENT: &str = "42";
 
 /// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);

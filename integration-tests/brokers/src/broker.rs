@@ -24,7 +24,7 @@ where
 }
 
 /// Maximum time until a broker serves. RabbitMQ takes 7 s when two start at once, and more on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A private broker process: on a free loopback port, in a folder of its own, killed when dropped and when the test
 /// process ends.
@@ -100,7 +100,7 @@ impl Broker {
             Err(Poll::Ended(error)) => return Err(error),
             Err(Poll::Late(last)) => last,
         };
-        Err(self.process.not_ready(format!("it does not serve after {PATIENCE:?}: {last}")))
+        Err(self.process.not_ready(format!("it does not serve after {TIMEOUT:?}: {last}")))
     }
 
     /// Stops its execution (SIGSTOP) and returns when all threads are stopped: connections stay open without an answer.
@@ -142,7 +142,7 @@ where
     F: Future<Output = Result<()>>,
 {
     let mut last = String::new();
-    let asked = timeout(PATIENCE, async {
+    let asked = timeout(TIMEOUT, async {
         let mut ticks = interval(Duration::from_millis(5));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -169,7 +169,7 @@ where
     poll(ask, || Ok(())).await.map_err(|poll| match poll {
         Poll::Ended(error) => error,
         Poll::Late(last) => {
-            let reason = format!("it takes longer than {PATIENCE:?}");
+            let reason = format!("it takes longer than {TIMEOUT:?}");
             Error::NotReady { broker: what.into(), reason, log: last }
         }
     })

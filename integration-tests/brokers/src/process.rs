@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Maximum time until a process is stopped.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How a broker is started, always in the same way.
 #[derive(Debug, Default)]
@@ -169,10 +169,10 @@ impl Process {
     /// Sends SIGSTOP and returns when it has taken effect, which on a busy machine can take a while.
     pub(crate) fn freeze(&self) -> Result<()> {
         let all = self.signal_all(Signal::STOP)?;
-        let late = Instant::now() + PATIENCE;
+        let late = Instant::now() + TIMEOUT;
         while !all.iter().all(|pid| stands_still(*pid)) {
             if Instant::now() > late {
-                return Err(self.not_ready(format!("SIGSTOP has no effect after {PATIENCE:?}")));
+                return Err(self.not_ready(format!("SIGSTOP has no effect after {TIMEOUT:?}")));
             }
             // There is no notification for processes that are not children of this one.
             thread::yield_now();

@@ -31,7 +31,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// For so long everything must be right before it counts as right again.
 const STABLE: Duration = Duration::from_secs(3);
 /// How much longer than it is promised the cell waits until everything is right again.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for what is on its way when the traffic has ended.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long the broker may take to notice that the nodes have gone: NATS forgets a consumer after 5 s.
@@ -148,7 +148,7 @@ impl Cluster {
 
     /// Waits until everything has been right for a while; returns whether that was so in time.
     async fn await_recovery(&self, fault: Fault) -> bool {
-        let limit = fault.recovery_limit() + STABLE + PATIENCE;
+        let limit = fault.recovery_limit() + STABLE + TIMEOUT;
         let right = async {
             sleep(STABLE).await;
             while !self.is_right() {

@@ -61,7 +61,7 @@ impl Client {
         let (mut stream, _) = connect_async(url).await?;
         stream.send(Message::text("40")).await?;
         let id = loop {
-            let message = timeout(PATIENCE, stream.next()).await?.ok_or("the server has closed a new connection")??;
+            let message = timeout(TIMEOUT, stream.next()).await?.ok_or("the server has closed a new connection")??;
             if message.to_text()? == PING {
                 stream.send(Message::text(PONG)).await?;
             }
@@ -123,7 +123,7 @@ impl Client {
         }
         let packet = format!("42{id}{}", json!(["op", operation]));
         self.outgoing.send(Message::text(packet)).map_err(|_| "disconnected")?;
-        let outcome = timeout(PATIENCE, answer).await;
+        let outcome = timeout(TIMEOUT, answer).await;
         let outcome = outcome.map_err(|_| format!("{operation} did not end"))?.map_err(|_| "disconnected")?;
         match &outcome["error"] {
             Value::Null => Ok(outcome),
@@ -211,4 +211,4 @@ impl Client {
 }
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);

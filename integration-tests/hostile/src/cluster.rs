@@ -63,7 +63,7 @@ impl Cluster {
 
     /// The ids of the nodes, once each knows the others.
     async fn await_ids(&self) -> Result<Vec<String>, Failure> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let mut ids = BTreeSet::new();
             let mut is_complete = true;
@@ -287,4 +287,4 @@ fn texts(value: &Value) -> Vec<String> {
 const REQUEST_TIMEOUT: u64 = 2000;
 /// Between the emits of a client.
 const PAUSE: Duration = Duration::from_millis(20);
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);

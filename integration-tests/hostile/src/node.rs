@@ -47,7 +47,7 @@ impl Node {
             .spawn()
             .map_err(|error| format!("{}: {error}", program.display()))?;
         let stdout = process.stdout.take().ok_or("a node without output")?;
-        let line = timeout(PATIENCE, BufReader::new(stdout).lines().next_line()).await??;
+        let line = timeout(TIMEOUT, BufReader::new(stdout).lines().next_line()).await??;
         let line =
             line.ok_or_else(|| format!("a node did not start: {}", fs::read_to_string(&log).unwrap_or_default()))?;
         let started: Value = serde_json::from_str(&line)?;
@@ -73,4 +73,4 @@ impl Node {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);

@@ -74,7 +74,7 @@ pub(crate) async fn run(transport: Transport, setup: Setup<'_>) -> Result<Report
 
 impl Run {
     async fn drive(&mut self, messages: u64) -> Result<(), Failure> {
-        self.cluster.await_right(PATIENCE).await?;
+        self.cluster.await_right(TIMEOUT).await?;
         self.report.memory.0 = self.memory();
         self.cluster.start_traffic();
         self.content(messages - messages / 4).await?;
@@ -106,7 +106,7 @@ impl Run {
         let began = Instant::now();
         if !self.cluster.caught_up(HEALING).await {
             self.report.faults.push(format!("forged numbers: the valid traffic stands still after {HEALING:?}"));
-            self.cluster.caught_up(PATIENCE).await;
+            self.cluster.caught_up(TIMEOUT).await;
         }
         self.report.healed = self.report.healed.max(began.elapsed());
         let (lost, repeated) = (self.cluster.lost(), self.cluster.repeated());
@@ -114,7 +114,7 @@ impl Run {
             self.report.faults.push(format!("forged numbers: {} events lost without a gap", lost - before));
         }
         // More of the valid traffic, undisturbed.
-        if !(self.cluster.hears_more(PATIENCE).await && self.cluster.caught_up(PATIENCE).await) {
+        if !(self.cluster.hears_more(TIMEOUT).await && self.cluster.caught_up(TIMEOUT).await) {
             self.report.faults.push("after forged numbers: the valid traffic does not arrive any more".into());
         }
         let more = (self.cluster.lost() - lost, self.cluster.repeated() - repeated);
@@ -142,7 +142,7 @@ impl Run {
             left -= portion;
             self.report.sent += portion;
             // Forged numbers may hold it up for a while.
-            let limit = if self.forger.phase == Phase::Content { PATIENCE } else { Duration::from_millis(200) };
+            let limit = if self.forger.phase == Phase::Content { TIMEOUT } else { Duration::from_millis(200) };
             if !self.cluster.caught_up(limit).await && self.forger.phase == Phase::Content {
                 self.report.faults.push(format!("after {} messages the valid traffic stands still", self.report.sent));
                 return Ok(());
@@ -230,4 +230,4 @@ const PORTION: u64 = 250;
 const HEALING: Duration = HEARTBEAT_INTERVAL.saturating_mul(2).saturating_add(Duration::from_millis(1300));
 /// How much more memory a node may use in the end, in MiB.
 const MEMORY: u64 = 256;
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);

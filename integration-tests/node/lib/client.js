@@ -36,8 +36,8 @@ export class Client {
   }
 
   /** Performs an operation again and again until its outcome is right, for so many milliseconds at most. */
-  async until(kind, details, isRight, patience = LATE) {
-    const deadline = Date.now() + patience;
+  async until(kind, details, isRight, limit = LATE) {
+    const deadline = Date.now() + limit;
     for (;;) {
       const outcome = await this.op(kind, details);
       if (isRight(outcome)) return outcome;

@@ -13,7 +13,7 @@ import { Server } from "socket.io";
 import { io } from "socket.io-client";
 import { start } from "../lib/program.js";
 
-const PATIENCE = 20_000;
+const TIMEOUT = 20_000;
 let broker;
 
 before(async () => {
@@ -213,7 +213,7 @@ function same(a, b) {
 }
 
 async function until(condition) {
-  const end = Date.now() + PATIENCE;
+  const end = Date.now() + TIMEOUT;
   while (!(await condition())) {
     assert.ok(Date.now() < end, `it never became true: ${condition}`);
     await sleep(20);

@@ -12,7 +12,7 @@ use trunkline::{Local, NodeConfig, Payload, Target};
 use super::finding::{Findings, Measured, Report};
 use crate::{
     broker,
-    observer::{Arrival, Observer, Sockets},
+    observer::{Observer, Received, Sockets},
     output::Failure,
 };
 
@@ -23,7 +23,7 @@ const NAMESPACE: &str = "/trunkline-doctor";
 const MESSAGES: u32 = 100;
 
 /// How long one may take until it counts as lost.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Lost ones after which it is clear.
 const ENOUGH: u32 = 3;
@@ -80,13 +80,13 @@ async fn measure(url: &str, sender: &trunkline::Backend) -> Result<Echoes, Failu
         }
     }
     sender.node.close();
-    let _ = timeout(PATIENCE, sender.node.closed()).await;
+    let _ = timeout(TIMEOUT, sender.node.closed()).await;
     receiver.leave().await;
     Ok(echoes)
 }
 
 /// When the message arrives; `None` if it does not in time. What else arrives is counted.
-async fn next(arrivals: &mut mpsc::Receiver<Arrival>, sent: &Payload, echoes: &mut Echoes) -> Option<Instant> {
+async fn next(arrivals: &mut mpsc::Receiver<Received>, sent: &Payload, echoes: &mut Echoes) -> Option<Instant> {
     let wait = async {
         while let Some(arrival) = arrivals.recv().await {
             if arrival.payload.same_meaning(sent) {
@@ -101,7 +101,7 @@ async fn next(arrivals: &mut mpsc::Receiver<Arrival>, sent: &Payload, echoes: &m
         }
         None
     };
-    timeout(PATIENCE, wait).await.ok().flatten()
+    timeout(TIMEOUT, wait).await.ok().flatten()
 }
 
 /// A message with text, a number and binary, as applications send them.

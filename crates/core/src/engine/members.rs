@@ -211,17 +211,19 @@ impl Members {
     }
 
     /// Takes over a count that was begun at `asked`. Removes and returns the nodes that the broker has not seen for
-    /// `patience` and that were not heard since: one whose connection breaks has another one by then. A node that was
+    /// `absence` and that were not heard since: one whose connection breaks has another one by then. A node that was
     /// removed so and is heard again has time to be seen again.
-    pub(super) fn counted(&mut self, asked: Instant, node_count: &NodeCount, patience: Duration) -> Vec<NodeId> {
+    pub(super) fn counted(&mut self, asked: Instant, node_count: &NodeCount, absence: Duration) -> Vec<NodeId> {
         let others = node_count.nodes.saturating_sub(1);
-        let mut ghosts = 0;
+        let mut still_counted = 0;
         for departed in &mut self.departed {
             departed.counted &= !node_count.absent.contains(&departed.node);
-            ghosts += usize::from(departed.counted);
+            still_counted += usize::from(departed.counted);
         }
-        let broker_count =
-            BrokerCount { others: others.saturating_sub(ghosts), foreign: others.saturating_sub(node_count.known) };
+        let broker_count = BrokerCount {
+            others: others.saturating_sub(still_counted),
+            foreign: others.saturating_sub(node_count.known),
+        };
         for (node, member) in &mut self.nodes {
             let is_absent = node_count.absent.contains(node);
             member.half_back &= is_absent;
@@ -232,7 +234,7 @@ impl Members {
         let is_gone = |node: &&NodeId| {
             self.nodes.get(*node).is_some_and(|member| {
                 let absent = member.absent.map(|since| asked.saturating_duration_since(since));
-                absent.is_some_and(|absent| absent >= patience) && member.heard + grace(member) < asked
+                absent.is_some_and(|absent| absent >= absence) && member.heard + grace(member) < asked
             })
         };
         let gone: Vec<_> = node_count.absent.iter().filter(is_gone).cloned().collect();
@@ -296,7 +298,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(10);
     const SUSPICION: Duration = Duration::from_secs(1);
     const GRACE: Duration = Duration::from_secs(5);
-    const PATIENCE: Duration = Duration::from_millis(50);
+    const ABSENCE: Duration = Duration::from_millis(50);
 
     fn members(now: Instant, names: &[&str]) -> Members {
         let mut members = Members::new(GRACE);
@@ -331,20 +333,20 @@ mod tests {
         let mut members = members(start, &["a"]);
         let absent = NodeCount { nodes: 1, known: 0, absent: vec![node("a")] };
         let mut asked = start + SUSPICION;
-        assert!(members.counted(asked, &absent, PATIENCE).is_empty(), "it may have lost its connection just now");
-        asked += PATIENCE;
-        assert_eq!(members.counted(asked, &absent, PATIENCE), [node("a")]);
+        assert!(members.counted(asked, &absent, ABSENCE).is_empty(), "it may have lost its connection just now");
+        asked += ABSENCE;
+        assert_eq!(members.counted(asked, &absent, ABSENCE), [node("a")]);
         assert!(members.heard(asked, &node("a"), Liveness::Sign));
         for _ in 0..10 {
             asked += SUSPICION / 10;
-            assert!(members.counted(asked, &absent, PATIENCE).is_empty(), "its subscription is on the way");
+            assert!(members.counted(asked, &absent, ABSENCE).is_empty(), "its subscription is on the way");
         }
-        assert_eq!(members.counted(asked + GRACE, &absent, PATIENCE), [node("a")], "it was not heard since, either");
+        assert_eq!(members.counted(asked + GRACE, &absent, ABSENCE), [node("a")], "it was not heard since, either");
         asked += GRACE;
         members.heard(asked, &node("a"), Liveness::Sign);
-        members.counted(asked + PATIENCE, &NodeCount { nodes: 2, known: 1, absent: vec![] }, PATIENCE);
-        assert!(members.counted(asked + PATIENCE * 2, &absent, PATIENCE).is_empty(), "it was back in the meantime");
-        assert_eq!(members.counted(asked + PATIENCE * 3, &absent, PATIENCE), [node("a")]);
+        members.counted(asked + ABSENCE, &NodeCount { nodes: 2, known: 1, absent: vec![] }, ABSENCE);
+        assert!(members.counted(asked + ABSENCE * 2, &absent, ABSENCE).is_empty(), "it was back in the meantime");
+        assert_eq!(members.counted(asked + ABSENCE * 3, &absent, ABSENCE), [node("a")]);
     }
 
     #[test]
@@ -354,14 +356,14 @@ mod tests {
         let absent = NodeCount { nodes: 1, known: 0, absent: vec![node("a")] };
         let mut asked = start;
         for _ in 0..10 {
-            asked += PATIENCE;
-            assert!(members.counted(asked, &absent, PATIENCE).is_empty());
-            asked += PATIENCE / 2;
-            members.counted(asked, &NodeCount { nodes: 2, known: 1, absent: vec![] }, PATIENCE);
+            asked += ABSENCE;
+            assert!(members.counted(asked, &absent, ABSENCE).is_empty());
+            asked += ABSENCE / 2;
+            members.counted(asked, &NodeCount { nodes: 2, known: 1, absent: vec![] }, ABSENCE);
         }
         for _ in 0..10 {
-            asked += PATIENCE;
-            assert!(members.counted(asked, &absent, PATIENCE).is_empty());
+            asked += ABSENCE;
+            assert!(members.counted(asked, &absent, ABSENCE).is_empty());
             members.refresh(asked, &node("a"));
         }
     }
@@ -373,17 +375,17 @@ mod tests {
         members.refresh_all(start, TIMEOUT);
         let absent =
             |names: &[&str]| NodeCount { nodes: 2, known: 0, absent: names.iter().map(|it| node(it)).collect() };
-        let mut asked = start + PATIENCE;
-        members.counted(asked, &absent(&["a"]), PATIENCE);
+        let mut asked = start + ABSENCE;
+        members.counted(asked, &absent(&["a"]), ABSENCE);
         for _ in 0..3 {
-            asked += PATIENCE;
-            members.refresh(asked - PATIENCE / 2, &node("a"));
-            let gone = members.counted(asked, &absent(&["a", "b"]), PATIENCE);
+            asked += ABSENCE;
+            members.refresh(asked - ABSENCE / 2, &node("a"));
+            let gone = members.counted(asked, &absent(&["a", "b"]), ABSENCE);
             assert!(!gone.contains(&node("a")), "what was heard was kept in the history");
         }
         assert!(!members.is_known(&node("b")), "it was seen since");
-        members.counted(start + TIMEOUT, &absent(&["a"]), PATIENCE);
-        assert_eq!(members.counted(start + TIMEOUT + PATIENCE, &absent(&["a"]), PATIENCE), [node("a")]);
+        members.counted(start + TIMEOUT, &absent(&["a"]), ABSENCE);
+        assert_eq!(members.counted(start + TIMEOUT + ABSENCE, &absent(&["a"]), ABSENCE), [node("a")]);
     }
 
     #[test]
@@ -442,9 +444,9 @@ mod tests {
         take_silent(&mut members, start + TIMEOUT);
         take_silent(&mut members, start + TIMEOUT * 2);
         assert_eq!(members.to_count(), [node("a")]);
-        members.counted(start, &NodeCount { nodes: 3, known: 1, absent: vec![] }, PATIENCE);
+        members.counted(start, &NodeCount { nodes: 3, known: 1, absent: vec![] }, ABSENCE);
         assert_eq!((members.foreign(), members.count()), (Some(1), 1));
-        members.counted(start, &NodeCount { nodes: 2, known: 0, absent: vec![node("a")] }, PATIENCE);
+        members.counted(start, &NodeCount { nodes: 2, known: 0, absent: vec![node("a")] }, ABSENCE);
         assert_eq!((members.foreign(), members.count()), (Some(1), 1));
         assert_eq!(members.to_count(), []);
     }
@@ -465,7 +467,7 @@ mod tests {
     fn a_node_is_not_counted_twice_when_its_name_becomes_known() {
         let now = Instant::now();
         let mut members = Members::default();
-        members.counted(now, &NodeCount { nodes: 2, known: 0, absent: vec![] }, PATIENCE);
+        members.counted(now, &NodeCount { nodes: 2, known: 0, absent: vec![] }, ABSENCE);
         assert_eq!(members.count(), 1);
         members.heard(now, &node("a"), Liveness::Hello);
         assert_eq!(members.count(), 1);

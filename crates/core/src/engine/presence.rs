@@ -270,8 +270,8 @@ impl Engine {
     pub(super) fn counted(&mut self, node_count: Option<&NodeCount>) {
         let (Some(node_count), Some(asked)) = (node_count, self.count_begun.take()) else { return };
         // Who cannot be heard is not judged.
-        let patience = if self.is_disconnected { Duration::MAX } else { self.config.absence() };
-        for node in self.members.counted(asked, node_count, patience) {
+        let absence = if self.is_disconnected { Duration::MAX } else { self.config.absence() };
+        for node in self.members.counted(asked, node_count, absence) {
             self.node_down(&node, DownReason::Disconnected);
         }
         let (count, unnamed) = (self.counts, self.members.foreign().unwrap_or(0));

@@ -112,14 +112,14 @@ async fn a_node_with_a_history_that_is_killed_leaves_nothing_behind_in_the_serve
 
 /// Waits until the server has no more than this.
 async fn expect_traces(server: &Nats, expected: &Traces) {
-    let patience = Duration::from_secs(30);
+    let timeout = Duration::from_secs(30);
     let last = Mutex::new(None);
     let what = || format!("allowed are {expected:?}, but the server has {:?}", last.lock().unwrap());
     let is_so = async || {
         let traces = Traces::of(server).await;
         !last.lock().unwrap().insert(traces).exceeds(expected)
     };
-    eventually(patience, what, is_so).await.unwrap_or_else(|failure| panic!("{failure}"));
+    eventually(timeout, what, is_so).await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// What the server sees of its clients.

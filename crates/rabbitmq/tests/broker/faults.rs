@@ -7,14 +7,14 @@ use trunkline_conformance::kit::{Failure, TestNode};
 use trunkline_core::{Emitter, ErrorKind, Event, GapCause, Room, Target};
 use trunkline_rabbitmq::{Config, connect};
 
-use crate::support::{PATIENCE, cluster, config, expect_numbers, listed, numbered, numbers, private, shared, until};
+use crate::support::{TIMEOUT, cluster, config, expect_numbers, listed, numbered, numbers, private, shared, until};
 
 /// Two nodes that know each other.
 async fn pair(config: &Config) -> Result<[TestNode; 2], Failure> {
     let nodes = cluster(config.clone()).nodes().await?;
     let [a, b] = &nodes;
-    a.await_peers(1, PATIENCE).await?;
-    b.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
+    b.await_peers(1, TIMEOUT).await?;
     Ok(nodes)
 }
 
@@ -36,13 +36,13 @@ async fn everything_works_again(config: &Config, interrupt: impl AsyncFnOnce(&Te
     interrupt(&b).await;
     b.wait_for_event(gaps, is_gap, "of a gap").await?;
     // A node that heard nothing of the other for too long hears of it again.
-    until("both know each other", async || a.await_peers(1, PATIENCE).await.is_ok()).await;
+    until("both know each other", async || a.await_peers(1, TIMEOUT).await.is_ok()).await;
     until("a is heard", async || {
         let _ = a.broadcast(Target::room("r"), numbered(1, 10)).await;
         numbers(&there).last() == Some(&1)
     })
     .await;
-    b.await_peers(1, PATIENCE).await?;
+    b.await_peers(1, TIMEOUT).await?;
     assert_eq!(a.fetch_sockets(Target::room("r")).await?.len(), 1);
     Ok(())
 }
@@ -100,7 +100,7 @@ async fn what_is_published_while_the_connection_is_away_arrives_once_and_in_orde
     let near = cluster(config(broker.url(), "away"));
     let far = connect(config(&proxy.url(broker.url()), "away")).await?;
     let (b, a) = (near.node().await?, near.build().over(far).join().await?);
-    a.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
     let there = b.socket(["r"]).await?;
     let mut losses = Some(a.events());
     for number in 0..300 {
@@ -156,7 +156,7 @@ async fn what_a_stuck_node_lost_in_the_broker_is_counted() -> Result<(), Failure
     (stuck.queue_batches, stuck.prefetch, stuck.ping_interval) = (5, 1, Duration::from_secs(30));
     let a = near.node().await?;
     let b = near.build().over(connect(stuck).await?).join().await?;
-    a.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
     let there = b.socket(["r"]).await?;
     // What is lost before anything of a room was heard could not be told from what was sent before the subscription.
     a.broadcast(Target::room("r"), numbered(0, 100)).await?;
@@ -185,7 +185,7 @@ async fn a_killed_node_leaves_nothing_behind_and_is_not_waited_for() -> Result<(
     let a = cluster.node().await?;
     let b = cluster.build().own_process().fast_failure_detection().join().await?;
     let id = b.id().to_string();
-    a.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
     b.socket((0..1000).map(|room| Room::new(format!("room {room}")))).await?;
     b.kill().await?;
     let queues = async || listed(broker, &["list_queues", "name"], "dying").await;

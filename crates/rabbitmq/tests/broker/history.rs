@@ -7,7 +7,7 @@ use trunkline_conformance::kit::{Failure, TestNode};
 use trunkline_core::{ErrorKind, Event, Payload, Room, Target};
 use trunkline_rabbitmq::{Config, HistoryConfig, connect};
 
-use crate::support::{PATIENCE, cluster, config, expect_numbers, numbered, numbers, private, shared, until};
+use crate::support::{TIMEOUT, cluster, config, expect_numbers, numbered, numbers, private, shared, until};
 
 fn kept(url: &str, prefix: &str) -> Config {
     let mut config = config(url, prefix);
@@ -22,7 +22,7 @@ async fn with_a_history_nothing_is_lost_over_a_restart() -> Result<(), Failure> 
     let near = cluster(kept(broker.url(), "kept"));
     let a = near.node().await?;
     let b = near.build().over(connect(kept(&proxy.url(broker.url()), "kept")).await?).join().await?;
-    a.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
     let (here, there) = (a.socket(["r"]).await?, b.socket(["r"]).await?);
     for number in 0..300 {
         match number {
@@ -81,7 +81,7 @@ async fn three_of(config: &Config) -> Result<[TestNode; 3], Failure> {
         node.answer_server_side(Some(Payload::event("me", &()).unwrap()));
         node.socket(["r"]).await?;
         node.socket(["r"]).await?;
-        node.await_peers(2, PATIENCE).await?;
+        node.await_peers(2, TIMEOUT).await?;
     }
     Ok(nodes)
 }
@@ -124,7 +124,7 @@ async fn with_a_history_no_node_is_given_up_after_connections_were_cut() -> Resu
 async fn a_stream_that_was_deleted_is_made_again_with_one_gap() -> Result<(), Failure> {
     let broker = shared().await;
     let [a, b] = cluster(kept(broker.url(), "deleted")).nodes().await?;
-    a.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
     let (here, there) = (a.socket(["r"]).await?, b.socket(["r"]).await?);
     a.broadcast(Target::room("r"), numbered(0, 10)).await?;
     expect_numbers(&there, 1).await?;
@@ -156,7 +156,7 @@ async fn a_stream_that_was_deleted_is_made_again_with_one_gap() -> Result<(), Fa
 async fn a_stream_that_was_deleted_when_it_was_long_is_read_from_its_new_beginning() -> Result<(), Failure> {
     let broker = shared().await;
     let [a, b] = cluster(kept(broker.url(), "long")).nodes().await?;
-    a.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
     let (here, there) = (a.socket(["r"]).await?, b.socket(["r"]).await?);
     const LONG: usize = 300;
     for number in 0..LONG {
@@ -192,7 +192,7 @@ async fn the_end_of_a_segment_is_no_gap() -> Result<(), Failure> {
     // Segments of 64 KiB.
     config.history = config.history.map(|history| HistoryConfig { bytes: 512 << 10, ..history });
     let [a, b] = cluster(config).nodes().await?;
-    a.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
     let there = b.socket(["r"]).await?;
     for number in 0..200 {
         a.broadcast(Target::room("r"), numbered(number, 5_000)).await?;

@@ -17,7 +17,7 @@ use trunkline_core::{Room, Target};
 
 use crate::{
     member::Member,
-    support::{PATIENCE, config, shared, until},
+    support::{TIMEOUT, config, shared, until},
 };
 
 const PREFIX: &str = "sigkill";
@@ -101,7 +101,7 @@ async fn start_node(broker: &RabbitMq) -> Child {
         }
         panic!("the node has ended");
     };
-    timeout(PATIENCE, ready).await.expect("the node gets ready");
+    timeout(TIMEOUT, ready).await.expect("the node gets ready");
     node
 }
 

@@ -12,7 +12,7 @@ use trunkline_core::Payload;
 use trunkline_rabbitmq::{Config, connect};
 
 /// How long to wait for what has to come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A broker that counts what it delivers. Tests that share it leave it as it is.
 pub(crate) async fn shared() -> &'static RabbitMq {
@@ -39,7 +39,7 @@ pub(crate) fn config(url: &str, prefix: &str) -> Config {
 
 /// Nodes with this configuration.
 pub(crate) fn cluster(config: Config) -> TestCluster {
-    TestCluster::new(&Setup::new(move |_| connect(config.clone())).timeout(PATIENCE))
+    TestCluster::new(&Setup::new(move |_| connect(config.clone())).timeout(TIMEOUT))
 }
 
 /// What the broker lists, as `name value` lines.
@@ -73,7 +73,7 @@ pub(crate) async fn delivered(broker: &RabbitMq, prefix: &str) -> HashMap<String
 /// Waits until something holds. Most looks at the broker are several runs of `rabbitmqctl`, each of seconds on a busy
 /// machine.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    eventually(3 * PATIENCE, || what.into(), condition).await.unwrap_or_else(|failure| panic!("{failure}"));
+    eventually(3 * TIMEOUT, || what.into(), condition).await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// An event with a number, and text of this size.

@@ -298,14 +298,14 @@ impl Source {
         write_command(&mut command, read);
         let limit = self.servers.response_timeout();
         write_all(socket, &command, limit).await?;
-        let mut patience = self.block + limit;
+        let mut limit_of_silence = self.block + limit;
         loop {
             if let Some(answer) = frames.next()? {
                 return Ok(answer);
             }
             // A long answer takes its time. Only silence is limited.
-            timeout(patience, frames.fill(socket)).await.unwrap_or_else(|_| Err(no_answer()))?;
-            patience = limit;
+            timeout(limit_of_silence, frames.fill(socket)).await.unwrap_or_else(|_| Err(no_answer()))?;
+            limit_of_silence = limit;
         }
     }
 }

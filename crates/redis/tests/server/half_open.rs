@@ -8,7 +8,7 @@ use trunkline_conformance::kit::{Failure, TestNode, TestSocket};
 use trunkline_core::{Event, Target};
 
 use crate::support::{
-    PATIENCE, Wire, all_is_well, backend, cluster, expect_numbers, is_gap, is_lost, over_all, send, server, until,
+    TIMEOUT, Wire, all_is_well, backend, cluster, expect_numbers, is_gap, is_lost, over_all, send, server, until,
 };
 
 over_all! {
@@ -24,8 +24,8 @@ async fn far_node(wire: Wire, server: &Redis, proxy: &Proxy, near: &str) -> Resu
     let cluster = cluster(wire, near, "");
     let a = cluster.node().await?;
     let b = cluster.build().over(backend(wire, &proxy.url(server.url()), QUICK).await?).join().await?;
-    a.await_peers(1, PATIENCE).await?;
-    b.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
+    b.await_peers(1, TIMEOUT).await?;
     Ok([a, b])
 }
 
@@ -89,8 +89,8 @@ async fn a_node_without_subscriptions_does_not_come_and_go(wire: Wire) -> Result
     let before = subscriber_ids(&server).await;
     let cluster = cluster(wire, server.url(), "");
     let b = cluster.build().over(backend(wire, &proxy.url(server.url()), QUICK).await?).join().await?;
-    a.await_peers(1, PATIENCE).await?;
-    b.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
+    b.await_peers(1, TIMEOUT).await?;
     let there = a.socket(["r"]).await?;
     let (lost, mut told) = (b.events(), a.events());
     proxy.refuse();
@@ -126,8 +126,8 @@ async fn a_publisher_that_is_back_first_waits_for_the_subscriptions(wire: Wire) 
     let a = cluster.node().await?;
     let patient = format!("{QUICK}&ping_interval=60s");
     let b = cluster.build().over(backend(wire, &proxy.url(server.url()), &patient).await?).join().await?;
-    a.await_peers(1, PATIENCE).await?;
-    b.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
+    b.await_peers(1, TIMEOUT).await?;
     let there = a.socket(["r"]).await?;
     proxy.abandon();
     send(&b, 0..50).await?;

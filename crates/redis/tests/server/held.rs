@@ -7,7 +7,7 @@ use trunkline_conformance::kit::{Failure, TestNode};
 use trunkline_core::Event;
 
 use crate::support::{
-    PATIENCE, Wire, backend, cluster, expect_numbers, is_lost, numbers, over_all, send, server, until,
+    TIMEOUT, Wire, backend, cluster, expect_numbers, is_lost, numbers, over_all, send, server, until,
 };
 
 over_all! {
@@ -69,7 +69,7 @@ async fn join(wire: Wire, url: &str, users: &[User]) -> Result<Vec<TestNode>, Fa
         nodes.push(cluster.build().over(backend(wire, &user.url(url), "").await?).join().await?);
     }
     for node in &nodes {
-        node.await_peers(users.len() - 1, PATIENCE).await?;
+        node.await_peers(users.len() - 1, TIMEOUT).await?;
     }
     Ok(nodes)
 }

@@ -7,7 +7,7 @@ use trunkline_conformance::kit::Failure;
 use trunkline_core::{Emitter, ErrorKind, Event, GapCause, Target};
 
 use crate::support::{
-    PATIENCE, Wire, all_is_well, backend, cluster, expect_numbers, is_gap, is_lost, numbered, numbers, over_all, pair,
+    TIMEOUT, Wire, all_is_well, backend, cluster, expect_numbers, is_gap, is_lost, numbered, numbers, over_all, pair,
     send, server, until,
 };
 
@@ -23,7 +23,7 @@ async fn publishes_are_held_while_the_server_is_out_of_reach(wire: Wire) -> Resu
     let cluster = cluster(wire, server.url(), "");
     let a = cluster.build().over(backend(wire, &proxy.url(server.url()), "").await?).join().await?;
     let b = cluster.node().await?;
-    a.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
     let (here, there) = (a.socket(["r"]).await?, b.socket(["r"]).await?);
     let lost = a.events();
     proxy.refuse();
@@ -97,7 +97,7 @@ async fn a_stream_that_was_trimmed_past_a_reader_is_a_gap() -> Result<(), Failur
     let cluster = cluster(wire, server.url(), "");
     let a = cluster.node().await?;
     let b = cluster.build().over(backend(wire, &proxy.url(server.url()), "").await?).join().await?;
-    a.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
     let there = b.socket(["r"]).await?;
     let (lost, gap) = (b.events(), b.events());
     send(&a, 0..50).await?;
@@ -215,7 +215,7 @@ async fn everything_is_deleted_while_a_node_is_away() -> Result<(), Failure> {
     let cluster = cluster(wire, server.url(), "");
     let a = cluster.node().await?;
     let b = cluster.build().over(backend(wire, &proxy.url(server.url()), "").await?).join().await?;
-    a.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
     let there = b.socket(["r"]).await?;
     send(&a, 0..50).await?;
     expect_numbers(&there, 50).await?;

@@ -7,7 +7,7 @@ use trunkline_conformance::kit::Failure;
 use trunkline_core::{Emitter, ErrorKind, Target};
 
 use crate::support::{
-    PATIENCE, Wire, all_is_well, backend, cluster, expect_numbers, is_lost, numbered, numbers, over_all, pair, send,
+    TIMEOUT, Wire, all_is_well, backend, cluster, expect_numbers, is_lost, numbered, numbers, over_all, pair, send,
     server, until,
 };
 
@@ -99,8 +99,8 @@ async fn heartbeats_do_not_overtake_what_a_full_server_refuses() -> Result<(), F
     let a = cluster(wire, server.url(), "").build().fast_failure_detection().join().await?;
     // A heartbeat is looked at when a read has ended.
     let b = cluster(wire, server.url(), "block=200ms").node().await?;
-    a.await_peers(1, PATIENCE).await?;
-    b.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
+    b.await_peers(1, TIMEOUT).await?;
     let there = b.socket(["r"]).await?;
     server.cli(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
     // For longer than peers wait for what a heartbeat has counted.

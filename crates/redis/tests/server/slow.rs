@@ -4,7 +4,7 @@ use trunkline_brokers::Proxy;
 use trunkline_conformance::kit::Failure;
 use trunkline_core::Target;
 
-use crate::support::{PATIENCE, Wire, backend, cluster, expect_numbers, is_lost, numbered, over_all, send, server};
+use crate::support::{TIMEOUT, Wire, backend, cluster, expect_numbers, is_lost, numbered, over_all, send, server};
 
 over_all! {
     a_big_message_leaves_over_a_slow_link,
@@ -19,7 +19,7 @@ async fn a_big_message_leaves_over_a_slow_link(wire: Wire) -> Result<(), Failure
     let cluster = cluster(wire, server.url(), "");
     let a = cluster.node().await?;
     let b = cluster.build().over(backend(wire, &proxy.url(server.url()), QUICK).await?).join().await?;
-    a.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
     let there = a.socket(["r"]).await?;
     proxy.throttle(1 << 20);
     b.broadcast(Target::room("r"), numbered(0, 6 << 20)).await?;
@@ -36,7 +36,7 @@ async fn a_node_that_is_far_behind_catches_up_over_a_slow_link() -> Result<(), F
     let a = cluster.node().await?;
     let parameters = format!("{QUICK}&block=200ms");
     let b = cluster.build().over(backend(wire, &proxy.url(server.url()), &parameters).await?).join().await?;
-    a.await_peers(1, PATIENCE).await?;
+    a.await_peers(1, TIMEOUT).await?;
     let (here, there) = (a.socket(["r"]).await?, b.socket(["r"]).await?);
     let lost = b.events();
     send(&a, 0..1).await?;

@@ -3,7 +3,7 @@
 use redis::{AsyncConnectionConfig, Client, PushInfo, Value, aio::MultiplexedConnection};
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::support::PATIENCE;
+use crate::support::TIMEOUT;
 
 /// A connection that subscribes, and takes any other command.
 pub(crate) struct Tap {
@@ -27,7 +27,7 @@ impl Tap {
     /// The next message: its channel and what it says.
     pub(crate) async fn next(&mut self, what: &str) -> (String, Vec<u8>) {
         loop {
-            let pushed = timeout(PATIENCE, self.pushed.recv()).await;
+            let pushed = timeout(TIMEOUT, self.pushed.recv()).await;
             if let Some(message) = message(pushed.unwrap_or_else(|_| panic!("{what}: nothing came")).unwrap()) {
                 return message;
             }

@@ -15,7 +15,7 @@ use trunkline_core::{
 use trunkline_redis::{Config, connect};
 
 /// How long to wait for what has to come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A configuration that notices faults soon.
 pub(crate) fn config(url: &str, parameters: &str) -> Config {
@@ -69,7 +69,7 @@ impl Member {
                 }
             }
         };
-        timeout(PATIENCE, next).await.expect("something arrives")
+        timeout(TIMEOUT, next).await.expect("something arrives")
     }
 
     /// The number of the next broadcast.
@@ -98,7 +98,7 @@ pub(crate) fn is_gap(event: &Event) -> bool {
 
 /// Waits until something holds.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    eventually(PATIENCE, || what.into(), condition).await.unwrap_or_else(|failure| panic!("{failure}"));
+    eventually(TIMEOUT, || what.into(), condition).await.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// Broadcasts a number to room `r`.

@@ -13,7 +13,7 @@ use trunkline_core::{
 };
 use trunkline_socketioxide::{Handshake, PartialAnswers, remote_id};
 
-use crate::kit::{Client, Options, PATIENCE, SHORT, Server, event, within};
+use crate::kit::{Client, Options, SHORT, Server, TIMEOUT, event, within};
 
 async fn cluster() -> (Server, TestCluster, trunkline_conformance::kit::TestNode) {
     let options = Options::new();
@@ -22,8 +22,8 @@ async fn cluster() -> (Server, TestCluster, trunkline_conformance::kit::TestNode
     let peers = TestCluster::new(&setup);
     let peer = peers.build().namespace("/").join().await.unwrap();
     let server = Server::start(options).await;
-    server.root().await_peers(1, PATIENCE).await.unwrap();
-    peer.await_peers(1, PATIENCE).await.unwrap();
+    server.root().await_peers(1, TIMEOUT).await.unwrap();
+    peer.await_peers(1, TIMEOUT).await.unwrap();
     (server, peers, peer)
 }
 
@@ -106,7 +106,7 @@ async fn a_silent_node_is_an_error_with_the_other_answers_or_left_out() {
     let request = JoinRequest::new(silent.clone(), Arc::new(Unfiltered), Arc::default(), InboxLimits::default());
     let _inbox = backend.transport.join(request).await.unwrap();
     backend.transport.publish(&silent, Message::Heartbeat(Heartbeat::new(true))).await.unwrap();
-    server.root().await_peers(1, PATIENCE).await.unwrap();
+    server.root().await_peers(1, TIMEOUT).await.unwrap();
 
     let error = server.io.to("x").fetch_sockets().await.unwrap_err();
     assert_eq!(error.as_error().kind(), ErrorKind::Timeout);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::runtime::Handle;
 use trunkline_core::{DownReason, Event};
 
-use crate::kit::{Client, Options, PATIENCE, Server, connected, pair, within};
+use crate::kit::{Client, Options, Server, TIMEOUT, connected, pair, within};
 
 fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
@@ -91,7 +91,7 @@ async fn namespaces_open_and_close_in_traffic_without_leaving_tasks() {
     for _ in 0..20 {
         b.io.ns("/x", connected).await.unwrap();
         a.io.ns("/x", connected).await.unwrap();
-        a.cluster.of("/x").unwrap().await_peers(1, PATIENCE).await.unwrap();
+        a.cluster.of("/x").unwrap().await_peers(1, TIMEOUT).await.unwrap();
         let mut client = Client::with(&b, "/x", &()).await;
         let operators = a.io.of("/x").unwrap();
         for number in 0..50 {

@@ -3,7 +3,7 @@
 use serde_json::json;
 use trunkline_core::ErrorKind;
 
-use crate::kit::{Client, Gate, Options, PATIENCE, Server, connected, event, pair, servers, signal, within};
+use crate::kit::{Client, Gate, Options, Server, TIMEOUT, connected, event, pair, servers, signal, within};
 
 #[tokio::test]
 async fn namespaces_do_not_receive_from_each_other() {
@@ -11,7 +11,7 @@ async fn namespaces_do_not_receive_from_each_other() {
     for server in [&a, &b] {
         server.io.ns("/admin", connected).await.unwrap();
     }
-    a.cluster.of("/admin").unwrap().await_peers(1, PATIENCE).await.unwrap();
+    a.cluster.of("/admin").unwrap().await_peers(1, TIMEOUT).await.unwrap();
     let mut user = Client::of(&b, &["x"]).await;
     let mut admin = Client::with(&b, "/admin", &json!({ "rooms": ["x"] })).await;
     a.io.of("/admin").unwrap().to("x").emit("admins", &()).await.unwrap();
@@ -32,7 +32,7 @@ async fn a_dynamic_namespace_is_one_across_nodes() {
         clients.push(Client::with(server, "/room-7", &()).await);
     }
     let _elsewhere = Client::with(&b, "/room-8", &()).await;
-    a.cluster.of("/room-7").unwrap().await_peers(1, PATIENCE).await.unwrap();
+    a.cluster.of("/room-7").unwrap().await_peers(1, TIMEOUT).await.unwrap();
     a.io.of("/room-7").unwrap().emit("seven", &()).await.unwrap();
     for client in &mut clients {
         assert_eq!(client.event("seven").await, signal("seven"));
@@ -47,7 +47,7 @@ async fn a_deleted_namespace_leaves_at_once_and_comes_back_as_a_new_node() {
         server.io.ns("/x", connected).await.unwrap();
     }
     let (before, observer) = (b.cluster.of("/x").unwrap(), a.cluster.of("/x").unwrap());
-    observer.await_peers(1, PATIENCE).await.unwrap();
+    observer.await_peers(1, TIMEOUT).await.unwrap();
     let _client = Client::with(&b, "/x", &()).await;
     b.io.delete_ns("/x");
     within(before.closed()).await;

@@ -101,11 +101,11 @@ export class MixedCluster {
   }
 
   /** Waits until each of these nodes counts all of them in both namespaces. */
-  async counts(places, patience) {
+  async counts(places, limit) {
     for (const namespace of ["/", "/other"]) {
       for (const place of places) {
         const client = await this.connect(place, { namespace });
-        await client.until("serverCount", {}, ({ count }) => count === places.length, patience);
+        await client.until("serverCount", {}, ({ count }) => count === places.length, limit);
         client.close();
         this.#clients.delete(client);
       }

@@ -57,14 +57,14 @@ export class Requests {
 const kinds = [acknowledged, acknowledgedInBinary, fetched, described, counted, visited];
 
 async function acknowledged(asker, clients) {
-  const { answers, silent } = await asker.op("emitWithAck", { event: "who", args: ["are you?"], select: { timeout: PATIENCE } });
+  const { answers, silent } = await asker.op("emitWithAck", { event: "who", args: ["are you?"], select: { timeout: TIMEOUT } });
   assert.deepEqual(answers.map(([, { id }]) => id).sort(), idsOf(clients));
   assert.deepEqual(silent, []);
 }
 
 async function acknowledgedInBinary(asker, clients) {
   const question = { deep: [Buffer.from("are you?")] };
-  const { answers } = await asker.op("emitWithAck", { event: "who", args: [question], select: { to: [ROOM], timeout: PATIENCE } });
+  const { answers } = await asker.op("emitWithAck", { event: "who", args: [question], select: { to: [ROOM], timeout: TIMEOUT } });
   assert.deepEqual(answers.map(([, { id }]) => id).sort(), idsOf(clients));
   for (const [, answer] of answers) assert.deepEqual(comparable(answer.question), comparable(question));
 }
@@ -101,4 +101,4 @@ function idsOf(clients) {
 }
 
 /** Milliseconds: what a request never needs. */
-const PATIENCE = 15_000;
+const TIMEOUT = 15_000;

@@ -101,9 +101,9 @@ export class Receiver {
 }
 
 /** Waits until all receivers have what all senders have begun so far; reports what has not arrived in time. */
-export async function drain(senders, receivers, patience) {
+export async function drain(senders, receivers, limit) {
   const due = senders.map((sender) => [sender, sender.started]);
-  const deadline = Date.now() + patience;
+  const deadline = Date.now() + limit;
   const isComplete = () => receivers.every((receiver) => due.every(([sender, last]) => receiver.missing(sender, last).length === 0));
   while (!isComplete() && Date.now() < deadline) await after(50);
   for (const receiver of receivers) for (const [sender, last] of due) receiver.giveUp(sender, last);

@@ -24,11 +24,11 @@ const SERVERS: usize = 3;
 const CLIENTS: usize = 10;
 
 /// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Waits for what must happen; a generous limit around it.
 pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("it should have happened by now")
+    tokio::time::timeout(TIMEOUT, what).await.expect("it should have happened by now")
 }
 
 /// A server that is a node of a cluster.
@@ -73,7 +73,7 @@ where
         servers.push(Server::start(connect(name.clone()).await, msgpack).await);
     }
     for server in &servers {
-        server.cluster.of("/").unwrap().await_peers(SERVERS - 1, PATIENCE).await.unwrap();
+        server.cluster.of("/").unwrap().await_peers(SERVERS - 1, TIMEOUT).await.unwrap();
     }
     let mut clients = Vec::new();
     for index in 0..CLIENTS {

@@ -14,7 +14,7 @@ use trunkline_core::{
 };
 
 use super::capture::{Capture, meaning};
-use crate::support::PATIENCE;
+use crate::support::TIMEOUT;
 
 /// A client, and the rooms in which it is.
 type Member = (&'static str, fn() -> Vec<Room>);
@@ -74,7 +74,7 @@ impl Stage {
                 changed.await;
             }
         };
-        timeout(PATIENCE, come).await.expect("the markers come");
+        timeout(TIMEOUT, come).await.expect("the markers come");
     }
 
     /// Makes sure that what is sent to the rooms of the clients comes here.

@@ -16,7 +16,7 @@ pub(crate) use trunkline_core::Payload;
 
 /// Waits for what must happen; a generous limit around it.
 pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("it should have happened by now")
+    tokio::time::timeout(TIMEOUT, what).await.expect("it should have happened by now")
 }
 
 /// An event as a payload.
@@ -30,4 +30,4 @@ pub(crate) fn signal(name: &str) -> Payload {
 }
 
 /// How long anything may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);

@@ -15,7 +15,7 @@ use trunkline_core::{
 use trunkline_socketioxide::{Cluster, ClusterBuilder, Trunkline};
 pub(crate) use trunkline_socketioxide::{ClusterIo as Io, ClusterSocket as Socket};
 
-use super::PATIENCE;
+use super::TIMEOUT;
 
 pub(crate) type A = Trunkline;
 
@@ -100,7 +100,7 @@ pub(crate) async fn servers<const N: usize>(options: [Options; N]) -> [Server; N
         started.push(Server::start(options).await);
     }
     for server in &started {
-        server.root().await_peers(N - 1, PATIENCE).await.unwrap();
+        server.root().await_peers(N - 1, TIMEOUT).await.unwrap();
     }
     started.try_into().unwrap_or_else(|_| unreachable!())
 }
