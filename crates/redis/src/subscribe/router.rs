@@ -74,7 +74,7 @@ struct SubscriptionEntry {
     destination: Destination,
     state: State,
     was_active: bool,
-    waiting: Vec<Waiting>,
+    waiting: Vec<PendingAnswer>,
 }
 
 enum State {
@@ -85,7 +85,8 @@ enum State {
     Rejected(Error),
 }
 
-struct Waiting {
+/// Caller of a subscription that is not active yet.
+struct PendingAnswer {
     done: Done,
     unless_lost: bool,
 }
@@ -125,7 +126,7 @@ impl SubscriptionRouter {
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(Request::Subscribe { topic, done, unless_lost }) => {
-                        self.subscribe(&topic, Waiting { done, unless_lost });
+                        self.subscribe(&topic, PendingAnswer { done, unless_lost });
                     }
                     Some(Request::Unsubscribe { topic, done }) => self.unsubscribe(topic, done),
                     None => return,
@@ -141,7 +142,7 @@ impl SubscriptionRouter {
 
     // --- subscribing ---
 
-    fn subscribe(&mut self, topic: &Topic, waiting: Waiting) {
+    fn subscribe(&mut self, topic: &Topic, waiting: PendingAnswer) {
         if self.nodes.is_empty() && matches!(topic, Topic::Shard(_)) {
             // Sooner or later something is wanted from each.
             self.shared.servers.all_destinations().into_iter().for_each(|destination| {
@@ -171,7 +172,7 @@ impl SubscriptionRouter {
         }
     }
 
-    fn want(&mut self, topic: &Topic, waiting: Waiting) {
+    fn want(&mut self, topic: &Topic, waiting: PendingAnswer) {
         let Some(entry) = self.entries.get_mut(topic) else { return };
         entry.wanted += 1;
         let is_lost = || self.nodes.get(&entry.destination).is_some_and(|node| node.is_lost);
@@ -357,7 +358,7 @@ impl SubscriptionEntry {
 }
 
 /// Fails only if the caller has given up.
-fn answer(waiting: Waiting, error: Option<&Error>) {
+fn answer(waiting: PendingAnswer, error: Option<&Error>) {
     let _ = waiting.done.send(error.cloned().map_or(Ok(()), Err));
 }
 

@@ -39,8 +39,8 @@ pub(crate) struct NodeInbox {
     sender: Arc<InboxSender>,
 }
 
-/// What tells the peers of a node that it is back: a heartbeat that asks them for theirs. It goes ahead of what is held,
-/// and so without the numbers of what was sent.
+/// Initial heartbeat of a node that is subscribed again, to which its peers answer with theirs. It is sent ahead of held
+/// messages, and so without high-water marks.
 #[derive(Debug)]
 pub(crate) struct Hello {
     channel: Bytes,
