@@ -32,7 +32,7 @@ impl<T> Outbox<T> {
     /// As [`Outbox::flushed`], as long as something is released every now and then. *Cancel safe.*
     ///
     /// # Errors
-    /// `Disconnected` or `Timeout` if nothing is released for [`OutboxLimits::push_timeout`].
+    /// `Disconnected` or `Timeout` if nothing is released for [`push_timeout`](super::OutboxLimits::push_timeout).
     pub async fn flush(&self) -> Result<()> {
         let end = self.end();
         loop {
