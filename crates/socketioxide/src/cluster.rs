@@ -39,6 +39,7 @@ pub(crate) struct Settings {
     pub(crate) append_offsets: bool,
     pub(crate) reconcile_every: Duration,
     pub(crate) marks: Option<(&'static str, Duration)>,
+    pub(crate) ready_grace: Duration,
 }
 
 impl Default for Settings {
@@ -50,6 +51,7 @@ impl Default for Settings {
             append_offsets: false,
             reconcile_every: Duration::from_secs(1),
             marks: None,
+            ready_grace: Duration::from_secs(10),
         }
     }
 }
@@ -213,6 +215,13 @@ impl ClusterBuilder {
     /// that routes by room. Default 1 s.
     pub fn reconcile_every(mut self, every: Duration) -> Self {
         self.settings.reconcile_every = every;
+        self
+    }
+
+    /// How long this server counts as [ready](Cluster::readyz) after the connection to the broker was lost: its clients
+    /// are served meanwhile, and what is sent to others is held. Default 10 s.
+    pub fn ready_grace(mut self, grace: Duration) -> Self {
+        self.settings.ready_grace = grace;
         self
     }
 

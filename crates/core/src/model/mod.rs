@@ -6,6 +6,7 @@ mod event;
 mod id;
 mod message;
 mod metrics;
+mod probe;
 mod request;
 mod room;
 mod setters;
@@ -20,6 +21,7 @@ pub use self::{
     id::{IdScheme, MAX_ID_BYTES, Namespace, NodeId, NodeKey, Offset, RequestId, SessionId, SocketId},
     message::{Ack, Answer, Heartbeat, Message, Part, Response, SeqChannel, SeqNo, Session, SocketInfo},
     metrics::{Counter, METRICS_BUCKETS, MetricsSnapshot, NodeMetrics},
+    probe::Probe,
     request::{AckCounts, Incomplete, RequestError},
     room::Room,
     target::{Flags, Target},

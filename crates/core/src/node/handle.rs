@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -18,6 +18,7 @@ use tokio_util::{
 use super::{
     AckStream, NodeConfig,
     command::Command,
+    condition::Condition,
     driver::{Driver, Observers, Peers},
     position::Position,
     returning::Returning,
@@ -64,6 +65,8 @@ pub(super) struct Shared {
     pub(super) config: NodeConfig,
     pub(super) commands: mpsc::Sender<Command>,
     metrics: Arc<NodeMetrics>,
+    condition: Arc<Condition>,
+    joined_at: SystemTime,
     events: broadcast::Sender<Event>,
     peers: watch::Receiver<Peers>,
     returning: Arc<Returning>,
@@ -104,8 +107,10 @@ impl ClusterNode {
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         let returning = Arc::<Returning>::default();
         let (position_sender, position) = watch::channel(Position::default());
+        let condition = Arc::<Condition>::default();
         let observers = Observers {
             metrics: Arc::clone(&metrics),
+            condition: Arc::clone(&condition),
             events: events.clone(),
             peers: peers_sender,
             returning: Arc::clone(&returning),
@@ -122,6 +127,8 @@ impl ClusterNode {
             local,
             config,
             metrics,
+            condition,
+            joined_at: SystemTime::now(),
             events,
             commands,
             peers,
@@ -328,10 +335,13 @@ impl ClusterNode {
         self.shared.metrics.snapshot()
     }
 
-    /// State of the connection to the broker.
+    /// State of this node and of its connection to the broker: whether it is connected, since when, the last error, what
+    /// was missed, and what else is wrong.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.shared.backend.transport.health()
+        let mut health = self.shared.backend.transport.health();
+        health.since = health.since.or(Some(self.shared.joined_at));
+        self.shared.condition.add_to(health, self.metrics())
     }
 
     /// Begins to leave, at once and from any thread. Idempotent.
@@ -385,7 +395,7 @@ impl ClusterNode {
             }
             return Err(error);
         }
-        if self.health().connected {
+        if self.shared.backend.transport.health().connected {
             // With the broker away it is applied when it is back.
             let _ = timeout(self.shared.config.request_timeout, applied).await;
         }

@@ -151,7 +151,7 @@ impl RoomFilter for Unfiltered {
     }
 }
 
-/// State of a transport's connection and queue. Serializable, for an endpoint that reports it.
+/// State of a transport's connection and queue and, from a node, of what it has missed. Serializable, for an endpoint that reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -160,7 +160,8 @@ pub struct Health {
     pub connected: bool,
     /// Why not, as far as the last attempt has told; `None` while connected. Never a secret.
     pub reason: Option<String>,
-    /// Since when not; `None` while connected. Serialized as milliseconds since the Unix epoch.
+    /// Since when it is connected, or not. `None` from a transport that was connected all the time. Serialized as
+    /// milliseconds since the Unix epoch.
     #[serde(with = "unix_millis")]
     pub since: Option<SystemTime>,
     /// Messages waiting to be written.
@@ -173,6 +174,15 @@ pub struct Health {
     pub refused_messages: u64,
     /// Why the last of them was refused. Never a secret.
     pub refusal: Option<String>,
+    /// Why the connection was lost last, also after its return. Never a secret.
+    pub last_error: Option<String>,
+    /// Gaps that the node has reported.
+    pub gaps: u64,
+    /// Messages that the node is known to have missed, over all gaps.
+    pub missed_messages: u64,
+    /// What else is wrong with the node, in words: refused messages, different settings on another node, and within the
+    /// last minute gaps and nodes that fell silent. Never a secret.
+    pub degraded: Vec<String>,
 }
 
 setters!(Health {
@@ -186,7 +196,15 @@ impl Health {
     /// The same, not connected since then, for this reason.
     #[must_use]
     pub fn with_loss(self, reason: impl Into<String>, since: SystemTime) -> Self {
-        Self { connected: false, reason: Some(reason.into()), since: Some(since), ..self }
+        let reason = reason.into();
+        let last_error = Some(reason.clone());
+        Self { connected: false, reason: Some(reason), since: Some(since), last_error, ..self }
+    }
+
+    /// The same, after a loss for this reason that was over then.
+    #[must_use]
+    pub fn with_return(self, reason: impl Into<String>, since: SystemTime) -> Self {
+        Self { since: Some(since), last_error: Some(reason.into()), ..self }
     }
 
     /// The same, after the broker refused so many messages, the last one for this reason.

@@ -228,7 +228,9 @@ impl World<'_> {
         let id = names::request(node, engine_node.requests);
         let deadline = engine_node.clock.local(now) + timeout;
         let message = match gather {
-            Gather::Sockets => Message::FetchSockets { request: id.clone(), target: Target::all() },
+            Gather::Sockets | Gather::RoundTrips => {
+                Message::FetchSockets { request: id.clone(), target: Target::all() }
+            }
             Gather::Rooms => Message::AllRooms { request: id.clone() },
             Gather::Values => Message::ServerSideEmit { request: Some(id.clone()), payload },
             Gather::Acks => Message::Broadcast { request: Some(id.clone()), target: Target::all(), payload },

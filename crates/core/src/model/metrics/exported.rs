@@ -52,6 +52,7 @@ labels!(RequestKind {
     Rooms = "all_rooms",
     Values = "server_side_emit",
     Acks = "broadcast_with_ack",
+    Probe = "probe",
 });
 
 labels!(RequestOutcome {

@@ -58,6 +58,7 @@ pub(crate) enum RequestKind {
     Rooms,
     Values,
     Acks,
+    Probe,
 }
 
 /// How a request ended.

@@ -54,6 +54,7 @@ pub(super) fn request_kind(gather: Gather) -> RequestKind {
         Gather::Rooms => RequestKind::Rooms,
         Gather::Values => RequestKind::Values,
         Gather::Acks => RequestKind::Acks,
+        Gather::RoundTrips => RequestKind::Probe,
     }
 }
 
