@@ -26,8 +26,9 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     model::{
-        Capabilities, Event, Membership, Message, MessageKind, MetricsSnapshot, Namespace, NodeId, NodeKey,
-        NodeMetrics, Offset, RequestError, Room, Session, SessionId, SocketInfo, Target,
+        Capabilities, Event, HistoryKind, HistoryOutcome, Membership, Message, MessageKind, MetricsSnapshot, Namespace,
+        NodeId, NodeKey, NodeMetrics, Offset, RequestError, Room, ServerMetrics, Session, SessionId, SocketInfo,
+        Target,
     },
     payload::Payload,
     server::{DeliveryReport, Local},
@@ -97,7 +98,8 @@ impl ClusterNode {
             config.engine.buckets = interest.buckets();
         }
         let node = NodeKey { id: backend.ids.node_id(), namespace };
-        let metrics = Arc::new(NodeMetrics::exported(backend.name, &node.namespace));
+        let metrics =
+            Arc::new(NodeMetrics::exported(backend.name, config.metrics_namespace.unwrap_or(node.namespace.as_str())));
         let filter = Arc::new(LocalRooms(Weak::clone(&local)));
         let request = JoinRequest::new(node.clone(), filter, Arc::clone(&metrics), config.inbox);
         let inbox = backend.transport.join(request).await?;
@@ -302,7 +304,10 @@ impl ClusterNode {
     /// `Unsupported` without history.
     pub async fn persist_session(&self, session: Session) -> Result<()> {
         self.check_open()?;
-        self.history()?.persist(&self.shared.node, session).await
+        let result = self.history()?.persist(&self.shared.node, session).await;
+        let outcome = result.as_ref().map_or_else(HistoryOutcome::of, |()| HistoryOutcome::Complete);
+        self.shared.metrics.exported.history(HistoryKind::Persist, outcome, 0);
+        result
     }
 
     /// Takes a session, once, with what it missed since `since`; `None` if it is unknown or expired.
@@ -311,7 +316,14 @@ impl ClusterNode {
     /// `Unsupported` without history, `HistoryLost` if the history no longer reaches back that far.
     pub async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<RestoredSession>> {
         self.check_open()?;
-        self.history()?.restore(&self.shared.node, &id, &since).await
+        let result = self.history()?.restore(&self.shared.node, &id, &since).await;
+        let (outcome, replayed) = match &result {
+            Ok(Some(restored)) => (HistoryOutcome::Complete, restored.missed.len()),
+            Ok(None) => (HistoryOutcome::Unknown, 0),
+            Err(error) => (HistoryOutcome::of(error), 0),
+        };
+        self.shared.metrics.exported.history(HistoryKind::Restore, outcome, replayed);
+        result
     }
 
     /// What was broadcast after `since` to all or to any of `rooms`, in order.
@@ -320,7 +332,13 @@ impl ClusterNode {
     /// As [`ClusterNode::restore_session`].
     pub async fn replay(&self, since: Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         self.check_open()?;
-        self.history()?.replay(&self.shared.node, &since, rooms).await
+        let result = self.history()?.replay(&self.shared.node, &since, rooms).await;
+        let (outcome, replayed) = match &result {
+            Ok(missed) => (HistoryOutcome::Complete, missed.len()),
+            Err(error) => (HistoryOutcome::of(error), 0),
+        };
+        self.shared.metrics.exported.history(HistoryKind::Replay, outcome, replayed);
+        result
     }
 
     /// Events from now on. A listener that lags by more than 256 loses the oldest and is told so.
@@ -333,6 +351,13 @@ impl ClusterNode {
     #[must_use]
     pub fn metrics(&self) -> MetricsSnapshot {
         self.shared.metrics.snapshot()
+    }
+
+    /// Metrics of the server's own sockets, for the same recorder as the node's and with the same labels. Each call
+    /// registers them anew, so call it once.
+    #[must_use]
+    pub fn server_metrics(&self) -> ServerMetrics {
+        ServerMetrics::of(&self.shared.metrics)
     }
 
     /// State of this node and of its connection to the broker: whether it is connected, since when, the last error, what

@@ -1,6 +1,10 @@
 //! What a broker must implement: one required trait, and small optional ones for what not every broker can do.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -168,6 +172,9 @@ pub struct Health {
     pub queued_messages: usize,
     /// Bytes of the messages that wait or are written and unconfirmed.
     pub queued_bytes: usize,
+    /// Age of the oldest message waiting to be written. Serialized as milliseconds.
+    #[serde(with = "millis")]
+    pub oldest_queued: Option<Duration>,
     /// How often the connection came back.
     pub reconnects: u64,
     /// Messages that the broker refused for good, since the transport was connected: they are lost.
@@ -189,6 +196,7 @@ setters!(Health {
     with_connected(connected: bool),
     with_queued_messages(queued_messages: usize),
     with_queued_bytes(queued_bytes: usize),
+    with_oldest_queued(oldest_queued: Option<Duration>),
     with_reconnects(reconnects: u64),
 });
 
@@ -211,6 +219,22 @@ impl Health {
     #[must_use]
     pub fn with_refused(self, refused_messages: u64, refusal: Option<String>) -> Self {
         Self { refused_messages, refusal, ..self }
+    }
+}
+
+/// A duration as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[allow(clippy::ref_option, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
     }
 }
 
@@ -359,6 +383,9 @@ pub struct MissedBroadcast {
 pub trait RoomInterest: fmt::Debug + Send + Sync + 'static {
     /// Number of buckets that rooms are hashed into, if they are; all nodes must agree, and heartbeats tell.
     fn buckets(&self) -> Option<u16>;
+
+    /// Number of keys of rooms (buckets, or a channel each) that a node subscribes to now.
+    fn subscriptions(&self, node: &NodeKey) -> usize;
 
     /// Subscribes a node to a room that got its first local socket (Socket.IO's `create-room`). On return, what is
     /// published to the room afterwards arrives.

@@ -131,6 +131,10 @@ impl RoomInterest for Interests {
         None
     }
 
+    fn subscriptions(&self, _: &NodeKey) -> usize {
+        self.present().len()
+    }
+
     async fn room_created(&self, _: &NodeKey, room: &Room) -> Result<()> {
         self.0.lock().unwrap().push((true, room.clone()));
         Ok(())
