@@ -26,7 +26,8 @@ impl Engine {
         let unnamed_peers = is_counted.then(|| UnnamedPeers::new(now, self.counts, self.members.unnamed()));
         let nodes = self.members.names().take(if message.is_some() { usize::MAX } else { 0 });
         let is_probe = gather == Gather::RoundTrips;
-        let pending = Pending::new(gather, deadline, nodes, unnamed_peers);
+        let absent = self.members.absent(now, self.config.silence()).filter(|_| message.is_some());
+        let pending = Pending::new(gather, deadline, nodes, absent, unnamed_peers);
         self.requests.insert(id.clone(), pending.awaiting_echo(is_probe && self.hears_itself));
         self.wake_by(deadline);
         if is_probe {
