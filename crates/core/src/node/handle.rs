@@ -32,6 +32,7 @@ use crate::{
     },
     payload::Payload,
     server::{DeliveryReport, Local},
+    trace,
     transport::{Backend, Health, History, JoinRequest, MissedBroadcast, RestoredSession, RoomFilter},
 };
 
@@ -427,8 +428,9 @@ impl ClusterNode {
         Ok(())
     }
 
-    pub(super) async fn publish(&self, message: Message) -> Result<()> {
+    pub(super) async fn publish(&self, mut message: Message) -> Result<()> {
         self.check_open()?;
+        let _span = trace::publish(self.shared.backend.name, &self.shared.node, &mut message);
         let (kind, bytes) = (MessageKind::of(&message), message.payload_bytes());
         let result = self.shared.backend.publish(&self.shared.node, message).await;
         match &result {
