@@ -1,12 +1,12 @@
-about="what socketioxide's own suite of adapters does, on every backend"
-crates=""
+about="what socketioxide's own suite of adapters does, on every backend; metrics in Prometheus; traces"
+crates="trunkline-traces"
 
 . "$here/lib/brokers.sh"
 
 prepare() {
-    need_rust && need_redis && need_mongod && need_postgres && need_rabbitmq && need_nats
+    need_rust && need_redis && need_mongod && need_postgres && need_rabbitmq && need_nats && need_prometheus
 }
 
 run() {
-    cargo_tests -p trunkline-test-nodes
+    cargo_tests -p trunkline-test-nodes -p trunkline-traces
 }

@@ -20,6 +20,7 @@ use super::{
     NodeConfig,
     acks::AckItem,
     command::{Command, InFlight, LocalAckBroadcast, ResponseSink},
+    condition::Condition,
     outgoing::{Job, Outgoing},
     position::Position,
     returning::Returning,
@@ -32,6 +33,7 @@ use crate::{
         RequestId, RequestOutcome, Room,
     },
     server::{AckSink, DeliveryReport, EventReply, Local, LocalAnswer},
+    trace,
     transport::{Backend, Inbox, NodeCount},
 };
 
@@ -45,6 +47,7 @@ pub(super) struct Peers {
 /// Where a driver reports what happens.
 pub(super) struct Observers {
     pub(super) metrics: Arc<NodeMetrics>,
+    pub(super) condition: Arc<Condition>,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) peers: watch::Sender<Peers>,
     pub(super) returning: Arc<Returning>,
@@ -61,6 +64,7 @@ pub(crate) struct Driver {
     local: Weak<dyn Local>,
     config: NodeConfig,
     metrics: Arc<NodeMetrics>,
+    condition: Arc<Condition>,
     events: broadcast::Sender<Event>,
     peers: watch::Sender<Peers>,
     returning: Arc<Returning>,
@@ -91,7 +95,7 @@ impl Driver {
         capabilities: Capabilities,
         local: Weak<dyn Local>,
         config: NodeConfig,
-        Observers { metrics, events, peers, returning, position }: Observers,
+        Observers { metrics, condition, events, peers, returning, position }: Observers,
     ) -> Self {
         let engine = Engine::new(node.clone(), capabilities, config.engine, Arc::clone(&metrics));
         let (answers, received_answers) = mpsc::unbounded_channel();
@@ -102,6 +106,7 @@ impl Driver {
             local,
             config,
             metrics,
+            condition,
             events,
             peers,
             returning,
@@ -205,7 +210,7 @@ impl Driver {
         let mut paced = 0;
         while let Some(delivery) = batch.pop_front() {
             paced += 1;
-            self.input(Input::Delivery(delivery));
+            trace::receive(self.backend.name, &self.node).in_scope(|| self.input(Input::Delivery(delivery)));
             std::mem::take(&mut self.last_report).wait_for_sockets().await;
             if paced == PACE {
                 paced = 0;
@@ -287,7 +292,11 @@ impl Driver {
                 Output::Acknowledged(id, ack) => self.acknowledged(&id, ack),
                 Output::Finished(id, result) => self.finished(&id, result),
                 Output::CountNodes => self.count_wanted = true,
-                Output::Event(event) => drop(self.events.send(event)),
+                Output::Event(event) => {
+                    self.condition.note(&event);
+                    // Fails where there is no listener.
+                    let _ = self.events.send(event);
+                }
             }
         }
     }
@@ -344,7 +353,8 @@ impl Driver {
         let returned = (from == self.node.id && message.changes_sockets()).then(|| message.clone());
         match message {
             Message::Broadcast { request: None, target, payload } => {
-                let report = local.deliver(&target, &payload, offset);
+                let span = trace::process(self.backend.name, &self.node, target.trace.as_ref());
+                let report = span.in_scope(|| local.deliver(&target, &payload, offset));
                 if let Some(offset) = offset {
                     self.position.send_replace(Position::at(offset.clone()));
                 }
@@ -357,6 +367,8 @@ impl Driver {
                 if from == self.node.id {
                     return self.ask_own_clients(request, (target, payload, timeout));
                 }
+                let span = trace::process(self.backend.name, &self.node, target.trace.as_ref());
+                let _entered = span.enter();
                 let sink = AckSink::new(Some(from.clone()), request.clone(), self.answers.clone());
                 let count = local.deliver_with_ack(&target, &payload, timeout, sink);
                 self.metrics.sent_to_sockets.add(u64::from(count));
