@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { configured } from "./configuration.js";
@@ -24,6 +24,8 @@ export class Balancer {
     const balancer = new Balancer();
     balancer.#kind = kind;
     balancer.#folder = await mkdtemp(join(tmpdir(), "trunkline-balancer-"));
+    // The workers of a balancer are not of the user that has started it.
+    await chmod(balancer.#folder, 0o755);
     const [http, proxy, peers] = await reservePorts(3);
     balancer.ports = { http, proxy, peers };
     await balancer.#write(nodes);
@@ -68,7 +70,9 @@ export class Balancer {
     const files = await this.#kind.files(this.#folder, (file) => configured(file, nodes, this.ports));
     for (const [name, text] of Object.entries(files)) {
       const drained = [...this.#drained].reduce((text, node) => this.#kind.drained?.(text, name, nodes[node], node) ?? text, text);
-      await writeFile(join(this.#folder, name), drained);
+      // At once as a whole, since some of them read it when it changes.
+      await writeFile(join(this.#folder, "new"), drained);
+      await rename(join(this.#folder, "new"), join(this.#folder, name));
     }
   }
 

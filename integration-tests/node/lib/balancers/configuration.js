@@ -15,7 +15,8 @@ export function pathOf(file) {
  * @param ports of the balancer: { http, proxy, peers }
  */
 export async function configured(file, nodes, ports) {
-  let text = await readFile(pathOf(file), "utf8");
+  // Envoy has addresses and ports apart.
+  let text = (await readFile(pathOf(file), "utf8")).replace(/address: ([0-9.]+), port_value: (\d+)/g, "address: $1:$2");
   if (nodes.d && !text.includes(ADDRESSES.d)) text = text.replace(OF_C, (line) => `${line}\n${line.replace(/node([-_])c/g, "node$1d").replaceAll(ADDRESSES.c, ADDRESSES.d)}`);
   for (const [node, address] of Object.entries(ADDRESSES)) {
     text = text.replaceAll(address, `127.0.0.1:${nodes[node] ?? nodes.c}`);
@@ -23,7 +24,8 @@ export async function configured(file, nodes, ports) {
   return text
     .replace(/(0\.0\.0\.0|\*):8080/g, `127.0.0.1:${ports.http}`)
     .replace(/(0\.0\.0\.0|\*):8081/g, `127.0.0.1:${ports.proxy}`)
-    .replaceAll("127.0.0.1:8082", `127.0.0.1:${ports.peers}`);
+    .replaceAll("127.0.0.1:8082", `127.0.0.1:${ports.peers}`)
+    .replace(/address: ([0-9.]+):(\d+) /g, "address: $1, port_value: $2 ");
 }
 
 const ADDRESSES = { a: "10.0.0.11:3001", b: "10.0.0.12:3001", c: "10.0.0.13:3001", d: "10.0.0.14:3001" };

@@ -15,6 +15,7 @@ const run = promisify(execFile);
  * - `drained(text, name, port, node)`: the text of the file with that node draining
  * - `add(child, folder, node, port)`, `drain(child, folder, node)`: where that is done in another way than by files and a reload
  * - `remembers`: whether it keeps the node of a client without cookies when nodes come and go
+ * - `drainsAtOnce`: whether the clients that poll leave a draining node at once
  */
 export const kinds = {
   nginx: nginx("nginx.conf", process.env.NGINX_CURRENT, true, (text, name, port) => marked(text, `server 127.0.0.1:${port} `, " drain;")),
@@ -48,6 +49,38 @@ export const kinds = {
       if (name === "apache-slots.txt") return text.replaceAll(`node-${node}`, "node-a");
       return text.replace(new RegExp(`^( *BalancerMember "http://127.0.0.1:${port}".*)$`, "gm"), "$1 status=+N");
     },
+  },
+  traefik: {
+    program: process.env.TRAEFIK,
+    remembers: false,
+    drainsAtOnce: true,
+    async files(folder, configured) {
+      return {
+        "traefik.yml": (await configured("traefik.yml")).replace("/etc/traefik", folder),
+        "traefik-routes.yml": await configured("traefik-routes.yml"),
+      };
+    },
+    command: (folder) => [process.env.TRAEFIK, `--configFile=${join(folder, "traefik.yml")}`],
+    // It sees itself that a file has changed.
+    reload() {},
+    drained(text, name, port, node) {
+      const lines = text.split("\n").filter((line) => !line.includes(`- { url: "http://127.0.0.1:${port}" }`));
+      return lines.join("\n").replaceAll(`service: node-${node}-or-another`, "service: node-a-or-another");
+    },
+  },
+  envoy: {
+    program: process.env.ENVOY,
+    remembers: false,
+    async files(folder, configured) {
+      return {
+        "envoy.yaml": (await configured("envoy.yaml")).replace("/etc/envoy", folder),
+        "envoy-nodes.yaml": await configured("envoy-nodes.yaml"),
+      };
+    },
+    // Other instances of this machine have shared memory of the same number otherwise.
+    command: (folder) => [process.env.ENVOY, "-c", join(folder, "envoy.yaml"), "--log-level", "warn", "--concurrency", "2", "--disable-hot-restart"],
+    reload() {},
+    drained: (text, name, port) => text.replace(new RegExp(`(port_value: ${port} .*)UNKNOWN`), "$1DRAINING"),
   },
 };
 
