@@ -28,6 +28,6 @@ export async function configured(file, nodes, ports) {
     .replace(/address: ([0-9.]+):(\d+) /g, "address: $1, port_value: $2 ");
 }
 
-const ADDRESSES = { a: "10.0.0.11:3001", b: "10.0.0.12:3001", c: "10.0.0.13:3001", d: "10.0.0.14:3001" };
+const ADDRESSES = { a: "10.0.0.11:3001", b: "10.0.0.12:3002", c: "10.0.0.13:3003", d: "10.0.0.14:3004" };
 // A line with a node's name or address; comments name node-c as an example.
-const OF_C = /^(?! *#).*(node[-_]c|10\.0\.0\.13:3001).*$/gm;
+const OF_C = /^(?! *#).*(node[-_]c|10\.0\.0\.13:3003).*$/gm;

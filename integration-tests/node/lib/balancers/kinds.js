@@ -16,6 +16,7 @@ const run = promisify(execFile);
  * - `add(child, folder, node, port)`, `drain(child, folder, node)`: where that is done in another way than by files and a reload
  * - `remembers`: whether it keeps the node of a client without cookies when nodes come and go
  * - `drainsAtOnce`: whether the clients that poll leave a draining node at once
+ * - `hasFixedRing`: whether keys of other nodes move, too, when a node ends
  */
 export const kinds = {
   nginx: nginx("nginx.conf", process.env.NGINX_CURRENT, true, (text, name, port) => marked(text, `server 127.0.0.1:${port} `, " drain;")),
@@ -71,6 +72,7 @@ export const kinds = {
   envoy: {
     program: process.env.ENVOY,
     remembers: false,
+    hasFixedRing: true,
     async files(folder, configured) {
       return {
         "envoy.yaml": (await configured("envoy.yaml")).replace("/etc/envoy", folder),
