@@ -29,7 +29,12 @@ export class Balancer {
     const [http, proxy, peers] = await reservePorts(3);
     balancer.ports = { http, proxy, peers };
     await balancer.#write(nodes);
-    await balancer.#spawn();
+    try {
+      await balancer.#spawn();
+    } catch (error) {
+      await balancer.stop();
+      throw error;
+    }
     return balancer;
   }
 
@@ -58,8 +63,7 @@ export class Balancer {
 
   async stop() {
     running.delete(this.#child);
-    const ended = this.#child.exitCode ?? this.#child.signalCode;
-    if (ended === null) {
+    if (!this.#hasEnded()) {
       this.#child.kill("SIGTERM");
       await once(this.#child, "exit");
     }
@@ -86,12 +90,16 @@ export class Balancer {
     await this.#answers();
   }
 
+  #hasEnded() {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
   /** Waits until a handshake comes through. */
   async #answers() {
     for (const deadline = Date.now() + 20_000; ; ) {
       const status = await fetch(`${this.url}/socket.io/?EIO=4&transport=polling`).then(({ status }) => status, String);
       if (status === 200) return;
-      if (Date.now() > deadline || this.#child.exitCode !== null) throw new Error(`no handshake: ${status}; ${this.#complaints.join("\n")}`);
+      if (Date.now() > deadline || this.#hasEnded()) throw new Error(`no handshake: ${status}; ${this.#complaints.join("\n")}`);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }

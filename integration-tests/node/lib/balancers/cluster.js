@@ -5,7 +5,9 @@ import { start } from "../program.js";
 import { reservePorts } from "./ports.js";
 
 export class Cluster {
+  /** Of the nodes that have been started, by letter. */
   ports = {};
+  #reserved = {};
   #broker;
   #programs = {};
   #observer;
@@ -16,22 +18,21 @@ export class Cluster {
     const cluster = new Cluster();
     cluster.#broker = await start(process.env.TEST_BROKER, ["redis"], (line) => line);
     const ports = await reservePorts(LETTERS.length);
-    LETTERS.forEach((letter, index) => (cluster.reserved[letter] = ports[index]));
+    LETTERS.forEach((letter, index) => (cluster.#reserved[letter] = ports[index]));
     await Promise.all(["a", "b", "c"].map((letter) => cluster.add(letter)));
     // It is on a node that stays.
     cluster.#observer = io(`http://127.0.0.1:${cluster.ports.a}`, { transports: ["websocket"], forceNew: true });
     await new Promise((resolve) => cluster.#observer.once("ready", resolve));
+    await cluster.#knowsAll();
     return cluster;
   }
 
-  reserved = {};
-
   async add(letter) {
-    const port = this.reserved[letter];
+    const port = this.#reserved[letter];
     const options = ["--until-stdin-closes", "--nodes", "1", "--first", String(LETTERS.indexOf(letter)), "--port", String(port), "--broker", this.#broker.result];
     this.#programs[letter] = await start(process.env.TEST_NODE, options, JSON.parse);
     this.ports[letter] = port;
-    if (this.#observer) await this.#until("serverCount", ({ count }) => count >= Object.keys(this.#programs).length);
+    if (this.#observer) await this.#knowsAll();
   }
 
   /** Ends a node, with SIGTERM or SIGKILL. */
@@ -61,11 +62,12 @@ export class Cluster {
     await this.#broker.stop();
   }
 
-  async #until(kind, isRight) {
+  /** Waits until the node of the observer knows all nodes that are running. */
+  async #knowsAll() {
     for (const deadline = Date.now() + 20_000; ; ) {
-      const outcome = await this.op(kind);
-      if (isRight(outcome)) return;
-      if (Date.now() > deadline) throw new Error(`${kind}: still ${JSON.stringify(outcome)}`);
+      const { count } = await this.op("serverCount");
+      if (count >= Object.keys(this.#programs).length) return;
+      if (Date.now() > deadline) throw new Error(`there are still ${count} servers`);
     }
   }
 }

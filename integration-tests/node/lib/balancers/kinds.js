@@ -1,11 +1,7 @@
 // How each balancer is started, told of other nodes, and told to drain one. The files are those of docker/balancers/.
 
-import { execFile } from "node:child_process";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { promisify } from "node:util";
-
-const run = promisify(execFile);
 
 /**
  * By name:
@@ -131,11 +127,4 @@ function told(path, command) {
     socket.once("end", () => resolve(String(Buffer.concat(parts)).trim()));
     socket.once("error", reject);
   });
-}
-
-/** Whether a program is there, with its version. */
-export async function versionOf({ program }, option) {
-  if (!program) return undefined;
-  const { stdout, stderr } = await run(program, [option]).catch(() => ({ stdout: "", stderr: "" }));
-  return `${stdout}${stderr}`.split("\n")[0] || undefined;
 }
