@@ -12,6 +12,8 @@ import { Member } from "./member.js";
  * @param kind of kinds.js
  * @param plan.polling number of clients that only poll; of the other kinds there are a fifth as many each
  * @param plan.calm milliseconds before anything happens, and between one step and the next
+ * @param plan.beat milliseconds between two messages to all clients
+ * @param plan.late milliseconds after which what is waited for will not come any more
  * @returns what was counted
  */
 export async function trial(kind, plan, report = () => {}) {
@@ -144,13 +146,11 @@ class Trial {
     assert.ok(this.#lossesOf(this.#step).length >= lost, "they have lost their connections");
   }
 
-  /** The cookie of a browser that came to node b; its second page comes there, too. */
+  /** The second page of a browser that is on node b comes there, too. */
   async #cookieOfB() {
-    const { url } = this.balancer;
-    let first;
-    await this.#until("a browser is on node b", async () => (first = await handshake(url)).node === "b");
-    this.cookie = first.cookie.split(";")[0];
-    const second = await handshake(url, { headers: { cookie: this.cookie } });
+    this.cookie = this.#on("b").find(({ cookie }) => cookie)?.cookie;
+    assert.ok(this.cookie?.startsWith("node="), "a client of node b has a cookie");
+    const second = await handshake(this.balancer.url, { headers: { cookie: this.cookie } });
     assert.equal(second.node, "b", "the second page of a browser comes to the node of the first");
   }
 
