@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     Engine,
-    interface::{Output, Request},
+    interface::{Gather, Output, Request},
     members::Liveness,
     pending::{AnswerOutcome, Pending},
     unnamed_peers::UnnamedPeers,
@@ -22,9 +22,10 @@ impl Engine {
         }
         let Request { id, gather, message, deadline } = request;
         self.metrics.requests.increment();
-        let is_counted = message.is_some() && self.broker_counts();
+        let only_ours = gather == Gather::Session;
+        let is_counted = message.is_some() && self.broker_counts() && !only_ours;
         let unnamed_peers = is_counted.then(|| UnnamedPeers::new(now, self.counts, self.members.unnamed()));
-        let nodes = self.members.names().take(if message.is_some() { usize::MAX } else { 0 });
+        let nodes = self.members.names().filter(|node| message.is_some() && (!only_ours || self.is_ours(node)));
         self.requests.insert(id.clone(), Pending::new(gather, deadline, nodes, unnamed_peers));
         self.wake_by(deadline);
         if let Some(message) = message {

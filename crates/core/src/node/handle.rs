@@ -21,16 +21,17 @@ use super::{
     driver::{Driver, Observers, Peers},
     position::Position,
     returning::Returning,
+    sessions::LiveSessions,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
     model::{
         Capabilities, Event, Membership, Message, MessageKind, MetricsSnapshot, Namespace, NodeId, NodeKey,
-        NodeMetrics, Offset, RequestError, Room, Session, SessionId, SocketInfo, Target,
+        NodeMetrics, Offset, RequestError, Room, SocketInfo, Target,
     },
     payload::Payload,
     server::{DeliveryReport, Local},
-    transport::{Backend, Health, History, JoinRequest, MissedBroadcast, RestoredSession, RoomFilter},
+    transport::{Backend, Health, History, JoinRequest, MissedBroadcast, RoomFilter},
 };
 
 /// One node of a cluster: a server's membership of a namespace. Cheap to clone.
@@ -68,6 +69,7 @@ pub(super) struct Shared {
     peers: watch::Receiver<Peers>,
     returning: Arc<Returning>,
     pub(super) position: watch::Receiver<Position>,
+    pub(super) sessions: Arc<LiveSessions>,
     /// Holds the driver, the one task of the node.
     tasks: TaskTracker,
     /// Dropped with the last handle, it makes the node leave.
@@ -103,6 +105,7 @@ impl ClusterNode {
         let (peers_sender, peers) = watch::channel(Peers::default());
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         let returning = Arc::<Returning>::default();
+        let sessions = Arc::<LiveSessions>::default();
         let (position_sender, position) = watch::channel(Position::default());
         let observers = Observers {
             metrics: Arc::clone(&metrics),
@@ -110,6 +113,7 @@ impl ClusterNode {
             peers: peers_sender,
             returning: Arc::clone(&returning),
             position: position_sender,
+            sessions: Arc::clone(&sessions),
         };
         let driver = Driver::new(node.clone(), backend.clone(), capabilities, Weak::clone(&local), config, observers);
         tasks.spawn(driver.run(inbox, received_commands, closing.clone()));
@@ -127,6 +131,7 @@ impl ClusterNode {
             peers,
             returning,
             position,
+            sessions,
             tasks,
             closing,
         };
@@ -289,24 +294,6 @@ impl ClusterNode {
         Ok(())
     }
 
-    /// Keeps the session of a client that may come back.
-    ///
-    /// # Errors
-    /// `Unsupported` without history.
-    pub async fn persist_session(&self, session: Session) -> Result<()> {
-        self.check_open()?;
-        self.history()?.persist(&self.shared.node, session).await
-    }
-
-    /// Takes a session, once, with what it missed since `since`; `None` if it is unknown or expired.
-    ///
-    /// # Errors
-    /// `Unsupported` without history, `HistoryLost` if the history no longer reaches back that far.
-    pub async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<RestoredSession>> {
-        self.check_open()?;
-        self.history()?.restore(&self.shared.node, &id, &since).await
-    }
-
     /// What was broadcast after `since` to all or to any of `rooms`, in order.
     ///
     /// # Errors
@@ -406,7 +393,7 @@ impl ClusterNode {
         result
     }
 
-    fn local(&self) -> Result<Arc<dyn Local>> {
+    pub(super) fn local(&self) -> Result<Arc<dyn Local>> {
         self.shared.local.upgrade().ok_or_else(|| self.closed_error())
     }
 

@@ -14,5 +14,6 @@ mod parts;
 mod position;
 mod requests;
 mod returning;
+mod sessions;
 
 pub use self::{acks::AckStream, adapter::Adapter, config::NodeConfig, emitter::Emitter, handle::ClusterNode};

@@ -72,6 +72,19 @@ fn rooms_are_listed_once_each_also_those_of_fetched_sockets() {
 }
 
 #[test]
+fn a_session_is_asked_of_nodes_of_ours_until_one_has_it() {
+    let mut engine = TestEngine::with_peers(&["a", "b", "official"]);
+    for ours in ["a", "b"] {
+        engine.receive_numbered(ours, 1);
+    }
+    assert_eq!(engine.send_request("none", Gather::Session), ["publish ask none"]);
+    engine.answer("a", "none", Answer::ServerSideEmit(None));
+    assert_eq!(engine.answer("b", "none", Answer::ServerSideEmit(None)), ["none: [nothing nothing]"]);
+    engine.send_request("r", Gather::Session);
+    assert_eq!(engine.answer("b", "r", value("yes")), ["r: [yes]"]);
+}
+
+#[test]
 fn a_server_side_emit_gathers_one_value_per_node() {
     let mut engine = TestEngine::with_peers(&["a", "b"]);
     assert_eq!(engine.send_request("r", Gather::Values), ["publish ask r"]);
