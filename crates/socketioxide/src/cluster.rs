@@ -100,11 +100,21 @@ impl Cluster {
     /// metrics and more.
     ///
     /// # Errors
-    /// `Closed` if this server has not opened the namespace, or has closed it.
+    /// `Closed` if this server has not opened the namespace, or has closed it, and if it is a dynamic one that has left the
+    /// cluster: see [`Cluster::join`].
     pub fn of(&self, namespace: &str) -> Result<NamespaceHandle> {
         let namespace = Namespace::new(namespace);
-        let handle = self.entries().get(&namespace).and_then(Entry::handle);
-        handle.ok_or_else(|| Error::new(ErrorKind::Closed, format!("namespace {namespace} is not open on this server")))
+        let entries = self.entries();
+        let entry = entries.get(&namespace);
+        entry.and_then(Entry::handle).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Closed,
+                match entry.is_some_and(Entry::is_dynamic) {
+                    true => format!("dynamic namespace {namespace} has left while it was empty; `join` opens it again"),
+                    false => format!("namespace {namespace} is not open on this server"),
+                },
+            )
+        })
     }
 
     /// The handle of a namespace of this server. A dynamic namespace that has left the cluster, because no client was in
