@@ -49,7 +49,9 @@ enum State {
     Answered,
     /// Has answered, and is not known by name.
     AnsweredUnnamed,
-    /// Has left or fallen silent, and is waited for no longer.
+    /// Is not seen by the broker. It is not waited for: it may be dead. It is missing unless it answers: it may be cut off.
+    Absent,
+    /// Has left or fallen silent: neither waited for nor missing, unless it comes back.
     Gone,
 }
 
@@ -65,18 +67,25 @@ pub(super) enum AnswerOutcome {
 }
 
 impl Pending {
-    /// A request that `nodes`, sorted, are to answer.
+    /// A request that `nodes`, sorted, are to answer, and `absent` ones cannot, as far as the broker knows.
     pub(super) fn new<'a>(
         gather: Gather,
         deadline: Instant,
         nodes: impl Iterator<Item = &'a NodeId>,
+        absent: impl Iterator<Item = &'a NodeId>,
         unnamed_peers: Option<UnnamedPeers>,
     ) -> Self {
-        let responders: Vec<_> = nodes.map(|node| Responder { node: node.clone(), state: State::Awaited }).collect();
+        let responder = |state| move |node: &NodeId| Responder { node: node.clone(), state };
+        let mut responders: Vec<_> = nodes.map(responder(State::Awaited)).collect();
+        let awaited = responders.len();
+        responders.extend(absent.map(responder(State::Absent)));
+        if responders.len() > awaited {
+            responders.sort_unstable_by(|one, other| one.node.cmp(&other.node));
+        }
         Self {
             gather,
             deadline,
-            awaited: responders.len(),
+            awaited,
             responders,
             unnamed_peers,
             sockets: Vec::new(),
@@ -162,7 +171,7 @@ impl Pending {
 
     /// Whether a node has answered, or was given up.
     fn has_answered(&self, node: &NodeId) -> bool {
-        self.position(node).is_ok_and(|index| self.responders[index].state != State::Awaited)
+        self.position(node).is_ok_and(|index| !self.responders[index].state.is_missing())
     }
 
     /// Notes that a node has answered. Returns `false` for a second answer, and for one of a node that was given up.
@@ -172,10 +181,10 @@ impl Pending {
             return true;
         };
         match self.position(from) {
-            Ok(index) if self.responders[index].state != State::Awaited => return false,
+            Ok(index) if !self.responders[index].state.is_missing() => return false,
             Ok(index) => {
-                self.responders[index].state = State::Answered;
-                self.awaited -= 1;
+                let before = std::mem::replace(&mut self.responders[index].state, State::Answered);
+                self.awaited -= usize::from(before == State::Awaited);
             }
             Err(index) => {
                 let state = if known { State::Answered } else { State::AnsweredUnnamed };
@@ -196,17 +205,33 @@ impl Pending {
 
     /// Stops waiting for a node that is gone, and for its clients.
     pub(super) fn node_gone(&mut self, node: &NodeId) {
-        self.unnamed_peers.iter_mut().for_each(|unnamed_peers| unnamed_peers.gone(node));
-        let Ok(index) = self.position(node) else { return };
-        let state = std::mem::replace(&mut self.responders[index].state, State::Gone);
-        self.awaited -= usize::from(state == State::Awaited);
-        self.acks.node_gone(node);
+        self.give_up(node, State::Gone);
         self.parts.take(node);
     }
 
-    /// Notes that a node is known by name now.
+    /// Stops waiting for a node that the broker does not see, and for its clients: they are missing.
+    pub(super) fn node_absent(&mut self, node: &NodeId) {
+        let has_all = self.has_answered(node) && !self.acks.awaits(node);
+        self.give_up(node, if has_all { State::Answered } else { State::Absent });
+    }
+
+    fn give_up(&mut self, node: &NodeId, state: State) {
+        self.unnamed_peers.iter_mut().for_each(|unnamed_peers| unnamed_peers.gone(node));
+        let Ok(index) = self.position(node) else { return };
+        let before = std::mem::replace(&mut self.responders[index].state, state);
+        self.awaited -= usize::from(before == State::Awaited);
+        self.acks.node_gone(node);
+    }
+
+    /// Notes that a node is known by name now. One that had been given up since the request began is missing: it lives,
+    /// and has not answered.
     pub(super) fn node_known(&mut self, node: &NodeId, discovery: Discovery) {
         let position = self.position(node);
+        if let Ok(index) = position
+            && self.responders[index].state == State::Gone
+        {
+            self.responders[index].state = State::Absent;
+        }
         let Some(unnamed_peers) = &mut self.unnamed_peers else { return };
         match position {
             Ok(index) if self.responders[index].state == State::AnsweredUnnamed => {
@@ -234,7 +259,7 @@ impl Pending {
 
     /// What was gathered; as an error if not everything has come.
     pub(super) fn finish(mut self) -> Result<Gathered, RequestError<Gathered>> {
-        let is_complete = self.is_complete();
+        let is_complete = self.is_complete() && !self.responders.iter().any(|responder| responder.state.is_missing());
         for (node, answer) in self.parts.take_all().collect::<Vec<_>>() {
             self.add(Some(&node), answer);
         }
@@ -252,8 +277,8 @@ impl Pending {
     }
 
     fn timed_out(self) -> RequestError<Gathered> {
-        let awaited = self.responders.iter().filter(|responder| responder.state == State::Awaited);
-        let missing: Vec<_> = awaited.map(|responder| responder.node.clone()).collect();
+        let missing = self.responders.iter().filter(|responder| responder.state.is_missing());
+        let missing: Vec<_> = missing.map(|responder| responder.node.clone()).collect();
         let missing_unnamed = self.unnamed_peers.as_ref().map_or(0, UnnamedPeers::missing);
         let incomplete = Incomplete::new((), missing, missing_unnamed);
         let context = self.describe_missing(&incomplete);
@@ -263,7 +288,8 @@ impl Pending {
     fn describe_missing(&self, incomplete: &Incomplete<()>) -> String {
         let missing = incomplete.missing_nodes();
         if missing > 0 {
-            return incomplete.describe(missing + self.answered());
+            let unseen = if self.is_complete() { ": the broker does not see them" } else { "" };
+            return incomplete.describe(missing + self.answered()) + unseen;
         }
         if self.unnamed_peers.as_ref().is_none_or(UnnamedPeers::are_counted) {
             self.acks.describe()
@@ -291,6 +317,12 @@ impl Pending {
 fn of_node(mut socket: SocketInfo, node: Option<&NodeId>) -> SocketInfo {
     socket.node = socket.node.or_else(|| node.cloned());
     socket
+}
+
+impl State {
+    fn is_missing(self) -> bool {
+        matches!(self, Self::Awaited | Self::Absent)
+    }
 }
 
 impl Gather {
