@@ -108,7 +108,8 @@ impl<E: SocketEmitter> Trunkline<E> {
         let open = Arc::new(self.open(node, interest.clone(), settings));
         *self.open.write().unwrap_or_else(PoisonError::into_inner) =
             Some(Opened { namespace: Arc::clone(&open), _permit: permit });
-        if self.is_closed.load(Ordering::Relaxed) {
+        let has_left = self.is_dynamic.load(Ordering::Relaxed) && self.cluster.dynamic().tasks().is_closed();
+        if has_left || self.is_closed.load(Ordering::Relaxed) {
             open.close();
             return Err(self.not_open());
         }

@@ -143,7 +143,7 @@ impl Cluster {
     }
 
     /// The names of the dynamic namespaces that are not in the cluster because no client is in them. What socketioxide
-    /// keeps of one, about a kilobyte, is freed by `io.delete_ns(…)`.
+    /// keeps of one, 2 to 3 KB, is freed by `io.delete_ns(…)`.
     #[must_use]
     pub fn empty_namespaces(&self) -> Vec<String> {
         let is_empty = |entry: &Entry| entry.is_dynamic() && entry.handle().is_none();

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use trunkline_core::{
-    Ack, Answer, Error, ErrorKind, Message, RequestId,
+    Ack, Answer, Error, ErrorKind, Heartbeat, Message, RequestId,
     engine::{EngineConfig, Gather, Input},
     model::Part,
 };
 
 use crate::{
     presence::without_heartbeats,
-    test_engine::{HEARTBEATS, TIMEOUT, TestEngine, broadcast, payload, sockets, value},
+    test_engine::{HEARTBEATS, TIMEOUT, TestEngine, broadcast, heartbeat, payload, sockets, value},
 };
 
 #[test]
@@ -73,10 +73,10 @@ fn rooms_are_listed_once_each_also_those_of_fetched_sockets() {
 
 #[test]
 fn a_session_is_asked_of_nodes_of_ours_until_one_has_it() {
-    let mut engine = TestEngine::with_peers(&["a", "b", "official"]);
-    for ours in ["a", "b"] {
-        engine.receive_numbered(ours, 1);
-    }
+    let mut engine = TestEngine::with_peers(&["a"]);
+    // Its high-water marks come later.
+    engine.receive("b", Message::Heartbeat(Heartbeat::new(true).with_marks_following()));
+    engine.receive("official", heartbeat(true, &[]));
     assert_eq!(engine.send_request("none", Gather::Session), ["publish ask none"]);
     engine.answer("a", "none", Answer::ServerSideEmit(None));
     assert_eq!(engine.answer("b", "none", Answer::ServerSideEmit(None)), ["none: [nothing nothing]"]);
