@@ -28,9 +28,13 @@ impl Engine {
         let is_asked = |node: &&NodeId| message.is_some() && (!only_ours || self.is_ours(node));
         let nodes = self.members.names().filter(is_asked);
         let absent = self.members.absent(now, self.config.silence()).filter(is_asked);
+        let is_probe = gather == Gather::RoundTrips;
         let pending = Pending::new(gather, deadline, nodes, absent, unnamed_peers);
-        self.requests.insert(id.clone(), pending);
+        self.requests.insert(id.clone(), pending.awaiting_echo(is_probe && self.hears_itself));
         self.wake_by(deadline);
+        if is_probe {
+            self.heartbeat(now, false);
+        }
         if let Some(message) = message {
             self.outputs.push_back(Output::Publish(message));
             self.postpone_heartbeat(now);
@@ -87,7 +91,7 @@ impl Engine {
             self.metrics.late_answers.add(u64::from(self.requests.has_ended(&request)));
             return;
         };
-        let outcome = pending.answer(from, known, answer);
+        let outcome = pending.answer(now, from, known, answer);
         self.outcome(&request, outcome);
     }
 

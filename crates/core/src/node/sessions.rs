@@ -17,7 +17,7 @@ use super::{ClusterNode, handle::Shared};
 use crate::{
     codec::session,
     error::{ErrorKind, Result},
-    model::{Offset, Room, Session, SessionId, SocketId, SocketInfo, Target},
+    model::{HistoryKind, HistoryOutcome, Offset, Room, Session, SessionId, SocketId, SocketInfo, Target},
     payload::Payload,
     server::Local,
     transport::RestoredSession,
@@ -169,9 +169,13 @@ impl ClusterNode {
             return Ok(());
         }
         let (id, socket) = (session.id.clone(), session.socket.clone());
-        history.persist(node, session).await?;
-        sessions.stored(&id, &socket);
-        Ok(())
+        let result = history.persist(node, session).await;
+        let outcome = result.as_ref().map_or_else(HistoryOutcome::of, |()| HistoryOutcome::Complete);
+        self.shared.metrics.exported.history(HistoryKind::Persist, outcome, 0);
+        if result.is_ok() {
+            sessions.stored(&id, &socket);
+        }
+        result
     }
 
     /// Takes a session, once, with what it missed since `since`; `None` if it is unknown or expired. A session that is
@@ -182,6 +186,17 @@ impl ClusterNode {
     /// `Unsupported` without history, `HistoryLost` if the history no longer reaches back that far.
     pub async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<RestoredSession>> {
         self.check_open()?;
+        let result = self.find_and_restore(id, since).await;
+        let (outcome, replayed) = match &result {
+            Ok(Some(restored)) => (HistoryOutcome::Complete, restored.missed.len()),
+            Ok(None) => (HistoryOutcome::Unknown, 0),
+            Err(error) => (HistoryOutcome::of(error), 0),
+        };
+        self.shared.metrics.exported.history(HistoryKind::Restore, outcome, replayed);
+        result
+    }
+
+    async fn find_and_restore(&self, id: SessionId, since: Offset) -> Result<Option<RestoredSession>> {
         let (history, node) = (self.history()?, &self.shared.node);
         if let Some(restored) = history.restore(node, &id, &since).await? {
             return Ok(Some(restored));
