@@ -43,9 +43,9 @@ pub(crate) struct Settings {
     pub(crate) append_offsets: bool,
     pub(crate) reconcile_every: Duration,
     pub(crate) marks: Option<(&'static str, Duration)>,
+    pub(crate) ready_grace: Duration,
     pub(crate) empty_for: Duration,
     pub(crate) max_dynamic_namespaces: usize,
-    pub(crate) ready_grace: Duration,
 }
 
 impl Default for Settings {
@@ -57,9 +57,9 @@ impl Default for Settings {
             append_offsets: false,
             reconcile_every: Duration::from_secs(1),
             marks: None,
+            ready_grace: Duration::from_secs(10),
             empty_for: Duration::from_secs(30),
             max_dynamic_namespaces: 4096,
-            ready_grace: Duration::from_secs(10),
         }
     }
 }
@@ -203,6 +203,11 @@ impl Cluster {
         self.0.settings
     }
 
+    /// The pattern of a dynamic namespace, if the application has told it.
+    pub(crate) fn pattern_of(&self, namespace: &Namespace) -> Option<&'static str> {
+        self.0.patterns.iter().copied().find(|pattern| patterns::matches(pattern, namespace.as_str()))
+    }
+
     pub(crate) fn dynamic(&self) -> &Arc<DynamicNamespaces> {
         &self.0.dynamic
     }
@@ -219,11 +224,6 @@ impl Cluster {
         if entries.get(namespace).is_some_and(is_over) {
             entries.remove(namespace);
         }
-    }
-
-    /// The pattern of a dynamic namespace, if the application has told it.
-    pub(crate) fn pattern_of(&self, namespace: &Namespace) -> Option<&'static str> {
-        self.0.patterns.iter().copied().find(|pattern| patterns::matches(pattern, namespace.as_str()))
     }
 
     pub(crate) fn handlers(&self, namespace: &Namespace) -> Arc<Handlers> {
@@ -306,20 +306,6 @@ impl ClusterBuilder {
         self
     }
 
-    /// How long a dynamic namespace is empty before it leaves the cluster. It joins again with its next client, or the
-    /// next operation on it. Default 30 s.
-    pub fn close_empty_after(mut self, time: Duration) -> Self {
-        self.settings.empty_for = time;
-        self
-    }
-
-    /// How many dynamic namespaces may be in the cluster at a time. Clients that name further ones are disconnected; see
-    /// [`Cluster::join`]. Default 4,096.
-    pub fn max_dynamic_namespaces(mut self, count: usize) -> Self {
-        self.settings.max_dynamic_namespaces = count;
-        self
-    }
-
     /// A pattern of dynamic namespaces, as given to `io.dyn_ns`: `/dynamic/{name}`. It is the label `namespace` of the
     /// metrics of all namespaces that match it. Namespaces that match several get the first.
     pub fn namespace_pattern(mut self, pattern: &'static str) -> Self {
@@ -331,6 +317,20 @@ impl ClusterBuilder {
     /// are served meanwhile, and what is sent to others is held. Default 10 s.
     pub fn ready_grace(mut self, grace: Duration) -> Self {
         self.settings.ready_grace = grace;
+        self
+    }
+
+    /// How long a dynamic namespace is empty before it leaves the cluster. It joins again with its next client, or the
+    /// next operation on it. Default 30 s.
+    pub fn close_empty_after(mut self, time: Duration) -> Self {
+        self.settings.empty_for = time;
+        self
+    }
+
+    /// How many dynamic namespaces may be in the cluster at a time. Clients that name further ones are disconnected; see
+    /// [`Cluster::join`]. Default 4,096.
+    pub fn max_dynamic_namespaces(mut self, count: usize) -> Self {
+        self.settings.max_dynamic_namespaces = count;
         self
     }
 

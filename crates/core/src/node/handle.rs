@@ -65,7 +65,7 @@ pub(super) struct Shared {
     pub(super) local: Weak<dyn Local>,
     pub(super) config: NodeConfig,
     pub(super) commands: mpsc::Sender<Command>,
-    pub(super) metrics: Arc<NodeMetrics>,
+    metrics: Arc<NodeMetrics>,
     condition: Arc<Condition>,
     joined_at: SystemTime,
     events: broadcast::Sender<Event>,
@@ -309,12 +309,19 @@ impl ClusterNode {
     pub async fn replay(&self, since: Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         self.check_open()?;
         let result = self.history()?.replay(&self.shared.node, &since, rooms).await;
-        let (outcome, replayed) = match &result {
-            Ok(missed) => (HistoryOutcome::Complete, missed.len()),
-            Err(error) => (HistoryOutcome::of(error), 0),
-        };
-        self.shared.metrics.exported.history(HistoryKind::Replay, outcome, replayed);
+        self.note_history(HistoryKind::Replay, &result, |missed| (HistoryOutcome::Complete, missed.len()));
         result
+    }
+
+    /// Counts what was done with the history; `outcome` tells what came of a success, and how many broadcasts it brought.
+    pub(super) fn note_history<T>(
+        &self,
+        kind: HistoryKind,
+        result: &Result<T>,
+        outcome: impl FnOnce(&T) -> (HistoryOutcome, usize),
+    ) {
+        let (outcome, replayed) = result.as_ref().map_or_else(|error| (HistoryOutcome::of(error), 0), outcome);
+        self.shared.metrics.exported.history(kind, outcome, replayed);
     }
 
     /// Events from now on. A listener that lags by more than 256 loses the oldest and is told so.

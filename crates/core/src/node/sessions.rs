@@ -169,13 +169,11 @@ impl ClusterNode {
             return Ok(());
         }
         let (id, socket) = (session.id.clone(), session.socket.clone());
-        let result = history.persist(node, session).await;
-        let outcome = result.as_ref().map_or_else(HistoryOutcome::of, |()| HistoryOutcome::Complete);
-        self.shared.metrics.exported.history(HistoryKind::Persist, outcome, 0);
-        if result.is_ok() {
-            sessions.stored(&id, &socket);
-        }
-        result
+        let stored = history.persist(node, session).await;
+        self.note_history(HistoryKind::Persist, &stored, |()| (HistoryOutcome::Complete, 0));
+        stored?;
+        sessions.stored(&id, &socket);
+        Ok(())
     }
 
     /// Takes a session, once, with what it missed since `since`; `None` if it is unknown or expired. A session that is
@@ -187,12 +185,10 @@ impl ClusterNode {
     pub async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<RestoredSession>> {
         self.check_open()?;
         let result = self.find_and_restore(id, since).await;
-        let (outcome, replayed) = match &result {
-            Ok(Some(restored)) => (HistoryOutcome::Complete, restored.missed.len()),
-            Ok(None) => (HistoryOutcome::Unknown, 0),
-            Err(error) => (HistoryOutcome::of(error), 0),
-        };
-        self.shared.metrics.exported.history(HistoryKind::Restore, outcome, replayed);
+        self.note_history(HistoryKind::Restore, &result, |restored| match restored {
+            Some(restored) => (HistoryOutcome::Complete, restored.missed.len()),
+            None => (HistoryOutcome::Unknown, 0),
+        });
         result
     }
 
