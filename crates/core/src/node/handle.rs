@@ -26,14 +26,13 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     model::{
-        Capabilities, Event, HistoryKind, HistoryOutcome, Membership, Message, MessageKind, MetricsSnapshot, Namespace,
-        NodeId, NodeKey, NodeMetrics, Offset, RequestError, Room, ServerMetrics, Session, SessionId, SocketInfo,
-        Target,
+        Capabilities, Event, Membership, Message, MessageKind, MetricsSnapshot, Namespace, NodeId, NodeKey,
+        NodeMetrics, RequestError, Room, ServerMetrics, SocketInfo, Target,
     },
     payload::Payload,
     server::{DeliveryReport, Local},
     trace,
-    transport::{Backend, Health, History, JoinRequest, MissedBroadcast, RestoredSession, RoomFilter},
+    transport::{Backend, Health, JoinRequest, RoomFilter},
 };
 
 /// One node of a cluster: a server's membership of a namespace. Cheap to clone.
@@ -66,7 +65,7 @@ pub(super) struct Shared {
     pub(super) local: Weak<dyn Local>,
     pub(super) config: NodeConfig,
     pub(super) commands: mpsc::Sender<Command>,
-    metrics: Arc<NodeMetrics>,
+    pub(super) metrics: Arc<NodeMetrics>,
     condition: Arc<Condition>,
     joined_at: SystemTime,
     events: broadcast::Sender<Event>,
@@ -299,49 +298,6 @@ impl ClusterNode {
         Ok(())
     }
 
-    /// Keeps the session of a client that may come back.
-    ///
-    /// # Errors
-    /// `Unsupported` without history.
-    pub async fn persist_session(&self, session: Session) -> Result<()> {
-        self.check_open()?;
-        let result = self.history()?.persist(&self.shared.node, session).await;
-        let outcome = result.as_ref().map_or_else(HistoryOutcome::of, |()| HistoryOutcome::Complete);
-        self.shared.metrics.exported.history(HistoryKind::Persist, outcome, 0);
-        result
-    }
-
-    /// Takes a session, once, with what it missed since `since`; `None` if it is unknown or expired.
-    ///
-    /// # Errors
-    /// `Unsupported` without history, `HistoryLost` if the history no longer reaches back that far.
-    pub async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<RestoredSession>> {
-        self.check_open()?;
-        let result = self.history()?.restore(&self.shared.node, &id, &since).await;
-        let (outcome, replayed) = match &result {
-            Ok(Some(restored)) => (HistoryOutcome::Complete, restored.missed.len()),
-            Ok(None) => (HistoryOutcome::Unknown, 0),
-            Err(error) => (HistoryOutcome::of(error), 0),
-        };
-        self.shared.metrics.exported.history(HistoryKind::Restore, outcome, replayed);
-        result
-    }
-
-    /// What was broadcast after `since` to all or to any of `rooms`, in order.
-    ///
-    /// # Errors
-    /// As [`ClusterNode::restore_session`].
-    pub async fn replay(&self, since: Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
-        self.check_open()?;
-        let result = self.history()?.replay(&self.shared.node, &since, rooms).await;
-        let (outcome, replayed) = match &result {
-            Ok(missed) => (HistoryOutcome::Complete, missed.len()),
-            Err(error) => (HistoryOutcome::of(error), 0),
-        };
-        self.shared.metrics.exported.history(HistoryKind::Replay, outcome, replayed);
-        result
-    }
-
     /// Events from now on. A listener that lags by more than 256 loses the oldest and is told so.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
@@ -445,12 +401,6 @@ impl ClusterNode {
 
     fn local(&self) -> Result<Arc<dyn Local>> {
         self.shared.local.upgrade().ok_or_else(|| self.closed_error())
-    }
-
-    pub(super) fn history(&self) -> Result<&Arc<dyn History>> {
-        let history = self.shared.backend.history.as_ref();
-        history
-            .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this backend keeps no history, or it is switched off"))
     }
 
     fn deliver(&self, target: &Target, payload: &Payload) -> DeliveryReport {
