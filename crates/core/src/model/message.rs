@@ -1,5 +1,7 @@
 //! Messages and answers between nodes, independent of any wire format.
 
+use std::sync::Arc;
+
 use crate::{
     error::{Error, Result},
     model::{NodeId, RequestId, Room, SessionId, SocketId, Target},
@@ -95,6 +97,22 @@ impl Message {
             Self::Join { .. } | Self::Leave { .. } | Self::Disconnect { .. } | Self::Heartbeat(_) | Self::Leaving => {
                 None
             }
+        }
+    }
+
+    /// Trace context that the message carries.
+    #[must_use]
+    pub fn trace(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Broadcast { target, .. } => target.trace.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Sets the trace context that was beside the message on the wire. Only broadcasts have one.
+    pub fn set_trace(&mut self, trace: Option<Arc<str>>) {
+        if let Self::Broadcast { target, .. } = self {
+            target.trace = trace;
         }
     }
 

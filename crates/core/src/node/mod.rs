@@ -9,6 +9,7 @@ mod config;
 mod driver;
 mod emitter;
 mod handle;
+mod history;
 mod interest;
 mod outgoing;
 mod parts;
