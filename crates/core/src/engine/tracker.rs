@@ -20,6 +20,10 @@ const MAX_ANNOUNCED: usize = 1 << 16;
 /// malformed.
 const MAX_STEP: u64 = 1 << 32;
 
+/// How long messages on a channel on which holes are no loss must have come below what is known, until one of them is
+/// believed: heartbeats may not tell its numbers. What is sent again is through by then, or its connection is broken.
+const UNTOLD: Duration = Duration::from_secs(10);
+
 /// Remembers the last number of every sender and channel.
 ///
 /// A number is judged when its message arrives. A high-water mark in a heartbeat is judged only after a grace period,
@@ -76,6 +80,8 @@ pub(super) enum Verdict {
     Hole(u64),
     /// The number cannot be of that sender: it is further ahead than any outage is long.
     Malformed,
+    /// What was known of the sender came from another one: messages may have been taken for repeats.
+    Anew,
 }
 
 impl SequenceTracker {
@@ -101,6 +107,11 @@ impl SequenceTracker {
 
     /// Judges the number of a message that arrived, and remembers it.
     pub(super) fn arrived(&mut self, now: Instant, from: &NodeId, seq_no: SeqNo) -> Verdict {
+        let is_subscribed = self.subscribed.contains(&seq_no.channel);
+        let state = self.sender(now, from).line_mut(seq_no.channel);
+        if state.is_some_and(|state| !is_subscribed && state.is_contradicted_by(now, seq_no.number)) {
+            return Verdict::Anew;
+        }
         match self.advance(now, from, seq_no) {
             None => Verdict::Repeat,
             Some(0) => Verdict::Fresh,
@@ -266,6 +277,16 @@ impl ChannelState {
         if self.contradicted.is_none_or(|(_, settled)| settled != self.settled) {
             self.contradicted = Some((now, self.settled));
         }
+    }
+
+    /// Begins anew with a message below what is known, if others were so for long, and none in between was not.
+    fn is_contradicted_by(&mut self, now: Instant, number: u64) -> bool {
+        let is_long = |(since, settled)| settled == self.settled && now >= since + UNTOLD;
+        let is_contradicted = number <= self.settled && self.contradicted.is_some_and(is_long);
+        if is_contradicted {
+            *self = Self { channel: self.channel, settled: number, next: None, contradicted: None };
+        }
+        is_contradicted
     }
 
     /// Begins anew with `number`, the sender's last one, if that is below what is known, another number was so `grace`
@@ -474,6 +495,15 @@ mod tests {
             [6, 9, 9].map(|number| tracker.arrived(now + GRACE, &a(), seq_no(1, number))),
             [Fresh, Fresh, Repeat]
         );
+    }
+
+    #[test]
+    fn a_channel_of_which_heartbeats_tell_nothing_is_believed_in_the_end() {
+        let (now, mut tracker) = (Instant::now(), SequenceTracker::new(GRACE));
+        let mut arrived = |after, number| tracker.arrived(now + after, &a(), seq_no(1, number));
+        assert_eq!(arrived(Duration::ZERO, 1 << 32), Fresh, "forged");
+        assert_eq!((arrived(Duration::ZERO, 5), arrived(UNTOLD / 2, 6)), (Repeat, Repeat));
+        assert_eq!((arrived(UNTOLD, 7), arrived(UNTOLD, 7), arrived(UNTOLD, 8)), (Verdict::Anew, Repeat, Fresh));
     }
 
     #[test]
