@@ -152,9 +152,9 @@ impl Members {
         was_known
     }
 
-    /// Nodes that the broker does not see, and that were heard less than `silence` ago: cut off, or dead.
-    pub(super) fn absent(&self, now: Instant, silence: Duration) -> impl Iterator<Item = &NodeId> {
-        let is_missing = move |it: &&Departed| it.is_absent && !it.left && now < it.heard + silence;
+    /// Nodes that the broker does not see, and that were heard less than `timeout` ago: cut off, or dead.
+    pub(super) fn absent(&self, now: Instant, timeout: Duration) -> impl Iterator<Item = &NodeId> {
+        let is_missing = move |it: &&Departed| it.is_absent && !it.left && now < it.heard + timeout;
         self.departed.iter().filter(is_missing).map(|departed| &departed.node)
     }
 

@@ -25,7 +25,7 @@ impl Engine {
         let is_counted = message.is_some() && self.broker_counts();
         let unnamed_peers = is_counted.then(|| UnnamedPeers::new(now, self.counts, self.members.unnamed()));
         let nodes = self.members.names().take(if message.is_some() { usize::MAX } else { 0 });
-        let absent = self.members.absent(now, self.config.silence()).filter(|_| message.is_some());
+        let absent = self.members.absent(now, self.config.heartbeat_timeout).filter(|_| message.is_some());
         let pending = Pending::new(gather, deadline, nodes, absent, unnamed_peers);
         self.requests.insert(id.clone(), pending);
         self.wake_by(deadline);
