@@ -22,6 +22,7 @@ use std::{env::current_exe, path::PathBuf, process::ExitCode, time::Instant};
 
 use clap::{Parser, ValueEnum};
 use futures_util::{StreamExt, stream};
+use trunkline_brokers::transports::Transport;
 
 use crate::{
     cell::{Cell, Settings},
