@@ -7,8 +7,7 @@ use std::{
 };
 
 use tokio::time::{sleep, timeout};
-use trunkline_brokers::Proxy;
-use trunkline_brokers::transports::Transport;
+use trunkline_brokers::{Proxy, transports::Transport};
 
 use crate::{
     Failure,
