@@ -143,7 +143,7 @@ pub(crate) async fn a_node_that_dies_is_not_waited_for(t: TestCluster) -> Checke
     });
     killed?;
     check_eq(fetched_ids(&gathered_without(&dead, fetched)?), ids(&sockets), "fetched sockets")?;
-    let is_left_out = async || a.fetch_sockets(Target::room("x")).await.is_ok();
+    let is_left_out = || async { a.fetch_sockets(Target::room("x")).await.is_ok() };
     eventually(t.timeout(), || "requests fail for want of a dead node".to_owned(), is_left_out).await
 }
 
