@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn sockets_whose_session_was_taken_are_forgotten_in_the_end() {
         let sessions = LiveSessions::default();
-        let socket = |number: usize| SocketId::new(&number.to_string()).unwrap();
+        let socket = |number: usize| SocketId::new(number.to_string()).unwrap();
         let session = |number| Session::new(SessionId::new("s").unwrap(), socket(number), Vec::new());
         for number in 0..=MAX_TAKEN + 1 {
             sessions.set(SessionId::new("s").unwrap(), &socket(number), |_| true);
