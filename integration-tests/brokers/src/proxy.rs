@@ -277,6 +277,8 @@ struct Direction<'a> {
     bytes: usize,
     /// When the last chunk is written.
     last_due: Instant,
+    /// Whether the times are those of a slow link.
+    is_throttled: bool,
     timer: PreciseTimer,
     ended: bool,
 }
@@ -290,7 +292,18 @@ impl<'a> Direction<'a> {
     ) -> io::Result<Self> {
         let timer = PreciseTimer::new()?;
         let (under_way, last_due) = (VecDeque::new(), Instant::now());
-        Ok(Self { from, to, faults, to_client, under_way, bytes: 0, last_due, timer, ended: false })
+        Ok(Self {
+            from,
+            to,
+            faults,
+            to_client,
+            under_way,
+            bytes: 0,
+            last_due,
+            is_throttled: false,
+            timer,
+            ended: false,
+        })
     }
 
     /// Moves bytes until the sender closes, and then closes the other side.
@@ -298,6 +311,9 @@ impl<'a> Direction<'a> {
         let mut buffer = vec![0; 64 << 10];
         while !self.ended || !self.under_way.is_empty() {
             let Faults { stalled, muted, delay, throttle, cut_within, .. } = *self.faults.borrow_and_update();
+            if throttle == 0 && std::mem::take(&mut self.is_throttled) {
+                self.catch_up(delay);
+            }
             let stalled = stalled || (muted && self.to_client);
             let due = self.under_way.front().map(|(due, _)| *due);
             tokio::select! {
@@ -320,11 +336,18 @@ impl<'a> Direction<'a> {
         self.to.shutdown().await
     }
 
+    /// Forgets that what is under way was to be written slowly.
+    fn catch_up(&mut self, delay: Duration) {
+        self.last_due = Instant::now() + delay;
+        self.under_way.iter_mut().for_each(|(due, _)| *due = self.last_due.min(*due));
+    }
+
     fn take(&mut self, read: &[u8], delay: Duration, throttle: u64) {
         self.ended = read.is_empty();
         if !self.ended {
             self.bytes += read.len();
             let mut due = Instant::now() + delay;
+            self.is_throttled |= throttle > 0;
             if throttle > 0 {
                 due = due.max(self.last_due) + Duration::from_secs_f64(read.len() as f64 / throttle as f64);
             }

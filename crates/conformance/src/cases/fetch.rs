@@ -6,9 +6,9 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use trunkline_core::{Payload, Room, Target};
 
-use super::{anything, timed_out};
+use super::{anything, gathered_without, timed_out};
 use crate::kit::{
-    Checked, ClientSpec, Failure, TestCluster, check_eq,
+    Checked, ClientSpec, Failure, TestCluster, check_eq, eventually,
     values::{fetched_ids, ids, rooms, text},
 };
 
@@ -129,6 +129,7 @@ pub(crate) async fn concurrent_requests_get_their_own_answers(t: TestCluster) ->
 pub(crate) async fn a_node_that_dies_is_not_waited_for(t: TestCluster) -> Checked {
     let a = t.build().fast_failure_detection().join().await?;
     let b = t.build().fast_failure_detection().own_process().join().await?;
+    let dead = b.id().clone();
     let c = t.build().fast_failure_detection().join().await?;
     a.await_peers(2, t.timeout()).await?;
     let sockets = [a.socket(["x"]).await?, c.socket(["x"]).await?];
@@ -141,7 +142,9 @@ pub(crate) async fn a_node_that_dies_is_not_waited_for(t: TestCluster) -> Checke
         b.kill().await
     });
     killed?;
-    check_eq(fetched_ids(&fetched?), ids(&sockets), "fetched sockets")
+    check_eq(fetched_ids(&gathered_without(&dead, fetched)?), ids(&sockets), "fetched sockets")?;
+    let is_left_out = || async { a.fetch_sockets(Target::room("x")).await.is_ok() };
+    eventually(t.timeout(), || "requests fail for want of a dead node".to_owned(), is_left_out).await
 }
 
 pub(crate) async fn a_frozen_node_is_named_as_missing_and_the_other_answers_are_returned(t: TestCluster) -> Checked {
