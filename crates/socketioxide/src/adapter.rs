@@ -28,6 +28,7 @@ use crate::{
     details::SocketDetails,
     error::SocketIoError,
     handlers::Handlers,
+    handshake::Handshake,
     identity::remote_socket,
     init::InitRes,
     interest::Interest,
@@ -49,7 +50,7 @@ pub struct Trunkline<E: SocketEmitter = Emitter> {
     pub(crate) known_members: KnownMembers,
     pub(crate) own_rooms: OwnRooms,
     namespace: Namespace,
-    cluster: Cluster,
+    pub(crate) cluster: Cluster,
     /// Set when the namespace has been opened.
     open: OnceLock<Arc<OpenNamespace>>,
 }
@@ -98,6 +99,7 @@ impl<E: SocketEmitter> Trunkline<E> {
             node,
             handlers: Arc::clone(&self.handlers),
             details: SocketDetails::default(),
+            unknown_handshake: Handshake::unknown().payload().unwrap_or_else(|_| core::SocketInfo::unknown_handshake()),
             tasks: Arc::clone(&self.tasks),
             backlogs: Backlogs::new(settings.backlog),
             marks: Marks::new(settings.marks),
@@ -184,6 +186,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
             namespace.closed().await;
         }
         self.remove_sockets();
+        self.cluster.detach_if_closed();
         Ok(())
     }
 

@@ -7,12 +7,15 @@ use std::{
     time::Duration,
 };
 
-use trunkline_core::{Backend, Error, ErrorKind, Namespace, NodeConfig, Result, transport::Health};
+use socketioxide_core::Sid;
+use trunkline_core::{Backend, Error, ErrorKind, Namespace, NodeConfig, Payload, Result, transport::Health};
 
 use crate::{
+    adapter::ClusterIo,
     backlog::BacklogLimits,
     handle::NamespaceHandle,
     handlers::{Handlers, ServerSideAnswer, ServerSideEvent},
+    handshake::Handshake,
     namespace::OpenNamespace,
 };
 
@@ -28,6 +31,7 @@ struct Shared {
     backend: Backend,
     settings: Settings,
     entries: Mutex<HashMap<Namespace, Entry>>,
+    server: Mutex<Option<ClusterIo>>,
 }
 
 /// What a [`ClusterBuilder`] sets.
@@ -80,6 +84,36 @@ impl Cluster {
         ClusterBuilder { backend, settings: Settings::default() }
     }
 
+    /// Lets other nodes see the handshakes of the server's sockets: headers, URL, query and address of their requests. An
+    /// adapter cannot look into sockets by itself. Call it once, with what `build_layer` returns; without it other nodes see
+    /// handshakes without values, unless [`NamespaceHandle::set_handshake`] sets one.
+    ///
+    /// The server is kept until its last namespace or the cluster is closed: end it by `io.close()` or [`Cluster::close`],
+    /// since dropping it does not.
+    pub fn attach(&self, io: &ClusterIo) {
+        *self.server() = Some(io.clone());
+    }
+
+    /// The handshake of a socket's request, if the server is attached and has the socket.
+    pub(crate) fn handshake(&self, namespace: &str, socket: Sid) -> Option<Payload> {
+        let io = self.server().clone()?;
+        let socket = io.of(namespace)?.get_socket(socket)?;
+        Handshake::of(&socket).payload().ok()
+    }
+
+    /// Lets go of the server when no namespace is open any more: each would keep the other for ever.
+    pub(crate) fn detach_if_closed(&self) {
+        if self.namespaces().is_empty() {
+            // Dropped without the lock: it may be the last one.
+            let server = self.server().take();
+            drop(server);
+        }
+    }
+
+    fn server(&self) -> MutexGuard<'_, Option<ClusterIo>> {
+        self.0.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The handle of an open namespace, for what socketioxide has no call for: server-side events, replay, peers,
     /// metrics and more.
     ///
@@ -119,6 +153,7 @@ impl Cluster {
     /// the cluster too. The connection to the broker stays open for other users of the backend.
     pub fn close(&self) {
         self.namespaces().iter().for_each(NamespaceHandle::close);
+        self.detach_if_closed();
     }
 
     /// Waits until the nodes of all namespaces that have been opened have left the cluster and all their tasks have
@@ -220,6 +255,6 @@ impl ClusterBuilder {
     #[must_use]
     pub fn build(self) -> Cluster {
         let Self { backend, settings } = self;
-        Cluster(Arc::new(Shared { backend, settings, entries: Mutex::default() }))
+        Cluster(Arc::new(Shared { backend, settings, entries: Mutex::default(), server: Mutex::default() }))
     }
 }

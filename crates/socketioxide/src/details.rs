@@ -11,13 +11,14 @@ use trunkline_core::Payload;
 /// What other nodes see of a socket besides its id and rooms.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Details {
-    /// The client's handshake, an object as in Socket.IO.
+    /// The client's handshake, an object as in Socket.IO: what the application has set, or that of the request once it was
+    /// needed.
     pub(crate) handshake: Option<Payload>,
     /// The application's data (`socket.data` on Node.js servers).
     pub(crate) data: Option<Payload>,
 }
 
-/// The details of the sockets of one namespace, where the application has given any.
+/// The details of the sockets of one namespace, where there are any.
 #[derive(Debug, Default)]
 pub(crate) struct SocketDetails(Mutex<State>);
 

@@ -166,8 +166,8 @@ impl NamespaceHandle {
 
     // --- what other nodes see of a socket ---
 
-    /// Sets the handshake that other nodes get when they fetch the socket; without it they get an empty one. For the
-    /// connect handler.
+    /// Sets the handshake that other nodes get when they fetch the socket, in place of that of its request: with `auth`, or
+    /// without what they must not see. For the connect handler.
     ///
     /// # Errors
     /// `Malformed` if it cannot be encoded.

@@ -26,6 +26,8 @@ pub(crate) struct OpenNamespace {
     pub(crate) node: ClusterNode,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) details: SocketDetails,
+    /// Of sockets whose request is not known, because no server is attached.
+    pub(crate) unknown_handshake: Payload,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) backlogs: Backlogs,
     pub(crate) marks: Marks,
