@@ -11,7 +11,7 @@
 set -u
 
 # In the order in which they run.
-all_parts="core memory brokers redis mongodb postgres rabbitmq nats backends cli adapter faults interop clients recipes browser bench"
+all_parts="core memory brokers redis mongodb postgres rabbitmq nats backends cli adapter faults interop clients recipes browser admin bench"
 # Only when they are named: they try faults, of which some are known and open.
 named_parts="hostile"
 

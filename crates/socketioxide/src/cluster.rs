@@ -3,16 +3,20 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use socketioxide_core::Sid;
-use trunkline_core::{Backend, Error, ErrorKind, Namespace, NodeConfig, Payload, Result, transport::Health};
+use trunkline_core::{Backend, Emitter, Error, ErrorKind, Namespace, NodeConfig, Payload, Result, transport::Health};
 
 use crate::{
     adapter::ClusterIo,
     backlog::BacklogLimits,
+    details::with_connection,
     handle::NamespaceHandle,
     handlers::{Handlers, ServerSideAnswer, ServerSideEvent},
     handshake::Handshake,
@@ -32,6 +36,7 @@ struct Shared {
     settings: Settings,
     entries: Mutex<HashMap<Namespace, Entry>>,
     server: Mutex<Option<ClusterIo>>,
+    shows_connections: AtomicBool,
 }
 
 /// What a [`ClusterBuilder`] sets.
@@ -99,6 +104,30 @@ impl Cluster {
         let io = self.server().clone()?;
         let socket = io.of(namespace)?.get_socket(socket)?;
         Handshake::of(&socket).payload().ok()
+    }
+
+    /// Adds the client's id and transport, as `_admin`, to the data that other nodes get of the sockets of an attached
+    /// server. So do Node.js servers with `instrument()` of the admin UI in development mode, and they show what others add.
+    pub fn show_connections(&self) {
+        self.0.shows_connections.store(true, Ordering::Relaxed);
+    }
+
+    /// The data of a socket, with its connection if connections are shown.
+    pub(crate) fn with_connection(&self, namespace: &str, socket: Sid, data: Payload) -> Payload {
+        if !self.0.shows_connections.load(Ordering::Relaxed) {
+            return data;
+        }
+        let Some(io) = self.server().clone() else { return data };
+        match io.of(namespace).and_then(|namespace| namespace.get_socket(socket)) {
+            Some(socket) => with_connection(&data, &socket).unwrap_or(data),
+            None => data,
+        }
+    }
+
+    /// An emitter into the same cluster, for namespaces that this server has not opened.
+    #[must_use]
+    pub fn emitter(&self) -> Emitter {
+        Emitter::new(&self.0.backend)
     }
 
     /// Lets go of the server when no namespace is open any more: each would keep the other for ever.
@@ -255,6 +284,12 @@ impl ClusterBuilder {
     #[must_use]
     pub fn build(self) -> Cluster {
         let Self { backend, settings } = self;
-        Cluster(Arc::new(Shared { backend, settings, entries: Mutex::default(), server: Mutex::default() }))
+        Cluster(Arc::new(Shared {
+            backend,
+            settings,
+            entries: Mutex::default(),
+            server: Mutex::default(),
+            shows_connections: AtomicBool::new(false),
+        }))
     }
 }

@@ -31,9 +31,7 @@ impl<E: SocketEmitter> Sockets for Trunkline<E> {
             .ok()?;
         Some(Packet::event(self.local.path().clone(), value))
     }
-}
 
-impl<E: SocketEmitter> Trunkline<E> {
     fn describe(&self, socket: Sid) -> Option<SocketInfo> {
         let id = SocketId::new(socket.as_str()).ok()?;
         let mut rooms: Vec<_> = self.local.socket_rooms(socket).iter().map(|room| Room::from(room.as_ref())).collect();
@@ -47,9 +45,12 @@ impl<E: SocketEmitter> Trunkline<E> {
         let Details { handshake, data } = namespace.details.of(socket);
         let handshake = handshake.unwrap_or_else(|| self.handshake(namespace, socket));
         let data = data.unwrap_or_else(|| Payload::from_trusted_json("{}", Vec::new()));
+        let data = self.cluster.with_connection(self.local.path(), socket, data);
         Some(SocketInfo::new(id, rooms).with_handshake(Some(handshake)).with_data(Some(data)))
     }
+}
 
+impl<E: SocketEmitter> Trunkline<E> {
     /// The handshake of the socket's request, which is kept: it is asked for again, and its time must not change.
     fn handshake(&self, namespace: &OpenNamespace, socket: Sid) -> Payload {
         match self.cluster.handshake(self.local.path(), socket) {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use socketioxide_core::{Sid, packet::Packet};
-use trunkline_core::{ClusterNode, Payload};
+use trunkline_core::{ClusterNode, Payload, SocketInfo};
 
 use crate::{
     backlog::Backlogs,
@@ -45,6 +45,9 @@ pub(crate) struct OpenNamespace {
 pub(crate) trait Sockets: Send + Sync {
     /// Whether the socket is connected to this namespace.
     fn is_connected(&self, socket: Sid) -> bool;
+
+    /// The socket as other nodes see it.
+    fn describe(&self, socket: Sid) -> Option<SocketInfo>;
 
     /// The packet of an event for sockets of this namespace; `None` if the payload cannot be encoded for them.
     fn event(&self, payload: &Payload) -> Option<Packet>;

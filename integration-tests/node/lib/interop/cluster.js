@@ -129,7 +129,7 @@ export class MixedCluster {
     const heartbeats = ["--heartbeat-interval", String(heartbeatInterval)];
     if (place === RUST) return rust("--broker", url, ...heartbeats, ...(recovery ? ["--append-offsets"] : []));
     if (place === RUST_EMITTER) return rust("--emits-to", url, "--first", String(RUST_EMITTER));
-    if (place === NODE_ADMIN) return node(...heartbeats, "--instrument");
+    if (place === NODE_ADMIN) return node(...heartbeats, "--instrument", "{}");
     if (place === NODE_EMITTER) return node("--emitter");
     return node(...heartbeats, ...(recovery ? ["--recovery"] : []));
   }
