@@ -56,7 +56,8 @@ impl Known {
         for namespace in io.nsps() {
             let name = namespace.ns_path().to_owned();
             let Ok(handle) = cluster.of(&name) else { continue };
-            for socket in namespace.sockets() {
+            // A socket is listed until its disconnect handler has ended.
+            for socket in namespace.sockets().into_iter().filter(|socket| socket.connected()) {
                 let key = (name.clone(), socket.id);
                 match self.sockets.get_mut(&key) {
                     Some(known) => {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use socketioxide_core::{Sid, packet::Packet};
-use trunkline_core::{ClusterNode, Payload, SocketInfo};
+use trunkline_core::{ClusterNode, Payload, SocketInfo, model::ServerMetrics};
 
 use crate::{
     backlog::Backlogs,
@@ -31,6 +31,7 @@ pub(crate) struct OpenNamespace {
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) backlogs: Backlogs,
     pub(crate) marks: Marks,
+    pub(crate) metrics: ServerMetrics,
     /// What the broker knows of rooms, where it is told about them.
     pub(crate) interest: Option<Arc<Interest>>,
     /// Set when the namespace was opened a second time: see [`OpenNamespace::supersede`].
@@ -48,6 +49,9 @@ pub(crate) trait Sockets: Send + Sync {
 
     /// The socket as other nodes see it.
     fn describe(&self, socket: Sid) -> Option<SocketInfo>;
+
+    /// Number of sockets, and of rooms with sockets.
+    fn count(&self) -> (usize, usize);
 
     /// The packet of an event for sockets of this namespace; `None` if the payload cannot be encoded for them.
     fn event(&self, payload: &Payload) -> Option<Packet>;
