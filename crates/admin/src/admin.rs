@@ -187,7 +187,9 @@ impl Admin {
         self.0.watchers.page_connected(&handle).await;
         if self.0.is_development {
             // What happens from here on is told.
-            self.look();
+            if let Some(io) = self.io() {
+                self.known().begin(&io, &self.0.cluster);
+            }
             socket.emit("all_sockets", &[self.all_sockets().await]).ok();
         }
     }

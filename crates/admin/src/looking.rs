@@ -47,6 +47,13 @@ impl Known {
         self.has_looked = false;
     }
 
+    /// Takes note of what is there, for the first page: others would miss the changes since the last look.
+    pub(crate) fn begin(&mut self, io: &ClusterIo, cluster: &Cluster) {
+        if !self.has_looked {
+            self.look(io, cluster);
+        }
+    }
+
     /// What has changed since the last look; nothing at the first one. Where there are too many sockets, those that are
     /// known stay, and others are shown when they make room.
     pub(crate) fn look(&mut self, io: &ClusterIo, cluster: &Cluster) -> Vec<Shown> {
