@@ -49,7 +49,7 @@ impl<E: SocketEmitter> Sockets for Trunkline<E> {
         rooms.push(own_room);
         let namespace = self.namespace().ok()?;
         let Details { handshake, data } = namespace.details.of(socket);
-        let handshake = handshake.unwrap_or_else(|| self.handshake(namespace, socket));
+        let handshake = handshake.unwrap_or_else(|| self.handshake(&namespace, socket));
         let data = data.unwrap_or_else(|| Payload::from_trusted_json("{}", Vec::new()));
         let data = self.cluster.with_connection(self.local.path(), socket, data);
         Some(SocketInfo::new(id, rooms).with_handshake(Some(handshake)).with_data(Some(data)))
@@ -75,7 +75,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         let Ok(namespace) = self.namespace() else { return DeliveryReport::default() };
         if target.is_mark() {
-            offset.iter().for_each(|offset| self.marked(namespace, offset));
+            offset.iter().for_each(|offset| self.marked(&namespace, offset));
             return DeliveryReport::default();
         }
         let sockets = self.matching(target);
@@ -90,7 +90,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
             let _ = self.local.broadcast(packet, self.options(target));
             return DeliveryReport::default().with_sent(sockets.len() as u64);
         }
-        self.deliver_paced(namespace, target, &sockets, &packet, offset)
+        self.deliver_paced(&namespace, target, &sockets, &packet, offset)
     }
 
     fn deliver_with_ack(&self, target: &Target, payload: &Payload, timeout: Duration, acks: AckSink) -> u32 {
@@ -99,7 +99,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
             return 0;
         }
         let (Ok(namespace), Some(packet)) = (self.namespace(), self.event(payload)) else { return 0 };
-        self.deliver_with_acks(namespace, target, &sockets, &packet, timeout, &acks)
+        self.deliver_with_acks(&namespace, target, &sockets, &packet, timeout, &acks)
     }
 
     fn sockets(&self, target: &Target) -> Vec<SocketInfo> {
@@ -156,8 +156,9 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
 
     fn server_side_event(&self, from: &NodeId, payload: &Payload, reply: Option<EventReply>) {
         let Some(handler) = payload.event_name().and_then(|event| self.handlers.find(&event)) else { return };
+        let Ok(namespace) = self.namespace() else { return };
         let answering = handler(ServerSideEvent { from: from.clone(), payload: payload.clone() });
-        self.tasks.spawn(async move {
+        namespace.tasks.spawn(async move {
             let answer = answering.await;
             if let Some(reply) = reply {
                 reply.answer(answer.0);
