@@ -1,9 +1,10 @@
 //! Fetching sockets and rooms of all nodes.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use serde::Deserialize;
 use trunkline_core::{Payload, Room, Target};
 
 use super::{anything, gathered_without, timed_out};
@@ -67,6 +68,41 @@ pub(crate) async fn rooms_handshake_and_data_arrive_unchanged(t: TestCluster) ->
     check_eq(rooms(info.rooms.clone()), rooms([Room::from("x"), Room::from("ä"), socket.room()]), "rooms")?;
     check_eq(info.handshake.as_ref().map(text), Some(text(&handshake)), "handshake")?;
     check_eq(info.data.as_ref().map(text), Some(text(&data)), "data")
+}
+
+/// Servers of Node.js look into the handshakes of all sockets without asking whether there is anything.
+pub(crate) async fn a_socket_of_which_nothing_is_known_has_a_whole_handshake(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    a.socket(["x"]).await?;
+    b.socket(["x"]).await?;
+    let fetched = a.fetch_sockets(Target::room("x")).await?;
+    check_eq(fetched.len(), 2, "fetched sockets")?;
+    for socket in fetched {
+        let handshake = socket.handshake.ok_or_else(|| Failure::new("a socket without handshake".to_owned()))?;
+        let Shape { headers, time, address, xdomain, secure, issued, url, query, auth } = handshake.deserialize()?;
+        check_eq([headers.len(), query.len(), auth.len()], [0; 3], "entries of the handshake's objects")?;
+        check_eq((xdomain, secure, issued < 1e15), (false, false, true), "xdomain, secure, issued")?;
+        check_eq(
+            time.contains("GMT") && address.is_empty() && url.is_empty(),
+            true,
+            "whether its texts are as expected",
+        )?;
+    }
+    Ok(())
+}
+
+/// The fields of a handshake on Node.js servers.
+#[derive(Deserialize)]
+struct Shape {
+    headers: BTreeMap<String, String>,
+    time: String,
+    address: String,
+    xdomain: bool,
+    secure: bool,
+    issued: f64,
+    url: String,
+    query: BTreeMap<String, String>,
+    auth: BTreeMap<String, String>,
 }
 
 pub(crate) async fn each_socket_names_its_node(t: TestCluster) -> Checked {

@@ -176,6 +176,7 @@ macro_rules! __cases {
                 a_room_with_too_long_a_name_costs_no_socket_and_no_other_room
                 a_socket_is_found_by_its_id_on_any_node
                 rooms_handshake_and_data_arrive_unchanged
+                a_socket_of_which_nothing_is_known_has_a_whole_handshake
                 each_socket_names_its_node [NamedAnswers]
                 local_finds_only_sockets_of_its_node
                 without_matching_sockets_none_are_found
