@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redis::{AsyncConnectionConfig, FromRedisValue, RedisConnectionInfo, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, FromRedisValue, RedisConnectionInfo, Value, aio::MultiplexedConnection};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -23,6 +23,7 @@ use trunkline_core::{Error, ErrorKind, Result};
 use super::{
     error::{is_refusal, lost, refused},
     resp::{Frames, Reader, Reply, write_command},
+    role::{ROLE, demoted, is_replica},
     tls::TlsClient,
 };
 use crate::config::{Address, Config, ServerConfig, Topology};
@@ -62,7 +63,8 @@ pub(crate) struct Connector {
     password: Option<String>,
     database: u32,
     tls: Option<TlsClient>,
-    /// What a sentinel names as master may have been made a replica since.
+    /// What a name or a sentinel stands for may have been made a replica since. In a Redis Cluster, a replica says
+    /// itself where to go.
     requires_master: bool,
     connect_timeout: Duration,
     response_timeout: Duration,
@@ -77,7 +79,7 @@ impl Connector {
             password: password.clone(),
             database: *database,
             tls: tls.as_ref().map(TlsClient::new).transpose()?,
-            requires_master: matches!(topology, Topology::Sentinel { .. }),
+            requires_master: *topology != Topology::Cluster,
             connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
         })
@@ -105,6 +107,7 @@ impl Connector {
             self.identify(&mut dialogue, role).await?;
             if let Some(former) = former {
                 former.replace(&mut dialogue).await?;
+                dialogue.use_resp3().await?;
             }
             Ok(dialogue.socket)
         };
@@ -124,7 +127,8 @@ impl Connector {
         let connected = MultiplexedConnection::new_with_config(&RedisConnectionInfo::default(), socket, config).await;
         let (connection, driver) = connected.map_err(|error| refused(address, error))?;
         let driver = AbortOnDrop(tokio::spawn(driver));
-        Ok(CommandConnection { address: address.clone(), connection, moved, driver: Arc::new(driver) })
+        let (address, proven, driver) = (address.clone(), Arc::new(Mutex::new(Instant::now())), Arc::new(driver));
+        Ok(CommandConnection { address, connection, moved, proven, driver })
     }
 
     async fn reach(&self, address: &Address) -> io::Result<Socket> {
@@ -140,7 +144,7 @@ impl Connector {
         }
     }
 
-    /// User, password and database. There is no `HELLO`: every server begins with RESP2.
+    /// User, password and database. Every server begins with RESP2.
     async fn authenticate(&self, dialogue: &mut Dialogue<'_>) -> Result<()> {
         if let Some(password) = &self.password {
             let credentials = self.user.iter().chain([password]).map(String::as_bytes);
@@ -162,10 +166,9 @@ impl Connector {
             return Err(dialogue.refused(&error));
         }
         if self.requires_master {
-            let mut answer = dialogue.ask([&b"ROLE"[..]]).await?;
-            let role = answer.next_array().and_then(|_| answer.next_text());
-            if role.as_deref() != Some(b"master") {
-                return Err(Error::new(ErrorKind::Disconnected, format!("{} is not the master", dialogue.address)));
+            let answer = dialogue.ask(ROLE).await?;
+            if is_replica(answer) {
+                return Err(demoted(dialogue.address));
             }
         }
         Ok(())
@@ -192,6 +195,12 @@ impl Dialogue<'_> {
             Some(Reply::Error(error)) => Err(self.refused(&error)),
             _ => Ok(()),
         }
+    }
+
+    /// Lets a subscriber run other commands: with RESP2, it could not ask for the role. A server without RESP3 refuses
+    /// this, and that.
+    async fn use_resp3(&mut self) -> Result<()> {
+        self.ask([&b"HELLO"[..], b"3"]).await.map(drop)
     }
 
     fn refused(&self, error: &[u8]) -> Error {
@@ -279,6 +288,8 @@ pub(crate) struct CommandConnection {
     connection: MultiplexedConnection,
     /// When the last bytes were moved.
     moved: Arc<Mutex<Instant>>,
+    /// When the server was the master last.
+    proven: Arc<Mutex<Instant>>,
     driver: Arc<AbortOnDrop>,
 }
 
@@ -334,6 +345,22 @@ impl CommandConnection {
             queued.or_else(|error| if is_refusal(&error) { Err(error) } else { Ok(()) })?;
         }
         Ok(())
+    }
+
+    /// Asks for the role of the server, unless that was done within `interval`. False if the connection has to be given
+    /// up.
+    pub(crate) async fn is_to_master(&self, interval: Duration, limit: Duration) -> bool {
+        let proven = || self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        if proven().elapsed() < interval {
+            return true;
+        }
+        let is_good = match self.run::<Value>(&redis::cmd("ROLE"), limit).await {
+            Ok(Value::Array(answer)) => answer.first() != Some(&Value::BulkString(b"slave".to_vec())),
+            Ok(_) => true,
+            Err(error) => error.kind() != ErrorKind::Disconnected,
+        };
+        *proven() = Instant::now();
+        is_good
     }
 
     /// Whether the connection has ended.
