@@ -11,9 +11,9 @@
 set -u
 
 # In the order in which they run.
-all_parts="core memory brokers redis mongodb postgres rabbitmq nats interop clients browser bench"
+all_parts="core memory brokers redis mongodb postgres rabbitmq nats adapter faults interop clients recipes browser bench"
 # Only when they are named: they try faults, of which some are known and open.
-named_parts="faults hostile"
+named_parts="hostile"
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 root=$(dirname -- "$here")

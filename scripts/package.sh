@@ -6,6 +6,8 @@ cd "$(dirname -- "$0")/.."
 
 fields="description documentation repository license readme rust-version keywords categories"
 files="README.md LICENSE-MIT LICENSE-APACHE"
+# Of a package, compressed. Captures and corpora of tests would be more.
+most_bytes=250000
 
 main() {
     names=$(for manifest in crates/*/Cargo.toml; do sed -n '/^name = /{s/.*"\(.*\)"/\1/p;q;}' "$manifest"; done)
@@ -20,7 +22,7 @@ main() {
     return "$failed"
 }
 
-# check PACKAGE FOLDER: says what the package lacks.
+# check PACKAGE FOLDER: says what the package lacks, and what of it lies outside.
 check() {
     lacks=""
     for file in $files; do
@@ -29,8 +31,11 @@ check() {
     for field in $fields; do
         tar -xOf "$1" "$2/Cargo.toml" | grep -q "^$field = " || lacks="$lacks $field"
     done
-    printf '%8s bytes  %s%s\n' "$(wc -c <"$1")" "$2" "${lacks:+  lacks:$lacks}"
-    [ -z "$lacks" ]
+    # Its doc tests run where nothing else of this repository is.
+    outside=$(tar -xOf "$1" --wildcards "$2/src/*.rs" "$2/README.md" | grep -E 'include(_str|_bytes)?!\("\.\./\.\.' || :)
+    bytes=$(wc -c <"$1")
+    printf '%8s bytes  %s%s%s\n' "$bytes" "$2" "${lacks:+  lacks:$lacks}" "${outside:+  reaches outside: $outside}"
+    [ -z "$lacks" ] && [ -z "$outside" ] && [ "$bytes" -le "$most_bytes" ]
 }
 
 main "$@"

@@ -11,7 +11,10 @@
 //! Integers are big-endian. A sender numbers its batches over all channels and namespaces, so that a receiver can put
 //! in order what arrives over several subscriptions, and drop what was sent again after a connection broke.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
 
 use bytes::{Buf, BufMut, Bytes};
 
@@ -174,82 +177,101 @@ impl Iterator for Batch {
     }
 }
 
-/// Recognises batches that arrive a second time, after their sender has sent again what was in flight when its
-/// connection broke.
+/// What the number of a batch says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It has not arrived before, or has no number.
+    New,
+    /// It has arrived before: its sender has sent again what was in flight when its connection broke.
+    Repeat,
+    /// The number cannot be of that sender: it is further ahead than any outage is long.
+    Malformed,
+}
+
+/// Recognises batches that arrive a second time.
 ///
-/// Expects the batches of a sender in the order of their numbers. Remembers a bounded number of senders.
+/// It remembers which numbers of a sender have arrived, and not only the highest one: whoever sends under the name of
+/// another makes nothing of what that one sends pass for a repeat, but what has the very same number. Bounded in senders
+/// and in numbers.
 #[derive(Debug, Default)]
 pub struct Deduplicator {
-    senders: HashMap<ConnectionId, Last>,
+    senders: HashMap<ConnectionId, Arrived>,
     clock: u64,
 }
 
-#[derive(Debug)]
-struct Last {
-    number: u64,
+/// Numbers of a sender that have arrived.
+#[derive(Debug, Default)]
+struct Arrived {
+    /// First numbers of rows without a hole, with the last ones.
+    rows: BTreeMap<u64, u64>,
+    /// The last number that was too far ahead. One that follows it is believed: what was known came from another sender.
+    ahead: Option<u64>,
     heard: u64,
-    /// Last number of a row of batches that came with rising numbers below `number`, and how many there were.
-    row: (u64, usize),
 }
 
 /// Largest step between two numbers of a sender that is believed: no outage is that long.
 const MAX_STEP: u64 = 1 << 32;
 
-/// Batches in a row that count as repeats. More than that no sender has unconfirmed: it is the number above them that was
-/// not its own.
-const MAX_REPEATS: usize = 10_000;
+/// Most rows of numbers that are remembered of a sender. Beyond it the lowest one is forgotten. A node that gets only
+/// some of the batches has a row for nearly each; no sender has more than that unconfirmed.
+const MAX_ROWS: usize = 2048;
 
 /// Most senders that are remembered. Beyond it the longest-silent one is forgotten.
 const MAX_SENDERS: usize = 4096;
 
 impl Deduplicator {
-    /// Whether the batch is new. One without number always is.
-    pub fn is_new(&mut self, sender: ConnectionId, number: Option<u64>) -> bool {
-        let Some(number) = number else { return true };
+    /// Judges a batch by its number, and remembers it.
+    pub fn arrived(&mut self, sender: ConnectionId, number: Option<u64>) -> Arrival {
+        let Some(number) = number else { return Arrival::New };
         self.clock += 1;
-        let heard = self.clock;
-        if let Some(last) = self.senders.get_mut(&sender) {
-            last.heard = heard;
-            return last.is_before(number);
+        if !self.senders.contains_key(&sender) {
+            self.make_room();
         }
-        self.make_room();
-        self.senders.insert(sender, Last { number, heard, row: (0, 0) });
-        true
+        let arrived = self.senders.entry(sender).or_default();
+        arrived.heard = self.clock;
+        arrived.note(number)
     }
 
     fn make_room(&mut self) {
         if self.senders.len() < MAX_SENDERS {
             return;
         }
-        let oldest = self.senders.iter().min_by_key(|(_, last)| last.heard).map(|(sender, _)| *sender);
+        let oldest = self.senders.iter().min_by_key(|(_, arrived)| arrived.heard).map(|(sender, _)| *sender);
         if let Some(oldest) = oldest {
             self.senders.remove(&oldest);
         }
     }
 }
 
-impl Last {
-    /// Whether `number` is new; takes note of it.
-    fn is_before(&mut self, number: u64) -> bool {
-        let step = number.saturating_sub(self.number);
-        if step > MAX_STEP {
-            return false;
-        }
-        if step == 0 {
-            let (previous, count) = self.row;
-            self.row = (number, if number > previous { count + 1 } else { 1 });
-            if self.row.1 <= MAX_REPEATS {
-                return false;
+impl Arrived {
+    fn note(&mut self, number: u64) -> Arrival {
+        let mut first = number;
+        if let Some((&start, &end)) = self.rows.range(..=number).next_back() {
+            match number.saturating_sub(end) {
+                0 => return Arrival::Repeat,
+                1 => first = start,
+                step if step > MAX_STEP && !self.follows_one_ahead(number) => return Arrival::Malformed,
+                _ => {}
             }
         }
-        (self.number, self.row) = (number, (0, 0));
-        true
+        let joined = number.checked_add(1).and_then(|next| self.rows.remove(&next));
+        self.rows.insert(first, joined.unwrap_or(number));
+        if self.rows.len() > MAX_ROWS {
+            self.rows.pop_first();
+        }
+        Arrival::New
+    }
+
+    fn follows_one_ahead(&mut self, number: u64) -> bool {
+        let follows = self.ahead.is_some_and(|ahead| ahead < number && number - ahead <= MAX_STEP);
+        self.ahead = (!follows).then_some(number);
+        follows
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Arrival::*, *};
     use trunkline_core::{
         model::{Message, SeqChannel, SeqNo, Target},
         payload::Payload,
@@ -311,30 +333,61 @@ mod tests {
         let (a, b) = (ConnectionId(1), ConnectionId(2));
         let mut repeats = Deduplicator::default();
         let batches = [(a, Some(5)), (a, Some(6)), (b, Some(5)), (a, Some(6)), (a, Some(5)), (a, None), (a, Some(8))];
-        let new = batches.map(|(sender, number)| repeats.is_new(sender, number));
-        assert_eq!(new, [true, true, true, false, false, true, true]);
+        let judged = batches.map(|(sender, number)| repeats.arrived(sender, number));
+        assert_eq!(judged, [New, New, New, Repeat, Repeat, New, New]);
     }
 
     #[test]
-    fn a_forged_number_does_not_silence_its_sender() {
-        let (a, b) = (ConnectionId(1), ConnectionId(2));
+    fn a_forged_number_makes_no_repeat_of_what_its_sender_sends() {
+        let a = ConnectionId(1);
         let mut repeats = Deduplicator::default();
-        assert!(repeats.is_new(a, Some(1)));
-        assert!(!repeats.is_new(a, Some(u64::MAX)), "no outage is that long");
-        assert!(repeats.is_new(a, Some(2)));
-        assert!(repeats.is_new(b, Some(u64::MAX)), "forged before the sender was heard");
-        let dropped = (1..).take_while(|number| !repeats.is_new(b, Some(*number))).count();
-        assert_eq!(dropped, MAX_REPEATS);
-        assert!(repeats.is_new(b, Some(dropped as u64 + 2)));
+        let mut arrived = |number| repeats.arrived(a, Some(number));
+        assert_eq!(arrived(100), New);
+        for forged in [1, 2, 150, 1 << 32, 2 << 32] {
+            assert_eq!(arrived(forged), New, "{forged}");
+        }
+        for forged in [u64::MAX, u64::MAX - 1, (3 << 32) + 1] {
+            assert_eq!(arrived(forged), Malformed, "no outage is that long: {forged}");
+        }
+        for number in 101..150 {
+            assert_eq!((arrived(number), arrived(number)), (New, Repeat), "{number}");
+        }
+        assert_eq!((arrived(150), arrived(151)), (Repeat, New), "which of two with one number is the right one?");
+        assert_eq!([1, 2, 100, 1 << 32].map(arrived), [Repeat; 4]);
+    }
+
+    #[test]
+    fn a_number_that_was_forged_before_its_sender_was_heard_changes_nothing() {
+        let mut repeats = Deduplicator::default();
+        let judged = [u64::MAX, 1, 2, 1, u64::MAX].map(|number| repeats.arrived(ConnectionId(1), Some(number)));
+        assert_eq!(judged, [New, New, New, Repeat, Repeat]);
+    }
+
+    #[test]
+    fn a_sender_with_large_numbers_is_heard_although_a_small_one_was_forged_before() {
+        let mut repeats = Deduplicator::default();
+        let numbers = [1, 7 << 32, (7 << 32) + 1, (7 << 32) + 4, (7 << 32) + 1];
+        let judged = numbers.map(|number| repeats.arrived(ConnectionId(1), Some(number)));
+        assert_eq!(judged, [New, Malformed, New, New, Repeat]);
+    }
+
+    #[test]
+    fn what_is_sent_again_is_a_repeat_also_where_only_some_batches_arrive() {
+        let mut repeats = Deduplicator::default();
+        let numbers = || (0..10_000).map(|index| 1 + 3 * index);
+        assert!(numbers().all(|number| repeats.arrived(ConnectionId(1), Some(number)) == New));
+        let last = numbers().skip(10_000 - MAX_ROWS);
+        assert!(last.into_iter().all(|number| repeats.arrived(ConnectionId(1), Some(number)) == Repeat));
+        assert_eq!(repeats.senders[&ConnectionId(1)].rows.len(), MAX_ROWS);
     }
 
     #[test]
     fn remembered_senders_are_bounded() {
         let mut repeats = Deduplicator::default();
         for sender in 0..=MAX_SENDERS as u64 {
-            repeats.is_new(ConnectionId(sender), Some(1));
+            repeats.arrived(ConnectionId(sender), Some(1));
         }
         assert_eq!(repeats.senders.len(), MAX_SENDERS);
-        assert!(!repeats.is_new(ConnectionId(1), Some(1)), "the longest-silent one, 0, was forgotten");
+        assert_eq!(repeats.arrived(ConnectionId(1), Some(1)), Repeat, "the longest-silent one, 0, was forgotten");
     }
 }

@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::batch::{Batch, Deduplicator};
+use crate::batch::{Arrival, Batch, Deduplicator};
 use trunkline_core::{
     codec::{self, Body, Decoded, Header, Kind},
     error::{Error, ErrorKind, Result},
@@ -114,7 +114,7 @@ impl InboundDecoder {
         }
         if *from == self.node.id {
             return match header.kind {
-                Kind::Heartbeat | Kind::InitialHeartbeat => Some(self.own_heartbeat()),
+                Kind::Heartbeat | Kind::InitialHeartbeat => None,
                 Kind::Broadcast | Kind::Join | Kind::Leave | Kind::Disconnect if is_stored => None,
                 _ if is_stored => Some(self.own_skipped(header.seq_no)),
                 _ => Some(self.own_echo()),
@@ -156,9 +156,15 @@ impl InboundDecoder {
         }
     }
 
+    /// Outcome for an own message. That a heartbeat has come back shows the node that its connection works, and its
+    /// numbers, by which own messages are judged, tell whether others have sent under the node's name.
     fn own_message(&self, seq_no: Option<SeqNo>, message: Message, offset: Option<Offset>) -> Option<Delivery> {
-        if matches!(message, Message::Heartbeat(_)) {
-            return self.own_heartbeat();
+        if let Message::Heartbeat(heartbeat) = &message {
+            return Some(if heartbeat.high_water_marks.is_empty() {
+                Delivery::Skipped { from: self.node.id.clone(), seq_no: None }
+            } else {
+                Delivery::Message { from: Some(self.node.id.clone()), seq_no: None, offset: None, message }
+            });
         }
         if offset.is_none() {
             return self.own_echo();
@@ -179,11 +185,6 @@ impl InboundDecoder {
         }
     }
 
-    /// Outcome for an own heartbeat: that it has come back shows the node that its connection works.
-    fn own_heartbeat(&self) -> Option<Delivery> {
-        Some(Delivery::Skipped { from: self.node.id.clone(), seq_no: None })
-    }
-
     /// Counts a message that this node has sent.
     pub fn own_echo(&self) -> Option<Delivery> {
         self.metrics.own_echoes.increment();
@@ -196,14 +197,25 @@ impl InboundDecoder {
         None
     }
 
-    /// Counts a malformed message.
+    /// Counts a malformed message, and warns of the first one: a program that speaks another protocol under the same
+    /// names makes requests slow on both sides, and nothing else would tell why.
     pub fn refused(&self, error: &Error) -> Option<Delivery> {
+        let NodeKey { id: node, namespace } = &self.node;
         let counter = match error.kind() {
             ErrorKind::Unsupported => &self.metrics.unknown_type,
             _ => &self.metrics.malformed,
         };
+        if error.kind() != ErrorKind::Unsupported && counter.value() == 0 {
+            tracing::warn!(
+                %node, %namespace, %error,
+                "a message is in no format of this cluster, and dropped: if another adapter, such as one of \
+                 socketioxide's own, uses the same broker and prefix, give one of them another, since each waits in \
+                 vain for the other's answers. The metric `malformed` counts what follows"
+            );
+        } else {
+            tracing::debug!(%node, %namespace, %error, "a message was dropped");
+        }
         counter.increment();
-        tracing::debug!(node = %self.node.id, %error, "a message was dropped");
         None
     }
 }
@@ -270,9 +282,9 @@ impl BatchDecoder {
         mut take: impl FnMut(&InboundDecoder, &Bytes) -> Option<Delivery>,
         mut note: impl FnMut(&Delivery),
     ) -> ControlFlow<()> {
-        let batch = match batch {
-            Ok(batch) if self.repeats.is_new(batch.sender(), batch.number()) => batch,
-            Ok(_) => return ControlFlow::Continue(()),
+        let batch = match batch.and_then(|batch| self.judged(batch)) {
+            Ok(Some(batch)) => batch,
+            Ok(None) => return ControlFlow::Continue(()),
             Err(error) => {
                 self.decoder.refused(&error);
                 return ControlFlow::Continue(());
@@ -284,6 +296,17 @@ impl BatchDecoder {
             Err(error) => decoder.refused(&error),
         });
         while_open(push_decoded(&self.inbox, decoded))
+    }
+
+    /// The batch by its number; `None` if it is a repeat.
+    fn judged(&mut self, batch: Batch) -> Result<Option<Batch>> {
+        match self.repeats.arrived(batch.sender(), batch.number()) {
+            Arrival::New => Ok(Some(batch)),
+            Arrival::Repeat => Ok(None),
+            Arrival::Malformed => {
+                Err(Error::malformed(format!("batch {:?} of sender {}", batch.number(), batch.sender())))
+            }
+        }
     }
 
     /// Hands over deliveries that did not come in a batch. Breaks once the inbox is gone.
@@ -322,9 +345,12 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::batch::{BatchBuilder, ConnectionId};
+    use crate::{
+        batch::{BatchBuilder, ConnectionId},
+        warnings::Warnings,
+    };
     use trunkline_core::{
-        model::{Answer, Namespace, RequestId, Response, SeqChannel, Target},
+        model::{Answer, Heartbeat, Namespace, RequestId, Response, SeqChannel, Target},
         payload::Payload,
         transport::{InboxLimits, inbox},
     };
@@ -386,6 +412,34 @@ mod tests {
         let counted = metrics.snapshot();
         assert_eq!((counted.own_echoes, counted.foreign_namespace), (1, 1));
         assert_eq!((counted.unknown_type, counted.malformed), (1, 1));
+    }
+
+    #[test]
+    fn an_own_heartbeat_comes_back_with_its_numbers() {
+        let (decoder, _) = decoder();
+        let without = decoder.decode(&encoded("me", "/", &Message::Heartbeat(Heartbeat::new(true))));
+        assert_eq!(without, Some(Delivery::Skipped { from: id("me"), seq_no: None }));
+        let message = Message::Heartbeat(Heartbeat::new(false).with_high_water_marks(vec![STAMP]));
+        let bytes = crate::batch::encode(&id("me"), &Namespace::new("/"), &message).unwrap().finish(None, &[STAMP]);
+        let with = Delivery::Message { from: Some(id("me")), seq_no: None, offset: None, message };
+        let bytes = Bytes::from(bytes);
+        assert_eq!(decoder.decode(&bytes), Some(with.clone()));
+        assert_eq!(decoder.decode_stored(&bytes, Offset::new("7").unwrap()), Some(with));
+    }
+
+    #[test]
+    fn a_foreign_format_is_warned_of_once() {
+        let (decoder, metrics) = decoder();
+        let warnings = Warnings::of(|| {
+            let newer = Bytes::from_static(b"{\"type\":77,\"uid\":\"x\",\"nsp\":\"/\"}");
+            let foreign = Bytes::from_static(b"\x97foreign");
+            for bytes in [&newer, &foreign, &foreign, &foreign] {
+                assert_eq!(decoder.decode(bytes), None);
+            }
+        });
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("same broker and prefix"), "{warnings:?}");
+        assert_eq!(metrics.snapshot().malformed, 3);
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub mod rooms;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod url;
+#[cfg(test)]
+mod warnings;
 
 pub use crate::{
     backoff::Backoff,

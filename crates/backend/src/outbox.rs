@@ -11,7 +11,7 @@ use tokio::{sync::Notify, time::timeout};
 use trunkline_core::{
     error::{Error, ErrorKind, Result},
     model::{NodeId, SeqChannel, SeqNo},
-    transport::Sequencer,
+    transport::{Health, Sequencer},
 };
 
 /// Bounds of an outbox.
@@ -58,6 +58,10 @@ struct State<T> {
     bytes: usize,
     /// Bytes released since the outbox was made.
     released: u64,
+    /// Messages that the broker refused.
+    refused: u64,
+    /// Why the last one.
+    refusal: Option<String>,
     connected: bool,
     closed: bool,
     sequencer: Sequencer,
@@ -71,6 +75,8 @@ impl<T> Outbox<T> {
             items: VecDeque::new(),
             bytes: 0,
             released: 0,
+            refused: 0,
+            refusal: None,
             connected: false,
             closed: false,
             sequencer: Sequencer::default(),
@@ -202,6 +208,23 @@ impl<T> Outbox<T> {
         self.emptied.notify_waiters();
     }
 
+    /// Counts messages that the broker refused for good, for the [health](Outbox::add_to). A reason is logged once, until
+    /// another one comes. They are [released](Outbox::release) as all others.
+    pub fn refused(&self, messages: u64, reason: &str) {
+        let mut state = self.lock();
+        state.refused += messages;
+        let is_new = state.refusal.as_deref() != Some(reason);
+        if is_new {
+            state.refusal = Some(reason.to_owned());
+        }
+        drop(state);
+        if is_new {
+            tracing::warn!(messages, reason, "the broker refuses messages, which are lost");
+        } else {
+            tracing::debug!(messages, reason, "the broker refuses messages, which are lost");
+        }
+    }
+
     /// Notes whether the broker can be reached.
     pub fn set_connected(&self, connected: bool) {
         self.lock().connected = connected;
@@ -220,6 +243,16 @@ impl<T> Outbox<T> {
     pub fn status(&self) -> (bool, usize, usize) {
         let state = self.lock();
         (state.connected, state.items.len(), state.bytes)
+    }
+
+    /// Adds what is queued, and what was refused, to the health of a transport.
+    #[must_use]
+    pub fn add_to(&self, health: Health) -> Health {
+        let state = self.lock();
+        health
+            .with_queued_messages(state.items.len())
+            .with_queued_bytes(state.bytes)
+            .with_refused(state.refused, state.refusal.clone())
     }
 
     /// Whether nothing waits, and nothing is on its way unconfirmed.
@@ -242,10 +275,33 @@ impl<T> Outbox<T> {
     /// Waits until everything that is queued now has been released, whatever is queued meanwhile. A transport waits for
     /// it when a node leaves, so that the announcement of the leave is with the broker then. *Cancel safe.*
     pub async fn flushed(&self) {
-        let end = {
-            let state = self.lock();
-            state.released + state.bytes as u64
-        };
+        self.released_to(self.end()).await;
+    }
+
+    /// As [`Outbox::flushed`], as long as something is released every now and then. *Cancel safe.*
+    ///
+    /// # Errors
+    /// `Disconnected` or `Timeout` if nothing is released for [`OutboxLimits::push_timeout`].
+    pub async fn flush(&self) -> Result<()> {
+        let end = self.end();
+        loop {
+            let released = self.lock().released;
+            if released >= end {
+                return Ok(());
+            }
+            if timeout(self.limits.push_timeout, self.released_to(released + 1)).await.is_err() {
+                return Err(self.stuck());
+            }
+        }
+    }
+
+    /// What will have been released when all that is queued now is.
+    fn end(&self) -> u64 {
+        let state = self.lock();
+        state.released + state.bytes as u64
+    }
+
+    async fn released_to(&self, end: u64) {
         loop {
             let emptied = self.emptied.notified();
             if self.lock().released >= end {
@@ -253,6 +309,17 @@ impl<T> Outbox<T> {
             }
             emptied.await;
         }
+    }
+
+    fn stuck(&self) -> Error {
+        let state = self.lock();
+        let (kind, away) = match state.connected {
+            true => (ErrorKind::Timeout, ""),
+            false => (ErrorKind::Disconnected, ": the broker is away"),
+        };
+        let (messages, bytes, waited) = (state.items.len(), state.bytes, self.limits.push_timeout);
+        let context = format!("{messages} messages wait and {bytes} bytes are unconfirmed after {waited:?}{away}");
+        Error::new(kind, context)
     }
 
     /// Drops the numbers of a node that left. Not for ids that come back: their numbers go on.
@@ -263,6 +330,20 @@ impl<T> Outbox<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         // The state is valid after each step, even if `make` panics.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Drop for Outbox<T> {
+    /// The writer is gone: what is left is lost.
+    fn drop(&mut self) {
+        let (_, messages, bytes) = self.status();
+        if bytes > 0 {
+            tracing::warn!(
+                messages,
+                bytes,
+                "messages are left behind, or not confirmed: the last thing to be awaited is `close` or `flush`"
+            );
+        }
     }
 }
 
@@ -299,6 +380,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::warnings::Warnings;
     use trunkline_core::{model::Message, payload::Payload};
 
     fn outbox(bytes: usize) -> Arc<Outbox<u64>> {
@@ -360,6 +442,58 @@ mod tests {
             tokio::task::yield_now().await;
         }
         timeout(Duration::from_secs(10), flushed).await.expect("the later message is not waited for").unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flush_ends_with_an_error_when_nothing_is_released() {
+        let outbox = outbox(10);
+        outbox.flush().await.unwrap();
+        outbox.push(2, |_| 1).await.unwrap();
+        outbox.push(3, |_| 2).await.unwrap();
+        let error = outbox.flush().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        outbox.set_connected(false);
+        let error = outbox.flush().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
+        assert!(error.to_string().contains("2 messages wait and 5 bytes"), "{error}");
+        // As long as something is released it waits.
+        let flushed = tokio::spawn({
+            let outbox = Arc::clone(&outbox);
+            async move { outbox.flush().await }
+        });
+        let mut batch = Vec::new();
+        outbox.take(&mut batch, usize::MAX).await;
+        for bytes in [2, 3] {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            outbox.release(bytes);
+        }
+        flushed.await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn what_is_left_behind_is_said_once() {
+        let left = Outbox::new(OutboxLimits::default());
+        left.try_push(5, |_| 1).unwrap();
+        let warnings = Warnings::of(|| drop(left));
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("messages=1 bytes=5"), "{warnings:?}");
+        let done = Outbox::new(OutboxLimits::default());
+        done.try_push(5, |_| 1).unwrap();
+        done.release(5);
+        assert_eq!(Warnings::of(|| drop(done)), [""; 0]);
+    }
+
+    #[test]
+    fn what_the_broker_refuses_is_counted_and_said_once_for_each_reason() {
+        let outbox = Outbox::<u64>::new(OutboxLimits::default());
+        let warnings = Warnings::of(|| {
+            for reason in ["full", "full", "forbidden", "forbidden"] {
+                outbox.refused(2, reason);
+            }
+        });
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        let health = outbox.add_to(Health::default());
+        assert_eq!((health.refused_messages, health.refusal.as_deref()), (8, Some("forbidden")));
     }
 
     #[tokio::test]

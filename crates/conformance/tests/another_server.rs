@@ -34,7 +34,7 @@ trunkline_conformance::suite! {
         .with_all_rooms_request(true)
         .with_room_interest(true)
         .with_history(true),
-    skipped = 10,
+    skipped = 12,
 }
 
 const LIMITED_HISTORY: HistoryLimits =
@@ -113,7 +113,8 @@ impl Local for Table {
         let clients = self.clients(target);
         for client in &clients {
             let acks = acks.clone();
-            client.request(packet(target, payload, None, true), Box::new(move |value| acks.ack(value)));
+            let id = client.id().clone();
+            client.request(packet(target, payload, None, true), Box::new(move |value| acks.ack_of(id, value)));
         }
         u32::try_from(clients.len()).unwrap_or(u32::MAX)
     }

@@ -21,7 +21,7 @@ trunkline_conformance::suite! {
     plain,
     Setup::new(|cluster| async move { memory::backend(&cluster, MemoryConfig::default()) }),
     capabilities = CAPABILITIES,
-    skipped = 24,
+    skipped = 27,
 }
 
 trunkline_conformance::suite! {
@@ -29,7 +29,7 @@ trunkline_conformance::suite! {
     Setup::new(|cluster| async move { with_history(&cluster, HistoryLimits::default()) })
         .limited_history(|cluster| async move { with_history(&cluster, LIMITED_HISTORY) }),
     capabilities = CAPABILITIES.with_history(true),
-    skipped = 5,
+    skipped = 7,
 }
 
 const LIMITED_HISTORY: HistoryLimits =

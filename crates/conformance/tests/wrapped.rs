@@ -36,14 +36,14 @@ trunkline_conformance::suite! {
     slow,
     memory().map(|backend| faults::slow(backend, 42, Duration::from_millis(3))),
     capabilities = CAPABILITIES,
-    skipped = 5,
+    skipped = 7,
 }
 
 trunkline_conformance::suite! {
     duplicating,
     memory().map(|backend| faults::duplicating(backend, 42, 30)),
     capabilities = CAPABILITIES,
-    skipped = 5,
+    skipped = 7,
 }
 
 trunkline_conformance::suite! {

@@ -12,8 +12,8 @@ use std::{
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use trunkline_core::{
-    Answer, Capabilities, Heartbeat, Membership, Message, Namespace, NodeId, NodeKey, NodeMetrics, Payload, RequestId,
-    Response, SocketId, SocketInfo, Target,
+    Ack, Answer, Capabilities, Heartbeat, Membership, Message, Namespace, NodeId, NodeKey, NodeMetrics, Payload,
+    RequestId, Response, SocketId, SocketInfo, Target,
     engine::{Engine, EngineConfig, Gather, Input, Output, Request},
     model::{Delivery, SeqChannel, SeqNo},
 };
@@ -104,7 +104,7 @@ impl Bench {
         for peer in 0..PEERS {
             self.answer(peer, &id, Answer::ClientCount(CLIENTS));
             for _ in 0..CLIENTS {
-                ended = self.answer(peer, &id, Answer::Ack(None));
+                ended = self.answer(peer, &id, Answer::Ack(Ack::default()));
             }
         }
         assert!(ended, "every client has acknowledged");

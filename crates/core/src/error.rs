@@ -69,6 +69,12 @@ impl Error {
         Self::new(ErrorKind::Malformed, context)
     }
 
+    /// What was tried, and with which value: the text without the kind.
+    #[must_use]
+    pub fn context(&self) -> &str {
+        &self.context
+    }
+
     /// Keeps the error that caused this one.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {

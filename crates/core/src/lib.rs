@@ -17,7 +17,7 @@ pub mod transport;
 pub use crate::{
     error::{Error, ErrorKind, Result},
     model::{
-        AckCounts, Answer, Capabilities, DownReason, Event, Flags, Gap, GapCause, Heartbeat, IdScheme, Incomplete,
+        Ack, AckCounts, Answer, Capabilities, DownReason, Event, Flags, Gap, GapCause, Heartbeat, IdScheme, Incomplete,
         Membership, Message, MetricsSnapshot, Namespace, NodeId, NodeKey, NodeMetrics, Offset, RequestError, RequestId,
         Response, Room, Session, SessionId, SocketId, SocketInfo, Target,
     },

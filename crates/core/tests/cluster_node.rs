@@ -238,6 +238,10 @@ impl Transport for RefusingTransport {
         self.transport.send(from, to, response).await
     }
 
+    async fn flush(&self) -> Result<()> {
+        self.transport.flush().await
+    }
+
     fn health(&self) -> Health {
         self.transport.health()
     }

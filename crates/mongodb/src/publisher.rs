@@ -193,8 +193,7 @@ impl Publisher {
     /// Drops the first message, which the server will never take. Its sender delivers it to its own sockets only.
     fn reject_first(&mut self, reason: &str) {
         let Some(message) = self.batch.first_mut() else { return };
-        let (namespace, bytes) = (&message.from.namespace, message.document.len());
-        tracing::warn!(%namespace, bytes, reason, "the server refused a message");
+        self.core.outbox.refused(1, reason);
         let own_broadcast = message.own_broadcast.take();
         if let Some(node) = self.core.nodes.find(&message.from) {
             node.metrics.publish_errors.increment();

@@ -75,7 +75,9 @@ impl MongoDb {
     #[must_use]
     pub fn backend(&self) -> Backend {
         let history = MongoHistory::new(Arc::clone(&self.inner.core));
-        Backend::new(Arc::new(self.clone()), IdScheme::Shared(self.inner.id.clone())).with_history(Arc::new(history))
+        Backend::new(Arc::new(self.clone()), IdScheme::Shared(self.inner.id.clone()))
+            .with_name("mongodb")
+            .with_history(Arc::new(history))
     }
 
     fn encode(&self, from: &NodeKey, to: Option<&NodeId>, body: BodyRef<'_>) -> Result<EncodedMessage> {
@@ -171,6 +173,10 @@ impl Transport for MongoDb {
         self.inner.core.nodes.remove(node);
         self.inner.core.outbox.flushed().await;
         Ok(())
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.inner.core.outbox.flush().await
     }
 
     fn health(&self) -> Health {

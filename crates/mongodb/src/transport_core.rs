@@ -91,8 +91,7 @@ impl TransportCore {
     }
 
     pub(crate) fn health(&self) -> Health {
-        let (_, queued_messages, queued_bytes) = self.outbox.status();
-        self.link.health().with_queued_messages(queued_messages).with_queued_bytes(queued_bytes)
+        self.outbox.add_to(self.link.health())
     }
 
     /// The driver's handles, not to be held longer than an operation takes.

@@ -33,7 +33,7 @@ use crate::{
 /// `Config` for settings or credentials that cannot work, `Disconnected` if no server can be reached.
 pub async fn connect(config: Config) -> Result<Backend> {
     config.check()?;
-    BatchedTransport::connect(Nats::new(config)?).await
+    Ok(BatchedTransport::connect(Nats::new(config)?).await?.with_name("nats"))
 }
 
 /// The servers of one NATS cluster.

@@ -18,7 +18,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use tokio::{sync::watch, time::timeout};
+use tokio::{sync::watch, task::yield_now, time::timeout};
 use tokio_util::task::TaskTracker;
 use trunkline_backend::{
     batched::{BatchConnection, Confirmation, OutgoingBatch, Undelivered},
@@ -182,6 +182,9 @@ impl Connection {
     }
 }
 
+/// How often that task gets its turn.
+const EVENT_TURNS: usize = 16;
+
 impl BatchConnection for Connection {
     type Address = Subject;
 
@@ -201,6 +204,10 @@ impl BatchConnection for Connection {
         let state = Arc::clone(&self.state);
         Ok(async move {
             echoed.await?;
+            // The server has told of refusals before, but the client hands them to another of its tasks.
+            for _ in 0..EVENT_TURNS {
+                yield_now().await;
+            }
             let forbidden = subjects.iter().enumerate().filter(|(_, subject)| state.take_forbidden(subject));
             undelivered.refused.extend(forbidden.map(|(index, _)| index));
             Ok(undelivered)

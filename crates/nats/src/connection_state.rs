@@ -172,20 +172,26 @@ impl EventSink {
             }
             Event::LameDuckMode => drop(self.is_lame_duck.send_replace(true)),
             Event::ServerError(error) => {
-                tracing::warn!(%error, "the NATS server reports an error");
-                self.note_forbidden(&error.to_string());
-                self.error.send_replace(Some(error.to_string()));
+                let error = error.to_string();
+                if self.note_forbidden(&error) {
+                    // The writer counts it, and says so once.
+                    tracing::debug!(error, "the NATS server refuses a message");
+                } else {
+                    tracing::warn!(error, "the NATS server reports an error");
+                }
+                self.error.send_replace(Some(error));
             }
             _ => {}
         }
     }
 
-    fn note_forbidden(&self, error: &str) {
-        let Some((_, subject)) = error.split_once("Permissions Violation for Publish to ") else { return };
+    fn note_forbidden(&self, error: &str) -> bool {
+        let Some((_, subject)) = error.split_once("Permissions Violation for Publish to ") else { return false };
         let mut forbidden = self.forbidden.lock().unwrap_or_else(PoisonError::into_inner);
         let subject = subject.trim_matches('"');
         if forbidden.len() < MAX_FORBIDDEN || forbidden.contains_key(subject) {
             *forbidden.entry(subject.to_owned()).or_default() += 1;
         }
+        true
     }
 }

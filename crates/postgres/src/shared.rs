@@ -171,8 +171,7 @@ impl Shared {
     }
 
     pub(crate) fn health(&self) -> Health {
-        let (_, queued_messages, queued_bytes) = self.outbox.status();
-        self.link.health().with_queued_messages(queued_messages).with_queued_bytes(queued_bytes)
+        self.outbox.add_to(self.link.health())
     }
 
     // --- closing ---

@@ -80,7 +80,7 @@ impl Postgres {
     /// The backend for nodes and emitters.
     #[must_use]
     pub fn backend(&self) -> Backend {
-        let backend = Backend::new(Arc::new(self.clone()), IdScheme::Hex16);
+        let backend = Backend::new(Arc::new(self.clone()), IdScheme::Hex16).with_name("postgres");
         match self.shared.config.history.clone() {
             Some(config) => backend.with_history(Arc::new(PgHistory::new(Arc::clone(&self.shared), config))),
             None => backend,
@@ -207,6 +207,10 @@ impl Transport for Postgres {
         self.leave_now(node);
         self.shared.outbox.flushed().await;
         Ok(())
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.shared.outbox.flush().await
     }
 
     fn health(&self) -> Health {

@@ -32,7 +32,7 @@ use crate::{
 /// refuses.
 pub async fn connect(config: Config) -> Result<Backend> {
     config.check()?;
-    BatchedTransport::connect(RabbitMq::new(config)?).await
+    Ok(BatchedTransport::connect(RabbitMq::new(config)?).await?.with_name("rabbitmq"))
 }
 
 /// The brokers of one RabbitMQ cluster.

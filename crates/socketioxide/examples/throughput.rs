@@ -14,16 +14,15 @@ use std::{
 };
 
 use futures_util::{SinkExt, StreamExt};
-use socketioxide::{SocketIo, extract::SocketRef};
+use socketioxide::SocketIo;
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
 use trunkline_core::memory::{MemoryConfig, backend};
-use trunkline_socketioxide::{Cluster, Trunkline};
+use trunkline_socketioxide::{Cluster, ClusterIo as Io, ClusterSocket, Trunkline};
 
-type Io = SocketIo<Trunkline<socketioxide::adapter::Emitter>>;
 type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -67,8 +66,8 @@ async fn main() -> Result<ExitCode, Failure> {
 /// A server with its node, on a port of its own.
 async fn node(cluster: Cluster, buffer: usize) -> Result<(Io, Cluster, u16), Failure> {
     let (layer, io) =
-        SocketIo::builder().max_buffer_size(buffer).with_adapter::<Trunkline<_>>(cluster.clone()).build_layer();
-    let greet = async |socket: SocketRef<Trunkline<_>>| {
+        SocketIo::builder().max_buffer_size(buffer).with_adapter::<Trunkline>(cluster.clone()).build_layer();
+    let greet = async |socket: ClusterSocket| {
         socket.join("room");
         drop(socket.emit("ready", &()));
     };

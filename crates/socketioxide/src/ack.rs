@@ -3,6 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
+    str::FromStr,
     task::{Context, Poll},
 };
 
@@ -15,11 +16,14 @@ use socketioxide_core::{
     Sid, Value,
     adapter::{AckStreamItem, SocketEmitter},
 };
-use trunkline_core::{AckCounts, AckStream, Payload, RequestError};
+use trunkline_core::{Ack, AckCounts, AckStream, Payload, RequestError};
 
 use crate::convert::{Encoding, acknowledgement};
 
 /// Stream of the acknowledgements of a broadcast from the clients of all nodes.
+///
+/// Each item names its socket. Where that is not known it is [`Sid::ZERO`]: for a client of a Node.js server, which does
+/// not tell it, and for one that has not answered.
 ///
 /// Ends when every client has answered or the time is up. Then it yields an `AckError::Timeout` for each client that is
 /// known not to have answered, up to 65,536, and none for nodes that did not even report how many clients they have.
@@ -72,7 +76,7 @@ impl Remote {
     fn poll_next<A: for<'de> Deserialize<'de>>(&mut self, cx: &mut Context<'_>) -> Poll<Option<AckStreamItem<A>>> {
         if let Some(acks) = &mut self.acks {
             match std::task::ready!(Pin::new(acks).poll_next(cx)) {
-                Some(Ok(value)) => return Poll::Ready(Some((Sid::ZERO, self.value(value.as_ref())))),
+                Some(Ok(ack)) => return Poll::Ready(Some((sid(&ack), self.value(ack.value.as_ref())))),
                 Some(Err(error)) => self.end(&error),
                 None => self.acks = None,
             }
@@ -98,6 +102,11 @@ impl Remote {
         self.unanswered = self.unanswered.checked_sub(1)?;
         timed_out().map(|error| (Sid::ZERO, Err(error)))
     }
+}
+
+/// The socket that acknowledges, if it is one of a socketioxide server.
+fn sid(ack: &Ack) -> Sid {
+    ack.socket.as_ref().and_then(|socket| Sid::from_str(socket.as_str()).ok()).unwrap_or(Sid::ZERO)
 }
 
 /// How many clients without an answer are yielded.

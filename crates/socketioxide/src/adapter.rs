@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
+use socketioxide::{SocketIo, adapter::Emitter, extract::SocketRef};
 use socketioxide_core::{
+    Sid,
     adapter::{
         BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, RemoteSocketData, Room,
         RoomParam, SocketEmitter, errors::BroadcastError,
@@ -30,23 +32,33 @@ use crate::{
     init::InitRes,
     interest::Interest,
     maintenance,
+    marks::{self, Marks},
     members::KnownMembers,
     namespace::{OpenNamespace, Sockets},
+    own_rooms::{OwnRooms, joined_rooms},
     tasks::Tasks,
 };
 
-/// The adapter of one namespace, for any backend: `with_adapter::<Trunkline<_>>(cluster)`.
-pub struct Trunkline<E: SocketEmitter> {
+/// The adapter of one namespace, for any backend: `with_adapter::<Trunkline>(cluster)`. `E` is always socketioxide's
+/// emitter, and need not be named: see [`ClusterIo`] and [`ClusterSocket`].
+pub struct Trunkline<E: SocketEmitter = Emitter> {
     pub(crate) local: CoreLocalAdapter<E>,
     pub(crate) encoding: Encoding,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) known_members: KnownMembers,
+    pub(crate) own_rooms: OwnRooms,
     namespace: Namespace,
     cluster: Cluster,
     /// Set when the namespace has been opened.
     open: OnceLock<Arc<OpenNamespace>>,
 }
+
+/// A server in a cluster: what `build_layer` returns beside the layer.
+pub type ClusterIo = SocketIo<Trunkline>;
+
+/// A socket of a server in a cluster, as handlers get it.
+pub type ClusterSocket = SocketRef<Trunkline>;
 
 impl<E: SocketEmitter> Trunkline<E> {
     /// Joins the cluster. The cluster holds this adapter weakly: a dropped server leaves.
@@ -54,21 +66,32 @@ impl<E: SocketEmitter> Trunkline<E> {
         let this: Weak<dyn Local> = Arc::<Self>::downgrade(self);
         let settings = self.cluster.settings();
         let backend = self.cluster.backend();
-        let has_interest = backend.interest.is_some();
+        let interest = backend.interest.clone().map(|broker| Arc::new(Interest::new(broker)));
+        let mut backend = backend.clone();
+        backend.interest = interest.clone().map(|interest| interest as _);
         let node =
             core::ClusterNode::join(backend, self.namespace.clone(), Weak::clone(&this), settings.cluster).await?;
-        let open = Arc::new(self.open(node, settings));
+        let open = Arc::new(self.open(node, interest.clone(), settings));
         // Only `init` joins, and socketioxide calls it once.
         let _ = self.open.set(Arc::clone(&open));
         open.tasks.spawn(maintenance::flush_backlogs(Arc::downgrade(self), Arc::clone(&open)));
-        if has_interest {
-            open.tasks.spawn(maintenance::reconcile_rooms(this, Arc::clone(&open), settings.reconcile_every));
+        if let Some(interest) = interest {
+            let every = settings.reconcile_every;
+            open.tasks.spawn(maintenance::reconcile_rooms(this, Arc::clone(&open), interest, every));
+        }
+        if let Some(publishing) = marks::publishing(&open) {
+            open.tasks.spawn(publishing);
         }
         self.cluster.opened(&self.namespace, &open);
         Ok(())
     }
 
-    fn open(self: &Arc<Self>, node: core::ClusterNode, settings: Settings) -> OpenNamespace {
+    fn open(
+        self: &Arc<Self>,
+        node: core::ClusterNode,
+        interest: Option<Arc<Interest>>,
+        settings: Settings,
+    ) -> OpenNamespace {
         let sockets: Weak<dyn Sockets> = Arc::<Self>::downgrade(self);
         OpenNamespace {
             sockets,
@@ -77,7 +100,8 @@ impl<E: SocketEmitter> Trunkline<E> {
             details: SocketDetails::default(),
             tasks: Arc::clone(&self.tasks),
             backlogs: Backlogs::new(settings.backlog),
-            interest: Interest::default(),
+            marks: Marks::new(settings.marks),
+            interest,
             superseded: AtomicBool::new(false),
             appends_offsets: settings.append_offsets,
             paced_sockets: settings.paced_sockets,
@@ -91,6 +115,20 @@ impl<E: SocketEmitter> Trunkline<E> {
 
     fn node(&self) -> core::Result<&core::ClusterNode> {
         Ok(&self.namespace()?.node)
+    }
+
+    /// Before what a socket sends, the broker is told of it if it has not been yet: who receives that may know its id
+    /// from it, and answer.
+    async fn make_reachable(&self, sender: Option<Sid>) -> core::Result<()> {
+        let (Some(sender), OpenNamespace { node, interest: Some(interest), .. }) = (sender, self.namespace()?) else {
+            return Ok(());
+        };
+        let own_room = core::Room::from(sender.as_str());
+        if !interest.is_active(&own_room) && self.is_connected(sender) {
+            // While the broker is away it is told later, and what is sent waits as well.
+            let _ = node.rooms_created(&[own_room]).await;
+        }
+        Ok(())
     }
 
     /// Removes the sockets that are still in the namespace. `io.close()` forgets the namespace before it closes
@@ -124,6 +162,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
             handlers,
             tasks,
             known_members: KnownMembers::default(),
+            own_rooms: OwnRooms::default(),
             namespace,
             cluster: cluster.clone(),
             open: OnceLock::new(),
@@ -156,7 +195,10 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
     async fn broadcast(&self, packet: Packet, opts: BroadcastOptions) -> Result<(), BroadcastError> {
         let Some(target) = self.target(&opts) else { return Ok(()) };
         let payload = event_payload(packet.inner)?;
-        let sent = async { self.node()?.broadcast(target, payload).await };
+        let sent = async {
+            self.make_reachable(opts.sid).await?;
+            self.node()?.broadcast(target, payload).await
+        };
         let result = sent.await.map_err(SocketIoError::from);
         // The sockets' tasks get their turn while the application emits in a loop.
         consume_budget().await;
@@ -180,6 +222,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
         let payload = event_payload(packet.inner)
             .map_err(|error| core::Error::new(ErrorKind::Malformed, "acknowledged broadcast").with_source(error))?;
         let target = target.timeout(timeout.unwrap_or(self.local.ack_timeout()));
+        self.make_reachable(opts.sid).await?;
         let acks = self.node()?.broadcast_with_ack(target, payload).await?;
         Ok(ClusterAckStream::cluster(acks, self.encoding))
     }
@@ -200,15 +243,12 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
         Ok(sent.await.map_err(SocketIoError::from)?)
     }
 
-    /// The rooms of the matching sockets, without the ids by which Node.js sockets are rooms of their own.
+    /// The rooms of the matching sockets, without the ids by which Node.js sockets are rooms of their own, unless the
+    /// application has joined them.
     async fn rooms(&self, opts: BroadcastOptions) -> Result<Vec<Room>, SocketIoError> {
         let Some(target) = self.target(&opts) else { return Ok(Vec::new()) };
         let sockets = self.node()?.fetch_sockets(target).await?;
-        let rooms: HashSet<_> = sockets
-            .iter()
-            .flat_map(|socket| socket.rooms.iter().filter(|room| room.as_text() != Some(socket.id.as_str())))
-            .map(core::Room::to_text)
-            .collect();
+        let rooms: HashSet<_> = sockets.iter().flat_map(joined_rooms).map(core::Room::to_text).collect();
         Ok(rooms.into_iter().map(|room| Room::Owned(room.into())).collect())
     }
 

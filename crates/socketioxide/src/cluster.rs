@@ -38,6 +38,7 @@ pub(crate) struct Settings {
     pub(crate) paced_sockets: usize,
     pub(crate) append_offsets: bool,
     pub(crate) reconcile_every: Duration,
+    pub(crate) marks: Option<(&'static str, Duration)>,
 }
 
 impl Default for Settings {
@@ -48,6 +49,7 @@ impl Default for Settings {
             paced_sockets: 64,
             append_offsets: false,
             reconcile_every: Duration::from_secs(1),
+            marks: None,
         }
     }
 }
@@ -196,6 +198,14 @@ impl ClusterBuilder {
     /// history in the backend there is nothing to append.
     pub fn append_offsets(mut self, append: bool) -> Self {
         self.settings.append_offsets = append;
+        self
+    }
+
+    /// Sends every client an event with the present offset as its only argument, about every `every`, so that one to
+    /// which nothing else is sent still knows how far it is. Choose a time well below that for which the history keeps
+    /// messages. Off by default, and without effect where the backend has no history.
+    pub fn marks(mut self, event: &'static str, every: Duration) -> Self {
+        self.settings.marks = Some((event, every));
         self
     }
 

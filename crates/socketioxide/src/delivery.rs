@@ -5,11 +5,11 @@ use std::{pin::Pin, time::Duration};
 use futures_util::{FutureExt, StreamExt};
 use serde::Serialize;
 use socketioxide_core::{
-    Sid,
+    Sid, Value,
     adapter::{BroadcastOptions, SocketEmitter, errors::SocketError},
     packet::Packet,
 };
-use trunkline_core::{AckSink, DeliveryReport, Offset, Payload, Target};
+use trunkline_core::{AckSink, DeliveryReport, Offset, Payload, SocketId, Target};
 
 use crate::{
     adapter::Trunkline,
@@ -19,8 +19,25 @@ use crate::{
 };
 
 impl<E: SocketEmitter> Trunkline<E> {
+    /// Delivers to these sockets, which are those of `target`: one after the other if they are few, otherwise to all at
+    /// once.
+    pub(crate) fn deliver_paced(
+        &self,
+        namespace: &OpenNamespace,
+        target: &Target,
+        sockets: &[Sid],
+        packet: &Packet,
+        offset: Option<&Offset>,
+    ) -> DeliveryReport {
+        if sockets.len() <= namespace.paced_sockets || namespace.is_superseded() {
+            self.deliver_each(namespace, sockets, packet, offset)
+        } else {
+            self.deliver_all(namespace, target, sockets, packet, offset)
+        }
+    }
+
     /// Delivers to one socket after the other, so that it is known which of them cannot take the packet.
-    pub(crate) fn deliver_each(
+    fn deliver_each(
         &self,
         namespace: &OpenNamespace,
         sockets: &[Sid],
@@ -45,7 +62,7 @@ impl<E: SocketEmitter> Trunkline<E> {
 
     /// Delivers to all sockets at once, encoded once; those with a backlog get the packet behind that. Of the others it
     /// is known only how many could not take it.
-    pub(crate) fn deliver_all(
+    fn deliver_all(
         &self,
         namespace: &OpenNamespace,
         target: &Target,
@@ -85,7 +102,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         // Sockets whose buffer is full are reported at once.
         while let Some(Some((socket, ack))) = stream.next().now_or_never() {
             match ack {
-                Ok(value) => acks.ack(acknowledged(value)),
+                Ok(value) => acknowledge(acks, socket, value),
                 Err(error) if is_full(&error) => {
                     namespace.backlogs.queue(socket, queued());
                 }
@@ -100,9 +117,9 @@ impl<E: SocketEmitter> Trunkline<E> {
     /// asked.
     fn forward(&self, stream: Pin<Box<E::AckStream>>, acks: &AckSink) {
         let acks = acks.clone();
-        let forwarding = stream.for_each(move |(_, ack)| {
+        let forwarding = stream.for_each(move |(socket, ack)| {
             if let Ok(value) = ack {
-                acks.ack(acknowledged(value));
+                acknowledge(&acks, socket, value);
             }
             std::future::ready(())
         });
@@ -118,7 +135,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         match stream.next().now_or_never() {
             None => self.forward(stream, acks),
             Some(None) => return SendOutcome::Closed,
-            Some(Some((_, Ok(value)))) => acks.ack(acknowledged(value)),
+            Some(Some((socket, Ok(value)))) => acknowledge(acks, socket, value),
             Some(Some((_, Err(error)))) => {
                 return if is_full(&error) { SendOutcome::Full } else { SendOutcome::Closed };
             }
@@ -153,6 +170,14 @@ impl<E: SocketEmitter> SocketSink for Trunkline<E> {
                 SendOutcome::Sent | SendOutcome::Closed => SendOutcome::Closed,
             },
         }
+    }
+}
+
+fn acknowledge(acks: &AckSink, socket: Sid, value: Value) {
+    let value = acknowledged(value);
+    match SocketId::new(socket.as_str()) {
+        Ok(socket) => acks.ack_of(socket, value),
+        Err(_) => acks.ack(value),
     }
 }
 

@@ -17,10 +17,19 @@ impl SocketIoError {
         self.0.as_error()
     }
 
-    /// The sockets that were fetched before the time ran out, and the nodes that did not answer.
+    /// The sockets that were fetched before the time ran out, and the nodes that did not answer. With
+    /// [`partial`](crate::PartialAnswers::partial) they are the result.
     #[must_use]
     pub fn incomplete(&self) -> Option<&Incomplete<Vec<SocketInfo>>> {
         self.0.incomplete()
+    }
+
+    /// The sockets that were fetched before the time ran out: `io.to(…)` reaches each by its id.
+    ///
+    /// # Errors
+    /// The error itself, if it is not about time.
+    pub fn into_received(self) -> Result<Vec<SocketInfo>, Error> {
+        self.0.into_received()
     }
 }
 

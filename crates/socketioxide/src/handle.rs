@@ -1,6 +1,6 @@
 //! Operations of an open namespace for which socketioxide has no call.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use socketioxide::{adapter::Adapter as ServerAdapter, socket::Socket};
@@ -52,7 +52,8 @@ impl NamespaceHandle {
     /// # Errors
     /// `Timeout` if not every node has answered, with the sockets that arrived and the nodes that are missing.
     pub async fn fetch_sockets(&self, target: Target) -> Result<Vec<SocketInfo>, RequestError<Vec<SocketInfo>>> {
-        self.0.node.fetch_sockets(target).await
+        let fetched = self.0.node.fetch_sockets(target).await;
+        fetched.map(each_room_once).map_err(|error| error.map(each_room_once))
     }
 
     /// All rooms of the namespace on all nodes, socket ids included, each once.
@@ -221,4 +222,13 @@ impl NamespaceHandle {
     pub async fn closed(&self) {
         self.0.closed().await;
     }
+}
+
+/// A socket that the application made join its own room lists that twice.
+fn each_room_once(mut sockets: Vec<SocketInfo>) -> Vec<SocketInfo> {
+    for socket in &mut sockets {
+        let mut seen = HashSet::new();
+        socket.rooms.retain(|room| seen.insert(room.clone()));
+    }
+    sockets
 }

@@ -16,8 +16,11 @@ mod init;
 mod interest;
 mod local;
 mod maintenance;
+mod marks;
 mod members;
 mod namespace;
+mod own_rooms;
+mod partial;
 mod recovery;
 mod rooms;
 mod target;
@@ -25,7 +28,7 @@ mod tasks;
 
 pub use crate::{
     ack::ClusterAckStream,
-    adapter::Trunkline,
+    adapter::{ClusterIo, ClusterSocket, Trunkline},
     backlog::BacklogLimits,
     cluster::{Cluster, ClusterBuilder},
     error::SocketIoError,
@@ -34,11 +37,12 @@ pub use crate::{
     handshake::Handshake,
     identity::{remote_id, remote_socket},
     init::InitRes,
+    partial::PartialAnswers,
     rooms::AwaitedRooms,
 };
 pub use trunkline_core as core;
 pub use trunkline_core::{
-    AckStream, Backend, Capabilities, ClusterNode, DownReason, Emitter, Error, ErrorKind, Event, Gap, GapCause,
+    Ack, AckStream, Backend, Capabilities, ClusterNode, DownReason, Emitter, Error, ErrorKind, Event, Gap, GapCause,
     Incomplete, MetricsSnapshot, Namespace, NodeConfig, NodeId, NodeKey, Offset, Payload, RequestError, Result, Room,
     Session, SessionId, SocketId, SocketInfo, Target,
     transport::{Health, MissedBroadcast, RestoredSession},

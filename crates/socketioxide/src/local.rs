@@ -34,9 +34,11 @@ impl<E: SocketEmitter> Trunkline<E> {
         let id = SocketId::new(socket.as_str()).ok()?;
         let mut rooms: Vec<_> = self.local.socket_rooms(socket).iter().map(|room| Room::from(room.as_ref())).collect();
         let own_room = Room::from(socket.as_str());
-        if !rooms.contains(&own_room) {
-            rooms.push(own_room);
+        if self.own_rooms.has(socket) {
+            rooms.retain(|room| *room != own_room);
         }
+        // As on Node.js servers, behind the rooms that the application has joined, which may be this one too.
+        rooms.push(own_room);
         let Details { handshake, data } =
             self.namespace().map(|namespace| namespace.details.of(socket)).unwrap_or_default();
         let nothing = || Some(Payload::from_trusted_json("{}", Vec::new()));
@@ -47,8 +49,12 @@ impl<E: SocketEmitter> Trunkline<E> {
 
 impl<E: SocketEmitter> Local for Trunkline<E> {
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
-        let sockets = self.matching(target);
         let Ok(namespace) = self.namespace() else { return DeliveryReport::default() };
+        if target.is_mark() {
+            offset.iter().for_each(|offset| self.marked(namespace, offset));
+            return DeliveryReport::default();
+        }
+        let sockets = self.matching(target);
         if sockets.is_empty() {
             return DeliveryReport::default();
         }
@@ -60,11 +66,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
             let _ = self.local.broadcast(packet, self.options(target));
             return DeliveryReport::default().with_sent(sockets.len() as u64);
         }
-        if sockets.len() <= namespace.paced_sockets || namespace.is_superseded() {
-            self.deliver_each(namespace, &sockets, &packet, offset)
-        } else {
-            self.deliver_all(namespace, target, &sockets, &packet, offset)
-        }
+        self.deliver_paced(namespace, target, &sockets, &packet, offset)
     }
 
     fn deliver_with_ack(&self, target: &Target, payload: &Payload, timeout: Duration, acks: AckSink) -> u32 {
@@ -105,9 +107,6 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
         let sockets = self.matching(target);
         if sockets.is_empty() {
             return;
-        }
-        if let Ok(namespace) = self.namespace() {
-            namespace.interest.joined(rooms);
         }
         let rooms: Vec<_> = rooms.iter().map(|room| room.to_text().to_string()).collect();
         for socket in sockets {

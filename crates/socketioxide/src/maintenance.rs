@@ -10,6 +10,7 @@ use trunkline_core::Local;
 
 use crate::{
     backlog::{NextFlush, SocketSink},
+    interest::Interest,
     namespace::OpenNamespace,
 };
 
@@ -32,7 +33,12 @@ pub(crate) async fn flush_backlogs(sink: Weak<impl SocketSink + Send + Sync>, na
 
 /// Reports rooms without or with first members to the broker, every `every`: `socket.join`, `socket.leave` and a
 /// closing socket pass the adapter by.
-pub(crate) async fn reconcile_rooms(local: Weak<dyn Local>, namespace: Arc<OpenNamespace>, every: Duration) {
+pub(crate) async fn reconcile_rooms(
+    local: Weak<dyn Local>,
+    namespace: Arc<OpenNamespace>,
+    interest: Arc<Interest>,
+    every: Duration,
+) {
     let mut pause = every;
     loop {
         sleep(pause).await;
@@ -40,6 +46,6 @@ pub(crate) async fn reconcile_rooms(local: Weak<dyn Local>, namespace: Arc<OpenN
         let Some(rooms) = local.upgrade().map(|local| local.rooms()) else { return };
         // Listing takes longer the more sockets there are: no more than a twentieth of the time.
         pause = every.max(began.elapsed() * 20);
-        namespace.interest.update(&namespace.node, rooms.into_iter().collect()).await;
+        interest.update(&namespace.node, &local, rooms.into_iter().collect()).await;
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     details::{Details, SocketDetails},
     handlers::Handlers,
     interest::Interest,
+    marks::Marks,
     tasks::Tasks,
 };
 
@@ -27,7 +28,9 @@ pub(crate) struct OpenNamespace {
     pub(crate) details: SocketDetails,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) backlogs: Backlogs,
-    pub(crate) interest: Interest,
+    pub(crate) marks: Marks,
+    /// What the broker knows of rooms, where it is told about them.
+    pub(crate) interest: Option<Arc<Interest>>,
     /// Set when the namespace was opened a second time: see [`OpenNamespace::supersede`].
     pub(crate) superseded: AtomicBool,
     /// Whether events carry their offset as last argument.

@@ -8,14 +8,20 @@ use socketioxide_core::{
 };
 use trunkline_core::{Room, Target};
 
-use crate::{adapter::Trunkline, identity::socket_id, namespace::Sockets};
+use crate::{adapter::Trunkline, identity::socket_id, namespace::Sockets, partial::MARK};
+
+/// Whether an excepted room stands for [`PartialAnswers::partial`](crate::PartialAnswers::partial).
+fn is_mark(room: &Cow<'static, str>) -> bool {
+    room == MARK
+}
 
 impl<E: SocketEmitter> Trunkline<E> {
     /// The target of socketioxide's options; `None` if they select no socket.
     pub(crate) fn target(&self, opts: &BroadcastOptions) -> Option<Target> {
         let to_all_but_sender = opts.has_flag(BroadcastFlags::Broadcast);
         let mut target = Target::rooms(opts.rooms.iter().map(AsRef::as_ref));
-        target.except = opts.except.iter().map(|room| room.as_ref().into()).collect();
+        target.flags.partial = opts.except.iter().any(is_mark);
+        target.except = opts.except.iter().filter(|room| !is_mark(room)).map(|room| room.as_ref().into()).collect();
         match opts.sid {
             Some(sender) if to_all_but_sender => target = target.except(sender.as_str()),
             Some(only) if opts.rooms.is_empty() => {
@@ -75,6 +81,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         if !self.is_connected(socket) || self.local.sockets(own_room).contains(&socket) {
             return;
         }
+        self.own_rooms.add(socket, |socket| self.is_connected(socket));
         self.local.add_all(socket, socket);
         self.forget_if_closed(socket);
     }

@@ -6,10 +6,12 @@ mod scheme;
 
 pub use trunkline_core as core;
 pub use trunkline_core::{
-    AckCounts, AckSink, AckStream, Adapter, Backend, Capabilities, ClusterNode, DeliveryReport, DownReason, Emitter,
-    Error, ErrorKind, Event, EventReply, Flags, Gap, GapCause, Incomplete, Local, Membership, MetricsSnapshot,
+    Ack, AckCounts, AckSink, AckStream, Adapter, Backend, Capabilities, ClusterNode, DeliveryReport, DownReason,
+    Emitter, Error, ErrorKind, Event, EventReply, Flags, Gap, GapCause, Incomplete, Local, Membership, MetricsSnapshot,
     Namespace, NodeConfig, NodeId, NodeKey, NodeMetrics, Offset, Payload, RequestError, Result, Room, RoomIndex,
     Session, SessionId, SocketId, SocketInfo, Target,
+    model::METRICS_BUCKETS,
+    transport::{Health, MissedBroadcast, RestoredSession},
 };
 
 use crate::scheme::Scheme;

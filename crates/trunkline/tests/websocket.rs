@@ -11,20 +11,13 @@ use std::{net::SocketAddr, time::Duration};
 use axum::Router;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use socketioxide::{
-    SocketIo,
-    adapter::Emitter,
-    extract::{Data, SocketRef},
-};
+use socketioxide::{SocketIo, extract::Data};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
 };
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
-use trunkline_socketioxide::{Cluster, Trunkline, remote_id};
-
-type Socket = SocketRef<Trunkline<Emitter>>;
-type Io = SocketIo<Trunkline<Emitter>>;
+use trunkline_socketioxide::{Cluster, ClusterIo as Io, ClusterSocket as Socket, Trunkline, remote_id};
 
 async fn serve(app: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -39,7 +32,7 @@ async fn cluster(hub: &str) -> (Io, Client, Client) {
     let backend = trunkline::connect(&format!("memory://{hub}")).await.unwrap();
     let (app, node) = server::app(backend.clone()).await.unwrap();
     let cluster = Cluster::from(backend);
-    let (layer, io) = SocketIo::builder().with_adapter::<Trunkline<_>>(cluster.clone()).build_layer();
+    let (layer, io) = SocketIo::builder().with_adapter::<Trunkline>(cluster.clone()).build_layer();
     io.ns("/", connected).await.unwrap();
     node.await_peers(1, PATIENCE).await.unwrap();
     cluster.of("/").unwrap().await_peers(1, PATIENCE).await.unwrap();

@@ -20,6 +20,10 @@ use crate::{
 
 const INSTALL: &str = "apt-get install nats-server";
 
+/// Files in the folder of a server.
+const CONFIGURATION: &str = "nats.conf";
+const STORE: &str = "jetstream";
+
 /// A private NATS server with JetStream, whose messages survive [`Broker::kill`].
 #[derive(Debug)]
 pub struct Nats {
@@ -68,6 +72,15 @@ impl Nats {
     /// If it is down.
     pub fn lame_duck(&self) -> Result<()> {
         self.broker.signal(Signal::USR2)
+    }
+
+    /// Replaces the lines that [`NatsOptions::configuration`] gave, and has the server read them. Not for one with TLS.
+    ///
+    /// # Errors
+    /// If it is down, or the file cannot be written.
+    pub fn reconfigure(&self, lines: &str) -> Result<()> {
+        write_configuration(self.broker.folder(), lines)?;
+        self.broker.signal(Signal::HUP)
     }
 
     /// Fetches a page of its monitoring port, for example `/connz`.
@@ -173,14 +186,18 @@ impl NatsOptions {
         let server = find("nats-server", &["/usr/sbin"], INSTALL)?;
         let folder = folder("nats", port.number())?;
         let monitor = self.monitored.then(Port::reserve).transpose()?;
-        let mut recipe = self.recipe(Recipe::new(server), port.number(), &folder);
+        let mut recipe = self.recipe(Recipe::new(server), port.number());
         if let Some(monitor) = &monitor {
             recipe = recipe.args(["-m", &monitor.number().to_string()]);
         }
-        if let Some(lines) = self.lines() {
-            let path = folder.join("nats.conf");
-            std::fs::write(&path, lines).map_err(Error::io(format!("write {}", path.display())))?;
-            recipe = recipe.args(["-c".as_ref(), path.as_os_str()]);
+        // Without a store folder all servers of a machine would share one.
+        let store = folder.join(STORE);
+        match self.lines() {
+            Some(lines) => {
+                write_configuration(&folder, &lines)?;
+                recipe = recipe.args(["-c".as_ref(), folder.join(CONFIGURATION).as_os_str()]);
+            }
+            None => recipe = recipe.args(["-js".as_ref(), "-sd".as_ref(), store.as_os_str()]),
         }
         let process = Process::new(format!("nats-server on port {}", port.number()), recipe, folder.clone())?;
         let certificates = match self.tls {
@@ -192,11 +209,8 @@ impl NatsOptions {
         Ok(Nats { broker, certificates, monitor })
     }
 
-    fn recipe(&self, recipe: Recipe, port: u16, folder: &Path) -> Recipe {
-        // Without a store folder all servers of a machine would share one.
-        let store = folder.join("jetstream");
-        let mut recipe =
-            recipe.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js"]).args(["-sd".as_ref(), store.as_os_str()]);
+    fn recipe(&self, recipe: Recipe, port: u16) -> Recipe {
+        let mut recipe = recipe.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
         if let Some((name, password)) = &self.user {
             recipe = recipe.args(["--user", name, "--pass", password]);
         }
@@ -206,7 +220,7 @@ impl NatsOptions {
         recipe.args(&self.arguments)
     }
 
-    /// Writes the configuration file. The default timeouts of a handshake are shorter than a busy machine may need.
+    /// Lines of the configuration file. The default timeouts of a handshake are shorter than a busy machine may need.
     fn lines(&self) -> Option<String> {
         let lines = self.configuration.clone().unwrap_or_default();
         let client = match self.tls {
@@ -229,6 +243,14 @@ impl NatsOptions {
             None => format!("nats://{credentials}127.0.0.1:{port}"),
         }
     }
+}
+
+/// Writes the configuration file, with JetStream in it: a server that is to read it anew switches off what stands on the
+/// command line only.
+fn write_configuration(folder: &Path, lines: &str) -> Result<()> {
+    let (path, store) = (folder.join(CONFIGURATION), folder.join(STORE));
+    let lines = format!("jetstream {{ store_dir: {:?} }}\n{lines}", store.display().to_string());
+    std::fs::write(&path, lines).map_err(Error::io(format!("write {}", path.display())))
 }
 
 /// Checks that the server sends its INFO, which it does first, with or without TLS.

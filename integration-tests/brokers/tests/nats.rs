@@ -31,3 +31,15 @@ async fn a_cluster_is_whole_again_after_a_crash() {
     cluster.nodes()[1].restart().await.unwrap();
     cluster.ready().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_server_that_reads_its_configuration_anew_keeps_jetstream() {
+    let nats = Nats::options().monitored().configuration("max_connections: 10\n").start().await.unwrap();
+    for connections in [1, 10] {
+        nats.reconfigure(&format!("max_connections: {connections}\n")).unwrap();
+        while !nats.page("/varz").await.unwrap().contains(&format!("\"max_connections\": {connections},")) {
+            tokio::task::yield_now().await;
+        }
+        assert!(!nats.page("/jsz").await.unwrap().contains("\"disabled\": true"));
+    }
+}

@@ -169,14 +169,16 @@ impl Target<'_> {
 
     /// Cuts off the second half of the nodes.
     async fn part(&mut self, lasts: Duration) {
-        let half = self.nodes.len() / 2;
-        for node in &self.nodes[half..] {
-            node.proxy.refuse();
-            node.proxy.cut();
+        let half = self.nodes.len() / 2..self.nodes.len();
+        for index in half.clone() {
+            self.setup.record.running().cut_off(index, Instant::now());
+            self.nodes[index].proxy.refuse();
+            self.nodes[index].proxy.cut();
         }
         sleep(lasts).await;
-        for node in &self.nodes[half..] {
-            node.proxy.resume();
+        for index in half {
+            self.nodes[index].proxy.resume();
+            self.setup.record.running().reconnect(index, Instant::now());
         }
     }
 }

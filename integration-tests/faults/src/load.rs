@@ -88,8 +88,9 @@ async fn request(client: Arc<Client>, record: Arc<Record>, node: usize, question
         Err(error) => Answer::Failed(error),
         Ok(outcome) => answered(question, &outcome),
     };
-    let verdict = judge(node, question, began, &answer, &record.running());
-    record.asked().push(Asked { node, question, began, ended: Instant::now(), answer, verdict });
+    let ended = Instant::now();
+    let verdict = judge(node, question, [began, ended], &answer, &record.running());
+    record.asked().push(Asked { node, question, began, ended, answer, verdict });
 }
 
 fn answered(question: Question, outcome: &Value) -> Answer {

@@ -10,6 +10,9 @@ pub(crate) const SOCKETS: usize = 2;
 /// How long after its start or its thaw a node may still be missing in answers: two heartbeat intervals.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// For so long a node that is cut off counts as alive at the others.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// What was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
@@ -48,43 +51,72 @@ pub(crate) enum Verdict {
     Wrong,
 }
 
-/// Since when each node runs; `None` while it does not.
+/// Which nodes run.
 #[derive(Clone, Debug)]
-pub(crate) struct Running(Vec<Option<Instant>>);
+pub(crate) struct Running(Vec<State>);
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Since(Instant),
+    Stopped,
+    /// It runs without the broker from the first moment until the second one.
+    CutOff(Instant, Option<Instant>),
+}
 
 impl Running {
     /// Nodes that have been running for long.
     pub(crate) fn new(nodes: usize, since: Instant) -> Self {
         // Before the clock's beginning there is nothing; the grace then is over a little later.
-        Self(vec![Some(since.checked_sub(GRACE).unwrap_or(since)); nodes])
+        Self(vec![State::Since(since.checked_sub(GRACE).unwrap_or(since)); nodes])
     }
 
     pub(crate) fn stop(&mut self, node: usize) {
-        self.0[node] = None;
+        self.0[node] = State::Stopped;
     }
 
     pub(crate) fn start(&mut self, node: usize, now: Instant) {
-        self.0[node] = Some(now);
+        self.0[node] = State::Since(now);
     }
 
-    /// Nodes whose sockets an answer to `node` must contain if it was asked at `began`.
-    fn steady(&self, node: usize, began: Instant) -> usize {
-        let steady = |other: usize, since: Option<Instant>| match since {
-            Some(since) => other == node || since + GRACE <= began,
-            None => false,
+    /// Notes that a node cannot reach the broker.
+    pub(crate) fn cut_off(&mut self, node: usize, now: Instant) {
+        self.0[node] = State::CutOff(now, None);
+    }
+
+    /// Notes that a node can reach the broker again. It may pause before it tries.
+    pub(crate) fn reconnect(&mut self, node: usize, now: Instant) {
+        if let State::CutOff(_, until) = &mut self.0[node] {
+            *until = Some(now);
+        }
+    }
+
+    /// Nodes whose sockets an answer to `node` must contain if it was asked at `began` and has just arrived.
+    fn steady(&self, node: usize, began: Instant, now: Instant) -> usize {
+        let is_steady = |other: usize, state: State| match state {
+            State::Since(since) => other == node || since + GRACE <= began,
+            State::Stopped => false,
+            State::CutOff(since, until) => {
+                other == node || now < since + SILENCE || until.is_some_and(|until| until + GRACE <= began)
+            }
         };
-        self.0.iter().enumerate().filter(|&(other, since)| steady(other, *since)).count()
+        self.0.iter().enumerate().filter(|&(other, state)| is_steady(other, *state)).count()
     }
 }
 
-/// Judges an answer by the nodes that run now, when it has just arrived.
-pub(crate) fn judge(node: usize, question: Question, began: Instant, answer: &Answer, running: &Running) -> Verdict {
+/// Judges an answer that arrives `now` by the nodes that run.
+pub(crate) fn judge(
+    node: usize,
+    question: Question,
+    [began, now]: [Instant; 2],
+    answer: &Answer,
+    running: &Running,
+) -> Verdict {
     let Answer::Ok(count) = answer else { return Verdict::Incomplete };
     let expected = |nodes: usize| match question {
         Question::FetchSockets => nodes * SOCKETS,
         Question::ServerSideEmit => nodes.saturating_sub(1),
     };
-    if *count < expected(running.steady(node, began)) {
+    if *count < expected(running.steady(node, began, now)) {
         Verdict::Wrong
     } else if *count == expected(running.0.len()) {
         Verdict::Right
@@ -127,7 +159,7 @@ mod tests {
     }
 
     fn ask(running: &Running, question: Question, began: Instant, count: usize) -> Verdict {
-        judge(0, question, began, &Answer::Ok(count), running)
+        judge(0, question, [began; 2], &Answer::Ok(count), running)
     }
 
     #[test]
@@ -144,7 +176,7 @@ mod tests {
     fn an_error_is_never_wrong() {
         let now = Instant::now();
         let answer = Answer::Failed("timed out".into());
-        assert_eq!(judge(0, Question::FetchSockets, now, &answer, &Running::new(3, now)), Verdict::Incomplete);
+        assert_eq!(judge(0, Question::FetchSockets, [now; 2], &answer, &Running::new(3, now)), Verdict::Incomplete);
     }
 
     #[test]
@@ -157,6 +189,19 @@ mod tests {
         running.start(2, later(now, 12));
         assert_eq!(ask(&running, Question::FetchSockets, later(now, 13), 4), Verdict::Incomplete);
         assert_eq!(ask(&running, Question::FetchSockets, later(now, 23), 4), Verdict::Wrong);
+    }
+
+    #[test]
+    fn a_node_that_is_cut_off_may_be_missing_when_it_was_silent_for_long() {
+        let now = later(Instant::now(), 60);
+        let mut running = Running::new(3, now);
+        running.cut_off(2, now);
+        assert_eq!(ask(&running, Question::FetchSockets, later(now, 9), 4), Verdict::Wrong);
+        assert_eq!(ask(&running, Question::FetchSockets, later(now, 10), 4), Verdict::Incomplete);
+        running.reconnect(2, later(now, 8));
+        assert_eq!(ask(&running, Question::FetchSockets, later(now, 9), 4), Verdict::Wrong);
+        assert_eq!(ask(&running, Question::FetchSockets, later(now, 12), 4), Verdict::Incomplete);
+        assert_eq!(ask(&running, Question::FetchSockets, later(now, 18), 4), Verdict::Wrong);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
     Failure,
     fault::Fault,
     outcome::{Figures, Measured, Outcome, shown},
-    promise::{Promise, recovery_rule},
+    promise::{Promise, exception, recovery_rule},
     transport::Transport,
 };
 
@@ -74,7 +74,10 @@ fn head() -> String {
 fn row(outcome: &Outcome) -> String {
     let Outcome { transport, fault, measured } = outcome;
     let cells = match measured {
-        Measured::Run(figures) => measured_cells(Promise::of(*transport, *fault), figures),
+        Measured::Run(figures) => {
+            let broken = if figures.broken.is_empty() { String::new() } else { broken(*transport, *fault, figures) };
+            measured_cells(Promise::of(*transport, *fault), figures) + &broken
+        }
         Measured::NotApplicable { not_applicable } => format!("– ({not_applicable}) | | | | | | | "),
         Measured::Failed { error } => {
             let line = error.lines().next().unwrap_or_default().replace('|', "/");
@@ -99,6 +102,12 @@ fn measured_cells(promise: Promise, figures: &Figures) -> String {
         files[0],
         files[1],
     )
+}
+
+/// What is broken, and why if that is known.
+fn broken(transport: Transport, fault: Fault, figures: &Figures) -> String {
+    let why = exception(transport, fault).map(|why| format!(": {why}")).unwrap_or_default();
+    format!(" {}{why}", figures.broken.join(", ").replace('|', "/"))
 }
 
 /// By node: what it reported, of what it missed.

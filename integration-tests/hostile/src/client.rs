@@ -20,6 +20,10 @@ use crate::{Failure, books::Books, packet::Packet};
 /// Event of the valid traffic: `[TRAFFIC, node, series, number]`.
 pub(crate) const TRAFFIC: &str = "traffic";
 
+/// Packets of Engine.IO. A server pings at once, and closes a connection that does not answer.
+const PING: &str = "2";
+const PONG: &str = "3";
+
 /// A connected client.
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -58,6 +62,9 @@ impl Client {
         stream.send(Message::text("40")).await?;
         let id = loop {
             let message = timeout(PATIENCE, stream.next()).await?.ok_or("the server has closed a new connection")??;
+            if message.to_text()? == PING {
+                stream.send(Message::text(PONG)).await?;
+            }
             let Some(packet) = message.to_text()?.strip_prefix('4') else { continue };
             if let Packet::Event { arguments, .. } = Packet::parse(packet)?
                 && arguments.first() == Some(&"ready".into())
@@ -132,7 +139,7 @@ impl Client {
             let silence = heard.elapsed();
             heard = Instant::now();
             match message {
-                Some(Ok(Message::Text(text))) if text.as_str() == "2" => _ = self.outgoing.send(Message::text("3")),
+                Some(Ok(Message::Text(text))) if text.as_str() == PING => _ = self.outgoing.send(Message::text(PONG)),
                 Some(Ok(Message::Text(text))) if text.starts_with('4') => {
                     if awaited > 0 {
                         self.fault(format!("{awaited} attachments are missing"));

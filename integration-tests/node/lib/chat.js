@@ -6,10 +6,10 @@ import { join } from "node:path";
 import { chromium } from "playwright-core";
 import { start } from "./program.js";
 
-/** Starts the chat on free ports, over its usual broker or another; resolves with the ports of its nodes. */
-export async function startChat(nodes, broker) {
+/** Starts the chat on free ports or these, over its usual broker or another; resolves with the ports of its nodes. */
+export async function startChat(nodes, broker, wanted = [0]) {
   const ports = [];
-  const options = ["--ports", "0", "--nodes", String(nodes), ...(broker ? ["--broker", broker] : [])];
+  const options = ["--ports", wanted.join(","), "--nodes", String(nodes), ...(broker ? ["--broker", broker] : [])];
   const program = await start(process.env.CHAT, options, (line) => {
     const port = line.match(/^ +\d+ +http:\/\/127\.0\.0\.1:(\d+)$/)?.[1];
     if (port) ports.push(Number(port));
@@ -84,6 +84,18 @@ export class ChatPage {
 
   attach(name, mimeType, buffer) {
     return this.page.locator("#picture").setInputFiles({ name, mimeType, buffer });
+  }
+
+  /** Puts a text into the field as a paste does: what the field would not take is cut. */
+  async paste(label, text) {
+    await this.page.getByRole("textbox", { name: label, exact: true }).focus();
+    await this.page.keyboard.insertText(text);
+  }
+
+  /** The id under which the others see a person, as this page knows it. */
+  userOf(name) {
+    const button = this.page.locator(".nodes button").filter({ has: this.page.getByText(name, { exact: true }) });
+    return button.evaluate((button) => button.dataset.focus.replace("person-", ""));
   }
 
   problem() {

@@ -58,9 +58,13 @@ const connections = {
 
   async "redis-streams"({ url, index, options }) {
     const { createAdapter } = await import("@socket.io/redis-streams-adapter");
+    const { createStreamsEmitter } = await import("./streams-emitter.js");
     const { client } = await redis(url, index);
     const names = { streamName: `${PREFIX}-stream`, channelPrefix: PREFIX, sessionKeyPrefix: `${PREFIX}:session:` };
-    return { adapter: createAdapter(client, { ...names, ...options }) };
+    return {
+      adapter: createAdapter(client, { ...names, ...options }),
+      emitter: (namespace) => createStreamsEmitter(client, namespace, names.streamName),
+    };
   },
 
   async postgres({ url, heartbeats, counted }) {

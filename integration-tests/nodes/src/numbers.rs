@@ -28,7 +28,7 @@ pub(crate) async fn perform(
         Kind::EmitWithAck => {
             let answers = node.broadcast_with_ack(target, event()?).await.map_err(text)?;
             for answer in answers.collect().await.map_err(text)? {
-                outcome.answered(String::new(), optional(answer)?);
+                outcome.answered(String::new(), optional(answer.value)?);
             }
         }
         Kind::FetchSockets => {

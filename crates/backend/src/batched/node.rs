@@ -145,7 +145,11 @@ impl<B: BatchBroker> JoinedNode<B> {
     /// Notes what concerns not only the node but also how messages travel.
     pub(super) fn note(&self, delivery: &Delivery) {
         // What the node has sent itself comes back from a history.
-        if matches!(delivery, Delivery::Skipped { from, .. } if *from == self.key.id) {
+        let is_own = match delivery {
+            Delivery::Skipped { from, .. } | Delivery::Message { from: Some(from), .. } => *from == self.key.id,
+            _ => false,
+        };
+        if is_own {
             return;
         }
         self.peers.note(delivery);

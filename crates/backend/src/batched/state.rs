@@ -222,9 +222,10 @@ impl<B: BatchBroker> TransportState<B> {
     /// Says that the broker refuses a batch for good, and counts its messages. With a history, own sockets get what it
     /// did not take.
     pub fn refused(&self, batch: &Bytes, reason: &dyn fmt::Display) {
-        tracing::error!(%reason, bytes = batch.len(), "{} refuses a batch: dropped", B::NAME);
         let Ok(batch) = Batch::parse(batch.clone()) else { return };
-        for message in batch.flatten() {
+        let messages: Vec<_> = batch.flatten().collect();
+        self.outbox.refused(messages.len() as u64, &reason.to_string());
+        for message in messages {
             let Ok(Decoded { from: Some(id), namespace: Some(namespace), body, .. }) = codec::decode(&message) else {
                 continue;
             };
@@ -262,12 +263,10 @@ impl<B: BatchBroker> TransportState<B> {
     }
 
     pub(super) fn health(&self) -> Health {
-        let (connected, queued_messages, queued_bytes) = self.outbox.status();
-        let health = Health::default()
-            .with_connected(connected)
-            .with_queued_messages(queued_messages)
-            .with_queued_bytes(queued_bytes)
-            .with_reconnects(self.reconnects.load(Ordering::Relaxed));
+        let (connected, ..) = self.outbox.status();
+        let health =
+            Health::default().with_connected(connected).with_reconnects(self.reconnects.load(Ordering::Relaxed));
+        let health = self.outbox.add_to(health);
         // The task that connects anew hears of the end a moment after the readers that tell their nodes.
         let ended = self.outbound.borrow().as_ref().filter(|it| it.has_ended()).map(|it| it.end_reason());
         match ended {

@@ -160,6 +160,10 @@ impl<B: BatchBroker> Transport for BatchedTransport<B> {
         Ok(())
     }
 
+    async fn flush(&self) -> Result<()> {
+        self.state.outbox.flush().await
+    }
+
     fn health(&self) -> Health {
         self.state.health()
     }

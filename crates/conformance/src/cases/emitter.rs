@@ -4,7 +4,7 @@ use bytes::Bytes;
 use trunkline_core::{Emitter, ErrorKind, Payload, Target};
 
 use crate::kit::{
-    Checked, TestCluster, check_eq,
+    Checked, Failure, TestCluster, check_eq,
     values::{event_names, text},
 };
 
@@ -78,6 +78,37 @@ pub(crate) async fn broadcasts_accepted_before_closing_arrive(t: TestCluster) ->
     backend.transport.close().await;
     socket.wait_for(names.len()).await?;
     check_eq(socket.names(), names, "events in the order of their arrival")
+}
+
+/// A runtime of its own stands for a process: what its tasks have not done when it ends is lost.
+pub(crate) async fn what_is_flushed_or_closed_arrives_although_the_process_ends(t: TestCluster) -> Checked {
+    let b = t.node().await?;
+    let socket = b.socket(["x"]).await?;
+    for closes in [true, false] {
+        let cluster = t.clone();
+        let job = async move {
+            let emitter = Emitter::new(&cluster.backend_of_another_process().await?);
+            for name in ["1", "2", "3"] {
+                emitter.emit(Target::room("x"), Payload::event(name, &())?).await?;
+            }
+            if closes {
+                emitter.close().await?
+            } else {
+                emitter.flush().await?
+            }
+            Ok(())
+        };
+        let process = tokio::task::spawn_blocking(move || -> Checked {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| Failure::new(error.to_string()))?;
+            let sent = runtime.block_on(job);
+            runtime.shutdown_background();
+            sent
+        });
+        process.await.map_err(|error| Failure::new(error.to_string()))??;
+    }
+    socket.wait_for(6).await?;
+    check_eq(socket.names(), ["1", "2", "3", "1", "2", "3"], "events in the order of their arrival")
 }
 
 pub(crate) async fn sockets_join_and_leave(t: TestCluster) -> Checked {

@@ -32,6 +32,20 @@ pub(crate) async fn sockets_are_found_by_room_and_exception(t: TestCluster) -> C
     check_eq(fetched_ids(&a.fetch_sockets(target).await?), ids([&z]), "in none of several rooms")
 }
 
+pub(crate) async fn a_room_with_too_long_a_name_costs_no_socket_and_no_other_room(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let long = "x".repeat(Room::MAX_BYTES + 1);
+    let sockets =
+        [b.socket(["x", long.as_str(), "y"]).await?, b.socket(["x"]).await?, b.socket([long.as_str()]).await?];
+    let fetched = a.fetch_sockets(Target::all()).await?;
+    check_eq(fetched_ids(&fetched), ids(&sockets), "fetched sockets")?;
+    let has_others = fetched
+        .iter()
+        .filter(|socket| socket.id == *sockets[0].id())
+        .all(|socket| ["x", "y"].iter().all(|room| socket.rooms.contains(&Room::from(*room))));
+    check_eq(has_others, true, "whether the socket's other rooms are listed")
+}
+
 pub(crate) async fn a_socket_is_found_by_its_id_on_any_node(t: TestCluster) -> Checked {
     let [a, b] = t.nodes().await?;
     let (here, there) = (a.socket(["x"]).await?, b.socket(["x"]).await?);
@@ -142,7 +156,9 @@ pub(crate) async fn a_frozen_node_is_named_as_missing_and_the_other_answers_are_
     t.with_growing_time_outs(|limit| async move {
         let incomplete = timed_out(a.fetch_sockets(Target::room("x").timeout(limit)).await)?;
         check_eq(incomplete.missing.as_slice(), [b.id().clone()], "nodes that are missing")?;
-        check_eq(fetched_ids(&incomplete.received), ids(sockets), "sockets that arrived")
+        check_eq(fetched_ids(&incomplete.received), ids(sockets), "sockets that arrived")?;
+        let partial = a.fetch_sockets(Target::room("x").timeout(limit).partial()).await?;
+        check_eq(fetched_ids(&partial), ids(sockets), "sockets of a partial result")
     })
     .await
 }

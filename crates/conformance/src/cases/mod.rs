@@ -98,6 +98,8 @@ macro_rules! __cases {
                 a_message_at_the_limit_arrives_whole [Limit]
                 a_message_above_the_limit_is_refused_and_nothing_of_it_arrives [Limit]
                 a_request_above_the_limit_is_refused_too [Limit]
+                an_answer_above_the_limit_arrives_in_parts [Limit]
+                an_answer_that_cannot_be_divided_is_an_error_that_names_its_size_and_the_limit [Limit]
             }
             order {
                 ten_thousand_messages_of_all_sizes_arrive_complete_and_in_order
@@ -155,6 +157,7 @@ macro_rules! __cases {
             fetch {
                 sockets_of_all_nodes_are_found
                 sockets_are_found_by_room_and_exception
+                a_room_with_too_long_a_name_costs_no_socket_and_no_other_room
                 a_socket_is_found_by_its_id_on_any_node
                 rooms_handshake_and_data_arrive_unchanged
                 each_socket_names_its_node [NamedAnswers]
@@ -214,6 +217,7 @@ macro_rules! __cases {
                 the_session_of_a_killed_node_is_restored [History]
                 missed_packets_are_replayed_whole_and_in_order [History]
                 replay_continues_after_any_offset [History]
+                replay_continues_after_the_present_offset [History]
                 replay_continues_after_the_offset_of_a_missed_packet [History]
                 only_packets_for_the_rooms_of_the_session_are_replayed [History]
                 number_rooms_are_kept_apart_from_their_texts [History, NumberRooms]
@@ -238,6 +242,7 @@ macro_rules! __cases {
                 a_thousand_broadcasts_arrive_complete_and_in_order
                 equal_events_of_two_emitters_arrive_each_time
                 broadcasts_accepted_before_closing_arrive
+                what_is_flushed_or_closed_arrives_although_the_process_ends
                 sockets_join_and_leave
                 sockets_are_disconnected
                 connections_are_closed_on_request [CloseConnections]

@@ -36,6 +36,30 @@ async fn restored(node: &TestNode, session: &Session, since: &Offset) -> Checked
     restored.ok_or_else(|| Failure::new("the session is unknown"))
 }
 
+pub(crate) async fn replay_continues_after_the_present_offset(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    let socket = b.socket(["x"]).await?;
+    let replayed = async |node: &TestNode, since: &Offset| -> Checked<Vec<String>> {
+        let missed = names(&node.replay(since.clone(), &["x".into()]).await?);
+        Ok(missed.into_iter().filter(|name| ["one", "two"].contains(&name.as_str())).collect())
+    };
+    // Nothing has been stored yet.
+    let first = b.offset().await?;
+    a.emit(Target::room("x"), "one").await?;
+    a.settle().await?;
+    let second = b.offset().await?;
+    a.emit(Target::room("x"), "two").await?;
+    a.mark().await?;
+    a.settle().await?;
+    for node in [&a, &b] {
+        check_eq(replayed(node, &first).await?, ["one", "two"], "after the first offset")?;
+        check_eq(replayed(node, &second).await?, ["two"], "after the second offset")?;
+        let present = node.offset().await?;
+        check_eq(replayed(node, &present).await?, [""; 0], "after the present offset")?;
+    }
+    socket.got(&["one", "two"])
+}
+
 pub(crate) async fn missed_packets_are_replayed_whole_and_in_order(t: TestCluster) -> Checked {
     let most = t.scaled_within_limit(200_000).await?;
     let [a, b] = t.nodes().await?;

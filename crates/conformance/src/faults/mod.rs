@@ -210,6 +210,10 @@ impl<F: Fault> Transport for Faulty<F> {
         result
     }
 
+    async fn flush(&self) -> Result<()> {
+        self.transport.flush().await
+    }
+
     fn health(&self) -> Health {
         self.transport.health()
     }

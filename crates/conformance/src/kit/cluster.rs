@@ -134,6 +134,11 @@ impl TestCluster {
         self.context.backend().await
     }
 
+    /// Connects a backend for a runtime that stands for a process of its own, with which the connections end.
+    pub(crate) async fn backend_of_another_process(&self) -> Checked<Backend> {
+        self.context.connect_untracked().await
+    }
+
     /// Declared abilities of backend and server.
     pub async fn abilities(&self) -> Checked<Abilities> {
         self.context.abilities().await

@@ -109,7 +109,8 @@ impl Local for Rooms {
         for client in &clients {
             let packet = Packet { payload: payload.clone(), offset: None, flags: target.flags, wants_ack: true };
             let acks = acks.clone();
-            client.request(packet, Box::new(move |value| acks.ack(value)));
+            let id = client.id().clone();
+            client.request(packet, Box::new(move |value| acks.ack_of(id, value)));
         }
         u32::try_from(clients.len()).unwrap_or(u32::MAX)
     }

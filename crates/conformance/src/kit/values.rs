@@ -12,8 +12,8 @@ pub fn text(payload: &Payload) -> String {
 
 /// Formats answers as sorted texts, `undefined` for one without a value.
 #[must_use]
-pub fn texts(answers: &[Option<Payload>]) -> Vec<String> {
-    sorted(answers.iter().map(|answer| answer.as_ref().map_or_else(|| "undefined".to_owned(), text)))
+pub fn texts<'a>(answers: impl IntoIterator<Item = &'a Option<Payload>>) -> Vec<String> {
+    sorted(answers.into_iter().map(|answer| answer.as_ref().map_or_else(|| "undefined".to_owned(), text)))
 }
 
 /// The acknowledgements that these clients send by default, formatted as by [`texts`].

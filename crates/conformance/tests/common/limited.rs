@@ -59,11 +59,16 @@ impl Transport for Limited {
     }
 
     async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
+        check(response.weight())?;
         self.0.send(from, to, response).await
     }
 
     async fn leave(&self, node: &NodeKey) -> Result<()> {
         self.0.leave(node).await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.0.flush().await
     }
 
     fn health(&self) -> Health {

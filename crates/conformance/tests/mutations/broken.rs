@@ -229,6 +229,10 @@ impl Transport for Broken {
         }
     }
 
+    async fn flush(&self) -> Result<()> {
+        self.transport.flush().await
+    }
+
     fn health(&self) -> Health {
         self.transport.health()
     }

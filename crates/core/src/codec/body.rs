@@ -2,7 +2,7 @@
 
 use super::Kind;
 use crate::{
-    model::{Answer, Message, Response, Room, SocketInfo, Target},
+    model::{Ack, Answer, Message, Response, Room, SocketInfo, Target},
     payload::Payload,
 };
 
@@ -62,13 +62,7 @@ impl<'a> BodyRef<'a> {
                 Message::Heartbeat(_) => Kind::Heartbeat,
                 Message::Leaving => Kind::Leaving,
             },
-            Self::Response(response) => match &response.answer {
-                Answer::Sockets(_) => Kind::Sockets,
-                Answer::Rooms(_) => return None,
-                Answer::ServerSideEmit(_) => Kind::ServerSideEmitAnswer,
-                Answer::ClientCount(_) => Kind::ClientCount,
-                Answer::Ack(_) => Kind::Ack,
-            },
+            Self::Response(response) => return kind_of(&response.answer),
         })
     }
 
@@ -90,7 +84,7 @@ impl<'a> BodyRef<'a> {
             }
             Self::Message(_) => None,
             Self::Response(response) => match &response.answer {
-                Answer::ServerSideEmit(payload) | Answer::Ack(payload) => payload.as_ref(),
+                Answer::ServerSideEmit(value) | Answer::Ack(Ack { value, .. }) => value.as_ref(),
                 _ => None,
             },
         }
@@ -116,8 +110,8 @@ impl<'a> BodyRef<'a> {
 
     fn sockets(self) -> Option<&'a [SocketInfo]> {
         match self {
-            Self::Response(Response { answer: Answer::Sockets(sockets), .. }) => Some(sockets),
-            _ => None,
+            Self::Response(response) => sockets_of(&response.answer),
+            Self::Message(_) => None,
         }
     }
 
@@ -132,6 +126,25 @@ impl<'a> BodyRef<'a> {
             }
             _ => 0,
         }
+    }
+}
+
+fn kind_of(answer: &Answer) -> Option<Kind> {
+    match answer {
+        Answer::Sockets(_) | Answer::TooLarge(_) => Some(Kind::Sockets),
+        Answer::Rooms(_) => None,
+        Answer::ServerSideEmit(_) => Some(Kind::ServerSideEmitAnswer),
+        Answer::ClientCount(_) => Some(Kind::ClientCount),
+        Answer::Ack(_) => Some(Kind::Ack),
+        Answer::Part(part) => kind_of(&part.answer),
+    }
+}
+
+fn sockets_of(answer: &Answer) -> Option<&[SocketInfo]> {
+    match answer {
+        Answer::Sockets(sockets) => Some(sockets),
+        Answer::Part(part) => sockets_of(&part.answer),
+        _ => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The `data` object of a message, by the kind of message.
 
+use std::borrow::Cow;
+
 use super::{
     Body, BodyRef, Kind, Shape, Writer, opts,
     reader::{Reader, set},
@@ -8,7 +10,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     field,
-    model::{Answer, Heartbeat, Message, NodeId, RequestId, Response, Room, SocketInfo, Target},
+    model::{Ack, Answer, Heartbeat, Message, NodeId, Part, RequestId, Response, Room, SocketId, SocketInfo, Target},
     payload::{Fault, Payload, Scan},
 };
 
@@ -110,17 +112,28 @@ fn write_request(writer: &mut impl Writer, request: &RequestId) {
 }
 
 fn write_response(writer: &mut impl Writer, response: &Response) -> Result<()> {
-    let fields = match &response.answer {
-        Answer::Rooms(_) => return Ok(()),
-        Answer::Ack(None) | Answer::ServerSideEmit(None) if !writer.writes_undefined() => 1,
-        _ => 2,
-    };
+    if BodyRef::Response(response).kind().is_none() {
+        return Ok(());
+    }
+    let fields = fields_of(&response.answer, writer.writes_undefined());
     writer
-        .map(fields, |data| {
+        .map(1 + fields, |data| {
             write_request(data, &response.request);
             write_answer(data, &response.answer)
         })
         .map_err(|fault| fault.at("payload"))
+}
+
+/// Number of fields of an answer beside its request.
+fn fields_of(answer: &Answer, writes_undefined: bool) -> usize {
+    let has_value = |value: &Option<Payload>| usize::from(value.is_some() || writes_undefined);
+    match answer {
+        Answer::Ack(Ack { value, socket }) => has_value(value) + usize::from(socket.is_some()),
+        Answer::ServerSideEmit(value) => has_value(value),
+        Answer::Sockets(_) | Answer::Rooms(_) | Answer::ClientCount(_) => 1,
+        Answer::Part(part) => fields_of(&part.answer, writes_undefined) + 1,
+        Answer::TooLarge(_) => 2,
+    }
 }
 
 fn write_answer(writer: &mut impl Writer, answer: &Answer) -> Scan<()> {
@@ -133,17 +146,79 @@ fn write_answer(writer: &mut impl Writer, answer: &Answer) -> Scan<()> {
             writer.field(field!("clientCount"));
             writer.number(u64::from(*count).into());
         }
-        Answer::Ack(Some(value)) | Answer::ServerSideEmit(Some(value)) => {
-            writer.field(field!("packet"));
-            writer.payload(value)?;
-        }
-        Answer::Ack(None) | Answer::ServerSideEmit(None) => {
-            if writer.writes_undefined() {
-                writer.field(field!("packet"));
-                writer.null();
+        Answer::Ack(Ack { value, socket }) => {
+            write_value(writer, value.as_ref())?;
+            if let Some(socket) = socket {
+                writer.field(field!("sid"));
+                writer.text(socket.as_str());
             }
         }
+        Answer::ServerSideEmit(value) => write_value(writer, value.as_ref())?,
+        Answer::Part(part) => {
+            write_answer(writer, &part.answer)?;
+            writer.field(field!("part"));
+            write_part(writer, part);
+        }
+        Answer::TooLarge(text) => {
+            writer.field(field!("sockets"));
+            opts::write_rooms(writer, &[]);
+            writer.field(field!("tooLarge"));
+            writer.text(text);
+        }
         Answer::Rooms(_) => {}
+    }
+    Ok(())
+}
+
+/// Writes which part of an answer it is: `[index, isLast]`.
+pub fn write_part(writer: &mut impl Writer, part: &Part) {
+    writer.begin_array(Some(2));
+    writer.number(u64::from(part.index).into());
+    writer.boolean(part.is_last);
+    writer.end_array(Some(2));
+}
+
+/// Index of a part, and whether it is the last one.
+pub type PartNumber = (u32, bool);
+
+/// Reads what [`write_part`] writes.
+pub fn read_part<'a>(reader: &mut impl Reader<'a>) -> Scan<PartNumber> {
+    let mut array = reader.begin_array()?;
+    if !reader.next_item(&mut array)? {
+        return Err(Fault::Missing);
+    }
+    let index = reader.number()?.as_u64().and_then(|index| u32::try_from(index).ok()).ok_or(Fault::Range)?;
+    if !reader.next_item(&mut array)? {
+        return Err(Fault::Missing);
+    }
+    let is_last = reader.boolean()?;
+    if reader.next_item(&mut array)? { Err(Fault::Trailing) } else { Ok((index, is_last)) }
+}
+
+/// Reads the text of [`Answer::TooLarge`], of which a long one is cut.
+pub fn read_too_large<'a>(reader: &mut impl Reader<'a>) -> Scan<String> {
+    Ok(reader.text()?.chars().take(MAX_TOO_LARGE).collect())
+}
+
+/// Most characters of a text that says what is too large.
+const MAX_TOO_LARGE: usize = 256;
+
+/// The answer of sockets or rooms that was read, which may be a part of one.
+#[must_use]
+pub fn part_of(answer: Answer, part: Option<PartNumber>) -> Answer {
+    match part {
+        Some((index, is_last)) => Answer::Part(Part { index, is_last, answer: Box::new(answer) }),
+        None => answer,
+    }
+}
+
+fn write_value(writer: &mut impl Writer, value: Option<&Payload>) -> Scan<()> {
+    if let Some(value) = value {
+        writer.field(field!("packet"));
+        writer.payload(value)?;
+    } else if writer.writes_undefined() {
+        writer.field(field!("packet"));
+        writer.null();
     }
     Ok(())
 }
@@ -186,10 +261,17 @@ pub(super) fn body_without_data(kind: Kind) -> Option<Body> {
 
 /// Sets the node of fetched sockets: the one that answered.
 pub(super) fn name_node(body: &mut Body, from: Option<&NodeId>) {
-    if let Body::Response(Response { answer: Answer::Sockets(sockets), .. }) = body {
-        for socket in sockets {
-            socket.node = from.cloned();
-        }
+    if let Body::Response(response) = body {
+        name_node_of(&mut response.answer, from);
+    }
+}
+
+/// As [`name_node`].
+pub fn name_node_of(answer: &mut Answer, from: Option<&NodeId>) {
+    match answer {
+        Answer::Sockets(sockets) => sockets.iter_mut().for_each(|socket| socket.node = from.cloned()),
+        Answer::Part(part) => name_node_of(&mut part.answer, from),
+        _ => {}
     }
 }
 
@@ -200,9 +282,15 @@ struct Fields {
     target: Option<Target>,
     request: Option<Option<RequestId>>,
     rooms: Option<Vec<Room>>,
-    close: Option<Option<bool>>,
+    close: Option<bool>,
     count: Option<u32>,
     sockets: Option<Vec<SocketInfo>>,
+    part: Option<PartNumber>,
+    too_large: Option<String>,
+    /// What a client or server answers; `None` inside for what a payload cannot hold.
+    value: Option<Option<Payload>>,
+    /// Socket that acknowledges, which only our own nodes name.
+    socket: Option<Option<SocketId>>,
     unknown_container: bool,
 }
 
@@ -219,7 +307,7 @@ impl Fields {
                 ("data.packet", read_event(reader).and_then(|packet| set(&mut self.packet, packet)))
             }
             ("packet", Kind::ServerSideEmitAnswer | Kind::Ack) => {
-                ("data.packet", reader.payload().and_then(|packet| set(&mut self.packet, packet)))
+                ("data.packet", reader.lenient(Reader::payload).and_then(|value| set(&mut self.value, value)))
             }
             ("opts", Kind::Broadcast | Kind::Join | Kind::Leave | Kind::Disconnect | Kind::FetchSockets) => {
                 let target = opts::read(reader)?;
@@ -229,10 +317,17 @@ impl Fields {
                 ("data.rooms", opts::read_rooms(reader).and_then(|rooms| set(&mut self.rooms, rooms)))
             }
             ("close", Kind::Disconnect) => {
-                ("data.close", reader.lenient(Reader::boolean).and_then(|close| set(&mut self.close, close)))
+                ("data.close", opts::read_condition(reader).and_then(|close| set(&mut self.close, close)))
             }
             ("clientCount", Kind::ClientCount) => {
                 ("data.clientCount", read_count(reader).and_then(|count| set(&mut self.count, count)))
+            }
+            ("sid", Kind::Ack) => {
+                ("data.sid", reader.lenient(Reader::text).and_then(|id| set(&mut self.socket, socket(id))))
+            }
+            ("part", Kind::Sockets) => ("data.part", read_part(reader).and_then(|part| set(&mut self.part, part))),
+            ("tooLarge", Kind::Sockets) => {
+                ("data.tooLarge", read_too_large(reader).and_then(|text| set(&mut self.too_large, text)))
             }
             ("sockets", Kind::Sockets) => {
                 let sockets = sockets::read_all(reader)?;
@@ -264,9 +359,7 @@ impl Fields {
             }
             Kind::Join => Message::Join { target: target()?, rooms: required(self.rooms, "data.rooms")? },
             Kind::Leave => Message::Leave { target: target()?, rooms: required(self.rooms, "data.rooms")? },
-            Kind::Disconnect => {
-                Message::Disconnect { target: target()?, close: self.close.flatten().unwrap_or_default() }
-            }
+            Kind::Disconnect => Message::Disconnect { target: target()?, close: self.close.unwrap_or_default() },
             Kind::FetchSockets => {
                 Message::FetchSockets { request: required(request, "data.requestId")?, target: target()? }
             }
@@ -276,10 +369,13 @@ impl Fields {
 
     fn into_response(self, kind: Kind) -> Result<Response> {
         let answer = match kind {
-            Kind::Sockets => Answer::Sockets(required(self.sockets, "data.sockets")?),
+            Kind::Sockets => match self.too_large {
+                Some(text) => Answer::TooLarge(text),
+                None => part_of(Answer::Sockets(required(self.sockets, "data.sockets")?), self.part),
+            },
             Kind::ClientCount => Answer::ClientCount(required(self.count, "data.clientCount")?),
-            Kind::Ack => Answer::Ack(self.packet),
-            _ => Answer::ServerSideEmit(self.packet),
+            Kind::Ack => Answer::Ack(Ack::new(self.value.flatten()).with_socket(self.socket.flatten())),
+            _ => Answer::ServerSideEmit(self.value.flatten()),
         };
         Ok(Response { request: required(self.request.flatten(), "data.requestId")?, answer })
     }
@@ -315,6 +411,11 @@ fn read_event<'a>(reader: &mut impl Reader<'a>) -> Scan<Payload> {
 /// Reads a request id; `None` for null, which no node could answer.
 fn read_request<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<RequestId>> {
     reader.optional(|reader| RequestId::new(reader.text()?).map_err(|_| Fault::TooLong))
+}
+
+/// The id of a socket; `None` for what is none.
+fn socket(id: Option<Cow<'_, str>>) -> Option<SocketId> {
+    SocketId::new(id?.as_ref()).ok()
 }
 
 fn read_count<'a>(reader: &mut impl Reader<'a>) -> Scan<u32> {

@@ -29,7 +29,10 @@ use bytes::Bytes;
 
 pub use self::{
     body::{Body, BodyRef},
-    data::{read as read_data, write as write_data},
+    data::{
+        PartNumber, name_node_of, part_of, read as read_data, read_part, read_too_large, write as write_data,
+        write_part,
+    },
     encoded_message::{EncodedMessage, escape_non_ascii},
     envelope::{Decoded, decode, read_high_water_marks, read_seq_no},
     kind::{BINARY_KINDS, BINARY_KINDS_POSTGRES, Kind},

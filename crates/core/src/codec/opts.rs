@@ -72,28 +72,30 @@ fn milliseconds(timeout: Duration) -> u64 {
 }
 
 /// Reads a target, `{rooms, except, flags}`. Each may be missing; as with the official adapters, no rooms means every
-/// socket. An entry that is no room, as of `io.to(undefined)`, has no sockets: rooms beside it count, and alone it
+/// socket, text is the set of its characters, and flags that are no map are none. An empty array, as which PHP packs an
+/// empty map, is a target without fields. An entry that is no room, as of `io.to(undefined)`, has no sockets: rooms beside it count, and alone it
 /// addresses no socket.
 ///
 /// # Errors
 /// `Malformed`, naming the field.
 pub fn read<'a>(reader: &mut impl Reader<'a>) -> Result<Target> {
+    if reader.shape() == Ok(Shape::Array) {
+        reader.skip().map_err(|fault| fault.at("opts"))?;
+        return Ok(Target::default());
+    }
     let (mut rooms, mut except, mut flags) = (None, None, None);
     let mut map = reader.begin_map().map_err(|fault| fault.at("opts"))?;
     while let Some(key) = reader.next_key(&mut map).map_err(|fault| fault.at("opts"))? {
         let (name, read) = match &*key {
             "rooms" => ("opts.rooms", reader.optional(RoomsField::read).and_then(|read| set(&mut rooms, read))),
-            "except" => ("opts.except", reader.optional(read_rooms).and_then(|read| set(&mut except, read))),
-            "flags" => ("opts.flags", reader.optional(read_flags).and_then(|read| set(&mut flags, read))),
+            "except" => ("opts.except", reader.optional(read_except).and_then(|read| set(&mut except, read))),
+            "flags" => ("opts.flags", read_flags(reader).and_then(|read| set(&mut flags, read))),
             _ => ("opts.*", reader.skip()),
         };
         read.map_err(|fault| fault.at(name))?;
     }
-    let mut target = Target {
-        rooms: Vec::new(),
-        except: except.flatten().unwrap_or_default(),
-        flags: flags.flatten().unwrap_or_default(),
-    };
+    let mut target =
+        Target { rooms: Vec::new(), except: except.flatten().unwrap_or_default(), flags: flags.unwrap_or_default() };
     rooms.flatten().unwrap_or_default().write_to(&mut target);
     Ok(target)
 }
@@ -109,7 +111,7 @@ struct RoomsField {
 impl RoomsField {
     fn read<'a>(reader: &mut impl Reader<'a>) -> Scan<Self> {
         let mut field = Self::default();
-        each_room(reader, |room| match room {
+        each_of_set(reader, |room| match room {
             Some(room) => field.rooms.push(room),
             None => field.has_others = true,
         })?;
@@ -130,12 +132,15 @@ impl RoomsField {
 /// Reads as [`read`] does, but keeps only the room of a target that names exactly one, and allocates nothing.
 pub(super) fn read_single_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
     let (mut single, mut except, mut flags) = (None, None, None);
+    if reader.shape()? == Shape::Array {
+        return reader.skip().map(|()| None);
+    }
     let mut map = reader.begin_map()?;
     while let Some(key) = reader.next_key(&mut map)? {
         match &*key {
             "rooms" => set(&mut single, reader.optional(only_room)?.flatten())?,
-            "except" => set(&mut except, reader.optional(|reader| each_room(reader, drop))?)?,
-            "flags" => set(&mut flags, reader.optional(read_flags)?)?,
+            "except" => set(&mut except, reader.optional(|reader| each_of_set(reader, drop))?)?,
+            "flags" => set(&mut flags, read_flags(reader)?)?,
             _ => reader.skip()?,
         }
     }
@@ -145,8 +150,43 @@ pub(super) fn read_single_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<
 /// Reads an array of rooms; `None` unless it has exactly one.
 fn only_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
     let (mut only, mut several) = (None, false);
-    each_room(reader, |room| several |= room.is_none_or(|room| only.replace(room).is_some()))?;
+    each_of_set(reader, |room| several |= room.is_none_or(|room| only.replace(room).is_some()))?;
     Ok(only.filter(|_| !several))
+}
+
+/// Reads an array of rooms, or a single room, of an answer or a session. Entries that are no rooms are left out, and so
+/// are rooms whose names are too long: no node of ours can be asked about them.
+pub fn read_known_rooms<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<Room>> {
+    let mut rooms = Vec::new();
+    if reader.shape()? == Shape::Array {
+        reader.items(|reader| {
+            rooms.extend(reader.lenient(read_room)?);
+            Ok(())
+        })?;
+    } else {
+        rooms.extend(reader.lenient(read_room)?);
+    }
+    Ok(rooms)
+}
+
+fn read_except<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<Room>> {
+    let mut rooms = Vec::new();
+    each_of_set(reader, |room| rooms.extend(room))?;
+    Ok(rooms)
+}
+
+/// Reads what Node.js makes a `Set` of: an array of rooms, or text, of which each character is a room.
+fn each_of_set<'a>(reader: &mut impl Reader<'a>, mut visit: impl FnMut(Option<Room>)) -> Scan<()> {
+    if reader.shape()? != Shape::Text {
+        return each_room(reader, visit);
+    }
+    let text = reader.text()?;
+    let mut characters: Vec<_> = text.chars().collect();
+    characters.sort_unstable();
+    characters.dedup();
+    let mut buffer = [0; 4];
+    characters.into_iter().for_each(|character| visit(Some(Room::new(&*character.encode_utf8(&mut buffer)))));
+    Ok(())
 }
 
 /// Reads an array of rooms, or a single room. Entries that are no rooms are left out.
@@ -183,9 +223,12 @@ pub fn read_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Room> {
     if name.len() > MAX_ROOM_BYTES { Err(Fault::TooLong) } else { Ok(Room::new(name)) }
 }
 
-/// Reads flags. Unknown ones and those of another type are left out, and so is `local`.
+/// Reads flags. Unknown ones and those of another type are left out, and so is `local`. What is no map has none.
 pub fn read_flags<'a>(reader: &mut impl Reader<'a>) -> Scan<Flags> {
     let mut flags = Flags::default();
+    if reader.shape()? != Shape::Map {
+        return reader.skip().map(|()| flags);
+    }
     let mut map = reader.begin_map()?;
     while let Some(key) = reader.next_key(&mut map)? {
         match &*key {
@@ -197,6 +240,17 @@ pub fn read_flags<'a>(reader: &mut impl Reader<'a>) -> Scan<Flags> {
         }
     }
     Ok(flags)
+}
+
+/// Reads any value as JavaScript's conditions take it.
+pub fn read_condition<'a>(reader: &mut impl Reader<'a>) -> Scan<bool> {
+    match reader.shape()? {
+        Shape::Null => reader.skip().map(|()| false),
+        Shape::Boolean => reader.boolean(),
+        Shape::Number => reader.number().map(|number| number.as_f64() != 0.0 && !number.as_f64().is_nan()),
+        Shape::Text => reader.text().map(|text| !text.is_empty()),
+        _ => reader.skip().map(|()| true),
+    }
 }
 
 /// Converts milliseconds; `None` if they are negative or too many.

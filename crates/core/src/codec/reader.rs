@@ -40,6 +40,9 @@ pub trait Reader<'a>: Clone {
     /// Consumes any value, checking that it is valid.
     fn skip(&mut self) -> Scan<()>;
 
+    /// Consumes any value of any depth. Only its end is looked for.
+    fn skip_unchecked(&mut self) -> Scan<()>;
+
     /// Consumes any value and keeps it, without copying where the encoding is one of [`Payload`]'s own.
     fn payload(&mut self) -> Scan<Payload>;
 
@@ -58,7 +61,7 @@ pub trait Reader<'a>: Clone {
             return Ok(Some(value));
         }
         *self = start;
-        self.skip().map(|()| None)
+        self.skip_unchecked().map(|()| None)
     }
 
     /// Consumes an array, one item after the other.

@@ -39,21 +39,22 @@ fn write_object(writer: &mut impl Writer, object: Option<&Payload>) -> Scan<()> 
     }
 }
 
-/// Reads an array of sockets.
+/// Reads an array of sockets. An entry that is none, because it has no id that can be one, is left out.
 ///
 /// # Errors
-/// `Malformed`, naming the field.
+/// `Malformed` if the entries cannot be told apart.
 pub fn read_all<'a>(reader: &mut impl Reader<'a>) -> Result<Vec<SocketInfo>> {
     let at = |fault: Fault| fault.at("sockets");
     let mut sockets = Vec::new();
     let mut array = reader.begin_array().map_err(at)?;
     while reader.next_item(&mut array).map_err(at)? {
-        sockets.push(read(reader)?);
+        sockets.extend(reader.lenient(|reader| read(reader).map_err(|_| Fault::Unexpected)).map_err(at)?);
     }
     Ok(sockets)
 }
 
-/// Reads one socket. Only its id must be there. The answering node is not part of it.
+/// Reads one socket. Only its id must be there; of the rest what cannot be read is left out: clients choose their
+/// rooms' names, and much of their handshake. The answering node is not part of it.
 ///
 /// # Errors
 /// `Malformed`, naming the field.
@@ -85,16 +86,18 @@ impl Fields {
     fn read<'a>(&mut self, reader: &mut impl Reader<'a>, key: &str) -> Result<(), Error> {
         let (name, read) = match key {
             "id" => ("sockets[].id", reader.text().and_then(|id| set(&mut self.id, id.into_owned()))),
-            "handshake" => (
-                "sockets[].handshake",
-                reader.optional(Reader::payload).and_then(|read| set(&mut self.handshake, read)),
-            ),
+            "handshake" => ("sockets[].handshake", value(reader).and_then(|read| set(&mut self.handshake, read))),
             "rooms" => {
-                ("sockets[].rooms", reader.optional(opts::read_rooms).and_then(|read| set(&mut self.rooms, read)))
+                ("sockets[].rooms", reader.optional(opts::read_known_rooms).and_then(|read| set(&mut self.rooms, read)))
             }
-            "data" => ("sockets[].data", reader.optional(Reader::payload).and_then(|read| set(&mut self.data, read))),
-            _ => ("sockets[].*", reader.skip()),
+            "data" => ("sockets[].data", value(reader).and_then(|read| set(&mut self.data, read))),
+            _ => ("sockets[].*", reader.skip_unchecked()),
         };
         read.map_err(|fault| fault.at(name))
     }
+}
+
+/// Reads a value; `None` for null, and for what a payload cannot hold, such as what is nested too deeply.
+fn value<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Payload>> {
+    reader.optional(|reader| reader.lenient(Reader::payload)).map(Option::flatten)
 }

@@ -13,6 +13,8 @@ pub(super) struct Acks {
     named: Vec<(NodeId, Tally)>,
     /// Tally of all answers without the name of a node, taken together.
     unnamed: Tally,
+    /// Number of acknowledgements that have arrived without their value.
+    refused: u64,
 }
 
 /// Announced and received acknowledgements of one node's clients.
@@ -27,7 +29,13 @@ struct Tally {
 impl Acks {
     /// Tallies without acknowledgements; none are waited for unless `wanted`.
     pub(super) fn new(wanted: bool) -> Self {
-        Self { own_outstanding: wanted, own: Tally::default(), named: Vec::new(), unnamed: Tally::default() }
+        Self {
+            own_outstanding: wanted,
+            own: Tally::default(),
+            named: Vec::new(),
+            unnamed: Tally::default(),
+            refused: 0,
+        }
     }
 
     /// Notes the client count that a node announced.
@@ -40,6 +48,13 @@ impl Acks {
     /// repeat.
     pub(super) fn received(&mut self, from: Option<&NodeId>) -> bool {
         self.tally(from).receive(from.is_none())
+    }
+
+    /// Notes the acknowledgement of a client that the broker does not take; as [`Acks::received`].
+    pub(super) fn refused(&mut self, from: Option<&NodeId>) -> bool {
+        let fresh = self.received(from);
+        self.refused += u64::from(fresh);
+        fresh
     }
 
     pub(super) fn own_announced(&mut self, count: u32) {
@@ -73,12 +88,14 @@ impl Acks {
         !self.own_outstanding && self.tallies().all(|tally| tally.received >= tally.expected())
     }
 
-    /// Number of clients that were announced and are waited for, and of those that have acknowledged.
+    /// Number of clients that were announced and are waited for, and of those whose acknowledgements have arrived.
     pub(super) fn totals(&self) -> AckCounts {
-        self.tallies().fold(AckCounts::default(), |sum, tally| AckCounts {
+        let mut totals = self.tallies().fold(AckCounts::default(), |sum, tally| AckCounts {
             expected: sum.expected + tally.expected(),
             received: sum.received + tally.received,
-        })
+        });
+        totals.received -= self.refused;
+        totals
     }
 
     pub(super) fn describe(&self) -> String {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Engine, interface::Output, members::Liveness, tracker::Verdict};
-use crate::model::{Delivery, Message, NodeId, Offset, SeqNo};
+use crate::model::{Delivery, Message, MessageKind, NodeId, Offset, SeqNo};
 
 impl Engine {
     pub(super) fn delivery(&mut self, now: Instant, delivery: Delivery) {
@@ -37,6 +37,10 @@ impl Engine {
         if from == self.me.id {
             self.hears_itself = true;
             self.metrics.own_echoes.increment();
+            if let Message::Heartbeat(heartbeat) = &message {
+                self.own_heartbeat(now);
+                self.heard_own_marks(now, &heartbeat.high_water_marks);
+            }
         } else if from.is_emitter() {
             self.emitted(message, offset);
         } else if self.is_fresh(now, &from, seq_no) {
@@ -50,7 +54,7 @@ impl Engine {
         if is_nodes_only || message.request().is_some() || is_unreadable(&message) {
             self.metrics.malformed.increment();
         } else {
-            self.metrics.delivered.increment();
+            self.received(&message);
             self.serve(NodeId::EMITTER, message, offset);
         }
     }
@@ -58,20 +62,21 @@ impl Engine {
     /// Handles a message of another node that is no repeat.
     fn said(&mut self, now: Instant, from: NodeId, numbered: bool, message: Message, offset: Option<Offset>) {
         match message {
-            Message::Leaving => return self.left(now, &from),
-            Message::Heartbeat(heartbeat) => {
+            Message::Leaving => self.left(now, &from),
+            Message::Heartbeat(ref heartbeat) => {
+                self.received(&message);
                 self.heard(now, &from, if heartbeat.initial { Liveness::Hello } else { Liveness::Sign });
-                self.heard_heartbeat(now, &from, &heartbeat);
+                self.heard_heartbeat(now, &from, heartbeat);
             }
             message => {
                 self.sign_of_life(now, &from, numbered);
                 if is_unreadable(&message) {
                     return self.metrics.malformed.increment();
                 }
+                self.received(&message);
                 self.serve(from, message, offset);
             }
         }
-        self.metrics.delivered.increment();
     }
 
     /// Handles an own message that has come back from the history, where what is lost on the way or comes twice would be
@@ -88,6 +93,9 @@ impl Engine {
         if *from == self.me.id {
             self.hears_itself = true;
             self.metrics.own_echoes.increment();
+            if seq_no.is_none() {
+                self.own_heartbeat(now);
+            }
             if self.capabilities.history {
                 self.is_fresh(now, from, seq_no);
             }
@@ -99,6 +107,13 @@ impl Engine {
         if self.is_fresh(now, from, seq_no) {
             self.sign_of_life(now, from, seq_no.is_some());
             self.metrics.unwanted.increment();
+        }
+    }
+
+    /// Measures how long an own heartbeat was under way.
+    fn own_heartbeat(&mut self, now: Instant) {
+        if let Some(sent) = self.awaits_echo.take() {
+            self.metrics.exported.echo(now.saturating_duration_since(sent));
         }
     }
 
@@ -122,6 +137,11 @@ impl Engine {
                 false
             }
         }
+    }
+
+    fn received(&self, message: &Message) {
+        self.metrics.delivered.increment();
+        self.metrics.exported.received(MessageKind::of(message), || message.payload_bytes());
     }
 
     fn serve(&mut self, from: NodeId, message: Message, offset: Option<Offset>) {

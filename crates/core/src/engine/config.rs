@@ -17,7 +17,8 @@ pub struct EngineConfig {
     /// How long a high-water mark in a heartbeat may be ahead of the messages it counts, and how long peers have after
     /// a reconnect to tell what was missed. Default 1 s.
     pub gap_grace: Duration,
-    /// How often the broker is asked for its count while a request waits on it. Default 500 ms.
+    /// How often the broker is asked for its count while a request waits on it. Default 500 ms. A node that the broker
+    /// does not see for twice that counts as gone.
     pub count_interval: Duration,
     /// Own requests that may be pending at a time. Default 10,000.
     pub max_pending_requests: usize,
@@ -38,6 +39,11 @@ impl EngineConfig {
     /// How long a suspected node has to send something before it counts as gone.
     pub(super) fn suspicion(&self) -> Duration {
         self.heartbeat_timeout / 10
+    }
+
+    /// How long the broker must not have seen a node that is not heard, either, until it counts as gone.
+    pub(super) fn absence(&self) -> Duration {
+        self.count_interval * 2
     }
 
     /// Shortest time between two heartbeats that answer newcomers: nodes that join at the same time share an answer.

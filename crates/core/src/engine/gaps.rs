@@ -116,6 +116,7 @@ impl Engine {
 
     pub(super) fn report_gap(&mut self, cause: GapCause, missed: Option<u64>) {
         self.metrics.gaps.increment();
+        self.metrics.exported.gap(cause);
         self.metrics.missed.add(missed.unwrap_or(0));
         self.event(Event::Gap(Gap { cause, missed }));
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::{
     error::Error,
     model::{
-        AckCounts, Answer, Delivery, Event, Message, NodeId, Offset, RequestError, RequestId, Response, Room,
+        Ack, AckCounts, Answer, Delivery, Event, Message, NodeId, Offset, RequestError, RequestId, Response, Room,
         SocketInfo,
     },
     payload::Payload,
@@ -99,7 +99,7 @@ pub enum Output {
         offset: Option<Offset>,
     },
     /// Pass a client's acknowledgement to the caller of an own request.
-    Acknowledged(RequestId, Option<Payload>),
+    Acknowledged(RequestId, Ack),
     /// End an own request. Every [`Input::Request`] that is not cancelled ends in exactly one of these.
     Finished(RequestId, Result<Gathered, RequestError<Gathered>>),
     /// Ask the broker to count the nodes: take the names from [`Engine::begin_count`](super::Engine::begin_count);

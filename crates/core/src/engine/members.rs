@@ -38,11 +38,23 @@ struct Member {
     /// Whether it was heard again after the broker had not seen it, and the broker has not seen it since: it publishes
     /// already, and does not listen yet.
     half_back: bool,
+    /// Since when the broker has not seen the node, while it was not heard, either.
+    absent: Option<Instant>,
+    /// Present after an outage of this node, until the broker has seen the other one since, or this time. All lose the
+    /// same broker, and come back one after the other: that one is not seen yet says nothing. Nor does what is heard of
+    /// it, which a history may have kept.
+    awaited_until: Option<Instant>,
 }
 
 impl Member {
     fn new(now: Instant) -> Self {
-        Self { heard: now, suspected: None, warned: false, half_back: false }
+        Self { heard: now, suspected: None, warned: false, half_back: false, absent: None, awaited_until: None }
+    }
+
+    fn refresh(&mut self, now: Instant) {
+        self.heard = now;
+        self.suspected = None;
+        self.absent = None;
     }
 }
 
@@ -97,16 +109,15 @@ impl Members {
     /// As [`Members::heard`], but only for nodes that are known. Returns whether this one is.
     pub(super) fn refresh(&mut self, now: Instant, node: &NodeId) -> bool {
         let Some(member) = self.nodes.get_mut(node) else { return false };
-        member.heard = now;
-        member.suspected = None;
+        member.refresh(now);
         true
     }
 
-    /// Gives every node the full time-out again, because none could be heard until now.
-    pub(super) fn refresh_all(&mut self, now: Instant) {
+    /// Gives every node the full `timeout` again, because none could be heard until now.
+    pub(super) fn refresh_all(&mut self, now: Instant, timeout: Duration) {
         for member in self.nodes.values_mut() {
-            member.heard = now;
-            member.suspected = None;
+            member.refresh(now);
+            member.awaited_until = Some(now + timeout);
         }
     }
 
@@ -199,9 +210,10 @@ impl Members {
         self.nodes.keys().chain(departed).cloned().collect()
     }
 
-    /// Takes over a count that was begun at `asked`. Removes and returns the nodes that the broker does not see and
-    /// that were not heard since. A node that was removed so and is heard again has time to be seen again.
-    pub(super) fn counted(&mut self, asked: Instant, node_count: &NodeCount) -> Vec<NodeId> {
+    /// Takes over a count that was begun at `asked`. Removes and returns the nodes that the broker has not seen for
+    /// `patience` and that were not heard since: one whose connection breaks has another one by then. A node that was
+    /// removed so and is heard again has time to be seen again.
+    pub(super) fn counted(&mut self, asked: Instant, node_count: &NodeCount, patience: Duration) -> Vec<NodeId> {
         let others = node_count.nodes.saturating_sub(1);
         let mut ghosts = 0;
         for departed in &mut self.departed {
@@ -211,11 +223,18 @@ impl Members {
         let broker_count =
             BrokerCount { others: others.saturating_sub(ghosts), foreign: others.saturating_sub(node_count.known) };
         for (node, member) in &mut self.nodes {
-            member.half_back &= node_count.absent.contains(node);
+            let is_absent = node_count.absent.contains(node);
+            member.half_back &= is_absent;
+            member.awaited_until = member.awaited_until.filter(|until| is_absent && asked < *until);
+            member.absent = member.absent.or(Some(asked)).filter(|_| is_absent && member.awaited_until.is_none());
         }
-        let patience = |member: &Member| if member.half_back { self.leave_grace } else { Duration::ZERO };
-        let is_gone =
-            |node: &&NodeId| self.nodes.get(*node).is_some_and(|member| member.heard + patience(member) < asked);
+        let grace = |member: &Member| if member.half_back { self.leave_grace } else { Duration::ZERO };
+        let is_gone = |node: &&NodeId| {
+            self.nodes.get(*node).is_some_and(|member| {
+                let absent = member.absent.map(|since| asked.saturating_duration_since(since));
+                absent.is_some_and(|absent| absent >= patience) && member.heard + grace(member) < asked
+            })
+        };
         let gone: Vec<_> = node_count.absent.iter().filter(is_gone).cloned().collect();
         for node in &gone {
             self.depart(asked, node, false);
@@ -277,6 +296,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(10);
     const SUSPICION: Duration = Duration::from_secs(1);
     const GRACE: Duration = Duration::from_secs(5);
+    const PATIENCE: Duration = Duration::from_millis(50);
 
     fn members(now: Instant, names: &[&str]) -> Members {
         let mut members = Members::new(GRACE);
@@ -311,16 +331,59 @@ mod tests {
         let mut members = members(start, &["a"]);
         let absent = NodeCount { nodes: 1, known: 0, absent: vec![node("a")] };
         let mut asked = start + SUSPICION;
-        assert_eq!(members.counted(asked, &absent), [node("a")]);
+        assert!(members.counted(asked, &absent, PATIENCE).is_empty(), "it may have lost its connection just now");
+        asked += PATIENCE;
+        assert_eq!(members.counted(asked, &absent, PATIENCE), [node("a")]);
         assert!(members.heard(asked, &node("a"), Liveness::Sign));
         for _ in 0..10 {
             asked += SUSPICION / 10;
-            assert!(members.counted(asked, &absent).is_empty(), "its subscription is on the way");
+            assert!(members.counted(asked, &absent, PATIENCE).is_empty(), "its subscription is on the way");
         }
-        assert_eq!(members.counted(asked + GRACE, &absent), [node("a")], "it was not heard since, either");
-        members.heard(asked + GRACE, &node("a"), Liveness::Sign);
-        members.counted(asked + GRACE * 2, &NodeCount { nodes: 2, known: 1, absent: vec![] });
-        assert_eq!(members.counted(asked + GRACE * 3, &absent), [node("a")], "it was back in the meantime");
+        assert_eq!(members.counted(asked + GRACE, &absent, PATIENCE), [node("a")], "it was not heard since, either");
+        asked += GRACE;
+        members.heard(asked, &node("a"), Liveness::Sign);
+        members.counted(asked + PATIENCE, &NodeCount { nodes: 2, known: 1, absent: vec![] }, PATIENCE);
+        assert!(members.counted(asked + PATIENCE * 2, &absent, PATIENCE).is_empty(), "it was back in the meantime");
+        assert_eq!(members.counted(asked + PATIENCE * 3, &absent, PATIENCE), [node("a")]);
+    }
+
+    #[test]
+    fn a_node_that_the_broker_does_not_see_for_a_moment_or_that_is_heard_is_not_gone() {
+        let start = Instant::now();
+        let mut members = members(start, &["a"]);
+        let absent = NodeCount { nodes: 1, known: 0, absent: vec![node("a")] };
+        let mut asked = start;
+        for _ in 0..10 {
+            asked += PATIENCE;
+            assert!(members.counted(asked, &absent, PATIENCE).is_empty());
+            asked += PATIENCE / 2;
+            members.counted(asked, &NodeCount { nodes: 2, known: 1, absent: vec![] }, PATIENCE);
+        }
+        for _ in 0..10 {
+            asked += PATIENCE;
+            assert!(members.counted(asked, &absent, PATIENCE).is_empty());
+            members.refresh(asked, &node("a"));
+        }
+    }
+
+    #[test]
+    fn after_an_outage_of_this_node_the_broker_says_nothing_about_those_that_it_has_not_seen_yet() {
+        let start = Instant::now();
+        let mut members = members(start, &["a", "b"]);
+        members.refresh_all(start, TIMEOUT);
+        let absent =
+            |names: &[&str]| NodeCount { nodes: 2, known: 0, absent: names.iter().map(|it| node(it)).collect() };
+        let mut asked = start + PATIENCE;
+        members.counted(asked, &absent(&["a"]), PATIENCE);
+        for _ in 0..3 {
+            asked += PATIENCE;
+            members.refresh(asked - PATIENCE / 2, &node("a"));
+            let gone = members.counted(asked, &absent(&["a", "b"]), PATIENCE);
+            assert!(!gone.contains(&node("a")), "what was heard was kept in the history");
+        }
+        assert!(!members.is_known(&node("b")), "it was seen since");
+        members.counted(start + TIMEOUT, &absent(&["a"]), PATIENCE);
+        assert_eq!(members.counted(start + TIMEOUT + PATIENCE, &absent(&["a"]), PATIENCE), [node("a")]);
     }
 
     #[test]
@@ -379,9 +442,9 @@ mod tests {
         take_silent(&mut members, start + TIMEOUT);
         take_silent(&mut members, start + TIMEOUT * 2);
         assert_eq!(members.to_count(), [node("a")]);
-        members.counted(start, &NodeCount { nodes: 3, known: 1, absent: vec![] });
+        members.counted(start, &NodeCount { nodes: 3, known: 1, absent: vec![] }, PATIENCE);
         assert_eq!((members.foreign(), members.count()), (Some(1), 1));
-        members.counted(start, &NodeCount { nodes: 2, known: 0, absent: vec![node("a")] });
+        members.counted(start, &NodeCount { nodes: 2, known: 0, absent: vec![node("a")] }, PATIENCE);
         assert_eq!((members.foreign(), members.count()), (Some(1), 1));
         assert_eq!(members.to_count(), []);
     }
@@ -392,7 +455,8 @@ mod tests {
         let mut members = members(start, &["a", "b"]);
         let asked = start + SUSPICION;
         members.refresh(asked, &node("b"));
-        let gone = members.counted(asked, &NodeCount { nodes: 2, known: 0, absent: vec![node("a"), node("b")] });
+        let absent = NodeCount { nodes: 2, known: 0, absent: vec![node("a"), node("b")] };
+        let gone = members.counted(asked, &absent, Duration::ZERO);
         assert_eq!(gone, [node("a")]);
         assert!(members.is_lost(&node("a")));
     }
@@ -401,7 +465,7 @@ mod tests {
     fn a_node_is_not_counted_twice_when_its_name_becomes_known() {
         let now = Instant::now();
         let mut members = Members::default();
-        members.counted(now, &NodeCount { nodes: 2, known: 0, absent: vec![] });
+        members.counted(now, &NodeCount { nodes: 2, known: 0, absent: vec![] }, PATIENCE);
         assert_eq!(members.count(), 1);
         members.heard(now, &node("a"), Liveness::Hello);
         assert_eq!(members.count(), 1);

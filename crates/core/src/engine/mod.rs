@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `arrivals` | messages that arrive, and which are dropped at once: echoes, repeats, what an emitter must not send |
 //! | `presence`, `members`, `newcomers` | heartbeats, the known nodes, and what the broker's count adds |
-//! | `requests`, `table`, `pending`, `unnamed_peers`, `acks` | own requests: which nodes are waited for, and when one is complete |
+//! | `requests`, `table`, `pending`, `parts`, `unnamed_peers`, `acks` | own requests: which nodes are waited for, and when one is complete |
 //! | `tracker`, `gaps` | sequence numbers: repeats, holes, and how many messages a lost connection has cost |
 //!
 //! # Invariant
@@ -23,6 +23,7 @@ mod gaps;
 mod interface;
 mod members;
 mod newcomers;
+mod parts;
 mod pending;
 mod presence;
 mod requests;
@@ -53,6 +54,8 @@ pub struct Engine {
     /// `None` before the start and after the leave.
     next_heartbeat: Option<Instant>,
     last_heartbeat: Option<Instant>,
+    /// When the own heartbeat was sent whose return is awaited, for the time that the broker takes.
+    awaits_echo: Option<Instant>,
     /// Latest time of the heartbeat that answers newcomers.
     owes_heartbeat: Option<Instant>,
     next_count: Option<Instant>,
@@ -89,6 +92,7 @@ impl Engine {
             outputs: VecDeque::new(),
             next_heartbeat: None,
             last_heartbeat: None,
+            awaits_echo: None,
             owes_heartbeat: None,
             next_count: None,
             count_begun: None,
@@ -155,6 +159,12 @@ impl Engine {
     #[must_use]
     pub fn peer_count(&self) -> usize {
         self.members.count()
+    }
+
+    /// Whether this is a node of ours, and not an official peer: ours number what they send.
+    #[must_use]
+    pub fn is_ours(&self, node: &NodeId) -> bool {
+        self.tracker.is_numbering(node)
     }
 
     /// Version of [`Engine::members`] and [`Engine::peer_count`]: changes whenever one of them does.

@@ -5,10 +5,12 @@ use std::{collections::BTreeSet, time::Instant};
 use super::{
     acks::Acks,
     interface::{Gather, Gathered},
+    parts::Parts,
     unnamed_peers::{Discovery, UnnamedPeers},
 };
 use crate::{
-    model::{Answer, Incomplete, NodeId, RequestError, Room, SocketInfo},
+    error::{Error, ErrorKind},
+    model::{Ack, Answer, Incomplete, NodeId, Part, RequestError, Room, SocketInfo},
     payload::Payload,
 };
 
@@ -27,6 +29,9 @@ pub(super) struct Pending {
     rooms: BTreeSet<Room>,
     values: Vec<Option<Payload>>,
     acks: Acks,
+    parts: Parts,
+    /// Nodes whose answer, or a part of it, the broker does not take, and what they say of its size.
+    too_large: Vec<(Option<NodeId>, String)>,
 }
 
 /// A node that is asked, or has answered.
@@ -52,7 +57,7 @@ enum State {
 #[derive(Debug, PartialEq)]
 pub(super) enum AnswerOutcome {
     /// A client's acknowledgement, to be passed on at once.
-    Acknowledgement(Option<Payload>),
+    Acknowledgement(Ack),
     /// Gathered.
     Noted,
     /// Ignored: a repeat, or of another kind than the request gathers.
@@ -78,6 +83,8 @@ impl Pending {
             rooms: BTreeSet::new(),
             values: Vec::new(),
             acks: Acks::new(gather == Gather::Acks),
+            parts: Parts::default(),
+            too_large: Vec::new(),
         }
     }
 
@@ -86,13 +93,51 @@ impl Pending {
         if !self.gather.expects(&answer) {
             return AnswerOutcome::Nothing;
         }
-        if let Answer::Ack(value) = answer {
-            let fresh = self.acks.received(from);
-            return if fresh { AnswerOutcome::Acknowledgement(value) } else { AnswerOutcome::Nothing };
+        match answer {
+            Answer::Ack(ack) => {
+                let fresh = self.acks.received(from);
+                return if fresh { AnswerOutcome::Acknowledgement(ack) } else { AnswerOutcome::Nothing };
+            }
+            Answer::Part(part) => return self.part(from, known, part),
+            Answer::TooLarge(text) => return self.too_large(from, known, text),
+            _ => {}
         }
         if !self.note_answered(from, known) {
             return AnswerOutcome::Nothing;
         }
+        self.add(from, answer);
+        AnswerOutcome::Noted
+    }
+
+    /// Adds a part of an answer. It counts when all parts are there.
+    fn part(&mut self, from: Option<&NodeId>, known: bool, part: Part) -> AnswerOutcome {
+        let Some(from) = from.filter(|from| !self.has_answered(from)) else { return AnswerOutcome::Nothing };
+        if !self.parts.add(from, part) {
+            return AnswerOutcome::Nothing;
+        }
+        if let Some(answers) = self.parts.take_whole(from) {
+            self.note_answered(Some(from), known);
+            answers.into_iter().for_each(|answer| self.add(Some(from), answer));
+        }
+        AnswerOutcome::Noted
+    }
+
+    /// Notes that a node cannot send its answer, or a part of it; of an acknowledged broadcast, one acknowledgement.
+    fn too_large(&mut self, from: Option<&NodeId>, known: bool, text: String) -> AnswerOutcome {
+        let fresh = match self.gather {
+            Gather::Acks => self.acks.refused(from),
+            _ => self.note_answered(from, known),
+        };
+        if !fresh {
+            return AnswerOutcome::Nothing;
+        }
+        let parts = from.map(|from| self.parts.take(from)).unwrap_or_default();
+        parts.into_iter().for_each(|answer| self.add(from, answer));
+        self.too_large.push((from.cloned(), text));
+        AnswerOutcome::Noted
+    }
+
+    fn add(&mut self, from: Option<&NodeId>, answer: Answer) {
         match answer {
             Answer::Sockets(sockets) if self.gather == Gather::Rooms => {
                 self.rooms.extend(sockets.into_iter().flat_map(|socket| socket.rooms));
@@ -101,19 +146,23 @@ impl Pending {
             Answer::Rooms(rooms) => self.rooms.extend(rooms),
             Answer::ServerSideEmit(value) => self.values.push(value),
             Answer::ClientCount(count) => self.acks.announced(from, count),
-            Answer::Ack(_) => {}
+            Answer::Ack(_) | Answer::Part(_) | Answer::TooLarge(_) => {}
         }
-        AnswerOutcome::Noted
     }
 
     /// Adds an answer of this node's own clients.
     pub(super) fn own_answer(&mut self, answer: Answer) -> AnswerOutcome {
         match answer {
             Answer::ClientCount(count) => self.acks.own_announced(count),
-            Answer::Ack(value) if self.acks.own_received() => return AnswerOutcome::Acknowledgement(value),
+            Answer::Ack(ack) if self.acks.own_received() => return AnswerOutcome::Acknowledgement(ack),
             _ => return AnswerOutcome::Nothing,
         }
         AnswerOutcome::Noted
+    }
+
+    /// Whether a node has answered, or was given up.
+    fn has_answered(&self, node: &NodeId) -> bool {
+        self.position(node).is_ok_and(|index| self.responders[index].state != State::Awaited)
     }
 
     /// Notes that a node has answered. Returns `false` for a second answer, and for one of a node that was given up.
@@ -152,6 +201,7 @@ impl Pending {
         let state = std::mem::replace(&mut self.responders[index].state, State::Gone);
         self.awaited -= usize::from(state == State::Awaited);
         self.acks.node_gone(node);
+        self.parts.take(node);
     }
 
     /// Notes that a node is known by name now.
@@ -180,8 +230,22 @@ impl Pending {
     }
 
     /// What was gathered; as an error if not everything has come.
-    pub(super) fn finish(self) -> Result<Gathered, RequestError<Gathered>> {
-        if self.is_complete() { Ok(self.gathered()) } else { Err(self.timed_out()) }
+    pub(super) fn finish(mut self) -> Result<Gathered, RequestError<Gathered>> {
+        let is_complete = self.is_complete();
+        for (node, answer) in self.parts.take_all().collect::<Vec<_>>() {
+            self.add(Some(&node), answer);
+        }
+        match self.too_large.first() {
+            _ if !is_complete => Err(self.timed_out()),
+            None => Ok(self.gathered()),
+            Some((node, text)) => {
+                let node = node.as_ref().map_or("an unknown node", NodeId::as_str);
+                let context = format!("node {node} cannot send its answer: {text}");
+                let missing = self.too_large.iter().filter_map(|(node, _)| node.clone()).collect();
+                let incomplete = Incomplete::new(self.gathered(), missing, 0);
+                Err(RequestError::incomplete_for(Error::new(ErrorKind::TooLarge, context), incomplete))
+            }
+        }
     }
 
     fn timed_out(self) -> RequestError<Gathered> {
@@ -190,7 +254,7 @@ impl Pending {
         let missing_unnamed = self.unnamed_peers.as_ref().map_or(0, UnnamedPeers::missing);
         let incomplete = Incomplete::new((), missing, missing_unnamed);
         let context = self.describe_missing(&incomplete);
-        RequestError::timed_out(context, incomplete.map(|()| self.gathered()))
+        RequestError::incomplete_for(Error::new(ErrorKind::Timeout, context), incomplete.map(|()| self.gathered()))
     }
 
     fn describe_missing(&self, incomplete: &Incomplete<()>) -> String {
@@ -233,6 +297,8 @@ impl Gather {
             Answer::Rooms(_) => self == Self::Rooms,
             Answer::ServerSideEmit(_) => self == Self::Values,
             Answer::ClientCount(_) | Answer::Ack(_) => self == Self::Acks,
+            Answer::Part(part) => self.expects(&part.answer),
+            Answer::TooLarge(_) => true,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Membership: own heartbeats, liveness of the peers, the broker's node count.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Engine, interface::Output, members::Liveness, unnamed_peers::Discovery};
 use crate::{
-    model::{DownReason, Event, GapCause, Heartbeat, Membership, Message, NodeId},
+    model::{DownReason, Event, GapCause, Heartbeat, Membership, Message, NodeId, SeqNo},
     transport::NodeCount,
 };
 
@@ -31,6 +31,7 @@ impl Engine {
         let heartbeat = Heartbeat { initial, high_water_marks: Vec::new(), buckets: self.config.buckets };
         self.outputs.push_back(Output::Publish(Message::Heartbeat(heartbeat)));
         self.last_heartbeat = Some(now);
+        self.awaits_echo.get_or_insert(now);
         self.owes_heartbeat = None;
         self.heartbeat_by(now + self.config.heartbeat_interval);
     }
@@ -92,6 +93,14 @@ impl Engine {
         }
         if heartbeat.initial {
             self.answer_heartbeat(now);
+        }
+    }
+
+    /// With a history own messages are judged by their numbers, too, and own heartbeats tell whether what is known of them
+    /// came from another one. They may overtake what they count, which is not missing for that.
+    pub(super) fn heard_own_marks(&mut self, now: Instant, marks: &[SeqNo]) {
+        if self.capabilities.history && self.tracker.contradicted(now, &self.me.id, marks) {
+            self.report_gap(GapCause::Hole, None);
         }
     }
 
@@ -208,8 +217,9 @@ impl Engine {
 
     pub(super) fn connected(&mut self, now: Instant) {
         if std::mem::take(&mut self.is_disconnected) {
-            self.members.refresh_all(now);
-            self.wake_by(now + self.config.heartbeat_timeout);
+            let timeout = self.config.heartbeat_timeout;
+            self.members.refresh_all(now, timeout);
+            self.wake_by(now + timeout);
         }
         self.event(Event::Connected);
     }
@@ -218,6 +228,7 @@ impl Engine {
     /// silent since the last message are taken back, so that requests do not pass for complete without them.
     pub(super) fn lost(&mut self, now: Instant, reason: String) {
         self.is_disconnected = true;
+        self.awaits_echo = None;
         self.metrics.connections_lost.increment();
         let back = self.last_heard.map_or_else(Vec::new, |heard| self.members.take_back_silent(now, heard));
         self.event(Event::Lost(reason));
@@ -258,7 +269,9 @@ impl Engine {
 
     pub(super) fn counted(&mut self, node_count: Option<&NodeCount>) {
         let (Some(node_count), Some(asked)) = (node_count, self.count_begun.take()) else { return };
-        for node in self.members.counted(asked, node_count) {
+        // Who cannot be heard is not judged.
+        let patience = if self.is_disconnected { Duration::MAX } else { self.config.absence() };
+        for node in self.members.counted(asked, node_count, patience) {
             self.node_down(&node, DownReason::Disconnected);
         }
         let (count, unnamed) = (self.counts, self.members.foreign().unwrap_or(0));

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    model::{Answer, NodeId, RequestId, Response},
+    model::{Answer, MessageKind, NodeId, RequestId, Response},
 };
 
 impl Engine {
@@ -78,6 +78,7 @@ impl Engine {
         }
         let known = from.is_some_and(|from| self.is_known(now, from));
         let Response { request, answer } = response;
+        self.metrics.exported.received(MessageKind::Answer, || answer.weight());
         let Some(pending) = self.requests.get_mut(&request) else {
             self.metrics.late_answers.add(u64::from(self.requests.has_ended(&request)));
             return;
@@ -110,7 +111,7 @@ impl Engine {
 
     fn outcome(&mut self, id: &RequestId, outcome: AnswerOutcome) {
         match outcome {
-            AnswerOutcome::Acknowledgement(value) => self.outputs.push_back(Output::Acknowledged(id.clone(), value)),
+            AnswerOutcome::Acknowledgement(ack) => self.outputs.push_back(Output::Acknowledged(id.clone(), ack)),
             AnswerOutcome::Noted => {}
             AnswerOutcome::Nothing => self.metrics.late_answers.increment(),
         }
@@ -143,7 +144,7 @@ impl Engine {
         let Some(pending) = self.requests.end(id) else { return };
         let result = pending.finish();
         if let Err(error) = &result {
-            self.metrics.requests_timed_out.increment();
+            self.metrics.requests_timed_out.add(u64::from(error.kind() == ErrorKind::Timeout));
             let partial = error.incomplete().is_some_and(|incomplete| incomplete.missing_nodes() > 0);
             self.metrics.requests_partial.add(u64::from(partial));
         }

@@ -94,6 +94,11 @@ impl SequenceTracker {
         state.is_some_and(|state| state.next.is_some())
     }
 
+    /// Whether the node numbers what it sends.
+    pub(super) fn is_numbering(&self, from: &NodeId) -> bool {
+        self.senders.contains_key(from)
+    }
+
     /// Judges the number of a message that arrived, and remembers it.
     pub(super) fn arrived(&mut self, now: Instant, from: &NodeId, seq_no: SeqNo) -> Verdict {
         match self.advance(now, from, seq_no) {
@@ -141,6 +146,19 @@ impl SequenceTracker {
             is_anew |= state.is_taken_up_anew(now, number, self.grace);
             if state.announced(number) && self.announced.len() < MAX_ANNOUNCED {
                 self.announced.push_back(Announced { due, from: from.clone(), seq_no: SeqNo { channel, number } });
+            }
+        }
+        is_anew
+    }
+
+    /// Compares the high-water marks of a heartbeat with what is known, and nothing else: they may be ahead of what
+    /// arrives. Returns whether the sender had to be taken up anew, as [`SequenceTracker::announced`] does.
+    pub(super) fn contradicted(&mut self, now: Instant, from: &NodeId, marks: &[SeqNo]) -> bool {
+        let Some(sender) = self.senders.get_mut(from) else { return false };
+        let mut is_anew = false;
+        for mark in marks {
+            if let Ok(index) = sender.position(mark.channel) {
+                is_anew |= sender.channels[index].is_taken_up_anew(now, mark.number, self.grace);
             }
         }
         is_anew

@@ -63,7 +63,7 @@ impl Default for HistoryLimits {
 pub fn backend(name: &str, config: MemoryConfig) -> Result<Backend> {
     let hub = hub(name, config)?;
     let transport = Arc::new(MemoryTransport { hub });
-    let backend = Backend::new(Arc::clone(&transport) as Arc<dyn Transport>, IdScheme::Hex16);
+    let backend = Backend::new(Arc::clone(&transport) as Arc<dyn Transport>, IdScheme::Hex16).with_name("memory");
     Ok(if config.history.is_some() { backend.with_history(transport) } else { backend })
 }
 
@@ -123,6 +123,11 @@ impl Transport for MemoryTransport {
 
     async fn leave(&self, node: &NodeKey) -> Result<()> {
         self.hub.leave(node);
+        Ok(())
+    }
+
+    /// What was published has arrived.
+    async fn flush(&self) -> Result<()> {
         Ok(())
     }
 

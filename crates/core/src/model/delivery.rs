@@ -18,8 +18,8 @@ pub enum Delivery {
         message: Message,
     },
     /// A message that was dropped before decoding because no local socket is in its room, or an own one that has come
-    /// back and is not to be delivered: with a history all that are numbered, and every own heartbeat, which proves that
-    /// the connection works. Its sender is alive, and its number is accounted for.
+    /// back and is not to be delivered: with a history all that are numbered, and own heartbeats, which prove that the
+    /// connection works (as [`Delivery::Message`] if they tell numbers, which own messages are judged by). Its sender is alive, and its number is accounted for.
     Skipped {
         /// Node that published it.
         from: NodeId,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, de};
 use smol_str::SmolStr;
 
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ pub const MAX_ID_BYTES: usize = 255;
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
         pub struct $name(SmolStr);
 
         impl $name {
@@ -42,6 +43,11 @@ macro_rules! text_id {
             }
         }
 
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::new(SmolStr::deserialize(deserializer)?).map_err(de::Error::custom)
+            }
+        }
     };
 }
 
@@ -74,13 +80,14 @@ text_id! {
 
 text_id! {
     /// Position of a message in a backend's history, for example a Redis stream entry id. Opaque text that
-    /// travels to clients and back; only the backend that made it can compare two of them.
+    /// travels to clients and back, as it is or as a serde string; only the backend that made it can compare two of
+    /// them.
     Offset
 }
 
 text_id! {
     /// The secret by which a returning client claims its session (`pid` in Socket.IO's protocol). `Debug` does not show
-    /// it.
+    /// it; serialized, for the client, it is there.
     SessionId
 }
 
@@ -200,6 +207,16 @@ mod tests {
     #[test]
     fn an_oversized_id_is_refused_with_its_length() {
         let error = NodeId::new("x".repeat(256)).unwrap_err();
+        assert!(error.to_string().contains("256"), "{error}");
+    }
+
+    #[test]
+    fn an_id_is_a_string_in_json_and_an_oversized_one_is_refused() {
+        let offset = Offset::new("1700000000000-0").unwrap();
+        let json = serde_json::to_string(&offset).unwrap();
+        assert_eq!(json, r#""1700000000000-0""#);
+        assert_eq!(serde_json::from_str::<Offset>(&json).unwrap(), offset);
+        let error = serde_json::from_value::<Offset>("x".repeat(256).into()).unwrap_err();
         assert!(error.to_string().contains("256"), "{error}");
     }
 

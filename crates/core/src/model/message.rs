@@ -111,6 +111,14 @@ impl Message {
         matches!(self, Self::Join { .. } | Self::Leave { .. } | Self::Disconnect { .. })
     }
 
+    /// Bytes of the payload, if the message has one.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Broadcast { payload, .. } | Self::ServerSideEmit { payload, .. } => payload.len(),
+            _ => 0,
+        }
+    }
+
     /// Bytes of user data in the message, rooms included, a measure for bounds.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -211,14 +219,7 @@ impl Response {
     /// As [`Message::weight`].
     #[must_use]
     pub fn weight(&self) -> usize {
-        let weight_of_value = |value: &Option<Payload>| value.as_ref().map_or(0, Payload::len);
-        FIXED
-            + match &self.answer {
-                Answer::Sockets(sockets) => sockets.iter().map(SocketInfo::weight).sum(),
-                Answer::Rooms(rooms) => weight_of_rooms(rooms),
-                Answer::ServerSideEmit(value) | Answer::Ack(value) => weight_of_value(value),
-                Answer::ClientCount(_) => 0,
-            }
+        FIXED + self.answer.weight()
     }
 }
 
@@ -233,8 +234,63 @@ pub enum Answer {
     ServerSideEmit(Option<Payload>),
     /// Number of clients of one node to which an acknowledged broadcast was sent. Every node answers this, also 0.
     ClientCount(u32),
-    /// First argument of one client's acknowledgement; `None` if there was none.
-    Ack(Option<Payload>),
+    /// One client's acknowledgement.
+    Ack(Ack),
+    /// Part of an answer that the broker does not take whole. Only for nodes of ours.
+    Part(Part),
+    /// In place of an answer, or of entries of one, that the broker does not take: their size and the limit, as text.
+    /// Only for nodes of ours.
+    TooLarge(String),
+}
+
+/// One of several parts of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// Position among the parts, from 0.
+    pub index: u32,
+    /// Whether no part with a higher index follows.
+    pub is_last: bool,
+    /// Some of the sockets or rooms.
+    pub answer: Box<Answer>,
+}
+
+impl Answer {
+    /// As [`Message::weight`].
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let weight_of_value = |value: &Option<Payload>| value.as_ref().map_or(0, Payload::len);
+        match self {
+            Self::Sockets(sockets) => sockets.iter().map(SocketInfo::weight).sum(),
+            Self::Rooms(rooms) => weight_of_rooms(rooms),
+            Self::ServerSideEmit(value) | Self::Ack(Ack { value, .. }) => weight_of_value(value),
+            Self::ClientCount(_) => 0,
+            Self::Part(part) => part.answer.weight(),
+            Self::TooLarge(text) => text.len(),
+        }
+    }
+}
+
+/// Acknowledgement of a broadcast by one client. Exhaustive as [`Answer`] is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ack {
+    /// Socket of the client; `None` if its server does not tell, as Node.js servers do not.
+    pub socket: Option<SocketId>,
+    /// First argument of the client's answer; `None` if it had none.
+    pub value: Option<Payload>,
+}
+
+impl Ack {
+    /// Acknowledgement of an unknown socket.
+    #[must_use]
+    pub fn new(value: Option<Payload>) -> Self {
+        Self { socket: None, value }
+    }
+
+    /// The same, of this socket.
+    #[must_use]
+    pub fn with_socket(self, socket: Option<SocketId>) -> Self {
+        Self { socket, ..self }
+    }
 }
 
 /// A socket as the other nodes of the cluster see it.

@@ -13,15 +13,18 @@ mod target;
 
 #[cfg(test)]
 pub(crate) use self::delivery::MAX_DROPPED;
-pub(crate) use self::setters::setters;
 pub use self::{
     capabilities::{Capabilities, Membership},
     delivery::{Delivery, Dropped, Overflow},
     event::{DownReason, Event, Gap, GapCause},
     id::{IdScheme, MAX_ID_BYTES, Namespace, NodeId, NodeKey, Offset, RequestId, SessionId, SocketId},
-    message::{Answer, Heartbeat, Message, Response, SeqChannel, SeqNo, Session, SocketInfo},
-    metrics::{Counter, MetricsSnapshot, NodeMetrics},
+    message::{Ack, Answer, Heartbeat, Message, Part, Response, SeqChannel, SeqNo, Session, SocketInfo},
+    metrics::{Counter, METRICS_BUCKETS, MetricsSnapshot, NodeMetrics},
     request::{AckCounts, Incomplete, RequestError},
     room::Room,
     target::{Flags, Target},
+};
+pub(crate) use self::{
+    metrics::{Exported, Levels, MessageKind, RequestKind, RequestOutcome},
+    setters::setters,
 };

@@ -5,7 +5,7 @@ use std::{error, fmt};
 use super::NodeId;
 use crate::error::{Error, ErrorKind};
 
-/// Failure of a request to the cluster; if its time ran out, with the answers that arrived until then.
+/// Failure of a request to the cluster; if some nodes have not answered, with the answers that arrived.
 ///
 /// Converts into [`Error`], which forgets the answers.
 #[derive(Clone, Debug)]
@@ -69,12 +69,13 @@ impl<T> Incomplete<T> {
 }
 
 impl<T> RequestError<T> {
-    /// A request whose time ran out.
-    pub(crate) fn timed_out(context: String, incomplete: Incomplete<T>) -> Self {
-        Self { error: Error::new(ErrorKind::Timeout, context), incomplete: Some(Box::new(incomplete)) }
+    /// A request with some answers only.
+    pub(crate) fn incomplete_for(error: Error, incomplete: Incomplete<T>) -> Self {
+        Self { error, incomplete: Some(Box::new(incomplete)) }
     }
 
-    /// Kind of the error; [`ErrorKind::Timeout`] if not every node answered in time.
+    /// Kind of the error; [`ErrorKind::Timeout`] if not every node answered in time, [`ErrorKind::TooLarge`] if the
+    /// broker does not take what a node has to answer.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.error.kind()
@@ -86,8 +87,8 @@ impl<T> RequestError<T> {
         self.error.is_retryable()
     }
 
-    /// The answers that arrived before the time ran out, and the nodes that are missing; `None` if the request was not
-    /// sent or the node has left.
+    /// The answers that arrived, and the nodes that are missing; `None` if the request was not sent or the node has
+    /// left.
     #[must_use]
     pub fn incomplete(&self) -> Option<&Incomplete<T>> {
         self.incomplete.as_deref()
@@ -97,6 +98,25 @@ impl<T> RequestError<T> {
     #[must_use]
     pub fn into_incomplete(self) -> Option<Incomplete<T>> {
         self.incomplete.map(|incomplete| *incomplete)
+    }
+
+    /// The answers that arrived.
+    ///
+    /// ```
+    /// # use trunkline_core::{ClusterNode, RequestError, Result, Room};
+    /// # async fn rooms(node: ClusterNode) -> Result<Vec<Room>> {
+    /// let rooms = node.all_rooms().await.or_else(RequestError::into_received)?;
+    /// # Ok(rooms)
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The error itself, if the request was not sent or the node has left.
+    pub fn into_received(self) -> Result<T, Error> {
+        match self.incomplete {
+            Some(incomplete) => Ok(incomplete.received),
+            None => Err(self.error),
+        }
     }
 
     /// The error without the answers.
@@ -155,8 +175,14 @@ mod tests {
 
     #[test]
     fn converting_into_a_plain_error_keeps_kind_and_text() {
-        let error = RequestError::timed_out("1 of 2".to_owned(), Incomplete::new(vec![1], nodes(1), 0));
+        let error = RequestError::incomplete_for(
+            Error::new(ErrorKind::Timeout, "1 of 2"),
+            Incomplete::new(vec![1], nodes(1), 0),
+        );
         assert_eq!(error.incomplete().unwrap().received, [1]);
+        assert_eq!(error.clone().into_received().unwrap(), [1]);
+        let closed = RequestError::<()>::from(Error::new(ErrorKind::Closed, "left"));
+        assert_eq!(closed.into_received().unwrap_err().kind(), ErrorKind::Closed);
         let mapped = error.map(|received| received.len());
         assert_eq!(mapped.incomplete().unwrap().missing, nodes(1));
         let plain = Error::from(mapped);

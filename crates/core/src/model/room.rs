@@ -8,6 +8,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use smol_str::SmolStr;
 
+use super::target::MARK;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A room: text, or a number that a Node.js peer used as room.
@@ -50,6 +51,11 @@ impl Room {
         }
         let context = format!("a room name of {length} bytes, allowed are {}", Self::MAX_BYTES);
         Err(Error::new(ErrorKind::TooLarge, context))
+    }
+
+    /// Whether it is the room of [`Target::mark`](crate::Target::mark).
+    pub(crate) fn is_mark(&self) -> bool {
+        self.as_text() == Some(MARK)
     }
 
     /// The text of a text room.

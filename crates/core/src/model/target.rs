@@ -36,6 +36,20 @@ impl Target {
         Self { rooms: rooms.into_iter().map(Into::into).collect(), ..Self::default() }
     }
 
+    /// Target of no socket: what is broadcast to it only takes a place in the history. Nodes of ours note its offset
+    /// ([`ClusterNode::offset`](crate::ClusterNode::offset)); for official peers it is a room without members.
+    #[must_use]
+    pub fn mark() -> Self {
+        Self::room(MARK).except(MARK)
+    }
+
+    /// Whether this is [`Target::mark`].
+    #[must_use]
+    pub fn is_mark(&self) -> bool {
+        let is_only = |rooms: &[Room]| matches!(rooms, [room] if room.is_mark());
+        is_only(&self.rooms) && is_only(&self.except)
+    }
+
     /// The same without the members of one more room.
     #[must_use]
     pub fn except(mut self, room: impl Into<Room>) -> Self {
@@ -64,6 +78,14 @@ impl Target {
         self
     }
 
+    /// The same for a request that returns what has arrived when its time is up, as Node.js servers do, in place of an
+    /// error.
+    #[must_use]
+    pub fn partial(mut self) -> Self {
+        self.flags.partial = true;
+        self
+    }
+
     /// Refuses rooms whose names are too long; see [`Room::check`].
     ///
     /// # Errors
@@ -89,6 +111,9 @@ impl Target {
     }
 }
 
+/// Room of marks, in which and out of which a socket is at once.
+pub(super) const MARK: &str = "trunkline:mark";
+
 /// Modifiers of an operation, named as in Socket.IO.
 ///
 /// `volatile` and `compress` are `None` when the caller did not set them, which differs on the wire from an explicit
@@ -106,6 +131,9 @@ pub struct Flags {
     pub timeout: Option<Duration>,
     /// Whether the sender waits for one answer only (operations of `RemoteSocket`).
     pub expect_single_response: bool,
+    /// Whether the answers that have arrived when the time is up are a result, and not an error with these answers.
+    /// Never on the wire.
+    pub partial: bool,
 }
 
 setters!(Flags {
@@ -114,6 +142,7 @@ setters!(Flags {
     with_compress(compress: Option<bool>),
     with_timeout(timeout: Option<Duration>),
     with_expect_single_response(expect_single_response: bool),
+    with_partial(partial: bool),
 });
 
 impl Flags {

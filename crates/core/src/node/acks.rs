@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 use super::command::CancelOnDrop;
 use crate::{
     error::{Error, ErrorKind},
-    model::{AckCounts, RequestError},
-    payload::Payload,
+    model::{Ack, AckCounts, RequestError},
 };
 
-/// Acknowledgements of a broadcast as they arrive: the first argument of each client's answer, `None` if it had none.
+/// Acknowledgements of a broadcast as they arrive: the first argument of each client's answer and, from nodes that tell
+/// it, the id of its socket.
 ///
 /// Ends when every client has answered, or with an error that says which nodes and how many clients have not. Dropped
 /// early, it frees what waits for it.
@@ -29,7 +29,7 @@ pub struct AckStream {
 /// At most one acknowledgement per client, and the end.
 #[derive(Debug)]
 pub(super) enum AckItem {
-    Ack(Option<Payload>),
+    Ack(Ack),
     End(Result<(), RequestError<AckCounts>>),
 }
 
@@ -41,37 +41,38 @@ impl AckStream {
     /// Next acknowledgement; `None` after the last one. *Cancel safe.*
     ///
     /// # Errors
-    /// `Timeout` if not all clients answered in time, with their number.
-    pub async fn next(&mut self) -> Option<Result<Option<Payload>, RequestError<AckCounts>>> {
+    /// `Timeout` if not all clients answered in time, with their number; `TooLarge` if the broker does not take what one
+    /// has answered.
+    pub async fn next(&mut self) -> Option<Result<Ack, RequestError<AckCounts>>> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
     /// All acknowledgements.
     ///
     /// # Errors
-    /// `Timeout` if not all clients answered in time, with the values that arrived.
-    pub async fn collect(mut self) -> Result<Vec<Option<Payload>>, RequestError<Vec<Option<Payload>>>> {
-        let mut values = Vec::new();
+    /// As of [`AckStream::next`], with the acknowledgements that arrived.
+    pub async fn collect(mut self) -> Result<Vec<Ack>, RequestError<Vec<Ack>>> {
+        let mut acks = Vec::new();
         while let Some(item) = self.next().await {
             match item {
-                Ok(value) => values.push(value),
-                Err(error) => return Err(error.map(|_| values)),
+                Ok(ack) => acks.push(ack),
+                Err(error) => return Err(error.map(|_| acks)),
             }
         }
-        Ok(values)
+        Ok(acks)
     }
 }
 
 impl Stream for AckStream {
-    type Item = Result<Option<Payload>, RequestError<AckCounts>>;
+    type Item = Result<Ack, RequestError<AckCounts>>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.ended {
             return Poll::Ready(None);
         }
         let item = std::task::ready!(self.items.poll_recv(cx));
-        if let Some(AckItem::Ack(value)) = item {
-            return Poll::Ready(Some(Ok(value)));
+        if let Some(AckItem::Ack(ack)) = item {
+            return Poll::Ready(Some(Ok(ack)));
         }
         self.ended = true;
         Poll::Ready(match item {

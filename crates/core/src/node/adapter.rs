@@ -84,6 +84,12 @@ pub trait Adapter: sealed::Sealed + fmt::Debug + Send + Sync {
     /// Broadcasts after an offset; [`ClusterNode::replay`].
     async fn replay(&self, since: Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>>;
 
+    /// Position in the history; [`ClusterNode::offset`].
+    async fn offset(&self) -> Result<Offset>;
+
+    /// Publishes a mark; [`ClusterNode::mark`].
+    async fn mark(&self) -> Result<()>;
+
     /// Events from now on; [`ClusterNode::events`].
     fn events(&self) -> broadcast::Receiver<Event>;
 
@@ -185,6 +191,14 @@ impl Adapter for ClusterNode {
 
     async fn replay(&self, since: Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         self.replay(since, rooms).await
+    }
+
+    async fn offset(&self) -> Result<Offset> {
+        self.offset().await
+    }
+
+    async fn mark(&self) -> Result<()> {
+        self.mark().await
     }
 
     fn events(&self) -> broadcast::Receiver<Event> {

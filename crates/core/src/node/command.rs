@@ -2,13 +2,16 @@
 
 use std::{fmt, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::acks::AckItem;
 use crate::{
     engine::{Gathered, Request},
     error::Result,
-    model::{RequestError, RequestId, Room, Target},
+    model::{RequestError, RequestId, RequestKind, Room, Target},
     payload::Payload,
 };
 
@@ -45,6 +48,8 @@ pub(super) type LocalAckBroadcast = (Target, Payload, Duration);
 pub(super) struct InFlight {
     pub(super) sink: ResponseSink,
     pub(super) published: Option<oneshot::Sender<Result<()>>>,
+    /// What was asked of the other nodes, and when.
+    pub(super) started: Option<(RequestKind, Instant)>,
 }
 
 impl ResponseSink {

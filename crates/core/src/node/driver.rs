@@ -1,14 +1,15 @@
 //! The task of a node: it drives the engine over the backend.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     future,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, Interval, interval, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -17,16 +18,17 @@ use super::{
     acks::AckItem,
     command::{Command, InFlight, LocalAckBroadcast, ResponseSink},
     outgoing::{Job, Outgoing},
+    parts,
+    position::Position,
     returning::Returning,
 };
 use crate::{
-    engine::{Engine, Gathered, Input, Output, Request},
+    engine::{Engine, Gather, Gathered, Input, Output, Request},
     error::{Error, ErrorKind, Result},
     model::{
-        Answer, Capabilities, Delivery, Event, Message, NodeId, NodeKey, NodeMetrics, Offset, RequestError, RequestId,
-        Response, Room,
+        Ack, Answer, Capabilities, Delivery, Event, Levels, Message, NodeId, NodeKey, NodeMetrics, Offset,
+        RequestError, RequestId, RequestKind, RequestOutcome, Response, Room,
     },
-    payload::Payload,
     server::{AckSink, DeliveryReport, EventReply, Local, LocalAnswer},
     transport::{Backend, Inbox, NodeCount},
 };
@@ -44,6 +46,7 @@ pub(super) struct Observers {
     pub(super) events: broadcast::Sender<Event>,
     pub(super) peers: watch::Sender<Peers>,
     pub(super) returning: Arc<Returning>,
+    pub(super) position: watch::Sender<Position>,
 }
 
 /// Task of one node: feeds its engine with deliveries, commands, answers and time, and does what the engine says. What
@@ -59,6 +62,7 @@ pub(crate) struct Driver {
     events: broadcast::Sender<Event>,
     peers: watch::Sender<Peers>,
     returning: Arc<Returning>,
+    position: watch::Sender<Position>,
     peers_version: Option<u64>,
     /// Report of the last delivery, with the pause it asked for.
     last_report: DeliveryReport,
@@ -68,6 +72,8 @@ pub(crate) struct Driver {
     in_flight: HashMap<RequestId, InFlight>,
     /// Acknowledged broadcasts on their way out, which the own clients get in their place among what the caller sends.
     local_acks: HashMap<RequestId, LocalAckBroadcast>,
+    /// Whether it was logged that an official peer could not be answered.
+    told_too_large: bool,
     answers: mpsc::UnboundedSender<LocalAnswer>,
     received_answers: Option<mpsc::UnboundedReceiver<LocalAnswer>>,
 }
@@ -76,6 +82,9 @@ pub(crate) struct Driver {
 /// (128 packets).
 const PACE: usize = 32;
 
+/// How often levels are exported.
+const LEVELS: Duration = Duration::from_secs(1);
+
 impl Driver {
     pub(crate) fn new(
         node: NodeKey,
@@ -83,7 +92,7 @@ impl Driver {
         capabilities: Capabilities,
         local: Weak<dyn Local>,
         config: NodeConfig,
-        Observers { metrics, events, peers, returning }: Observers,
+        Observers { metrics, events, peers, returning, position }: Observers,
     ) -> Self {
         let engine = Engine::new(node.clone(), capabilities, config.engine, Arc::clone(&metrics));
         let (answers, received_answers) = mpsc::unbounded_channel();
@@ -97,6 +106,7 @@ impl Driver {
             events,
             peers,
             returning,
+            position,
             peers_version: None,
             last_report: DeliveryReport::default(),
             engine,
@@ -104,6 +114,7 @@ impl Driver {
             count_wanted: false,
             in_flight: HashMap::new(),
             local_acks: HashMap::new(),
+            told_too_large: false,
             answers,
             received_answers: Some(received_answers),
         }
@@ -131,6 +142,7 @@ impl Driver {
         let mut sending: Option<Job<Result<()>>> = None;
         let mut counting: Option<Job<Option<NodeCount>>> = None;
         let mut batch = VecDeque::new();
+        let mut levels = self.metrics.exported.wants_levels().then(|| interval(LEVELS));
         loop {
             if self.local.strong_count() == 0 {
                 return;
@@ -162,6 +174,7 @@ impl Driver {
                     self.input(Input::NodeCount(count));
                 }
                 () = sleep(deadline) => self.input(Input::Tick),
+                () = tick(&mut levels) => self.export_levels(inbox.len()),
             }
         }
     }
@@ -206,7 +219,9 @@ impl Driver {
         match command {
             Command::Request { request, sink, published } => self.request(*request, sink, published),
             Command::Cancel(id) => {
-                self.in_flight.remove(&id);
+                if let Some(request) = self.in_flight.remove(&id) {
+                    self.export_request(&request, RequestOutcome::Cancelled);
+                }
                 self.input(Input::Cancel(id));
             }
             Command::RoomsChanged { rooms, had_members } => self.interest(rooms, had_members),
@@ -218,7 +233,8 @@ impl Driver {
         let (id, is_local) = (request.id.clone(), request.message.is_none());
         let local = sink.take_local().filter(|_| is_local || !self.acknowledged_come_back());
         self.local_acks.extend(local.map(|local| (id.clone(), local)));
-        self.in_flight.insert(id.clone(), InFlight { sink, published: Some(published) });
+        let started = (!is_local).then(|| (request_kind(request.gather), Instant::now()));
+        self.in_flight.insert(id.clone(), InFlight { sink, published: Some(published), started });
         self.input(Input::Request(request));
         if is_local {
             self.published(&id, Ok(()));
@@ -267,9 +283,9 @@ impl Driver {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Publish(message) => self.publish(message),
-                Output::Send(to, response) => drop(self.queue(Outgoing::Send(to, response))),
+                Output::Send(to, response) => self.send(to, response),
                 Output::Serve { from, message, offset } => self.serve(from, message, offset.as_ref()),
-                Output::Acknowledged(id, value) => self.acknowledged(&id, value),
+                Output::Acknowledged(id, ack) => self.acknowledged(&id, ack),
                 Output::Finished(id, result) => self.finished(&id, result),
                 Output::CountNodes => self.count_wanted = true,
                 Output::Event(event) => drop(self.events.send(event)),
@@ -306,15 +322,16 @@ impl Driver {
         Ok(())
     }
 
-    fn acknowledged(&self, id: &RequestId, value: Option<Payload>) {
+    fn acknowledged(&self, id: &RequestId, ack: Ack) {
         if let Some(InFlight { sink: ResponseSink::Acks { items, .. }, .. }) = self.in_flight.get(id) {
             // Fails only when the caller is gone; its cancellation is on the way.
-            let _ = items.send(AckItem::Ack(value));
+            let _ = items.send(AckItem::Ack(ack));
         }
     }
 
     fn finished(&mut self, id: &RequestId, result: Result<Gathered, RequestError<Gathered>>) {
         let Some(mut request) = self.in_flight.remove(id) else { return };
+        self.export_request(&request, outcome(&result));
         request.published(match &result {
             Err(error) if error.incomplete().is_none() => Err(error.as_error().clone()),
             _ => Ok(()),
@@ -329,6 +346,9 @@ impl Driver {
         match message {
             Message::Broadcast { request: None, target, payload } => {
                 let report = local.deliver(&target, &payload, offset);
+                if let Some(offset) = offset {
+                    self.position.send_replace(Position::at(offset.clone()));
+                }
                 self.metrics.sent_to_sockets.add(report.sent);
                 self.metrics.dropped_by_sockets.add(report.dropped);
                 self.last_report = report;
@@ -353,9 +373,15 @@ impl Driver {
             }
             Message::Disconnect { target, close } => local.disconnect(&target, close),
             Message::FetchSockets { request, target } => {
-                self.answer(from, request, Answer::Sockets(local.sockets(&target)));
+                let sockets = local.sockets(&target);
+                self.make_reachable(sockets.iter().flat_map(|socket| &socket.rooms));
+                self.answer(from, request, Answer::Sockets(sockets));
             }
-            Message::AllRooms { request } => self.answer(from, request, Answer::Rooms(local.rooms())),
+            Message::AllRooms { request } => {
+                let rooms = local.rooms();
+                self.make_reachable(&rooms);
+                self.answer(from, request, Answer::Rooms(rooms));
+            }
             Message::ServerSideEmit { request, payload } => {
                 let reply = request
                     .map(|request| EventReply::new(AckSink::new(Some(from.clone()), request, self.answers.clone())));
@@ -367,7 +393,49 @@ impl Driver {
     }
 
     fn answer(&mut self, to: NodeId, request: RequestId, answer: Answer) {
-        drop(self.queue(Outgoing::Send(to, Response { request, answer })));
+        self.send(to, Response { request, answer });
+    }
+
+    /// Sends an answer, to an official peer as its own kind would send it.
+    fn send(&mut self, to: NodeId, mut response: Response) {
+        let is_ours = self.engine.is_ours(&to);
+        if let (false, Answer::Ack(ack)) = (is_ours, &mut response.answer) {
+            ack.socket = None;
+        }
+        let limit = self.capabilities.max_message_bytes.unwrap_or(usize::MAX);
+        // Not encoded in vain.
+        let in_parts = is_ours && parts::is_divisible(&response.answer) && response.weight() > limit;
+        let send = if in_parts { Outgoing::SendInParts } else { Outgoing::Send };
+        drop(self.queue(send(to, response)));
+    }
+
+    /// Sends an answer that the broker does not take in another form. Official peers know no other.
+    fn too_large(&mut self, to: NodeId, response: Response, error: &Error) {
+        let Response { request, answer } = response;
+        let is_ours = self.engine.is_ours(&to);
+        if is_ours && parts::is_divisible(&answer) {
+            return self.outgoing.push_front(Outgoing::SendInParts(to, Response { request, answer }));
+        }
+        self.metrics.answers_too_large.increment();
+        if is_ours && !matches!(answer, Answer::TooLarge(_)) {
+            let answer = Answer::TooLarge(error.context().to_owned());
+            self.outgoing.push_front(Outgoing::Send(to, Response { request, answer }));
+        } else {
+            // Once: it may ask every few seconds.
+            if !std::mem::replace(&mut self.told_too_large, true) {
+                tracing::warn!(node = %self.node.id, %to, %error, "a Node.js server waits for an answer in vain");
+            }
+        }
+    }
+
+    /// Tells the broker about rooms before an answer names them: who reads it may send to them at once. A server may
+    /// not have told it yet.
+    fn make_reachable<'a>(&mut self, rooms: impl IntoIterator<Item = &'a Room>) {
+        // Where there is no room for an answer, nobody will read it.
+        if self.backend.interest.is_some() && self.outgoing.len() < self.config.max_outgoing {
+            let rooms: HashSet<_> = rooms.into_iter().collect();
+            self.interest(rooms.into_iter().cloned().collect(), false);
+        }
     }
 
     /// Tells the broker about rooms into or out of which local sockets were moved.
@@ -382,17 +450,49 @@ impl Driver {
     fn sent(&mut self, result: Result<()>) {
         let Some(outgoing) = self.outgoing.pop_front() else { return };
         match &result {
-            Ok(()) => self.metrics.published.increment(),
+            Ok(()) => {
+                self.metrics.published.increment();
+                outgoing.export(&self.metrics.exported);
+            }
             Err(error) => {
                 self.metrics.publish_errors.increment();
                 tracing::debug!(node = %self.node.id, %error, "publishing failed");
             }
         }
-        if let Outgoing::Publish(message) = outgoing
-            && let Some(id) = message.request()
-        {
-            self.published(id, result);
+        match (outgoing, result) {
+            (Outgoing::Publish(message), result) => {
+                if let Some(id) = message.request() {
+                    self.published(id, result);
+                }
+            }
+            (Outgoing::Send(to, response), Err(error)) if error.kind() == ErrorKind::TooLarge => {
+                self.too_large(to, response, &error);
+            }
+            (Outgoing::SendInParts(..), Err(error)) if error.kind() == ErrorKind::TooLarge => {
+                self.metrics.answers_too_large.increment();
+            }
+            _ => {}
         }
+    }
+
+    fn export_request(&self, request: &InFlight, outcome: RequestOutcome) {
+        if let Some((kind, started)) = request.started {
+            self.metrics.exported.requested(kind, outcome, started.elapsed());
+        }
+    }
+
+    fn export_levels(&self, inbox_messages: usize) {
+        let health = self.backend.transport.health();
+        let lost = (!health.connected).then(|| health.since.and_then(|since| since.elapsed().ok()).unwrap_or_default());
+        let named_peers = self.engine.members().count();
+        self.metrics.exported.levels(&Levels {
+            lost,
+            outbox_messages: health.queued_messages,
+            outbox_bytes: health.queued_bytes,
+            inbox_messages,
+            named_peers,
+            counted_peers: self.engine.peer_count().saturating_sub(named_peers),
+        });
     }
 
     fn count(&mut self) -> Option<Job<Option<NodeCount>>> {
@@ -412,10 +512,35 @@ impl Driver {
     }
 }
 
+fn request_kind(gather: Gather) -> RequestKind {
+    match gather {
+        Gather::Sockets => RequestKind::Sockets,
+        Gather::Rooms => RequestKind::Rooms,
+        Gather::Values => RequestKind::Values,
+        Gather::Acks => RequestKind::Acks,
+    }
+}
+
+fn outcome(result: &Result<Gathered, RequestError<Gathered>>) -> RequestOutcome {
+    match result.as_ref().map_err(RequestError::incomplete) {
+        Ok(_) => RequestOutcome::Complete,
+        Err(Some(incomplete)) if incomplete.missing_nodes() > 0 => RequestOutcome::Partial,
+        Err(Some(_)) => RequestOutcome::TimedOut,
+        Err(None) => RequestOutcome::Failed,
+    }
+}
+
 /// Polls a job that is known to be there.
 async fn poll<T>(job: &mut Option<Job<T>>) -> T {
     match job {
         Some(job) => job.await,
+        None => future::pending().await,
+    }
+}
+
+async fn tick(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
         None => future::pending().await,
     }
 }

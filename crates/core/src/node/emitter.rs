@@ -1,5 +1,10 @@
 //! [`Emitter`]: emits into a cluster from a process that is no node.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use crate::{
     error::{Error, ErrorKind, Result},
     model::{Message, Namespace, NodeId, NodeKey, Room, Target},
@@ -13,10 +18,15 @@ use crate::{
 /// Operations return when the message has its place in the queue to the broker; errors are as of
 /// [`ClusterNode`](crate::ClusterNode), and `Unsupported` for a target with `local`. *Cancel safety*: a dropped call
 /// has been published whole or not at all.
+///
+/// A process that ends takes along what is still queued. Await [`Emitter::close`] as the last thing it does, or
+/// [`Emitter::flush`] where others use the backend.
 #[derive(Clone, Debug)]
 pub struct Emitter {
     backend: Backend,
     node: NodeKey,
+    /// What the broker had refused when the last flush told so.
+    refused: Arc<AtomicU64>,
 }
 
 impl Emitter {
@@ -24,14 +34,15 @@ impl Emitter {
     #[must_use]
     pub fn new(backend: &Backend) -> Self {
         let node = NodeKey { id: NodeId::EMITTER, namespace: Namespace::new("/") };
-        Self { backend: backend.clone(), node }
+        let refused = Arc::new(AtomicU64::new(backend.transport.health().refused_messages));
+        Self { backend: backend.clone(), node, refused }
     }
 
     /// Emitter over the same backend into another namespace.
     #[must_use]
     pub fn of(&self, namespace: &str) -> Self {
         let node = NodeKey { id: NodeId::EMITTER, namespace: Namespace::new(namespace) };
-        Self { backend: self.backend.clone(), node }
+        Self { backend: self.backend.clone(), node, refused: Arc::clone(&self.refused) }
     }
 
     /// Sends a packet to the matching sockets.
@@ -62,6 +73,36 @@ impl Emitter {
     /// Hands an event to the servers of all nodes.
     pub async fn server_side_emit(&self, payload: Payload) -> Result<()> {
         self.publish(Message::ServerSideEmit { request: None, payload }).await
+    }
+
+    /// Returns when everything that was queued before is with the broker, confirmed where the broker confirms.
+    ///
+    /// *Cancel safe*: what is queued stays queued.
+    ///
+    /// # Errors
+    /// `Broker` if the broker has refused a message of this backend since the last flush; `Disconnected` or `Timeout` if
+    /// it takes nothing for 5 s, or as long as `push_timeout` says.
+    pub async fn flush(&self) -> Result<()> {
+        self.backend.transport.flush().await?;
+        let health = self.backend.transport.health();
+        let refused = health.refused_messages;
+        match refused.saturating_sub(self.refused.swap(refused, Ordering::Relaxed)) {
+            0 => Ok(()),
+            messages => {
+                let reason = health.refusal.unwrap_or_default();
+                Err(Error::new(ErrorKind::Broker, format!("{messages} messages were refused: {reason}")))
+            }
+        }
+    }
+
+    /// Flushes, and closes the backend: with it, all emitters and nodes over it end. Do not drop it before it returns.
+    ///
+    /// # Errors
+    /// As [`Emitter::flush`]; the backend is closed all the same.
+    pub async fn close(self) -> Result<()> {
+        let flushed = self.flush().await;
+        self.backend.transport.close().await;
+        flushed
     }
 
     async fn publish(&self, message: Message) -> Result<()> {

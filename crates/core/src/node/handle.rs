@@ -19,13 +19,14 @@ use super::{
     AckStream, NodeConfig,
     command::Command,
     driver::{Driver, Observers, Peers},
+    position::{Position, mark},
     returning::Returning,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
     model::{
-        Capabilities, Event, Membership, Message, MetricsSnapshot, Namespace, NodeId, NodeKey, NodeMetrics, Offset,
-        RequestError, Room, Session, SessionId, SocketInfo, Target,
+        Capabilities, Event, Membership, Message, MessageKind, MetricsSnapshot, Namespace, NodeId, NodeKey,
+        NodeMetrics, Offset, RequestError, Room, Session, SessionId, SocketInfo, Target,
     },
     payload::Payload,
     server::{DeliveryReport, Local},
@@ -66,6 +67,7 @@ pub(super) struct Shared {
     events: broadcast::Sender<Event>,
     peers: watch::Receiver<Peers>,
     returning: Arc<Returning>,
+    pub(super) position: watch::Receiver<Position>,
     /// Holds the driver, the one task of the node.
     tasks: TaskTracker,
     /// Dropped with the last handle, it makes the node leave.
@@ -92,7 +94,7 @@ impl ClusterNode {
             config.engine.buckets = interest.buckets();
         }
         let node = NodeKey { id: backend.ids.node_id(), namespace };
-        let metrics = Arc::<NodeMetrics>::default();
+        let metrics = Arc::new(NodeMetrics::exported(backend.name, &node.namespace));
         let filter = Arc::new(LocalRooms(Weak::clone(&local)));
         let request = JoinRequest::new(node.clone(), filter, Arc::clone(&metrics), config.inbox);
         let inbox = backend.transport.join(request).await?;
@@ -101,11 +103,13 @@ impl ClusterNode {
         let (peers_sender, peers) = watch::channel(Peers::default());
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         let returning = Arc::<Returning>::default();
+        let (position_sender, position) = watch::channel(Position::default());
         let observers = Observers {
             metrics: Arc::clone(&metrics),
             events: events.clone(),
             peers: peers_sender,
             returning: Arc::clone(&returning),
+            position: position_sender,
         };
         let driver = Driver::new(node.clone(), backend.clone(), capabilities, Weak::clone(&local), config, observers);
         tasks.spawn(driver.run(inbox, received_commands, closing.clone()));
@@ -122,6 +126,7 @@ impl ClusterNode {
             commands,
             peers,
             returning,
+            position,
             tasks,
             closing,
         };
@@ -185,11 +190,12 @@ impl ClusterNode {
         self.change(&target, message, |local| local.disconnect(&target, close)).await
     }
 
-    /// Describes the matching sockets.
+    /// Describes the matching sockets. With [`Target::partial`], nodes that have not answered in time are left out.
     ///
     /// # Errors
-    /// `Timeout` if not every node answered, with the sockets that arrived and the nodes that are missing; `QueueFull`,
-    /// `Disconnected`, `Closed` if the request was not sent.
+    /// `Timeout` if not every node answered, `TooLarge` if the broker does not take what a node has to answer, both with
+    /// the sockets that arrived and the nodes that are missing; `QueueFull`, `Disconnected`, `Closed` if the request was
+    /// not sent.
     pub async fn fetch_sockets(&self, target: Target) -> Result<Vec<SocketInfo>, RequestError<Vec<SocketInfo>>> {
         self.check_open()?;
         target.check()?;
@@ -197,11 +203,13 @@ impl ClusterNode {
         if target.flags.local {
             return Ok(own);
         }
-        with_own(self.request_sockets(target).await, |mut others| {
+        let is_partial = target.flags.partial;
+        let sockets = with_own(self.request_sockets(target).await, |mut others| {
             let mut sockets = own;
             sockets.append(&mut others);
             sockets
-        })
+        });
+        if is_partial { sockets.or_else(|error| Ok(error.into_received()?)) } else { sockets }
     }
 
     /// All rooms of the cluster, socket ids included, sorted, each once.
@@ -226,8 +234,7 @@ impl ClusterNode {
     /// `undefined` or has no handler. Waits for `timeout`, or the configured time.
     ///
     /// # Errors
-    /// `Timeout` with the values that arrived and the nodes that are missing; otherwise as
-    /// [`ClusterNode::fetch_sockets`].
+    /// As of [`ClusterNode::fetch_sockets`], with the values that arrived.
     pub async fn server_side_emit_with_ack(
         &self,
         payload: Payload,
@@ -280,6 +287,38 @@ impl ClusterNode {
             }
         }
         Ok(())
+    }
+
+    /// Position in the history behind what this node has handed to its sockets so far. For a client that has received
+    /// nothing yet, or nothing for a while: from it, the client can catch up ([`ClusterNode::replay`]).
+    ///
+    /// What was received within the last 10 s tells it; otherwise a mark is published ([`ClusterNode::mark`]).
+    ///
+    /// # Errors
+    /// `Unsupported` without history; `Timeout` if the mark does not come back within the request time-out; otherwise
+    /// as [`ClusterNode::mark`].
+    pub async fn offset(&self) -> Result<Offset> {
+        let mut position = self.shared.position.clone();
+        if let Some(offset) = position.borrow_and_update().recent() {
+            return Ok(offset);
+        }
+        self.mark().await?;
+        let limit = self.shared.config.request_timeout;
+        match timeout(limit, position.wait_for(|position| position.recent().is_some())).await {
+            Ok(Ok(position)) => position.recent().ok_or_else(|| self.closed_error()),
+            Ok(Err(_)) => Err(self.closed_error()),
+            Err(_) => Err(Error::new(ErrorKind::Timeout, format!("a mark has not come back within {limit:?}"))),
+        }
+    }
+
+    /// Publishes a mark: a broadcast to no socket, which every node of ours gets with its offset, in its place among
+    /// others.
+    ///
+    /// # Errors
+    /// `Unsupported` without history; otherwise as [`ClusterNode::broadcast`].
+    pub async fn mark(&self) -> Result<()> {
+        self.history()?;
+        self.publish(Message::Broadcast { request: None, target: Target::mark(), payload: mark() }).await
     }
 
     /// Keeps the session of a client that may come back.
@@ -387,9 +426,13 @@ impl ClusterNode {
 
     async fn publish(&self, message: Message) -> Result<()> {
         self.check_open()?;
+        let (kind, bytes) = (MessageKind::of(&message), message.payload_bytes());
         let result = self.shared.backend.publish(&self.shared.node, message).await;
         match &result {
-            Ok(()) => self.shared.metrics.published.increment(),
+            Ok(()) => {
+                self.shared.metrics.published.increment();
+                self.shared.metrics.exported.published(kind, || bytes);
+            }
             Err(_) => self.shared.metrics.publish_errors.increment(),
         }
         result
@@ -438,7 +481,7 @@ struct LocalRooms(Weak<dyn Local>);
 
 impl RoomFilter for LocalRooms {
     fn may_have_members(&self, room: &Room) -> bool {
-        self.0.upgrade().is_none_or(|local| local.has_room(room))
+        room.is_mark() || self.0.upgrade().is_none_or(|local| local.has_room(room))
     }
 }
 

@@ -1,6 +1,10 @@
 //! Which rooms have members on a node, as its broker knows them.
 
-use super::{ClusterNode, command::Command, outgoing::sync_interest};
+use super::{
+    ClusterNode,
+    command::Command,
+    outgoing::{sync_interest, tell_all},
+};
 use crate::{
     error::Result,
     model::{Message, Room, Target},
@@ -45,9 +49,8 @@ impl ClusterNode {
     /// What the backend says; `Disconnected` if the broker is away and the rooms become active once it is back.
     pub async fn rooms_created(&self, rooms: &[Room]) -> Result<()> {
         if let Some(interest) = &self.shared.backend.interest {
-            for room in rooms {
-                interest.room_created(self.node(), room).await?;
-            }
+            let created = rooms.iter().map(|room| interest.room_created(self.node(), room));
+            tell_all(created.collect()).await?;
         }
         Ok(())
     }
@@ -58,9 +61,8 @@ impl ClusterNode {
     /// What the backend says.
     pub async fn rooms_deleted(&self, rooms: &[Room]) -> Result<()> {
         if let Some(interest) = &self.shared.backend.interest {
-            for room in rooms {
-                interest.room_deleted(self.node(), room).await?;
-            }
+            let deleted = rooms.iter().map(|room| interest.room_deleted(self.node(), room));
+            tell_all(deleted.collect()).await?;
         }
         Ok(())
     }

@@ -10,6 +10,8 @@ mod emitter;
 mod handle;
 mod interest;
 mod outgoing;
+mod parts;
+mod position;
 mod requests;
 mod returning;
 

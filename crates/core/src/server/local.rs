@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
-    model::{Answer, IdScheme, NodeId, Offset, RequestId, Room, SocketInfo, Target, setters},
+    model::{Ack, Answer, IdScheme, NodeId, Offset, RequestId, Room, SocketId, SocketInfo, Target, setters},
     payload::Payload,
 };
 
@@ -99,7 +99,12 @@ impl AckSink {
 
     /// Passes on the first argument of one client's acknowledgement; `None` if it had none. Call once per client.
     pub fn ack(&self, value: Option<Payload>) {
-        self.pass(Answer::Ack(value));
+        self.pass(Answer::Ack(Ack::new(value)));
+    }
+
+    /// As [`AckSink::ack`], and tells the caller of the broadcast which socket it is, if that is a node of ours.
+    pub fn ack_of(&self, socket: SocketId, value: Option<Payload>) {
+        self.pass(Answer::Ack(Ack::new(value).with_socket(Some(socket))));
     }
 
     fn pass(&self, answer: Answer) {
@@ -149,8 +154,8 @@ impl DetachedAnswers {
     /// are dropped and all answers were taken. *Cancel safe.*
     pub async fn next(&mut self) -> Option<Option<Payload>> {
         match self.0.recv().await?.answer {
-            Answer::Ack(value) | Answer::ServerSideEmit(value) => Some(value),
-            Answer::Sockets(_) | Answer::Rooms(_) | Answer::ClientCount(_) => None,
+            Answer::Ack(Ack { value, .. }) | Answer::ServerSideEmit(value) => Some(value),
+            _ => None,
         }
     }
 }

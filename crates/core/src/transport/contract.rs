@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::Inbox;
 use crate::{
@@ -63,6 +64,15 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `Disconnected` or `Broker` if the broker could not be told; it finds out by itself.
     async fn leave(&self, node: &NodeKey) -> Result<()>;
+
+    /// Returns when what was queued before is with the broker, confirmed where it confirms, or was refused by it, which
+    /// [`Health::refused_messages`] counts.
+    ///
+    /// *Cancel safe*: what is queued stays queued.
+    ///
+    /// # Errors
+    /// `Disconnected` or `Timeout` if the broker takes nothing for as long as a publish waits for room.
+    async fn flush(&self) -> Result<()>;
 
     /// State of the connection and of the queue.
     fn health(&self) -> Health;
@@ -141,15 +151,17 @@ impl RoomFilter for Unfiltered {
     }
 }
 
-/// State of a transport's connection and queue.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// State of a transport's connection and queue. Serializable, for an endpoint that reports it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Health {
     /// Whether messages can be sent to the broker and received from it.
     pub connected: bool,
     /// Why not, as far as the last attempt has told; `None` while connected. Never a secret.
     pub reason: Option<String>,
-    /// Since when not; `None` while connected.
+    /// Since when not; `None` while connected. Serialized as milliseconds since the Unix epoch.
+    #[serde(with = "unix_millis")]
     pub since: Option<SystemTime>,
     /// Messages waiting to be written.
     pub queued_messages: usize,
@@ -157,6 +169,10 @@ pub struct Health {
     pub queued_bytes: usize,
     /// How often the connection came back.
     pub reconnects: u64,
+    /// Messages that the broker refused for good, since the transport was connected: they are lost.
+    pub refused_messages: u64,
+    /// Why the last of them was refused. Never a secret.
+    pub refusal: Option<String>,
 }
 
 setters!(Health {
@@ -172,12 +188,38 @@ impl Health {
     pub fn with_loss(self, reason: impl Into<String>, since: SystemTime) -> Self {
         Self { connected: false, reason: Some(reason.into()), since: Some(since), ..self }
     }
+
+    /// The same, after the broker refused so many messages, the last one for this reason.
+    #[must_use]
+    pub fn with_refused(self, refused_messages: u64, refusal: Option<String>) -> Self {
+        Self { refused_messages, refusal, ..self }
+    }
+}
+
+/// A time as milliseconds since the Unix epoch, as JavaScript has it.
+mod unix_millis {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[allow(clippy::ref_option, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+        let since_epoch = time.map(|time| time.duration_since(UNIX_EPOCH).unwrap_or_default());
+        since_epoch.map(|passed| u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
+        let millis = Option::<u64>::deserialize(deserializer)?;
+        Ok(millis.and_then(|millis| UNIX_EPOCH.checked_add(Duration::from_millis(millis))))
+    }
 }
 
 /// A transport and what else the broker can do. A `dyn Transport` cannot reveal more traits, so they stand beside it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Backend {
+    /// What the backend is called where several are compared, such as `redis-streams`; default `custom`.
+    pub name: &'static str,
     /// Moves the messages.
     pub transport: Arc<dyn Transport>,
     /// Keeps them for a while, if the broker can and it is switched on. Then every plain broadcast comes back to its
@@ -196,7 +238,13 @@ impl Backend {
     /// Backend over `transport`, whose nodes and requests get ids of this form, without any of the optional parts.
     #[must_use]
     pub fn new(transport: Arc<dyn Transport>, ids: IdScheme) -> Self {
-        Self { transport, history: None, interest: None, node_counter: None, ids }
+        Self { name: "custom", transport, history: None, interest: None, node_counter: None, ids }
+    }
+
+    /// The same with a name, which becomes the label `backend` of its nodes' metrics.
+    #[must_use]
+    pub fn with_name(self, name: &'static str) -> Self {
+        Self { name, ..self }
     }
 
     /// The same, keeping messages and sessions.
@@ -343,5 +391,25 @@ impl NodeCount {
     #[must_use]
     pub fn new(nodes: usize, known: usize, absent: Vec<NodeId>) -> Self {
         Self { nodes, known, absent }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use serde_json::json;
+
+    use super::Health;
+
+    #[test]
+    fn a_health_goes_through_json_with_its_time_in_milliseconds() {
+        let health = Health::default().with_loss("refused", UNIX_EPOCH + Duration::from_millis(1_700_000_000_123));
+        let json = serde_json::to_value(&health).unwrap();
+        assert_eq!((&json["reason"], &json["since"]), (&json!("refused"), &json!(1_700_000_000_123_u64)));
+        assert_eq!(serde_json::from_value::<Health>(json).unwrap(), health);
+        // What an older version does not tell, and what a newer one tells.
+        let health: Health = serde_json::from_value(json!({ "connected": true, "news": 1 })).unwrap();
+        assert_eq!(health, Health::default().with_connected(true));
     }
 }

@@ -92,6 +92,10 @@ impl Transport for RecordingTransport {
         Ok(())
     }
 
+    async fn flush(&self) -> Result<()> {
+        self.outbox.flush().await
+    }
+
     fn health(&self) -> Health {
         Health::default()
     }

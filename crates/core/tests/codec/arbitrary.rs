@@ -6,8 +6,8 @@ use proptest::{collection::vec, option, prelude::*};
 use trunkline_core::{
     codec::Body,
     model::{
-        Answer, Flags, Heartbeat, Message, Namespace, NodeId, RequestId, Response, Room, SeqChannel, SeqNo, SocketId,
-        SocketInfo, Target,
+        Ack, Answer, Flags, Heartbeat, Message, Namespace, NodeId, RequestId, Response, Room, SeqChannel, SeqNo,
+        SocketId, SocketInfo, Target,
     },
     payload::{Payload, Rules},
 };
@@ -45,7 +45,8 @@ fn response() -> impl Strategy<Value = Response> {
         vec(socket(), 0..4).prop_map(Answer::Sockets),
         option::of(encoded(tree())).prop_map(Answer::ServerSideEmit),
         any::<u32>().prop_map(Answer::ClientCount),
-        option::of(encoded(tree())).prop_map(Answer::Ack),
+        (option::of(encoded(tree())), option::of(socket()))
+            .prop_map(|(value, socket)| Answer::Ack(Ack::new(value).with_socket(socket.map(|socket| socket.id)))),
     ];
     (request(), answer).prop_map(|(request, answer)| Response { request, answer })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use trunkline_core::{
     codec::{self, Body, Format, Kind},
-    model::{Answer, Flags, Heartbeat, Message, Response, Room, SocketId, SocketInfo, Target},
+    model::{Ack, Answer, Flags, Heartbeat, Message, Response, Room, SocketId, SocketInfo, Target},
     payload::Rules,
 };
 
@@ -41,6 +41,10 @@ fn missing_parts_of_opts_mean_nothing_special() {
     assert_eq!(target(r#"{"rooms":null,"except":null,"flags":null}"#), Target::all());
     assert_eq!(target(r#"{"rooms":["a"]}"#), Target::room("a"));
     assert_eq!(target(r#"{"rooms":"a"}"#), Target::room("a"));
+    assert_eq!(target(r#"{"rooms":"ba","except":"c"}"#), Target::rooms(["a", "b"]).except("c"), "a Set of a text");
+    for empty in ["[]", r#"{"rooms":"","flags":""}"#, r#"{"rooms":[],"flags":[]}"#, r#"{"flags":[true]}"#] {
+        assert_eq!(target(empty), Target::all(), "{empty}");
+    }
 }
 
 #[test]
@@ -127,6 +131,55 @@ fn a_fetched_socket_needs_only_an_id_and_lives_on_the_answering_node() {
     );
 }
 
+/// Decodes a message in both encodings, with an array of 500 levels in place of each `"@"`.
+fn decode_deep(text: &str) -> [Body; 2] {
+    let json = text.replace(r#""@""#, &format!("{}{}", "[".repeat(500), "]".repeat(500)));
+    let msgpack = packed(text);
+    let parts: Vec<_> =
+        msgpack.split(|&byte| byte == b'@').map(|part| part.strip_suffix(b"\xa1").unwrap_or(part)).collect();
+    let deep = [vec![0x91; 499], vec![0x90]].concat();
+    [decode(&json).unwrap().body, codec::decode(&parts.join(&deep[..]).into()).unwrap().body]
+}
+
+#[test]
+fn a_bad_entry_of_an_answer_costs_that_entry_only() {
+    let long = "x".repeat(4097);
+    let entries = [
+        format!(r#"{{"id":"a","handshake":{{"auth":"@"}},"rooms":["{long}","r","@",7],"data":"@","x":"@"}}"#),
+        r#"{"id":1}"#.to_owned(),
+        r#"{"handshake":{}}"#.to_owned(),
+        format!(r#"{{"id":"{long}"}}"#),
+        r#"{"id":"b","id":"b"}"#.to_owned(),
+        r#"["c"]"#.to_owned(),
+        r#""@""#.to_owned(),
+        r#"{"id":"d","rooms":{"e":"}]"},"handshake":[[],{}],"data":"\\\""}"#.to_owned(),
+        format!(r#"{{"id":"e","rooms":"{long}"}}"#),
+    ]
+    .join(",");
+    let text = format!(r#"{{"type":8,"data":{{"requestId":"r","sockets":[{entries}]}},"uid":"n","nsp":"/"}}"#);
+    for body in decode_deep(&text) {
+        let Body::Response(Response { answer: Answer::Sockets(sockets), .. }) = body else { panic!("{body:?}") };
+        let [a, d, e] = sockets.as_slice() else { panic!("{sockets:?}") };
+        assert_eq!((a.id.as_str(), &a.handshake, &a.data), ("a", &None, &None));
+        assert_eq!(a.rooms, ["r".into(), Room::from(7)]);
+        assert_eq!((d.id.as_str(), d.rooms.as_slice()), ("d", &[][..]));
+        assert!(d.handshake.as_ref().unwrap().same_meaning(&payload("[[],{}]")));
+        assert!(d.data.as_ref().unwrap().same_meaning(&payload(r#""\\\"""#)));
+        assert_eq!((e.id.as_str(), e.rooms.as_slice()), ("e", &[][..]));
+    }
+}
+
+#[test]
+fn an_answer_with_a_value_that_cannot_be_held_is_one_without() {
+    for (kind, expected) in [(10, Answer::ServerSideEmit(None)), (12, Answer::Ack(Ack::default()))] {
+        let text = format!(r#"{{"type":{kind},"data":{{"requestId":"r","packet":"@"}},"uid":"n","nsp":"/"}}"#);
+        for body in decode_deep(&text) {
+            let Body::Response(Response { answer, .. }) = body else { panic!("{body:?}") };
+            assert_eq!(answer, expected);
+        }
+    }
+}
+
 fn encode_data(body: &Body) -> bytes::Bytes {
     codec::encode_data(Format::Json, body).unwrap().unwrap().into()
 }
@@ -144,11 +197,20 @@ fn with_objects(mut body: Body) -> Body {
 
 #[test]
 fn undefined_is_no_key_or_null_as_the_official_encoders_have_it() {
-    let response = Response { request: request("r").unwrap(), answer: Answer::Ack(None) };
+    let response = Response { request: request("r").unwrap(), answer: Answer::Ack(Ack::default()) };
     let [json, notepack, msgpack_js] = FORMATS.map(|format| codec::encode_data(format, &response).unwrap().unwrap());
     assert_eq!(json, br#"{"requestId":"r"}"#);
     assert_eq!(notepack, b"\x81\xa9requestId\xa1r");
     assert_eq!(msgpack_js, b"\x82\xa9requestId\xa1r\xa6packet\xc0");
+}
+
+#[test]
+fn the_socket_that_acknowledges_stands_behind_the_keys_of_the_official_adapters() {
+    let socket = SocketId::new("s").unwrap();
+    let ack = Ack::new(Some(trunkline_core::Payload::value(&1).unwrap())).with_socket(Some(socket));
+    let response = Response { request: request("r").unwrap(), answer: Answer::Ack(ack) };
+    let [json, ..] = FORMATS.map(|format| codec::encode_data(format, &response).unwrap().unwrap());
+    assert_eq!(json, br#"{"requestId":"r","packet":1,"sid":"s"}"#);
 }
 
 #[test]

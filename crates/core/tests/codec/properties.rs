@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::{option, prelude::*};
 use trunkline_core::{
     codec::{self, Body, BodyRef, Decoded, Format},
-    model::{Answer, Heartbeat, Message, Response, SeqNo},
+    model::{Ack, Answer, Heartbeat, Message, Response, SeqNo},
     payload::{Payload, Rules},
 };
 
@@ -87,7 +87,7 @@ fn as_received(mut body: Body, format: Format, from: &trunkline_core::NodeId) ->
                     socket.data.take_if(|data| *data == null());
                 }
             }
-            Answer::Ack(value) | Answer::ServerSideEmit(value) => match value {
+            Answer::Ack(Ack { value, .. }) | Answer::ServerSideEmit(value) => match value {
                 Some(value) => convert(value),
                 None if format == Format::MsgPack(Rules::MsgpackJs) => *value = Some(null()),
                 None => {}

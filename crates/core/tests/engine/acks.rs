@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Answer, Message, engine::Gather, model::Delivery};
+use trunkline_core::{Ack, Answer, Message, engine::Gather, model::Delivery};
 
 use crate::{
     presence::without_heartbeats,
@@ -14,7 +14,18 @@ fn count(clients: u32) -> Answer {
 }
 
 fn ack(text: &str) -> Answer {
-    Answer::Ack(Some(payload(text)))
+    Answer::Ack(Ack::new(Some(payload(text))))
+}
+
+#[test]
+fn an_acknowledgement_that_is_too_large_is_an_error_at_the_end() {
+    let mut engine = TestEngine::with_peers(&["a"]);
+    engine.send_request("r", Gather::Acks);
+    engine.own_answer("r", count(0));
+    engine.answer("a", "r", count(2));
+    assert!(engine.answer("a", "r", Answer::TooLarge("9 bytes, allowed are 8".to_owned())).is_empty());
+    let expected = "r: message too large: node a cannot send its answer: 9 bytes, allowed are 8; 1 of 2";
+    assert_eq!(engine.answer("a", "r", ack("a1")), ["r: ack a1", expected]);
 }
 
 #[test]
@@ -25,7 +36,7 @@ fn acknowledgements_are_returned_as_they_arrive() {
     assert!(engine.answer("a", "r", count(2)).is_empty());
     assert_eq!(engine.answer("a", "r", ack("a1")), ["r: ack a1"]);
     assert_eq!(engine.own_answer("r", ack("me1")), ["r: ack me1"]);
-    assert_eq!(engine.answer("a", "r", Answer::Ack(None)), ["r: ack nothing", "r: 3 of 3"]);
+    assert_eq!(engine.answer("a", "r", Answer::Ack(Ack::default())), ["r: ack nothing", "r: 3 of 3"]);
 }
 
 #[test]

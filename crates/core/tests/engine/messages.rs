@@ -2,7 +2,7 @@
 
 use trunkline_core::{
     Message, Offset, Payload, Target,
-    engine::Input,
+    engine::{EngineConfig, Input},
     model::{Delivery, SeqChannel, SeqNo},
 };
 
@@ -90,6 +90,23 @@ fn own_messages_that_come_back_are_judged_by_their_numbers() {
     assert_eq!(engine.deliver(refused), ["serve me: refused"]);
     assert!(engine.members().is_empty());
     assert_eq!((engine.metrics().repeats, engine.metrics().missed), (2, 2));
+}
+
+#[test]
+fn own_messages_are_served_again_after_one_was_forged() {
+    let mut engine = TestEngine::new(HEARTBEATS.with_history(true));
+    let stored = |number, name| Delivery::Stored { seq_no: number_of(number), message: broadcast(name), offset: None };
+    let heartbeat = |number| heartbeat(false, &[(0, number)]);
+    assert_eq!(engine.deliver(stored(1, "one")), ["serve me: one"]);
+    let outputs = engine.deliver(stored(1 << 32, "forged"));
+    assert_eq!(outputs[1..], ["serve me: forged"], "{outputs:?}");
+    assert!(engine.deliver(stored(2, "two")).is_empty());
+    assert!(engine.receive("me", heartbeat(2)).is_empty(), "it may be late");
+    engine.advance(EngineConfig::default().heartbeat_interval);
+    assert_eq!(engine.receive("me", heartbeat(2)), ["gap Hole None"]);
+    assert_eq!(engine.deliver(stored(3, "three")), ["serve me: three"]);
+    assert!(engine.receive("me", heartbeat(9)).is_empty(), "what it counts may be on its way");
+    assert!(engine.members().is_empty());
 }
 
 fn number_of(number: u64) -> Option<SeqNo> {

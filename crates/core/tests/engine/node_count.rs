@@ -5,6 +5,7 @@ use std::time::Duration;
 use trunkline_core::{
     Message,
     engine::{Gather, Input},
+    model::Delivery,
 };
 
 use crate::{
@@ -118,10 +119,14 @@ fn a_numbered_message_shows_that_its_sender_is_no_foreign_peer() {
 }
 
 #[test]
-fn a_killed_node_that_the_broker_no_longer_sees_is_gone_at_once() {
+fn a_killed_node_that_the_broker_no_longer_sees_is_gone_after_two_more_counts() {
     let mut engine = with_peers(&["a", "b"]);
     engine.send_request("r", Gather::Values);
     engine.answer("a", "r", value("a"));
+    for _ in 0..2 {
+        assert!(engine.count(&["a"], 1).is_empty(), "it may only have lost its connection");
+        assert_eq!(engine.advance(Duration::from_millis(500)), ["count"]);
+    }
     assert_eq!(engine.count(&["a"], 1), ["down b Disconnected"]);
     assert_eq!(engine.anonymous_answer("r", value("x")), ["r: [a x]"], "it hides no foreign one");
     assert_eq!(engine.members(), ["a"]);
@@ -142,8 +147,39 @@ fn a_node_that_sent_after_the_count_began_is_not_gone() {
 #[test]
 fn a_node_that_the_broker_did_not_see_for_a_moment_is_back_with_its_next_message() {
     let mut engine = with_peers(&["a"]);
+    assert!(engine.count(&[], 0).is_empty());
+    engine.advance(Duration::from_secs(1));
     assert_eq!(engine.count(&[], 0), ["down a Disconnected"]);
     assert_eq!(engine.receive("a", heartbeat(false, &[])), ["up a", "count"]);
+}
+
+#[test]
+fn a_node_that_loses_its_connection_for_a_moment_is_waited_for() {
+    let mut engine = with_peers(&["a"]);
+    engine.send_request("r", Gather::Values);
+    assert!(engine.count(&[], 0).is_empty());
+    engine.advance(Duration::from_millis(500));
+    assert!(engine.count(&["a"], 0).is_empty());
+    assert_eq!(engine.answer("a", "r", value("a")), ["r: [a]"]);
+}
+
+#[test]
+fn a_node_that_was_away_itself_waits_for_those_that_come_back_later() {
+    let mut engine = with_peers(&["a"]);
+    engine.deliver(Delivery::Lost("the broker was killed".into()));
+    engine.send_request("r", Gather::Values);
+    for _ in 0..4 {
+        assert!(engine.count(&[], 0).is_empty(), "this node cannot be heard, either");
+        engine.advance(Duration::from_secs(1));
+    }
+    engine.deliver(Delivery::Connected);
+    for _ in 0..4 {
+        assert!(engine.count(&[], 0).is_empty(), "it is still on its way");
+        engine.advance(Duration::from_millis(200));
+    }
+    engine.receive("a", heartbeat(false, &[]));
+    assert!(engine.count(&["a"], 0).is_empty());
+    assert_eq!(engine.answer("a", "r", value("a")), ["r: [a]"]);
 }
 
 #[test]
@@ -267,6 +303,8 @@ fn a_new_node_that_answers_unexpectedly_does_not_count_for_a_foreign_one() {
 #[test]
 fn a_node_that_was_down_and_returns_is_not_waited_for() {
     let mut engine = with_peers(&["a"]);
+    assert!(engine.count(&[], 0).is_empty());
+    engine.advance(Duration::from_secs(1));
     assert_eq!(engine.count(&[], 0), ["down a Disconnected"]);
     engine.send_request("r", Gather::Values);
     engine.receive("a", heartbeat(true, &[(0, 3)]));

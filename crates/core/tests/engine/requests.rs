@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use trunkline_core::{
-    Answer, Error, ErrorKind, Message, RequestId,
+    Ack, Answer, Error, ErrorKind, Message, RequestId,
     engine::{EngineConfig, Gather, Input},
+    model::Part,
 };
 
 use crate::{
@@ -20,6 +21,46 @@ fn fetched_sockets_of_all_nodes_are_merged() {
     assert_eq!(engine.answer("b", "r", sockets(&["b1"])), ["r: [a1 a2 b1]"]);
     assert_eq!(engine.inner.pending_requests(), 0);
     assert_eq!(engine.metrics().requests, 1);
+}
+
+fn part(index: u32, is_last: bool, names: &[&str]) -> Answer {
+    Answer::Part(Part { index, is_last, answer: Box::new(sockets(names)) })
+}
+
+#[test]
+fn an_answer_in_parts_counts_once_all_are_there_in_any_order() {
+    let mut engine = TestEngine::with_peers(&["a", "b"]);
+    engine.send_request("r", Gather::Sockets);
+    assert!(engine.answer("b", "r", sockets(&["b1"])).is_empty());
+    for (index, is_last, name) in [(2, true, "a3"), (0, false, "a1"), (2, true, "a3"), (0, false, "a1")] {
+        assert!(engine.answer("a", "r", part(index, is_last, &[name])).is_empty());
+    }
+    assert!(engine.answer("a", "r", part(3, true, &["a4"])).is_empty(), "a part behind the last one");
+    assert!(engine.answer("b", "r", part(0, true, &["b2"])).is_empty(), "a second answer");
+    assert_eq!(engine.answer("a", "r", part(1, false, &["a2"])), ["r: [b1 a3 a1 a2]"]);
+}
+
+#[test]
+fn parts_of_a_node_that_is_gone_are_dropped_and_those_of_a_silent_one_returned() {
+    let mut engine = TestEngine::with_peers(&["a", "b"]);
+    engine.send_request("r", Gather::Sockets);
+    engine.answer("a", "r", part(0, false, &["a1"]));
+    engine.answer("b", "r", part(0, false, &["b1"]));
+    engine.receive("a", Message::Leaving);
+    let outputs = without_heartbeats(engine.advance(TIMEOUT));
+    assert_eq!(outputs, ["r: timed out: 1 of 1 nodes did not answer, among them b; [b1]"]);
+}
+
+#[test]
+fn an_answer_that_is_too_large_ends_the_request_with_an_error_and_the_other_answers() {
+    let mut engine = TestEngine::with_peers(&["a", "b"]);
+    engine.send_request("r", Gather::Sockets);
+    engine.answer("a", "r", part(0, false, &["a1"]));
+    assert!(engine.answer("a", "r", Answer::TooLarge("9 bytes, allowed are 8".to_owned())).is_empty());
+    let expected = "r: message too large: node a cannot send its answer: 9 bytes, allowed are 8; [a1 b1]";
+    assert_eq!(engine.answer("b", "r", sockets(&["b1"])), [expected]);
+    let metrics = engine.metrics();
+    assert_eq!((metrics.requests_timed_out, metrics.requests_partial), (0, 1));
 }
 
 #[test]
@@ -114,7 +155,7 @@ fn an_answer_of_another_kind_is_ignored() {
     engine.send_request("r", Gather::Values);
     assert!(engine.answer("a", "r", sockets(&["a1"])).is_empty());
     assert!(engine.answer("a", "r", Answer::ClientCount(1)).is_empty());
-    assert!(engine.answer("a", "r", Answer::Ack(None)).is_empty());
+    assert!(engine.answer("a", "r", Answer::Ack(Ack::default())).is_empty());
     assert_eq!(engine.answer("a", "r", value("yes")), ["r: [yes]"]);
 }
 

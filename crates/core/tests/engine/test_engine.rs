@@ -175,7 +175,7 @@ impl TestEngine {
             Output::Serve { from, message, offset: Some(offset) } => {
                 format!("serve {from}: {} at {offset}", show_message(message))
             }
-            Output::Acknowledged(request, value) => format!("{request}: ack {}", show_payload(value.as_ref())),
+            Output::Acknowledged(request, ack) => format!("{request}: ack {}", show_payload(ack.value.as_ref())),
             Output::Finished(request, result) => format!("{request}: {}", self.show_result(request, result)),
             Output::CountNodes => "count".to_owned(),
             Output::Event(event) => show_event(event),
@@ -239,7 +239,7 @@ fn show_message(message: &Message) -> String {
 fn show_answer(answer: &Answer) -> String {
     match answer {
         Answer::ClientCount(count) => format!("{count} clients"),
-        Answer::Ack(value) => format!("ack {}", show_payload(value.as_ref())),
+        Answer::Ack(ack) => format!("ack {}", show_payload(ack.value.as_ref())),
         answer => format!("{answer:?}"),
     }
 }

@@ -3,7 +3,7 @@
 use std::iter;
 
 use trunkline_core::{
-    Answer, Heartbeat, Membership, Message, NodeId, Response, SocketId, SocketInfo,
+    Ack, Answer, Heartbeat, Membership, Message, NodeId, Response, SocketId, SocketInfo,
     model::{Delivery, SeqChannel},
     transport::NodeCount,
 };
@@ -216,7 +216,7 @@ impl World<'_> {
                 let acks = (0..clients).filter_map(|_| {
                     let is_silent = chance.happens(80) && !self.is_quiet();
                     let delay = chance.below(1500) * MILLI + 1;
-                    (!is_silent).then(|| (delay, Answer::Ack(None)))
+                    (!is_silent).then(|| (delay, Answer::Ack(Ack::default())))
                 });
                 let count = Answer::ClientCount(u32::try_from(clients).unwrap());
                 iter::once((0, count)).chain(acks).collect()

@@ -235,6 +235,10 @@ impl<'a> Reader<'a> for BsonReader<'a> {
         self.take(len).map(|_| ())
     }
 
+    fn skip_unchecked(&mut self) -> Scan<()> {
+        self.skip()
+    }
+
     fn payload(&mut self) -> Scan<Payload> {
         let mut text = Vec::with_capacity(128);
         let mut writer = json::Writer::new(&mut text, json::Binary::Attached(Vec::new()));

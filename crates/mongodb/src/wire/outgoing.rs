@@ -5,7 +5,7 @@ use trunkline_core::{
     Answer, Error, ErrorKind, Message, NodeId, NodeKey, Payload, Response, Result, Session,
     codec::{self, BodyRef, Kind, Writer, opts},
     field,
-    model::SeqNo,
+    model::{Ack, SeqNo},
     payload::{Fault, Sink},
 };
 
@@ -137,7 +137,10 @@ fn write_own_fields(writer: &mut BsonWriter, to: Option<&NodeId>, body: BodyRef<
         writer.text(to.as_str());
     }
     match body {
-        BodyRef::Response(Response { answer: Answer::Ack(None) | Answer::ServerSideEmit(None), .. }) => {
+        BodyRef::Response(Response {
+            answer: Answer::Ack(Ack { value: None, .. }) | Answer::ServerSideEmit(None),
+            ..
+        }) => {
             writer.field(field!("undefined"));
             writer.boolean(true);
         }

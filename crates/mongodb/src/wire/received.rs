@@ -6,7 +6,7 @@ use trunkline_core::{
     Answer, Error, ErrorKind, Heartbeat, Message, Namespace, NodeId, Offset, Response, Result, Room, Session,
     SessionId, SocketId,
     codec::{self, Body, Decoded, Header, Kind, Reader, Shape, opts, set},
-    model::SeqNo,
+    model::{Ack, SeqNo},
     payload::{Fault, Number, Scan},
 };
 
@@ -189,8 +189,8 @@ impl<'a> ReceivedDocument<'a> {
 
 fn without_value(body: Body) -> Body {
     match body {
-        Body::Response(Response { request, answer: Answer::Ack(_) }) => {
-            Body::Response(Response { request, answer: Answer::Ack(None) })
+        Body::Response(Response { request, answer: Answer::Ack(ack) }) => {
+            Body::Response(Response { request, answer: Answer::Ack(Ack { value: None, ..ack }) })
         }
         Body::Response(Response { request, answer: Answer::ServerSideEmit(_) }) => {
             Body::Response(Response { request, answer: Answer::ServerSideEmit(None) })
@@ -219,7 +219,7 @@ impl StoredSession {
             match &*key {
                 "sid" => set(&mut socket, reader.optional(|reader| reader.text())?)?,
                 "pid" => set(&mut id, reader.text()?)?,
-                "rooms" => set(&mut rooms, opts::read_rooms(reader)?)?,
+                "rooms" => set(&mut rooms, opts::read_known_rooms(reader)?)?,
                 "data" => set(&mut data, reader.optional(Reader::payload)?)?,
                 _ => reader.skip()?,
             }

@@ -112,6 +112,13 @@ async fn a_message_that_the_server_refuses_is_counted_and_delivered_to_own_socke
     }
     assert_eq!(arrived, (10..20).collect());
     assert_eq!(a.metrics.snapshot().publish_errors, 1);
+    let health = a.backend.transport.health();
+    assert!(health.refused_messages == 1 && health.refusal.is_some(), "{health:?}");
+    let emitter = Emitter::new(&a.backend);
+    emitter.emit(Target::all(), Payload::event("e", &(13,)).unwrap()).await.unwrap();
+    let error = emitter.flush().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Broker, "{error}");
+    emitter.flush().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

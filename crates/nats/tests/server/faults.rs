@@ -4,8 +4,8 @@ use std::{future::Future, time::Duration};
 
 use trunkline_brokers::{Nats, NatsCluster, Proxy};
 use trunkline_conformance::kit::eventually;
-use trunkline_core::{ErrorKind, Room, Target, model::Delivery};
-use trunkline_nats::HistoryConfig;
+use trunkline_core::{Emitter, ErrorKind, Payload, Room, Target, model::Delivery};
+use trunkline_nats::{HistoryConfig, connect};
 
 use crate::member::{Member, config, is_connected, is_gap};
 
@@ -159,17 +159,27 @@ async fn a_server_that_does_not_answer_is_lost_before_peers_count_as_silent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_server_does_not_permit_is_counted() {
+async fn what_the_server_does_not_permit_is_counted_and_told() {
     let forbidden = "authorization { users = [ { user: app, password: secret, \
                      permissions: { publish: { deny: [ \"*.*.room.>\" ] } } } ] }";
     let server = Nats::options().configuration(forbidden).start().await.unwrap();
-    let member = Member::join(config(&server.url().replace("nats://", "nats://app:secret@"))).await;
+    let member_url = server.url().replace("nats://", "nats://app:secret@");
+    let member = Member::join(config(&member_url)).await;
     // Each refusal is told, some time after the message was sent.
     let is_counted = async || {
         member.emit(Target::room("r"), 0).await.unwrap();
         member.metrics.snapshot().publish_errors > 0
     };
     eventually(Duration::from_secs(30), || "nothing was counted".into(), is_counted).await.unwrap();
+    let health = member.backend.transport.health();
+    assert!(health.refused_messages > 0 && health.refusal.is_some(), "{health:?}");
+    let emitter = Emitter::new(&connect(config(&member_url)).await.unwrap());
+    let is_told = async || {
+        emitter.emit(Target::room("r"), Payload::event("e", &()).unwrap()).await.unwrap();
+        let flushed = emitter.flush().await;
+        flushed.is_err_and(|error| error.kind() == ErrorKind::Broker && error.to_string().contains("not permitted"))
+    };
+    eventually(Duration::from_secs(30), || "no flush failed".into(), is_told).await.unwrap();
 }
 
 /// A node with a history, and the server's JetStream.

@@ -286,7 +286,55 @@ fn is_foreign(delivery: &Delivery) -> bool {
     match delivery {
         Delivery::Message { message: Message::Heartbeat(heartbeat), .. } => heartbeat.high_water_marks.is_empty(),
         Delivery::Message { message: Message::Leaving, .. } => false,
-        Delivery::Message { from: Some(_), seq_no: None, .. } | Delivery::Skipped { seq_no: None, .. } => true,
+        Delivery::Message { from: Some(_), seq_no: None, .. } => true,
+        // What is skipped without a number is an own heartbeat.
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trunkline_core::{
+        Heartbeat, Namespace, NodeKey, Room,
+        codec::{BodyRef, Format, encode},
+        model::{SeqChannel, SeqNo},
+        transport::{InboxLimits, JoinRequest, RoomFilter},
+    };
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct AllRooms;
+
+    impl RoomFilter for AllRooms {
+        fn may_have_members(&self, _: &Room) -> bool {
+            true
+        }
+    }
+
+    fn key(id: &str) -> NodeKey {
+        NodeKey { id: NodeId::new(id).unwrap(), namespace: Namespace::new("/") }
+    }
+
+    fn heartbeat(from: &str, high_water_marks: &[SeqNo]) -> ReceivedMessage {
+        let NodeKey { id, namespace } = key(from);
+        let message = Message::Heartbeat(Heartbeat::new(false));
+        let encoded = encode(Format::Json, &id, &namespace, BodyRef::Message(&message)).unwrap();
+        ReceivedMessage { bytes: encoded.finish(None, high_water_marks).into(), offset: None }
+    }
+
+    #[test]
+    fn nodes_that_tell_their_last_numbers_are_our_own_this_one_included() {
+        let request = JoinRequest::new(key("me"), Arc::new(AllRooms), Arc::default(), InboxLimits::default());
+        let (node, _inbox) = JoinedNode::new(request, "channel".into());
+        let mut channel = ChannelReassembler::new(1, true);
+        channel.add(node);
+        let marks = [SeqNo { channel: SeqChannel::ALL, number: 7 }];
+        for from in ["me", "other"] {
+            channel.receive(heartbeat(from, &marks));
+            assert!(!channel.has_foreign_peers(), "{from}");
+        }
+        channel.receive(heartbeat("official", &[]));
+        assert!(channel.has_foreign_peers());
     }
 }

@@ -333,8 +333,8 @@ impl Writer {
 
     /// With history its sender has not delivered a refused broadcast yet.
     fn drop_refused(&self, batch: &Batch, failure: &Failure) {
-        for QueuedMessage { channel, from, own_broadcast, .. } in batch.iter() {
-            tracing::warn!(channel = &**channel, reason = %failure, "the server refused a message");
+        self.shared.outbox.refused(batch.len() as u64, &failure.to_string());
+        for QueuedMessage { from, own_broadcast, .. } in batch.iter() {
             let Some(node) = self.shared.joined.find(from) else { continue };
             node.metrics.publish_errors.increment();
             if let Some(message) = own_broadcast.clone() {

@@ -7,20 +7,25 @@ use tokio_postgres::{Row, types::Type};
 
 use crate::{error::Failure, listen::RowRef, shared::Shared};
 
-/// Attempts to fetch a row while connections break.
+/// Attempts to fetch a row that the server refuses.
 const ATTEMPTS: usize = 3;
 
-/// Fetches the row of a message. `None` if it is not there, or cannot be had.
+/// Fetches the row of a message, however often connections break. `None` if it is not there, or the server refuses it.
 pub(crate) async fn fetch(shared: Arc<Shared>, row: RowRef) -> Option<Bytes> {
     let (table, id) = match (row, &shared.config.history) {
         (RowRef::Stored(id), Some(history)) => (&history.events, id),
         (RowRef::Stored(id) | RowRef::Attachment(id), _) => (&shared.config.attachments, id),
     };
     let statement = format!("SELECT payload FROM {} WHERE id = $1", table.quoted());
-    for _ in 0..ATTEMPTS {
+    let mut refusals = 0;
+    while refusals < ATTEMPTS {
         match fetch_once(&shared, &statement, id).await {
             Ok(bytes) => return bytes,
-            Err(failure) => tracing::debug!(reason = %failure, "cannot fetch a row"),
+            Err(failure) => {
+                tracing::debug!(reason = %failure, "cannot fetch a row");
+                // The row outlives connections: whoever waits for the next one gets it.
+                refusals += usize::from(!failure.is_lost());
+            }
         }
     }
     None

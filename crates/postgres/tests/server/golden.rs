@@ -100,7 +100,7 @@ impl Stage {
     /// In the order in which the clients of the other server did.
     fn acknowledge(&self, asked: &[usize], answers: &[&Captured]) {
         let values = answers.iter().filter_map(|answer| match response(answer) {
-            Some(Answer::Ack(value)) => Some(value),
+            Some(Answer::Ack(ack)) => Some(ack.value),
             _ => None,
         });
         for (client, value) in asked.iter().zip(values) {

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use lapin::{message::Delivery, options::BasicAckOptions};
 use tokio::time::timeout;
 use trunkline_backend::{
-    batch::{Batch, Deduplicator},
+    batch::{Arrival, Batch, Deduplicator},
     batched::{BatchConnection as _, NamespaceState, TransportState, missed_in},
     connection::next_live,
 };
@@ -169,7 +169,7 @@ impl Scan {
         }
         let (mut missed, mut deduplicator) = (Vec::new(), Deduplicator::default());
         for (sequence, batch) in self.batches {
-            if !deduplicator.is_new(batch.sender(), batch.number()) {
+            if deduplicator.arrived(batch.sender(), batch.number()) != Arrival::New {
                 continue;
             }
             let offset = |remaining| {

@@ -1,6 +1,10 @@
 //! Reads the stream for one node, and reads on from where it was.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    hash::{DefaultHasher, Hasher as _},
+    sync::Arc,
+};
 
 use futures_util::{StreamExt as _, stream::ReadyChunks};
 use lapin::{Channel, Consumer, message::Delivery, options::BasicAckOptions};
@@ -28,8 +32,8 @@ pub(crate) struct StreamSource {
     /// Taken from the consumer and not yet handed over.
     chunk: VecDeque<Delivery>,
     unacknowledged: Option<u64>,
-    /// The next position; `None` before anything came.
-    next: Option<u64>,
+    /// What was handed over last; `None` before anything came.
+    last: Option<Entry>,
     /// Whether entries are missing in front of the next one.
     is_gap: bool,
 }
@@ -43,8 +47,27 @@ impl StreamSource {
             deliveries: None,
             chunk: VecDeque::new(),
             unacknowledged: None,
-            next: None,
+            last: None,
             is_gap: false,
+        }
+    }
+
+    /// Begins to read behind this entry. Returns whether it is not there: it was in another stream of the same name, which
+    /// was deleted, or forgotten by a broker that crashed when it had only just declared it.
+    async fn read_behind(&mut self, connection: &Arc<Connection>, last: Entry) -> Result<bool> {
+        // Nothing would come from a position beyond the end, until a new stream has grown up to it.
+        self.read_from(connection, Start::Next).await?;
+        if sequence(self.peek(connection).await?).is_some_and(|next| next <= last.position) {
+            return Ok(true);
+        }
+        self.read_from(connection, Start::At(last.position)).await?;
+        match Entry::of(self.peek(connection).await?) {
+            Some(first) if first.position == last.position => {
+                self.chunk.pop_front();
+                Ok(first != last)
+            }
+            // It was trimmed.
+            _ => Ok(false),
         }
     }
 
@@ -93,15 +116,15 @@ impl HistorySource for StreamSource {
     type Connection = Connection;
 
     async fn open(&mut self, connection: &Arc<Connection>) -> Result<()> {
-        let start = self.next.map_or(Start::Next, Start::At);
-        self.read_from(connection, start).await?;
-        let first = sequence(self.peek(connection).await?);
-        // It is another stream of the same name: the other one was deleted, or forgotten by a broker that crashed when it
-        // had only just declared it.
-        if self.next.is_some_and(|next| first.is_some_and(|first| first < next)) {
+        let Some(last) = self.last else {
+            self.read_from(connection, Start::Next).await?;
+            self.peek(connection).await?;
+            return Ok(());
+        };
+        if self.read_behind(connection, last).await? {
             self.is_gap = true;
-            self.next = Some(0);
             self.read_from(connection, Start::At(0)).await?;
+            self.peek(connection).await?;
         }
         Ok(())
     }
@@ -113,19 +136,35 @@ impl HistorySource for StreamSource {
             return Ok(HistoryEntry::Gap);
         }
         loop {
-            let position = sequence(self.peek(connection).await?);
-            let position = position.ok_or_else(|| broken("a delivery without position"))?;
-            self.next = Some(position + 1);
+            let entry = Entry::of(self.peek(connection).await?);
+            let entry = entry.ok_or_else(|| broken("a delivery without position"))?;
+            self.last = Some(entry);
             if let Some(delivery) = self.chunk.pop_front()
                 && delivery.routing_key == self.namespace.log
             {
-                return Ok(HistoryEntry::Batch { batch: Batch::parse(delivery.data.into()), sequence: position });
+                return Ok(HistoryEntry::Batch { batch: Batch::parse(delivery.data.into()), sequence: entry.position });
             }
         }
     }
 
     fn offset(&self, batch: &Batch, sequence: u64, remaining: usize) -> Offset {
         Position::new(sequence, remaining, batch).offset()
+    }
+}
+
+/// An entry of the stream. No other stream has the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    position: u64,
+    hash: u64,
+}
+
+impl Entry {
+    /// `None` for a delivery without a position.
+    fn of(delivery: &Delivery) -> Option<Self> {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&delivery.data);
+        Some(Self { position: sequence(delivery)?, hash: hasher.finish() })
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use trunkline_brokers::{Proxy, RabbitMq};
 use trunkline_conformance::kit::{Failure, TestNode};
-use trunkline_core::{ErrorKind, Event, GapCause, Room, Target};
+use trunkline_core::{Emitter, ErrorKind, Event, GapCause, Room, Target};
 use trunkline_rabbitmq::{Config, connect};
 
 use crate::support::{PATIENCE, cluster, config, expect_numbers, listed, numbered, numbers, private, shared, until};
@@ -223,4 +223,29 @@ async fn tls_with_a_client_certificate_and_a_password() -> Result<(), Failure> {
     let nowhere = refusal(&url.replace("?", "/nowhere?")).await;
     assert_eq!(nowhere.kind(), ErrorKind::Config, "an unknown virtual host: {nowhere:?}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_does_not_permit_is_counted_and_told() -> Result<(), Failure> {
+    let (broker, _turn) = private(RabbitMq::options().user("app", "s3cret")).await;
+    let backend = connect(config(broker.url(), "mute")).await?;
+    let emitter = Emitter::new(&backend);
+    emitter.emit(Target::room("r"), numbered(0, 10)).await?;
+    emitter.flush().await?;
+    broker.ctl(&["set_permissions", "app", ".*", "^$", ".*"]).await.unwrap();
+    let refused = async || {
+        let _ = emitter.emit(Target::room("r"), numbered(1, 10)).await;
+        emitter.flush().await.is_err_and(|error| error.kind() == ErrorKind::Broker)
+    };
+    // The broker remembers for a moment what was permitted.
+    until("what is refused is told", refused).await;
+    let health = backend.transport.health();
+    assert!(health.refused_messages > 0 && health.refusal.is_some(), "{health:?}");
+    broker.ctl(&["set_permissions", "app", ".*", ".*", ".*"]).await.unwrap();
+    until("what is permitted again is taken", async || {
+        let _ = emitter.emit(Target::room("r"), numbered(2, 10)).await;
+        emitter.flush().await.is_ok()
+    })
+    .await;
+    Ok(emitter.close().await?)
 }

@@ -153,6 +153,39 @@ async fn a_stream_that_was_deleted_is_made_again_with_one_gap() -> Result<(), Fa
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_deleted_when_it_was_long_is_read_from_its_new_beginning() -> Result<(), Failure> {
+    let broker = shared().await;
+    let [a, b] = cluster(kept(broker.url(), "long")).nodes().await?;
+    a.await_peers(1, PATIENCE).await?;
+    let (here, there) = (a.socket(["r"]).await?, b.socket(["r"]).await?);
+    const LONG: usize = 300;
+    for number in 0..LONG {
+        a.broadcast(Target::room("r"), numbered(number, 10)).await?;
+        // One entry each.
+        there.wait_for(number + 1).await?;
+    }
+    let (lost_here, lost_there) = (a.events(), b.events());
+    let (back_here, back_there) = (a.events(), b.events());
+    let script = "{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"trunkline.long.log\">>)), \
+                  rabbit_amqqueue:delete(Q, false, false, <<\"test\">>), ok.";
+    broker.ctl(&["eval", script]).await.unwrap();
+    a.broadcast(Target::room("r"), numbered(LONG, 10)).await?;
+    let is_lost = |event: &Event| matches!(event, Event::Lost(_));
+    let is_back = |event: &Event| matches!(event, Event::Connected);
+    a.wait_for_event(lost_here, is_lost, "of the loss").await?;
+    b.wait_for_event(lost_there, is_lost, "of the loss").await?;
+    a.wait_for_event(back_here, is_back, "of the return").await?;
+    b.wait_for_event(back_there, is_back, "of the return").await?;
+    // Far fewer than the old stream had: nobody waits until the new one is as long.
+    for number in LONG + 1..LONG + 4 {
+        a.broadcast(Target::room("r"), numbered(number, 10)).await?;
+    }
+    expect_numbers(&there, LONG + 4).await?;
+    expect_numbers(&here, LONG + 4).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_segment_is_no_gap() -> Result<(), Failure> {
     let broker = shared().await;
     let mut config = kept(broker.url(), "segments");

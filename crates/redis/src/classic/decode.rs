@@ -4,7 +4,7 @@ use bytes::Bytes;
 use trunkline_core::{
     Error, ErrorKind, Namespace, NodeId, Payload, RequestId, Result, Room, SocketId, SocketInfo, Target,
     codec::{self, Container, JsonReader, MsgPackReader, Reader, Shape, opts, set, sockets},
-    model::{Answer, Heartbeat, Message, Response, SeqChannel, SeqNo},
+    model::{Ack, Answer, Heartbeat, Message, Response, SeqChannel, SeqNo},
     payload::{ByteString, Fault, Scan},
 };
 
@@ -119,6 +119,10 @@ pub(crate) enum Legacy {
 
 /// Decodes a request, JSON or MessagePack.
 pub(crate) fn request(bytes: &Bytes) -> Result<Request> {
+    // Its requests are arrays, and it uses the same channel under the same prefix.
+    if bytes.first().is_some_and(|first| first >> 4 == 0x9) {
+        return Err(Error::malformed("request: an array, as socketioxide-redis sends them"));
+    }
     let read_json = |reader: &mut JsonReader<'_>| RequestFields::read(reader);
     let read_msgpack = |reader: &mut MsgPackReader<'_>| RequestFields::read(reader);
     either(bytes, "request", read_json, read_msgpack)?.into_request()
@@ -187,10 +191,7 @@ impl RequestFields {
             "rooms" => ("rooms", opts::read_rooms(reader).and_then(|rooms| set(&mut self.rooms, rooms))),
             "room" => ("room", opts::read_room(reader).and_then(|room| set(&mut self.room, room))),
             "sid" => ("sid", socket_id(reader).and_then(|socket| set(&mut self.socket, socket))),
-            "close" => (
-                "close",
-                reader.lenient(Reader::boolean).and_then(|close| set(&mut self.close, close.unwrap_or_default())),
-            ),
+            "close" => ("close", opts::read_condition(reader).and_then(|close| set(&mut self.close, close))),
             "data" => ("data", event(reader).and_then(|data| set(&mut self.data, data))),
             "packet" => ("packet", packet(reader).and_then(|packet| set(&mut self.packet, packet))),
             "stamp" => ("stamp", reader.lenient(codec::read_seq_no).and_then(|seq_no| set(&mut self.seq_no, seq_no))),
@@ -292,7 +293,7 @@ pub(crate) fn response(
     let read_json = |reader: &mut JsonReader<'_>| AnswerFields::read(reader, mine);
     let read_msgpack = |reader: &mut MsgPackReader<'_>| AnswerFields::read(reader, mine);
     match either(bytes, "answer", read_json, read_msgpack) {
-        Ok(fields) => fields.into_response(),
+        Ok(fields) => fields.into_response().map(Some),
         Err(error) if error.kind() == ErrorKind::Closed => Ok(None),
         Err(error) => Err(error),
     }
@@ -311,9 +312,13 @@ struct AnswerFields {
     request: Option<RequestId>,
     sockets: Option<Vec<SocketInfo>>,
     rooms: Option<Vec<Room>>,
-    data: Option<Payload>,
-    packet: Option<Payload>,
+    data: Option<Option<Payload>>,
+    packet: Option<Option<Payload>>,
     count: Option<u32>,
+    part: Option<codec::PartNumber>,
+    too_large: Option<String>,
+    /// Socket that acknowledges, which only our own nodes name.
+    socket: Option<Option<SocketId>>,
 }
 
 impl AnswerFields {
@@ -338,30 +343,33 @@ impl AnswerFields {
                 let sockets = read_sockets(reader)?;
                 ("sockets", set(&mut self.sockets, sockets))
             }
-            "rooms" => ("rooms", opts::read_rooms(reader).and_then(|rooms| set(&mut self.rooms, rooms))),
-            "data" => ("data", reader.payload().and_then(|data| set(&mut self.data, data))),
-            "packet" => ("packet", reader.payload().and_then(|packet| set(&mut self.packet, packet))),
+            "part" => ("part", codec::read_part(reader).and_then(|part| set(&mut self.part, part))),
+            "tooLarge" => ("tooLarge", codec::read_too_large(reader).and_then(|text| set(&mut self.too_large, text))),
+            "sid" => ("sid", reader.lenient(socket_id).and_then(|id| set(&mut self.socket, id))),
+            "rooms" => ("rooms", opts::read_known_rooms(reader).and_then(|rooms| set(&mut self.rooms, rooms))),
+            "data" => ("data", reader.lenient(Reader::payload).and_then(|data| set(&mut self.data, data))),
+            "packet" => ("packet", reader.lenient(Reader::payload).and_then(|packet| set(&mut self.packet, packet))),
             "clientCount" => ("clientCount", count(reader).and_then(|count| set(&mut self.count, count))),
-            _ => ("answer", reader.skip()),
+            _ => ("answer", reader.skip_unchecked()),
         };
         read.map_err(|fault| fault.at(name))
     }
 
-    /// Makes the answer; `None` for a confirmation, which only old nodes wait for.
-    fn into_response(self) -> Result<Option<(Option<NodeId>, Response)>> {
+    /// Makes the answer. As in Node.js servers, what was asked for decides where nothing else does: an answer to a
+    /// server-side event needs neither type nor data. Requests that are only confirmed are not sent from here.
+    fn into_response(self) -> Result<(Option<NodeId>, Response)> {
         let from = self.from.flatten();
-        let answer = match (self.kind, self.sockets, self.rooms) {
+        let mut answer = match (self.kind, self.sockets, self.rooms) {
             (Some(kind::CLIENT_COUNT), ..) => Answer::ClientCount(required(self.count, "clientCount")?),
-            (Some(kind::ACK), ..) => Answer::Ack(self.packet),
-            (Some(kind::SERVER_SIDE_EMIT), ..) => Answer::ServerSideEmit(self.data),
-            (_, Some(mut sockets), _) => {
-                sockets.iter_mut().for_each(|socket| socket.node.clone_from(&from));
-                Answer::Sockets(sockets)
-            }
-            (_, None, Some(rooms)) => Answer::Rooms(rooms),
-            (_, None, None) => return Ok(None),
+            (Some(kind::ACK), ..) => Answer::Ack(Ack::new(self.packet.flatten()).with_socket(self.socket.flatten())),
+            (Some(kind::SERVER_SIDE_EMIT), ..) => Answer::ServerSideEmit(self.data.flatten()),
+            (_, Some(_), _) if self.too_large.is_some() => Answer::TooLarge(self.too_large.unwrap_or_default()),
+            (_, Some(sockets), _) => codec::part_of(Answer::Sockets(sockets), self.part),
+            (_, None, Some(rooms)) => codec::part_of(Answer::Rooms(rooms), self.part),
+            (_, None, None) => Answer::ServerSideEmit(self.data.flatten()),
         };
-        Ok(Some((from, Response { request: required(self.request, "requestId")?, answer })))
+        codec::name_node_of(&mut answer, from.as_ref());
+        Ok((from, Response { request: required(self.request, "requestId")?, answer }))
     }
 }
 
@@ -369,19 +377,30 @@ fn count<'a>(reader: &mut impl Reader<'a>) -> Scan<u32> {
     u32::try_from(whole_number(reader)?).map_err(|_| Fault::Range)
 }
 
-/// Reads sockets, or only their ids.
+/// Reads sockets, or only their ids. Entries that are neither are left out.
 fn read_sockets<'a>(reader: &mut impl Reader<'a>) -> Result<Vec<SocketInfo>> {
     let at = |fault: Fault| fault.at("sockets");
     let mut found = Vec::new();
     let mut array = reader.begin_array().map_err(at)?;
     while reader.next_item(&mut array).map_err(at)? {
-        found.push(match reader.shape().map_err(at)? {
-            Shape::Text => {
-                let id = socket_id(reader).map_err(at)?;
-                SocketInfo::new(id, Vec::new())
-            }
-            _ => sockets::read(reader)?,
+        let socket = reader.lenient(|reader| match reader.shape()? {
+            Shape::Text => Ok(SocketInfo::new(socket_id(reader)?, Vec::new())),
+            _ => sockets::read(reader).map_err(|_| Fault::Unexpected),
         });
+        found.extend(socket.map_err(at)?);
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_of_socketioxides_own_adapter_is_known_by_its_form() {
+        // `[node_id, id, type, packet, rooms, opts, ack_timeout]`
+        let request_of_all_rooms = b"\x97\xb0AAAAAAAAAAAAAAAA\xb0BBBBBBBBBBBBBBBB\x03\xc0\xc0\xc0\xc0";
+        let error = request(&Bytes::from_static(request_of_all_rooms)).unwrap_err();
+        assert!(error.kind() == ErrorKind::Malformed && error.to_string().contains("socketioxide-redis"), "{error}");
+    }
 }

@@ -2,9 +2,9 @@
 
 use trunkline_core::{
     Error, ErrorKind, NodeId, NodeKey, Payload, RequestId, Result, Room, Target,
-    codec::{EncodedMessage, Field, Format, Writer, opts, sockets},
+    codec::{self, EncodedMessage, Field, Format, Writer, opts, sockets},
     field,
-    model::{Answer, Heartbeat, Message, Response, SeqNo},
+    model::{Ack, Answer, Heartbeat, Message, Response, SeqNo},
     payload::{Rules, Scan, Sink as _, json, msgpack},
 };
 
@@ -202,7 +202,19 @@ impl<'a, W: Writer> Map<'a, W> {
 /// Encodes an answer. It may name the node that gives it, which our own nodes read. With `ids_only`, sockets are
 /// written as their ids, as the requests of old nodes (type 0) ask for.
 pub(crate) fn response(from: Option<&NodeId>, response: &Response, ids_only: bool) -> Result<Vec<u8>> {
-    let as_msgpack = match &response.answer {
+    let mut out = Vec::with_capacity(128);
+    let (format, fields) = if is_msgpack(&response.answer, ids_only) {
+        let mut writer = msgpack::Writer::new(&mut out, Rules::Notepack);
+        (Format::MsgPack(Rules::Notepack), answer(&mut writer, from, response, ids_only)?)
+    } else {
+        let mut writer = json::Writer::new(&mut out, json::Binary::Inline);
+        (Format::Json, answer(&mut writer, from, response, ids_only)?)
+    };
+    Ok(EncodedMessage::of_map(format, out, fields, false).finish(None, &[]))
+}
+
+fn is_msgpack(answer: &Answer, ids_only: bool) -> bool {
+    match answer {
         Answer::Ack(_) => true,
         Answer::ServerSideEmit(payload) => payload.as_ref().is_some_and(Payload::has_binary),
         Answer::Sockets(sockets) => {
@@ -212,17 +224,9 @@ pub(crate) fn response(from: Option<&NodeId>, response: &Response, ids_only: boo
                     .flat_map(|socket| socket.handshake.iter().chain(&socket.data))
                     .any(Payload::has_binary)
         }
-        Answer::Rooms(_) | Answer::ClientCount(_) => false,
-    };
-    let mut out = Vec::with_capacity(128);
-    let (format, fields) = if as_msgpack {
-        let mut writer = msgpack::Writer::new(&mut out, Rules::Notepack);
-        (Format::MsgPack(Rules::Notepack), answer(&mut writer, from, response, ids_only)?)
-    } else {
-        let mut writer = json::Writer::new(&mut out, json::Binary::Inline);
-        (Format::Json, answer(&mut writer, from, response, ids_only)?)
-    };
-    Ok(EncodedMessage::of_map(format, out, fields, false).finish(None, &[]))
+        Answer::Part(part) => is_msgpack(&part.answer, ids_only),
+        Answer::Rooms(_) | Answer::ClientCount(_) | Answer::TooLarge(_) => false,
+    }
 }
 
 /// Encodes the confirmation that an old node waits for after a request concerning one socket.
@@ -258,9 +262,24 @@ fn write_answer<W: Writer>(map: &mut Map<'_, W>, answer: &Answer, ids_only: bool
         Answer::Sockets(found) => map.field(field!("sockets")).list(found, sockets::write)?,
         Answer::Rooms(rooms) => opts::write_rooms(map.field(field!("rooms")), rooms),
         Answer::ServerSideEmit(Some(value)) => map.field(field!("data")).payload(value)?,
-        Answer::Ack(Some(value)) => map.field(field!("packet")).payload(value)?,
+        Answer::Ack(Ack { value, socket }) => {
+            if let Some(value) = value {
+                map.field(field!("packet")).payload(value)?;
+            }
+            if let Some(socket) = socket {
+                map.text(field!("sid"), socket.as_str());
+            }
+        }
         Answer::ClientCount(count) => map.number(field!("clientCount"), u64::from(*count)),
-        Answer::ServerSideEmit(None) | Answer::Ack(None) => {}
+        Answer::Part(part) => {
+            write_answer(map, &part.answer, ids_only)?;
+            codec::write_part(map.field(field!("part")), part);
+        }
+        Answer::TooLarge(text) => {
+            opts::write_rooms(map.field(field!("sockets")), &[]);
+            map.text(field!("tooLarge"), text);
+        }
+        Answer::ServerSideEmit(None) => {}
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ pub(super) fn of(message: &Message) -> u64 {
 /// Type of an answer; those to the older requests have none.
 pub(super) fn of_answer(answer: &Answer) -> Option<u64> {
     match answer {
-        Answer::Sockets(_) | Answer::Rooms(_) => None,
+        Answer::Sockets(_) | Answer::Rooms(_) | Answer::Part(_) | Answer::TooLarge(_) => None,
         Answer::ServerSideEmit(_) => Some(SERVER_SIDE_EMIT),
         Answer::ClientCount(_) => Some(CLIENT_COUNT),
         Answer::Ack(_) => Some(ACK),

@@ -29,7 +29,7 @@ use crate::{
 /// Backend of `mode=pubsub`. A server has been reached before.
 pub(crate) fn backend(config: &Config, options: PubSub, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(ClassicTransport::new(config, options, servers));
-    Backend::new(Arc::clone(&transport) as _, IdScheme::Short6).with_node_counter(transport)
+    Backend::new(Arc::clone(&transport) as _, IdScheme::Short6).with_name("redis-classic").with_node_counter(transport)
 }
 
 /// Transport over pub/sub.
@@ -138,6 +138,10 @@ impl Transport for ClassicTransport {
             Some(_) => self.core.leave(node, self.topics(node)).await,
             None => Ok(()),
         }
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.core.outbox.flush().await
     }
 
     fn health(&self) -> Health {

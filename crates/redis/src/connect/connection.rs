@@ -36,12 +36,24 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// An authenticated connection, whatever it is made of.
 pub(crate) type Socket = Box<dyn Stream>;
 
+/// Bytes per second that every link carries: what is under way may take so long beyond the time for an answer.
+const SLOWEST_LINK: usize = 128 << 10;
+
+/// How long so many bytes may take to arrive.
+pub(crate) fn time_on_link(bytes: usize) -> Duration {
+    Duration::from_secs((bytes / SLOWEST_LINK) as u64)
+}
+
+/// Linux lets a socket wait until a third of its send buffer is free, which is 4 MiB at most by default.
+const FREED_AT_ONCE: usize = (4 << 20) / 3;
+
 /// Writes the whole of it.
 ///
 /// # Errors
-/// `TimedOut` if nothing more could be written for `limit`.
+/// `TimedOut` if nothing more could be written for `limit` and the time that a slow link needs until there is room.
 pub(crate) async fn write_all(socket: &mut Socket, mut bytes: &[u8], limit: Duration) -> io::Result<()> {
     while !bytes.is_empty() {
+        let limit = limit + time_on_link(bytes.len().min(FREED_AT_ONCE));
         let written = timeout(limit, socket.write(bytes)).await.unwrap_or_else(|_| Err(no_answer()))?;
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());

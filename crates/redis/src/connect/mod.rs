@@ -10,7 +10,7 @@ mod tls;
 mod topology;
 
 pub(crate) use self::{
-    connection::{CommandConnection, Former, Socket, no_answer, write_all},
+    connection::{CommandConnection, Former, Socket, no_answer, time_on_link, write_all},
     error::{is_forbidden, is_temporary, lost},
     resp::{Frames, Reader, Reply, write_command},
     role::{DEMOTED, ROLE, demoted, is_replica},

@@ -13,7 +13,7 @@ use crate::{
     config::Address,
     connect::{
         DEMOTED, Destination, Frames, Listening, ROLE, Reader, Reply, ServerPool, Socket, Status, is_replica,
-        is_temporary, lost, no_answer, write_all, write_command,
+        is_temporary, lost, no_answer, time_on_link, write_all, write_command,
     },
 };
 
@@ -25,9 +25,6 @@ pub(super) const WINDOW: usize = 2;
 /// subscriber and ends the connection of one whose buffer exceeds 32 MiB (`client-output-buffer-limit pubsub`): two messages
 /// of 16 MiB at a time would do that to every subscriber.
 const MAX_UNDER_WAY: usize = 2 << 20;
-
-/// Slowest link that is expected, in bytes per second. What is written is not answered before it has arrived.
-const SLOWEST_LINK: usize = 128 << 10;
 
 /// What became of a batch, or of its connection.
 pub(super) struct BatchOutcome {
@@ -198,7 +195,7 @@ impl NodeConnection {
             tokio::select! {
                 biased;
                 () = due(next_role_check), if !is_asking => self.ask_for_role(open).await?,
-                filled = open.fill((!is_idle).then_some(limit + self.time_on_link())) => filled?,
+                filled = open.fill((!is_idle).then_some(limit + time_on_link(self.bytes_under_way()))) => filled?,
                 next = next_batch(&mut self.listening, doubts, &mut self.first, batches),
                     if !is_stopping && !is_asking && self.has_room() => match next
                 {
@@ -234,11 +231,6 @@ impl NodeConnection {
 
     fn bytes_under_way(&self) -> usize {
         self.under_way.iter().map(|written| written.bytes).sum()
-    }
-
-    /// How long what is under way may take to arrive.
-    fn time_on_link(&self) -> Duration {
-        Duration::from_secs((self.bytes_under_way() / SLOWEST_LINK) as u64)
     }
 
     fn has_room(&self) -> bool {

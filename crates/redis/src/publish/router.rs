@@ -164,7 +164,7 @@ impl Router<'_> {
     /// Gives a batch to every connection that can take one.
     fn dispatch(&mut self) {
         for (destination, node) in &mut self.nodes {
-            while node.under_way.len() < WINDOW && !node.waiting.is_empty() {
+            while node.under_way.len() < node.window() && !node.waiting.is_empty() {
                 if node.batches.is_none() {
                     node.start(self.publisher, destination, &self.outcomes);
                 }
@@ -187,10 +187,8 @@ impl Router<'_> {
                 }
                 Err(reason) => {
                     let bytes = observer.rejected(publication, &reason);
-                    if self.refused.get(&command) != Some(&reason) {
-                        tracing::warn!(%reason, "the server refuses messages, which are lost");
-                        self.refused.insert(command, reason);
-                    }
+                    outbox.refused(1, &reason);
+                    self.refused.insert(command, reason);
                     bytes
                 }
             };
@@ -251,12 +249,20 @@ impl NodeQueue {
         self.batches = Some(batches);
     }
 
+    /// Batches that may be under way.
+    fn window(&self) -> usize {
+        if self.failure.is_some() { 1 } else { WINDOW }
+    }
+
     /// False if the task is about to end.
     fn give_batch(&mut self) -> bool {
         let Some(batches) = &self.batches else { return false };
+        // A server without memory takes no entry of a stream, and the heartbeat behind it that counts it: what has failed
+        // is tried alone, so that nothing overtakes it.
+        let max_bytes = if self.failure.is_some() { 0 } else { MAX_BATCH };
         let mut bytes = 0;
         let count = self.waiting.iter().take_while(|publication| {
-            let fits = bytes == 0 || bytes + publication.bytes <= MAX_BATCH;
+            let fits = bytes == 0 || bytes + publication.bytes <= max_bytes;
             bytes += if fits { publication.bytes } else { 0 };
             fits
         });

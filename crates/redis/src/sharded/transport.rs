@@ -34,8 +34,9 @@ use crate::{
 pub(crate) fn backend(config: &Config, options: Sharded, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(ShardedTransport::new(config, options, servers));
     let is_static = options.subscription == SubscriptionMode::Static;
-    let backend =
-        Backend::new(Arc::clone(&transport) as _, IdScheme::Hex16).with_node_counter(Arc::clone(&transport) as _);
+    let backend = Backend::new(Arc::clone(&transport) as _, IdScheme::Hex16)
+        .with_name("redis-sharded")
+        .with_node_counter(Arc::clone(&transport) as _);
     if is_static { backend } else { backend.with_interest(transport) }
 }
 
@@ -181,6 +182,10 @@ impl Transport for ShardedTransport {
         joined.leave_rooms().await;
         // A node that is seen by its own channel is always counted: that is given up first.
         self.core.leave(node, self.topics(node)).await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.core.outbox.flush().await
     }
 
     fn health(&self) -> Health {

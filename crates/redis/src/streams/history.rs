@@ -114,7 +114,7 @@ impl SessionFields {
             match &*key {
                 "sid" => set(&mut fields.socket, reader.text()?.into_owned())?,
                 "pid" => set(&mut fields.session, reader.text()?.into_owned())?,
-                "rooms" => set(&mut fields.rooms, opts::read_rooms(reader)?)?,
+                "rooms" => set(&mut fields.rooms, opts::read_known_rooms(reader)?)?,
                 "data" => set(&mut fields.data, reader.optional(Reader::payload)?)?,
                 "nsp" => set(&mut fields.namespace, Namespace::new(&reader.text()?))?,
                 _ => reader.skip()?,

@@ -33,8 +33,8 @@ pub(super) struct StreamNode {
     pub(super) inbox: NodeInbox,
     /// Index of the stream that holds its messages.
     pub(super) stream: usize,
-    /// End of the stream when the node joined: earlier entries are not for it.
-    since: EntryId,
+    /// Ends of all streams when the node joined: earlier entries are not for it.
+    since: Vec<EntryId>,
     pub(super) pending_own: PendingOwn,
     /// Heartbeats, by sender, that tell how much it has put into the stream: held back until as much has been read.
     deferred: Mutex<HashMap<NodeId, Heartbeat>>,
@@ -62,7 +62,7 @@ impl JoinedNode for StreamNode {
 }
 
 impl StreamNode {
-    pub(super) fn new(inbox: NodeInbox, stream: usize, since: EntryId) -> Self {
+    pub(super) fn new(inbox: NodeInbox, stream: usize, since: Vec<EntryId>) -> Self {
         Self {
             inbox,
             stream,
@@ -102,14 +102,27 @@ impl StreamNode {
         deferred.into_iter().map(delivery).collect()
     }
 
-    /// Whether an entry of the stream concerns this node.
-    pub(super) fn concerns(&self, entry: &Entry) -> bool {
-        entry.id > self.since && entry.namespace.as_deref() == Some(self.inbox.node.namespace.as_str().as_bytes())
+    /// Whether an entry of a stream concerns this node.
+    pub(super) fn concerns(&self, stream: usize, entry: &Entry) -> bool {
+        let namespace = self.inbox.node.namespace.as_str().as_bytes();
+        self.since.get(stream).is_some_and(|since| entry.id > *since) && entry.namespace.as_deref() == Some(namespace)
     }
 
     /// Makes a delivery of an entry of the stream that is not an own one.
     pub(super) fn read(&self, entry: &Entry) -> Option<Delivery> {
         self.try_read(entry).unwrap_or_else(|error| self.inbox.decoder.refused(&error))
+    }
+
+    /// As [`StreamNode::read`], for an entry of a stream that holds other namespaces. It cannot be replayed, and has no
+    /// place among those that are numbered.
+    pub(super) fn read_elsewhere(&self, entry: &Entry) -> Option<Delivery> {
+        match self.read(entry)? {
+            Delivery::Message { from, message, .. } => {
+                Some(Delivery::Message { from, seq_no: None, offset: None, message })
+            }
+            Delivery::Skipped { .. } => None,
+            other => Some(other),
+        }
     }
 
     pub(super) fn is_own(&self, entry: &Entry) -> bool {

@@ -4,11 +4,12 @@ use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use trunkline_backend::Outbox;
 use trunkline_core::{
     Backend, Capabilities, IdScheme, Membership, NodeId, NodeKey, Offset, Result, Room, SessionId, Transport,
     codec::{self, Format},
-    model::{Answer, Delivery, Message, Response, SeqChannel, SeqNo, Session},
+    model::{Ack, Answer, Delivery, Message, Response, SeqChannel, SeqNo, Session},
     payload::Rules,
     transport::{Health, History, Inbox, JoinRequest, MissedBroadcast, NodeCount, NodeCounter, RestoredSession},
 };
@@ -43,7 +44,7 @@ const MAX_HOLD: Duration = Duration::from_secs(1);
 /// Backend of `mode=streams`.
 pub(crate) fn backend(config: &Config, options: &Streams, servers: Arc<ServerPool>) -> Backend {
     let transport = Arc::new(StreamsTransport::new(config, options, servers));
-    let backend = Backend::new(Arc::clone(&transport) as _, IdScheme::Hex16);
+    let backend = Backend::new(Arc::clone(&transport) as _, IdScheme::Hex16).with_name("redis-streams");
     backend.with_history(Arc::clone(&transport) as _).with_node_counter(transport)
 }
 
@@ -165,7 +166,9 @@ impl Transport for StreamsTransport {
         let (inbox, receiver) = NodeInbox::new(request);
         let topics = self.topics(&inbox.node);
         let stream = self.names.index(&inbox.node.namespace);
-        let since = self.readers[stream].begin(&self.shared).await?;
+        // Emitters write the messages of a namespace into any of the streams, and Node.js servers read all.
+        let begun = self.readers.iter().map(|reader| reader.begin(&self.shared));
+        let since = try_join_all(begun).await?;
         let joined = Arc::new(StreamNode::new(inbox, stream, since));
         self.core.join(&joined, topics).await?;
         joined.inbox.push(Delivery::Subscribed(PUBSUB));
@@ -192,7 +195,7 @@ impl Transport for StreamsTransport {
         self.shared.nodes.joined.publishing(from)?;
         let format = match response.answer {
             // Node.js writes null for `undefined`; left out, both stay apart.
-            Answer::Ack(None) | Answer::ServerSideEmit(None) => Format::MsgPack(Rules::Notepack),
+            Answer::Ack(Ack { value: None, .. }) | Answer::ServerSideEmit(None) => Format::MsgPack(Rules::Notepack),
             _ => FORMAT,
         };
         let payload = codec::encode(format, &from.id, &from.namespace, &response)?.finish(None, &[]);
@@ -204,6 +207,10 @@ impl Transport for StreamsTransport {
         let Some(joined) = self.shared.nodes.remove(node) else { return Ok(()) };
         self.shared.forget(&joined);
         self.core.leave(node, self.topics(node)).await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.core.outbox.flush().await
     }
 
     fn health(&self) -> Health {
@@ -256,8 +263,11 @@ impl fmt::Debug for StreamsTransport {
 
 impl EntryHandler for Shared {
     async fn entries(&self, stream: usize, entries: Vec<Entry>) {
-        for joined in self.readers_of(stream) {
-            self.hand_over(&joined, &entries).await;
+        for joined in self.nodes.joined.all() {
+            match joined.stream == stream {
+                true => self.hand_over(&joined, &entries).await,
+                false => hand_over_foreign(&joined, stream, &entries).await,
+            }
         }
     }
 
@@ -307,7 +317,7 @@ impl Shared {
     async fn hand_over(&self, joined: &StreamNode, entries: &[Entry]) {
         for run in entries.chunk_by(|entry, next| joined.is_own(entry) == joined.is_own(next)) {
             joined.ready(MAX_HOLD).await;
-            let concerned = run.iter().filter(|entry| joined.concerns(entry));
+            let concerned = run.iter().filter(|entry| joined.concerns(joined.stream, entry));
             if joined.is_own(&run[0]) {
                 concerned.for_each(|entry| self.own_entry(joined, entry));
             } else {
@@ -332,6 +342,16 @@ impl Shared {
         let rest = joined.pending_own.take_all();
         self.outbox.release(rest.bytes);
         self.limit.returned(rest.written);
+    }
+}
+
+/// Hands over what others have written into the stream of other namespaces.
+async fn hand_over_foreign(joined: &StreamNode, stream: usize, entries: &[Entry]) {
+    let is_foreign = |entry: &Entry| joined.concerns(stream, entry) && !joined.is_own(entry);
+    if entries.iter().any(is_foreign) {
+        joined.ready(MAX_HOLD).await;
+        let foreign = entries.iter().filter(|entry| is_foreign(entry));
+        joined.inbox.deliver(foreign.filter_map(|entry| joined.read_elsewhere(entry)));
     }
 }
 

@@ -135,8 +135,7 @@ impl<N: JoinedNode> TransportCore<N> {
     }
 
     pub(crate) fn health(&self) -> Health {
-        let (_, queued_messages, queued_bytes) = self.outbox.status();
-        self.status.health().with_queued_messages(queued_messages).with_queued_bytes(queued_bytes)
+        self.outbox.add_to(self.status.health())
     }
 
     /// Removes the nodes, publishes what is queued, for a while, and ends all tasks.

@@ -5,10 +5,11 @@ use std::path::Path;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use trunkline_brokers::Redis;
-use trunkline_core::{Emitter, Payload, Result, Target};
+use trunkline_conformance::kit::Failure;
+use trunkline_core::{Emitter, Payload, Result, Target, payload::Rules};
 
 use crate::{
-    support::{Wire, backend},
+    support::{Wire, backend, cluster, over_all},
     tap::Tap,
 };
 
@@ -106,6 +107,105 @@ async fn every_operation_over_streams_is_what_an_adapter_would_send() {
         assert_eq!(entry, &format!("uid emitter nsp {namespace} type {kind} data {data}"));
     }
     assert_eq!(entries.len(), expected.len() + 1);
+}
+
+over_all! { what_emitters_of_other_languages_send_is_taken }
+
+/// Broadcasts, joins and disconnects of an emitter, for the channel or stream of the namespace `/`.
+struct ForeignEmitter {
+    wire: Wire,
+    tap: Tap,
+}
+
+impl ForeignEmitter {
+    async fn emit(&mut self, opts: &Value) {
+        let packet = json!({"type": 2, "data": ["news"], "nsp": "/"});
+        match self.wire {
+            Wire::PubSub => {
+                let packed =
+                    Payload::value(&json!(["emitter", packet, opts])).unwrap().to_msgpack(Rules::MsgpackJs).unwrap();
+                self.run(&["PUBLISH", "socket.io#/#"], &packed).await;
+            }
+            _ => self.request(3, 3, json!({"opts": opts, "packet": packet})).await,
+        }
+    }
+
+    async fn request(&mut self, kind: u8, classic: u8, mut data: Value) {
+        match self.wire {
+            Wire::PubSub => {
+                data["type"] = classic.into();
+                self.run(&["PUBLISH", "socket.io-request#/#"], data.to_string().as_bytes()).await;
+            }
+            Wire::Sharded => {
+                let message = json!({"uid": "emitter", "nsp": "/", "type": kind, "data": data});
+                let packed = Payload::value(&message).unwrap().to_msgpack(Rules::MsgpackJs).unwrap();
+                self.run(&["SPUBLISH", "socket.io#/#"], &packed).await;
+            }
+            Wire::Streams => {
+                let kind = kind.to_string();
+                let fields = ["XADD", "socket.io", "*", "nsp", "/", "type", &kind, "data"];
+                self.run(&fields, data.to_string().as_bytes()).await;
+            }
+        }
+    }
+
+    async fn run(&mut self, words: &[&str], last: &[u8]) {
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(*word);
+        }
+        command.arg(last).exec_async(&mut self.tap.commands).await.unwrap();
+    }
+}
+
+async fn what_emitters_of_other_languages_send_is_taken(wire: Wire) -> std::result::Result<(), Failure> {
+    let server = Redis::start().await.unwrap();
+    let node = cluster(wire, server.url(), "").node().await?;
+    let (inside, outside) = (node.socket(["x"]).await?, node.socket(["y"]).await?);
+    let mut emitter = ForeignEmitter { wire, tap: Tap::new(server.url(), "SUBSCRIBE", &[]).await };
+    let to_all = [
+        json!({"rooms": [], "flags": []}),
+        json!({"rooms": "", "flags": ""}),
+        json!({"rooms": "", "except": "", "flags": null}),
+        json!([]),
+    ];
+    for opts in &to_all {
+        emitter.emit(opts).await;
+    }
+    for socket in [&inside, &outside] {
+        socket.wait_for(to_all.len()).await?;
+    }
+    emitter.emit(&json!({"rooms": "x", "flags": []})).await;
+    inside.wait_for(to_all.len() + 1).await?;
+    emitter.request(4, 2, json!({"opts": {"rooms": "", "flags": ""}, "rooms": ["new"]})).await;
+    emitter.emit(&json!({"rooms": ["new"], "except": "y", "flags": []})).await;
+    inside.wait_for(to_all.len() + 2).await?;
+    emitter.request(6, 4, json!({"opts": {"rooms": [], "except": "x", "flags": []}, "close": 1})).await;
+    assert!(outside.wait_for_disconnect().await?, "its connection is closed");
+    emitter.request(6, 4, json!({"opts": {"rooms": "", "flags": ""}, "close": ""})).await;
+    assert!(!inside.wait_for_disconnect().await?, "its connection stays");
+    assert_eq!(outside.packets().len(), to_all.len());
+    assert_eq!(node.metrics().malformed, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_of_several_streams_is_read_for_every_namespace() {
+    let server = Redis::start().await.unwrap();
+    let node = cluster(Wire::Streams, server.url(), "streams=3").node().await.unwrap();
+    let socket = node.socket(["x"]).await.unwrap();
+    let mut tap = Tap::new(server.url(), "SUBSCRIBE", &[]).await;
+    for stream in ["socket.io-0", "socket.io-1", "socket.io-2"] {
+        let data = json!({"opts": {"rooms": ["x"]}, "packet": {"type": 2, "data": [stream]}}).to_string();
+        let mut command = redis::cmd("XADD");
+        command.arg(&[stream, "*", "nsp", "/", "type", "3", "data", &data]);
+        command.exec_async(&mut tap.commands).await.unwrap();
+    }
+    socket.wait_for(3).await.unwrap();
+    let mut names = socket.names();
+    names.sort();
+    assert_eq!(names, ["socket.io-0", "socket.io-1", "socket.io-2"]);
+    assert_eq!((node.metrics().malformed, node.metrics().gaps), (0, 0));
 }
 
 /// The fields of all entries, in a row.

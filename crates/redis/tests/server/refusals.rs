@@ -1,13 +1,14 @@
 //! Servers that are full, that cannot write, or that refuse what we have no right to.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use trunkline_brokers::Redis;
 use trunkline_conformance::kit::Failure;
-use trunkline_core::{ErrorKind, Target};
+use trunkline_core::{Emitter, ErrorKind, Target};
 
 use crate::support::{
-    Wire, all_is_well, backend, expect_numbers, is_lost, numbered, numbers, over_all, pair, send, server, until,
+    PATIENCE, Wire, all_is_well, backend, cluster, expect_numbers, is_lost, numbered, numbers, over_all, pair, send,
+    server, until,
 };
 
 over_all! {
@@ -85,6 +86,7 @@ async fn what_may_not_be_published_is_counted_and_shows_in_the_health(wire: Wire
     let server = server().await;
     let [a, b] = pair(wire, server.url(), "").await?;
     let there = b.socket(["r"]).await?;
+    let emitter = Emitter::new(&backend(wire, server.url(), "").await?);
     let user = async |sign: &str| {
         let rights = PUBLISHING.map(|command| format!("{sign}{command}"));
         let command: Vec<_> =
@@ -94,7 +96,13 @@ async fn what_may_not_be_published_is_counted_and_shows_in_the_health(wire: Wire
     user("-").await;
     send(&a, 0..10).await?;
     until("what was refused is counted", async || a.metrics().publish_errors >= 10).await;
-    assert!(!a.health().connected);
+    let health = a.health();
+    assert!(!health.connected && health.refused_messages >= 10, "{health:?}");
+    assert!(health.refusal.is_some_and(|reason| reason.contains("NOPERM")));
+    emitter.emit(Target::room("r"), numbered(0, 10)).await?;
+    let error = emitter.flush().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Broker, "{error}");
+    assert!(error.to_string().contains("NOPERM"), "{error}");
     user("+").await;
     send(&a, 10..20).await?;
     there.wait_for(10).await?;
@@ -117,5 +125,29 @@ async fn without_the_password_or_the_right_to_publish_there_is_no_connection(wir
     let user = ["ACL", "SETUSER", "plain", "on", ">x", "~*", "&*", "+@all", "-multi"];
     server.cli(&user).await.unwrap();
     backend(wire, &server.url().replace(":secret@", "plain:x@"), "").await?;
+    Ok(())
+}
+
+/// A heartbeat needs no memory at the server, and says how many entries there should be.
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_do_not_overtake_what_a_full_server_refuses() -> Result<(), Failure> {
+    let (wire, server) = (Wire::Streams, server().await);
+    let a = cluster(wire, server.url(), "").build().fast_failure_detection().join().await?;
+    // A heartbeat is looked at when a read has ended.
+    let b = cluster(wire, server.url(), "block=200ms").node().await?;
+    a.await_peers(1, PATIENCE).await?;
+    b.await_peers(1, PATIENCE).await?;
+    let there = b.socket(["r"]).await?;
+    server.cli(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
+    // For longer than peers wait for what a heartbeat has counted.
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    for number in 0..25 {
+        ticks.tick().await;
+        send(&a, number..number + 1).await?;
+    }
+    assert!(there.packets().is_empty());
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    expect_numbers(&there, 25).await?;
+    assert_eq!((b.metrics().gaps, b.metrics().missed), (0, 0));
     Ok(())
 }

@@ -103,15 +103,22 @@ async fn a_remote_socket_answers_for_itself() {
 }
 
 #[tokio::test]
-async fn own_sockets_only_are_known_by_id() {
+async fn every_answer_has_the_id_of_its_socket() {
     let [a, b] = pair().await;
     let mut near = Client::of(&a, &[]).await;
-    let _far = Client::of(&b, &[]).await;
+    let mut far = Client::of(&b, &[]).await;
     let answers = a.io.local().emit_with_ack::<_, i32>("you", &()).await.unwrap();
     answer(&mut near, "you", Payload::value(&[4]).unwrap()).await;
     let answers: Vec<_> = within(answers.collect()).await;
     let [(id, Ok(4))] = answers.as_slice() else { panic!("{answers:?}") };
     assert_eq!(id.as_str(), near.id);
+    let answers = ask::<i32>(&a.io, "all", Duration::from_secs(20)).await;
+    answer(&mut near, "all", Payload::value(&[1]).unwrap()).await;
+    answer(&mut far, "all", Payload::value(&[2]).unwrap()).await;
+    let mut answers: Vec<_> =
+        within(answers.map(|(id, answer)| (answer.unwrap(), id.to_string())).collect::<Vec<_>>()).await;
+    answers.sort();
+    assert_eq!(answers, [(1, near.id.clone()), (2, far.id.clone())]);
 }
 
 #[tokio::test]

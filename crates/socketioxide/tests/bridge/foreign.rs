@@ -1,16 +1,19 @@
 //! Peers whose sockets look like those of Node.js: ids of 20 characters, number rooms, a room named by each id.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 use trunkline_conformance::{
     Setup,
     kit::{ClientSpec, TestCluster},
 };
-use trunkline_core::{Payload, Room, Target};
-use trunkline_socketioxide::{Handshake, remote_id};
+use trunkline_core::{
+    ErrorKind, Heartbeat, Message, Namespace, NodeConfig, NodeKey, Payload, RequestError, Room, Target,
+    transport::{InboxLimits, JoinRequest, Unfiltered},
+};
+use trunkline_socketioxide::{Handshake, PartialAnswers, remote_id};
 
-use crate::kit::{Client, Options, PATIENCE, Server, event, within};
+use crate::kit::{Client, Options, PATIENCE, SHORT, Server, event, within};
 
 async fn cluster() -> (Server, TestCluster, trunkline_conformance::kit::TestNode) {
     let options = Options::new();
@@ -88,4 +91,34 @@ async fn a_fetched_socket_has_rooms_handshake_and_data() {
     assert_eq!(handshake["secure"], false);
     assert!(handshake["time"].as_str().unwrap().contains("GMT+0000"));
     assert!(Duration::from_millis(handshake["issued"].as_u64().unwrap()) > Duration::from_secs(1_700_000_000));
+}
+
+#[tokio::test]
+async fn a_silent_node_is_an_error_with_the_other_answers_or_left_out() {
+    let options = Options {
+        configure: |builder| builder.config(NodeConfig::default().with_request_timeout(SHORT)),
+        ..Options::new()
+    };
+    let backend = options.backend.clone();
+    let server = Server::start(options).await;
+    let client = Client::of(&server, &["x"]).await;
+    let silent = NodeKey { id: backend.ids.node_id(), namespace: Namespace::new("/") };
+    let request = JoinRequest::new(silent.clone(), Arc::new(Unfiltered), Arc::default(), InboxLimits::default());
+    let _inbox = backend.transport.join(request).await.unwrap();
+    backend.transport.publish(&silent, Message::Heartbeat(Heartbeat::new(true))).await.unwrap();
+    server.root().await_peers(1, PATIENCE).await.unwrap();
+
+    let error = server.io.to("x").fetch_sockets().await.unwrap_err();
+    assert_eq!(error.as_error().kind(), ErrorKind::Timeout);
+    assert_eq!(error.incomplete().unwrap().missing, [silent.id.clone()]);
+    assert_eq!(error.into_received().unwrap()[0].id.as_str(), client.id);
+    for sockets in [server.io.to("x").partial(), server.io.partial().to("x"), server.io.volatile().to("x").partial()] {
+        let sockets = sockets.fetch_sockets().await.unwrap();
+        let [socket] = sockets.as_slice() else { panic!("{sockets:?}") };
+        assert_eq!(socket.data().id.as_str(), client.id);
+    }
+    assert_eq!(server.io.to("x").partial().rooms().await.unwrap(), ["x"]);
+    assert!(server.io.to("x").rooms().await.is_err());
+    let rooms = server.root().all_rooms().await.or_else(RequestError::into_received).unwrap();
+    assert!(rooms.contains(&Room::from("x")));
 }

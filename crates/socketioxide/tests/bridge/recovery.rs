@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use trunkline_core::{ErrorKind, Offset, Payload, SessionId, SocketId, memory::HistoryLimits};
+use trunkline_socketioxide::ClusterBuilder;
 
-use crate::kit::{Client, Options, Server, Socket, servers, within};
+use crate::kit::{Client, Options, SHORT, Server, Socket, servers, within};
 
 async fn pair(limits: HistoryLimits) -> [Server; 2] {
     let options = Options { configure: |cluster| cluster.append_offsets(true), ..Options::with_history(limits) };
@@ -183,4 +184,59 @@ async fn a_paused_socket_gets_what_waits_when_it_is_resumed() {
     .await;
     b.root().resume(&paused);
     client.event("waits").await;
+}
+
+#[tokio::test]
+async fn a_client_that_has_received_nothing_yet_catches_up_from_a_mark() {
+    let [a, b] = pair(HistoryLimits::default()).await;
+    let mut client = Client::of(&a, &[]).await;
+    a.root().mark(&socket(&a, &client), "offset").await.unwrap();
+    let (_, since) = parts(&client.event("offset").await);
+    drop(client);
+    b.io.emit("missed", &()).await.unwrap();
+
+    let mut back = Client::of(&b, &[]).await;
+    assert_eq!(b.root().replay(&socket(&b, &back), since).await.unwrap(), 1);
+    assert_eq!(parts(&back.event("missed").await).0, "missed");
+    let present = b.root().offset().await.unwrap();
+    assert_eq!(b.root().replay(&socket(&b, &back), present).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_quiet_client_that_is_marked_has_an_offset_that_is_still_in_the_history() {
+    let limits = HistoryLimits { messages: 50, ..HistoryLimits::default() };
+    let configure = |cluster: ClusterBuilder| cluster.append_offsets(true).marks("offset", SHORT);
+    let options = Options { configure, ..Options::with_history(limits) };
+    let [a, b] = servers([options.again(), options]).await;
+    let mut quiet = Client::of(&a, &[]).await;
+    let mut other = Client::of(&b, &["busy"]).await;
+    let (_, first) = parts(&quiet.event("offset").await);
+    for number in 0..100 {
+        b.io.to("busy").emit("not for the quiet one", &number).await.unwrap();
+    }
+    // Everything is stored when it comes.
+    b.root().mark(&socket(&b, &other), "behind").await.unwrap();
+    other.event("behind").await;
+    let replay = async |since: Offset| {
+        let back = Client::of(&b, &[]).await;
+        b.root().replay(&socket(&b, &back), since).await
+    };
+    assert_eq!(replay(first).await.unwrap_err().kind(), ErrorKind::HistoryLost);
+    for _ in 0..100 {
+        let (_, last) = parts(&quiet.event("offset").await);
+        if let Ok(missed) = replay(last).await {
+            assert_eq!(missed, 0);
+            return;
+        }
+    }
+    panic!("no mark that came is in the history");
+}
+
+#[tokio::test]
+async fn marks_need_a_history() {
+    let server = Server::start(Options::new()).await;
+    let client = Client::of(&server, &[]).await;
+    let refused = server.root().mark(&socket(&server, &client), "offset").await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    assert_eq!(server.root().offset().await.unwrap_err().kind(), ErrorKind::Unsupported);
 }

@@ -2,26 +2,23 @@
 
 use std::sync::Arc;
 
-use socketioxide::{SocketIo, adapter::Emitter, extract::SocketRef, handler::ConnectHandler, layer::SocketIoLayer};
+use socketioxide::{SocketIo, handler::ConnectHandler, layer::SocketIoLayer};
 use trunkline_socketioxide::{Cluster, NamespaceHandle, Trunkline};
+pub(crate) use trunkline_socketioxide::{ClusterIo as Io, ClusterSocket as Socket};
 
 use crate::{chat, history::History, node::Chat, presence};
-
-pub(crate) type Adapter = Trunkline<Emitter>;
-pub(crate) type Io = SocketIo<Adapter>;
-pub(crate) type Socket = SocketRef<Adapter>;
 
 /// The server of one node, and what it knows of the others; on return it hears them.
 pub(crate) async fn server(
     chat: &Arc<Chat>,
     broker: &str,
-) -> Result<(SocketIoLayer<Adapter>, Io, NamespaceHandle), String> {
+) -> Result<(SocketIoLayer<Trunkline>, Io, NamespaceHandle), String> {
     let backend = trunkline::connect(broker).await.map_err(|error| error.to_string())?;
     let cluster = Cluster::builder(backend.clone()).append_offsets(true).build();
     let history = History::new(cluster.clone(), &backend);
     presence::listen(&cluster, chat.clone());
     let builder = chat::configured(SocketIo::builder(), chat.clone(), history);
-    let (layer, io) = builder.with_adapter::<Adapter>(cluster.clone()).build_layer();
+    let (layer, io) = builder.with_adapter::<Trunkline>(cluster.clone()).build_layer();
     io.ns("/", chat::connected.with(chat::admit)).await.map_err(|error| error.to_string())?;
     let handle = cluster.of("/").map_err(|error| error.to_string())?;
     Ok((layer, io, handle))

@@ -9,10 +9,10 @@ use socketioxide::{
     extract::{AckSender, State, TryData},
 };
 use tokio::sync::oneshot;
-use trunkline_socketioxide::AwaitedRooms;
+use trunkline_socketioxide::{AwaitedRooms, Trunkline};
 
 use crate::{
-    adapter::{Adapter, Io, Socket},
+    adapter::{Io, Socket},
     fleet::Command,
     history::History,
     node::Chat,
@@ -67,14 +67,15 @@ pub(crate) async fn connected(
     socket.on_disconnect(async |socket: Socket, State(chat): State<Arc<Chat>>| chat.people.left(socket.id));
 
     let mut rooms: Vec<_> = hello.rooms.iter().map(|name| room(name)).collect();
-    rooms.push(inbox(&hello.user));
+    let user = hello.user();
+    rooms.push(inbox(&user));
     // Awaited, so that from the greeting on everything sent to these rooms arrives.
     if let Err(error) = socket.join_awaited(rooms).await {
         eprintln!("node {}: a page cannot be told about its rooms: {error}", chat.port);
     }
-    let Hello { user, name, rooms, offset } = hello;
-    chat.people.came(socket.id, Person { name, user, rooms, since: wire::now() });
-    let ready = Ready { node: chat.port, nodes: chat.nodes(), offsets: history.events() };
+    let Hello { name, rooms, offset, .. } = hello;
+    chat.people.came(socket.id, Person { name, user: user.clone(), rooms, since: wire::now() });
+    let ready = Ready { node: chat.port, user, nodes: chat.nodes(), offsets: history.events() };
     // Both fail only when the page is gone already.
     socket.emit("ready", &ready).ok();
     if !history.catch_up(&socket, offset).await {
@@ -87,7 +88,7 @@ async fn join(
     socket: Socket,
     io: Io,
     TryData(name): TryData<String>,
-    ack: AckSender<Adapter>,
+    ack: AckSender<Trunkline>,
     State(chat): State<Arc<Chat>>,
     State(history): State<History>,
 ) {
@@ -110,7 +111,12 @@ async fn join(
     reply(ack, entered.await);
 }
 
-async fn leave(socket: Socket, TryData(name): TryData<String>, ack: AckSender<Adapter>, State(chat): State<Arc<Chat>>) {
+async fn leave(
+    socket: Socket,
+    TryData(name): TryData<String>,
+    ack: AckSender<Trunkline>,
+    State(chat): State<Arc<Chat>>,
+) {
     let left = async {
         let name = understood(name)?;
         chat.people.change(socket.id, |person| person.rooms.retain(|room| *room != name));
@@ -122,7 +128,7 @@ async fn leave(socket: Socket, TryData(name): TryData<String>, ack: AckSender<Ad
 async fn rename(
     socket: Socket,
     TryData(name): TryData<String>,
-    ack: AckSender<Adapter>,
+    ack: AckSender<Trunkline>,
     State(chat): State<Arc<Chat>>,
 ) {
     let checked = understood(name).and_then(|name| wire::check_name(&name).map(|()| name));
@@ -135,7 +141,7 @@ async fn message(
     socket: Socket,
     io: Io,
     TryData(draft): TryData<Draft>,
-    ack: AckSender<Adapter>,
+    ack: AckSender<Trunkline>,
     State(chat): State<Arc<Chat>>,
 ) {
     let post = async {
@@ -156,7 +162,7 @@ async fn private(
     socket: Socket,
     io: Io,
     TryData(draft): TryData<Draft>,
-    ack: AckSender<Adapter>,
+    ack: AckSender<Trunkline>,
     State(chat): State<Arc<Chat>>,
 ) {
     let post = async {
@@ -200,7 +206,7 @@ async fn typing(socket: Socket, TryData(typing): TryData<Typing>, State(chat): S
 }
 
 /// Stops or starts a node of this process, also the one that serves the page that asks.
-async fn switch(TryData(wish): TryData<Switch>, ack: AckSender<Adapter>, State(chat): State<Arc<Chat>>) {
+async fn switch(TryData(wish): TryData<Switch>, ack: AckSender<Trunkline>, State(chat): State<Arc<Chat>>) {
     let done = async {
         let Switch { port, run } = understood(wish)?;
         let (reply, answer) = oneshot::channel();
@@ -211,7 +217,7 @@ async fn switch(TryData(wish): TryData<Switch>, ack: AckSender<Adapter>, State(c
 }
 
 /// An answer that cannot be sent belongs to a page that has gone.
-fn reply(ack: AckSender<Adapter>, result: Result<(), String>) {
+fn reply(ack: AckSender<Trunkline>, result: Result<(), String>) {
     ack.send(&Answer::from(result)).ok();
 }
 

@@ -4,12 +4,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// What a page says of itself when it connects, in the handshake's `auth`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 pub(crate) struct Hello {
-    /// Made by the page and kept when it moves to another node, unlike a socket id.
-    pub(crate) user: String,
+    /// Made by the page, kept when it moves to another node, and known to nobody else: who the page is follows from it.
+    /// An id that others can see would let them pass for it, and read what is written to it alone.
+    pub(crate) secret: String,
     pub(crate) name: String,
     /// The rooms the page is in already, when it comes from another node.
     pub(crate) rooms: Vec<String>,
@@ -21,6 +23,8 @@ pub(crate) struct Hello {
 #[derive(Debug, Serialize)]
 pub(crate) struct Ready {
     pub(crate) node: u16,
+    /// The id under which the others see this page.
+    pub(crate) user: String,
     pub(crate) nodes: Vec<NodeView>,
     /// The events whose last argument is their place in the history; none without one.
     pub(crate) offsets: &'static [&'static str],
@@ -144,10 +148,16 @@ impl From<Result<(), String>> for Answer {
 impl Hello {
     pub(crate) fn check(&self) -> Result<(), String> {
         check_name(&self.name)?;
-        if self.user.is_empty() || self.user.len() > 64 || self.rooms.len() > MAX_ROOMS {
+        if !(16..=64).contains(&self.secret.len()) || self.rooms.len() > MAX_ROOMS {
             return Err("this page sent an unusable identity: reload it".to_owned());
         }
         self.rooms.iter().try_for_each(|room| check_room(room))
+    }
+
+    /// The id under which the others see the page, unlike a socket id also after a move. It does not lead back to the
+    /// secret.
+    pub(crate) fn user(&self) -> String {
+        Sha256::digest(&self.secret)[..12].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -212,6 +222,6 @@ pub(crate) fn now() -> u64 {
 
 pub(crate) const MAX_PICTURE: usize = 512 * 1024;
 pub(crate) const MAX_ROOMS: usize = 32;
-const MAX_TEXT: usize = 4000;
-const MAX_NAME: usize = 24;
-const MAX_ROOM_NAME: usize = 32;
+pub(crate) const MAX_TEXT: usize = 4000;
+pub(crate) const MAX_NAME: usize = 24;
+pub(crate) const MAX_ROOM_NAME: usize = 32;

@@ -9,15 +9,9 @@
 
 mod server;
 
-use socketioxide::{
-    SocketIo,
-    adapter::Emitter,
-    extract::{Data, SocketRef},
-};
+use socketioxide::{SocketIo, extract::Data};
 use tokio::net::TcpListener;
-use trunkline_socketioxide::{AwaitedRooms, Cluster, Trunkline};
-
-type Socket = SocketRef<Trunkline<Emitter>>;
+use trunkline_socketioxide::{AwaitedRooms, Cluster, ClusterSocket as Socket, Trunkline};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -28,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let listener = TcpListener::bind("127.0.0.1:3101").await?;
     let websocket = axum::serve(listener, app);
 
-    let (layer, io) = SocketIo::builder().with_adapter::<Trunkline<_>>(Cluster::from(backend)).build_layer();
+    let (layer, io) = SocketIo::builder().with_adapter::<Trunkline>(Cluster::from(backend)).build_layer();
     io.ns("/", connected).await?;
     let listener = TcpListener::bind("127.0.0.1:3102").await?;
     let socket_io = axum::serve(listener, axum::Router::new().layer(layer));

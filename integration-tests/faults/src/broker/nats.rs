@@ -1,10 +1,9 @@
 //! NATS. The server has no commands for an administrator: it reads its configuration anew instead.
 
-use std::{fs, ops::Deref, time::Duration};
+use std::{ops::Deref, time::Duration};
 
 use async_nats::jetstream;
 use futures_util::TryStreamExt;
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::sleep;
 use trunkline_brokers::Broker;
 
@@ -45,9 +44,7 @@ impl Nats {
     }
 
     fn reconfigure(&self, connections: u32) -> Result<(), Failure> {
-        fs::write(self.folder().join("nats.conf"), configuration(connections))?;
-        let pid = self.pid().and_then(|pid| Pid::from_raw(pid.cast_signed())).ok_or("nats-server has ended")?;
-        Ok(kill_process(pid, Signal::HUP)?)
+        Ok(self.0.reconfigure(&configuration(connections))?)
     }
 
     async fn delete_streams(&self) -> Result<(), Failure> {

@@ -16,6 +16,7 @@ export const transports = {
   "redis-streams": {
     title: "Redis streams",
     broker: "redis",
+    hasEmitter: true,
     options: { mode: "streams", prefix: "interop", stream: "interop-stream", session_prefix: "interop:session:" },
   },
   postgres: {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trunkline_core::{Answer, Message, NodeId, Payload, RequestId, Response, model::Delivery};
+use trunkline_core::{Ack, Answer, Message, NodeId, Payload, RequestId, Response, model::Delivery};
 
 use super::{change_binary, change_text, mutation};
 use crate::{Mutation, broken::Defect};
@@ -64,7 +64,7 @@ fn lost() -> Vec<Mutation> {
         ),
         losing(
             "loses acknowledgements without argument",
-            |answer| *answer == Answer::Ack(None),
+            |answer| matches!(answer, Answer::Ack(Ack { value: None, .. })),
             &["acks::an_acknowledgement_without_a_value_counts"],
         ),
         losing(
@@ -109,7 +109,7 @@ fn lost() -> Vec<Mutation> {
         losing(
             "loses answers above 32 KB",
             |answer| match answer {
-                Answer::Ack(value) => value.as_ref().is_some_and(|value| value.len() > 32 << 10),
+                Answer::Ack(Ack { value, .. }) => value.as_ref().is_some_and(|value| value.len() > 32 << 10),
                 Answer::Sockets(sockets) => {
                     sockets.iter().flat_map(|socket| &socket.data).map(Payload::len).sum::<usize>() > 32 << 10
                 }
@@ -343,7 +343,7 @@ fn garbling(names: [&'static str; 3], change: fn(&str) -> String) -> [Mutation; 
     [
         answering(
             of_clients,
-            |answer| if let Answer::Ack(value) = answer { value.iter_mut().collect() } else { Vec::new() },
+            |answer| if let Answer::Ack(Ack { value, .. }) = answer { value.iter_mut().collect() } else { Vec::new() },
             &["acks::acknowledgements_keep_their_meaning"],
         ),
         answering(
@@ -384,7 +384,7 @@ fn changed() -> Vec<Mutation> {
         changing(
             "corrupts binary in answers",
             |answer| {
-                if let Answer::Ack(Some(value)) | Answer::ServerSideEmit(Some(value)) = answer
+                if let Answer::Ack(Ack { value: Some(value), .. }) | Answer::ServerSideEmit(Some(value)) = answer
                     && value.has_binary()
                 {
                     change_binary(value, |part| part.iter().map(|byte| byte & 0x7f).collect());
@@ -426,7 +426,10 @@ fn changed() -> Vec<Mutation> {
         changing(
             "forgets rooms",
             |answer| each_socket(answer, |socket| socket.rooms.truncate(1)),
-            &["fetch::rooms_handshake_and_data_arrive_unchanged"],
+            &[
+                "fetch::rooms_handshake_and_data_arrive_unchanged",
+                "fetch::a_room_with_too_long_a_name_costs_no_socket_and_no_other_room",
+            ],
         ),
         changing(
             "forgets rooms of other nodes",

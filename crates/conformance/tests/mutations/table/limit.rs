@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use trunkline_core::{Error, ErrorKind, Message};
+use trunkline_core::{Answer, Error, ErrorKind, Message};
 
 use super::payload;
 use crate::{
@@ -103,6 +103,30 @@ pub(crate) fn all() -> Vec<Mutation> {
             "loses messages at the limit",
             Defect::losing(|message| size(message) > LIMIT - 100),
             &["payloads::a_message_at_the_limit_arrives_whole"],
+        ),
+        mutation(
+            "loses a part of an answer",
+            Defect::answering(|response| {
+                let is_lost = matches!(&response.answer, Answer::Part(part) if part.index == 1);
+                if is_lost { Vec::new() } else { vec![response] }
+            }),
+            &["payloads::an_answer_above_the_limit_arrives_in_parts"],
+        ),
+        mutation(
+            "sends the parts of an answer twice",
+            Defect::answering(|response| match response.answer {
+                Answer::Part(_) => vec![response.clone(), response],
+                _ => vec![response],
+            }),
+            &[],
+        ),
+        mutation(
+            "loses the errors of answers that are too large",
+            Defect::answering(|response| match response.answer {
+                Answer::TooLarge(_) => Vec::new(),
+                _ => vec![response],
+            }),
+            &["payloads::an_answer_that_cannot_be_divided_is_an_error_that_names_its_size_and_the_limit"],
         ),
         refusing(
             "reports another kind of error",

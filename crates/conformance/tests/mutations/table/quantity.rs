@@ -208,10 +208,14 @@ fn collapsing_answers(name: &'static str, which: fn(&Answer) -> bool, fails: &[&
         if let Delivery::Response { response, .. } = &delivery
             && which(&response.answer)
         {
-            if seen.contains(response) {
+            let mut response = response.clone();
+            if let Answer::Ack(ack) = &mut response.answer {
+                ack.socket = None;
+            }
+            if seen.contains(&response) {
                 return Vec::new();
             }
-            seen.push(response.clone());
+            seen.push(response);
         }
         vec![(Duration::ZERO, delivery)]
     });

@@ -215,6 +215,7 @@ fn replays() -> Vec<Mutation> {
                 "recovery::a_session_brings_what_was_sent_to_its_socket_and_not_what_its_socket_sent",
                 "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
                 "recovery::replay_continues_after_any_offset",
+                "recovery::replay_continues_after_the_present_offset",
                 "recovery::missed_packets_are_replayed_whole_and_in_order",
                 "recovery::replay_continues_after_the_offset_of_a_missed_packet",
                 "recovery::only_packets_for_the_rooms_of_the_session_are_replayed",
@@ -434,7 +435,7 @@ fn offsets() -> Vec<Mutation> {
                 }
                 vec![(Duration::ZERO, delivery)]
             }),
-            &["recovery::replay_continues_after_any_offset"],
+            &["recovery::replay_continues_after_any_offset", "recovery::replay_continues_after_the_present_offset"],
         ),
         mutation("delivers own broadcasts first", own_first(), &["recovery::all_clients_receive_the_same_order"]),
     ]

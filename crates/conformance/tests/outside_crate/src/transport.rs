@@ -208,10 +208,13 @@ impl Transport for TcpTransport {
         self.shared.remove(node).await
     }
 
+    async fn flush(&self) -> Result<()> {
+        self.shared.outbox.flush().await
+    }
+
     fn health(&self) -> Health {
-        let (connected, messages, bytes) = self.shared.outbox.status();
-        let health =
-            Health::default().with_connected(connected).with_queued_messages(messages).with_queued_bytes(bytes);
+        let (connected, ..) = self.shared.outbox.status();
+        let health = self.shared.outbox.add_to(Health::default().with_connected(connected));
         health.with_reconnects(self.shared.reconnects.load(Ordering::Relaxed))
     }
 

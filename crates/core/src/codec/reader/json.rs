@@ -97,6 +97,29 @@ impl<'a> Reader<'a> for JsonReader<'a> {
         self.scanner.skip()
     }
 
+    fn skip_unchecked(&mut self) -> Scan<()> {
+        let mut open = Vec::new();
+        loop {
+            match self.scanner.peek()? {
+                byte @ (b'{' | b'[') => {
+                    self.scanner.expect(byte)?;
+                    // In ASCII a closing bracket is two behind its opening one.
+                    open.push(byte + 2);
+                    continue;
+                }
+                byte @ (b',' | b':') if !open.is_empty() => {
+                    self.scanner.expect(byte)?;
+                    continue;
+                }
+                byte @ (b'}' | b']') if open.pop() == Some(byte) => self.scanner.expect(byte)?,
+                _ => self.scanner.skip()?,
+            }
+            if open.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
     fn end(&mut self) -> Scan<()> {
         self.scanner.end()
     }

@@ -91,6 +91,20 @@ impl<'a> Reader<'a> for MsgPackReader<'a> {
         self.scanner.skip().map(|_| ())
     }
 
+    fn skip_unchecked(&mut self) -> Scan<()> {
+        let mut left = 1_usize;
+        while left > 0 {
+            // A container claims no more entries than there are bytes.
+            left += match self.scanner.token()? {
+                Token::Array(entries) => entries,
+                Token::Map(entries) => 2 * entries,
+                _ => 0,
+            };
+            left -= 1;
+        }
+        Ok(())
+    }
+
     fn end(&mut self) -> Scan<()> {
         self.scanner.end()
     }

@@ -16,7 +16,7 @@ pub(super) struct Presence {
     interval: Micros,
     /// Reported as up.
     members: Set,
-    /// Local time of the last delivery from each peer.
+    /// Local time of the last delivery from each peer, be it a repeat, which may come long after its sender has gone.
     heard: Vec<Option<Micros>>,
     /// Local time of the last delivery that proves that the peer is alive.
     alive: Vec<Option<Micros>>,
@@ -176,7 +176,7 @@ impl Presence {
         let had_time = local >= self.thawed + self.suspicion || last + self.timeout <= self.froze;
         // Whoever gives up the last one has proof that it is not cut off itself, if it can have any.
         let needs_proof = self.members.iter().next().is_none() && self.hears_itself;
-        let proven = self.last_delivery.is_some_and(|heard| heard >= self.heard[node].unwrap_or(0) + self.timeout);
+        let proven = self.last_delivery.is_some_and(|heard| heard >= last + self.timeout);
         ensure(!needs_proof || proven, Check::Presence, || {
             format!("peer {node:02}, the last one, is given up at {} without proof", shown(local))
         })?;

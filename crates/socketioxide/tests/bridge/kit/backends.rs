@@ -80,6 +80,10 @@ impl Transport for Gate {
         self.inner.leave(node).await
     }
 
+    async fn flush(&self) -> Result<()> {
+        self.inner.flush().await
+    }
+
     fn health(&self) -> Health {
         self.inner.health()
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use futures_util::{SinkExt, StreamExt};
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, tungstenite::Message};
 use trunkline_core::Payload;
@@ -23,6 +23,8 @@ pub(crate) struct Client {
     pub(crate) id: String,
     /// What was read while something else was waited for.
     unread: VecDeque<Packet>,
+    /// Acknowledgements asked for so far.
+    requests: u64,
 }
 
 impl Client {
@@ -42,8 +44,14 @@ impl Client {
         let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", server.address);
         let (stream, _) = within(tokio_tungstenite::connect_async(url)).await.unwrap();
         let msgpack = server.msgpack;
-        let mut client =
-            Self { stream, namespace: namespace.to_owned(), msgpack, id: String::new(), unread: VecDeque::new() };
+        let mut client = Self {
+            stream,
+            namespace: namespace.to_owned(),
+            msgpack,
+            id: String::new(),
+            unread: VecDeque::new(),
+            requests: 0,
+        };
         let hello = Packet {
             kind: Kind::Connect,
             namespace: namespace.to_owned(),
@@ -60,6 +68,26 @@ impl Client {
 
     pub(crate) async fn emit<T: Serialize>(&mut self, name: &str, arguments: &T) {
         self.send_event(Payload::event(name, arguments).unwrap(), None).await;
+    }
+
+    /// Emits an event and waits for the arguments of its acknowledgement.
+    pub(crate) async fn request<T: Serialize, R: DeserializeOwned>(&mut self, name: &str, arguments: &T) -> R {
+        let request = self.ask(name, arguments).await;
+        self.answer(request).await
+    }
+
+    /// Emits an event that wants an acknowledgement.
+    pub(crate) async fn ask<T: Serialize>(&mut self, name: &str, arguments: &T) -> u64 {
+        let request = self.requests;
+        self.requests += 1;
+        self.send_event(Payload::event(name, arguments).unwrap(), Some(request)).await;
+        request
+    }
+
+    /// Waits for an acknowledgement; returns its arguments.
+    pub(crate) async fn answer<R: DeserializeOwned>(&mut self, request: u64) -> R {
+        let answer = self.packet_that(|packet| packet.kind == Kind::Ack && packet.id == Some(request)).await;
+        answer.data.unwrap().deserialize().unwrap()
     }
 
     async fn send_event(&mut self, data: Payload, id: Option<u64>) {

@@ -5,8 +5,7 @@ use std::{net::SocketAddr, sync::atomic::AtomicU32, time::Duration};
 use serde::Deserialize;
 use socketioxide::{
     ParserConfig, SocketIo,
-    adapter::Emitter,
-    extract::{AckSender, SocketRef, TryData},
+    extract::{AckSender, TryData},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use trunkline_core::{
@@ -14,12 +13,11 @@ use trunkline_core::{
     memory::{HistoryLimits, MemoryConfig, backend},
 };
 use trunkline_socketioxide::{Cluster, ClusterBuilder, Trunkline};
+pub(crate) use trunkline_socketioxide::{ClusterIo as Io, ClusterSocket as Socket};
 
 use super::PATIENCE;
 
-pub(crate) type A = Trunkline<Emitter>;
-pub(crate) type Io = SocketIo<A>;
-pub(crate) type Socket = SocketRef<A>;
+pub(crate) type A = Trunkline;
 
 /// How a server is set up.
 pub(crate) struct Options {

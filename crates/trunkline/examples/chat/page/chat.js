@@ -1,20 +1,25 @@
 // The chat page: connects the client, the conversations and the view.
 
 import { LOBBY, Conversations } from "./conversations.js";
+import { Names } from "./names.js";
 import { connectToCluster } from "./trunkline-client.js";
-import { View, size } from "./view.js";
+import { View, compareNames, size } from "./view.js";
 
 const TYPING_EVERY = 2000;
 const TYPING_SHOWN = 4000;
 const PICTURE_KINDS = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 
-const me = remembered("me") ?? { user: randomId(), name: "" };
+// The nodes derive from the secret who this page is, and tell it: `me.user`, which everybody sees.
+const me = { user: "", ...(remembered("me") ?? { secret: randomId(), name: "" }) };
+const names = new Names();
 const conversations = new Conversations(remembered("rooms") ?? [LOBBY], remembered("current"));
-const view = new View({ open, enter, leave, write, send, retry, type, choose, switchNode, rename });
+const view = new View(names, { open, enter, leave, write, send, retry, type, choose, switchNode, rename });
 let client;
 let here = Number(document.documentElement.dataset.port);
 let nodes = [];
 let typedAt = 0;
+/** Attempts to connect that have failed since the last connection. */
+let failures = 0;
 
 start();
 
@@ -22,7 +27,7 @@ async function start() {
   render();
   if (!me.name) me.name = (await view.askName(suggestion(), false)) ?? suggestion();
   view.me(me);
-  view.connection({ state: "moving" });
+  view.connection({ state: "connecting" });
   connect();
   render();
   view.focusText();
@@ -31,7 +36,7 @@ async function start() {
 function connect() {
   client = connectToCluster(window.io, {
     nodes: [location.origin],
-    auth: () => ({ ...me, rooms: conversations.rooms.map((room) => room.to) }),
+    auth: () => ({ secret: me.secret, name: me.name, rooms: conversations.rooms.map((room) => room.to) }),
   });
   client.on("ready", greeted);
   client.on("missed", missed);
@@ -43,19 +48,32 @@ function connect() {
   });
   client.on("typing", typing);
   client.on("disconnect", () => {
+    failures = 0;
     view.connection({ state: "moving" });
     view.banner(`The connection to node ${here} is lost. Looking for another node…`);
   });
   client.on("connect_error", (error) => {
-    if (client.trying) return;
+    if (client.trying) return unanswered();
     view.connection({ state: "refused" });
     view.banner(`The node has refused this page: ${error.message}`);
   });
 }
 
-function greeted({ node, nodes }) {
+/** Once every node has been tried it would be wrong to speak of a move. */
+function unanswered() {
+  failures += 1;
+  if (failures < nodes.length) return;
+  nodes = nodes.map((node) => ({ ...node, silent: true, ours: false, people: [] }));
+  view.connection({ state: "unanswered" });
+  view.banner("No node answers: all are stopped or out of reach. This page tries again every few seconds.");
+  render();
+}
+
+function greeted({ node, user, nodes }) {
   const moved = node !== here;
   here = node;
+  me.user = user;
+  view.me(me);
   view.connection({ state: "online", node });
   view.banner(undefined);
   if (moved) conversations.notice(conversations.current, `You are on node ${node} now`);
@@ -70,11 +88,13 @@ function missed() {
 
 function showNodes(latest) {
   nodes = latest;
+  for (const person of nodes.flatMap((node) => node.people)) names.note(person);
   client.nodes = nodes.map((node) => address(node.port));
   render();
 }
 
 function received(conversation, message) {
+  names.note(message.from);
   if (conversations.receive(conversation, message)) render();
 }
 
@@ -184,26 +204,38 @@ function render() {
   const current = conversations.current;
   const rooms = conversations.rooms.map((room) => room.to);
   const people = nodes.flatMap((node) => node.people);
-  const inRoom = (name) => people.filter((person) => person.rooms.includes(name)).length;
-  const names = [...new Set([...rooms, LOBBY, ...people.flatMap((person) => person.rooms)])];
-  names.sort((a, b) => (b === LOBBY) - (a === LOBBY) || a.localeCompare(b));
+  const inRoom = (name) => (isCutOff() ? undefined : people.filter((person) => person.rooms.includes(name)).length);
+  const inOrder = [...new Set([...rooms, LOBBY, ...people.flatMap((person) => person.rooms)])];
+  inOrder.sort((a, b) => (b === LOBBY) - (a === LOBBY) || compareNames(a, b));
   view.conversations(
-    names.map((name) => ({ name, people: inRoom(name), conversation: conversations.rooms.find((room) => room.to === name) })),
-    conversations.privates.map((conversation) => ({ conversation, online: nodeOf(conversation.to) })),
+    inOrder.map((name) => ({ name, people: inRoom(name), conversation: conversations.rooms.find((room) => room.to === name) })),
+    conversations.privates.map((conversation) => ({ conversation, online: whereIs(conversation.to) })),
     current,
     conversations.unreadElsewhere,
   );
   view.title(current, about(current, inRoom), !current.private && current.to !== LOBBY);
-  view.typing([...current.typing.values()].map(({ name }) => name));
+  view.typing([...current.typing].map(([user, { name }]) => ({ user, name })));
   view.messages(current, me);
   view.nodes(nodes, here, me);
   remember();
 }
 
 function about(conversation, inRoom) {
+  if (isCutOff()) return "";
   if (!conversation.private) return `${inRoom(conversation.to)} in this room`;
   const node = nodeOf(conversation.to);
   return node ? `private · online on node ${node}` : "private · offline";
+}
+
+/** Whether no node answers. */
+function isCutOff() {
+  return nodes.some((node) => node.silent);
+}
+
+function whereIs(user) {
+  if (isCutOff()) return "";
+  const node = nodeOf(user);
+  return node ? `node ${node}` : "offline";
 }
 
 function nodeOf(user) {
@@ -213,7 +245,7 @@ function nodeOf(user) {
 // What is kept when the page is loaded again, for this tab only: a second tab is a second person.
 
 function remember() {
-  sessionStorage.setItem("me", JSON.stringify(me));
+  sessionStorage.setItem("me", JSON.stringify({ secret: me.secret, name: me.name }));
   sessionStorage.setItem("rooms", JSON.stringify(conversations.rooms.map((room) => room.to)));
   sessionStorage.setItem("current", JSON.stringify(conversations.current.private ? LOBBY : conversations.current.to));
 }

@@ -12,15 +12,18 @@
  * 1. It emits `ready` when all its events are registered, because a connection is confirmed before the handler has run, and what a client
  *    sends in between can be lost. What else the greeting carries is up to the application.
  *
+ * 2. It derives who a client is from what only this client knows: a token that it checks, or a secret that it hashes. Whoever presents an id
+ *    that others can see would get what is sent to the bearer of that id, such as private messages.
+ *
  * For missed messages, with a backend that keeps a history:
  *
- * 2. The greeting names the events that carry their offset, their place in the history, as last argument: `{ offsets: ["message"] }`. Those
+ * 3. The greeting names the events that carry their offset, their place in the history, as last argument: `{ offsets: ["message"] }`. Those
  *    are the events that are broadcast, to everybody or to rooms; not volatile or acknowledged ones, and not those that a socket emits to
  *    its own client. The client removes the offset before a handler sees the arguments, and drops an event that it has had already.
- * 3. When the client comes back, the handshake has the last offset beside what `auth` returns: `{ token, offset }`. The server lets the new
+ * 4. When the client comes back, the handshake has the last offset beside what `auth` returns: `{ token, offset }`. The server lets the new
  *    socket join its client's rooms, greets it, and calls the bridge's `handle.replay(&socket, offset)`. When that fails the history does
  *    not reach back far enough: it emits an event, here `missed`, and the application loads its state anew.
- * 4. A client that has received nothing yet has no offset. So the server sends something to the socket's id alone after that, such as
+ * 5. A client that has received nothing yet has no offset. So the server sends something to the socket's id alone after that, such as
  *    `io.to(socket.id).emit("mark", &())`, named among `offsets` too.
  */
 export function connectToCluster(io, options) {

@@ -3,6 +3,7 @@
 const $ = (id) => document.getElementById(id);
 
 export class View {
+  #names;
   #actions;
   #shown = new Map();
   #conversation;
@@ -10,10 +11,13 @@ export class View {
   /** Of the pictures in the messages. */
   #addresses = new WeakMap();
 
-  /** @param actions functions that the page calls: open, enter, leave, write, retry, type, choose, switchNode, rename */
-  constructor(actions) {
+  /** @param names tells people of one name apart; @param actions functions that the page calls: open, enter, leave, write, retry, type, choose, switchNode, rename */
+  constructor(names, actions) {
+    this.#names = names;
     this.#actions = actions;
-    this.pictureLimit = Number(document.documentElement.dataset.pictureLimit);
+    const { pictureLimit, textLimit } = document.documentElement.dataset;
+    this.pictureLimit = Number(pictureLimit);
+    this.textLimit = Number(textLimit);
     $("served-by").textContent = document.documentElement.dataset.port;
     this.#listen();
   }
@@ -23,6 +27,7 @@ export class View {
     const dialog = $("welcome");
     const field = $("nickname");
     field.value = suggestion;
+    checkLimit(field);
     dialog.oncancel = (event) => mayCancel || event.preventDefault();
     dialog.showModal();
     field.select();
@@ -38,8 +43,15 @@ export class View {
   }
 
   connection({ state, node }) {
-    const words = { online: `on node ${node}`, moving: "moving to another node…", refused: "not connected" };
-    $("connection").textContent = words[state];
+    const words = {
+      // A phone has no room for the first word.
+      online: [make("span", { className: "wide" }, "on "), `node ${node}`],
+      connecting: ["connecting…"],
+      moving: ["moving…"],
+      unanswered: ["no node answers"],
+      refused: ["not connected"],
+    };
+    $("connection").replaceChildren(make("span", { className: "words" }, ...words[state]));
     $("connection").dataset.state = state;
     if (node) $("connection").style.setProperty("--hue", hueOfNode(node));
   }
@@ -51,24 +63,26 @@ export class View {
 
   /** Both lists of conversations. @param rooms of the whole cluster: { name, people, conversation? } */
   conversations(rooms, privates, current, unreadElsewhere) {
-    $("rooms").replaceChildren(
-      ...rooms.map(({ name, people, conversation }) =>
+    replaceKeepingFocus(
+      $("rooms"),
+      rooms.map(({ name, people, conversation }) =>
         conversationItem({
           mark: "#",
-          title: name,
-          about: conversation ? count(people, "person", "people") : "not entered",
+          title: [name],
+          about: !conversation ? "not entered" : people === undefined ? "" : count(people, "person", "people"),
           unread: conversation?.unread,
           current: conversation === current,
           open: () => this.#closing(() => this.#actions.enter(name)),
         }),
       ),
     );
-    $("private").replaceChildren(
-      ...privates.map(({ conversation, online }) =>
+    replaceKeepingFocus(
+      $("private"),
+      privates.map(({ conversation, online }) =>
         conversationItem({
           user: conversation.to,
-          title: conversation.title,
-          about: online ? `node ${online}` : "offline",
+          title: this.#name(conversation.to, conversation.title),
+          about: online,
           unread: conversation.unread,
           current: conversation === current,
           open: () => this.#closing(() => this.#actions.open(conversation)),
@@ -82,15 +96,16 @@ export class View {
   }
 
   title(conversation, about, mayLeave) {
-    $("conversation-title").textContent = conversation.private ? conversation.title : `# ${conversation.title}`;
+    $("conversation-title").replaceChildren(...(conversation.private ? this.#name(conversation.to, conversation.title) : [`# ${conversation.title}`]));
     $("conversation-about").textContent = about;
     $("leave").hidden = !mayLeave;
-    $("text").placeholder = conversation.private ? `Write to ${conversation.title} alone` : `Write to #${conversation.title}`;
+    $("text").placeholder = conversation.private ? `Write to ${isolated(conversation.title)} alone` : `Write to ${isolated(`#${conversation.title}`)}`;
   }
 
   typing(names) {
-    const last = names.length > 2 ? "several people" : names.join(" and ");
-    $("typing").textContent = names.length ? `${last} ${names.length === 1 ? "is" : "are"} typing…` : "";
+    const people = names.map(({ user, name }) => make("span", {}, ...this.#name(user, name)));
+    const who = people.length > 2 ? ["several people"] : people.flatMap((person, index) => (index ? [" and ", person] : [person]));
+    $("typing").replaceChildren(...who, people.length ? ` ${people.length === 1 ? "is" : "are"} typing…` : "");
   }
 
   /** Brings the list of messages in line with the conversation, touching only what has changed. */
@@ -119,12 +134,9 @@ export class View {
   nodes(nodes, here, me) {
     const people = nodes.reduce((sum, node) => sum + node.people.length, 0);
     const running = nodes.filter((node) => node.running).length;
-    $("cluster-about").textContent = `${count(people, "person", "people")} on ${count(running, "node", "nodes")}`;
+    $("cluster-about").textContent = nodes.some((node) => node.silent) ? "Who is online is not known." : `${count(people, "person", "people")} on ${count(running, "node", "nodes")}`;
     fillBadge($("people-count"), people);
-    const focused = document.activeElement?.dataset.focus;
-    $("nodes").replaceChildren(...nodes.map((node) => this.#node(node, here, me)));
-    // The button that was pressed has been replaced: keep the keyboard where it was.
-    if (focused) $("nodes").querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus();
+    replaceKeepingFocus($("nodes"), nodes.map((node) => this.#node(node, here, me)));
   }
 
   problem(text) {
@@ -151,7 +163,7 @@ export class View {
   #item(entry, before, me, conversation) {
     // An entry is replaced, not changed, when it arrives: then its item is made anew too.
     const known = this.#shown.get(entry.id);
-    const look = JSON.stringify([entry.state, entry.why, follows(entry, before)]);
+    const look = JSON.stringify([entry.state, entry.why, follows(entry, before), entry.from && this.#names.mark(entry.from.user)]);
     if (known?.look === look) return known.item;
     const item = entry.notice ? notice(entry) : this.#message(entry, before, me, conversation);
     known?.item.replaceWith(item);
@@ -160,7 +172,8 @@ export class View {
   }
 
   #message(entry, before, me, conversation) {
-    const own = entry.from.user === me.user;
+    // An own draft may be older than the id by which the others know this page.
+    const own = entry.from === me || entry.from.user === me.user;
     const item = make("li", { className: "message" });
     item.classList.toggle("own", own);
     item.classList.toggle("follows", follows(entry, before));
@@ -168,10 +181,10 @@ export class View {
     const avatar = make("span", { className: "avatar" });
     avatar.setAttribute("aria-hidden", "true");
     fillAvatar(avatar, entry.from.user, entry.from.name);
-    const about = make("p", { className: "about" }, make("strong", {}, own ? "You" : entry.from.name), nodeMark(entry.node), time(entry.at));
+    const about = make("p", { className: "about" }, make("strong", {}, ...(own ? ["You"] : this.#name(entry.from.user, entry.from.name))), nodeMark(entry.node), time(entry.at));
     const bubble = make("div", { className: "bubble" });
     bubble.append(...entry.pictures.map((picture) => this.#picture(picture)));
-    if (entry.text) bubble.append(make("p", {}, entry.text));
+    if (entry.text) bubble.append(make("p", { dir: "auto" }, entry.text));
     item.append(avatar, make("div", {}, about, bubble));
     if (own) item.lastElementChild.append(this.#state(entry, conversation));
     return item;
@@ -199,13 +212,13 @@ export class View {
   #node(node, here, me) {
     const item = make("li", { className: "node" });
     item.style.setProperty("--hue", hueOfNode(node.port));
-    item.classList.toggle("stopped", !node.running);
-    const state = !node.running ? "stopped" : node.port === here ? "this page" : "";
+    item.classList.toggle("stopped", !node.running || Boolean(node.silent));
+    const state = node.silent ? "no answer" : !node.running ? "stopped" : node.port === here ? "this page" : "";
     const head = make("header", {}, make("span", { className: "dot" }), make("h3", {}, `Node ${node.port}`), make("span", { className: "tag" }, state));
     if (node.ours) head.append(this.#switch(node));
-    const people = make("ul", {}, ...node.people.map((person) => this.#person(person, node, me)));
+    const people = make("ul", {}, ...inOrder(node.people).map((person) => this.#person(person, node, me)));
     item.append(head, people);
-    if (node.running && !node.people.length) item.append(make("p", { className: "hint" }, "Nobody is here."));
+    if (node.running && !node.silent && !node.people.length) item.append(make("p", { className: "hint" }, "Nobody is here."));
     return item;
   }
 
@@ -225,12 +238,18 @@ export class View {
     avatar.setAttribute("aria-hidden", "true");
     fillAvatar(avatar, person.user, person.name);
     const own = person.user === me.user;
-    const name = make("span", {}, own ? `${person.name} (you)` : person.name);
+    const name = make("span", {}, ...this.#name(person.user, person.name), own ? " (you)" : "");
     if (own) return make("li", {}, make("span", { className: "person" }, avatar, name));
-    const button = make("button", { type: "button", className: "person", title: `Write to ${person.name} alone` }, avatar, name);
+    const button = make("button", { type: "button", className: "person", title: `Write to ${isolated(person.name)} alone` }, avatar, name);
     button.dataset.focus = `person-${person.user}`;
     button.onclick = () => this.#closing(() => this.#actions.write(person));
     return make("li", {}, button);
+  }
+
+  /** A name, whatever way its script runs, and what tells its bearer from others of the name. */
+  #name(user, name) {
+    const mark = this.#names.mark(user);
+    return mark ? [make("bdi", {}, name), " ", make("span", { className: "namesake", title: "Somebody else has this name too" }, mark)] : [make("bdi", {}, name)];
   }
 
   #listen() {
@@ -246,6 +265,7 @@ export class View {
     };
     text.oninput = () => {
       grow(text);
+      this.#measure();
       if (text.value.trim()) this.#actions.type();
     };
     text.onpaste = (event) => this.#chooseFrom(event.clipboardData.files, event);
@@ -260,6 +280,7 @@ export class View {
       $("new-room").reset();
       if (name) this.#closing(() => this.#actions.enter(name));
     };
+    for (const field of document.querySelectorAll("[data-limit]")) field.addEventListener("input", () => checkLimit(field));
     $("leave").onclick = () => this.#actions.leave();
     $("rename").onclick = () => this.#actions.rename();
     this.#drawers();
@@ -268,12 +289,23 @@ export class View {
   #send() {
     const text = $("text").value.trim();
     if (!text && !this.#attached) return;
+    // It stays where it is, and what is wrong stands above it.
+    if (!this.#measure()) return;
     this.#actions.send(text, this.#attached ? [this.#attached] : []);
     this.attach(undefined);
     this.problem(undefined);
     $("text").value = "";
     grow($("text"));
     $("log").scrollTop = $("log").scrollHeight;
+  }
+
+  /** Says so if the text is too long: cut by the page, its end would be lost without a word. */
+  #measure() {
+    const over = characters($("text").value) - this.textLimit;
+    $("too-long").hidden = over <= 0;
+    $("too-long").textContent = over > 0 ? `${over.toLocaleString("en")} characters too many: a message may have ${this.textLimit.toLocaleString("en")}.` : "";
+    $("text").setAttribute("aria-invalid", over > 0);
+    return over <= 0;
   }
 
   #chooseFrom(files, event) {
@@ -318,17 +350,19 @@ export class View {
 function conversationItem({ mark, user, title, about, unread, current, open }) {
   const icon = make("span", { className: mark ? "mark" : "avatar small" }, mark ?? "");
   icon.setAttribute("aria-hidden", "true");
-  if (user) fillAvatar(icon, user, title);
+  if (user) fillAvatar(icon, user, title[0].textContent);
   const badge = make("span", { className: "badge" });
   fillBadge(badge, unread);
-  const button = make("button", { type: "button", onclick: open }, icon, make("span", { className: "name" }, title), make("small", {}, about), badge);
+  const button = make("button", { type: "button", onclick: open }, icon, make("span", { className: "name", dir: "auto" }, ...title), make("small", {}, about), badge);
+  button.dataset.focus = user ?? `room-${title}`;
   if (current) button.setAttribute("aria-current", "true");
   return make("li", {}, button);
 }
 
 function emptyNote(conversation) {
-  const where = conversation.private ? `Only ${conversation.title} reads what you write here.` : `This is the room #${conversation.title}.`;
-  return make("li", { className: "empty" }, make("p", {}, where), make("p", {}, "What is written from now on appears here."));
+  const name = make("bdi", {}, conversation.private ? conversation.title : `#${conversation.title}`);
+  const where = conversation.private ? ["Only ", name, " reads what you write here."] : ["This is the room ", name, "."];
+  return make("li", { className: "empty" }, make("p", {}, ...where), make("p", {}, "What is written from now on appears here."));
 }
 
 function notice({ notice: text, at }) {
@@ -368,6 +402,41 @@ function fillBadge(badge, number) {
 /** Neighbouring ports get colours that are far apart. */
 function hueOfNode(port) {
   return (port * 137.5) % 360;
+}
+
+/** As a reader expects: "room 9" before "room 10". */
+export function compareNames(a, b) {
+  return a.localeCompare(b, undefined, { numeric: true });
+}
+
+function inOrder(people) {
+  return [...people].sort((a, b) => compareNames(a.name, b.name) || compareNames(a.user, b.user));
+}
+
+/** The button that was pressed is replaced with the list: keeps the keyboard, and the list, where they were. */
+function replaceKeepingFocus(list, items) {
+  const focused = list.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
+  const { scrollTop } = list;
+  list.replaceChildren(...items);
+  list.scrollTop = scrollTop;
+  if (focused) list.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+}
+
+/** In a plain text, keeps a name from turning the words around it. */
+function isolated(name) {
+  return `\u2068${name}\u2069`;
+}
+
+/** As the nodes count them. */
+function characters(text) {
+  return [...text.trim()].length;
+}
+
+/** Lets the form refuse what is too long; a field that cut it would say nothing. */
+function checkLimit(field) {
+  const most = Number(field.dataset.limit);
+  const length = characters(field.value);
+  field.setCustomValidity(length > most ? `At most ${most} characters: this has ${length}.` : "");
 }
 
 function grow(text) {

@@ -1,0 +1,298 @@
+//! What a node gives to the recorder of the `metrics` crate.
+//!
+//! All handles are registered when the node joins: counters are there with 0, and a message costs no lookup.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use metrics::{
+    Counter, Gauge, Histogram, Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
+
+use super::{Levels, MessageKind, RequestKind, RequestOutcome};
+use crate::model::{GapCause, Namespace};
+
+/// Namespaces with a label of their own; clients may be allowed to open any number of them.
+const MAX_NAMESPACES: usize = 32;
+
+/// Label values of an enumeration, in the order of its cases.
+macro_rules! labels {
+    ($name:ident { $($case:ident = $label:literal,)* }) => {
+        impl $name {
+            const ALL: [Self; [$($label),*].len()] = [$(Self::$case),*];
+
+            fn label(self) -> &'static str {
+                match self {
+                    $(Self::$case => $label,)*
+                }
+            }
+        }
+    };
+}
+
+labels!(MessageKind {
+    Broadcast = "broadcast",
+    Join = "join",
+    Leave = "leave",
+    Disconnect = "disconnect",
+    FetchSockets = "fetch_sockets",
+    AllRooms = "all_rooms",
+    ServerSideEmit = "server_side_emit",
+    Heartbeat = "heartbeat",
+    Leaving = "leaving",
+    Answer = "answer",
+});
+
+labels!(RequestKind {
+    Sockets = "fetch_sockets",
+    Rooms = "all_rooms",
+    Values = "server_side_emit",
+    Acks = "broadcast_with_ack",
+});
+
+labels!(RequestOutcome {
+    Complete = "complete",
+    Partial = "partial",
+    TimedOut = "timed_out",
+    Failed = "failed",
+    Cancelled = "cancelled",
+});
+
+labels!(GapCause {
+    ConnectionLost = "connection_lost",
+    Overflow = "inbox_full",
+    Hole = "hole",
+    Trimmed = "trimmed",
+});
+
+/// Handle of one exported counter, or of none.
+#[derive(Debug, Default)]
+pub(super) struct Handle(Option<Counter>);
+
+impl Handle {
+    pub(super) fn add(&self, count: u64) {
+        if let Some(counter) = &self.0 {
+            counter.increment(count);
+        }
+    }
+}
+
+/// Handles of everything that is no plain counter of [`NodeMetrics`](super::NodeMetrics); empty by default.
+#[derive(Debug, Default)]
+pub(crate) struct Exported(Option<Box<Registered>>);
+
+#[derive(Debug)]
+struct Registered {
+    labels: Vec<Label>,
+    published: Vec<Traffic>,
+    received: Vec<Traffic>,
+    requests: Vec<Vec<Counter>>,
+    durations: Vec<Histogram>,
+    gaps: Vec<Counter>,
+    echo: Histogram,
+    connected: Gauge,
+    lost_seconds: Gauge,
+    outbox_messages: Gauge,
+    outbox_bytes: Gauge,
+    inbox_messages: Gauge,
+    named_peers: Gauge,
+    counted_peers: Gauge,
+}
+
+/// Messages of one kind in one direction.
+#[derive(Debug)]
+struct Traffic {
+    messages: Counter,
+    bytes: Counter,
+}
+
+impl Traffic {
+    fn of_all_kinds(
+        registered: &impl Fn(&'static str, &'static str) -> Counter,
+        messages: &'static str,
+        bytes: &'static str,
+    ) -> Vec<Self> {
+        let of = |kind: &MessageKind| Self {
+            messages: registered(messages, kind.label()),
+            bytes: registered(bytes, kind.label()),
+        };
+        MessageKind::ALL.iter().map(of).collect()
+    }
+
+    fn add(&self, bytes: usize) {
+        self.messages.increment(1);
+        self.bytes.increment(bytes as u64);
+    }
+}
+
+impl Exported {
+    pub(super) fn new(backend: &'static str, namespace: &Namespace) -> Self {
+        describe();
+        let labels = vec![Label::new("backend", backend), Label::new("namespace", label_of(namespace.as_str()))];
+        let with = |more: &[(&'static str, &'static str)]| {
+            let more = more.iter().map(|(name, value)| Label::from_static_parts(name, value));
+            labels.iter().cloned().chain(more).collect::<Vec<_>>()
+        };
+        let by_kind = |name: &'static str, kind: &'static str| zero(counter!(name, with(&[("kind", kind)])));
+        let requests = RequestKind::ALL.map(|kind| {
+            let of = |outcome: RequestOutcome| {
+                let labels = with(&[("kind", kind.label()), ("outcome", outcome.label())]);
+                zero(counter!("trunkline_requests_total", labels))
+            };
+            RequestOutcome::ALL.map(of).into()
+        });
+        let durations = RequestKind::ALL
+            .map(|kind| histogram!("trunkline_request_duration_seconds", with(&[("kind", kind.label())])));
+        let gaps = GapCause::ALL.map(|cause| zero(counter!("trunkline_gaps_total", with(&[("cause", cause.label())]))));
+        Self(Some(Box::new(Registered {
+            published: Traffic::of_all_kinds(
+                &by_kind,
+                "trunkline_published_messages_total",
+                "trunkline_published_bytes_total",
+            ),
+            received: Traffic::of_all_kinds(
+                &by_kind,
+                "trunkline_received_messages_total",
+                "trunkline_received_bytes_total",
+            ),
+            requests: requests.into(),
+            durations: durations.into(),
+            gaps: gaps.into(),
+            echo: histogram!("trunkline_broker_echo_seconds", labels.clone()),
+            connected: gauge!("trunkline_connected", labels.clone()),
+            lost_seconds: gauge!("trunkline_lost_seconds", labels.clone()),
+            outbox_messages: gauge!("trunkline_outbox_messages", labels.clone()),
+            outbox_bytes: gauge!("trunkline_outbox_bytes", labels.clone()),
+            inbox_messages: gauge!("trunkline_inbox_messages", labels.clone()),
+            named_peers: gauge!("trunkline_peers", with(&[("known", "by_name")])),
+            counted_peers: gauge!("trunkline_peers", with(&[("known", "by_count")])),
+            labels,
+        })))
+    }
+
+    /// Registers a counter with one label more, or none if it has no exported name.
+    pub(super) fn counter(&self, name: Option<&'static str>, label: &[(&'static str, &'static str)]) -> Handle {
+        let (Some(registered), Some(name)) = (&self.0, name) else { return Handle(None) };
+        let label = label.iter().map(|(name, value)| Label::from_static_parts(name, value));
+        let labels = registered.labels.iter().cloned().chain(label).collect::<Vec<_>>();
+        Handle(Some(zero(counter!(name, labels))))
+    }
+
+    /// Whether levels are wanted now and then.
+    pub(crate) fn wants_levels(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(crate) fn published(&self, kind: MessageKind, bytes: impl FnOnce() -> usize) {
+        if let Some(registered) = &self.0 {
+            registered.published[kind as usize].add(bytes());
+        }
+    }
+
+    pub(crate) fn received(&self, kind: MessageKind, bytes: impl FnOnce() -> usize) {
+        if let Some(registered) = &self.0 {
+            registered.received[kind as usize].add(bytes());
+        }
+    }
+
+    pub(crate) fn requested(&self, kind: RequestKind, outcome: RequestOutcome, took: Duration) {
+        if let Some(registered) = &self.0 {
+            registered.requests[kind as usize][outcome as usize].increment(1);
+            registered.durations[kind as usize].record(took);
+        }
+    }
+
+    pub(crate) fn gap(&self, cause: GapCause) {
+        if let Some(registered) = &self.0 {
+            registered.gaps[cause as usize].increment(1);
+        }
+    }
+
+    pub(crate) fn echo(&self, took: Duration) {
+        if let Some(registered) = &self.0 {
+            registered.echo.record(took);
+        }
+    }
+
+    pub(crate) fn levels(&self, levels: &Levels) {
+        let Some(registered) = &self.0 else { return };
+        registered.connected.set(u8::from(levels.lost.is_none()));
+        registered.lost_seconds.set(levels.lost.unwrap_or_default());
+        registered.outbox_messages.set(levels.outbox_messages as f64);
+        registered.outbox_bytes.set(levels.outbox_bytes as f64);
+        registered.inbox_messages.set(levels.inbox_messages as f64);
+        registered.named_peers.set(levels.named_peers as f64);
+        registered.counted_peers.set(levels.counted_peers as f64);
+    }
+}
+
+/// Makes a counter appear before it counts.
+fn zero(counter: Counter) -> Counter {
+    counter.increment(0);
+    counter
+}
+
+/// The namespace itself for the first ones, `other` for all that come later.
+fn label_of(namespace: &str) -> String {
+    static LABELS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut labels = LABELS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !labels.contains(namespace) {
+        if labels.len() >= MAX_NAMESPACES {
+            return "other".to_owned();
+        }
+        labels.insert(namespace.to_owned());
+    }
+    namespace.to_owned()
+}
+
+fn describe() {
+    const COUNTERS: [(&str, Unit, &str); 14] = [
+        ("trunkline_published_messages_total", Unit::Count, "Messages and answers handed to the backend"),
+        ("trunkline_published_bytes_total", Unit::Bytes, "Bytes of their payloads"),
+        (
+            "trunkline_received_messages_total",
+            Unit::Count,
+            "Messages of other nodes and emitters applied here, and answers",
+        ),
+        ("trunkline_received_bytes_total", Unit::Bytes, "Bytes of their payloads"),
+        ("trunkline_socket_packets_total", Unit::Count, "Packets handed to sockets of this server"),
+        ("trunkline_own_echoes_total", Unit::Count, "Own messages that came back"),
+        ("trunkline_dropped_total", Unit::Count, "Messages and packets that were not delivered here, by reason"),
+        ("trunkline_publish_errors_total", Unit::Count, "Messages that could not be published"),
+        ("trunkline_gaps_total", Unit::Count, "Gaps, by cause"),
+        ("trunkline_missed_messages_total", Unit::Count, "Messages that are known to be missed, over all gaps"),
+        ("trunkline_connections_lost_total", Unit::Count, "Losses of the connection to the broker"),
+        ("trunkline_reconnects_total", Unit::Count, "Times the connection to the broker came back"),
+        ("trunkline_broker_blocked_total", Unit::Count, "Times the broker took nothing for a while"),
+        ("trunkline_late_answers_total", Unit::Count, "Answers to requests that were over"),
+    ];
+    const GAUGES: [(&str, Unit, &str); 6] = [
+        ("trunkline_connected", Unit::Count, "1 while messages can be sent to the broker and received from it, else 0"),
+        ("trunkline_lost_seconds", Unit::Seconds, "Time since the connection was lost, 0 while connected"),
+        ("trunkline_outbox_messages", Unit::Count, "Messages that wait to be written to the broker"),
+        ("trunkline_outbox_bytes", Unit::Bytes, "Bytes that wait to be written or are unconfirmed"),
+        ("trunkline_inbox_messages", Unit::Count, "Messages that wait to be applied here"),
+        ("trunkline_peers", Unit::Count, "Other nodes, known by name or counted by the broker besides"),
+    ];
+    for (name, unit, text) in COUNTERS {
+        describe_counter!(name, unit, text);
+    }
+    describe_counter!("trunkline_requests_total", Unit::Count, "Requests to the other nodes that ended, by outcome");
+    for (name, unit, text) in GAUGES {
+        describe_gauge!(name, unit, text);
+    }
+    describe_histogram!(
+        "trunkline_request_duration_seconds",
+        Unit::Seconds,
+        "From a request to its last answer or end"
+    );
+    describe_histogram!(
+        "trunkline_broker_echo_seconds",
+        Unit::Seconds,
+        "An own heartbeat's way to the broker and back"
+    );
+}
