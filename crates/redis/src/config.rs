@@ -27,7 +27,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long an answer may take until the connection is given up. Default 5 s.
     pub response_timeout: Duration,
-    /// How long a connection may be silent until the server is sent a `PING`. Default 5 s.
+    /// How long a connection may be silent until the server is probed. Outside of a Redis Cluster each connection also asks
+    /// as often whether the server still is the master. Default 5 s.
     pub ping_interval: Duration,
     /// Longest pause between attempts to reconnect; they begin with 50 ms. Default 5 s.
     pub max_backoff: Duration,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redis::{AsyncConnectionConfig, FromRedisValue, RedisConnectionInfo, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, FromRedisValue, RedisConnectionInfo, Value, aio::MultiplexedConnection};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -25,6 +25,7 @@ use trunkline_core::{Error, ErrorKind, Result};
 use super::{
     error::{is_refusal, is_temporary, lost, refused, rejection},
     resp::{Frames, Reader, Reply, write_command},
+    role::{ROLE, demoted, is_replica},
     tls::TlsClient,
 };
 use crate::config::{Address, Config, ServerConfig, Topology};
@@ -78,7 +79,8 @@ pub(crate) struct Connector {
     database: u32,
     tls: Option<TlsClient>,
     announce: AddressMap,
-    /// What a sentinel names as master may have been made a replica since.
+    /// What a name or a sentinel stands for may have been made a replica since. In a Redis Cluster, a replica says
+    /// itself where to go.
     requires_master: bool,
     connect_timeout: Duration,
     response_timeout: Duration,
@@ -94,7 +96,7 @@ impl Connector {
             database: *database,
             tls: tls.as_ref().map(TlsClient::new).transpose()?,
             announce: config.server.announce.clone(),
-            requires_master: matches!(topology, Topology::Sentinel { .. }),
+            requires_master: *topology != Topology::Cluster,
             connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
         })
@@ -122,6 +124,9 @@ impl Connector {
             self.identify(&mut dialogue, role).await?;
             if let Some(former) = former {
                 former.replace(&mut dialogue).await?;
+                if self.requires_master {
+                    dialogue.use_resp3().await?;
+                }
             }
             Ok(dialogue.socket)
         };
@@ -140,7 +145,8 @@ impl Connector {
         let connected = MultiplexedConnection::new_with_config(&RedisConnectionInfo::default(), socket, config).await;
         let (connection, driver) = connected.map_err(|error| refused(address, error))?;
         let driver = AbortOnDrop(tokio::spawn(driver));
-        Ok(CommandConnection { address: address.clone(), connection, moved, driver: Arc::new(driver) })
+        let (address, proven, driver) = (address.clone(), Arc::new(Mutex::new(Instant::now())), Arc::new(driver));
+        Ok(CommandConnection { address, connection, moved, proven, driver })
     }
 
     async fn reach(&self, address: &Address) -> io::Result<Socket> {
@@ -160,7 +166,7 @@ impl Connector {
         }
     }
 
-    /// User, password and database. There is no `HELLO`: every server begins with RESP2.
+    /// User, password and database. Every server begins with RESP2.
     async fn authenticate(&self, dialogue: &mut Dialogue<'_>) -> Result<()> {
         let login = match &self.provider {
             Some(provider) => Some(provider.ask().await?),
@@ -194,10 +200,9 @@ impl Connector {
             return Err(dialogue.refused(&error));
         }
         if self.requires_master {
-            let mut answer = dialogue.ask([&b"ROLE"[..]]).await?;
-            let role = answer.next_array().and_then(|_| answer.next_text());
-            if role.as_deref() != Some(b"master") {
-                return Err(Error::new(ErrorKind::Disconnected, format!("{} is not the master", dialogue.address)));
+            let answer = dialogue.ask(ROLE).await?;
+            if is_replica(answer) {
+                return Err(demoted(dialogue.address));
             }
         }
         Ok(())
@@ -230,6 +235,12 @@ impl Dialogue<'_> {
             Some(Reply::Error(error)) => Err(self.refused(&error)),
             _ => Ok(()),
         }
+    }
+
+    /// Lets a subscriber run other commands: with RESP2, it could not ask for the role. A server without RESP3 refuses
+    /// this, and that.
+    async fn use_resp3(&mut self) -> Result<()> {
+        self.ask([&b"HELLO"[..], b"3"]).await.map(drop)
     }
 
     fn refused(&self, error: &[u8]) -> Error {
@@ -321,6 +332,8 @@ pub(crate) struct CommandConnection {
     connection: MultiplexedConnection,
     /// When the last bytes were moved.
     moved: Arc<Mutex<Instant>>,
+    /// When the server was the master last.
+    proven: Arc<Mutex<Instant>>,
     driver: Arc<AbortOnDrop>,
 }
 
@@ -376,6 +389,22 @@ impl CommandConnection {
             queued.or_else(|error| if is_refusal(&error) { Err(error) } else { Ok(()) })?;
         }
         Ok(())
+    }
+
+    /// Asks for the role of the server, unless that was done within `interval`. False if the connection has to be given
+    /// up.
+    pub(crate) async fn is_to_master(&self, interval: Duration, limit: Duration) -> bool {
+        let proven = || self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        if proven().elapsed() < interval {
+            return true;
+        }
+        let is_good = match self.run::<Value>(&redis::cmd("ROLE"), limit).await {
+            Ok(Value::Array(answer)) => answer.first() != Some(&Value::BulkString(b"slave".to_vec())),
+            Ok(_) => true,
+            Err(error) => error.kind() != ErrorKind::Disconnected,
+        };
+        *proven() = Instant::now();
+        is_good
     }
 
     /// Whether the connection has ended.

@@ -3,6 +3,7 @@
 mod connection;
 mod error;
 mod resp;
+mod role;
 mod status;
 mod tasks;
 mod tls;
@@ -12,6 +13,7 @@ pub(crate) use self::{
     connection::{CommandConnection, Former, Socket, no_answer, time_on_link, write_all},
     error::{is_forbidden, is_temporary, lost, rejection},
     resp::{Frames, Reader, Reply, write_command},
+    role::{DEMOTED, ROLE, demoted, is_replica},
     status::{Hold, Listening, Status},
     tasks::Tasks,
     topology::{Destination, FIRST_PAUSE, ServerPool, slot_of},

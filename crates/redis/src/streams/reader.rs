@@ -15,8 +15,8 @@ use super::entry::{Entry, EntryId};
 use crate::{
     config::{Config, Streams},
     connect::{
-        Destination, FIRST_PAUSE, Frames, Reader, Reply, ServerPool, Socket, Status, Tasks, lost, no_answer, slot_of,
-        write_all, write_command,
+        Destination, FIRST_PAUSE, Frames, ROLE, Reader, Reply, ServerPool, Socket, Status, Tasks, demoted, is_replica,
+        lost, no_answer, slot_of, write_all, write_command,
     },
 };
 
@@ -195,8 +195,15 @@ impl<H: EntryHandler> ReaderTask<H> {
         backoff.reset();
         self.restore();
         let (mut frames, mut heartbeats) = (Frames::default(), Vec::new());
-        let mut checked = Instant::now();
+        let (mut checked, mut next_role_check) = (Instant::now(), self.source.servers.next_role_check());
         loop {
+            if next_role_check.is_some_and(|check| check <= Instant::now()) {
+                let answer = self.source.exchange(&ROLE, Duration::ZERO, &mut socket, &mut frames).await;
+                if is_replica(Reader::new(answer.map_err(|error| lost(&address, error))?)) {
+                    return Err(demoted(&address));
+                }
+                next_role_check = self.source.servers.next_role_check();
+            }
             if checked.elapsed() >= CHECK {
                 if self.is_cut().await {
                     self.look_after().await?;
@@ -294,11 +301,22 @@ impl Source {
             &self.name,
             position.as_bytes(),
         ];
+        self.exchange(&read, self.block, socket, frames).await
+    }
+
+    /// Runs a command that may block for so long.
+    async fn exchange(
+        &self,
+        arguments: &[&[u8]],
+        block: Duration,
+        socket: &mut Socket,
+        frames: &mut Frames,
+    ) -> io::Result<Bytes> {
         let mut command = Vec::new();
-        write_command(&mut command, read);
+        write_command(&mut command, arguments.iter().copied());
         let limit = self.servers.response_timeout();
         write_all(socket, &command, limit).await?;
-        let mut limit_of_silence = self.block + limit;
+        let mut limit_of_silence = block + limit;
         loop {
             if let Some(answer) = frames.next()? {
                 return Ok(answer);

@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     config::Address,
-    connect::{Frames, Reader, Reply, Socket, is_temporary, no_answer, rejection, write_all, write_command},
+    connect::{
+        DEMOTED, Frames, ROLE, Reader, Reply, Socket, is_temporary, no_answer, rejection, write_all, write_command,
+    },
 };
 
 /// A connection and what is asked on it.
@@ -27,6 +29,8 @@ pub(super) struct SubscriberConnection {
     restoring: usize,
     /// When the server was last heard, or asked something after a silence.
     heard: Instant,
+    /// When the role of the server is asked for, however much arrives; `None` if it need not.
+    next_role_check: Option<Instant>,
     messages: Vec<PubSubMessage>,
     /// Commands that are not written yet.
     out: Vec<u8>,
@@ -39,7 +43,7 @@ enum Asked {
 }
 
 impl SubscriberConnection {
-    pub(super) fn new(address: Address, socket: Socket) -> Self {
+    pub(super) fn new(address: Address, socket: Socket, next_role_check: Option<Instant>) -> Self {
         Self {
             address,
             socket,
@@ -47,6 +51,7 @@ impl SubscriberConnection {
             asked: VecDeque::new(),
             restoring: 0,
             heard: Instant::now(),
+            next_role_check,
             messages: Vec::new(),
             out: Vec::new(),
         }
@@ -162,7 +167,11 @@ impl SubscriberConnection {
     /// When the silence has lasted too long: either the server is asked then, or it has not answered.
     fn silent_at(&self, node: &NodeSubscriber) -> Instant {
         let limits = &node.shared.limits;
-        self.heard + if self.asked.is_empty() { limits.ping_interval } else { limits.response_timeout }
+        if !self.asked.is_empty() {
+            return self.heard + limits.response_timeout;
+        }
+        let silent_at = self.heard + limits.ping_interval;
+        self.next_role_check.map_or(silent_at, |check| check.min(silent_at))
     }
 
     async fn silence(&mut self, node: &NodeSubscriber) -> io::Result<()> {
@@ -170,7 +179,11 @@ impl SubscriberConnection {
             return Err(no_answer());
         }
         self.ask(Asked::Ping);
-        write_command(&mut self.out, [&b"PING"[..]]);
+        match self.next_role_check {
+            Some(_) => write_command(&mut self.out, ROLE),
+            None => write_command(&mut self.out, [&b"PING"[..]]),
+        }
+        self.next_role_check = node.shared.servers.next_role_check();
         self.flush(node).await
     }
 
@@ -223,7 +236,10 @@ impl SubscriberConnection {
             }
             b"subscribe" | b"psubscribe" | b"ssubscribe" => self.subscribed(&text()?, node)?,
             b"unsubscribe" | b"punsubscribe" | b"sunsubscribe" => self.unsubscribed(text()?, node),
-            b"pong" => self.answered_ping(node)?,
+            b"slave" => return Err(io::Error::other(DEMOTED)),
+            b"pong" | b"master" => self.answered_ping(node)?,
+            // Another role.
+            _ if matches!(self.asked.front(), Some(Asked::Ping)) => self.answered_ping(node)?,
             _ => {}
         }
         Ok(())
@@ -286,7 +302,8 @@ impl SubscriberConnection {
                 self.settled(is_restoring, node);
             }
             Some(Asked::Unsubscribe { done, .. }) => confirm(done),
-            // A server that cannot write to its disk (MISCONF) refuses PING, and goes on delivering.
+            // A server that cannot write to its disk (MISCONF) refuses PING, and goes on delivering. A subscriber without
+            // RESP3, or a user without the right, may not ask for the role.
             Some(Asked::Ping) => node.set_listening(Some(true)),
             None => return Err(io::Error::other(text)),
         }

@@ -1,6 +1,6 @@
 //! Servers that are full, that cannot write, or that refuse what we have no right to.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use trunkline_brokers::Redis;
 use trunkline_conformance::kit::Failure;
@@ -18,14 +18,49 @@ over_all! {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_is_one_that_is_away_for_the_moment() -> Result<(), Failure> {
-    let (wire, server) = (Wire::Streams, server().await);
+    let server = server().await;
+    let limit = async |bytes| drop(server.cli(&["CONFIG", "SET", "maxmemory", bytes]).await.unwrap());
+    takes_nothing_for_the_moment(&server, "OOM", async || limit("1").await, async || limit("0").await).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_write_to_its_disk_is_one_that_is_away_for_the_moment() -> Result<(), Failure> {
+    let server = Redis::options().arguments(&["--save", "3600 1", "--dbfilename", "taken.rdb"]).start().await.unwrap();
+    let directory = server.cli(&["CONFIG", "GET", "dir"]).await.unwrap();
+    let taken = Path::new(directory.lines().last().unwrap()).join("taken.rdb");
+    let save = async |status: &str| {
+        server.cli(&["BGSAVE"]).await.unwrap();
+        let status = format!("rdb_last_bgsave_status:{status}");
+        let is_so = async || server.cli(&["INFO", "persistence"]).await.unwrap().contains(&status);
+        until("the server has tried to save", is_so).await;
+    };
+    let begin = async || {
+        std::fs::create_dir(&taken).unwrap();
+        save("err").await;
+    };
+    let end = async || {
+        std::fs::remove_dir(&taken).unwrap();
+        save("ok").await;
+    };
+    takes_nothing_for_the_moment(&server, "MISCONF", begin, end).await
+}
+
+/// While the server refuses to write for this reason, messages are held, and told of once.
+async fn takes_nothing_for_the_moment(
+    server: &Redis,
+    reason: &str,
+    begin: impl AsyncFnOnce(),
+    end: impl AsyncFnOnce(),
+) -> Result<(), Failure> {
+    let wire = Wire::Streams;
     let [a, b] = pair(wire, server.url(), "outbox_bytes=64KiB").await?;
     let (here, there) = (a.socket(["r"]).await?, b.socket(["r"]).await?);
     let lost = a.events();
-    server.cli(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
+    begin().await;
     send(&a, 0..1).await?;
     a.wait_for_event(lost, is_lost, "of the loss").await?;
-    assert!(!a.health().connected);
+    let health = a.health();
+    assert!(!health.connected && health.reason.is_some_and(|told| told.contains(reason)));
     let mut sent = 1;
     let error = loop {
         match a.broadcast(Target::room("r"), numbered(sent, 10)).await {
@@ -35,12 +70,13 @@ async fn a_full_server_is_one_that_is_away_for_the_moment() -> Result<(), Failur
     };
     assert_eq!(error.kind(), ErrorKind::QueueFull);
     assert!(there.packets().is_empty());
-    server.cli(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    end().await;
     expect_numbers(&there, sent).await?;
     // What was refused went to own clients at once, as the error says.
     here.wait_for(sent + 1).await?;
     assert_eq!(numbers(&here), [sent].into_iter().chain(0..sent).collect::<Vec<_>>());
     assert_eq!(a.metrics().publish_errors, 1, "besides what was refused at once");
+    assert_eq!(a.metrics().connections_lost, 1, "it is told once");
     all_is_well(wire, [&a, &b], &there, sent).await
 }
 
