@@ -38,12 +38,22 @@ impl MongoHistory {
         Self { core }
     }
 
-    /// Runs an operation at the server, and limits how long it may take.
-    async fn run<T>(&self, what: &str, operation: impl AsyncFnOnce(Server) -> mongodb::error::Result<T>) -> Result<T> {
+    /// Runs an operation at the server, and limits how long it may take. If its connection is not accepted, it is tried
+    /// once more with the credentials of this moment.
+    async fn run<T>(&self, what: &str, operation: impl AsyncFn(Server) -> mongodb::error::Result<T>) -> Result<T> {
+        let mut server = self.core.server()?;
+        let mut done = self.within_limit(what, operation(server.clone())).await?;
+        if done.as_ref().is_err_and(error::is_unauthenticated) {
+            self.core.renew(&mut server).await;
+            done = self.within_limit(what, operation(server)).await?;
+        }
+        done.map_err(|failed| error::into_error(what, &failed))
+    }
+
+    async fn within_limit<T>(&self, what: &str, running: impl Future<Output = T>) -> Result<T> {
         let limit = self.core.config.response_timeout;
         let away = |_| Error::new(ErrorKind::Disconnected, format!("{what}: no answer in {limit:?}"));
-        let done = timeout(limit, operation(self.core.server()?)).await.map_err(away)?;
-        done.map_err(|failed| error::into_error(what, &failed))
+        timeout(limit, running).await.map_err(away)
     }
 
     async fn insert(&self, what: &str, mut document: OutgoingDocument, mut ids: ObjectIdGenerator) -> Result<ObjectId> {
@@ -70,12 +80,16 @@ impl MongoHistory {
     async fn find_session(&self, filter: Document) -> Result<Option<Bytes>> {
         let found = if self.core.kind.is_expiring() {
             let newest = doc! { "createdAt": -1 };
-            let take = async |server: Server| server.collection.find_one_and_delete(filter).sort(newest).await;
+            let take =
+                async |server: Server| server.collection.find_one_and_delete(filter.clone()).sort(newest.clone()).await;
             self.run("take a session", take).await?
         } else {
             // The last one inserted, whatever the clocks say.
             let last = doc! { "$natural": -1 };
-            self.run("find a session", async |server| server.collection.find_one(filter).sort(last).await).await?
+            self.run("find a session", async |server| {
+                server.collection.find_one(filter.clone()).sort(last.clone()).await
+            })
+            .await?
         };
         Ok(found.map(bytes_of))
     }
@@ -88,7 +102,8 @@ impl MongoHistory {
         let ours = self.insert("insert a tombstone", wire::tombstone(node, id.as_str(), false)?, ids).await?;
         let filter = session_filter(node, id);
         let find = async |server: Server| {
-            let found = server.collection.find(filter).projection(doc! { "_id": 1 }).sort(doc! { "$natural": 1 });
+            let found =
+                server.collection.find(filter.clone()).projection(doc! { "_id": 1 }).sort(doc! { "$natural": 1 });
             found.await?.try_collect::<Vec<_>>().await
         };
         let found = self.run("find the tombstones of a session", find).await?;
@@ -108,13 +123,20 @@ impl MongoHistory {
             "$and": [room_filter(rooms)],
         }] };
         let find = async |server: Server| {
-            server.collection.find(filter).hint(Hint::Keys(doc! { "_id": 1 })).show_record_id(true).batch().await
+            server
+                .collection
+                .find(filter.clone())
+                .hint(Hint::Keys(doc! { "_id": 1 }))
+                .show_record_id(true)
+                .batch()
+                .await
         };
         let what = "read the history";
         let mut batches = self.run(what, find).await?;
         let mut found: Vec<RawDocumentBuf> = Vec::new();
         // Each answer has its own time: there may be many.
-        while let Some(batch) = self.run(what, async |_| batches.try_next().await).await? {
+        while let Some(batch) = self.within_limit(what, batches.try_next()).await?.transpose() {
+            let batch = batch.map_err(|failed| error::into_error(what, &failed))?;
             let documents = batch.doc_slices().map_err(|failed| error::into_error(what, &failed))?;
             found.extend(documents.into_iter().filter_map(|it| Some(it.ok()?.as_document()?.to_owned())));
         }
@@ -139,7 +161,7 @@ impl History for MongoHistory {
             // An older document of the session is outdated, and would be found once this one is restored.
             let mut outdated = session_filter(node, &session.id);
             outdated.insert("_id", doc! { "$ne": kept });
-            self.run("delete a session", async |server| server.collection.delete_many(outdated).await).await?;
+            self.run("delete a session", async |server| server.collection.delete_many(outdated.clone()).await).await?;
         }
         Ok(())
     }

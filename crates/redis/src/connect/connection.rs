@@ -124,9 +124,7 @@ impl Connector {
             self.identify(&mut dialogue, role).await?;
             if let Some(former) = former {
                 former.replace(&mut dialogue).await?;
-                if self.requires_master {
-                    dialogue.use_resp3().await?;
-                }
+                dialogue.use_resp3().await?;
             }
             Ok(dialogue.socket)
         };
@@ -237,8 +235,8 @@ impl Dialogue<'_> {
         }
     }
 
-    /// Lets a subscriber run other commands: with RESP2, it could not ask for the role. A server without RESP3 refuses
-    /// this, and that.
+    /// Lets a subscriber run other commands: with RESP2, it could neither ask for the role nor authenticate again. A
+    /// server without RESP3 refuses this, and those.
     async fn use_resp3(&mut self) -> Result<()> {
         self.ask([&b"HELLO"[..], b"3"]).await.map(drop)
     }

@@ -251,7 +251,9 @@ impl NodeConnection {
             Reply::Error(error) => self.judge(&error, publication, address),
             reply => self.answered.push((publication, Ok(reply))),
         }
-        if self.under_way.pop_front_if(|written| written.publications.is_empty()).is_some() {
+        let is_complete = self.under_way.pop_front_if(|written| written.publications.is_empty()).is_some();
+        // With a failure it is reported at the end: the server has not taken all of it.
+        if is_complete && self.failure.is_none() {
             self.report(None);
         }
         Ok(())

@@ -104,7 +104,9 @@ async fn a_failover_behind_a_name_is_noticed(wire: Wire) -> Result<(), Failure> 
     all_is_well(wire, [&a, &b], &there, 100).await?;
     let events: Vec<_> = std::iter::from_fn(|| events.try_recv().ok()).collect();
     let gaps = events.iter().filter(|event| matches!(event, Event::Gap(_))).count();
-    assert_eq!(events.iter().filter(|event| is_lost(event)).count(), 1, "{events:?}");
+    let losses = events.iter().filter(|event| is_lost(event)).count();
+    // Requests of streams come over another connection than messages.
+    assert!((1..=if wire == Wire::Streams { 2 } else { 1 }).contains(&losses), "{events:?}");
     assert!(gaps <= 1, "{events:?}");
     Ok(())
 }
