@@ -1,6 +1,6 @@
 //! Credentials that change: asked for before each connection.
 
-use std::{error, fmt, sync::Arc};
+use std::{error, fmt, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use trunkline_core::{Error, ErrorKind, Result};
@@ -13,19 +13,29 @@ pub struct Login {
     pub user: Option<String>,
     /// Password or token.
     pub password: String,
+    /// How long the server accepts it from now on, if that ends; [`Login::valid_for`].
+    pub valid_for: Option<Duration>,
 }
 
 impl Login {
     /// A user and the password, or token, of this moment.
     #[must_use]
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
-        Self { user: Some(user.into()), password: password.into() }
+        Self { user: Some(user.into()), ..Self::of_token(password) }
     }
 
     /// A password or token alone.
     #[must_use]
     pub fn of_token(token: impl Into<String>) -> Self {
-        Self { user: None, password: token.into() }
+        Self { user: None, password: token.into(), valid_for: None }
+    }
+
+    /// Says how long the server accepts it. A backend whose servers end connections with expired credentials (Redis as a
+    /// service) authenticates on those that stand before that time is over; others need not know.
+    #[must_use]
+    pub fn valid_for(mut self, time: Duration) -> Self {
+        self.valid_for = Some(time);
+        self
     }
 }
 

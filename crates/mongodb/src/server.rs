@@ -45,7 +45,8 @@ impl Server {
     /// Asks the application for credentials. If they are others than before, returns the handles of a client with these.
     pub(crate) async fn renewed(&self, config: &Config) -> Result<Option<Self>> {
         let login = ask(config).await?;
-        if login == self.login {
+        let known = |login: &Option<Login>| login.as_ref().map(|login| (login.user.clone(), login.password.clone()));
+        if known(&login) == known(&self.login) {
             return Ok(None);
         }
         let client = client(options(config, login.as_ref()).await?)?;

@@ -14,6 +14,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// Asked before each connection to a server with data; [`Config::credentials`].
     pub(crate) provider: Option<CredentialsProvider>,
+    /// Asked before each connection to a sentinel; [`Config::sentinel_credentials`].
+    pub(crate) sentinel_provider: Option<CredentialsProvider>,
     /// Official adapter whose protocol the cluster speaks. Default [`Mode::PubSub`].
     pub mode: Mode,
     /// Prefix of all channel names; `key` or `channelPrefix` of the official adapters. Default `socket.io`.
@@ -41,6 +43,7 @@ impl Config {
         Self {
             server,
             provider: None,
+            sentinel_provider: None,
             mode: Mode::PubSub(PubSub::default()),
             prefix: "socket.io".into(),
             outbox: OutboxLimits::default(),
@@ -55,12 +58,19 @@ impl Config {
     /// Asks for user and password, or a token, before each connection: the first one, and those after a loss. For
     /// credentials that change or expire. They take the place of those in the URL.
     ///
+    /// If they are said to expire ([`Login::valid_for`]), they are asked for again in time, and all connections that stand
+    /// authenticate with them: Amazon ElastiCache and Azure Cache end those that do not.
+    ///
     /// ```
+    /// use std::time::Duration;
     /// use trunkline_redis::{Config, Login};
     ///
     /// # async fn token() -> Result<String, std::io::Error> { Ok("of this hour".into()) }
     /// let config = Config::from_url("rediss://cache.example.com:6379")?
-    ///     .credentials(async || token().await.map(|token| Login::new("app", token)));
+    ///     .credentials(async || {
+    ///         let token = token().await?;
+    ///         Ok::<_, std::io::Error>(Login::new("app", token).valid_for(Duration::from_secs(900)))
+    ///     });
     /// # Ok::<(), trunkline_core::Error>(())
     /// ```
     #[must_use]
@@ -71,6 +81,18 @@ impl Config {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
         self.provider = Some(CredentialsProvider::new(ask));
+        self
+    }
+
+    /// As [`Config::credentials`], for the sentinels. Those for servers with data are not given to sentinels.
+    #[must_use]
+    pub fn sentinel_credentials<F, Fut, E>(mut self, ask: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Login, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        self.sentinel_provider = Some(CredentialsProvider::new(ask));
         self
     }
 

@@ -19,10 +19,11 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 use trunkline_backend::url::AddressMap;
-use trunkline_backend::{ConnectFailure, CredentialsProvider, Login};
+use trunkline_backend::{ConnectFailure, Login};
 use trunkline_core::{Error, ErrorKind, Result};
 
 use super::{
+    credentials::{Credentials, Renewals, authentication, not_renewed},
     error::{is_refusal, is_temporary, lost, refused, rejection},
     resp::{Frames, Reader, Reply, write_command},
     role::{ROLE, demoted, is_replica},
@@ -73,9 +74,7 @@ pub(crate) fn no_answer() -> io::Error {
 /// Opens connections and authenticates on them.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    login: Option<Login>,
-    /// Takes the place of `login`.
-    provider: Option<CredentialsProvider>,
+    credentials: Credentials,
     database: u32,
     tls: Option<TlsClient>,
     announce: AddressMap,
@@ -91,8 +90,7 @@ impl Connector {
     pub(crate) fn new(config: &Config) -> Result<Self> {
         let ServerConfig { user, password, database, topology, tls, .. } = &config.server;
         Ok(Self {
-            login: login(user, password),
-            provider: config.provider.clone(),
+            credentials: Credentials::new(user.as_ref(), password.as_ref(), config.provider.as_ref()),
             database: *database,
             tls: tls.as_ref().map(TlsClient::new).transpose()?,
             announce: config.server.announce.clone(),
@@ -105,13 +103,24 @@ impl Connector {
     /// To the sentinels; `None` without any.
     pub(crate) fn to_sentinels(config: &Config) -> Result<Option<Self>> {
         let Topology::Sentinel { user, password, .. } = &config.server.topology else { return Ok(None) };
-        let (login, provider) = (login(user, password), None);
-        Ok(Some(Self { login, provider, database: 0, requires_master: false, ..Self::new(config)? }))
+        let provider = config.sentinel_provider.as_ref();
+        let credentials = Credentials::new(user.as_ref(), password.as_ref(), provider);
+        Ok(Some(Self { credentials, database: 0, requires_master: false, ..Self::new(config)? }))
     }
 
     /// How long an answer may take.
     pub(crate) fn response_timeout(&self) -> Duration {
         self.response_timeout
+    }
+
+    /// Renewed credentials for a connection that is opened now.
+    pub(crate) fn renewals(&self) -> Renewals {
+        self.credentials.renewals()
+    }
+
+    /// Renews credentials that expire. Returns if they do not.
+    pub(crate) async fn keep_valid(&self, max_backoff: Duration) {
+        self.credentials.keep_valid(max_backoff).await;
     }
 
     /// A bare connection. `role` is what it is for; `CLIENT LIST` shows it.
@@ -166,13 +175,8 @@ impl Connector {
 
     /// User, password and database. Every server begins with RESP2.
     async fn authenticate(&self, dialogue: &mut Dialogue<'_>) -> Result<()> {
-        let login = match &self.provider {
-            Some(provider) => Some(provider.ask().await?),
-            None => self.login.clone(),
-        };
-        if let Some(Login { user, password, .. }) = &login {
-            let credentials = user.iter().chain([password]).map(String::as_bytes);
-            dialogue.expect_ok([&b"AUTH"[..]].into_iter().chain(credentials)).await?;
+        if let Some(login) = self.credentials.of_connection().await? {
+            dialogue.expect_ok(authentication(&login)).await?;
         }
         if self.database != 0 {
             let number = self.database.to_string();
@@ -198,19 +202,13 @@ impl Connector {
             return Err(dialogue.refused(&error));
         }
         if self.requires_master {
-            let answer = dialogue.ask(ROLE).await?;
-            if is_replica(answer) {
+            let mut answer = dialogue.ask(ROLE).await?;
+            if is_replica(&mut answer) {
                 return Err(demoted(dialogue.address));
             }
         }
         Ok(())
     }
-}
-
-fn login(user: &Option<String>, password: &Option<String>) -> Option<Login> {
-    let mut login = Login::of_token(password.clone()?);
-    login.user.clone_from(user);
-    Some(login)
 }
 
 impl fmt::Debug for Connector {
@@ -403,6 +401,15 @@ impl CommandConnection {
         };
         *proven() = Instant::now();
         is_good
+    }
+
+    /// Authenticates with renewed credentials.
+    pub(super) async fn authenticate(&self, login: &Login, limit: Duration) {
+        let mut command = redis::Cmd::new();
+        authentication(login).into_iter().for_each(|argument| _ = command.arg(argument));
+        if let Err(error) = self.run::<()>(&command, limit).await {
+            not_renewed(&error);
+        }
     }
 
     /// Whether the connection has ended.

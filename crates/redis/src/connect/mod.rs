@@ -1,6 +1,7 @@
 //! The way to Redis: topology, authenticated connections and the wire.
 
 mod connection;
+mod credentials;
 mod error;
 mod resp;
 mod role;
@@ -11,6 +12,7 @@ mod topology;
 
 pub(crate) use self::{
     connection::{CommandConnection, Former, Socket, no_answer, time_on_link, write_all},
+    credentials::{Renewals, not_renewed},
     error::{is_forbidden, is_temporary, lost, rejection},
     resp::{Frames, Reader, Reply, write_command},
     role::{DEMOTED, ROLE, demoted, is_replica},

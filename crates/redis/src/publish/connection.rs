@@ -12,8 +12,8 @@ use super::Publication;
 use crate::{
     config::Address,
     connect::{
-        DEMOTED, Destination, Frames, Listening, ROLE, Reader, Reply, ServerPool, Socket, Status, is_replica,
-        is_temporary, lost, no_answer, time_on_link, write_all, write_command,
+        DEMOTED, Destination, Frames, Listening, ROLE, Reader, Renewals, Reply, ServerPool, Socket, Status, is_replica,
+        is_temporary, lost, no_answer, not_renewed, time_on_link, write_all, write_command,
     },
 };
 
@@ -58,6 +58,7 @@ pub(super) struct OpenConnection {
     next_role_check: Option<Instant>,
     /// How often the subscriptions had been in doubt when the server was the master last.
     doubts: usize,
+    renewals: Renewals,
 }
 
 /// What was written, and what of it is not answered yet.
@@ -65,8 +66,16 @@ pub(super) struct OpenConnection {
 struct Written {
     publications: VecDeque<Publication>,
     bytes: usize,
-    /// The role of the server was asked for, and nothing was published.
-    is_role: bool,
+    /// What was asked in place of publishing something.
+    question: Option<Question>,
+}
+
+/// What is asked on a connection between batches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Question {
+    Role,
+    /// Whether renewed credentials are accepted.
+    Credentials,
 }
 
 /// The task of one connection.
@@ -149,11 +158,11 @@ impl NodeConnection {
         if let Some(pause) = pause {
             sleep(pause).await;
         }
-        let doubts = self.listening.doubts();
+        let (doubts, renewals) = (self.listening.doubts(), self.servers.renewals());
         let (address, socket) = self.servers.open(&self.destination, "publish", None).await?;
         let next_role_check = self.servers.next_role_check();
         let (frames, buffer) = Default::default();
-        Ok(OpenConnection { address, socket, frames, buffer, next_role_check, doubts })
+        Ok(OpenConnection { address, socket, frames, buffer, next_role_check, doubts, renewals })
     }
 
     /// Returns the connection if it is still good.
@@ -191,11 +200,12 @@ impl NodeConnection {
             if is_idle && is_stopping {
                 return Ok(());
             }
-            let (doubts, next_role_check, is_asking) = (open.doubts, open.next_role_check, self.is_asking_for_role());
+            let (doubts, next_role_check, is_asking) = (open.doubts, open.next_role_check, self.is_asking());
             tokio::select! {
                 biased;
                 () = due(next_role_check), if !is_asking => self.ask_for_role(open).await?,
-                filled = open.fill((!is_idle).then_some(limit + time_on_link(self.bytes_under_way()))) => filled?,
+                command = open.renewals.next(), if !is_asking => self.ask(Question::Credentials, &command, open).await?,
+                filled = fill(&mut open.frames, &mut open.socket, (!is_idle).then_some(limit + time_on_link(self.bytes_under_way()))) => filled?,
                 next = next_batch(&mut self.listening, doubts, &mut self.first, batches),
                     if !is_stopping && !is_asking && self.has_room() => match next
                 {
@@ -217,17 +227,21 @@ impl NodeConnection {
         }
     }
 
-    /// Nothing is written behind this before it is answered.
+    /// Nothing is written behind a question before it is answered.
     async fn ask_for_role(&mut self, open: &mut OpenConnection) -> io::Result<()> {
-        self.under_way.push_back(Written { is_role: true, ..Written::default() });
         open.next_role_check = self.servers.next_role_check();
-        open.buffer.clear();
-        write_command(&mut open.buffer, ROLE);
-        write_all(&mut open.socket, &open.buffer, self.servers.response_timeout()).await
+        let mut command = Vec::new();
+        write_command(&mut command, ROLE);
+        self.ask(Question::Role, &command, open).await
     }
 
-    fn is_asking_for_role(&self) -> bool {
-        self.under_way.iter().any(|written| written.is_role)
+    async fn ask(&mut self, question: Question, command: &[u8], open: &mut OpenConnection) -> io::Result<()> {
+        self.under_way.push_back(Written { question: Some(question), ..Written::default() });
+        write_all(&mut open.socket, command, self.servers.response_timeout()).await
+    }
+
+    fn is_asking(&self) -> bool {
+        self.under_way.iter().any(|written| written.question.is_some())
     }
 
     fn bytes_under_way(&self) -> usize {
@@ -240,8 +254,18 @@ impl NodeConnection {
 
     fn take_answer(&mut self, frame: bytes::Bytes, address: &Address) -> io::Result<()> {
         let mut reader = Reader::new(frame);
-        if self.under_way.pop_front_if(|written| written.is_role).is_some() {
-            return if is_replica(reader) { Err(io::Error::other(DEMOTED)) } else { Ok(()) };
+        let asked = self.under_way.pop_front_if(|written| written.question.is_some());
+        if let Some(question) = asked.and_then(|asked| asked.question) {
+            return match question {
+                Question::Role if is_replica(&mut reader) => Err(io::Error::other(DEMOTED)),
+                Question::Role => Ok(()),
+                Question::Credentials => {
+                    if let Some(Reply::Error(error)) = reader.next() {
+                        not_renewed(&String::from_utf8_lossy(&error));
+                    }
+                    Ok(())
+                }
+            };
         }
         let publication = self.under_way.front_mut().and_then(|written| written.publications.pop_front());
         let (Some(reply), Some(publication)) = (reader.next(), publication) else {
@@ -323,15 +347,16 @@ async fn due(at: Option<Instant>) {
 /// Buffers that grew beyond this are not kept.
 const KEPT_BUFFER: usize = 4 << 20;
 
-impl OpenConnection {
-    async fn fill(&mut self, limit: Option<Duration>) -> io::Result<()> {
-        let fill = self.frames.fill(&mut self.socket);
-        match limit {
-            Some(limit) => timeout(limit, fill).await.unwrap_or_else(|_| Err(no_answer())),
-            None => fill.await,
-        }
+/// Reads what comes within this time. *Cancel safe.*
+async fn fill(frames: &mut Frames, socket: &mut Socket, limit: Option<Duration>) -> io::Result<()> {
+    let fill = frames.fill(socket);
+    match limit {
+        Some(limit) => timeout(limit, fill).await.unwrap_or_else(|_| Err(no_answer())),
+        None => fill.await,
     }
+}
 
+impl OpenConnection {
     /// Returns how many bytes that were.
     async fn write(&mut self, batch: &VecDeque<Publication>, limit: Duration) -> io::Result<usize> {
         self.buffer.clear();

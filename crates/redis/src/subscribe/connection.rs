@@ -13,7 +13,8 @@ use super::{
 use crate::{
     config::Address,
     connect::{
-        DEMOTED, Frames, ROLE, Reader, Reply, Socket, is_temporary, no_answer, rejection, write_all, write_command,
+        DEMOTED, Frames, ROLE, Reader, Renewals, Reply, Socket, is_temporary, no_answer, not_renewed, rejection,
+        write_all, write_command,
     },
 };
 
@@ -31,19 +32,29 @@ pub(super) struct SubscriberConnection {
     heard: Instant,
     /// When the role of the server is asked for, however much arrives; `None` if it need not.
     next_role_check: Option<Instant>,
+    renewals: Renewals,
     messages: Vec<PubSubMessage>,
     /// Commands that are not written yet.
     out: Vec<u8>,
 }
 
 enum Asked {
-    Subscribe { topic: Topic, number: u64, is_restoring: bool },
-    Unsubscribe { topic: Topic, done: Option<Done> },
+    Subscribe {
+        topic: Topic,
+        number: u64,
+        is_restoring: bool,
+    },
+    Unsubscribe {
+        topic: Topic,
+        done: Option<Done>,
+    },
     Ping,
+    /// Whether renewed credentials are accepted.
+    Credentials,
 }
 
 impl SubscriberConnection {
-    pub(super) fn new(address: Address, socket: Socket, next_role_check: Option<Instant>) -> Self {
+    pub(super) fn new(address: Address, socket: Socket, next_role_check: Option<Instant>, renewals: Renewals) -> Self {
         Self {
             address,
             socket,
@@ -52,6 +63,7 @@ impl SubscriberConnection {
             restoring: 0,
             heard: Instant::now(),
             next_role_check,
+            renewals,
             messages: Vec::new(),
             out: Vec::new(),
         }
@@ -83,6 +95,11 @@ impl SubscriberConnection {
                     None => return Ok(()),
                 },
                 () = sleep_until(silent_at) => self.silence(node).await?,
+                command = self.renewals.next() => {
+                    self.out.extend(command);
+                    self.ask(Asked::Credentials);
+                    self.flush(node).await?;
+                }
                 // Another connection to the server has failed.
                 () = listening.until_doubted(), if self.asked.is_empty() => self.silence(node).await?,
             }
@@ -213,7 +230,12 @@ impl SubscriberConnection {
                 self.take_push(&kind, &mut reader, node)
             }
             Some(Reply::Error(error)) => self.take_error(&error, node),
-            // The answer to PING, if nothing is subscribed to.
+            Some(Reply::Simple(_))
+                if self.asked.pop_front_if(|asked| matches!(asked, Asked::Credentials)).is_some() =>
+            {
+                Ok(())
+            }
+            // The answer to PING, with RESP3 or if nothing is subscribed to.
             Some(Reply::Simple(_)) => self.answered_ping(node),
             _ => Err(unexpected()),
         }
@@ -305,6 +327,7 @@ impl SubscriberConnection {
             // A server that cannot write to its disk (MISCONF) refuses PING, and goes on delivering. A subscriber without
             // RESP3, or a user without the right, may not ask for the role.
             Some(Asked::Ping) => node.set_listening(Some(true)),
+            Some(Asked::Credentials) => not_renewed(&text),
             None => return Err(io::Error::other(text)),
         }
         Ok(())

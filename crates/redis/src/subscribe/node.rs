@@ -104,6 +104,7 @@ impl NodeSubscriber {
     async fn connect(&mut self) -> Connecting {
         let (servers, destination) = (Arc::clone(&self.shared.servers), self.destination.clone());
         let former = Arc::clone(&self.former);
+        let renewals = servers.renewals();
         let connecting = async move { servers.open(&destination, "receive", Some(&former)).await };
         tokio::pin!(connecting);
         loop {
@@ -111,7 +112,7 @@ impl NodeSubscriber {
                 opened = &mut connecting => return match opened {
                     Ok((address, socket)) => {
                         let next_role_check = self.shared.servers.next_role_check();
-                        Connecting::Done(SubscriberConnection::new(address, socket, next_role_check))
+                        Connecting::Done(SubscriberConnection::new(address, socket, next_role_check, renewals))
                     }
                     Err(error) => Connecting::Failed(error),
                 },

@@ -17,6 +17,7 @@ pub(crate) use self::slots::slot_of;
 use self::slots::{Redirection, SlotMap};
 use super::{
     connection::{CommandConnection, Connector, Former, Socket},
+    credentials::Renewals,
     error::may_be_elsewhere,
 };
 use crate::config::{Address, Config, Topology};
@@ -76,6 +77,29 @@ impl ServerPool {
     /// When a connection that was opened or checked now asks for the role of its server; `None` if it need not.
     pub(crate) fn next_role_check(&self) -> Option<Instant> {
         self.role_interval.map(|interval| Instant::now() + interval)
+    }
+
+    /// Renewed credentials for a connection that is opened now.
+    pub(crate) fn renewals(&self) -> Renewals {
+        self.connector.renewals()
+    }
+
+    /// Renews credentials that expire, for all connections.
+    pub(crate) async fn keep_credentials_valid(&self, max_backoff: Duration) {
+        let mut renewals = self.renewals();
+        let replace = async {
+            loop {
+                let login = renewals.next_login().await;
+                let connections: Vec<_> = self.connections().values().cloned().collect();
+                for connection in connections {
+                    connection.authenticate(&login, self.response_timeout()).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = self.connector.keep_valid(max_backoff) => {}
+            () = replace => {}
+        }
     }
 
     // --- the slot map of a cluster ---
