@@ -89,7 +89,7 @@ pub(crate) async fn open(config: &Config) -> Result<Server> {
 
 async fn ask(config: &Config) -> Result<Option<Login>> {
     match &config.provider {
-        Some(provider) => provider.ask().await.map(Some),
+        Some(provider) => provider.ask(config.response_timeout).await.map(Some),
         None => Ok(None),
     }
 }

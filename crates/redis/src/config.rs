@@ -2,7 +2,9 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use trunkline_backend::{CredentialsProvider, Login, OutboxLimits, tls::ServerCheck, url::AddressMap};
+#[cfg(feature = "tls")]
+use trunkline_backend::tls::ServerCheck;
+use trunkline_backend::{CredentialsProvider, Login, OutboxLimits, connect_failure::tls_is_left_out, url::AddressMap};
 use trunkline_core::{Error, ErrorKind, Result};
 
 /// Configuration of the backend: made from a URL ([`Config::from_url`]) or a [`ServerConfig`], and changed field by
@@ -118,6 +120,9 @@ impl Config {
             }
         }
         self.server.check()?;
+        if cfg!(not(feature = "tls")) && self.server.tls.is_some() {
+            return tls_is_left_out("trunkline-redis");
+        }
         match &self.mode {
             Mode::Streams(streams) => streams.check(),
             Mode::PubSub(_) | Mode::Sharded(_) => Ok(()),
@@ -395,5 +400,6 @@ pub struct Tls {
     /// PEM files with our certificate chain and its private key, for servers that ask for one.
     pub client: Option<(PathBuf, PathBuf)>,
     /// How the server's certificate is checked, or a configuration of your own.
+    #[cfg(feature = "tls")]
     pub check: ServerCheck,
 }

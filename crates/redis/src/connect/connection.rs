@@ -22,12 +22,13 @@ use trunkline_backend::url::AddressMap;
 use trunkline_backend::{ConnectFailure, Login};
 use trunkline_core::{Error, ErrorKind, Result};
 
+#[cfg(feature = "tls")]
+use super::tls::TlsClient;
 use super::{
     credentials::{Credentials, Renewals, authentication, not_renewed},
     error::{is_refusal, is_temporary, lost, refused, rejection},
     resp::{Frames, Reader, Reply, write_command},
     role::{ROLE, demoted, is_replica},
-    tls::TlsClient,
 };
 use crate::config::{Address, Config, ServerConfig, Topology};
 
@@ -76,6 +77,7 @@ pub(crate) fn no_answer() -> io::Error {
 pub(crate) struct Connector {
     credentials: Credentials,
     database: u32,
+    #[cfg(feature = "tls")]
     tls: Option<TlsClient>,
     announce: AddressMap,
     /// What a name or a sentinel stands for may have been made a replica since. In a Redis Cluster, a replica says
@@ -88,11 +90,17 @@ pub(crate) struct Connector {
 impl Connector {
     /// To the servers with the data.
     pub(crate) fn new(config: &Config) -> Result<Self> {
-        let ServerConfig { user, password, database, topology, tls, .. } = &config.server;
+        let ServerConfig { user, password, database, topology, .. } = &config.server;
         Ok(Self {
-            credentials: Credentials::new(user.as_ref(), password.as_ref(), config.provider.as_ref()),
+            credentials: Credentials::new(
+                user.as_ref(),
+                password.as_ref(),
+                config.provider.as_ref(),
+                config.connect_timeout,
+            ),
             database: *database,
-            tls: tls.as_ref().map(TlsClient::new).transpose()?,
+            #[cfg(feature = "tls")]
+            tls: config.server.tls.as_ref().map(TlsClient::new).transpose()?,
             announce: config.server.announce.clone(),
             requires_master: *topology != Topology::Cluster,
             connect_timeout: config.connect_timeout,
@@ -104,7 +112,7 @@ impl Connector {
     pub(crate) fn to_sentinels(config: &Config) -> Result<Option<Self>> {
         let Topology::Sentinel { user, password, .. } = &config.server.topology else { return Ok(None) };
         let provider = config.sentinel_provider.as_ref();
-        let credentials = Credentials::new(user.as_ref(), password.as_ref(), provider);
+        let credentials = Credentials::new(user.as_ref(), password.as_ref(), provider, config.connect_timeout);
         Ok(Some(Self { credentials, database: 0, requires_master: false, ..Self::new(config)? }))
     }
 
@@ -167,10 +175,11 @@ impl Connector {
             other => TcpStream::connect(other).await?,
         };
         stream.set_nodelay(true)?;
-        match &self.tls {
-            Some(tls) => Ok(Box::new(tls.connect(host, stream).await?)),
-            None => Ok(Box::new(stream)),
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return Ok(Box::new(tls.connect(host, stream).await?));
         }
+        Ok(Box::new(stream))
     }
 
     /// User, password and database. Every server begins with RESP2.
@@ -214,7 +223,7 @@ impl Connector {
 impl fmt::Debug for Connector {
     /// Without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector").field("tls", &self.tls).finish_non_exhaustive()
+        f.debug_struct("Connector").field("requires_master", &self.requires_master).finish_non_exhaustive()
     }
 }
 

@@ -15,12 +15,17 @@ use trunkline_core::Result;
 
 use super::{FIRST_PAUSE, resp::write_command};
 
+/// The provider is asked no more often, however short its credentials are valid.
+const LEAST_PAUSE: Duration = Duration::from_millis(500);
+
 /// User and password of the connections of a [`ServerPool`](super::ServerPool).
 #[derive(Clone, Debug)]
 pub(super) struct Credentials {
     fixed: Option<Login>,
     /// Takes the place of `fixed`.
     provider: Option<CredentialsProvider>,
+    /// How long the provider may take.
+    limit: Duration,
     /// How long the last login is valid, if the provider says so.
     valid_for: Arc<Mutex<Option<Duration>>>,
     renewed: watch::Sender<Option<Login>>,
@@ -31,6 +36,7 @@ impl Credentials {
         user: Option<&String>,
         password: Option<&String>,
         provider: Option<&CredentialsProvider>,
+        limit: Duration,
     ) -> Self {
         let fixed = password.map(|password| {
             let mut login = Login::of_token(password);
@@ -38,13 +44,13 @@ impl Credentials {
             login
         });
         let (valid_for, renewed) = Default::default();
-        Self { fixed, provider: provider.cloned(), valid_for, renewed }
+        Self { fixed, provider: provider.cloned(), limit, valid_for, renewed }
     }
 
     /// Those of a new connection.
     pub(super) async fn of_connection(&self) -> Result<Option<Login>> {
         let Some(provider) = &self.provider else { return Ok(self.fixed.clone()) };
-        let login = provider.ask().await?;
+        let login = provider.ask(self.limit).await?;
         *self.valid_for.lock().unwrap_or_else(PoisonError::into_inner) = login.valid_for;
         Ok(Some(login))
     }
@@ -55,7 +61,7 @@ impl Credentials {
         loop {
             let valid_for = *self.valid_for.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(valid_for) = valid_for else { return };
-            sleep(valid_for * 3 / 4).await;
+            sleep((valid_for * 3 / 4).max(LEAST_PAUSE)).await;
             let mut backoff = Backoff::new(FIRST_PAUSE, max_backoff);
             loop {
                 match self.of_connection().await {

@@ -7,6 +7,7 @@ mod resp;
 mod role;
 mod status;
 mod tasks;
+#[cfg(feature = "tls")]
 mod tls;
 mod topology;
 

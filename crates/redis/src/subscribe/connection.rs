@@ -316,9 +316,12 @@ impl SubscriberConnection {
                 tracing::warn!(?topic, error = text, "the server refuses a subscription");
                 let hint = if matches!(topic, Topic::Pattern(_)) { "; mode=sharded needs no patterns" } else { "" };
                 let text = format!("{topic:?}: {text}{hint}");
+                // Some services lack a command.
+                let kind =
+                    if error.starts_with(b"ERR unknown command") { ErrorKind::Unsupported } else { ErrorKind::Broker };
                 let refused = match rejection(error) {
                     Some(failure) => failure.at(&self.address).with_source(text),
-                    None => Error::new(ErrorKind::Broker, format!("{}: {text}", self.address)),
+                    None => Error::new(kind, format!("{}: {text}", self.address)),
                 };
                 node.reject(topic, number, refused);
                 self.settled(is_restoring, node);

@@ -80,6 +80,9 @@ async fn renewed_credentials_that_are_refused_leave_the_connections_as_they_are(
     let cluster = cluster(wire, server.url(), "");
     let a = cluster.build().over(connect(config).await?).join().await?;
     let here = a.socket(["r"]).await?;
+    // Each connection is opened with the right ones.
+    send(&a, 0..10).await?;
+    expect_numbers(&here, 10).await?;
     renews.store(true, Ordering::Relaxed);
     let refused = async || {
         let counts = server.cli(&["INFO", "commandstats"]).await.unwrap();
@@ -88,8 +91,8 @@ async fn renewed_credentials_that_are_refused_leave_the_connections_as_they_are(
         failed.split(',').next().unwrap().parse::<u32>().unwrap() >= 2
     };
     until("the connections have tried", refused).await;
-    send(&a, 0..10).await?;
-    expect_numbers(&here, 10).await?;
+    send(&a, 10..20).await?;
+    expect_numbers(&here, 20).await?;
     assert_eq!(a.metrics().connections_lost, 0);
     Ok(())
 }

@@ -154,3 +154,24 @@ async fn heartbeats_do_not_overtake_what_a_full_server_refuses() -> Result<(), F
     assert_eq!((b.metrics().gaps, b.metrics().missed), (0, 0));
     Ok(())
 }
+
+/// A stand-in for services that lack a command, or permit none.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_patterns_the_error_names_the_mode_that_needs_none() -> Result<(), Failure> {
+    let lacking = Redis::options().arguments(&["--rename-command", "PSUBSCRIBE", "NOWHERE"]).start().await.unwrap();
+    let forbidding = server().await;
+    forbidding.cli(&["ACL", "SETUSER", "default", "-psubscribe"]).await.unwrap();
+    let error = backend(Wire::PubSub, lacking.url(), "").await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unsupported, false), "{error}");
+    assert!(error.to_string().contains("mode=sharded"), "{error}");
+    // The right is missed when the first node subscribes.
+    let failure = cluster(Wire::PubSub, forbidding.url(), "").node().await.map(drop).unwrap_err().to_string();
+    assert!(failure.contains("NOPERM") && failure.contains("mode=sharded"), "{failure}");
+    for server in [&lacking, &forbidding] {
+        let [a, b] = pair(Wire::Sharded, server.url(), "").await?;
+        let there = b.socket(["r"]).await?;
+        send(&a, 0..10).await?;
+        expect_numbers(&there, 10).await?;
+    }
+    Ok(())
+}
