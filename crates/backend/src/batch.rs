@@ -11,10 +11,7 @@
 //! Integers are big-endian. A sender numbers its batches over all channels and namespaces, so that a receiver can put
 //! in order what arrives over several subscriptions, and drop what was sent again after a connection broke.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-};
+use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes};
 
@@ -177,100 +174,9 @@ impl Iterator for Batch {
     }
 }
 
-/// What the number of a batch says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BatchVerdict {
-    /// It has not arrived before, or has no number.
-    New,
-    /// It has arrived before: its sender has sent again what was in flight when its connection broke.
-    Repeat,
-    /// The number cannot be of that sender: it is further ahead than any outage is long.
-    Malformed,
-}
-
-/// Recognises batches that arrive a second time.
-///
-/// All numbers of a sender that have arrived are remembered, and not only the highest one: a forged batch makes a repeat
-/// only of the batch that has the very same number. Bounded in senders and in numbers.
-#[derive(Debug, Default)]
-pub struct Deduplicator {
-    senders: HashMap<ConnectionId, Arrived>,
-    clock: u64,
-}
-
-/// Numbers of a sender that have arrived.
-#[derive(Debug, Default)]
-struct Arrived {
-    /// First numbers of rows without a hole, with the last ones.
-    rows: BTreeMap<u64, u64>,
-    /// The last number that was too far ahead. One that follows it is believed: what was known came from another sender.
-    ahead: Option<u64>,
-    heard: u64,
-}
-
-/// Largest step between two numbers of a sender that is believed: no outage is that long.
-const MAX_STEP: u64 = 1 << 32;
-
-/// Most rows of numbers that are remembered of a sender. Beyond it the lowest one is forgotten. A node that gets only
-/// some of the batches has a row for nearly each; no sender has more than that unconfirmed.
-const MAX_ROWS: usize = 2048;
-
-/// Most senders that are remembered. Beyond it the longest-silent one is forgotten.
-const MAX_SENDERS: usize = 4096;
-
-impl Deduplicator {
-    /// Judges a batch by its number, and remembers it.
-    pub fn arrived(&mut self, sender: ConnectionId, number: Option<u64>) -> BatchVerdict {
-        let Some(number) = number else { return BatchVerdict::New };
-        self.clock += 1;
-        if !self.senders.contains_key(&sender) {
-            self.make_room();
-        }
-        let arrived = self.senders.entry(sender).or_default();
-        arrived.heard = self.clock;
-        arrived.note(number)
-    }
-
-    fn make_room(&mut self) {
-        if self.senders.len() < MAX_SENDERS {
-            return;
-        }
-        let oldest = self.senders.iter().min_by_key(|(_, arrived)| arrived.heard).map(|(sender, _)| *sender);
-        if let Some(oldest) = oldest {
-            self.senders.remove(&oldest);
-        }
-    }
-}
-
-impl Arrived {
-    fn note(&mut self, number: u64) -> BatchVerdict {
-        let mut first = number;
-        if let Some((&start, &end)) = self.rows.range(..=number).next_back() {
-            match number.saturating_sub(end) {
-                0 => return BatchVerdict::Repeat,
-                1 => first = start,
-                step if step > MAX_STEP && !self.follows_one_ahead(number) => return BatchVerdict::Malformed,
-                _ => {}
-            }
-        }
-        let joined = number.checked_add(1).and_then(|next| self.rows.remove(&next));
-        self.rows.insert(first, joined.unwrap_or(number));
-        if self.rows.len() > MAX_ROWS {
-            self.rows.pop_first();
-        }
-        BatchVerdict::New
-    }
-
-    fn follows_one_ahead(&mut self, number: u64) -> bool {
-        let follows = self.ahead.is_some_and(|ahead| ahead < number && number - ahead <= MAX_STEP);
-        self.ahead = (!follows).then_some(number);
-        follows
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{BatchVerdict::*, *};
+    use super::*;
     use trunkline_core::{
         model::{Message, SeqChannel, SeqNo, Target},
         payload::Payload,
@@ -325,68 +231,5 @@ mod tests {
         let encoded = encode(&from, &namespace, &binary).unwrap().finish(seq_no, &[]);
         assert_ne!(encoded[0], b'{');
         assert_eq!(codec::decode(&encoded.into()).unwrap().body, codec::Body::Message(binary));
-    }
-
-    #[test]
-    fn a_batch_is_new_once() {
-        let (a, b) = (ConnectionId(1), ConnectionId(2));
-        let mut repeats = Deduplicator::default();
-        let batches = [(a, Some(5)), (a, Some(6)), (b, Some(5)), (a, Some(6)), (a, Some(5)), (a, None), (a, Some(8))];
-        let judged = batches.map(|(sender, number)| repeats.arrived(sender, number));
-        assert_eq!(judged, [New, New, New, Repeat, Repeat, New, New]);
-    }
-
-    #[test]
-    fn a_forged_number_makes_no_repeat_of_what_its_sender_sends() {
-        let a = ConnectionId(1);
-        let mut repeats = Deduplicator::default();
-        let mut arrived = |number| repeats.arrived(a, Some(number));
-        assert_eq!(arrived(100), New);
-        for forged in [1, 2, 150, 1 << 32, 2 << 32] {
-            assert_eq!(arrived(forged), New, "{forged}");
-        }
-        for forged in [u64::MAX, u64::MAX - 1, (3 << 32) + 1] {
-            assert_eq!(arrived(forged), Malformed, "no outage is that long: {forged}");
-        }
-        for number in 101..150 {
-            assert_eq!((arrived(number), arrived(number)), (New, Repeat), "{number}");
-        }
-        assert_eq!((arrived(150), arrived(151)), (Repeat, New), "which of two with one number is the right one?");
-        assert_eq!([1, 2, 100, 1 << 32].map(arrived), [Repeat; 4]);
-    }
-
-    #[test]
-    fn a_number_that_was_forged_before_its_sender_was_heard_changes_nothing() {
-        let mut repeats = Deduplicator::default();
-        let judged = [u64::MAX, 1, 2, 1, u64::MAX].map(|number| repeats.arrived(ConnectionId(1), Some(number)));
-        assert_eq!(judged, [New, New, New, Repeat, Repeat]);
-    }
-
-    #[test]
-    fn a_sender_with_large_numbers_is_heard_although_a_small_one_was_forged_before() {
-        let mut repeats = Deduplicator::default();
-        let numbers = [1, 7 << 32, (7 << 32) + 1, (7 << 32) + 4, (7 << 32) + 1];
-        let judged = numbers.map(|number| repeats.arrived(ConnectionId(1), Some(number)));
-        assert_eq!(judged, [New, Malformed, New, New, Repeat]);
-    }
-
-    #[test]
-    fn what_is_sent_again_is_a_repeat_also_where_only_some_batches_arrive() {
-        let mut repeats = Deduplicator::default();
-        let numbers = || (0..10_000).map(|index| 1 + 3 * index);
-        assert!(numbers().all(|number| repeats.arrived(ConnectionId(1), Some(number)) == New));
-        let last = numbers().skip(10_000 - MAX_ROWS);
-        assert!(last.into_iter().all(|number| repeats.arrived(ConnectionId(1), Some(number)) == Repeat));
-        assert_eq!(repeats.senders[&ConnectionId(1)].rows.len(), MAX_ROWS);
-    }
-
-    #[test]
-    fn remembered_senders_are_bounded() {
-        let mut repeats = Deduplicator::default();
-        for sender in 0..=MAX_SENDERS as u64 {
-            repeats.arrived(ConnectionId(sender), Some(1));
-        }
-        assert_eq!(repeats.senders.len(), MAX_SENDERS);
-        assert_eq!(repeats.arrived(ConnectionId(1), Some(1)), Repeat, "the longest-silent one, 0, was forgotten");
     }
 }

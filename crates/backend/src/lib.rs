@@ -15,6 +15,7 @@ pub mod joined;
 pub mod known_peers;
 pub mod link_state;
 pub mod outbox;
+pub mod repeats;
 pub mod rooms;
 #[cfg(feature = "tls")]
 pub mod tls;

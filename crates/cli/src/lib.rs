@@ -3,12 +3,14 @@
 mod arguments;
 mod broker;
 mod doctor;
+mod echo;
 mod emit;
 mod generate;
 mod observer;
 mod options;
 mod output;
 mod server_emit;
+mod tap;
 mod who;
 
 use std::process::ExitCode;
@@ -52,6 +54,7 @@ async fn run(command: Command, output: &Output) -> Result<Status, Failure> {
         Command::Sockets(options) => who::sockets(options, output).await,
         Command::Rooms(options) => who::rooms(options, output).await,
         Command::Doctor(options) => doctor::doctor(options, output).await,
+        Command::Tap(options) => tap::tap(options, output).await,
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
     }

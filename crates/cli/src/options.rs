@@ -115,6 +115,22 @@ It changes nothing in the cluster. It joins as a node without sockets, and publi
 namespace /trunkline-doctor; as any node at its start it creates what the backend stores messages in, where that is \
 missing. Exit code: the worst of all checks. What every check means: docs/doctor.md.")]
     Doctor(DoctorOptions),
+    /// Show the traffic of a cluster, decoded and live
+    #[command(after_long_help = "\
+Examples:
+  trunkline tap
+  trunkline tap --room lobby --event news --payload
+  trunkline tap --type gap --type leaving --jsonl
+  trunkline tap --report rooms --for 10s
+  trunkline tap --namespace / --namespace /admin --count 100 --latency
+
+It only listens: it sends no heartbeats, so that no node knows it. Where the broker counts subscribers (Redis pub/sub and \
+sharded pub/sub) it is counted as a node, and answers requests with nothing, because they would wait for it otherwise. \
+Answers of nodes go to the node that asked, and are seen only where the wire sends them to all. Where each room has a \
+channel of its own (Redis, sharded and dynamic), a room is heard half a second after its first socket at the latest, and \
+one that is named by --room from the beginning. --latency publishes a small message a second in the namespace \
+/trunkline-doctor. Exit code 1 if messages were missing.")]
+    Tap(TapOptions),
     /// Print completions for a shell
     #[command(after_long_help = "\
 Examples:
@@ -367,6 +383,110 @@ pub(crate) struct DoctorOptions {
     /// From which time on (p99) the echo is critical
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub(crate) echo_critical: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TapOptions {
+    /// URL of the broker, as the servers have it
+    #[arg(value_name = "URL", env = "TRUNKLINE_BROKER", hide_env_values = true)]
+    pub(crate) broker: String,
+    /// Only this namespace; may be repeated
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "/")]
+    pub(crate) namespace: Vec<String>,
+    /// Only what is for this room or socket; may be repeated
+    #[arg(short, long, value_name = "ROOM")]
+    pub(crate) room: Vec<String>,
+    /// Only this event; may be repeated
+    #[arg(short, long, value_name = "EVENT")]
+    pub(crate) event: Vec<String>,
+    /// Only messages of this node; may be repeated
+    #[arg(short, long, value_name = "ID")]
+    pub(crate) sender: Vec<String>,
+    /// Only this type of message; may be repeated
+    #[arg(short = 't', long = "type", value_name = "TYPE", value_enum)]
+    pub(crate) kind: Vec<EntryType>,
+    /// Show the arguments of events and the values of answers
+    #[arg(long)]
+    pub(crate) payload: bool,
+    /// End after so many messages
+    #[arg(short, long, value_name = "NUMBER")]
+    pub(crate) count: Option<u64>,
+    /// End after this time
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Print a JSON object per line
+    #[arg(long)]
+    pub(crate) jsonl: bool,
+    /// Count the messages instead, and print the table at the end
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) report: Option<ReportBy>,
+    /// Measure the way through the broker and back once a second
+    #[arg(long)]
+    pub(crate) latency: bool,
+}
+
+/// Type of what `tap` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EntryType {
+    Broadcast,
+    Join,
+    Leave,
+    Disconnect,
+    FetchSockets,
+    Rooms,
+    ServerEmit,
+    Answer,
+    Heartbeat,
+    Leaving,
+    /// Takes a place in the history, for nobody
+    Mark,
+    /// Messages that are missing
+    Gap,
+    /// With --latency
+    Latency,
+}
+
+impl EntryType {
+    pub(crate) fn name(self) -> &'static str {
+        self.in_parentheses().trim_matches(['(', ')'])
+    }
+
+    /// Its name in a report on events, for messages without one.
+    pub(crate) fn in_parentheses(self) -> &'static str {
+        match self {
+            Self::Broadcast => "(broadcast)",
+            Self::Join => "(join)",
+            Self::Leave => "(leave)",
+            Self::Disconnect => "(disconnect)",
+            Self::FetchSockets => "(fetch-sockets)",
+            Self::Rooms => "(rooms)",
+            Self::ServerEmit => "(server-emit)",
+            Self::Answer => "(answer)",
+            Self::Heartbeat => "(heartbeat)",
+            Self::Leaving => "(leaving)",
+            Self::Mark => "(mark)",
+            Self::Gap => "(gap)",
+            Self::Latency => "(latency)",
+        }
+    }
+}
+
+/// What `tap --report` counts by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportBy {
+    Rooms,
+    Events,
+    Senders,
+}
+
+impl ReportBy {
+    pub(crate) fn heading(self) -> &'static str {
+        match self {
+            Self::Rooms => "ROOM",
+            Self::Events => "EVENT",
+            Self::Senders => "SENDER",
+        }
+    }
 }
 
 /// How the doctor prints what it found.

@@ -33,6 +33,7 @@ use crate::{
     broker::Nats,
     config::Credentials,
     connection_state::{ConnectionState, EventSink},
+    history::ANSWER_TIMEOUT,
 };
 
 /// How long telling peers that this connection ends may take.
@@ -71,7 +72,7 @@ impl Connection {
         let barrier = SubscriptionBarrier::open(&client, nats).await?;
         let (barrier, barrier_task) = barrier.unzip();
         let connection = Self {
-            jetstream: nats.config.history.map(|_| jetstream(&client, nats.config.connect_timeout)),
+            jetstream: nats.config.history.map(|_| jetstream(&client, ANSWER_TIMEOUT.min(nats.config.connect_timeout))),
             client,
             server: server.to_owned(),
             state: Arc::new(state),

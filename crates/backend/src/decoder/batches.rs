@@ -10,7 +10,10 @@ use trunkline_core::{
 };
 
 use super::InboundDecoder;
-use crate::batch::{Batch, BatchVerdict, Deduplicator};
+use crate::{
+    batch::Batch,
+    repeats::{Deduplicator, NumberVerdict},
+};
 
 /// Hands over deliveries that are decoded one by one: `deliveries` has to be lazy. A join reaches the inbox before the
 /// next message is decoded, which may be for a room that has members only then. If the inbox is below its limits when
@@ -93,9 +96,9 @@ impl BatchDecoder {
     /// The batch by its number; `None` if it is a repeat.
     fn judged(&mut self, batch: Batch) -> Result<Option<Batch>> {
         match self.repeats.arrived(batch.sender(), batch.number()) {
-            BatchVerdict::New => Ok(Some(batch)),
-            BatchVerdict::Repeat => Ok(None),
-            BatchVerdict::Malformed => {
+            NumberVerdict::New => Ok(Some(batch)),
+            NumberVerdict::Repeat => Ok(None),
+            NumberVerdict::Malformed => {
                 Err(Error::malformed(format!("batch {:?} of sender {}", batch.number(), batch.sender())))
             }
         }

@@ -1,29 +1,15 @@
 //! The real thing: two nodes of our own, of which one publishes and the other one compares.
 
-use std::{sync::Arc, time::Duration};
-
-use bytes::Bytes;
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout},
-};
-use trunkline::{Local, NodeConfig, Payload, Target};
+use std::time::Duration;
 
 use super::finding::{Findings, Measured, Report};
 use crate::{
-    broker,
-    observer::{Observer, Received, Sockets},
+    echo::{Echo, quantile},
     output::Failure,
 };
 
-/// Namespace of the echo, which no server uses.
-const NAMESPACE: &str = "/trunkline-doctor";
-
 /// Messages that are sent, one after the other.
 const MESSAGES: u32 = 100;
-
-/// How long one may take until it counts as lost.
-const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Lost ones after which it is clear.
 const ENOUGH: u32 = 3;
@@ -60,53 +46,20 @@ struct Echoes {
 }
 
 async fn measure(url: &str, sender: &trunkline::Backend) -> Result<Echoes, Failure> {
-    let receiver = broker::connect(url).await?;
-    let (arrived, mut arrivals) = mpsc::channel(1_000);
-    let sockets: Arc<dyn Local> = Arc::new(Sockets::recording(arrived));
-    let receiver = Observer::join_over(receiver, NAMESPACE, NodeConfig::default(), sockets).await?;
-    let sender =
-        Observer::join_over(sender.clone(), NAMESPACE, NodeConfig::default(), Arc::new(Sockets::default())).await?;
+    let mut echo = Echo::open(url, sender).await?;
     let mut echoes = Echoes::default();
-    for number in 0..MESSAGES {
-        let payload = message(number)?;
-        let began = Instant::now();
-        sender.node.broadcast(Target::all(), payload.clone()).await?;
-        match next(&mut arrivals, &payload, &mut echoes).await {
-            Some(at) => echoes.times.push(at - began),
+    for _ in 0..MESSAGES {
+        match echo.time().await? {
+            Some(time) => echoes.times.push(time),
             None => echoes.lost += 1,
         }
         if echoes.lost >= ENOUGH {
             break;
         }
     }
-    sender.node.close();
-    let _ = timeout(TIMEOUT, sender.node.closed()).await;
-    receiver.leave().await;
+    (echoes.altered, echoes.repeated) = (echo.altered, echo.repeated);
+    echo.close().await;
     Ok(echoes)
-}
-
-/// When the message arrives; `None` if it does not in time. What else arrives is counted.
-async fn next(arrivals: &mut mpsc::Receiver<Received>, sent: &Payload, echoes: &mut Echoes) -> Option<Instant> {
-    let wait = async {
-        while let Some(arrival) = arrivals.recv().await {
-            if arrival.payload.same_meaning(sent) {
-                return Some(arrival.at);
-            }
-            // Another run of the doctor may be there at the same time.
-            match arrival.payload.arguments::<(u32, u32, Bytes)>() {
-                Ok((run, ..)) if run != std::process::id() => (),
-                Ok(_) => echoes.repeated += 1,
-                Err(_) => echoes.altered += 1,
-            }
-        }
-        None
-    };
-    timeout(TIMEOUT, wait).await.ok().flatten()
-}
-
-/// A message with text, a number and binary, as applications send them.
-fn message(number: u32) -> trunkline::Result<Payload> {
-    Payload::event("trunkline-doctor", &(std::process::id(), number, Bytes::from(vec![number as u8; 256])))
 }
 
 fn report(mut echoes: Echoes, limits: Limits, findings: &mut Findings) {
@@ -136,23 +89,4 @@ fn report(mut echoes: Echoes, limits: Limits, findings: &mut Findings) {
             .cause("the broker or this machine is busy, or the way between them is long")
             .advice("compare with the bare way (ping HOST), and look at the broker's load"),
     );
-}
-
-fn quantile(sorted: &[Duration], part: f64) -> Option<Duration> {
-    let last = sorted.len().checked_sub(1)?;
-    sorted.get((last as f64 * part).round() as usize).copied()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles_of_few_and_many() {
-        let times: Vec<_> = (1..=100).map(Duration::from_millis).collect();
-        assert_eq!(quantile(&times, 0.5), Some(Duration::from_millis(51)));
-        assert_eq!(quantile(&times, 0.99), Some(Duration::from_millis(99)));
-        assert_eq!(quantile(&times[..1], 0.99), Some(Duration::from_millis(1)));
-        assert_eq!(quantile(&[], 0.5), None);
-    }
 }

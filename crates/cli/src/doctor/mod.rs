@@ -10,7 +10,7 @@ mod greeting;
 mod mongodb;
 mod postgres;
 mod reach;
-mod redis;
+pub(crate) mod redis;
 mod target;
 
 use std::time::Duration;

@@ -34,12 +34,27 @@ pub(crate) async fn examine(target: &BrokerTarget, findings: &mut Findings) {
 }
 
 /// A connection of our own: what is asked here no node needs.
-struct Server {
+#[derive(Debug)]
+pub(crate) struct Server {
     config: Config,
     connection: MultiplexedConnection,
 }
 
 impl Server {
+    /// Connects to the server that a URL names.
+    pub(crate) async fn at(url: &str) -> Result<Self, String> {
+        Self::connect(&BrokerTarget::parse(url).map_err(|failure| failure.text)?).await
+    }
+
+    /// Rooms of a namespace that have channels of their own and subscribers.
+    pub(crate) async fn rooms(&mut self, namespace: &str) -> Result<Vec<String>, String> {
+        let prefix = format!("{}#{namespace}#", self.config.prefix);
+        let channels: Vec<String> =
+            self.ask(redis::cmd("PUBSUB").arg("SHARDCHANNELS").arg(format!("{prefix}*#"))).await?;
+        let rooms = channels.iter().filter_map(|channel| channel.strip_prefix(&prefix)?.strip_suffix('#'));
+        Ok(rooms.map(str::to_owned).collect())
+    }
+
     async fn connect(target: &BrokerTarget) -> Result<Self, String> {
         let config = Config::from_url(&target.url).map_err(|error| error.to_string())?;
         let ServerConfig { user, password, .. } = &config.server;

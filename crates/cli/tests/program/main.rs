@@ -6,5 +6,6 @@
 mod doctor;
 mod operations;
 mod support;
+mod tap;
 mod usage;
 mod who;

@@ -62,8 +62,10 @@ pub(crate) enum Wire {
 }
 
 impl Wire {
-    /// URL of a cluster with this name.
-    pub(crate) async fn url(self, name: &str) -> String {
+    /// URL of a cluster of its own, named by the test. Wires of one broker use the same channels where their prefix is the
+    /// same, so the wire is part of it.
+    pub(crate) async fn url(self, test: &str) -> String {
+        let name = format!("{test}_{}", format!("{self:?}").to_lowercase());
         let url = match self {
             Self::RedisPubSub | Self::RedisSharded | Self::RedisStreams => Redis::shared().await,
             Self::MongoDb => MongoDb::shared().await,

@@ -4,9 +4,20 @@ use crate::support::run;
 
 #[tokio::test]
 async fn every_command_has_help_with_examples() {
-    for command in
-        ["emit", "join", "leave", "disconnect", "server-emit", "nodes", "sockets", "rooms", "completions", "man"]
-    {
+    for command in [
+        "emit",
+        "join",
+        "leave",
+        "disconnect",
+        "server-emit",
+        "nodes",
+        "sockets",
+        "rooms",
+        "doctor",
+        "tap",
+        "completions",
+        "man",
+    ] {
         let help = run("", &[command, "--help"]).await.ends(0);
         assert!(help.out.contains("Examples:\n  trunkline "), "{command}: {}", help.out);
     }

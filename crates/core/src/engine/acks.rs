@@ -82,6 +82,11 @@ impl Acks {
         }
     }
 
+    /// Whether announced clients of a node have not acknowledged.
+    pub(super) fn awaits(&self, node: &NodeId) -> bool {
+        self.named.iter().any(|(name, tally)| name == node && tally.received < tally.expected())
+    }
+
     /// Whether all announced clients have acknowledged. Each node accounts for its own: one that names itself does so
     /// in all its answers.
     pub(super) fn is_complete(&self) -> bool {

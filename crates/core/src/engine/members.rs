@@ -64,9 +64,13 @@ struct Departed {
     node: NodeId,
     /// When it was given up, or announced the leave.
     at: Instant,
+    /// When it was heard last.
+    heard: Instant,
     /// Whether it announced the leave. What arrives from it for a while is late, unless it says hello again. A node
     /// that goes on sending has not left: the leave was misdirected, or not its own.
     left: bool,
+    /// Whether it went because the broker did not see it: until its silence lasts, it may only be cut off.
+    is_absent: bool,
     /// Whether the broker may still see its connection: a process that hangs keeps it.
     counted: bool,
 }
@@ -129,18 +133,33 @@ impl Members {
 
     /// Removes a node that announced its leave. Returns whether it was known.
     pub(super) fn left(&mut self, now: Instant, node: &NodeId) -> bool {
-        self.depart(now, node, true)
+        for departed in self.departed.iter_mut().filter(|departed| departed.node == *node) {
+            (departed.left, departed.at) = (true, now);
+        }
+        let was_known = self.depart(now, node);
+        if was_known {
+            self.departed.back_mut().into_iter().for_each(|departed| departed.left = true);
+        }
+        was_known
     }
 
     /// Removes a node that the broker does not see. Returns whether it was known.
-    pub(super) fn absent(&mut self, now: Instant, node: &NodeId) -> bool {
-        self.depart(now, node, false)
+    pub(super) fn disappeared(&mut self, now: Instant, node: &NodeId) -> bool {
+        let was_known = self.depart(now, node);
+        if was_known {
+            self.departed.back_mut().into_iter().for_each(|departed| departed.is_absent = true);
+        }
+        was_known
     }
 
-    fn depart(&mut self, at: Instant, node: &NodeId, left: bool) -> bool {
-        if self.nodes.remove(node).is_none() {
-            return false;
-        }
+    /// Nodes that the broker does not see, and that were heard less than `silence` ago: cut off, or dead.
+    pub(super) fn absent(&self, now: Instant, silence: Duration) -> impl Iterator<Item = &NodeId> {
+        let is_missing = move |it: &&Departed| it.is_absent && !it.left && now < it.heard + silence;
+        self.departed.iter().filter(is_missing).map(|departed| &departed.node)
+    }
+
+    fn depart(&mut self, at: Instant, node: &NodeId) -> bool {
+        let Some(Member { heard, .. }) = self.nodes.remove(node) else { return false };
         self.version += 1;
         if let Some(broker_count) = &mut self.broker_count {
             broker_count.others = broker_count.others.saturating_sub(1);
@@ -148,7 +167,8 @@ impl Members {
         if self.departed.len() >= MAX_DEPARTED {
             self.departed.pop_front();
         }
-        self.departed.push_back(Departed { node: node.clone(), at, left, counted: true });
+        let node = node.clone();
+        self.departed.push_back(Departed { node, at, heard, left: false, is_absent: false, counted: true });
         true
     }
 
@@ -178,7 +198,7 @@ impl Members {
         let silent = self.nodes.iter().filter(|(_, member)| is_silent(member)).map(|(node, _)| node.clone());
         let silent: Vec<_> = silent.collect();
         for node in &silent {
-            self.depart(now, node, false);
+            self.depart(now, node);
         }
         silent
     }
@@ -239,7 +259,7 @@ impl Members {
         };
         let gone: Vec<_> = node_count.absent.iter().filter(is_gone).cloned().collect();
         for node in &gone {
-            self.depart(asked, node, false);
+            self.disappeared(asked, node);
             self.departed.back_mut().into_iter().for_each(|departed| departed.counted = false);
         }
         self.version += u64::from(self.broker_count != Some(broker_count));

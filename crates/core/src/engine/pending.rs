@@ -1,6 +1,9 @@
 //! One own request that waits for answers.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::{
     acks::Acks,
@@ -29,6 +32,10 @@ pub(super) struct Pending {
     rooms: BTreeSet<Room>,
     values: Vec<Option<Payload>>,
     acks: Acks,
+    answered_at: Vec<(NodeId, Instant)>,
+    echo: Option<Duration>,
+    /// Whether an own heartbeat must come back, too.
+    awaits_echo: bool,
     parts: Parts,
     /// Nodes whose answer, or a part of it, the broker does not take, and what they say of its size.
     too_large: Vec<(Option<NodeId>, String)>,
@@ -49,7 +56,9 @@ enum State {
     Answered,
     /// Has answered, and is not known by name.
     AnsweredUnnamed,
-    /// Has left or fallen silent, and is waited for no longer.
+    /// Is not seen by the broker. It is not waited for: it may be dead. It is missing unless it answers: it may be cut off.
+    Absent,
+    /// Has left or fallen silent: neither waited for nor missing, unless it comes back.
     Gone,
 }
 
@@ -65,31 +74,46 @@ pub(super) enum AnswerOutcome {
 }
 
 impl Pending {
-    /// A request that `nodes`, sorted, are to answer.
+    /// A request that `nodes`, sorted, are to answer, and `absent` ones cannot, as far as the broker knows.
     pub(super) fn new<'a>(
         gather: Gather,
         deadline: Instant,
         nodes: impl Iterator<Item = &'a NodeId>,
+        absent: impl Iterator<Item = &'a NodeId>,
         unnamed_peers: Option<UnnamedPeers>,
     ) -> Self {
-        let responders: Vec<_> = nodes.map(|node| Responder { node: node.clone(), state: State::Awaited }).collect();
+        let responder = |state| move |node: &NodeId| Responder { node: node.clone(), state };
+        let mut responders: Vec<_> = nodes.map(responder(State::Awaited)).collect();
+        let awaited = responders.len();
+        responders.extend(absent.map(responder(State::Absent)));
+        if responders.len() > awaited {
+            responders.sort_unstable_by(|one, other| one.node.cmp(&other.node));
+        }
         Self {
             gather,
             deadline,
-            awaited: responders.len(),
+            awaited,
             responders,
             unnamed_peers,
             sockets: Vec::new(),
             rooms: BTreeSet::new(),
             values: Vec::new(),
             acks: Acks::new(gather == Gather::Acks),
+            answered_at: Vec::new(),
+            echo: None,
+            awaits_echo: false,
             parts: Parts::default(),
             too_large: Vec::new(),
         }
     }
 
+    /// The same, which is complete only when an own heartbeat has come back, too.
+    pub(super) fn awaiting_echo(self, awaits_echo: bool) -> Self {
+        Self { awaits_echo, ..self }
+    }
+
     /// Adds an answer of another node. `known` tells whether `from` is a node known by name.
-    pub(super) fn answer(&mut self, from: Option<&NodeId>, known: bool, answer: Answer) -> AnswerOutcome {
+    pub(super) fn answer(&mut self, now: Instant, from: Option<&NodeId>, known: bool, answer: Answer) -> AnswerOutcome {
         if !self.gather.expects(&answer) {
             return AnswerOutcome::Nothing;
         }
@@ -105,8 +129,20 @@ impl Pending {
         if !self.note_answered(from, known) {
             return AnswerOutcome::Nothing;
         }
-        self.add(from, answer);
+        if self.gather == Gather::RoundTrips {
+            self.answered_at.extend(from.map(|from| (from.clone(), now)));
+        } else {
+            self.add(from, answer);
+        }
         AnswerOutcome::Noted
+    }
+
+    /// Notes how long an own heartbeat took to the broker and back.
+    pub(super) fn echoed(&mut self, took: Duration) {
+        if self.gather == Gather::RoundTrips && self.echo.is_none() {
+            self.echo = Some(took);
+            self.awaits_echo = false;
+        }
     }
 
     /// Adds a part of an answer. It counts when all parts are there.
@@ -162,7 +198,7 @@ impl Pending {
 
     /// Whether a node has answered, or was given up.
     fn has_answered(&self, node: &NodeId) -> bool {
-        self.position(node).is_ok_and(|index| self.responders[index].state != State::Awaited)
+        self.position(node).is_ok_and(|index| !self.responders[index].state.is_missing())
     }
 
     /// Notes that a node has answered. Returns `false` for a second answer, and for one of a node that was given up.
@@ -172,10 +208,10 @@ impl Pending {
             return true;
         };
         match self.position(from) {
-            Ok(index) if self.responders[index].state != State::Awaited => return false,
+            Ok(index) if !self.responders[index].state.is_missing() => return false,
             Ok(index) => {
-                self.responders[index].state = State::Answered;
-                self.awaited -= 1;
+                let before = std::mem::replace(&mut self.responders[index].state, State::Answered);
+                self.awaited -= usize::from(before == State::Awaited);
             }
             Err(index) => {
                 let state = if known { State::Answered } else { State::AnsweredUnnamed };
@@ -196,17 +232,33 @@ impl Pending {
 
     /// Stops waiting for a node that is gone, and for its clients.
     pub(super) fn node_gone(&mut self, node: &NodeId) {
-        self.unnamed_peers.iter_mut().for_each(|unnamed_peers| unnamed_peers.gone(node));
-        let Ok(index) = self.position(node) else { return };
-        let state = std::mem::replace(&mut self.responders[index].state, State::Gone);
-        self.awaited -= usize::from(state == State::Awaited);
-        self.acks.node_gone(node);
+        self.give_up(node, State::Gone);
         self.parts.take(node);
     }
 
-    /// Notes that a node is known by name now.
+    /// Stops waiting for a node that the broker does not see, and for its clients: they are missing.
+    pub(super) fn node_absent(&mut self, node: &NodeId) {
+        let has_all = self.has_answered(node) && !self.acks.awaits(node);
+        self.give_up(node, if has_all { State::Answered } else { State::Absent });
+    }
+
+    fn give_up(&mut self, node: &NodeId, state: State) {
+        self.unnamed_peers.iter_mut().for_each(|unnamed_peers| unnamed_peers.gone(node));
+        let Ok(index) = self.position(node) else { return };
+        let before = std::mem::replace(&mut self.responders[index].state, state);
+        self.awaited -= usize::from(before == State::Awaited);
+        self.acks.node_gone(node);
+    }
+
+    /// Notes that a node is known by name now. One that had been given up since the request began is missing: it lives,
+    /// and has not answered.
     pub(super) fn node_known(&mut self, node: &NodeId, discovery: Discovery) {
         let position = self.position(node);
+        if let Ok(index) = position
+            && self.responders[index].state == State::Gone
+        {
+            self.responders[index].state = State::Absent;
+        }
         let Some(unnamed_peers) = &mut self.unnamed_peers else { return };
         match position {
             Ok(index) if self.responders[index].state == State::AnsweredUnnamed => {
@@ -226,12 +278,12 @@ impl Pending {
     /// Whether nothing more is to come.
     pub(super) fn is_complete(&self) -> bool {
         let strangers_done = self.unnamed_peers.as_ref().is_none_or(UnnamedPeers::is_complete);
-        self.awaited == 0 && strangers_done && self.acks.is_complete()
+        self.awaited == 0 && strangers_done && self.acks.is_complete() && !self.awaits_echo
     }
 
     /// What was gathered; as an error if not everything has come.
     pub(super) fn finish(mut self) -> Result<Gathered, RequestError<Gathered>> {
-        let is_complete = self.is_complete();
+        let is_complete = self.is_complete() && !self.responders.iter().any(|responder| responder.state.is_missing());
         for (node, answer) in self.parts.take_all().collect::<Vec<_>>() {
             self.add(Some(&node), answer);
         }
@@ -249,8 +301,8 @@ impl Pending {
     }
 
     fn timed_out(self) -> RequestError<Gathered> {
-        let awaited = self.responders.iter().filter(|responder| responder.state == State::Awaited);
-        let missing: Vec<_> = awaited.map(|responder| responder.node.clone()).collect();
+        let missing = self.responders.iter().filter(|responder| responder.state.is_missing());
+        let missing: Vec<_> = missing.map(|responder| responder.node.clone()).collect();
         let missing_unnamed = self.unnamed_peers.as_ref().map_or(0, UnnamedPeers::missing);
         let incomplete = Incomplete::new((), missing, missing_unnamed);
         let context = self.describe_missing(&incomplete);
@@ -260,7 +312,8 @@ impl Pending {
     fn describe_missing(&self, incomplete: &Incomplete<()>) -> String {
         let missing = incomplete.missing_nodes();
         if missing > 0 {
-            return incomplete.describe(missing + self.answered());
+            let unseen = if self.is_complete() { ": the broker does not see them" } else { "" };
+            return incomplete.describe(missing + self.answered()) + unseen;
         }
         if self.unnamed_peers.as_ref().is_none_or(UnnamedPeers::are_counted) {
             self.acks.describe()
@@ -280,6 +333,8 @@ impl Pending {
             rooms: self.rooms.into_iter().collect(),
             values: self.values,
             acks: self.acks.totals(),
+            answered_at: self.answered_at,
+            echo: self.echo,
         }
     }
 }
@@ -290,10 +345,16 @@ fn of_node(mut socket: SocketInfo, node: Option<&NodeId>) -> SocketInfo {
     socket
 }
 
+impl State {
+    fn is_missing(self) -> bool {
+        matches!(self, Self::Awaited | Self::Absent)
+    }
+}
+
 impl Gather {
     fn expects(self, answer: &Answer) -> bool {
         match answer {
-            Answer::Sockets(_) => matches!(self, Self::Sockets | Self::Rooms),
+            Answer::Sockets(_) => matches!(self, Self::Sockets | Self::Rooms | Self::RoundTrips),
             Answer::Rooms(_) => self == Self::Rooms,
             Answer::ServerSideEmit(_) => self == Self::Values,
             Answer::ClientCount(_) | Answer::Ack(_) => self == Self::Acks,

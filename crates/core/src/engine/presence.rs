@@ -145,7 +145,7 @@ impl Engine {
     /// Handles a node that the broker does not see. It may only be cut off: its leave was not announced, and a message
     /// of it brings it back.
     pub(super) fn absent(&mut self, now: Instant, node: &NodeId) {
-        if self.members.absent(now, node) {
+        if self.members.disappeared(now, node) {
             self.node_down(node, DownReason::Disconnected);
             self.finish_complete();
             self.recount(now);
@@ -153,7 +153,9 @@ impl Engine {
     }
 
     fn node_down(&mut self, node: &NodeId, reason: DownReason) {
-        self.requests.iter_mut().for_each(|pending| pending.node_gone(node));
+        let is_absent = reason == DownReason::Disconnected;
+        let requests = self.requests.iter_mut();
+        requests.for_each(|pending| if is_absent { pending.node_absent(node) } else { pending.node_gone(node) });
         self.event(Event::NodeDown(node.clone(), reason));
     }
 
@@ -232,7 +234,10 @@ impl Engine {
         self.metrics.connections_lost.increment();
         let back = self.last_heard.map_or_else(Vec::new, |heard| self.members.take_back_silent(now, heard));
         self.event(Event::Lost(reason));
-        back.into_iter().for_each(|node| self.event(Event::NodeUp(node)));
+        for node in back {
+            self.requests.iter_mut().for_each(|pending| pending.node_known(&node, Discovery::Return));
+            self.event(Event::NodeUp(node));
+        }
     }
 
     // --- the broker's count ---

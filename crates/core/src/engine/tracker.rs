@@ -130,10 +130,10 @@ impl SequenceTracker {
     /// Returns whether the sender had to be taken up anew: for the grace period its numbers were below what is known of
     /// it, so what is known came from another one.
     pub(super) fn announced(&mut self, now: Instant, from: &NodeId, marks: &[SeqNo]) -> bool {
-        let mut is_anew = false;
         if marks.is_empty() {
-            return is_anew;
+            return false;
         }
+        let mut is_anew = self.contradicted(now, from, marks);
         let mut marks = marks.to_vec();
         marks.sort_unstable_by_key(|seq_no| seq_no.channel);
         let due = now + self.grace;
@@ -151,14 +151,17 @@ impl SequenceTracker {
         is_anew
     }
 
-    /// Compares the high-water marks of a heartbeat with what is known, and nothing else: they may be ahead of what
-    /// arrives. Returns whether the sender had to be taken up anew, as [`SequenceTracker::announced`] does.
+    /// Compares the high-water marks of a heartbeat with what is known of all channels, and nothing else: they may be ahead
+    /// of what arrives. Returns whether the sender had to be taken up anew, as [`SequenceTracker::announced`] does.
     pub(super) fn contradicted(&mut self, now: Instant, from: &NodeId, marks: &[SeqNo]) -> bool {
         let Some(sender) = self.senders.get_mut(from) else { return false };
         let mut is_anew = false;
         for mark in marks {
-            if let Ok(index) = sender.position(mark.channel) {
-                is_anew |= sender.channels[index].is_taken_up_anew(now, mark.number, self.grace);
+            let Ok(index) = sender.position(mark.channel) else { continue };
+            let state = &mut sender.channels[index];
+            if state.is_taken_up_anew(now, mark.number, self.grace) {
+                state.next = state.next.filter(|_| self.subscribed.contains(&mark.channel));
+                is_anew = true;
             }
         }
         is_anew
@@ -459,6 +462,18 @@ mod tests {
         assert!(tracker.announced(now + GRACE, &a(), &[seq_no(0, 6)]));
         assert_eq!(tracker.arrived(now, &a(), seq_no(0, 6)), Repeat);
         assert_eq!(tracker.arrived(now, &a(), seq_no(0, 7)), Fresh);
+    }
+
+    #[test]
+    fn a_sender_is_taken_up_anew_on_a_channel_without_holes_too() {
+        let (now, mut tracker) = (Instant::now(), SequenceTracker::new(GRACE));
+        assert_eq!(tracker.arrived(now, &a(), seq_no(1, 1 << 32)), Fresh, "forged");
+        assert_eq!(tracker.arrived(now, &a(), seq_no(1, 5)), Repeat);
+        assert!(tracker.announced(now + GRACE, &a(), &[seq_no(0, 3), seq_no(1, 5)]));
+        assert_eq!(
+            [6, 9, 9].map(|number| tracker.arrived(now + GRACE, &a(), seq_no(1, number))),
+            [Fresh, Fresh, Repeat]
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use trunkline_core::{
     Message,
     engine::{Gather, Input},
-    model::Delivery,
+    model::{Answer, Delivery},
 };
 
 use crate::{
@@ -128,8 +128,55 @@ fn a_killed_node_that_the_broker_no_longer_sees_is_gone_after_two_more_counts() 
         assert_eq!(engine.advance(Duration::from_millis(500)), ["count"]);
     }
     assert_eq!(engine.count(&["a"], 1), ["down b Disconnected"]);
-    assert_eq!(engine.anonymous_answer("r", value("x")), ["r: [a x]"], "it hides no foreign one");
+    let says_so = "timed out: 1 of 3 nodes did not answer, among them b: the broker does not see them";
+    let finished = engine.anonymous_answer("r", value("x"));
+    assert_eq!(finished, [format!("r: {says_so}; [a x]")], "it hides no foreign one");
     assert_eq!(engine.members(), ["a"]);
+}
+
+#[test]
+fn a_node_that_the_broker_does_not_see_is_missing_until_it_counts_as_silent() {
+    let mut engine = with_peers(&["a", "b"]);
+    assert!(engine.count(&["a"], 0).is_empty());
+    engine.advance(Duration::from_secs(1));
+    assert_eq!(engine.count(&["a"], 0), ["down b Disconnected"]);
+    let ask = |engine: &mut TestEngine, id| {
+        engine.receive("a", heartbeat(false, &[]));
+        engine.send_request(id, Gather::Values);
+        assert!(engine.count(&["a"], 0).is_empty(), "a is waited for");
+        engine.answer("a", id, value("a"))
+    };
+    let missing = "timed out: 1 of 2 nodes did not answer, among them b: the broker does not see them; [a]";
+    assert_eq!(ask(&mut engine, "r"), [format!("r: {missing}")], "it may be cut off");
+    engine.advance(Duration::from_secs(8));
+    assert_eq!(ask(&mut engine, "s"), [format!("s: {missing}")]);
+    engine.advance(Duration::from_secs(1));
+    assert_eq!(ask(&mut engine, "t"), ["t: [a]"], "silent for so long, it is dead");
+}
+
+#[test]
+fn a_node_that_leaves_late_is_not_missing() {
+    let mut engine = with_peers(&["a"]);
+    assert!(engine.count(&[], 0).is_empty());
+    engine.advance(Duration::from_secs(1));
+    assert_eq!(engine.count(&[], 0), ["down a Disconnected"]);
+    engine.receive("a", Message::Leaving);
+    engine.send_request("r", Gather::Values);
+    assert_eq!(engine.count(&[], 0), ["r: []"]);
+}
+
+#[test]
+fn clients_of_a_node_that_the_broker_does_not_see_are_missing() {
+    let mut engine = with_peers(&["a", "b"]);
+    engine.send_request("r", Gather::Acks);
+    engine.own_answer("r", Answer::ClientCount(0));
+    for (node, count) in [("a", 0), ("b", 1)] {
+        engine.answer(node, "r", Answer::ClientCount(count));
+    }
+    assert!(engine.count(&["a"], 0).is_empty());
+    engine.advance(Duration::from_secs(1));
+    let says_so = "timed out: 1 of 2 nodes did not answer, among them b: the broker does not see them";
+    assert_eq!(engine.count(&["a"], 0), ["down b Disconnected".to_owned(), format!("r: {says_so}; 0 of 0")]);
 }
 
 #[test]
@@ -301,14 +348,15 @@ fn a_new_node_that_answers_unexpectedly_does_not_count_for_a_foreign_one() {
 }
 
 #[test]
-fn a_node_that_was_down_and_returns_is_not_waited_for() {
+fn a_node_that_was_down_and_returns_is_not_waited_for_but_missing() {
     let mut engine = with_peers(&["a"]);
     assert!(engine.count(&[], 0).is_empty());
     engine.advance(Duration::from_secs(1));
     assert_eq!(engine.count(&[], 0), ["down a Disconnected"]);
     engine.send_request("r", Gather::Values);
     engine.receive("a", heartbeat(true, &[(0, 3)]));
-    assert_eq!(engine.count(&["a"], 0), ["r: []"]);
+    let says_so = "timed out: 1 of 1 nodes did not answer, among them a: the broker does not see them";
+    assert_eq!(engine.count(&["a"], 0), [format!("r: {says_so}; []")]);
 }
 
 #[test]

@@ -226,16 +226,19 @@ impl World<'_> {
         engine_node.requests += 1;
         engine_node.refuses = refused;
         let id = names::request(node, engine_node.requests);
-        let deadline = engine_node.clock.local(now) + timeout;
+        let began = engine_node.clock.local(now);
+        let deadline = began + timeout;
         let message = match gather {
-            Gather::Sockets => Message::FetchSockets { request: id.clone(), target: Target::all() },
+            Gather::Sockets | Gather::RoundTrips => {
+                Message::FetchSockets { request: id.clone(), target: Target::all() }
+            }
             Gather::Rooms => Message::AllRooms { request: id.clone() },
             Gather::Values => Message::ServerSideEmit { request: Some(id.clone()), payload },
             Gather::Acks => Message::Broadcast { request: Some(id.clone()), target: Target::all(), payload },
         };
         engine_node.checker.request_begins(PendingRequest {
             must_reach,
-            ..PendingRequest::new(id.clone(), gather, deadline, foreign)
+            ..PendingRequest::new(id.clone(), gather, [began, deadline], foreign)
         });
         if gather == Gather::Acks {
             self.serve(node, None, &message);

@@ -47,6 +47,8 @@ pub(crate) enum Defect {
     KeepsRequests,
     /// Ends requests twice.
     EndsRequestsTwice,
+    /// Takes what arrived for everything.
+    HidesMissingNodes,
     /// Ignores leave announcements.
     IgnoresLeaves,
     /// Detects silent nodes too early.
@@ -142,6 +144,10 @@ impl DefectInjector {
             }
             (Defect::EndsRequestsTwice, Output::Finished(id, result)) => {
                 outputs.extend([Output::Finished(id.clone(), result.clone()), Output::Finished(id, result)]);
+            }
+            (Defect::HidesMissingNodes, Output::Finished(id, Err(error))) => {
+                let received = error.clone().into_incomplete().map(|incomplete| incomplete.received);
+                outputs.push(Output::Finished(id, received.ok_or(error)));
             }
             (Defect::SendsNoHeartbeats, Output::Publish(Message::Heartbeat(_))) => {}
             (Defect::NeverDetectsSilence, output @ Output::Publish(Message::Heartbeat(_))) => {

@@ -59,6 +59,7 @@ fn every_broken_promise_is_noticed() {
         (Defect::EndsRequestsEarly, Check::Deadline),
         (Defect::AsksToWakeLate, Check::WakeUp),
         (Defect::ActsEarly, Check::WakeUp),
+        (Defect::HidesMissingNodes, Check::Whole),
         (Defect::TakesSilenceForAnswers, Check::Premature),
         (Defect::IgnoresAnswers, Check::Stuck),
         (Defect::InventsAnswers, Check::Answers),

@@ -22,6 +22,14 @@ impl Set {
         Self(self.0 & !other.0)
     }
 
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     pub(crate) fn contains(self, peer: usize) -> bool {
         self.0 >> peer & 1 == 1
     }

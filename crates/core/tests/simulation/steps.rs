@@ -26,6 +26,7 @@ impl World<'_> {
     /// Gives an input to an engine, checks its outputs, and performs them.
     pub(crate) fn step(&mut self, node: usize, from: Option<usize>, input: Input) -> Checked {
         let (now, origin) = (self.now, self.origin);
+        let alive = (0..self.peers.len()).filter(|peer| self.peers[*peer].is_present()).collect();
         let Some(engine_node) = &mut self.peers[node].engine_node else { return Ok(()) };
         let local = engine_node.clock.local(now);
         match &input {
@@ -52,7 +53,7 @@ impl World<'_> {
         {
             engine_node.checker.skipped(local, from, channel, number);
         }
-        outputs.iter().try_for_each(|output| engine_node.checker.output(local, output))?;
+        outputs.iter().try_for_each(|output| engine_node.checker.output(local, output, alive))?;
         let wake = engine_node.engine.deadline().map(|wake| self.defects.wake(origin.local(wake)));
         engine_node.checker.stepped(
             local,

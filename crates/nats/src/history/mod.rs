@@ -14,9 +14,11 @@ mod writer;
 use std::time::Duration;
 
 use async_nats::jetstream::{
-    Context,
+    Context, ErrorCode,
+    context::{CreateStreamError, CreateStreamErrorKind},
     stream::{Config as StreamConfig, DiscardPolicy, StorageType, Stream},
 };
+use tokio::time::{Instant, sleep};
 use trunkline_backend::batched::token;
 use trunkline_core::{Error, ErrorKind, Result};
 
@@ -32,15 +34,31 @@ use crate::config::{Config, HistoryConfig};
 pub(crate) struct Streams {
     prefix: String,
     config: HistoryConfig,
+    /// How long setting up a stream may take.
+    connect_timeout: Duration,
 }
 
 /// How long the server recognises a batch that is sent again. After that, receivers still do.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
+/// How long JetStream may take for an answer. While the leader of a cluster changes, its servers drop requests: a longer
+/// time to connect is time to ask again, not to wait for an answer that never comes.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Requests without an answer for which there is time while a stream is set up.
+const SET_UP_ATTEMPTS: u32 = 4;
+
+/// How long a request is held back that a cluster without a leader has refused.
+const LEADER_INTERVAL: Duration = Duration::from_millis(250);
+
 impl Streams {
     /// `None` without a history.
     pub(crate) fn new(config: &Config) -> Option<Self> {
-        config.history.map(|history| Self { prefix: token(&config.prefix), config: history })
+        config.history.map(|history| Self {
+            prefix: token(&config.prefix),
+            config: history,
+            connect_timeout: config.connect_timeout,
+        })
     }
 
     /// The name of the stream with what was said to all.
@@ -55,9 +73,11 @@ impl Streams {
 
     /// Creates the streams, or adapts their limits.
     pub(crate) async fn set_up(&self, context: &Context) -> Result<()> {
+        let mut context = context.clone();
+        context.set_timeout(ANSWER_TIMEOUT.min(self.connect_timeout / SET_UP_ATTEMPTS));
         for config in [self.log_config(), self.sessions_config()] {
             let name = config.name.clone();
-            context.create_or_update_stream(config).await.map_err(|error| {
+            set_up_stream(&context, config, self.connect_timeout).await.map_err(|error| {
                 let context = format!("the stream {name:?} cannot be set up: {error}");
                 Error::new(ErrorKind::Broker, context).with_source(error)
             })?;
@@ -99,5 +119,30 @@ impl Streams {
             duplicate_window: max_age.min(DUPLICATE_WINDOW),
             ..StreamConfig::default()
         }
+    }
+}
+
+/// Creates a stream, or adapts its limits. What a cluster without a leader drops or refuses is sent again until this
+/// time is over.
+async fn set_up_stream(context: &Context, config: StreamConfig, time: Duration) -> Result<(), CreateStreamError> {
+    let deadline = Instant::now() + time;
+    loop {
+        match context.create_or_update_stream(config.clone()).await {
+            Err(error) if is_without_leader(&error) && Instant::now() < deadline => {
+                tracing::debug!(%error, stream = config.name, "JetStream has no leader, tried again");
+                sleep(LEADER_INTERVAL).await;
+            }
+            done => return done.map(drop),
+        }
+    }
+}
+
+fn is_without_leader(error: &CreateStreamError) -> bool {
+    match error.kind() {
+        CreateStreamErrorKind::TimedOut => true,
+        CreateStreamErrorKind::JetStream(error) => {
+            matches!(error.error_code(), ErrorCode::CLUSTER_NOT_AVAILABLE | ErrorCode::CLUSTER_NOT_LEADER)
+        }
+        _ => false,
     }
 }

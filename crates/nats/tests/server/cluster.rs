@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use trunkline_brokers::{Nats, NatsCluster, Proxy};
+use trunkline_conformance::kit::eventually;
 use trunkline_core::{Target, model::Delivery};
 use trunkline_nats::HistoryConfig;
 
@@ -111,6 +112,30 @@ async fn nothing_is_lost_while_the_leader_of_the_history_moves() {
     assert!(moved > 0, "the leader has moved");
     sender.emit(Target::all(), u64::MAX).await.unwrap();
     assert_eq!(receiver.numbers_until(u64::MAX).await, (0..600).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_history_is_set_up_while_the_leader_of_the_cluster_changes() {
+    let cluster = NatsCluster::start().await.unwrap();
+    let frozen = leader(&cluster.nodes()[0]).await.unwrap();
+    let other = &cluster.nodes()[(frozen + 1) % 3];
+    // The others drop what they are asked until they have elected another leader.
+    cluster.nodes()[frozen].freeze().unwrap();
+    let mut with_history = config(other.url());
+    with_history.history = Some(HistoryConfig { replicas: 3, ..HistoryConfig::default() });
+    with_history.connect_timeout = Duration::from_secs(40);
+    let joined = tokio::spawn(Member::join(with_history));
+    let is_elected = || async { leader(other).await.is_some_and(|elected| elected != frozen) };
+    eventually(Duration::from_secs(30), || "no leader was elected".into(), is_elected).await.unwrap();
+    cluster.nodes()[frozen].thaw().unwrap();
+    joined.await.unwrap().emit(Target::all(), 1).await.unwrap();
+}
+
+/// The index of the server that leads the cluster's JetStream.
+async fn leader(server: &Nats) -> Option<usize> {
+    let page: serde_json::Value = serde_json::from_str(&server.page("/jsz").await.unwrap()).unwrap();
+    let name = page["meta_cluster"]["leader"].as_str()?;
+    name.strip_prefix('n').and_then(|index| index.parse().ok())
 }
 
 /// Asks the leaders of all streams to step down:

@@ -15,7 +15,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_postgres::{Client, Notification};
-use trunkline_backend::{Backoff, Direction};
+use trunkline_backend::{Backoff, Direction, repeats::NumberVerdict};
 use trunkline_core::{Gap, GapCause, Result, model::Delivery};
 
 use super::{
@@ -129,16 +129,20 @@ impl Reader {
         let channels: Vec<_> = self.channels.keys().cloned().collect();
         while let Some(resume_point) = &mut self.resume_point {
             let page = rows::page(&self.shared, &channels, resume_point.position()).await?;
+            if !page.is_whole && resume_point.step_back() {
+                continue;
+            }
             if !page.is_whole {
                 gap = Some(GapCause::Trimmed);
             }
-            let Some(last) = page.messages.last() else {
-                *resume_point = ResumePoint::new(page.end);
+            if page.messages.is_empty() {
+                resume_point.prove(page.end);
                 break;
-            };
-            *resume_point = ResumePoint::new(last.offset);
+            }
             for StoredMessage { offset, channel, bytes } in page.messages {
-                if let Some(channel) = self.channels.get_mut(&*channel) {
+                if resume_point.read(offset)
+                    && let Some(channel) = self.channels.get_mut(&*channel)
+                {
                     channel.receive(ReceivedMessage { bytes, offset: Some(offset) });
                 }
             }
@@ -255,28 +259,31 @@ impl Reader {
             }
             return;
         }
-        if let Some((id, notification)) = RowNotification::read(text) {
-            if self.is_new(notification.offset())
-                && let Some(reassembler) = self.channels.get_mut(channel)
-                && let Some(row) = reassembler.receive_notification(id, &notification)
-            {
-                let ticket = RowTicket { channel: channel.into(), reassembler: reassembler.number() };
-                self.fetches.push(ticket, row);
+        let row = RowNotification::read(text);
+        let offset = row.as_ref().map_or_else(|| offset_of(text), |(_, notification)| notification.offset());
+        let (verdict, offset) = self.judged(offset);
+        let Some(reassembler) = self.channels.get_mut(channel) else { return };
+        match (verdict, row) {
+            (NumberVerdict::Repeat, _) => {}
+            (NumberVerdict::Malformed, _) => reassembler.refuse(),
+            (NumberVerdict::New, Some((id, notification))) => {
+                if let Some(row) = reassembler.receive_notification(id, &notification) {
+                    let ticket = RowTicket { channel: channel.into(), reassembler: reassembler.number() };
+                    self.fetches.push(ticket, row);
+                }
             }
-            return;
-        }
-        let offset = self.resume_point.as_ref().and_then(|_| offset_of(text));
-        if self.is_new(offset)
-            && let Some(reassembler) = self.channels.get_mut(channel)
-        {
-            reassembler.receive(ReceivedMessage { bytes: Bytes::copy_from_slice(text.as_bytes()), offset });
+            (NumberVerdict::New, None) => {
+                reassembler.receive(ReceivedMessage { bytes: Bytes::copy_from_slice(text.as_bytes()), offset });
+            }
         }
     }
 
-    /// Whether a message was not caught up with before; notes that it has arrived.
-    fn is_new(&mut self, offset: Option<i64>) -> bool {
-        let (Some(resume_point), Some(offset)) = (&mut self.resume_point, offset) else { return true };
-        resume_point.is_new(offset)
+    /// Judges a notification by its offset, and notes it. Without a history, offsets say nothing.
+    fn judged(&mut self, offset: Option<i64>) -> (NumberVerdict, Option<i64>) {
+        match (&mut self.resume_point, offset) {
+            (Some(resume_point), Some(offset)) => (resume_point.notified(offset), Some(offset)),
+            _ => (NumberVerdict::New, None),
+        }
     }
 
     fn fetched(&mut self, ticket: &RowTicket, row: Option<Bytes>) {

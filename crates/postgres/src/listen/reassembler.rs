@@ -1,12 +1,9 @@
 //! The messages of one channel in the order of their notifications, although rows have to be fetched.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    mem,
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
+use trunkline_backend::repeats::{Deduplicator, NumberVerdict};
 use trunkline_core::{
     Message, NodeId, Offset, Result,
     codec::{self, Header, Kind},
@@ -15,9 +12,6 @@ use trunkline_core::{
 
 use super::fetches::RowRef;
 use crate::{joined_node::JoinedNode, publish::RowNotification};
-
-/// Remembered senders. Beyond it all are forgotten, and a repeat might pass.
-const MAX_SENDERS: usize = 4096;
 
 /// The messages of one channel on their way to the nodes of this process. While the row of a message is fetched, what
 /// came after it waits.
@@ -31,8 +25,8 @@ pub(crate) struct ChannelReassembler {
     waiting_bytes: usize,
     /// Joins among them: which rooms will have members behind them is not known yet.
     waiting_joins: usize,
-    /// The number of every node's last answer.
-    answers: HashMap<NodeId, u64>,
+    /// Numbers of answers.
+    answers: Deduplicator<NodeId>,
     has_foreign_peers: bool,
 }
 
@@ -75,7 +69,7 @@ impl ChannelReassembler {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             waiting_joins: 0,
-            answers: HashMap::new(),
+            answers: Deduplicator::default(),
             has_foreign_peers: false,
         }
     }
@@ -151,7 +145,7 @@ impl ChannelReassembler {
         match bytes {
             Some(bytes) => self.decode(&ReceivedMessage { bytes, offset }),
             // If it was numbered, a hole is noticed with the next message of its sender.
-            None => self.nodes().for_each(|node| node.metrics.malformed.increment()),
+            None => self.refuse(),
         }
         while let Some(waiting) = self.next(|waiting| !matches!(waiting, Waiting::Row { .. })) {
             match waiting {
@@ -161,6 +155,11 @@ impl ChannelReassembler {
                 Waiting::Row { .. } => {}
             }
         }
+    }
+
+    /// Counts a malformed message at each node.
+    pub(crate) fn refuse(&self) {
+        self.nodes().for_each(|node| node.metrics.malformed.increment());
     }
 
     /// Bytes that wait for a row.
@@ -209,8 +208,10 @@ impl ChannelReassembler {
     fn decode(&mut self, ReceivedMessage { bytes, offset }: &ReceivedMessage) {
         let must_peek = offset.is_none() && (self.has_history || may_be_ephemeral(bytes));
         let header = if must_peek { codec::peek(bytes) } else { None };
-        if header.as_ref().is_some_and(|header| self.is_repeated_answer(header)) {
-            return;
+        match header.as_ref().map_or(NumberVerdict::New, |header| self.judged_answer(header)) {
+            NumberVerdict::New => {}
+            NumberVerdict::Repeat => return,
+            NumberVerdict::Malformed => return self.refuse(),
         }
         let from = header.as_ref().and_then(|header| header.from.as_ref());
         for Member { node, ready } in &mut self.members {
@@ -233,22 +234,15 @@ impl ChannelReassembler {
         }
     }
 
-    /// Whether an answer has arrived before, and was sent again after a connection broke. Repeated messages are known
-    /// to the engine.
-    fn is_repeated_answer(&mut self, header: &Header) -> bool {
-        let Header { kind, from: Some(from), seq_no: Some(seq_no), .. } = header else { return false };
-        if !matches!(kind, Kind::Sockets | Kind::ServerSideEmitAnswer | Kind::ClientCount | Kind::Ack) {
-            return false;
+    /// Judges an answer by its number: it may have arrived before, and been sent again after a connection broke. Messages
+    /// are judged by the engine.
+    fn judged_answer(&mut self, header: &Header) -> NumberVerdict {
+        let is_answer =
+            matches!(header.kind, Kind::Sockets | Kind::ServerSideEmitAnswer | Kind::ClientCount | Kind::Ack);
+        match (&header.from, header.seq_no) {
+            (Some(from), Some(seq_no)) if is_answer => self.answers.arrived(from.clone(), Some(seq_no.number)),
+            _ => NumberVerdict::New,
         }
-        if let Some(last) = self.answers.get_mut(from) {
-            let before = mem::replace(last, seq_no.number.max(*last));
-            return seq_no.number <= before;
-        }
-        if self.answers.len() >= MAX_SENDERS {
-            self.answers.clear();
-        }
-        self.answers.insert(from.clone(), seq_no.number);
-        false
     }
 }
 
@@ -297,7 +291,7 @@ mod tests {
     use trunkline_core::{
         Heartbeat, Namespace, NodeKey, Room,
         codec::{BodyRef, Format, encode},
-        model::{SeqChannel, SeqNo},
+        model::{Answer, RequestId, Response, SeqChannel, SeqNo},
         transport::{InboxLimits, JoinRequest, RoomFilter},
     };
 
@@ -323,6 +317,14 @@ mod tests {
         ReceivedMessage { bytes: encoded.finish(None, high_water_marks).into(), offset: None }
     }
 
+    fn answer(from: &str, number: u64) -> ReceivedMessage {
+        let NodeKey { id, namespace } = key(from);
+        let response = Response { request: RequestId::new("r").unwrap(), answer: Answer::ClientCount(1) };
+        let encoded = encode(Format::Json, &id, &namespace, BodyRef::Response(&response)).unwrap();
+        let seq_no = SeqNo { channel: SeqChannel(1), number };
+        ReceivedMessage { bytes: encoded.finish(Some(seq_no), &[]).into(), offset: None }
+    }
+
     #[test]
     fn nodes_that_tell_their_last_numbers_are_our_own_this_one_included() {
         let request = JoinRequest::new(key("me"), Arc::new(AllRooms), Arc::default(), InboxLimits::default());
@@ -336,5 +338,21 @@ mod tests {
         }
         channel.receive(heartbeat("official", &[]));
         assert!(channel.has_foreign_peers());
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_delivered_once_and_one_with_a_forged_number_makes_no_repeats_of_others() {
+        let request = JoinRequest::new(key("me"), Arc::new(AllRooms), Arc::default(), InboxLimits::default());
+        let metrics = Arc::clone(&request.metrics);
+        let (node, mut inbox) = JoinedNode::new(request, "channel".into());
+        let mut channel = ChannelReassembler::new(1, true);
+        channel.add(node);
+        for number in [1, u64::MAX, 5000, 2, 2, 3] {
+            channel.receive(answer("other", number));
+        }
+        channel.flush();
+        let mut delivered = VecDeque::new();
+        inbox.next_batch(&mut delivered).await;
+        assert_eq!((delivered.len(), metrics.snapshot().malformed), (4, 1), "{delivered:?}");
     }
 }

@@ -11,9 +11,10 @@ use futures_util::StreamExt as _;
 use lapin::{message::Delivery, options::BasicAckOptions};
 use tokio::time::timeout;
 use trunkline_backend::{
-    batch::{Batch, BatchVerdict, Deduplicator},
+    batch::Batch,
     batched::{BatchConnection as _, NamespaceState, TransportState, missed_in},
     connection::next_live,
+    repeats::{Deduplicator, NumberVerdict},
 };
 use trunkline_core::{
     Error, ErrorKind, NodeKey, Offset, Result, Room, Session, SessionId,
@@ -169,7 +170,7 @@ impl Scan {
         }
         let (mut missed, mut deduplicator) = (Vec::new(), Deduplicator::default());
         for (sequence, batch) in self.batches {
-            if deduplicator.arrived(batch.sender(), batch.number()) != BatchVerdict::New {
+            if deduplicator.arrived(batch.sender(), batch.number()) != NumberVerdict::New {
                 continue;
             }
             let offset = |remaining| {

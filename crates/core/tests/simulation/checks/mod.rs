@@ -28,12 +28,13 @@ pub(crate) struct Violation {
 }
 
 impl Check {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::AtMostOnce,
         Self::Order,
         Self::Gaps,
         Self::Deadline,
         Self::WakeUp,
+        Self::Whole,
         Self::Premature,
         Self::Stuck,
         Self::Answers,
@@ -61,7 +62,10 @@ pub(crate) enum Check {
     Deadline,
     /// The engine asks to be woken no later than it has to act.
     WakeUp,
-    /// No request succeeds while an expected node that is alive and connected has not answered.
+    /// A request that succeeds has the answers of all nodes that are alive in truth, and that were heard since the
+    /// time-out.
+    Whole,
+    /// No request succeeds while an expected node has neither answered, nor left, nor been silent for the time-out.
     Premature,
     /// A request ends as soon as no node is waited for, and nodes that are gone are not waited for.
     Stuck,
@@ -179,12 +183,15 @@ impl NodeChecker {
 
     /// The engine is about to send a request.
     pub(crate) fn request_begins(&mut self, request: PendingRequest) {
-        let expected = if request.published { self.presence.members() } else { Set::EMPTY };
-        self.requests.began(PendingRequest { expected, ..request });
+        if !request.published {
+            return self.requests.began(request);
+        }
+        let (expected, absent) = (self.presence.members(), self.presence.absent(request.began));
+        self.requests.began(PendingRequest { expected, absent, heard_of: expected.or(absent), ..request });
     }
 
-    /// Checks an output of the engine.
-    pub(crate) fn output(&mut self, local: Micros, output: &Output) -> Checked {
+    /// Checks an output of the engine, while the peers `alive` exist.
+    pub(crate) fn output(&mut self, local: Micros, output: &Output, alive: Set) -> Checked {
         match output {
             Output::Serve { from, offset: Some(offset), .. } => {
                 let Some(index) = names::index(from) else { return Ok(()) };
@@ -197,7 +204,10 @@ impl NodeChecker {
                 Ok(())
             }
             Output::Acknowledged(request, _) => self.requests.acknowledged(request),
-            Output::Finished(request, result) => self.requests.finished(local, request, result),
+            Output::Finished(request, result) => {
+                let heard = self.presence.heard_lately(local);
+                self.requests.finished(local, request, result, alive.and(heard))
+            }
             Output::Event(event) => self.event(local, event),
             _ => Ok(()),
         }
@@ -205,10 +215,13 @@ impl NodeChecker {
 
     fn event(&mut self, local: Micros, event: &Event) -> Checked {
         match event {
-            Event::NodeUp(node) => self.presence.up(local, self.me, names::index(node)),
+            Event::NodeUp(node) => {
+                names::index(node).into_iter().for_each(|index| self.requests.node_up(index));
+                self.presence.up(local, self.me, names::index(node))
+            }
             Event::NodeDown(node, reason) => {
                 let index = names::index(node);
-                index.into_iter().for_each(|index| self.requests.node_down(index));
+                index.into_iter().for_each(|index| self.requests.node_down(index, *reason));
                 self.presence.down(local, index, *reason)
             }
             Event::Misconfigured(text) => broken(Check::Presence, || text.clone()),

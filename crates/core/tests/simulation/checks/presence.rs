@@ -25,6 +25,9 @@ pub(super) struct Presence {
     just_left: Option<usize>,
     /// Absent from the last count.
     absent: Set,
+    /// Local time at which peers were heard last that went because the broker did not see them, until they are back or
+    /// leave.
+    absent_since: Vec<Option<Micros>>,
     /// Local time of the last delivery of any kind.
     last_delivery: Option<Micros>,
     /// Whether own messages have come back.
@@ -54,6 +57,7 @@ impl Presence {
             announced_leave: Set::EMPTY,
             just_left: None,
             absent: Set::EMPTY,
+            absent_since: vec![None; MAX_PEERS],
             last_delivery: None,
             hears_itself: false,
             given_up: vec![None; MAX_PEERS],
@@ -67,6 +71,19 @@ impl Presence {
 
     pub(super) fn members(&self) -> Set {
         self.members
+    }
+
+    /// Peers that the broker does not see, and that are not silent for the time-out yet.
+    pub(super) fn absent(&self, local: Micros) -> Set {
+        let is_absent = |heard: Micros| local < heard + self.timeout + self.suspicion;
+        (0..MAX_PEERS).filter(|peer| self.absent_since[*peer].is_some_and(is_absent)).collect()
+    }
+
+    /// Peers that are not silent for the time-out, and did not leave.
+    pub(super) fn heard_lately(&self, local: Micros) -> Set {
+        let is_heard = |heard: Micros| local < heard + self.timeout + self.suspicion;
+        let heard: Set = (0..MAX_PEERS).filter(|peer| self.alive[*peer].is_some_and(is_heard)).collect();
+        heard.without(self.announced_leave)
     }
 
     pub(super) fn heard(&mut self, local: Micros, from: usize, is_alive: bool) {
@@ -86,6 +103,7 @@ impl Presence {
 
     pub(super) fn announced_leave(&mut self, from: usize) {
         self.announced_leave = self.announced_leave.with(from);
+        self.absent_since[from] = None;
         self.just_left = Some(from);
     }
 
@@ -145,6 +163,7 @@ impl Presence {
             format!("peer {node:02} is up, but was not heard")
         })?;
         self.given_up[node] = None;
+        self.absent_since[node] = None;
         self.members = self.members.with(node);
         Ok(())
     }
@@ -159,6 +178,7 @@ impl Presence {
                 ensure(self.announced_leave.contains(node), Check::Presence, || format!("peer {node:02} did not leave"))
             }
             DownReason::Disconnected => {
+                self.absent_since[node] = self.alive[node];
                 ensure(self.absent.contains(node), Check::Presence, || format!("peer {node:02} was seen by the broker"))
             }
             _ => {

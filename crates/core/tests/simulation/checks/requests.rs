@@ -1,7 +1,7 @@
 //! Checks of requests: when they end, and with which answers.
 
 use trunkline_core::{
-    Answer, ErrorKind, Membership, RequestError, RequestId, Response,
+    Answer, DownReason, ErrorKind, Membership, RequestError, RequestId, Response,
     engine::{Gather, Gathered},
 };
 
@@ -26,6 +26,7 @@ pub(crate) struct Requests {
 pub(crate) struct PendingRequest {
     pub(crate) id: RequestId,
     pub(crate) gather: Gather,
+    pub(crate) began: Micros,
     pub(crate) deadline: Micros,
     /// Whether it was published to other nodes.
     pub(crate) published: bool,
@@ -33,13 +34,19 @@ pub(crate) struct PendingRequest {
     pub(crate) must_reach: Option<Set>,
     /// Nodes known by id when it began.
     pub(crate) expected: Set,
+    /// Nodes that the broker did not see when it began, or does not see since.
+    pub(crate) absent: Set,
+    /// Nodes from which answers are to come, unless they are dead.
+    pub(crate) heard_of: Set,
     /// Foreign peers that were present when it began.
     pub(crate) foreign: Set,
     pub(crate) answered: Set,
-    /// Reported as down since.
+    /// Reported as down since, because they left or were silent.
     pub(crate) gone: Set,
     pub(crate) own_clients: Option<u32>,
     pub(crate) own_acks: u32,
+    /// Those of them that were silent: an answer brings them back.
+    pub(crate) silent: Set,
     /// Announced clients and received acknowledgements by peer; the last entry is for peers without an id.
     pub(crate) clients: Vec<(u32, u32)>,
     /// Acknowledgements that were returned to the caller.
@@ -57,17 +64,21 @@ pub(crate) struct BrokerCount {
 }
 
 impl PendingRequest {
-    pub(crate) fn new(id: RequestId, gather: Gather, deadline: Micros, foreign: Set) -> Self {
+    pub(crate) fn new(id: RequestId, gather: Gather, [began, deadline]: [Micros; 2], foreign: Set) -> Self {
         Self {
             id,
             gather,
+            began,
             deadline,
             published: true,
             must_reach: None,
             expected: Set::EMPTY,
+            absent: Set::EMPTY,
+            heard_of: Set::EMPTY,
             foreign,
             answered: Set::EMPTY,
             gone: Set::EMPTY,
+            silent: Set::EMPTY,
             own_clients: None,
             own_acks: 0,
             clients: if gather == Gather::Acks { vec![(0, 0); MAX_PEERS + 1] } else { Vec::new() },
@@ -76,16 +87,35 @@ impl PendingRequest {
         }
     }
 
-    /// Expected nodes that have neither answered nor gone down.
+    /// Nodes that have neither answered whole nor gone down.
     fn missing(&self) -> Set {
-        self.expected.without(self.answered).without(self.gone)
+        self.awaited().or(self.absent.without(self.gone))
+    }
+
+    /// Those of them that are waited for.
+    fn awaited(&self) -> Set {
+        self.expected.without(self.answered).without(self.gone).without(self.absent)
+    }
+
+    /// A node that went down for good lives: it is missing unless it answers.
+    fn came_back(&mut self, node: usize) {
+        let only = Set::EMPTY.with(node);
+        if self.gone.contains(node) {
+            (self.gone, self.silent) = (self.gone.without(only), self.silent.without(only));
+            self.absent = self.absent.with(node);
+        }
+    }
+
+    fn has_all_of(&self, node: usize) -> bool {
+        let (clients, acks) = self.clients.get(node).copied().unwrap_or_default();
+        self.answered.contains(node) && acks >= clients
     }
 
     fn clients_done(&self) -> bool {
         let done = |peer: usize| self.clients[peer].1 >= self.clients[peer].0;
         self.gather != Gather::Acks
             || (self.own_clients.is_some_and(|count| self.own_acks >= count)
-                && self.answered.without(self.gone).iter().all(done)
+                && self.answered.without(self.gone).without(self.absent).iter().all(done)
                 && done(UNNAMED))
     }
 }
@@ -120,10 +150,14 @@ impl Requests {
             request.clients[index].1 += 1;
             return;
         }
+        if is_named && request.silent.contains(from) {
+            request.came_back(from);
+        }
         if request.gone.contains(from) || request.answered.contains(from) {
             return;
         }
         request.answered = request.answered.with(from);
+        request.absent = request.absent.without(Set::EMPTY.with(from));
         if let Answer::ClientCount(count) = response.answer {
             request.clients[index].0 += count;
         }
@@ -142,10 +176,23 @@ impl Requests {
         self.pending.iter_mut().for_each(|request| request.count = Some(count));
     }
 
-    pub(super) fn node_down(&mut self, node: usize) {
+    pub(super) fn node_up(&mut self, node: usize) {
+        self.pending.iter_mut().for_each(|request| request.came_back(node));
+    }
+
+    pub(super) fn node_down(&mut self, node: usize, reason: DownReason) {
         for request in &mut self.pending {
-            if request.expected.contains(node) || request.answered.contains(node) {
-                request.gone = request.gone.with(node);
+            if !request.expected.contains(node) && !request.answered.contains(node) {
+                continue;
+            }
+            match reason {
+                DownReason::Disconnected if request.has_all_of(node) => {}
+                DownReason::Disconnected => request.absent = request.absent.with(node),
+                reason => {
+                    request.gone = request.gone.with(node);
+                    request.silent =
+                        if reason == DownReason::Silent { request.silent.with(node) } else { request.silent };
+                }
             }
         }
     }
@@ -165,6 +212,7 @@ impl Requests {
         local: Micros,
         id: &RequestId,
         result: &Result<Gathered, RequestError<Gathered>>,
+        alive: Set,
     ) -> Checked {
         let Some(position) = self.pending.iter().position(|request| request.id == *id) else {
             return broken(Check::Bounds, || format!("{id} ends, but was not pending"));
@@ -172,6 +220,10 @@ impl Requests {
         let request = self.pending.remove(position);
         match result {
             Ok(gathered) => {
+                let left_out = request.heard_of.and(alive).without(request.answered);
+                ensure(left_out == Set::EMPTY, Check::Whole, || {
+                    format!("{} succeeded without {left_out:?}, which live", request.id)
+                })?;
                 self.check_complete(&request)?;
                 check_answers(&request, gathered)
             }
@@ -231,7 +283,7 @@ impl Requests {
         if self.kind.membership == Membership::BrokerCount {
             return Ok(());
         }
-        let stuck = self.pending.iter().find(|request| request.missing() == Set::EMPTY && request.clients_done());
+        let stuck = self.pending.iter().find(|request| request.awaited() == Set::EMPTY && request.clients_done());
         ensure(stuck.is_none(), Check::Stuck, || format!("{stuck:?} is still pending"))
     }
 }
@@ -239,7 +291,8 @@ impl Requests {
 /// Checks that a timeout comes in time and names exactly the missing nodes.
 fn check_timeout(local: Micros, request: &PendingRequest, error: &RequestError<Gathered>) -> Checked {
     ensure(request.must_reach.is_none(), Check::Convergence, || format!("{}: {error}", request.id))?;
-    ensure(local >= request.deadline, Check::Deadline, || format!("{} was given up too early", request.id))?;
+    let is_all = request.awaited() == Set::EMPTY && request.absent != Set::EMPTY && request.clients_done();
+    ensure(is_all || local >= request.deadline, Check::Deadline, || format!("{} was given up too early", request.id))?;
     let Some(incomplete) = error.incomplete() else {
         return broken(Check::Answers, || format!("{} timed out without the answers so far", request.id));
     };
@@ -254,6 +307,7 @@ fn check_timeout(local: Micros, request: &PendingRequest, error: &RequestError<G
 fn check_answers(request: &PendingRequest, gathered: &Gathered) -> Checked {
     let returned: Vec<_> = match request.gather {
         Gather::Sockets => gathered.sockets.iter().map(|socket| socket.id.as_str().to_owned()).collect(),
+        Gather::RoundTrips => gathered.answered_at.iter().map(|(node, _)| node.as_str().to_owned()).collect(),
         Gather::Rooms => gathered.rooms.iter().map(|room| room.to_text().to_string()).collect(),
         Gather::Values => {
             let name = |value: &Option<trunkline_core::Payload>| Some(value.as_ref()?.event_name()?.into_owned());
