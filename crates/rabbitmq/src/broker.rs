@@ -1,5 +1,7 @@
 //! RabbitMQ as a broker of batches: its settings, its routing keys, and how to start.
 
+use std::sync::Arc;
+
 use lapin::types::ShortString;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;

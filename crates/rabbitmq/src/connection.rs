@@ -42,7 +42,7 @@ use crate::{
     config::HistoryConfig,
     history,
     runtime::LapinRuntime,
-    socket::{Socket, Stream},
+    socket::{ByteStream, Socket},
 };
 
 /// Bodies are split into AMQP frames of this size. The client's buffers are 64 times as large.
@@ -271,7 +271,7 @@ async fn client(broker: &RabbitMq, server: &str, does: &str, state: &ConnectionS
     Ok(opened)
 }
 
-async fn tcp_stream(broker: &RabbitMq, server: &str) -> Result<Box<dyn Stream>> {
+async fn tcp_stream(broker: &RabbitMq, server: &str) -> Result<Box<dyn ByteStream>> {
     let unreachable = |error: std::io::Error| ConnectFailure::Unreachable.at(server).with_source(error);
     let stream = TcpStream::connect(server).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;

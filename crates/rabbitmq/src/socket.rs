@@ -18,13 +18,13 @@ use tokio_util::{
 };
 
 /// A TCP connection, encrypted or not.
-pub(crate) trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Sync + Unpin {}
+pub(crate) trait ByteStream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Sync + Unpin {}
 
-impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Sync + Unpin> Stream for S {}
+impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Sync + Unpin> ByteStream for S {}
 
 /// A connection. The client has a thread for each, which ends when the socket does.
 pub(crate) struct Socket {
-    stream: Compat<Box<dyn Stream>>,
+    stream: Compat<Box<dyn ByteStream>>,
     until_aborted: Pin<Box<WaitForCancellationFutureOwned>>,
     aborted: CancellationToken,
     bytes_read: Arc<AtomicU64>,
@@ -35,7 +35,7 @@ pub(crate) struct Socket {
 impl Socket {
     /// It fails once the first token is cancelled, and cancels the second one when it is dropped.
     pub(crate) fn new(
-        stream: Box<dyn Stream>,
+        stream: Box<dyn ByteStream>,
         bytes_read: Arc<AtomicU64>,
         (aborted, ended, alive): (CancellationToken, CancellationToken, TaskTrackerToken),
     ) -> Self {
