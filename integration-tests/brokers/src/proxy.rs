@@ -34,6 +34,7 @@ const UNDER_WAY: usize = 1 << 20;
 /// A TCP proxy between clients and a broker on 127.0.0.1 that injects faults. It ends when dropped.
 #[derive(Debug)]
 pub struct Proxy {
+    /// Port of the broker for which it was started.
     target: u16,
     port: Port,
     faults: watch::Sender<Faults>,
@@ -44,6 +45,8 @@ pub struct Proxy {
 /// The current faults.
 #[derive(Clone, Copy, Debug, Default)]
 struct Faults {
+    /// Port to which new connections go.
+    target: u16,
     /// New connections are refused.
     refusing: bool,
     /// Nothing is forwarded.
@@ -75,9 +78,9 @@ impl Proxy {
     pub async fn start(target: u16) -> Result<Self> {
         let port = Port::reserve()?;
         let listener = listen(port.number()).await.map_err(Error::io("listen as a proxy"))?;
-        let (faults, seen) = watch::channel(Faults::default());
+        let (faults, seen) = watch::channel(Faults { target, ..Faults::default() });
         let connections = Arc::new(Connections::default());
-        let accept = Accept { port: port.number(), target, faults: seen, connections: Arc::clone(&connections) };
+        let accept = Accept { port: port.number(), faults: seen, connections: Arc::clone(&connections) };
         let task = tokio::spawn(accept.run(listener));
         Ok(Self { target, port, faults, connections, task })
     }
@@ -97,6 +100,11 @@ impl Proxy {
     /// Closes every connection (RST). New ones are accepted.
     pub fn cut(&self) {
         self.faults.send_modify(|faults| faults.generation += 1);
+    }
+
+    /// Forwards new connections to another port of 127.0.0.1 from now on, and keeps existing ones.
+    pub fn redirect(&self, target: u16) {
+        self.faults.send_modify(|faults| faults.target = target);
     }
 
     /// Refuses new connections from now on, and keeps existing ones.
@@ -140,7 +148,8 @@ impl Proxy {
     /// Ends all faults. What was closed or abandoned stays so.
     pub fn resume(&self) {
         self.faults.send_modify(|faults| {
-            *faults = Faults { generation: faults.generation, abandoned: faults.abandoned, ..Faults::default() };
+            let Faults { target, generation, abandoned, .. } = *faults;
+            *faults = Faults { target, generation, abandoned, ..Faults::default() };
         });
     }
 
@@ -175,7 +184,6 @@ async fn listen(port: u16) -> io::Result<TcpListener> {
 
 struct Accept {
     port: u16,
-    target: u16,
     faults: watch::Receiver<Faults>,
     connections: Arc<Connections>,
 }
@@ -208,7 +216,7 @@ impl Accept {
         let Ok(client) = accepted else { return };
         self.connections.accepted.send_modify(|count| *count += 1);
         self.connections.open.fetch_add(1, Ordering::Relaxed);
-        let link = Link { target: self.target, faults: self.faults.clone() };
+        let link = Link { target: self.faults.borrow().target, faults: self.faults.clone() };
         let connections = Arc::clone(&self.connections);
         tasks.spawn(async move {
             // However it ends, both sides are closed.
