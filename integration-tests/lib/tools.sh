@@ -62,6 +62,13 @@ find_chromium() {
     return 1
 }
 
+# Prometheus and promtool. The tests start an instance of their own.
+need_prometheus() {
+    need_packages prometheus && command -v promtool >/dev/null && return 0
+    because "no Prometheus found: install prometheus and promtool"
+    return 1
+}
+
 # need_packages NAME...: Debian packages; only those missing are installed.
 need_packages() {
     missing=""

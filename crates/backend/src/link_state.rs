@@ -47,6 +47,8 @@ struct State {
 pub struct Loss {
     logged_as: Option<&'static str>,
     current: Option<CurrentLoss>,
+    /// Reason of the last one that is over, and since when it is.
+    last: Option<(String, SystemTime)>,
 }
 
 #[derive(Clone, Debug)]
@@ -61,7 +63,7 @@ impl Loss {
     /// None yet, of a broker of this name.
     #[must_use]
     pub fn of(broker: &'static str) -> Self {
-        Self { logged_as: Some(broker), current: None }
+        Self { logged_as: Some(broker), ..Self::default() }
     }
 
     /// Notes the latest reason. The time stays that of the first one.
@@ -79,7 +81,9 @@ impl Loss {
 
     /// Notes that the broker can be used again.
     pub fn end(&mut self) {
-        if let (Some(current), Some(broker)) = (self.current.take(), self.logged_as) {
+        let Some(current) = self.current.take() else { return };
+        self.last = Some((current.reason, SystemTime::now()));
+        if let Some(broker) = self.logged_as {
             tracing::info!(broker, lost_for = ?current.began.elapsed(), "the way to the broker is back");
         }
     }
@@ -89,12 +93,17 @@ impl Loss {
         self.logged_as = None;
     }
 
-    /// The same health, with the reason and the time if there is a loss.
+    /// The same health, with the reason and the time if there is a loss, or was one.
     #[must_use]
     pub fn add_to(&self, health: Health) -> Health {
         match &self.current {
             Some(current) => health.with_loss(current.reason.clone(), current.since),
-            None => health,
+            None => match &self.last {
+                Some((reason, since)) if health.connected && health.since < Some(*since) => {
+                    health.with_return(reason.as_str(), *since)
+                }
+                _ => health,
+            },
         }
     }
 }
@@ -219,6 +228,10 @@ mod tests {
         let second = link.health();
         assert_eq!((second.reason.as_deref(), second.since), (Some("listening: refused"), first.since));
         link.restored(Direction::Inbound, |_| ());
-        assert_eq!(link.health(), Health::default().with_connected(true).with_reconnects(1));
+        let after = link.health();
+        let returned = Health::default().with_connected(true).with_reconnects(1);
+        let expected = returned.with_return("listening: refused", after.since.expect("it is known since when"));
+        assert_eq!(after, expected);
+        assert!(after.since >= first.since);
     }
 }

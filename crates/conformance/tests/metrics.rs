@@ -41,9 +41,10 @@ fn sum(scraped: &BTreeMap<String, f64>, name: &str, labels: &[&str]) -> f64 {
     of_metric.filter(|(sample, _)| labels.iter().all(|label| sample.contains(label))).map(|(_, value)| value).sum()
 }
 
-/// Cells of the rows of the tables in which the first cell is code.
+/// Cells of the rows of the tables in which the first cell is code, of what every node exports.
 fn rows() -> impl Iterator<Item = Vec<String>> {
-    let rows = DOCUMENTED.lines().filter(|line| line.starts_with("| `"));
+    let of_nodes = DOCUMENTED.split("## From the bridge").next().unwrap_or_default();
+    let rows = of_nodes.lines().filter(|line| line.starts_with("| `"));
     rows.map(|row| row.trim_matches('|').split(" | ").map(|cell| cell.trim().replace('`', "")).collect())
 }
 

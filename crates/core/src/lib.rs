@@ -18,8 +18,8 @@ pub use crate::{
     error::{Error, ErrorKind, Result},
     model::{
         Ack, AckCounts, Answer, Capabilities, DownReason, Event, Flags, Gap, GapCause, Heartbeat, IdScheme, Incomplete,
-        Membership, Message, MetricsSnapshot, Namespace, NodeId, NodeKey, NodeMetrics, Offset, RequestError, RequestId,
-        Response, Room, Session, SessionId, SocketId, SocketInfo, Target,
+        Membership, Message, MetricsSnapshot, Namespace, NodeId, NodeKey, NodeMetrics, Offset, Probe, RequestError,
+        RequestId, Response, Room, Session, SessionId, SocketId, SocketInfo, Target,
     },
     node::{AckStream, Adapter, ClusterNode, Emitter, NodeConfig},
     payload::Payload,

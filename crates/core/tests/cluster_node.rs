@@ -270,6 +270,10 @@ impl RoomInterest for RecordedInterest {
         None
     }
 
+    fn subscriptions(&self, _: &trunkline_core::NodeKey) -> usize {
+        self.rooms.lock().unwrap().len()
+    }
+
     async fn room_created(&self, _: &trunkline_core::NodeKey, room: &Room) -> Result<()> {
         self.rooms.lock().unwrap().insert(room.clone());
         Ok(())

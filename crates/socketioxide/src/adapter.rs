@@ -34,6 +34,7 @@ use crate::{
     maintenance,
     marks::{self, Marks},
     members::KnownMembers,
+    metrics,
     namespace::{OpenNamespace, Sockets},
     own_rooms::{OwnRooms, joined_rooms},
     tasks::Tasks,
@@ -69,8 +70,9 @@ impl<E: SocketEmitter> Trunkline<E> {
         let interest = backend.interest.clone().map(|broker| Arc::new(Interest::new(broker)));
         let mut backend = backend.clone();
         backend.interest = interest.clone().map(|interest| interest as _);
-        let node =
-            core::ClusterNode::join(backend, self.namespace.clone(), Weak::clone(&this), settings.cluster).await?;
+        let mut config = settings.cluster;
+        config.metrics_namespace = self.cluster.pattern_of(&self.namespace).or(config.metrics_namespace);
+        let node = core::ClusterNode::join(backend, self.namespace.clone(), Weak::clone(&this), config).await?;
         let open = Arc::new(self.open(node, interest.clone(), settings));
         // Only `init` joins, and socketioxide calls it once.
         let _ = self.open.set(Arc::clone(&open));
@@ -78,6 +80,9 @@ impl<E: SocketEmitter> Trunkline<E> {
         if let Some(interest) = interest {
             let every = settings.reconcile_every;
             open.tasks.spawn(maintenance::reconcile_rooms(this, Arc::clone(&open), interest, every));
+        }
+        if open.metrics.is_exported() {
+            open.tasks.spawn(metrics::export_levels(Weak::clone(&open.sockets), Arc::clone(&open)));
         }
         if let Some(publishing) = marks::publishing(&open) {
             open.tasks.spawn(publishing);
@@ -93,6 +98,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         settings: Settings,
     ) -> OpenNamespace {
         let sockets: Weak<dyn Sockets> = Arc::<Self>::downgrade(self);
+        let metrics = node.server_metrics();
         OpenNamespace {
             sockets,
             node,
@@ -101,6 +107,7 @@ impl<E: SocketEmitter> Trunkline<E> {
             tasks: Arc::clone(&self.tasks),
             backlogs: Backlogs::new(settings.backlog),
             marks: Marks::new(settings.marks),
+            metrics,
             interest,
             superseded: AtomicBool::new(false),
             appends_offsets: settings.append_offsets,

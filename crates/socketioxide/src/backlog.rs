@@ -170,6 +170,13 @@ impl Backlogs {
         self.lock().sockets.values().map(SocketBacklog::len).sum()
     }
 
+    /// Number of sockets with a backlog, of packets that wait for them, and of bytes of these.
+    pub(crate) fn totals(&self) -> (usize, usize, usize) {
+        let state = self.lock();
+        let waiting = state.sockets.values().map(SocketBacklog::len);
+        (waiting.clone().filter(|packets| *packets > 0).count(), waiting.sum(), state.bytes)
+    }
+
     // --- replay ---
 
     /// Queues everything for the socket from now on, until [`Backlogs::resume`] or `until`.

@@ -14,6 +14,7 @@ use crate::{
     handle::NamespaceHandle,
     handlers::{Handlers, ServerSideAnswer, ServerSideEvent},
     namespace::OpenNamespace,
+    patterns,
 };
 
 /// The membership of one `SocketIo` server in a cluster: a clone goes to `with_adapter`, another stays with the
@@ -27,6 +28,7 @@ pub struct Cluster(Arc<Shared>);
 struct Shared {
     backend: Backend,
     settings: Settings,
+    patterns: Vec<&'static str>,
     entries: Mutex<HashMap<Namespace, Entry>>,
 }
 
@@ -39,6 +41,7 @@ pub(crate) struct Settings {
     pub(crate) append_offsets: bool,
     pub(crate) reconcile_every: Duration,
     pub(crate) marks: Option<(&'static str, Duration)>,
+    pub(crate) ready_grace: Duration,
 }
 
 impl Default for Settings {
@@ -50,6 +53,7 @@ impl Default for Settings {
             append_offsets: false,
             reconcile_every: Duration::from_secs(1),
             marks: None,
+            ready_grace: Duration::from_secs(10),
         }
     }
 }
@@ -77,7 +81,7 @@ impl From<Backend> for Cluster {
 impl Cluster {
     /// Sets times and bounds before the cluster is built.
     pub fn builder(backend: Backend) -> ClusterBuilder {
-        ClusterBuilder { backend, settings: Settings::default() }
+        ClusterBuilder { backend, settings: Settings::default(), patterns: Vec::new() }
     }
 
     /// The handle of an open namespace, for what socketioxide has no call for: server-side events, replay, peers,
@@ -138,6 +142,11 @@ impl Cluster {
         self.0.settings
     }
 
+    /// The pattern of a dynamic namespace, if the application has told it.
+    pub(crate) fn pattern_of(&self, namespace: &Namespace) -> Option<&'static str> {
+        self.0.patterns.iter().copied().find(|pattern| patterns::matches(pattern, namespace.as_str()))
+    }
+
     pub(crate) fn handlers(&self, namespace: &Namespace) -> Arc<Handlers> {
         Arc::clone(&self.entries().entry(namespace.clone()).or_default().handlers)
     }
@@ -171,6 +180,7 @@ impl fmt::Debug for Cluster {
 pub struct ClusterBuilder {
     backend: Backend,
     settings: Settings,
+    patterns: Vec<&'static str>,
 }
 
 impl ClusterBuilder {
@@ -216,10 +226,24 @@ impl ClusterBuilder {
         self
     }
 
+    /// A pattern of dynamic namespaces, as given to `io.dyn_ns`: `/dynamic/{name}`. It is the label `namespace` of the
+    /// metrics of all namespaces that match it. Namespaces that match several get the first.
+    pub fn namespace_pattern(mut self, pattern: &'static str) -> Self {
+        self.patterns.push(pattern);
+        self
+    }
+
+    /// How long this server counts as [ready](Cluster::readyz) after the connection to the broker was lost: its clients
+    /// are served meanwhile, and what is sent to others is held. Default 10 s.
+    pub fn ready_grace(mut self, grace: Duration) -> Self {
+        self.settings.ready_grace = grace;
+        self
+    }
+
     /// Builds the cluster.
     #[must_use]
     pub fn build(self) -> Cluster {
-        let Self { backend, settings } = self;
-        Cluster(Arc::new(Shared { backend, settings, entries: Mutex::default() }))
+        let Self { backend, settings, patterns } = self;
+        Cluster(Arc::new(Shared { backend, settings, patterns, entries: Mutex::default() }))
     }
 }

@@ -6,8 +6,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use socketioxide::{adapter::Adapter as ServerAdapter, socket::Socket};
 use tokio::sync::broadcast;
 use trunkline_core::{
-    ClusterNode, Event, MetricsSnapshot, NodeId, Payload, RequestError, Result, Room, Session, SessionId, SocketInfo,
-    Target,
+    ClusterNode, Event, MetricsSnapshot, NodeId, Payload, Probe, RequestError, Result, Room, Session, SessionId,
+    SocketInfo, Target,
     model::{NodeKey, Offset},
     transport::{Health, RestoredSession},
 };
@@ -131,6 +131,15 @@ impl NamespaceHandle {
         self.0.node.server_count().await
     }
 
+    /// Sends real messages through the broker and measures how long they take: to the broker, back to this node, and to
+    /// each other node and back.
+    ///
+    /// # Errors
+    /// As of [`ClusterNode::probe`].
+    pub async fn probe(&self, limit: Duration) -> Result<Probe> {
+        self.0.node.probe(limit).await
+    }
+
     /// Waits until at least `count` other nodes are known: readiness for tests and start-up.
     ///
     /// # Errors
@@ -158,7 +167,8 @@ impl NamespaceHandle {
         self.0.backlogs.len()
     }
 
-    /// State of the connection to the broker.
+    /// State of the node and of its connection to the broker: since when, the last error, what was missed, what else is
+    /// wrong.
     #[must_use]
     pub fn health(&self) -> Health {
         self.0.node.health()

@@ -62,6 +62,10 @@ impl RoomInterest for Interest {
         self.broker.buckets()
     }
 
+    fn subscriptions(&self, node: &NodeKey) -> usize {
+        self.broker.subscriptions(node)
+    }
+
     async fn room_created(&self, node: &NodeKey, room: &Room) -> Result<()> {
         if self.is_active(room) {
             return Ok(());

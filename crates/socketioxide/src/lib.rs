@@ -18,9 +18,12 @@ mod local;
 mod maintenance;
 mod marks;
 mod members;
+mod metrics;
 mod namespace;
 mod own_rooms;
 mod partial;
+mod patterns;
+mod probes;
 mod recovery;
 mod rooms;
 mod target;
@@ -43,7 +46,7 @@ pub use crate::{
 pub use trunkline_core as core;
 pub use trunkline_core::{
     Ack, AckStream, Backend, Capabilities, ClusterNode, DownReason, Emitter, Error, ErrorKind, Event, Gap, GapCause,
-    Incomplete, MetricsSnapshot, Namespace, NodeConfig, NodeId, NodeKey, Offset, Payload, RequestError, Result, Room,
-    Session, SessionId, SocketId, SocketInfo, Target,
+    Incomplete, MetricsSnapshot, Namespace, NodeConfig, NodeId, NodeKey, Offset, Payload, Probe, RequestError, Result,
+    Room, Session, SessionId, SocketId, SocketInfo, Target,
     transport::{Health, MissedBroadcast, RestoredSession},
 };

@@ -21,6 +21,12 @@ impl<E: SocketEmitter> Sockets for Trunkline<E> {
         !self.local.fetch_sockets(BroadcastOptions::new(socket)).is_empty()
     }
 
+    fn count(&self) -> (usize, usize) {
+        let mut all = BroadcastOptions::default();
+        all.add_flag(BroadcastFlags::Broadcast);
+        (self.local.sockets(all.clone()).len(), self.local.rooms(all).len())
+    }
+
     fn event(&self, payload: &Payload) -> Option<Packet> {
         let value = to_value(payload, self.encoding)
             .inspect_err(|error| tracing::debug!(%error, "a payload cannot be converted"))

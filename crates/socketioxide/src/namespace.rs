@@ -9,7 +9,7 @@ use std::{
 };
 
 use socketioxide_core::{Sid, packet::Packet};
-use trunkline_core::{ClusterNode, Payload};
+use trunkline_core::{ClusterNode, Payload, model::ServerMetrics};
 
 use crate::{
     backlog::Backlogs,
@@ -29,6 +29,7 @@ pub(crate) struct OpenNamespace {
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) backlogs: Backlogs,
     pub(crate) marks: Marks,
+    pub(crate) metrics: ServerMetrics,
     /// What the broker knows of rooms, where it is told about them.
     pub(crate) interest: Option<Arc<Interest>>,
     /// Set when the namespace was opened a second time: see [`OpenNamespace::supersede`].
@@ -43,6 +44,9 @@ pub(crate) struct OpenNamespace {
 pub(crate) trait Sockets: Send + Sync {
     /// Whether the socket is connected to this namespace.
     fn is_connected(&self, socket: Sid) -> bool;
+
+    /// Number of sockets, and of rooms with sockets.
+    fn count(&self) -> (usize, usize);
 
     /// The packet of an event for sockets of this namespace; `None` if the payload cannot be encoded for them.
     fn event(&self, payload: &Payload) -> Option<Packet>;

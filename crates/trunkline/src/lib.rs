@@ -8,7 +8,7 @@ pub use trunkline_core as core;
 pub use trunkline_core::{
     Ack, AckCounts, AckSink, AckStream, Adapter, Backend, Capabilities, ClusterNode, DeliveryReport, DownReason,
     Emitter, Error, ErrorKind, Event, EventReply, Flags, Gap, GapCause, Incomplete, Local, Membership, MetricsSnapshot,
-    Namespace, NodeConfig, NodeId, NodeKey, NodeMetrics, Offset, Payload, RequestError, Result, Room, RoomIndex,
+    Namespace, NodeConfig, NodeId, NodeKey, NodeMetrics, Offset, Payload, Probe, RequestError, Result, Room, RoomIndex,
     Session, SessionId, SocketId, SocketInfo, Target,
     model::METRICS_BUCKETS,
     transport::{Health, MissedBroadcast, RestoredSession},

@@ -19,6 +19,10 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
+    #[cfg(feature = "metrics")]
+    let _prometheus = metrics_exporter_prometheus::PrometheusBuilder::new()
+        .set_buckets(&trunkline::METRICS_BUCKETS)?
+        .install_recorder()?;
     let cluster = Cluster::from(trunkline::connect(&arguments.url).await?);
     let (layer, io) = SocketIo::builder()
         .max_buffer_size(arguments.max_buffer_size)

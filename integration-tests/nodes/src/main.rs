@@ -2,12 +2,14 @@
 //!
 //! Starts a cluster of nodes in this process and prints their URLs, as JSON in one line:
 //! `{"nodes":["http://127.0.0.1:40001", …]}`. A client of any node performs any operation of the adapter by emitting
-//! `op` (see `operation`), and reads the outcome from the acknowledgement. The nodes serve the namespaces `/`, `/other`
+//! `op` (see `operation`), and reads the outcome from the acknowledgement. `/metrics`, `/livez` and `/readyz` are there, too. The nodes serve the namespaces `/`, `/other`
 //! and, created on first use, `/dynamic/{name}`.
 
 mod adapter;
 mod between;
 mod emitting;
+#[path = "../../../crates/trunkline/examples/chat/monitoring.rs"]
+mod monitoring;
 mod node;
 mod numbers;
 mod operation;
@@ -83,6 +85,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(arguments: &Arguments) -> Result<(), String> {
+    monitoring::install().map_err(|error| error.to_string())?;
     let emitter = match &arguments.emits_to {
         Some(url) => Some(Emitter::new(&connect(url).await?)),
         None => None,

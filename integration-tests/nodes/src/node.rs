@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Router, serve::ListenerExt};
+use axum::serve::ListenerExt;
 use rmpv::Value;
 use socketioxide::{
     ParserConfig, SocketIo, TransportType,
     extract::{AckSender, State, TryData},
+    socket::DisconnectReason,
 };
 use tokio::{
     net::TcpListener,
@@ -20,6 +21,7 @@ use trunkline_socketioxide::{AwaitedRooms, Cluster, Handshake};
 use crate::{
     PacketParser,
     adapter::{self, Adapter, Io, Socket},
+    monitoring,
     operation::{self, Operation, Outcome},
     server_side,
     values::Arguments,
@@ -70,7 +72,11 @@ impl Node {
         let mut config = NodeConfig::default();
         config.engine.heartbeat_interval = heartbeat_interval;
         config.engine.heartbeat_timeout = heartbeat_timeout;
-        let cluster = Cluster::builder(backend).config(config).append_offsets(append_offsets).build();
+        let cluster = Cluster::builder(backend)
+            .config(config)
+            .append_offsets(append_offsets)
+            .namespace_pattern("/dynamic/{name}")
+            .build();
         let (sender, notices) = mpsc::unbounded_channel();
         for namespace in ["/", "/other"] {
             server_side::listen(&cluster, namespace, node, sender.clone());
@@ -81,8 +87,8 @@ impl Node {
         // Small packets leave at once instead of waiting for the client's confirmation of the one before.
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving =
-            axum::serve(listener, Router::new().layer(layer)).with_graceful_shutdown(async { drop(stopped.await) });
+        let serving = axum::serve(listener, monitoring::routes(&cluster).layer(layer))
+            .with_graceful_shutdown(async { drop(stopped.await) });
         let server = tokio::spawn(async {
             if let Err(error) = serving.await {
                 eprintln!("test-node: a web server ended: {error}");
@@ -123,6 +129,9 @@ pub(crate) async fn connected(
     socket.on("op", perform);
     socket.on("echo", echo);
     socket.on_disconnect(farewell);
+    if let Ok(handle) = shared.cluster.of(socket.ns()) {
+        handle.count_connect();
+    }
     if let Err(error) = socket.join_awaited(socket.id).await {
         eprintln!("test-node: {} cannot be addressed yet: {error}", socket.id);
     }
@@ -163,7 +172,10 @@ async fn echo(TryData(arguments): TryData<Arguments>, ack: AckSender<Adapter>) {
 }
 
 /// Emits to the namespace that a client has disconnected, so that a test can wait for it.
-async fn farewell(socket: Socket, io: Io) {
+async fn farewell(socket: Socket, io: Io, reason: DisconnectReason, State(shared): State<Arc<Shared>>) {
+    if let Ok(handle) = shared.cluster.of(socket.ns()) {
+        handle.count_disconnect(reason);
+    }
     if let Some(namespace) = io.of(socket.ns()) {
         namespace.emit("left", &socket.id).await.ok();
     }

@@ -186,6 +186,10 @@ impl<B: BatchBroker> RoomInterest for BatchedTransport<B> {
         Some(self.state.broker.settings().buckets.count())
     }
 
+    fn subscriptions(&self, node: &NodeKey) -> usize {
+        self.state.nodes.of(node).map_or(0, |node| node.rooms.subscriptions())
+    }
+
     /// While there is no connection this returns at once: the next one begins with the room, and what is missed until
     /// then is reported as a gap.
     async fn room_created(&self, node: &NodeKey, room: &Room) -> Result<()> {

@@ -5,7 +5,7 @@ mod flush;
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{sync::Notify, time::timeout};
@@ -55,7 +55,7 @@ pub struct Outbox<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    items: VecDeque<(usize, T)>,
+    items: VecDeque<Item<T>>,
     /// Bytes of the items and of those taken but not released.
     bytes: usize,
     /// Bytes released since the outbox was made.
@@ -67,6 +67,14 @@ struct State<T> {
     connected: bool,
     closed: bool,
     sequencer: Sequencer,
+}
+
+/// A queued message.
+#[derive(Debug)]
+struct Item<T> {
+    bytes: usize,
+    queued_at: Instant,
+    message: T,
 }
 
 impl<T> Outbox<T> {
@@ -166,8 +174,8 @@ impl<T> Outbox<T> {
             return if connected { Ok(false) } else { Err(self.full()) };
         }
         if let Some(make) = make.take() {
-            let item = make(&mut state.sequencer);
-            state.items.push_back((bytes, item));
+            let message = make(&mut state.sequencer);
+            state.items.push_back(Item { bytes, queued_at: Instant::now(), message });
             state.bytes += bytes;
         }
         drop(state);
@@ -254,6 +262,7 @@ impl<T> Outbox<T> {
         health
             .with_queued_messages(state.items.len())
             .with_queued_bytes(state.bytes)
+            .with_oldest_queued(state.items.front().map(|item| item.queued_at.elapsed()))
             .with_refused(state.refused, state.refusal.clone())
     }
 
@@ -298,13 +307,13 @@ fn numbered<T>(
 impl<T> State<T> {
     fn take(&mut self, batch: &mut Vec<T>, max_bytes: usize) -> usize {
         let mut taken = 0;
-        while let Some((bytes, _)) = self.items.front() {
-            if taken > 0 && taken + bytes > max_bytes {
+        while let Some(next) = self.items.front() {
+            if taken > 0 && taken + next.bytes > max_bytes {
                 break;
             }
-            let Some((bytes, item)) = self.items.pop_front() else { break };
-            taken += bytes;
-            batch.push(item);
+            let Some(item) = self.items.pop_front() else { break };
+            taken += item.bytes;
+            batch.push(item.message);
         }
         taken
     }
@@ -419,6 +428,18 @@ mod tests {
         let mut batch = Vec::new();
         assert_eq!(outbox.take(&mut batch, 1).await, Some(1));
         assert_eq!(outbox.take(&mut batch, 1).await, None);
+    }
+
+    #[tokio::test]
+    async fn the_health_tells_the_age_of_the_oldest_message() {
+        let outbox = outbox(10);
+        assert_eq!(outbox.add_to(Health::default()).oldest_queued, None);
+        outbox.push(1, |_| 1).await.unwrap();
+        let first = outbox.add_to(Health::default()).oldest_queued.unwrap();
+        outbox.push(1, |_| 2).await.unwrap();
+        assert!(outbox.add_to(Health::default()).oldest_queued.unwrap() >= first);
+        outbox.take(&mut Vec::new(), usize::MAX).await.unwrap();
+        assert_eq!(outbox.add_to(Health::default()).oldest_queued, None);
     }
 
     #[tokio::test]

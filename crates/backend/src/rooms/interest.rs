@@ -138,6 +138,12 @@ impl<R: RoomKeys> Interest<R> {
         expired
     }
 
+    /// Number of keys that the broker delivers here.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        self.states.values().filter(|state| state.active).count()
+    }
+
     /// How many rooms have members.
     #[must_use]
     pub fn rooms(&self) -> usize {

@@ -78,6 +78,12 @@ impl<R: RoomKeys> RoomSubscriber<R> {
         self.shared.left.notify_one();
     }
 
+    /// Number of keys that the broker delivers to the node.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        self.shared.interest().subscriptions()
+    }
+
     /// Returns when the reader uses the latest connection.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Joining, leaving and closing, without tasks or connections left over.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, mpsc},
     thread,
 };
@@ -33,6 +34,20 @@ pub(crate) async fn a_working_node_is_healthy(t: TestCluster) -> Checked {
         eventually(t.timeout(), what, async || transport.health() == idle).await?;
     }
     Ok(())
+}
+
+pub(crate) async fn a_probe_measures_the_way_to_every_node(t: TestCluster) -> Checked {
+    let [a, b, c] = t.nodes().await?;
+    let probe = a.probe(t.timeout()).await?;
+    check(probe.is_complete(), "the broker and all nodes are there, and the probe has not reached all")?;
+    let peers = [b.node().id.clone(), c.node().id.clone()];
+    check_eq(probe.round_trips.keys().cloned().collect::<BTreeSet<_>>(), BTreeSet::from(peers), "nodes that answered")?;
+    check(a.health().since.is_some(), "the health does not tell since when")?;
+    b.leave().await?;
+    c.leave().await?;
+    a.wait_for_peers(0).await?;
+    let alone = a.probe(t.timeout()).await?;
+    check(alone.is_complete() && alone.round_trips.is_empty(), "a probe of a node that is alone is not complete")
 }
 
 pub(crate) async fn closing_twice_has_the_effect_of_closing_once(t: TestCluster) -> Checked {

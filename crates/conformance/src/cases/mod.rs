@@ -261,6 +261,7 @@ macro_rules! __cases {
             }
             lifecycle {
                 a_working_node_is_healthy
+                a_probe_measures_the_way_to_every_node [NamedAnswers]
                 closing_twice_has_the_effect_of_closing_once
                 leaving_twice_has_the_effect_of_leaving_once
                 closing_during_traffic_delivers_what_was_accepted

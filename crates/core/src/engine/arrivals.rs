@@ -108,7 +108,10 @@ impl Engine {
     /// Measures how long an own heartbeat was under way.
     fn own_heartbeat(&mut self, now: Instant) {
         if let Some(sent) = self.awaits_echo.take() {
-            self.metrics.exported.echo(now.saturating_duration_since(sent));
+            let took = now.saturating_duration_since(sent);
+            self.metrics.exported.echo(took);
+            self.requests.iter_mut().for_each(|pending| pending.echoed(took));
+            self.finish_complete();
         }
     }
 

@@ -1,6 +1,6 @@
 //! Inputs and outputs of the engine.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::{
     error::Error,
@@ -67,6 +67,8 @@ pub enum Gather {
     Values,
     /// Client counts of every node and acknowledgements of their clients.
     Acks,
+    /// Times of the answers of every other node, whatever they hold, and of the return of an own heartbeat.
+    RoundTrips,
 }
 
 /// Answers gathered for a request. Only the field that its [`Gather`] names is filled.
@@ -80,6 +82,10 @@ pub struct Gathered {
     pub values: Vec<Option<Payload>>,
     /// Clients that were announced and clients that have acknowledged.
     pub acks: AckCounts,
+    /// When each node that is known by name has answered.
+    pub answered_at: Vec<(NodeId, Instant)>,
+    /// How long an own heartbeat took to the broker and back, where own messages come back.
+    pub echo: Option<Duration>,
 }
 
 /// Something the driver of an engine has to do, taken from [`Engine::poll_output`](super::Engine::poll_output).

@@ -1,6 +1,9 @@
 //! One own request that waits for answers.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::{
     acks::Acks,
@@ -29,6 +32,10 @@ pub(super) struct Pending {
     rooms: BTreeSet<Room>,
     values: Vec<Option<Payload>>,
     acks: Acks,
+    answered_at: Vec<(NodeId, Instant)>,
+    echo: Option<Duration>,
+    /// Whether an own heartbeat must come back, too.
+    awaits_echo: bool,
     parts: Parts,
     /// Nodes whose answer, or a part of it, the broker does not take, and what they say of its size.
     too_large: Vec<(Option<NodeId>, String)>,
@@ -92,13 +99,21 @@ impl Pending {
             rooms: BTreeSet::new(),
             values: Vec::new(),
             acks: Acks::new(gather == Gather::Acks),
+            answered_at: Vec::new(),
+            echo: None,
+            awaits_echo: false,
             parts: Parts::default(),
             too_large: Vec::new(),
         }
     }
 
+    /// The same, which is complete only when an own heartbeat has come back, too.
+    pub(super) fn awaiting_echo(self, awaits_echo: bool) -> Self {
+        Self { awaits_echo, ..self }
+    }
+
     /// Adds an answer of another node. `known` tells whether `from` is a node known by name.
-    pub(super) fn answer(&mut self, from: Option<&NodeId>, known: bool, answer: Answer) -> AnswerOutcome {
+    pub(super) fn answer(&mut self, now: Instant, from: Option<&NodeId>, known: bool, answer: Answer) -> AnswerOutcome {
         if !self.gather.expects(&answer) {
             return AnswerOutcome::Nothing;
         }
@@ -114,8 +129,20 @@ impl Pending {
         if !self.note_answered(from, known) {
             return AnswerOutcome::Nothing;
         }
-        self.add(from, answer);
+        if self.gather == Gather::RoundTrips {
+            self.answered_at.extend(from.map(|from| (from.clone(), now)));
+        } else {
+            self.add(from, answer);
+        }
         AnswerOutcome::Noted
+    }
+
+    /// Notes how long an own heartbeat took to the broker and back.
+    pub(super) fn echoed(&mut self, took: Duration) {
+        if self.gather == Gather::RoundTrips && self.echo.is_none() {
+            self.echo = Some(took);
+            self.awaits_echo = false;
+        }
     }
 
     /// Adds a part of an answer. It counts when all parts are there.
@@ -251,7 +278,7 @@ impl Pending {
     /// Whether nothing more is to come.
     pub(super) fn is_complete(&self) -> bool {
         let strangers_done = self.unnamed_peers.as_ref().is_none_or(UnnamedPeers::is_complete);
-        self.awaited == 0 && strangers_done && self.acks.is_complete()
+        self.awaited == 0 && strangers_done && self.acks.is_complete() && !self.awaits_echo
     }
 
     /// What was gathered; as an error if not everything has come.
@@ -306,6 +333,8 @@ impl Pending {
             rooms: self.rooms.into_iter().collect(),
             values: self.values,
             acks: self.acks.totals(),
+            answered_at: self.answered_at,
+            echo: self.echo,
         }
     }
 }
@@ -325,7 +354,7 @@ impl State {
 impl Gather {
     fn expects(self, answer: &Answer) -> bool {
         match answer {
-            Answer::Sockets(_) => matches!(self, Self::Sockets | Self::Rooms),
+            Answer::Sockets(_) => matches!(self, Self::Sockets | Self::Rooms | Self::RoundTrips),
             Answer::Rooms(_) => self == Self::Rooms,
             Answer::ServerSideEmit(_) => self == Self::Values,
             Answer::ClientCount(_) | Answer::Ack(_) => self == Self::Acks,

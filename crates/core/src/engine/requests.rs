@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     Engine,
-    interface::{Output, Request},
+    interface::{Gather, Output, Request},
     members::Liveness,
     pending::{AnswerOutcome, Pending},
     unnamed_peers::UnnamedPeers,
@@ -25,10 +25,14 @@ impl Engine {
         let is_counted = message.is_some() && self.broker_counts();
         let unnamed_peers = is_counted.then(|| UnnamedPeers::new(now, self.counts, self.members.unnamed()));
         let nodes = self.members.names().take(if message.is_some() { usize::MAX } else { 0 });
+        let is_probe = gather == Gather::RoundTrips;
         let absent = self.members.absent(now, self.config.silence()).filter(|_| message.is_some());
         let pending = Pending::new(gather, deadline, nodes, absent, unnamed_peers);
-        self.requests.insert(id.clone(), pending);
+        self.requests.insert(id.clone(), pending.awaiting_echo(is_probe && self.hears_itself));
         self.wake_by(deadline);
+        if is_probe {
+            self.heartbeat(now, false);
+        }
         if let Some(message) = message {
             self.outputs.push_back(Output::Publish(message));
             self.postpone_heartbeat(now);
@@ -85,7 +89,7 @@ impl Engine {
             self.metrics.late_answers.add(u64::from(self.requests.has_ended(&request)));
             return;
         };
-        let outcome = pending.answer(from, known, answer);
+        let outcome = pending.answer(now, from, known, answer);
         self.outcome(&request, outcome);
     }
 

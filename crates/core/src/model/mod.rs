@@ -6,6 +6,7 @@ mod event;
 mod id;
 mod message;
 mod metrics;
+mod probe;
 mod request;
 mod room;
 mod setters;
@@ -19,12 +20,13 @@ pub use self::{
     event::{DownReason, Event, Gap, GapCause},
     id::{IdScheme, MAX_ID_BYTES, Namespace, NodeId, NodeKey, Offset, RequestId, SessionId, SocketId},
     message::{Ack, Answer, Heartbeat, Message, Part, Response, SeqChannel, SeqNo, Session, SocketInfo},
-    metrics::{Counter, METRICS_BUCKETS, MetricsSnapshot, NodeMetrics},
+    metrics::{Counter, DisconnectReason, METRICS_BUCKETS, MetricsSnapshot, NodeMetrics, ServerLevels, ServerMetrics},
+    probe::Probe,
     request::{AckCounts, Incomplete, RequestError},
     room::Room,
     target::{Flags, Target},
 };
 pub(crate) use self::{
-    metrics::{Exported, Levels, MessageKind, RequestKind, RequestOutcome},
+    metrics::{Exported, HistoryKind, HistoryOutcome, Levels, MessageKind, RequestKind, RequestOutcome},
     setters::setters,
 };

@@ -9,7 +9,7 @@ use super::{AckStream, ClusterNode};
 use crate::{
     error::Result,
     model::{
-        Capabilities, Event, MetricsSnapshot, NodeId, NodeKey, Offset, RequestError, Room, Session, SessionId,
+        Capabilities, Event, MetricsSnapshot, NodeId, NodeKey, Offset, Probe, RequestError, Room, Session, SessionId,
         SocketInfo, Target,
     },
     payload::Payload,
@@ -60,6 +60,9 @@ pub trait Adapter: sealed::Sealed + fmt::Debug + Send + Sync {
         timeout: Option<Duration>,
     ) -> Result<Vec<Option<Payload>>, RequestError<Vec<Option<Payload>>>>;
 
+    /// Measures the ways to the broker and to the other nodes; [`ClusterNode::probe`].
+    async fn probe(&self, timeout: Duration) -> Result<Probe>;
+
     /// Number of nodes, this one included; [`ClusterNode::server_count`].
     async fn server_count(&self) -> Result<usize>;
 
@@ -96,7 +99,7 @@ pub trait Adapter: sealed::Sealed + fmt::Debug + Send + Sync {
     /// Counters of what happened so far; [`ClusterNode::metrics`].
     fn metrics(&self) -> MetricsSnapshot;
 
-    /// State of the connection to the broker; [`ClusterNode::health`].
+    /// State of the node and of its connection to the broker; [`ClusterNode::health`].
     fn health(&self) -> Health;
 
     /// Begins to leave; [`ClusterNode::close`].
@@ -159,6 +162,10 @@ impl Adapter for ClusterNode {
         timeout: Option<Duration>,
     ) -> Result<Vec<Option<Payload>>, RequestError<Vec<Option<Payload>>>> {
         self.server_side_emit_with_ack(payload, timeout).await
+    }
+
+    async fn probe(&self, timeout: Duration) -> Result<Probe> {
+        self.probe(timeout).await
     }
 
     async fn server_count(&self) -> Result<usize> {

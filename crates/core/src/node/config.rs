@@ -19,6 +19,8 @@ pub struct NodeConfig {
     pub max_outgoing: usize,
     /// How long leaving may take when the broker does not answer. Default 1 s.
     pub leave_timeout: Duration,
+    /// Label of the node's metrics in place of its namespace: one for all namespaces of a pattern.
+    pub metrics_namespace: Option<&'static str>,
 }
 
 setters!(NodeConfig {
@@ -27,6 +29,7 @@ setters!(NodeConfig {
     with_inbox(inbox: InboxLimits),
     with_max_outgoing(max_outgoing: usize),
     with_leave_timeout(leave_timeout: Duration),
+    with_metrics_namespace(metrics_namespace: Option<&'static str>),
 });
 
 /// Longest time that is kept: what is longer no clock can reach.
@@ -57,6 +60,7 @@ impl Default for NodeConfig {
             inbox: InboxLimits::default(),
             max_outgoing: 10_000,
             leave_timeout: Duration::from_secs(1),
+            metrics_namespace: None,
         }
     }
 }

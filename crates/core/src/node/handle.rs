@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -18,6 +18,7 @@ use tokio_util::{
 use super::{
     AckStream, NodeConfig,
     command::Command,
+    condition::Condition,
     driver::{Driver, Observers, Peers},
     position::Position,
     returning::Returning,
@@ -25,8 +26,9 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     model::{
-        Capabilities, Event, Membership, Message, MessageKind, MetricsSnapshot, Namespace, NodeId, NodeKey,
-        NodeMetrics, Offset, RequestError, Room, Session, SessionId, SocketInfo, Target,
+        Capabilities, Event, HistoryKind, HistoryOutcome, Membership, Message, MessageKind, MetricsSnapshot, Namespace,
+        NodeId, NodeKey, NodeMetrics, Offset, RequestError, Room, ServerMetrics, Session, SessionId, SocketInfo,
+        Target,
     },
     payload::Payload,
     server::{DeliveryReport, Local},
@@ -64,6 +66,8 @@ pub(super) struct Shared {
     pub(super) config: NodeConfig,
     pub(super) commands: mpsc::Sender<Command>,
     metrics: Arc<NodeMetrics>,
+    condition: Arc<Condition>,
+    joined_at: SystemTime,
     events: broadcast::Sender<Event>,
     peers: watch::Receiver<Peers>,
     returning: Arc<Returning>,
@@ -94,7 +98,8 @@ impl ClusterNode {
             config.engine.buckets = interest.buckets();
         }
         let node = NodeKey { id: backend.ids.node_id(), namespace };
-        let metrics = Arc::new(NodeMetrics::exported(backend.name, &node.namespace));
+        let metrics =
+            Arc::new(NodeMetrics::exported(backend.name, config.metrics_namespace.unwrap_or(node.namespace.as_str())));
         let filter = Arc::new(LocalRooms(Weak::clone(&local)));
         let request = JoinRequest::new(node.clone(), filter, Arc::clone(&metrics), config.inbox);
         let inbox = backend.transport.join(request).await?;
@@ -104,8 +109,10 @@ impl ClusterNode {
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         let returning = Arc::<Returning>::default();
         let (position_sender, position) = watch::channel(Position::default());
+        let condition = Arc::<Condition>::default();
         let observers = Observers {
             metrics: Arc::clone(&metrics),
+            condition: Arc::clone(&condition),
             events: events.clone(),
             peers: peers_sender,
             returning: Arc::clone(&returning),
@@ -122,6 +129,8 @@ impl ClusterNode {
             local,
             config,
             metrics,
+            condition,
+            joined_at: SystemTime::now(),
             events,
             commands,
             peers,
@@ -295,7 +304,10 @@ impl ClusterNode {
     /// `Unsupported` without history.
     pub async fn persist_session(&self, session: Session) -> Result<()> {
         self.check_open()?;
-        self.history()?.persist(&self.shared.node, session).await
+        let result = self.history()?.persist(&self.shared.node, session).await;
+        let outcome = result.as_ref().map_or_else(HistoryOutcome::of, |()| HistoryOutcome::Complete);
+        self.shared.metrics.exported.history(HistoryKind::Persist, outcome, 0);
+        result
     }
 
     /// Takes a session, once, with what it missed since `since`; `None` if it is unknown or expired.
@@ -304,7 +316,14 @@ impl ClusterNode {
     /// `Unsupported` without history, `HistoryLost` if the history no longer reaches back that far.
     pub async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<RestoredSession>> {
         self.check_open()?;
-        self.history()?.restore(&self.shared.node, &id, &since).await
+        let result = self.history()?.restore(&self.shared.node, &id, &since).await;
+        let (outcome, replayed) = match &result {
+            Ok(Some(restored)) => (HistoryOutcome::Complete, restored.missed.len()),
+            Ok(None) => (HistoryOutcome::Unknown, 0),
+            Err(error) => (HistoryOutcome::of(error), 0),
+        };
+        self.shared.metrics.exported.history(HistoryKind::Restore, outcome, replayed);
+        result
     }
 
     /// What was broadcast after `since` to all or to any of `rooms`, in order.
@@ -313,7 +332,13 @@ impl ClusterNode {
     /// As [`ClusterNode::restore_session`].
     pub async fn replay(&self, since: Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         self.check_open()?;
-        self.history()?.replay(&self.shared.node, &since, rooms).await
+        let result = self.history()?.replay(&self.shared.node, &since, rooms).await;
+        let (outcome, replayed) = match &result {
+            Ok(missed) => (HistoryOutcome::Complete, missed.len()),
+            Err(error) => (HistoryOutcome::of(error), 0),
+        };
+        self.shared.metrics.exported.history(HistoryKind::Replay, outcome, replayed);
+        result
     }
 
     /// Events from now on. A listener that lags by more than 256 loses the oldest and is told so.
@@ -328,10 +353,20 @@ impl ClusterNode {
         self.shared.metrics.snapshot()
     }
 
-    /// State of the connection to the broker.
+    /// Metrics of the server's own sockets, for the same recorder as the node's and with the same labels. Each call
+    /// registers them anew, so call it once.
+    #[must_use]
+    pub fn server_metrics(&self) -> ServerMetrics {
+        ServerMetrics::of(&self.shared.metrics)
+    }
+
+    /// State of this node and of its connection to the broker: whether it is connected, since when, the last error, what
+    /// was missed, and what else is wrong.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.shared.backend.transport.health()
+        let mut health = self.shared.backend.transport.health();
+        health.since = health.since.or(Some(self.shared.joined_at));
+        self.shared.condition.add_to(health, self.metrics())
     }
 
     /// Begins to leave, at once and from any thread. Idempotent.
@@ -385,7 +420,7 @@ impl ClusterNode {
             }
             return Err(error);
         }
-        if self.health().connected {
+        if self.shared.backend.transport.health().connected {
             // With the broker away it is applied when it is back.
             let _ = timeout(self.shared.config.request_timeout, applied).await;
         }

@@ -4,6 +4,7 @@
 mod acks;
 mod adapter;
 mod command;
+mod condition;
 mod config;
 mod driver;
 mod emitter;
@@ -12,6 +13,7 @@ mod interest;
 mod outgoing;
 mod parts;
 mod position;
+mod probe;
 mod requests;
 mod returning;
 

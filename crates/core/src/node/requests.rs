@@ -86,7 +86,7 @@ impl ClusterNode {
     }
 
     /// Hands a request to the driver and waits until its message is queued.
-    async fn start(&self, request: Request, sink: ResponseSink) -> Result<CancelOnDrop> {
+    pub(super) async fn start(&self, request: Request, sink: ResponseSink) -> Result<CancelOnDrop> {
         self.check_open()?;
         let cancel = CancelOnDrop { request: request.id.clone(), commands: self.shared.commands.clone() };
         let (published, is_published) = oneshot::channel();
@@ -96,13 +96,13 @@ impl ClusterNode {
         Ok(cancel)
     }
 
-    fn deadline(&self, timeout: Option<Duration>) -> std::time::Instant {
+    pub(super) fn deadline(&self, timeout: Option<Duration>) -> std::time::Instant {
         let timeout = timeout.unwrap_or(self.shared.config.request_timeout);
         let now = Instant::now();
         now.checked_add(timeout).unwrap_or_else(|| now + FAR_FUTURE).into_std()
     }
 
-    fn new_request(&self) -> RequestId {
+    pub(super) fn new_request(&self) -> RequestId {
         self.shared.backend.ids.request_id()
     }
 }

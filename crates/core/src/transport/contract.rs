@@ -1,6 +1,10 @@
 //! What a broker must implement: one required trait, and small optional ones for what not every broker can do.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -151,7 +155,7 @@ impl RoomFilter for Unfiltered {
     }
 }
 
-/// State of a transport's connection and queue. Serializable, for an endpoint that reports it.
+/// State of a transport's connection and queue and, from a node, of what it has missed. Serializable, for an endpoint that reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -160,25 +164,39 @@ pub struct Health {
     pub connected: bool,
     /// Why not, as far as the last attempt has told; `None` while connected. Never a secret.
     pub reason: Option<String>,
-    /// Since when not; `None` while connected. Serialized as milliseconds since the Unix epoch.
+    /// Since when it is connected, or not. `None` from a transport that was connected all the time. Serialized as
+    /// milliseconds since the Unix epoch.
     #[serde(with = "unix_millis")]
     pub since: Option<SystemTime>,
     /// Messages waiting to be written.
     pub queued_messages: usize,
     /// Bytes of the messages that wait or are written and unconfirmed.
     pub queued_bytes: usize,
+    /// Age of the oldest message waiting to be written. Serialized as milliseconds.
+    #[serde(with = "millis")]
+    pub oldest_queued: Option<Duration>,
     /// How often the connection came back.
     pub reconnects: u64,
     /// Messages that the broker refused for good, since the transport was connected: they are lost.
     pub refused_messages: u64,
     /// Why the last of them was refused. Never a secret.
     pub refusal: Option<String>,
+    /// Why the connection was lost last, also after its return. Never a secret.
+    pub last_error: Option<String>,
+    /// Gaps that the node has reported.
+    pub gaps: u64,
+    /// Messages that the node is known to have missed, over all gaps.
+    pub missed_messages: u64,
+    /// What else is wrong with the node, in words: refused messages, different settings on another node, and within the
+    /// last minute gaps and nodes that fell silent. Never a secret.
+    pub degraded: Vec<String>,
 }
 
 setters!(Health {
     with_connected(connected: bool),
     with_queued_messages(queued_messages: usize),
     with_queued_bytes(queued_bytes: usize),
+    with_oldest_queued(oldest_queued: Option<Duration>),
     with_reconnects(reconnects: u64),
 });
 
@@ -186,13 +204,37 @@ impl Health {
     /// The same, not connected since then, for this reason.
     #[must_use]
     pub fn with_loss(self, reason: impl Into<String>, since: SystemTime) -> Self {
-        Self { connected: false, reason: Some(reason.into()), since: Some(since), ..self }
+        let reason = reason.into();
+        let last_error = Some(reason.clone());
+        Self { connected: false, reason: Some(reason), since: Some(since), last_error, ..self }
+    }
+
+    /// The same, after a loss for this reason that was over then.
+    #[must_use]
+    pub fn with_return(self, reason: impl Into<String>, since: SystemTime) -> Self {
+        Self { since: Some(since), last_error: Some(reason.into()), ..self }
     }
 
     /// The same, after the broker refused so many messages, the last one for this reason.
     #[must_use]
     pub fn with_refused(self, refused_messages: u64, refusal: Option<String>) -> Self {
         Self { refused_messages, refusal, ..self }
+    }
+}
+
+/// A duration as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[allow(clippy::ref_option, reason = "serde's signature")]
+    pub(super) fn serialize<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
     }
 }
 
@@ -341,6 +383,9 @@ pub struct MissedBroadcast {
 pub trait RoomInterest: fmt::Debug + Send + Sync + 'static {
     /// Number of buckets that rooms are hashed into, if they are; all nodes must agree, and heartbeats tell.
     fn buckets(&self) -> Option<u16>;
+
+    /// Number of keys of rooms (buckets, or a channel each) that a node subscribes to now.
+    fn subscriptions(&self, node: &NodeKey) -> usize;
 
     /// Subscribes a node to a room that got its first local socket (Socket.IO's `create-room`). On return, what is
     /// published to the room afterwards arrives.

@@ -5,12 +5,12 @@ use std::time::Duration;
 use trunkline_core::{
     Ack, Answer, Error, ErrorKind, Message, RequestId,
     engine::{EngineConfig, Gather, Input},
-    model::Part,
+    model::{Delivery, Part},
 };
 
 use crate::{
     presence::without_heartbeats,
-    test_engine::{HEARTBEATS, TIMEOUT, TestEngine, broadcast, payload, sockets, value},
+    test_engine::{HEARTBEATS, TIMEOUT, TestEngine, broadcast, id, payload, sockets, value},
 };
 
 #[test]
@@ -275,4 +275,31 @@ fn a_server_side_emit_without_answers_is_only_published() {
     assert_eq!(engine.receive("a", tell), ["serve a: tell"]);
     assert_eq!(engine.receive("a", broadcast("x")), ["serve a: x"]);
     assert_eq!(engine.inner.pending_requests(), 0);
+}
+
+#[test]
+fn a_probe_notes_when_each_node_answers_which_does_not_and_the_way_of_an_own_heartbeat() {
+    let mut engine = TestEngine::with_peers(&["a", "b"]);
+    engine.echoes = false;
+    engine.advance(Duration::from_secs(1));
+    assert_eq!(engine.send_request("r", Gather::RoundTrips), ["publish heartbeat", "publish fetch r"]);
+    engine.advance(Duration::from_millis(2));
+    assert!(engine.answer("a", "r", sockets(&[])).is_empty());
+    engine.advance(Duration::from_millis(1));
+    assert!(engine.deliver(Delivery::Skipped { from: id("me"), seq_no: None }).is_empty());
+    engine.advance(Duration::from_millis(4));
+    assert_eq!(engine.answer("b", "r", sockets(&[])), ["r: [a b] echo Some(3ms)"]);
+
+    engine.send_request("s", Gather::RoundTrips);
+    engine.answer("b", "s", sockets(&[]));
+    let outputs = without_heartbeats(engine.advance(TIMEOUT));
+    assert_eq!(outputs, ["s: timed out: 1 of 2 nodes did not answer, among them a; [b] echo None"]);
+}
+
+#[test]
+fn a_probe_of_a_node_that_is_alone_ends_with_the_return_of_its_heartbeat() {
+    let mut engine = TestEngine::new(HEARTBEATS);
+    engine.echoes = false;
+    engine.send_request("r", Gather::RoundTrips);
+    assert_eq!(engine.deliver(Delivery::Skipped { from: id("me"), seq_no: None }), ["r: [] echo Some(0ns)"]);
 }

@@ -115,7 +115,9 @@ impl TestEngine {
     pub(crate) fn send_request(&mut self, name: &str, gather: Gather) -> Vec<String> {
         let request = RequestId::new(name).unwrap();
         let message = match gather {
-            Gather::Sockets => Message::FetchSockets { request: request.clone(), target: Target::all() },
+            Gather::Sockets | Gather::RoundTrips => {
+                Message::FetchSockets { request: request.clone(), target: Target::all() }
+            }
             Gather::Rooms => Message::AllRooms { request: request.clone() },
             Gather::Values => Message::ServerSideEmit { request: Some(request.clone()), payload: payload("ask") },
             Gather::Acks => {
@@ -246,12 +248,15 @@ fn show_answer(answer: &Answer) -> String {
 
 fn show_gathered(gather: Gather, gathered: &Gathered) -> String {
     let list = |texts: Vec<String>| format!("[{}]", texts.join(" "));
-    let Gathered { sockets, rooms, values, acks } = gathered;
+    let Gathered { sockets, rooms, values, acks, answered_at, echo } = gathered;
     match gather {
         Gather::Sockets => list(sockets.iter().map(|socket| socket.id.to_string()).collect()),
         Gather::Rooms => list(rooms.iter().map(|room| room.to_text().to_string()).collect()),
         Gather::Values => list(values.iter().map(|value| show_payload(value.as_ref())).collect()),
         Gather::Acks => format!("{} of {}", acks.received, acks.expected),
+        Gather::RoundTrips => {
+            format!("{} echo {echo:?}", list(answered_at.iter().map(|(node, _)| node.to_string()).collect()))
+        }
     }
 }
 

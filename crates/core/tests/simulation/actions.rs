@@ -229,7 +229,9 @@ impl World<'_> {
         let began = engine_node.clock.local(now);
         let deadline = began + timeout;
         let message = match gather {
-            Gather::Sockets => Message::FetchSockets { request: id.clone(), target: Target::all() },
+            Gather::Sockets | Gather::RoundTrips => {
+                Message::FetchSockets { request: id.clone(), target: Target::all() }
+            }
             Gather::Rooms => Message::AllRooms { request: id.clone() },
             Gather::Values => Message::ServerSideEmit { request: Some(id.clone()), payload },
             Gather::Acks => Message::Broadcast { request: Some(id.clone()), target: Target::all(), payload },

@@ -95,7 +95,7 @@ fn show_message(message: &Message) -> String {
 }
 
 fn show_gathered(gathered: &Gathered) -> String {
-    let Gathered { sockets, rooms, values, acks } = gathered;
+    let Gathered { sockets, rooms, values, acks, answered_at: _, echo: _ } = gathered;
     let sockets: Vec<_> = sockets.iter().map(|socket| socket.id.as_str()).collect();
     format!("sockets {sockets:?}, rooms {rooms:?}, {} values, {acks:?}", values.len())
 }

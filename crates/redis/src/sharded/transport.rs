@@ -212,6 +212,10 @@ impl RoomInterest for ShardedTransport {
         None
     }
 
+    fn subscriptions(&self, node: &NodeKey) -> usize {
+        self.core.nodes.joined.of(node).map_or(0, |node| node.rooms.subscriptions())
+    }
+
     /// Returns at once while the connection is lost: the next one begins with the room, and the loss is reported as a
     /// gap.
     async fn room_created(&self, node: &NodeKey, room: &Room) -> Result<()> {

@@ -12,6 +12,7 @@ mod namespaces;
 mod operations;
 mod pacing;
 mod parsers;
+mod probes;
 mod recovery;
 mod rooms;
 mod server_side;

@@ -12,14 +12,14 @@ use crate::{chat, history::History, node::Chat, presence};
 pub(crate) async fn server(
     chat: &Arc<Chat>,
     broker: &str,
-) -> Result<(SocketIoLayer<Trunkline>, Io, NamespaceHandle), String> {
+) -> Result<(SocketIoLayer<Trunkline>, Io, NamespaceHandle, Cluster), String> {
     let backend = trunkline::connect(broker).await.map_err(|error| error.to_string())?;
     let cluster = Cluster::builder(backend.clone()).append_offsets(true).build();
     let history = History::new(cluster.clone(), &backend);
     presence::listen(&cluster, chat.clone());
-    let builder = chat::configured(SocketIo::builder(), chat.clone(), history);
+    let builder = chat::configured(SocketIo::builder(), chat.clone(), history).with_state(cluster.clone());
     let (layer, io) = builder.with_adapter::<Trunkline>(cluster.clone()).build_layer();
     io.ns("/", chat::connected.with(chat::admit)).await.map_err(|error| error.to_string())?;
     let handle = cluster.of("/").map_err(|error| error.to_string())?;
-    Ok((layer, io, handle))
+    Ok((layer, io, handle, cluster))
 }

@@ -7,9 +7,10 @@ use socketioxide::{
     SocketIoBuilder,
     adapter::LocalAdapter,
     extract::{AckSender, State, TryData},
+    socket::DisconnectReason,
 };
 use tokio::sync::oneshot;
-use trunkline_socketioxide::{AwaitedRooms, Trunkline};
+use trunkline_socketioxide::{AwaitedRooms, Cluster, Trunkline};
 
 use crate::{
     adapter::{Io, Socket},
@@ -55,7 +56,10 @@ pub(crate) async fn connected(
     TryData(hello): TryData<Hello>,
     State(chat): State<Arc<Chat>>,
     State(history): State<History>,
+    State(cluster): State<Cluster>,
 ) {
+    let Ok(handle) = cluster.of(socket.ns()) else { return };
+    handle.count_connect();
     let Ok(hello) = hello else { return };
     socket.on("join", join);
     socket.on("leave", leave);
@@ -64,7 +68,10 @@ pub(crate) async fn connected(
     socket.on("private", private);
     socket.on("typing", typing);
     socket.on("switch", switch);
-    socket.on_disconnect(async |socket: Socket, State(chat): State<Arc<Chat>>| chat.people.left(socket.id));
+    socket.on_disconnect(async move |socket: Socket, reason: DisconnectReason, State(chat): State<Arc<Chat>>| {
+        handle.count_disconnect(reason);
+        chat.people.left(socket.id);
+    });
 
     let mut rooms: Vec<_> = hello.rooms.iter().map(|name| room(name)).collect();
     let user = hello.user();

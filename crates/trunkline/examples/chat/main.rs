@@ -2,7 +2,8 @@
 //!
 //! `arguments` is the command line, `terminal` the keys, `fleet` the nodes of this process, `node` one of them,
 //! `adapter` its place in the cluster, `chat` what it does for its pages, `history` how they get what they missed,
-//! `people` who is online, `presence` how the nodes tell each other, `wire` what travels to and from a page, `page` the
+//! `people` who is online, `presence` how the nodes tell each other, `monitoring` what an operator's
+//! tools ask, `wire` what travels to and from a page, `page` the
 //! page itself. Its `trunkline-client.js` is there to be copied: a client that moves to another node and asks for what
 //! it missed.
 
@@ -11,6 +12,7 @@ mod arguments;
 mod chat;
 mod fleet;
 mod history;
+mod monitoring;
 mod node;
 mod page;
 mod people;
@@ -40,6 +42,7 @@ async fn main() -> ExitCode {
 }
 
 async fn talk(arguments: &Arguments) -> Result<(), String> {
+    monitoring::install().map_err(|error| error.to_string())?;
     let fleet = Fleet::start(arguments.host, &arguments.node_ports()?, arguments.broker.clone()).await?;
     terminal::introduce(arguments.host, &fleet.ports(), &arguments.broker);
     terminal::listen(fleet.commands());

@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     adapter::{self, Io, Socket},
     fleet::{Command, Running},
-    page,
+    monitoring, page,
     people::People,
     presence,
     wire::{NodeView, Person},
@@ -55,11 +55,11 @@ impl Node {
     ) -> Result<Self, String> {
         let port = listener.local_addr().map_err(|error| error.to_string())?.port();
         let chat = Arc::new(Chat { port, people: People::new(), commands, running });
-        let (layer, io, handle) = adapter::server(&chat, broker).await?;
+        let (layer, io, handle, cluster) = adapter::server(&chat, broker).await?;
         // Small packets leave at once instead of waiting for the page's confirmation of the one before.
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let (stop, stopped) = oneshot::channel::<()>();
-        let app = page::routes(port).layer(layer);
+        let app = page::routes(port).merge(monitoring::routes(&cluster)).layer(layer);
         let serving = axum::serve(listener, app).with_graceful_shutdown(async { drop(stopped.await) });
         let server = tokio::spawn(async {
             if let Err(error) = serving.await {

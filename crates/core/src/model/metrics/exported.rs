@@ -13,8 +13,10 @@ use metrics::{
     histogram,
 };
 
-use super::{Levels, MessageKind, RequestKind, RequestOutcome};
-use crate::model::{GapCause, Namespace};
+use super::{
+    DisconnectReason, HistoryKind, HistoryOutcome, Levels, MessageKind, RequestKind, RequestOutcome, ServerLevels,
+};
+use crate::model::GapCause;
 
 /// Namespaces with a label of their own; clients may be allowed to open any number of them.
 const MAX_NAMESPACES: usize = 32;
@@ -52,6 +54,7 @@ labels!(RequestKind {
     Rooms = "all_rooms",
     Values = "server_side_emit",
     Acks = "broadcast_with_ack",
+    Probe = "probe",
 });
 
 labels!(RequestOutcome {
@@ -60,6 +63,29 @@ labels!(RequestOutcome {
     TimedOut = "timed_out",
     Failed = "failed",
     Cancelled = "cancelled",
+});
+
+labels!(HistoryKind {
+    Persist = "persist",
+    Restore = "restore",
+    Replay = "replay",
+});
+
+labels!(HistoryOutcome {
+    Complete = "complete",
+    Unknown = "unknown",
+    Lost = "lost",
+    Failed = "failed",
+});
+
+labels!(DisconnectReason {
+    TransportClose = "transport_close",
+    TransportError = "transport_error",
+    PingTimeout = "ping_timeout",
+    ClientNamespaceDisconnect = "client_namespace_disconnect",
+    ServerNamespaceDisconnect = "server_namespace_disconnect",
+    ServerShuttingDown = "server_shutting_down",
+    ParseError = "parse_error",
 });
 
 labels!(GapCause {
@@ -93,12 +119,16 @@ struct Registered {
     requests: Vec<Vec<Counter>>,
     durations: Vec<Histogram>,
     gaps: Vec<Counter>,
+    history: Vec<Vec<Counter>>,
+    replayed: Counter,
     echo: Histogram,
     connected: Gauge,
     lost_seconds: Gauge,
     outbox_messages: Gauge,
     outbox_bytes: Gauge,
+    outbox_oldest: Gauge,
     inbox_messages: Gauge,
+    room_subscriptions: Gauge,
     named_peers: Gauge,
     counted_peers: Gauge,
 }
@@ -130,9 +160,9 @@ impl Traffic {
 }
 
 impl Exported {
-    pub(super) fn new(backend: &'static str, namespace: &Namespace) -> Self {
+    pub(super) fn new(backend: &'static str, namespace: &str) -> Self {
         describe();
-        let labels = vec![Label::new("backend", backend), Label::new("namespace", label_of(namespace.as_str()))];
+        let labels = vec![Label::new("backend", backend), Label::new("namespace", label_of(namespace))];
         let with = |more: &[(&'static str, &'static str)]| {
             let more = more.iter().map(|(name, value)| Label::from_static_parts(name, value));
             labels.iter().cloned().chain(more).collect::<Vec<_>>()
@@ -148,6 +178,13 @@ impl Exported {
         let durations = RequestKind::ALL
             .map(|kind| histogram!("trunkline_request_duration_seconds", with(&[("kind", kind.label())])));
         let gaps = GapCause::ALL.map(|cause| zero(counter!("trunkline_gaps_total", with(&[("cause", cause.label())]))));
+        let history = HistoryKind::ALL.map(|kind| {
+            let of = |outcome: HistoryOutcome| {
+                let labels = with(&[("kind", kind.label()), ("outcome", outcome.label())]);
+                zero(counter!("trunkline_history_requests_total", labels))
+            };
+            HistoryOutcome::ALL.map(of).into()
+        });
         Self(Some(Box::new(Registered {
             published: Traffic::of_all_kinds(
                 &by_kind,
@@ -162,11 +199,15 @@ impl Exported {
             requests: requests.into(),
             durations: durations.into(),
             gaps: gaps.into(),
+            history: history.into(),
+            replayed: zero(counter!("trunkline_replayed_messages_total", labels.clone())),
             echo: histogram!("trunkline_broker_echo_seconds", labels.clone()),
             connected: gauge!("trunkline_connected", labels.clone()),
             lost_seconds: gauge!("trunkline_lost_seconds", labels.clone()),
             outbox_messages: gauge!("trunkline_outbox_messages", labels.clone()),
             outbox_bytes: gauge!("trunkline_outbox_bytes", labels.clone()),
+            outbox_oldest: gauge!("trunkline_outbox_oldest_seconds", labels.clone()),
+            room_subscriptions: gauge!("trunkline_room_subscriptions", labels.clone()),
             inbox_messages: gauge!("trunkline_inbox_messages", labels.clone()),
             named_peers: gauge!("trunkline_peers", with(&[("known", "by_name")])),
             counted_peers: gauge!("trunkline_peers", with(&[("known", "by_count")])),
@@ -212,6 +253,17 @@ impl Exported {
         }
     }
 
+    pub(crate) fn history(&self, kind: HistoryKind, outcome: HistoryOutcome, replayed: usize) {
+        if let Some(registered) = &self.0 {
+            registered.history[kind as usize][outcome as usize].increment(1);
+            registered.replayed.increment(replayed as u64);
+        }
+    }
+
+    pub(super) fn server(&self) -> Server {
+        Server(self.0.as_ref().map(|registered| Box::new(RegisteredServer::new(&registered.labels))))
+    }
+
     pub(crate) fn echo(&self, took: Duration) {
         if let Some(registered) = &self.0 {
             registered.echo.record(took);
@@ -224,9 +276,73 @@ impl Exported {
         registered.lost_seconds.set(levels.lost.unwrap_or_default());
         registered.outbox_messages.set(levels.outbox_messages as f64);
         registered.outbox_bytes.set(levels.outbox_bytes as f64);
+        registered.outbox_oldest.set(levels.outbox_oldest);
+        registered.room_subscriptions.set(levels.room_subscriptions as f64);
         registered.inbox_messages.set(levels.inbox_messages as f64);
         registered.named_peers.set(levels.named_peers as f64);
         registered.counted_peers.set(levels.counted_peers as f64);
+    }
+}
+
+/// Handles of what a server tells of its sockets; empty by default.
+#[derive(Debug, Default)]
+pub(super) struct Server(Option<Box<RegisteredServer>>);
+
+#[derive(Debug)]
+struct RegisteredServer {
+    connects: Counter,
+    disconnects: Vec<Counter>,
+    sockets: Gauge,
+    rooms: Gauge,
+    backlog_sockets: Gauge,
+    backlog_packets: Gauge,
+    backlog_bytes: Gauge,
+}
+
+impl RegisteredServer {
+    fn new(labels: &[Label]) -> Self {
+        let labels = || labels.to_vec();
+        let disconnects = DisconnectReason::ALL.map(|reason| {
+            let mut labels = labels();
+            labels.push(Label::from_static_parts("reason", reason.label()));
+            zero(counter!("trunkline_disconnects_total", labels))
+        });
+        Self {
+            connects: zero(counter!("trunkline_connects_total", labels())),
+            disconnects: disconnects.into(),
+            sockets: gauge!("trunkline_sockets", labels()),
+            rooms: gauge!("trunkline_rooms", labels()),
+            backlog_sockets: gauge!("trunkline_backlog_sockets", labels()),
+            backlog_packets: gauge!("trunkline_backlog_packets", labels()),
+            backlog_bytes: gauge!("trunkline_backlog_bytes", labels()),
+        }
+    }
+}
+
+impl Server {
+    pub(super) fn is_exported(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(super) fn connected(&self) {
+        if let Some(registered) = &self.0 {
+            registered.connects.increment(1);
+        }
+    }
+
+    pub(super) fn disconnected(&self, reason: DisconnectReason) {
+        if let Some(registered) = &self.0 {
+            registered.disconnects[reason as usize].increment(1);
+        }
+    }
+
+    pub(super) fn levels(&self, levels: &ServerLevels) {
+        let Some(registered) = &self.0 else { return };
+        registered.sockets.set(levels.sockets as f64);
+        registered.rooms.set(levels.rooms as f64);
+        registered.backlog_sockets.set(levels.backlog_sockets as f64);
+        registered.backlog_packets.set(levels.backlog_packets as f64);
+        registered.backlog_bytes.set(levels.backlog_bytes as f64);
     }
 }
 
@@ -250,7 +366,7 @@ fn label_of(namespace: &str) -> String {
 }
 
 fn describe() {
-    const COUNTERS: [(&str, Unit, &str); 14] = [
+    const COUNTERS: [(&str, Unit, &str); 18] = [
         ("trunkline_published_messages_total", Unit::Count, "Messages and answers handed to the backend"),
         ("trunkline_published_bytes_total", Unit::Bytes, "Bytes of their payloads"),
         (
@@ -269,12 +385,23 @@ fn describe() {
         ("trunkline_reconnects_total", Unit::Count, "Times the connection to the broker came back"),
         ("trunkline_broker_blocked_total", Unit::Count, "Times the broker took nothing for a while"),
         ("trunkline_late_answers_total", Unit::Count, "Answers to requests that were over"),
+        ("trunkline_history_requests_total", Unit::Count, "Requests to the history that ended, by outcome"),
+        ("trunkline_replayed_messages_total", Unit::Count, "Messages that the history has returned"),
+        ("trunkline_connects_total", Unit::Count, "Sockets that have connected"),
+        ("trunkline_disconnects_total", Unit::Count, "Sockets that have disconnected, by reason"),
     ];
-    const GAUGES: [(&str, Unit, &str); 6] = [
+    const GAUGES: [(&str, Unit, &str); 13] = [
         ("trunkline_connected", Unit::Count, "1 while messages can be sent to the broker and received from it, else 0"),
         ("trunkline_lost_seconds", Unit::Seconds, "Time since the connection was lost, 0 while connected"),
         ("trunkline_outbox_messages", Unit::Count, "Messages that wait to be written to the broker"),
         ("trunkline_outbox_bytes", Unit::Bytes, "Bytes that wait to be written or are unconfirmed"),
+        ("trunkline_outbox_oldest_seconds", Unit::Seconds, "Age of the oldest message that waits to be written"),
+        ("trunkline_room_subscriptions", Unit::Count, "Keys of rooms that this node subscribes to at the broker"),
+        ("trunkline_sockets", Unit::Count, "Sockets that are connected here"),
+        ("trunkline_rooms", Unit::Count, "Rooms with sockets here"),
+        ("trunkline_backlog_sockets", Unit::Count, "Sockets whose buffer is full"),
+        ("trunkline_backlog_packets", Unit::Count, "Packets that wait for sockets whose buffer is full"),
+        ("trunkline_backlog_bytes", Unit::Bytes, "Bytes of these packets"),
         ("trunkline_inbox_messages", Unit::Count, "Messages that wait to be applied here"),
         ("trunkline_peers", Unit::Count, "Other nodes, known by name or counted by the broker besides"),
     ];

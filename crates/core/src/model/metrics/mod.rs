@@ -5,6 +5,7 @@ mod exported;
 #[cfg(not(feature = "metrics"))]
 #[path = "silent.rs"]
 mod exported;
+mod server;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -14,7 +15,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::exported::Exported;
-use super::{Message, Namespace};
+pub use self::server::{DisconnectReason, ServerLevels, ServerMetrics};
+use super::Message;
+use crate::error::{Error, ErrorKind};
 
 /// Upper bounds in seconds of the buckets that suit the histograms of a node, from 50 µs to 10 s.
 pub const METRICS_BUCKETS: [f64; 16] =
@@ -58,6 +61,7 @@ pub(crate) enum RequestKind {
     Rooms,
     Values,
     Acks,
+    Probe,
 }
 
 /// How a request ended.
@@ -73,6 +77,32 @@ pub(crate) enum RequestOutcome {
     Cancelled,
 }
 
+/// Kind of a request to the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HistoryKind {
+    Persist,
+    Restore,
+    Replay,
+}
+
+/// How a request to the history ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HistoryOutcome {
+    Complete,
+    /// There is no such session.
+    Unknown,
+    /// The history does not reach back that far.
+    Lost,
+    Failed,
+}
+
+impl HistoryOutcome {
+    /// Outcome of a request that has failed with this error.
+    pub(crate) fn of(error: &Error) -> Self {
+        if error.kind() == ErrorKind::HistoryLost { Self::Lost } else { Self::Failed }
+    }
+}
+
 /// What a node has now, taken now and then.
 #[derive(Debug, Default)]
 #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nothing is exported"))]
@@ -81,7 +111,9 @@ pub(crate) struct Levels {
     pub(crate) lost: Option<Duration>,
     pub(crate) outbox_messages: usize,
     pub(crate) outbox_bytes: usize,
+    pub(crate) outbox_oldest: Duration,
     pub(crate) inbox_messages: usize,
+    pub(crate) room_subscriptions: usize,
     pub(crate) named_peers: usize,
     pub(crate) counted_peers: usize,
 }
@@ -99,7 +131,7 @@ macro_rules! metrics {
             /// Counters that are also those of the global recorder of the `metrics` crate, with these labels. Without
             /// the feature `metrics`, or before a recorder is installed, they are the node's own only.
             #[must_use]
-            pub fn exported(backend: &'static str, namespace: &Namespace) -> Self {
+            pub fn exported(backend: &'static str, namespace: &str) -> Self {
                 let exported = Exported::new(backend, namespace);
                 Self {
                     $($name: Counter::exported(exported.counter(

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Levels, MessageKind, RequestKind, RequestOutcome};
-use crate::model::{GapCause, Namespace};
+use super::{
+    DisconnectReason, HistoryKind, HistoryOutcome, Levels, MessageKind, RequestKind, RequestOutcome, ServerLevels,
+};
+use crate::model::GapCause;
 
 #[derive(Debug, Default)]
 pub(super) struct Handle;
@@ -16,7 +18,7 @@ impl Handle {
 pub(crate) struct Exported;
 
 impl Exported {
-    pub(super) fn new(_: &'static str, _: &Namespace) -> Self {
+    pub(super) fn new(_: &'static str, _: &str) -> Self {
         Self
     }
 
@@ -36,7 +38,28 @@ impl Exported {
 
     pub(crate) fn gap(&self, _: GapCause) {}
 
+    pub(crate) fn history(&self, _: HistoryKind, _: HistoryOutcome, _: usize) {}
+
+    pub(super) fn server(&self) -> Server {
+        Server
+    }
+
     pub(crate) fn echo(&self, _: Duration) {}
 
     pub(crate) fn levels(&self, _: &Levels) {}
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Server;
+
+impl Server {
+    pub(super) fn is_exported(&self) -> bool {
+        false
+    }
+
+    pub(super) fn connected(&self) {}
+
+    pub(super) fn disconnected(&self, _: DisconnectReason) {}
+
+    pub(super) fn levels(&self, _: &ServerLevels) {}
 }

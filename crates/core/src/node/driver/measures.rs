@@ -24,12 +24,15 @@ impl Driver {
     pub(super) fn export_levels(&self, inbox_messages: usize) {
         let health = self.backend.transport.health();
         let lost = (!health.connected).then(|| health.since.and_then(|since| since.elapsed().ok()).unwrap_or_default());
+        let interest = self.backend.interest.as_ref();
         let named_peers = self.engine.members().count();
         self.metrics.exported.levels(&Levels {
             lost,
             outbox_messages: health.queued_messages,
             outbox_bytes: health.queued_bytes,
+            outbox_oldest: health.oldest_queued.unwrap_or_default(),
             inbox_messages,
+            room_subscriptions: interest.map_or(0, |interest| interest.subscriptions(&self.node)),
             named_peers,
             counted_peers: self.engine.peer_count().saturating_sub(named_peers),
         });
@@ -54,6 +57,7 @@ pub(super) fn request_kind(gather: Gather) -> RequestKind {
         Gather::Rooms => RequestKind::Rooms,
         Gather::Values => RequestKind::Values,
         Gather::Acks => RequestKind::Acks,
+        Gather::RoundTrips => RequestKind::Probe,
     }
 }
 

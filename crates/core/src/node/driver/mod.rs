@@ -21,6 +21,7 @@ use super::{
     NodeConfig,
     acks::AckItem,
     command::{Command, InFlight, LocalAckBroadcast, ResponseSink},
+    condition::Condition,
     outgoing::{Job, Outgoing},
     position::Position,
     returning::Returning,
@@ -46,6 +47,7 @@ pub(super) struct Peers {
 /// Where a driver reports what happens.
 pub(super) struct Observers {
     pub(super) metrics: Arc<NodeMetrics>,
+    pub(super) condition: Arc<Condition>,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) peers: watch::Sender<Peers>,
     pub(super) returning: Arc<Returning>,
@@ -62,6 +64,7 @@ pub(crate) struct Driver {
     local: Weak<dyn Local>,
     config: NodeConfig,
     metrics: Arc<NodeMetrics>,
+    condition: Arc<Condition>,
     events: broadcast::Sender<Event>,
     peers: watch::Sender<Peers>,
     returning: Arc<Returning>,
@@ -92,7 +95,7 @@ impl Driver {
         capabilities: Capabilities,
         local: Weak<dyn Local>,
         config: NodeConfig,
-        Observers { metrics, events, peers, returning, position }: Observers,
+        Observers { metrics, condition, events, peers, returning, position }: Observers,
     ) -> Self {
         let engine = Engine::new(node.clone(), capabilities, config.engine, Arc::clone(&metrics));
         let (answers, received_answers) = mpsc::unbounded_channel();
@@ -103,6 +106,7 @@ impl Driver {
             local,
             config,
             metrics,
+            condition,
             events,
             peers,
             returning,
@@ -288,7 +292,11 @@ impl Driver {
                 Output::Acknowledged(id, ack) => self.acknowledged(&id, ack),
                 Output::Finished(id, result) => self.finished(&id, result),
                 Output::CountNodes => self.count_wanted = true,
-                Output::Event(event) => drop(self.events.send(event)),
+                Output::Event(event) => {
+                    self.condition.note(&event);
+                    // Fails where there is no listener.
+                    let _ = self.events.send(event);
+                }
             }
         }
     }

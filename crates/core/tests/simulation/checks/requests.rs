@@ -307,6 +307,7 @@ fn check_timeout(local: Micros, request: &PendingRequest, error: &RequestError<G
 fn check_answers(request: &PendingRequest, gathered: &Gathered) -> Checked {
     let returned: Vec<_> = match request.gather {
         Gather::Sockets => gathered.sockets.iter().map(|socket| socket.id.as_str().to_owned()).collect(),
+        Gather::RoundTrips => gathered.answered_at.iter().map(|(node, _)| node.as_str().to_owned()).collect(),
         Gather::Rooms => gathered.rooms.iter().map(|room| room.to_text().to_string()).collect(),
         Gather::Values => {
             let name = |value: &Option<trunkline_core::Payload>| Some(value.as_ref()?.event_name()?.into_owned());

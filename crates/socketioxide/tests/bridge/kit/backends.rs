@@ -17,6 +17,8 @@ pub(crate) struct Gate {
     open: Semaphore,
     queue: watch::Sender<usize>,
     refusal: Mutex<Option<&'static str>>,
+    /// Told in place of the real one, if there is one.
+    health: Arc<Mutex<Option<Health>>>,
 }
 
 impl Gate {
@@ -27,9 +29,15 @@ impl Gate {
             open: Semaphore::new(free),
             queue: watch::Sender::new(0),
             refusal: Mutex::new(None),
+            health: Arc::default(),
         });
         backend.transport = Arc::clone(&gate) as Arc<dyn Transport>;
         (backend, gate)
+    }
+
+    /// Where a test sets the health to tell.
+    pub(crate) fn health_to_tell(&self) -> Arc<Mutex<Option<Health>>> {
+        Arc::clone(&self.health)
     }
 
     pub(crate) fn let_in(&self, nodes: usize) {
@@ -85,7 +93,7 @@ impl Transport for Gate {
     }
 
     fn health(&self) -> Health {
-        self.inner.health()
+        self.health.lock().unwrap().clone().unwrap_or_else(|| self.inner.health())
     }
 
     async fn close(&self) {
@@ -121,6 +129,10 @@ impl Interests {
 impl RoomInterest for Interests {
     fn buckets(&self) -> Option<u16> {
         None
+    }
+
+    fn subscriptions(&self, _: &NodeKey) -> usize {
+        self.present().len()
     }
 
     async fn room_created(&self, _: &NodeKey, room: &Room) -> Result<()> {
