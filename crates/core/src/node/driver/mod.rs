@@ -2,6 +2,7 @@
 
 mod answers;
 mod measures;
+mod status;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -396,6 +397,10 @@ impl Driver {
                 let rooms = local.rooms();
                 self.make_reachable(&rooms);
                 self.answer(from, request, Answer::Rooms(rooms));
+            }
+            Message::ServerSideEmit { request: Some(request), payload } if Self::is_status_request(&payload) => {
+                let status = self.status();
+                self.answer(from, request, Answer::ServerSideEmit(status));
             }
             Message::ServerSideEmit { request, payload } => {
                 let reply = request
