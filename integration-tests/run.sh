@@ -11,7 +11,7 @@
 set -u
 
 # In the order in which they run.
-all_parts="core memory brokers redis mongodb postgres rabbitmq nats backends cli adapter faults hostile interop clients recipes browser admin bench"
+all_parts="core memory brokers redis mongodb postgres rabbitmq nats backends cli adapter faults hostile interop clients recipes balancers browser admin bench"
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 root=$(dirname -- "$here")
