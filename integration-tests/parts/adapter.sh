@@ -1,4 +1,4 @@
-about="what socketioxide's own suite of adapters does, on every backend; metrics in Prometheus; traces"
+about="what socketioxide's own suite of adapters does, on every backend; metrics in Prometheus; traces; what dynamic namespaces leave at the broker"
 crates="trunkline-traces"
 
 . "$here/lib/brokers.sh"

@@ -12,8 +12,12 @@ use trunkline_core::{
 };
 
 use crate::{
-    adapter::Trunkline, backlog::Queued, convert::to_value, details::Details, handlers::ServerSideEvent,
-    namespace::Sockets,
+    adapter::Trunkline,
+    backlog::Queued,
+    convert::to_value,
+    details::Details,
+    handlers::ServerSideEvent,
+    namespace::{OpenNamespace, Sockets},
 };
 
 impl<E: SocketEmitter> Sockets for Trunkline<E> {
@@ -33,9 +37,7 @@ impl<E: SocketEmitter> Sockets for Trunkline<E> {
             .ok()?;
         Some(Packet::event(self.local.path().clone(), value))
     }
-}
 
-impl<E: SocketEmitter> Trunkline<E> {
     fn describe(&self, socket: Sid) -> Option<SocketInfo> {
         let id = SocketId::new(socket.as_str()).ok()?;
         let mut rooms: Vec<_> = self.local.socket_rooms(socket).iter().map(|room| Room::from(room.as_ref())).collect();
@@ -45,11 +47,27 @@ impl<E: SocketEmitter> Trunkline<E> {
         }
         // As on Node.js servers, behind the rooms that the application has joined, which may be this one too.
         rooms.push(own_room);
-        let Details { handshake, data } =
-            self.namespace().map(|namespace| namespace.details.of(socket)).unwrap_or_default();
-        let nothing = || Some(Payload::from_trusted_json("{}", Vec::new()));
-        let info = SocketInfo::new(id, rooms);
-        Some(info.with_handshake(handshake.or_else(nothing)).with_data(data.or_else(nothing)))
+        let namespace = self.namespace().ok()?;
+        let Details { handshake, data } = namespace.details.of(socket);
+        let handshake = handshake.unwrap_or_else(|| self.handshake(&namespace, socket));
+        let data = data.unwrap_or_else(|| Payload::from_trusted_json("{}", Vec::new()));
+        let data = self.cluster.with_connection(self.local.path(), socket, data);
+        Some(SocketInfo::new(id, rooms).with_handshake(Some(handshake)).with_data(Some(data)))
+    }
+}
+
+impl<E: SocketEmitter> Trunkline<E> {
+    /// The handshake of the socket's request, which is kept: it is asked for again, and its time must not change.
+    fn handshake(&self, namespace: &OpenNamespace, socket: Sid) -> Payload {
+        match self.cluster.handshake(self.local.path(), socket) {
+            Some(handshake) => {
+                namespace.change_details(socket, |details| {
+                    details.handshake.get_or_insert_with(|| handshake.clone());
+                });
+                handshake
+            }
+            None => namespace.unknown_handshake.clone(),
+        }
     }
 }
 
@@ -57,7 +75,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         let Ok(namespace) = self.namespace() else { return DeliveryReport::default() };
         if target.is_mark() {
-            offset.iter().for_each(|offset| self.marked(namespace, offset));
+            offset.iter().for_each(|offset| self.marked(&namespace, offset));
             return DeliveryReport::default();
         }
         let sockets = self.matching(target);
@@ -72,7 +90,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
             let _ = self.local.broadcast(packet, self.options(target));
             return DeliveryReport::default().with_sent(sockets.len() as u64);
         }
-        self.deliver_paced(namespace, target, &sockets, &packet, offset)
+        self.deliver_paced(&namespace, target, &sockets, &packet, offset)
     }
 
     fn deliver_with_ack(&self, target: &Target, payload: &Payload, timeout: Duration, acks: AckSink) -> u32 {
@@ -81,7 +99,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
             return 0;
         }
         let (Ok(namespace), Some(packet)) = (self.namespace(), self.event(payload)) else { return 0 };
-        self.deliver_with_acks(namespace, target, &sockets, &packet, timeout, &acks)
+        self.deliver_with_acks(&namespace, target, &sockets, &packet, timeout, &acks)
     }
 
     fn sockets(&self, target: &Target) -> Vec<SocketInfo> {
@@ -138,8 +156,9 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
 
     fn server_side_event(&self, from: &NodeId, payload: &Payload, reply: Option<EventReply>) {
         let Some(handler) = payload.event_name().and_then(|event| self.handlers.find(&event)) else { return };
+        let Ok(namespace) = self.namespace() else { return };
         let answering = handler(ServerSideEvent { from: from.clone(), payload: payload.clone() });
-        self.tasks.spawn(async move {
+        namespace.tasks.spawn(async move {
             let answer = answering.await;
             if let Some(reply) = reply {
                 reply.answer(answer.0);

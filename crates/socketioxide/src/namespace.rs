@@ -3,13 +3,15 @@
 use std::{
     fmt,
     sync::{
-        Arc, Weak,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use socketioxide_core::{Sid, packet::Packet};
-use trunkline_core::{ClusterNode, Payload, model::ServerMetrics};
+use tokio::time::Instant;
+use trunkline_core::{ClusterNode, Payload, SocketInfo, model::ServerMetrics};
 
 use crate::{
     backlog::Backlogs,
@@ -26,6 +28,8 @@ pub(crate) struct OpenNamespace {
     pub(crate) node: ClusterNode,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) details: SocketDetails,
+    /// Of sockets whose request is not known, because no server is attached.
+    pub(crate) unknown_handshake: Payload,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) backlogs: Backlogs,
     pub(crate) marks: Marks,
@@ -38,12 +42,17 @@ pub(crate) struct OpenNamespace {
     pub(crate) appends_offsets: bool,
     /// Up to how many sockets are served one by one.
     pub(crate) paced_sockets: usize,
+    /// Until when there was a socket or an operation.
+    pub(crate) used_until: Mutex<Instant>,
 }
 
 /// The server's sockets of a namespace, whatever the type of its adapter.
 pub(crate) trait Sockets: Send + Sync {
     /// Whether the socket is connected to this namespace.
     fn is_connected(&self, socket: Sid) -> bool;
+
+    /// The socket as other nodes see it.
+    fn describe(&self, socket: Sid) -> Option<SocketInfo>;
 
     /// Number of sockets, and of rooms with sockets.
     fn count(&self) -> (usize, usize);
@@ -57,6 +66,18 @@ impl OpenNamespace {
     pub(crate) fn change_details(&self, socket: Sid, change: impl FnOnce(&mut Details)) {
         let is_connected = |other| self.sockets.upgrade().is_some_and(|sockets| sockets.is_connected(other));
         self.details.change(socket, is_connected, change);
+    }
+
+    /// Notes a socket, or an operation that takes up to `time`.
+    pub(crate) fn used(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut used_until = self.used_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *used_until = until.max(*used_until);
+    }
+
+    /// Whether there has been neither socket nor operation for this long.
+    pub(crate) fn is_unused(&self, time: Duration) -> bool {
+        self.used_until.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > time
     }
 
     /// Begins to leave the cluster and ends all tasks. From any thread, any number of times.

@@ -5,6 +5,7 @@ pub(crate) mod acks;
 pub(crate) mod broadcast;
 pub(crate) mod emitter;
 pub(crate) mod fetch;
+pub(crate) mod handover;
 pub(crate) mod lifecycle;
 pub(crate) mod membership;
 pub(crate) mod namespaces;
@@ -16,11 +17,11 @@ pub(crate) mod server_side;
 pub(crate) mod sockets;
 
 use serde::Serialize;
-use trunkline_core::{ErrorKind, Incomplete, RequestError};
+use trunkline_core::{ErrorKind, Incomplete, NodeId, RequestError};
 
 use crate::{
     case::Case,
-    kit::{Checked, Failure, check_eq},
+    kit::{Checked, Failure, check, check_eq},
     need::Need,
 };
 
@@ -47,6 +48,21 @@ fn timed_out<T>(result: Result<T, RequestError<T>>) -> Checked<Incomplete<T>> {
     let error = result.err().ok_or_else(|| Failure::new("the request did not time out"))?;
     check_eq(error.kind(), ErrorKind::Timeout, "kind of the error")?;
     error.into_incomplete().ok_or_else(|| Failure::new("the error is without the answers so far"))
+}
+
+/// What a request gathered that did not wait for a node that has died. While only the broker does not see it, it may be
+/// cut off: the request says at once that it is missing. Once its silence is noticed, it is left out.
+#[track_caller]
+fn gathered_without<T>(dead: &NodeId, result: Result<T, RequestError<T>>) -> Checked<T> {
+    let error = match result {
+        Ok(gathered) => return Ok(gathered),
+        Err(error) => error,
+    };
+    let is_over_at_once = error.to_string().ends_with("the broker does not see them");
+    check(is_over_at_once, format!("the request waited for a dead node: {error}"))?;
+    let incomplete = timed_out(Err(error))?;
+    check_eq(incomplete.missing.as_slice(), [dead.clone()], "nodes that are missing")?;
+    Ok(incomplete.received)
 }
 
 /// Expands a macro with all groups and cases.
@@ -160,6 +176,7 @@ macro_rules! __cases {
                 a_room_with_too_long_a_name_costs_no_socket_and_no_other_room
                 a_socket_is_found_by_its_id_on_any_node
                 rooms_handshake_and_data_arrive_unchanged
+                a_socket_of_which_nothing_is_known_has_a_whole_handshake
                 each_socket_names_its_node [NamedAnswers]
                 local_finds_only_sockets_of_its_node
                 without_matching_sockets_none_are_found
@@ -235,6 +252,12 @@ macro_rules! __cases {
                 only_plain_broadcasts_are_replayed [History]
                 all_clients_receive_the_same_order [History]
                 without_history_persisting_and_restoring_are_unsupported [NoHistory]
+            }
+            handover {
+                a_session_is_taken_over_from_a_socket_on_another_node [History]
+                a_session_is_taken_over_from_a_socket_on_the_same_node [History]
+                a_session_that_is_about_to_be_stored_is_waited_for [History]
+                a_client_that_has_come_back_has_no_second_session [History]
             }
             emitter {
                 broadcasts_reach_the_sockets_of_their_target

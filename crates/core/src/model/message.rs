@@ -183,6 +183,9 @@ pub struct Heartbeat {
     pub high_water_marks: Vec<SeqNo>,
     /// Number of room buckets the sender uses; all nodes of a cluster must agree.
     pub buckets: Option<u16>,
+    /// Whether the receiving transport has held the high-water marks back, to deliver them behind what they count. Never
+    /// on the wire.
+    pub marks_follow: bool,
 }
 
 impl Heartbeat {
@@ -196,6 +199,12 @@ impl Heartbeat {
     #[must_use]
     pub fn with_high_water_marks(self, high_water_marks: Vec<SeqNo>) -> Self {
         Self { high_water_marks, ..self }
+    }
+
+    /// The same without its high-water marks, which follow.
+    #[must_use]
+    pub fn with_marks_following(self) -> Self {
+        Self { high_water_marks: Vec::new(), marks_follow: true, ..self }
     }
 
     /// The same with this number of room buckets.
@@ -321,7 +330,7 @@ pub struct SocketInfo {
     pub node: Option<NodeId>,
     /// Rooms it is in, its own id included.
     pub rooms: Vec<Room>,
-    /// Details of the client's handshake (headers, address, query, auth), as one encoded object.
+    /// Details of the client's handshake, as one encoded object: see [`SocketInfo::unknown_handshake`] for its fields.
     pub handshake: Option<Payload>,
     /// Data that the application attached to the socket (`socket.data`).
     pub data: Option<Payload>,
@@ -352,11 +361,23 @@ impl SocketInfo {
         Self { data, ..self }
     }
 
+    /// The handshake of a client of which nothing is known: all fields that a Node.js server has, without values, so that
+    /// code which looks into them there works. What other nodes get of a socket without a handshake.
+    #[must_use]
+    pub fn unknown_handshake() -> Payload {
+        Payload::from_trusted_json(UNKNOWN_HANDSHAKE, Vec::new())
+    }
+
     fn weight(&self) -> usize {
         let details: usize = self.handshake.iter().chain(&self.data).map(Payload::len).sum();
         size_of::<Self>() + weight_of_rooms(&self.rooms) + details
     }
 }
+
+const UNKNOWN_HANDSHAKE: &str = concat!(
+    r#"{"headers":{},"time":"Thu Jan 01 1970 00:00:00 GMT+0000 (Coordinated Universal Time)","address":"","#,
+    r#""xdomain":false,"secure":false,"issued":0,"url":"","query":{},"auth":{}}"#
+);
 
 /// State of a client that may come back (connection state recovery).
 #[derive(Clone, Debug, PartialEq)]

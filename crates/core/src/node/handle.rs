@@ -22,18 +22,18 @@ use super::{
     driver::{Driver, Observers, Peers},
     position::Position,
     returning::Returning,
+    sessions::LiveSessions,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
     model::{
-        Capabilities, Event, HistoryKind, HistoryOutcome, Membership, Message, MessageKind, MetricsSnapshot, Namespace,
-        NodeId, NodeKey, NodeMetrics, Offset, RequestError, Room, ServerMetrics, Session, SessionId, SocketInfo,
-        Target,
+        Capabilities, Event, Membership, Message, MessageKind, MetricsSnapshot, Namespace, NodeId, NodeKey,
+        NodeMetrics, RequestError, Room, ServerMetrics, SocketInfo, Target,
     },
     payload::Payload,
     server::{DeliveryReport, Local},
     trace,
-    transport::{Backend, Health, History, JoinRequest, MissedBroadcast, RestoredSession, RoomFilter},
+    transport::{Backend, Health, JoinRequest, RoomFilter},
 };
 
 /// One node of a cluster: a server's membership of a namespace. Cheap to clone.
@@ -66,13 +66,14 @@ pub(super) struct Shared {
     pub(super) local: Weak<dyn Local>,
     pub(super) config: NodeConfig,
     pub(super) commands: mpsc::Sender<Command>,
-    metrics: Arc<NodeMetrics>,
+    pub(super) metrics: Arc<NodeMetrics>,
     condition: Arc<Condition>,
     joined_at: SystemTime,
     events: broadcast::Sender<Event>,
     peers: watch::Receiver<Peers>,
     returning: Arc<Returning>,
     pub(super) position: watch::Receiver<Position>,
+    pub(super) sessions: Arc<LiveSessions>,
     /// Holds the driver, the one task of the node.
     tasks: TaskTracker,
     /// Dropped with the last handle, it makes the node leave.
@@ -109,6 +110,7 @@ impl ClusterNode {
         let (peers_sender, peers) = watch::channel(Peers::default());
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         let returning = Arc::<Returning>::default();
+        let sessions = Arc::<LiveSessions>::default();
         let (position_sender, position) = watch::channel(Position::default());
         let condition = Arc::<Condition>::default();
         let observers = Observers {
@@ -118,6 +120,7 @@ impl ClusterNode {
             peers: peers_sender,
             returning: Arc::clone(&returning),
             position: position_sender,
+            sessions: Arc::clone(&sessions),
         };
         let driver = Driver::new(node.clone(), backend.clone(), capabilities, Weak::clone(&local), config, observers);
         tasks.spawn(driver.run(inbox, received_commands, closing.clone()));
@@ -137,6 +140,7 @@ impl ClusterNode {
             peers,
             returning,
             position,
+            sessions,
             tasks,
             closing,
         };
@@ -299,49 +303,6 @@ impl ClusterNode {
         Ok(())
     }
 
-    /// Keeps the session of a client that may come back.
-    ///
-    /// # Errors
-    /// `Unsupported` without history.
-    pub async fn persist_session(&self, session: Session) -> Result<()> {
-        self.check_open()?;
-        let result = self.history()?.persist(&self.shared.node, session).await;
-        let outcome = result.as_ref().map_or_else(HistoryOutcome::of, |()| HistoryOutcome::Complete);
-        self.shared.metrics.exported.history(HistoryKind::Persist, outcome, 0);
-        result
-    }
-
-    /// Takes a session, once, with what it missed since `since`; `None` if it is unknown or expired.
-    ///
-    /// # Errors
-    /// `Unsupported` without history, `HistoryLost` if the history no longer reaches back that far.
-    pub async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<RestoredSession>> {
-        self.check_open()?;
-        let result = self.history()?.restore(&self.shared.node, &id, &since).await;
-        let (outcome, replayed) = match &result {
-            Ok(Some(restored)) => (HistoryOutcome::Complete, restored.missed.len()),
-            Ok(None) => (HistoryOutcome::Unknown, 0),
-            Err(error) => (HistoryOutcome::of(error), 0),
-        };
-        self.shared.metrics.exported.history(HistoryKind::Restore, outcome, replayed);
-        result
-    }
-
-    /// What was broadcast after `since` to all or to any of `rooms`, in order.
-    ///
-    /// # Errors
-    /// As [`ClusterNode::restore_session`].
-    pub async fn replay(&self, since: Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
-        self.check_open()?;
-        let result = self.history()?.replay(&self.shared.node, &since, rooms).await;
-        let (outcome, replayed) = match &result {
-            Ok(missed) => (HistoryOutcome::Complete, missed.len()),
-            Err(error) => (HistoryOutcome::of(error), 0),
-        };
-        self.shared.metrics.exported.history(HistoryKind::Replay, outcome, replayed);
-        result
-    }
-
     /// Events from now on. A listener that lags by more than 256 loses the oldest and is told so.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
@@ -443,14 +404,8 @@ impl ClusterNode {
         result
     }
 
-    fn local(&self) -> Result<Arc<dyn Local>> {
+    pub(super) fn local(&self) -> Result<Arc<dyn Local>> {
         self.shared.local.upgrade().ok_or_else(|| self.closed_error())
-    }
-
-    pub(super) fn history(&self) -> Result<&Arc<dyn History>> {
-        let history = self.shared.backend.history.as_ref();
-        history
-            .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this backend keeps no history, or it is switched off"))
     }
 
     fn deliver(&self, target: &Target, payload: &Payload) -> DeliveryReport {

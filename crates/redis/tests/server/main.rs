@@ -4,6 +4,8 @@
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+mod answers;
+mod credentials;
 mod emitter;
 mod faults;
 mod golden;
