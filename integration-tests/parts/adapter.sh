@@ -1,4 +1,4 @@
-about="what socketioxide's own suite of adapters does, on every backend; metrics of a live cluster in Prometheus"
+about="what socketioxide's own suite of adapters does, on every backend; metrics in Prometheus; what dynamic namespaces leave at the broker"
 crates=""
 
 . "$here/lib/brokers.sh"

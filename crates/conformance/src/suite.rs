@@ -95,7 +95,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 ///         .with_named_answers(true)
 ///         .with_all_rooms_request(true)
 ///         .with_room_interest(true),
-///     skipped = 27,
+///     skipped = 31,
 /// }
 /// # fn main() {}
 /// ```

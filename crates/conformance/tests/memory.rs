@@ -21,7 +21,7 @@ trunkline_conformance::suite! {
     plain,
     Setup::new(|cluster| async move { memory::backend(&cluster, MemoryConfig::default()) }),
     capabilities = CAPABILITIES,
-    skipped = 27,
+    skipped = 31,
 }
 
 trunkline_conformance::suite! {

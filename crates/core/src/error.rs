@@ -27,6 +27,8 @@ pub enum ErrorKind {
     Disconnected,
     /// The queue of held publishes is full.
     QueueFull,
+    /// As many of something are in use as may be.
+    Limit,
     /// The message exceeds the transport's limit; nothing was sent.
     TooLarge,
     /// Not every node answered in time; a [`RequestError`](crate::RequestError) has what arrived.
@@ -47,6 +49,7 @@ impl ErrorKind {
             Self::Closed => "closed",
             Self::Disconnected => "broker not connected",
             Self::QueueFull => "publish queue full",
+            Self::Limit => "limit reached",
             Self::TooLarge => "message too large",
             Self::Timeout => "timed out",
             Self::Malformed => "malformed data",
@@ -98,7 +101,10 @@ impl Error {
     /// Whether the same call may succeed later without any change.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind, ErrorKind::Disconnected | ErrorKind::QueueFull | ErrorKind::Timeout | ErrorKind::Broker)
+        matches!(
+            self.kind,
+            ErrorKind::Disconnected | ErrorKind::QueueFull | ErrorKind::Limit | ErrorKind::Timeout | ErrorKind::Broker
+        )
     }
 }
 

@@ -31,7 +31,7 @@ trunkline_conformance::suite! {
     plain,
     Setup::new(|cluster| backend(cluster, |_| ())),
     capabilities = CAPABILITIES,
-    skipped = 23,
+    skipped = 27,
 }
 
 /// Many clusters share one server: each keeps little, and in memory.
@@ -69,5 +69,5 @@ trunkline_conformance::suite! {
     with_tls,
     Setup::new(over_tls),
     capabilities = CAPABILITIES,
-    skipped = 23,
+    skipped = 27,
 }

@@ -42,7 +42,7 @@ trunkline_conformance::suite! {
     plain,
     Setup::new(|name| async move { shared(&name, "").await }),
     capabilities = capabilities(false),
-    skipped = 21,
+    skipped = 25,
 }
 
 trunkline_conformance::suite! {
@@ -73,6 +73,6 @@ mod over_tls {
         plain,
         Setup::new(|name| async move { backend(&name).await }),
         capabilities = capabilities(false),
-        skipped = 21,
+        skipped = 25,
     }
 }

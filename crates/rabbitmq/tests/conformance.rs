@@ -33,7 +33,7 @@ trunkline_conformance::suite! {
     plain,
     Setup::new(|cluster| backend(cluster, |_| ())),
     capabilities = CAPABILITIES,
-    skipped = 23,
+    skipped = 27,
 }
 
 /// Many clusters share one broker: each keeps little.
@@ -71,5 +71,5 @@ trunkline_conformance::suite! {
     with_tls,
     Setup::new(over_tls).scaled_down_by(4),
     capabilities = CAPABILITIES,
-    skipped = 23,
+    skipped = 27,
 }

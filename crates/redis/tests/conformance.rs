@@ -85,22 +85,22 @@ const CLASSIC: Capabilities = Capabilities::new(Membership::BrokerCount)
 const STREAMS: Capabilities =
     CLASSIC.with_acknowledged_in_order(false).with_all_rooms_request(false).with_history(true);
 
-suite! { pubsub, plain(Servers::Single, "mode=pubsub"), capabilities = CLASSIC, skipped = 21 }
+suite! { pubsub, plain(Servers::Single, "mode=pubsub"), capabilities = CLASSIC, skipped = 25 }
 
 suite! {
     pubsub_rooms,
     plain(Servers::Single, "subscription=rooms").scaled_down_by(TENTH),
     capabilities = CLASSIC.with_numbered(false).with_room_interest(true),
-    skipped = 28,
+    skipped = 32,
 }
 
-suite! { pubsub_cluster, plain(Servers::Cluster, "").scaled_down_by(TENTH), capabilities = CLASSIC, skipped = 21 }
+suite! { pubsub_cluster, plain(Servers::Cluster, "").scaled_down_by(TENTH), capabilities = CLASSIC, skipped = 25 }
 
 suite! {
     pubsub_tls,
     plain(Servers::Tls, "specific_response_channel=on").scaled_down_by(TENTH),
     capabilities = CLASSIC,
-    skipped = 21,
+    skipped = 25,
 }
 
 suite! { streams_single, streams(Servers::Single, "mode=streams"), capabilities = STREAMS, skipped = 2 }

@@ -11,6 +11,7 @@ use trunkline_core::{Backend, Error, ErrorKind, Namespace, NodeConfig, Result, t
 
 use crate::{
     backlog::BacklogLimits,
+    dynamic::{Dynamic, DynamicNamespaces},
     handle::NamespaceHandle,
     handlers::{Handlers, ServerSideAnswer, ServerSideEvent},
     namespace::OpenNamespace,
@@ -30,6 +31,7 @@ struct Shared {
     settings: Settings,
     patterns: Vec<&'static str>,
     entries: Mutex<HashMap<Namespace, Entry>>,
+    dynamic: Arc<DynamicNamespaces>,
 }
 
 /// What a [`ClusterBuilder`] sets.
@@ -42,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) reconcile_every: Duration,
     pub(crate) marks: Option<(&'static str, Duration)>,
     pub(crate) ready_grace: Duration,
+    pub(crate) empty_for: Duration,
+    pub(crate) max_dynamic_namespaces: usize,
 }
 
 impl Default for Settings {
@@ -54,6 +58,8 @@ impl Default for Settings {
             reconcile_every: Duration::from_secs(1),
             marks: None,
             ready_grace: Duration::from_secs(10),
+            empty_for: Duration::from_secs(30),
+            max_dynamic_namespaces: 4096,
         }
     }
 }
@@ -63,9 +69,19 @@ impl Default for Settings {
 struct Entry {
     handlers: Arc<Handlers>,
     open: Weak<OpenNamespace>,
+    /// A dynamic one, open or not.
+    dynamic: Option<Weak<dyn Dynamic>>,
 }
 
 impl Entry {
+    fn new(handlers: &Arc<Handlers>) -> Self {
+        Self { handlers: Arc::clone(handlers), ..Self::default() }
+    }
+
+    fn is_dynamic(&self) -> bool {
+        self.dynamic.as_ref().is_some_and(|dynamic| dynamic.strong_count() > 0)
+    }
+
     fn handle(&self) -> Option<NamespaceHandle> {
         let open = self.open.upgrade().filter(|namespace| !namespace.is_closed());
         open.map(NamespaceHandle::new)
@@ -88,11 +104,54 @@ impl Cluster {
     /// metrics and more.
     ///
     /// # Errors
-    /// `Closed` if this server has not opened the namespace, or has closed it.
+    /// `Closed` if this server has not opened the namespace, or has closed it, and if it is a dynamic one that has left the
+    /// cluster: see [`Cluster::join`].
     pub fn of(&self, namespace: &str) -> Result<NamespaceHandle> {
         let namespace = Namespace::new(namespace);
-        let handle = self.entries().get(&namespace).and_then(Entry::handle);
-        handle.ok_or_else(|| Error::new(ErrorKind::Closed, format!("namespace {namespace} is not open on this server")))
+        let entries = self.entries();
+        let entry = entries.get(&namespace);
+        entry.and_then(Entry::handle).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Closed,
+                match entry.is_some_and(Entry::is_dynamic) {
+                    true => format!("dynamic namespace {namespace} has left while it was empty; `join` opens it again"),
+                    false => format!("namespace {namespace} is not open on this server"),
+                },
+            )
+        })
+    }
+
+    /// The handle of a namespace of this server. A dynamic namespace that has left the cluster, because no client was in
+    /// it, joins again first. As a connect middleware of a dynamic namespace it refuses clients beyond the
+    /// [limit](ClusterBuilder::max_dynamic_namespaces) with an error, and connects the others when they hear the cluster:
+    ///
+    /// ```
+    /// # use socketioxide::handler::ConnectHandler;
+    /// # use trunkline_socketioxide::{Cluster, ClusterIo, ClusterSocket};
+    /// # fn example(io: ClusterIo, cluster: Cluster) -> Result<(), Box<dyn std::error::Error>> {
+    /// let open = async move |socket: ClusterSocket| cluster.join(socket.ns()).await.map(drop);
+    /// let connected = async |socket: ClusterSocket| socket.join("lobby");
+    /// io.dyn_ns("/tenant-{name}", connected.with(open))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Closed` if this server has no such namespace or has left the cluster, `Limit` if too many dynamic ones are in use,
+    /// or what the broker says.
+    pub async fn join(&self, namespace: &str) -> Result<NamespaceHandle> {
+        let name = Namespace::new(namespace);
+        let dynamic = self.entries().get(&name).and_then(|entry| entry.dynamic.as_ref()?.upgrade());
+        let Some(dynamic) = dynamic else { return self.of(namespace) };
+        dynamic.join_again().await.map(NamespaceHandle::new)
+    }
+
+    /// The names of the dynamic namespaces that are not in the cluster because no client is in them. What socketioxide
+    /// keeps of one, 2 to 3 KB, is freed by `io.delete_ns(…)`.
+    #[must_use]
+    pub fn empty_namespaces(&self) -> Vec<String> {
+        let is_empty = |entry: &Entry| entry.is_dynamic() && entry.handle().is_none();
+        self.entries().iter().filter(|(_, entry)| is_empty(entry)).map(|(name, _)| name.to_string()).collect()
     }
 
     /// The handles of all open namespaces of this server, in no particular order.
@@ -122,6 +181,7 @@ impl Cluster {
     /// server, where operations on the cluster fail with `Closed` from now on; `io.close()` disconnects them and leaves
     /// the cluster too. The connection to the broker stays open for other users of the backend.
     pub fn close(&self) {
+        self.0.dynamic.close();
         self.namespaces().iter().for_each(NamespaceHandle::close);
     }
 
@@ -132,6 +192,7 @@ impl Cluster {
         for namespace in namespaces {
             namespace.closed().await;
         }
+        self.0.dynamic.closed().await;
     }
 
     pub(crate) fn backend(&self) -> Backend {
@@ -147,6 +208,24 @@ impl Cluster {
         self.0.patterns.iter().copied().find(|pattern| patterns::matches(pattern, namespace.as_str()))
     }
 
+    pub(crate) fn dynamic(&self) -> &Arc<DynamicNamespaces> {
+        &self.0.dynamic
+    }
+
+    /// Registers a namespace that a client has named.
+    pub(crate) fn named(&self, namespace: &Namespace, handlers: &Arc<Handlers>, dynamic: Weak<dyn Dynamic>) {
+        self.entries().entry(namespace.clone()).or_insert_with(|| Entry::new(handlers)).dynamic = Some(dynamic);
+    }
+
+    /// Forgets a namespace that was dropped, unless its name is in use again or has handlers.
+    pub(crate) fn dropped(&self, namespace: &Namespace) {
+        let is_over = |entry: &Entry| !entry.is_dynamic() && entry.handle().is_none() && entry.handlers.is_empty();
+        let mut entries = self.entries();
+        if entries.get(namespace).is_some_and(is_over) {
+            entries.remove(namespace);
+        }
+    }
+
     pub(crate) fn handlers(&self, namespace: &Namespace) -> Arc<Handlers> {
         Arc::clone(&self.entries().entry(namespace.clone()).or_default().handlers)
     }
@@ -155,7 +234,8 @@ impl Cluster {
     pub(crate) fn opened(&self, namespace: &Namespace, open: &Arc<OpenNamespace>) {
         let before = {
             let mut entries = self.entries();
-            std::mem::replace(&mut entries.entry(namespace.clone()).or_default().open, Arc::downgrade(open))
+            let entry = entries.entry(namespace.clone()).or_insert_with(|| Entry::new(&open.handlers));
+            std::mem::replace(&mut entry.open, Arc::downgrade(open))
         };
         if let Some(before) = before.upgrade() {
             before.supersede();
@@ -240,10 +320,25 @@ impl ClusterBuilder {
         self
     }
 
+    /// How long a dynamic namespace is empty before it leaves the cluster. It joins again with its next client, or the
+    /// next operation on it. Default 30 s.
+    pub fn close_empty_after(mut self, time: Duration) -> Self {
+        self.settings.empty_for = time;
+        self
+    }
+
+    /// How many dynamic namespaces may be in the cluster at a time. Clients that name further ones are disconnected; see
+    /// [`Cluster::join`]. Default 4,096.
+    pub fn max_dynamic_namespaces(mut self, count: usize) -> Self {
+        self.settings.max_dynamic_namespaces = count;
+        self
+    }
+
     /// Builds the cluster.
     #[must_use]
     pub fn build(self) -> Cluster {
         let Self { backend, settings, patterns } = self;
-        Cluster(Arc::new(Shared { backend, settings, patterns, entries: Mutex::default() }))
+        let dynamic = Arc::new(DynamicNamespaces::new(settings.empty_for, settings.max_dynamic_namespaces));
+        Cluster(Arc::new(Shared { backend, settings, patterns, entries: Mutex::default(), dynamic }))
     }
 }

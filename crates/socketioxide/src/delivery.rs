@@ -123,7 +123,7 @@ impl<E: SocketEmitter> Trunkline<E> {
             }
             std::future::ready(())
         });
-        if !self.tasks.spawn(forwarding) {
+        if !self.namespace().is_ok_and(|namespace| namespace.tasks.spawn(forwarding)) {
             tracing::debug!("too many acknowledged broadcasts are pending: the answers to one are lost");
         }
     }
@@ -146,7 +146,7 @@ impl<E: SocketEmitter> Trunkline<E> {
     /// Removes a closed socket from an opening that socketioxide has forgotten. With its last socket the namespace is
     /// dropped.
     fn remove_from_superseded(&self, socket: Sid) {
-        if self.namespace().is_ok_and(OpenNamespace::is_superseded) {
+        if self.namespace().is_ok_and(|namespace| namespace.is_superseded()) {
             // An error says that the client cannot be told, which is closed already.
             let _ = self.local.disconnect_socket(BroadcastOptions::new(socket));
         }

@@ -80,6 +80,10 @@ impl Handlers {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(event.to_owned(), handler);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// The handler of an event.
     pub(crate) fn find(&self, event: &str) -> Option<Handler> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(event).cloned()

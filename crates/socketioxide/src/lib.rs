@@ -7,6 +7,7 @@ mod cluster;
 mod convert;
 mod delivery;
 mod details;
+mod dynamic;
 mod error;
 mod handle;
 mod handlers;

@@ -57,7 +57,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
     fn deliver(&self, target: &Target, payload: &Payload, offset: Option<&Offset>) -> DeliveryReport {
         let Ok(namespace) = self.namespace() else { return DeliveryReport::default() };
         if target.is_mark() {
-            offset.iter().for_each(|offset| self.marked(namespace, offset));
+            offset.iter().for_each(|offset| self.marked(&namespace, offset));
             return DeliveryReport::default();
         }
         let sockets = self.matching(target);
@@ -72,7 +72,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
             let _ = self.local.broadcast(packet, self.options(target));
             return DeliveryReport::default().with_sent(sockets.len() as u64);
         }
-        self.deliver_paced(namespace, target, &sockets, &packet, offset)
+        self.deliver_paced(&namespace, target, &sockets, &packet, offset)
     }
 
     fn deliver_with_ack(&self, target: &Target, payload: &Payload, timeout: Duration, acks: AckSink) -> u32 {
@@ -81,7 +81,7 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
             return 0;
         }
         let (Ok(namespace), Some(packet)) = (self.namespace(), self.event(payload)) else { return 0 };
-        self.deliver_with_acks(namespace, target, &sockets, &packet, timeout, &acks)
+        self.deliver_with_acks(&namespace, target, &sockets, &packet, timeout, &acks)
     }
 
     fn sockets(&self, target: &Target) -> Vec<SocketInfo> {
@@ -138,8 +138,9 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
 
     fn server_side_event(&self, from: &NodeId, payload: &Payload, reply: Option<EventReply>) {
         let Some(handler) = payload.event_name().and_then(|event| self.handlers.find(&event)) else { return };
+        let Ok(namespace) = self.namespace() else { return };
         let answering = handler(ServerSideEvent { from: from.clone(), payload: payload.clone() });
-        self.tasks.spawn(async move {
+        namespace.tasks.spawn(async move {
             let answer = answering.await;
             if let Some(reply) = reply {
                 reply.answer(answer.0);

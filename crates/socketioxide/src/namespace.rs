@@ -3,12 +3,14 @@
 use std::{
     fmt,
     sync::{
-        Arc, Weak,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use socketioxide_core::{Sid, packet::Packet};
+use tokio::time::Instant;
 use trunkline_core::{ClusterNode, Payload, model::ServerMetrics};
 
 use crate::{
@@ -38,6 +40,8 @@ pub(crate) struct OpenNamespace {
     pub(crate) appends_offsets: bool,
     /// Up to how many sockets are served one by one.
     pub(crate) paced_sockets: usize,
+    /// Until when there was a socket or an operation.
+    pub(crate) used_until: Mutex<Instant>,
 }
 
 /// The server's sockets of a namespace, whatever the type of its adapter.
@@ -57,6 +61,18 @@ impl OpenNamespace {
     pub(crate) fn change_details(&self, socket: Sid, change: impl FnOnce(&mut Details)) {
         let is_connected = |other| self.sockets.upgrade().is_some_and(|sockets| sockets.is_connected(other));
         self.details.change(socket, is_connected, change);
+    }
+
+    /// Notes a socket, or an operation that takes up to `time`.
+    pub(crate) fn used(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut used_until = self.used_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *used_until = until.max(*used_until);
+    }
+
+    /// Whether there has been neither socket nor operation for this long.
+    pub(crate) fn is_unused(&self, time: Duration) -> bool {
+        self.used_until.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > time
     }
 
     /// Begins to leave the cluster and ends all tasks. From any thread, any number of times.

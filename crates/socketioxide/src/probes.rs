@@ -56,7 +56,7 @@ impl Cluster {
         let lost = (!health.connected).then(|| health.since.and_then(|since| since.elapsed().ok()).unwrap_or_default());
         let is_lost_for_long = lost.is_some_and(|lost| lost >= self.settings().ready_grace);
         let reason = match lost {
-            _ if handles.is_empty() => Some("no namespace is open".to_owned()),
+            _ if handles.is_empty() && self.empty_namespaces().is_empty() => Some("no namespace is open".to_owned()),
             Some(_) => {
                 let why = health.reason.as_deref().unwrap_or("for an unknown reason");
                 Some(format!("the connection to the broker is lost: {why}"))

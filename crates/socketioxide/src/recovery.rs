@@ -75,8 +75,19 @@ impl NamespaceHandle {
         self.namespace().backlogs.resume(socket.id);
     }
 
+    /// Tells under which secret the session of a connected socket is known to its client, for the connect handler,
+    /// behind [`NamespaceHandle::restore`] of a client that comes back. If the client comes back before this server has
+    /// noticed that it was gone, `restore` finds the session on any server and disconnects the former socket.
+    ///
+    /// # Errors
+    /// `Unsupported` without history.
+    pub fn set_session<A: ServerAdapter>(&self, socket: &Socket<A>, secret: SessionId) -> Result<()> {
+        self.namespace().node.set_session(secret, &SocketId::new(socket.id.as_str())?)
+    }
+
     /// Stores a socket's session under a secret that only its client knows: its rooms, and the data given to
-    /// [`NamespaceHandle::set_data`]. For the disconnect handler.
+    /// [`NamespaceHandle::set_data`]. For the disconnect handler. Nothing is stored if the client has come back already:
+    /// see [`NamespaceHandle::set_session`].
     ///
     /// # Errors
     /// `Unsupported` without history, or what the broker says.
@@ -87,7 +98,8 @@ impl NamespaceHandle {
     }
 
     /// Gives a new socket the stored session of its client: the rooms, and everything it missed since an offset, as
-    /// [`NamespaceHandle::replay`] does. A session can be restored once; `None` if it is unknown or expired. The
+    /// [`NamespaceHandle::replay`] does. A session can be restored once; `None` if it is unknown or expired. One whose
+    /// socket is still connected, as far as its server knows, is found too, after [`NamespaceHandle::set_session`]. The
     /// returned session has the data and the former socket id; the socket keeps its new one.
     ///
     /// # Errors

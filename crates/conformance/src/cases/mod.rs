@@ -5,6 +5,7 @@ pub(crate) mod acks;
 pub(crate) mod broadcast;
 pub(crate) mod emitter;
 pub(crate) mod fetch;
+pub(crate) mod handover;
 pub(crate) mod lifecycle;
 pub(crate) mod membership;
 pub(crate) mod namespaces;
@@ -235,6 +236,12 @@ macro_rules! __cases {
                 only_plain_broadcasts_are_replayed [History]
                 all_clients_receive_the_same_order [History]
                 without_history_persisting_and_restoring_are_unsupported [NoHistory]
+            }
+            handover {
+                a_session_is_taken_over_from_a_socket_on_another_node [History]
+                a_session_is_taken_over_from_a_socket_on_the_same_node [History]
+                a_session_that_is_about_to_be_stored_is_waited_for [History]
+                a_client_that_has_come_back_has_no_second_session [History]
             }
             emitter {
                 broadcasts_reach_the_sockets_of_their_target

@@ -20,18 +20,18 @@ fn session(socket: &TestSocket, in_rooms: &[&str]) -> Checked<Session> {
 }
 
 /// Broadcasts to a client, and returns the offset of the packet.
-async fn last_offset(node: &TestNode, socket: &TestSocket) -> Checked<Offset> {
+pub(super) async fn last_offset(node: &TestNode, socket: &TestSocket) -> Checked<Offset> {
     node.emit(Target::room(socket.room()), "seen").await?;
     let packets = socket.wait_for(1).await?;
     let offset = packets.last().and_then(|packet| packet.offset.clone());
     offset.ok_or_else(|| Failure::new("a packet came without an offset"))
 }
 
-fn names(missed: &[MissedBroadcast]) -> Vec<String> {
+pub(super) fn names(missed: &[MissedBroadcast]) -> Vec<String> {
     event_names(missed.iter().map(|missed| &missed.payload))
 }
 
-async fn restored(node: &TestNode, session: &Session, since: &Offset) -> Checked<RestoredSession> {
+pub(super) async fn restored(node: &TestNode, session: &Session, since: &Offset) -> Checked<RestoredSession> {
     let restored = node.restore_session(session.id.clone(), since.clone()).await?;
     restored.ok_or_else(|| Failure::new("the session is unknown"))
 }

@@ -189,11 +189,16 @@ fn each_of_set<'a>(reader: &mut impl Reader<'a>, mut visit: impl FnMut(Option<Ro
     Ok(())
 }
 
-/// Reads an array of rooms, or a single room. Entries that are no rooms are left out.
+/// Reads an array of rooms to join or leave, or a single room. Entries that are no rooms are left out, and so are rooms
+/// whose names are too long, unless there is no other.
 pub fn read_rooms<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<Room>> {
     let mut rooms = Vec::new();
-    each_room(reader, |room| rooms.extend(room))?;
-    Ok(rooms)
+    let mut has_long = false;
+    each_room(reader, |room| match room {
+        Some(room) if room.check().is_err() => has_long = true,
+        room => rooms.extend(room),
+    })?;
+    if has_long && rooms.is_empty() { Err(Fault::TooLong) } else { Ok(rooms) }
 }
 
 fn each_room<'a>(reader: &mut impl Reader<'a>, mut visit: impl FnMut(Option<Room>)) -> Scan<()> {
@@ -204,11 +209,11 @@ fn each_room<'a>(reader: &mut impl Reader<'a>, mut visit: impl FnMut(Option<Room
 }
 
 /// Reads a room; `None` for what Node.js lets programs use as one although it is none: `undefined`, `null`, `NaN`, a
-/// boolean, an object. No socket here is in such a room. A name that is too long is refused: left out of `except`, it
-/// would widen the target.
+/// boolean, an object. No socket here is in such a room. Names may be longer than those of [`read_room`]: the others
+/// beside one count, and left out of `except` it would widen the target.
 fn read_any_room<'a>(reader: &mut impl Reader<'a>) -> Scan<Option<Room>> {
     match reader.shape()? {
-        Shape::Text => read_room(reader).map(Some),
+        Shape::Text => Ok(Some(Room::new(reader.text()?))),
         Shape::Number => Ok(Room::number(reader.number()?.as_f64())),
         _ => reader.skip().map(|()| None),
     }

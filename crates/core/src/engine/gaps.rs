@@ -124,7 +124,7 @@ impl Engine {
     /// Sends the last high-water marks of this node, so that its peers notice what they have missed.
     pub(super) fn last_marks(&mut self) {
         if self.capabilities.numbered {
-            let heartbeat = Heartbeat { initial: false, high_water_marks: Vec::new(), buckets: self.config.buckets };
+            let heartbeat = Heartbeat::new(false).with_buckets(self.config.buckets);
             self.outputs.push_back(Output::Publish(Message::Heartbeat(heartbeat)));
         }
     }

@@ -65,6 +65,8 @@ pub enum Gather {
     Rooms,
     /// A value of every other node.
     Values,
+    /// The value of one node of ours: those that have none answer `undefined`. Official peers are not waited for.
+    Session,
     /// Client counts of every node and acknowledgements of their clients.
     Acks,
     /// Times of the answers of every other node, whatever they hold, and of the return of an own heartbeat.

@@ -277,6 +277,9 @@ impl Pending {
 
     /// Whether nothing more is to come.
     pub(super) fn is_complete(&self) -> bool {
+        if self.gather == Gather::Session && self.values.iter().any(Option::is_some) {
+            return true;
+        }
         let strangers_done = self.unnamed_peers.as_ref().is_none_or(UnnamedPeers::is_complete);
         self.awaited == 0 && strangers_done && self.acks.is_complete() && !self.awaits_echo
     }
@@ -356,7 +359,7 @@ impl Gather {
         match answer {
             Answer::Sockets(_) => matches!(self, Self::Sockets | Self::Rooms | Self::RoundTrips),
             Answer::Rooms(_) => self == Self::Rooms,
-            Answer::ServerSideEmit(_) => self == Self::Values,
+            Answer::ServerSideEmit(_) => matches!(self, Self::Values | Self::Session),
             Answer::ClientCount(_) | Answer::Ack(_) => self == Self::Acks,
             Answer::Part(part) => self.expects(&part.answer),
             Answer::TooLarge(_) => true,

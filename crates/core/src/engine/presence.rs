@@ -28,7 +28,7 @@ impl Engine {
     // --- own heartbeats ---
 
     pub(super) fn heartbeat(&mut self, now: Instant, initial: bool) {
-        let heartbeat = Heartbeat { initial, high_water_marks: Vec::new(), buckets: self.config.buckets };
+        let heartbeat = Heartbeat::new(initial).with_buckets(self.config.buckets);
         self.outputs.push_back(Output::Publish(Message::Heartbeat(heartbeat)));
         self.last_heartbeat = Some(now);
         self.awaits_echo.get_or_insert(now);
@@ -79,6 +79,9 @@ impl Engine {
 
     pub(super) fn heard_heartbeat(&mut self, now: Instant, from: &NodeId, heartbeat: &Heartbeat) {
         self.gap_marks(now, from, &heartbeat.high_water_marks);
+        if heartbeat.marks_follow {
+            self.tracker.numbers_follow(now, from);
+        }
         if self.tracker.announced(now, from, &heartbeat.high_water_marks) {
             self.report_gap(GapCause::Hole, None);
         }

@@ -22,11 +22,13 @@ impl Engine {
         }
         let Request { id, gather, message, deadline } = request;
         self.metrics.requests.increment();
-        let is_counted = message.is_some() && self.broker_counts();
+        let only_ours = gather == Gather::Session;
+        let is_counted = message.is_some() && self.broker_counts() && !only_ours;
         let unnamed_peers = is_counted.then(|| UnnamedPeers::new(now, self.counts, self.members.unnamed()));
-        let nodes = self.members.names().take(if message.is_some() { usize::MAX } else { 0 });
         let is_probe = gather == Gather::RoundTrips;
-        let absent = self.members.absent(now, self.config.silence()).filter(|_| message.is_some());
+        let is_asked = |node: &&NodeId| message.is_some() && (!only_ours || self.is_ours(node));
+        let nodes = self.members.names().filter(is_asked);
+        let absent = self.members.absent(now, self.config.silence()).filter(is_asked);
         let pending = Pending::new(gather, deadline, nodes, absent, unnamed_peers);
         self.requests.insert(id.clone(), pending.awaiting_echo(is_probe && self.hears_itself));
         self.wake_by(deadline);

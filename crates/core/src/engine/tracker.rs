@@ -99,6 +99,11 @@ impl SequenceTracker {
         self.senders.contains_key(from)
     }
 
+    /// Notes that the node numbers what it sends, before any number of it is known.
+    pub(super) fn numbers_follow(&mut self, now: Instant, from: &NodeId) {
+        self.sender(now, from);
+    }
+
     /// Judges the number of a message that arrived, and remembers it.
     pub(super) fn arrived(&mut self, now: Instant, from: &NodeId, seq_no: SeqNo) -> Verdict {
         match self.advance(now, from, seq_no) {

@@ -165,6 +165,9 @@ pub struct Heartbeat {
     pub high_water_marks: Vec<SeqNo>,
     /// Number of room buckets the sender uses; all nodes of a cluster must agree.
     pub buckets: Option<u16>,
+    /// Whether the receiving transport has held the high-water marks back, to deliver them behind what they count. Never
+    /// on the wire.
+    pub marks_follow: bool,
 }
 
 impl Heartbeat {
@@ -178,6 +181,12 @@ impl Heartbeat {
     #[must_use]
     pub fn with_high_water_marks(self, high_water_marks: Vec<SeqNo>) -> Self {
         Self { high_water_marks, ..self }
+    }
+
+    /// The same without its high-water marks, which follow.
+    #[must_use]
+    pub fn with_marks_following(self) -> Self {
+        Self { high_water_marks: Vec::new(), marks_follow: true, ..self }
     }
 
     /// The same with this number of room buckets.

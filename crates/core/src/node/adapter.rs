@@ -10,7 +10,7 @@ use crate::{
     error::Result,
     model::{
         Capabilities, Event, MetricsSnapshot, NodeId, NodeKey, Offset, Probe, RequestError, Room, Session, SessionId,
-        SocketInfo, Target,
+        SocketId, SocketInfo, Target,
     },
     payload::Payload,
     transport::{Health, MissedBroadcast, RestoredSession},
@@ -77,6 +77,9 @@ pub trait Adapter: sealed::Sealed + fmt::Debug + Send + Sync {
 
     /// Tells that the last local socket has left rooms; [`ClusterNode::rooms_deleted`].
     async fn rooms_deleted(&self, rooms: &[Room]) -> Result<()>;
+
+    /// Tells the session id of a connected socket; [`ClusterNode::set_session`].
+    fn set_session(&self, id: SessionId, socket: &SocketId) -> Result<()>;
 
     /// Keeps the session of a client that may come back; [`ClusterNode::persist_session`].
     async fn persist_session(&self, session: Session) -> Result<()>;
@@ -186,6 +189,10 @@ impl Adapter for ClusterNode {
 
     async fn rooms_deleted(&self, rooms: &[Room]) -> Result<()> {
         self.rooms_deleted(rooms).await
+    }
+
+    fn set_session(&self, id: SessionId, socket: &SocketId) -> Result<()> {
+        self.set_session(id, socket)
     }
 
     async fn persist_session(&self, session: Session) -> Result<()> {

@@ -22,17 +22,17 @@ use super::{
     driver::{Driver, Observers, Peers},
     position::Position,
     returning::Returning,
+    sessions::LiveSessions,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
     model::{
         Capabilities, Event, HistoryKind, HistoryOutcome, Membership, Message, MessageKind, MetricsSnapshot, Namespace,
-        NodeId, NodeKey, NodeMetrics, Offset, RequestError, Room, ServerMetrics, Session, SessionId, SocketInfo,
-        Target,
+        NodeId, NodeKey, NodeMetrics, Offset, RequestError, Room, ServerMetrics, SocketInfo, Target,
     },
     payload::Payload,
     server::{DeliveryReport, Local},
-    transport::{Backend, Health, History, JoinRequest, MissedBroadcast, RestoredSession, RoomFilter},
+    transport::{Backend, Health, History, JoinRequest, MissedBroadcast, RoomFilter},
 };
 
 /// One node of a cluster: a server's membership of a namespace. Cheap to clone.
@@ -72,6 +72,7 @@ pub(super) struct Shared {
     peers: watch::Receiver<Peers>,
     returning: Arc<Returning>,
     pub(super) position: watch::Receiver<Position>,
+    pub(super) sessions: Arc<LiveSessions>,
     /// Holds the driver, the one task of the node.
     tasks: TaskTracker,
     /// Dropped with the last handle, it makes the node leave.
@@ -108,6 +109,7 @@ impl ClusterNode {
         let (peers_sender, peers) = watch::channel(Peers::default());
         let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
         let returning = Arc::<Returning>::default();
+        let sessions = Arc::<LiveSessions>::default();
         let (position_sender, position) = watch::channel(Position::default());
         let condition = Arc::<Condition>::default();
         let observers = Observers {
@@ -117,6 +119,7 @@ impl ClusterNode {
             peers: peers_sender,
             returning: Arc::clone(&returning),
             position: position_sender,
+            sessions: Arc::clone(&sessions),
         };
         let driver = Driver::new(node.clone(), backend.clone(), capabilities, Weak::clone(&local), config, observers);
         tasks.spawn(driver.run(inbox, received_commands, closing.clone()));
@@ -136,6 +139,7 @@ impl ClusterNode {
             peers,
             returning,
             position,
+            sessions,
             tasks,
             closing,
         };
@@ -298,34 +302,6 @@ impl ClusterNode {
         Ok(())
     }
 
-    /// Keeps the session of a client that may come back.
-    ///
-    /// # Errors
-    /// `Unsupported` without history.
-    pub async fn persist_session(&self, session: Session) -> Result<()> {
-        self.check_open()?;
-        let result = self.history()?.persist(&self.shared.node, session).await;
-        let outcome = result.as_ref().map_or_else(HistoryOutcome::of, |()| HistoryOutcome::Complete);
-        self.shared.metrics.exported.history(HistoryKind::Persist, outcome, 0);
-        result
-    }
-
-    /// Takes a session, once, with what it missed since `since`; `None` if it is unknown or expired.
-    ///
-    /// # Errors
-    /// `Unsupported` without history, `HistoryLost` if the history no longer reaches back that far.
-    pub async fn restore_session(&self, id: SessionId, since: Offset) -> Result<Option<RestoredSession>> {
-        self.check_open()?;
-        let result = self.history()?.restore(&self.shared.node, &id, &since).await;
-        let (outcome, replayed) = match &result {
-            Ok(Some(restored)) => (HistoryOutcome::Complete, restored.missed.len()),
-            Ok(None) => (HistoryOutcome::Unknown, 0),
-            Err(error) => (HistoryOutcome::of(error), 0),
-        };
-        self.shared.metrics.exported.history(HistoryKind::Restore, outcome, replayed);
-        result
-    }
-
     /// What was broadcast after `since` to all or to any of `rooms`, in order.
     ///
     /// # Errors
@@ -333,12 +309,19 @@ impl ClusterNode {
     pub async fn replay(&self, since: Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         self.check_open()?;
         let result = self.history()?.replay(&self.shared.node, &since, rooms).await;
-        let (outcome, replayed) = match &result {
-            Ok(missed) => (HistoryOutcome::Complete, missed.len()),
-            Err(error) => (HistoryOutcome::of(error), 0),
-        };
-        self.shared.metrics.exported.history(HistoryKind::Replay, outcome, replayed);
+        self.note_history(HistoryKind::Replay, &result, |missed| (HistoryOutcome::Complete, missed.len()));
         result
+    }
+
+    /// Counts what was done with the history; `outcome` tells what came of a success, and how many broadcasts it brought.
+    pub(super) fn note_history<T>(
+        &self,
+        kind: HistoryKind,
+        result: &Result<T>,
+        outcome: impl FnOnce(&T) -> (HistoryOutcome, usize),
+    ) {
+        let (outcome, replayed) = result.as_ref().map_or_else(|error| (HistoryOutcome::of(error), 0), outcome);
+        self.shared.metrics.exported.history(kind, outcome, replayed);
     }
 
     /// Events from now on. A listener that lags by more than 256 loses the oldest and is told so.
@@ -441,7 +424,7 @@ impl ClusterNode {
         result
     }
 
-    fn local(&self) -> Result<Arc<dyn Local>> {
+    pub(super) fn local(&self) -> Result<Arc<dyn Local>> {
         self.shared.local.upgrade().ok_or_else(|| self.closed_error())
     }
 

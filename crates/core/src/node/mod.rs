@@ -16,5 +16,6 @@ mod position;
 mod probe;
 mod requests;
 mod returning;
+mod sessions;
 
 pub use self::{acks::AckStream, adapter::Adapter, config::NodeConfig, emitter::Emitter, handle::ClusterNode};

@@ -69,6 +69,17 @@ impl ClusterNode {
         self.request(id, Gather::Values, message, timeout, |gathered| gathered.values).await
     }
 
+    /// What one of the other nodes of ours answers, if any does.
+    pub(super) async fn request_session(
+        &self,
+        payload: Payload,
+        timeout: Duration,
+    ) -> Result<Vec<Option<Payload>>, RequestError<Vec<Option<Payload>>>> {
+        let id = self.new_request();
+        let message = Message::ServerSideEmit { request: Some(id.clone()), payload };
+        self.request(id, Gather::Session, message, Some(timeout), |gathered| gathered.values).await
+    }
+
     /// Asks all other nodes and waits for their answers.
     async fn request<T>(
         &self,

@@ -61,6 +61,22 @@ fn an_entry_that_is_no_room_addresses_no_socket() {
 }
 
 #[test]
+fn a_room_whose_name_is_too_long_costs_only_itself() {
+    let long = "x".repeat(4097);
+    let beside = target(&format!(r#"{{"rooms":["{long}","a"],"except":["{long}","b"]}}"#));
+    assert!(beside.matches(&["a".into()]) && !beside.matches(&["a".into(), "b".into()]));
+    // Left out, the one would address all sockets, and the other except none.
+    assert!(!target(&format!(r#"{{"rooms":["{long}"]}}"#)).matches(&["a".into()]));
+    assert!(!target(&format!(r#"{{"except":["{long}"]}}"#)).matches(&[Room::new(long.as_str())]));
+    for (kind, is_join) in [(4, true), (5, false)] {
+        let text = format!(r#"{{"type":{kind},"data":{{"opts":{{}},"rooms":["{long}","a"]}},"uid":"n","nsp":"/"}}"#);
+        let (target, rooms) = (Target::all(), vec!["a".into()]);
+        let expected = if is_join { Message::Join { target, rooms } } else { Message::Leave { target, rooms } };
+        assert_eq!(message(&text), expected);
+    }
+}
+
+#[test]
 fn number_rooms_stay_numbers() {
     let rooms = target(r#"{"rooms":[42,42.0,"42",1.5,-7]}"#).rooms;
     let expected = [Room::from(42), Room::from(42), Room::from("42"), Room::number(1.5).unwrap(), Room::from(-7)];

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use trunkline_core::{
-    Ack, Answer, Error, ErrorKind, Message, RequestId,
+    Ack, Answer, Error, ErrorKind, Heartbeat, Message, RequestId,
     engine::{EngineConfig, Gather, Input},
     model::{Delivery, Part},
 };
 
 use crate::{
     presence::without_heartbeats,
-    test_engine::{HEARTBEATS, TIMEOUT, TestEngine, broadcast, id, payload, sockets, value},
+    test_engine::{HEARTBEATS, TIMEOUT, TestEngine, broadcast, heartbeat, id, payload, sockets, value},
 };
 
 #[test]
@@ -69,6 +69,19 @@ fn rooms_are_listed_once_each_also_those_of_fetched_sockets() {
     assert_eq!(engine.send_request("r", Gather::Rooms), ["publish rooms r"]);
     engine.answer("a", "r", Answer::Rooms(vec!["x".into(), 42.into()]));
     assert_eq!(engine.answer("b", "r", sockets(&["x", "y"])), ["r: [x y 42]"]);
+}
+
+#[test]
+fn a_session_is_asked_of_nodes_of_ours_until_one_has_it() {
+    let mut engine = TestEngine::with_peers(&["a"]);
+    // Its high-water marks come later.
+    engine.receive("b", Message::Heartbeat(Heartbeat::new(true).with_marks_following()));
+    engine.receive("official", heartbeat(true, &[]));
+    assert_eq!(engine.send_request("none", Gather::Session), ["publish ask none"]);
+    engine.answer("a", "none", Answer::ServerSideEmit(None));
+    assert_eq!(engine.answer("b", "none", Answer::ServerSideEmit(None)), ["none: [nothing nothing]"]);
+    engine.send_request("r", Gather::Session);
+    assert_eq!(engine.answer("b", "r", value("yes")), ["r: [yes]"]);
 }
 
 #[test]

@@ -119,7 +119,9 @@ impl TestEngine {
                 Message::FetchSockets { request: request.clone(), target: Target::all() }
             }
             Gather::Rooms => Message::AllRooms { request: request.clone() },
-            Gather::Values => Message::ServerSideEmit { request: Some(request.clone()), payload: payload("ask") },
+            Gather::Values | Gather::Session => {
+                Message::ServerSideEmit { request: Some(request.clone()), payload: payload("ask") }
+            }
             Gather::Acks => {
                 Message::Broadcast { request: Some(request.clone()), target: Target::all(), payload: payload("ask") }
             }
@@ -252,7 +254,7 @@ fn show_gathered(gather: Gather, gathered: &Gathered) -> String {
     match gather {
         Gather::Sockets => list(sockets.iter().map(|socket| socket.id.to_string()).collect()),
         Gather::Rooms => list(rooms.iter().map(|room| room.to_text().to_string()).collect()),
-        Gather::Values => list(values.iter().map(|value| show_payload(value.as_ref())).collect()),
+        Gather::Values | Gather::Session => list(values.iter().map(|value| show_payload(value.as_ref())).collect()),
         Gather::Acks => format!("{} of {}", acks.received, acks.expected),
         Gather::RoundTrips => {
             format!("{} echo {echo:?}", list(answered_at.iter().map(|(node, _)| node.to_string()).collect()))

@@ -233,7 +233,7 @@ impl World<'_> {
                 Message::FetchSockets { request: id.clone(), target: Target::all() }
             }
             Gather::Rooms => Message::AllRooms { request: id.clone() },
-            Gather::Values => Message::ServerSideEmit { request: Some(id.clone()), payload },
+            Gather::Values | Gather::Session => Message::ServerSideEmit { request: Some(id.clone()), payload },
             Gather::Acks => Message::Broadcast { request: Some(id.clone()), target: Target::all(), payload },
         };
         engine_node.checker.request_begins(PendingRequest {

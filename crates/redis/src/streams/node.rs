@@ -79,12 +79,12 @@ impl StreamNode {
         if let Delivery::Message { from: Some(from), message: Message::Heartbeat(heartbeat), .. } = &mut delivery
             && !heartbeat.high_water_marks.is_empty()
         {
-            let high_water_marks = std::mem::take(&mut heartbeat.high_water_marks);
-            let heartbeat =
-                Heartbeat::new(false).with_high_water_marks(high_water_marks).with_buckets(heartbeat.buckets);
+            let without = heartbeat.clone().with_marks_following();
+            let mut with = std::mem::replace(heartbeat, without);
+            with.initial = false;
             let mut deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner);
             if deferred.len() < MAX_DEFERRED || deferred.contains_key(from) {
-                deferred.insert(from.clone(), heartbeat);
+                deferred.insert(from.clone(), with);
             }
         }
         delivery

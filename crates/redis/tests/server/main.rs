@@ -4,6 +4,7 @@
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+mod answers;
 mod emitter;
 mod faults;
 mod golden;

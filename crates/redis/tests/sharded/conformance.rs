@@ -47,27 +47,27 @@ const DYNAMIC: Capabilities = STATIC.with_numbered(false).with_room_interest(tru
 /// Rooms live on different servers.
 const DYNAMIC_ON_CLUSTER: Capabilities = DYNAMIC.with_total_order(false).with_acknowledged_in_order(false);
 
-suite! { all_to_all, standalone("subscription=static"), capabilities = STATIC, skipped = 21 }
+suite! { all_to_all, standalone("subscription=static"), capabilities = STATIC, skipped = 25 }
 
-suite! { dynamic, standalone("subscription=dynamic"), capabilities = DYNAMIC, skipped = 28 }
+suite! { dynamic, standalone("subscription=dynamic"), capabilities = DYNAMIC, skipped = 32 }
 
 suite! {
     dynamic_private,
     standalone("subscription=dynamic-private").scaled_down_by(4),
     capabilities = DYNAMIC,
-    skipped = 28,
+    skipped = 32,
 }
 
 suite! {
     all_to_all_on_cluster,
     cluster("subscription=static").scaled_down_by(4),
     capabilities = STATIC,
-    skipped = 21,
+    skipped = 25,
 }
 
 suite! {
     dynamic_on_cluster,
     cluster("subscription=dynamic").scaled_down_by(4),
     capabilities = DYNAMIC_ON_CLUSTER,
-    skipped = 31,
+    skipped = 35,
 }

@@ -5,6 +5,7 @@
 
 mod acks;
 mod cluster;
+mod dynamic;
 mod foreign;
 mod kit;
 mod lifecycle;

@@ -240,3 +240,32 @@ async fn marks_need_a_history() {
     assert_eq!(refused.kind(), ErrorKind::Unsupported);
     assert_eq!(server.root().offset().await.unwrap_err().kind(), ErrorKind::Unsupported);
 }
+
+#[tokio::test]
+async fn a_client_that_is_back_before_its_old_connection_is_known_to_be_dead_gets_its_session() {
+    let [a, b] = pair(HistoryLimits::default()).await;
+    let mut client = Client::of(&a, &["x"]).await;
+    let other = Client::of(&a, &[]).await;
+    let former = socket(&a, &client);
+    socket(&a, &other).join(client.id.clone());
+    let secret = || SessionId::new("secret").unwrap();
+    a.root().set_data(&former, &"Ada").unwrap();
+    a.root().set_session(&former, secret()).unwrap();
+    b.io.emit("seen", &()).await.unwrap();
+    let (_, since) = parts(&client.event("seen").await);
+    b.io.to("x").emit("missed", &()).await.unwrap();
+
+    // The old connection still stands.
+    let mut back = Client::of(&b, &[]).await;
+    let session = b.root().restore(&socket(&b, &back), secret(), since.clone()).await.unwrap().unwrap();
+    assert_eq!((session.socket.as_str(), &*session.rooms), (&*client.id, &["x".into()][..]));
+    assert_eq!(session.data, Some(Payload::value(&"Ada").unwrap()));
+    a.io.to("x").emit("live", &()).await.unwrap();
+    assert_eq!(names(&back.until("live").await), ["missed"]);
+    client.disconnected().await;
+    assert!(a.io.get_socket(other.id.parse().unwrap()).is_some(), "it was only in a room of that name");
+
+    // What its server stores when it notices is for no client.
+    a.root().persist(&former, secret()).await.unwrap();
+    assert!(b.root().restore_session(secret(), since).await.unwrap().is_none());
+}

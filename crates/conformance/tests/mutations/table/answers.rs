@@ -80,6 +80,8 @@ fn lost() -> Vec<Mutation> {
             "loses answers of servers",
             |answer| matches!(answer, Answer::ServerSideEmit(_)),
             &[
+                "handover::a_session_is_taken_over_from_a_socket_on_another_node",
+                "handover::a_client_that_has_come_back_has_no_second_session",
                 "server_side::equal_events_and_equal_answers_count_each_time",
                 "server_side::large_events_and_answers_arrive_whole",
                 "namespaces::leaving_one_namespace_does_not_affect_the_others",

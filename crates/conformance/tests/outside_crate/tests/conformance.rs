@@ -20,7 +20,7 @@ trunkline_conformance::suite! {
         .with_announced_leave(true)
         .with_named_answers(true)
         .with_max_message_bytes(Some((2 << 20) - 8192)),
-    skipped = 21,
+    skipped = 25,
 }
 
 /// Address of a hub that all tests share, each with clusters of its own.

@@ -55,7 +55,7 @@ pub(super) fn request_kind(gather: Gather) -> RequestKind {
     match gather {
         Gather::Sockets => RequestKind::Sockets,
         Gather::Rooms => RequestKind::Rooms,
-        Gather::Values => RequestKind::Values,
+        Gather::Values | Gather::Session => RequestKind::Values,
         Gather::Acks => RequestKind::Acks,
         Gather::RoundTrips => RequestKind::Probe,
     }

@@ -24,6 +24,7 @@ use super::{
     outgoing::{Job, Outgoing},
     position::Position,
     returning::Returning,
+    sessions::LiveSessions,
 };
 use crate::{
     engine::{Engine, Gathered, Input, Output, Request},
@@ -51,6 +52,7 @@ pub(super) struct Observers {
     pub(super) peers: watch::Sender<Peers>,
     pub(super) returning: Arc<Returning>,
     pub(super) position: watch::Sender<Position>,
+    pub(super) sessions: Arc<LiveSessions>,
 }
 
 /// Task of one node: feeds its engine with deliveries, commands, answers and time, and does what the engine says. What
@@ -68,6 +70,7 @@ pub(crate) struct Driver {
     peers: watch::Sender<Peers>,
     returning: Arc<Returning>,
     position: watch::Sender<Position>,
+    sessions: Arc<LiveSessions>,
     peers_version: Option<u64>,
     /// Report of the last delivery, with the pause it asked for.
     last_report: DeliveryReport,
@@ -94,7 +97,7 @@ impl Driver {
         capabilities: Capabilities,
         local: Weak<dyn Local>,
         config: NodeConfig,
-        Observers { metrics, condition, events, peers, returning, position }: Observers,
+        Observers { metrics, condition, events, peers, returning, position, sessions }: Observers,
     ) -> Self {
         let engine = Engine::new(node.clone(), capabilities, config.engine, Arc::clone(&metrics));
         let (answers, received_answers) = mpsc::unbounded_channel();
@@ -110,6 +113,7 @@ impl Driver {
             peers,
             returning,
             position,
+            sessions,
             peers_version: None,
             last_report: DeliveryReport::default(),
             engine,
@@ -392,7 +396,11 @@ impl Driver {
             Message::ServerSideEmit { request, payload } => {
                 let reply = request
                     .map(|request| EventReply::new(AckSink::new(Some(from.clone()), request, self.answers.clone())));
-                local.server_side_event(&from, &payload, reply);
+                // Without a reply it is not for us: a session is handed over to a node that waits for it.
+                match reply.is_some().then(|| self.sessions.answer(&payload, &*local)).flatten() {
+                    Some(answer) => reply.into_iter().for_each(|reply| reply.answer(answer.clone())),
+                    None => local.server_side_event(&from, &payload, reply),
+                }
             }
             Message::Heartbeat(_) | Message::Leaving => {}
         }

@@ -309,7 +309,7 @@ fn check_answers(request: &PendingRequest, gathered: &Gathered) -> Checked {
         Gather::Sockets => gathered.sockets.iter().map(|socket| socket.id.as_str().to_owned()).collect(),
         Gather::RoundTrips => gathered.answered_at.iter().map(|(node, _)| node.as_str().to_owned()).collect(),
         Gather::Rooms => gathered.rooms.iter().map(|room| room.to_text().to_string()).collect(),
-        Gather::Values => {
+        Gather::Values | Gather::Session => {
             let name = |value: &Option<trunkline_core::Payload>| Some(value.as_ref()?.event_name()?.into_owned());
             gathered.values.iter().filter_map(name).collect()
         }

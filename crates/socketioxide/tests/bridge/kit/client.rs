@@ -41,6 +41,22 @@ impl Client {
 
     /// As [`Client::with`], before the greeting.
     pub(crate) async fn open<T: Serialize>(server: &Server, namespace: &str, auth: &T) -> Self {
+        let (mut client, welcome) = Self::ask_to_connect(server, namespace, auth).await;
+        assert_eq!(welcome.kind, Kind::Connect, "{welcome:?}");
+        let welcome: serde_json::Value = welcome.data.unwrap().deserialize().unwrap();
+        client.id = welcome["sid"].as_str().unwrap().to_owned();
+        client
+    }
+
+    /// What the server says to a client that it refuses.
+    pub(crate) async fn refused(server: &Server, namespace: &str) -> String {
+        let (_, refusal) = Self::ask_to_connect(server, namespace, &()).await;
+        assert_eq!(refusal.kind, Kind::ConnectError, "{refusal:?}");
+        let refusal: serde_json::Value = refusal.data.unwrap().deserialize().unwrap();
+        refusal["message"].as_str().unwrap().to_owned()
+    }
+
+    async fn ask_to_connect<T: Serialize>(server: &Server, namespace: &str, auth: &T) -> (Self, Packet) {
         let url = format!("ws://{}/socket.io/?EIO=4&transport=websocket", server.address);
         let (stream, _) = within(tokio_tungstenite::connect_async(url)).await.unwrap();
         let msgpack = server.msgpack;
@@ -59,11 +75,8 @@ impl Client {
             id: None,
         };
         client.send(&hello).await;
-        let welcome = client.packet().await.expect("an answer");
-        assert_eq!(welcome.kind, Kind::Connect, "{welcome:?}");
-        let welcome: serde_json::Value = welcome.data.unwrap().deserialize().unwrap();
-        client.id = welcome["sid"].as_str().unwrap().to_owned();
-        client
+        let answer = client.packet().await.expect("an answer");
+        (client, answer)
     }
 
     pub(crate) async fn emit<T: Serialize>(&mut self, name: &str, arguments: &T) {
