@@ -146,7 +146,8 @@ where
         each(count).await?;
         count += 1;
     }
-    sleep(Duration::from_millis(500)).await;
+    // The last subscriptions end.
+    sleep(Duration::from_millis(1500)).await;
     Ok(count)
 }
 
@@ -187,8 +188,12 @@ async fn measure(subscription: &str, rooms: usize) -> Result<(), Failure> {
         async move {
             let Some(interest) = interest else { return Ok(()) };
             let room = Room::new(format!("passing {number}"));
-            interest.room_created(&key, &room).await?;
-            interest.room_deleted(&key, &room).await
+            // The next one does not wait for this.
+            tokio::spawn(async move {
+                interest.room_created(&key, &room).await?;
+                interest.room_deleted(&key, &room).await
+            });
+            Ok(())
         }
     }));
     let joined = joining.await??;
