@@ -125,7 +125,8 @@ impl Config {
         }
         match &self.mode {
             Mode::Streams(streams) => streams.check(),
-            Mode::PubSub(_) | Mode::Sharded(_) => Ok(()),
+            Mode::PubSub(pubsub) => pubsub.check(),
+            Mode::Sharded(_) => Ok(()),
         }
     }
 }
@@ -150,12 +151,57 @@ pub enum Mode {
 }
 
 /// Options of [`Mode::PubSub`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PubSub {
     /// Whether answers go to a channel of the node that asked; `publishOnSpecificResponseChannel`. Off by default.
     /// Nodes with and without it understand each other.
     pub specific_response_channel: bool,
+    /// How broadcasts to rooms are subscribed to. Nodes that do it in different ways understand each other. Default
+    /// [`PubSubSubscription::Pattern`], as Node.js.
+    pub subscription: PubSubSubscription,
+    /// With [`PubSubSubscription::Rooms`], how many rooms a node subscribes to; with more, it subscribes to the pattern
+    /// until it leaves. Default 100,000.
+    pub max_subscriptions: usize,
+    /// How long the subscription of a room outlasts its last member. Default 5 s.
+    pub linger: Duration,
+    /// How long after sockets of other nodes were made to join a room messages for it still go to all nodes: those that
+    /// subscribe to rooms, and did not have this one before, need a moment to do so. Default 5 s.
+    pub join_grace: Duration,
+}
+
+impl Default for PubSub {
+    fn default() -> Self {
+        Self {
+            specific_response_channel: false,
+            subscription: PubSubSubscription::default(),
+            max_subscriptions: 100_000,
+            linger: Duration::from_secs(5),
+            join_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+impl PubSub {
+    fn check(&self) -> Result<()> {
+        if self.max_subscriptions == 0 {
+            return refuse("max_subscriptions is 0; allowed is 1 or more");
+        }
+        Ok(())
+    }
+}
+
+/// How a node subscribes to broadcasts to rooms over pub/sub. In both ways each room has a channel of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PubSubSubscription {
+    /// To those of all rooms, by pattern.
+    #[default]
+    Pattern,
+    /// To those of the rooms that have a member on the node, socket ids included. The server sends it no others.
+    ///
+    /// A node must have subscribed before a neighbour publishes, as in the dynamic modes of [`SubscriptionMode`], and
+    /// a broken connection is a gap of unknown size.
+    Rooms,
 }
 
 /// Options of [`Mode::Sharded`].

@@ -24,7 +24,7 @@ pub use trunkline_backend::tls::{OwnConfig, ServerCheck, Verify, rustls};
 pub use trunkline_backend::{Login, url::AddressMap};
 
 pub use crate::config::{
-    Address, Config, Mode, PubSub, ServerConfig, Sharded, Streams, SubscriptionMode, Tls, Topology,
+    Address, Config, Mode, PubSub, PubSubSubscription, ServerConfig, Sharded, Streams, SubscriptionMode, Tls, Topology,
 };
 use crate::connect::{CommandConnection, Destination, ServerPool};
 
@@ -46,7 +46,9 @@ pub async fn connect(config: Config) -> Result<Backend> {
     connection.require_rights(&rights(&config), servers.response_timeout()).await?;
     match &config.mode {
         Mode::PubSub(options) => {
-            sharded::require_patterns(&connection, servers.response_timeout()).await?;
+            if options.subscription == PubSubSubscription::Pattern {
+                sharded::require_patterns(&connection, servers.response_timeout()).await?;
+            }
             Ok(classic::backend(&config, *options, servers))
         }
         Mode::Streams(options) => {

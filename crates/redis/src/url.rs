@@ -6,7 +6,9 @@ use trunkline_backend::tls::ServerCheck;
 use trunkline_backend::url::{Params, did_you_mean, host_and_port, redact};
 use trunkline_core::{Error, ErrorKind, Result};
 
-use crate::config::{Address, Config, Mode, PubSub, ServerConfig, Sharded, Streams, SubscriptionMode, Tls, Topology};
+use crate::config::{
+    Address, Config, Mode, PubSub, PubSubSubscription, ServerConfig, Sharded, Streams, SubscriptionMode, Tls, Topology,
+};
 
 const DEFAULT_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
@@ -40,8 +42,8 @@ const FORMER_NAMES: &[(&str, &str)] =
 
 /// Parameters that are not taken everywhere, and what has to be in the URL for them.
 const OTHER_MODES: &[(&str, &[&str])] = &[
-    ("mode=pubsub", &["specific_response_channel"]),
-    ("mode=sharded", &["subscription", "linger", "join_grace"]),
+    ("mode=pubsub", &["specific_response_channel", "max_subscriptions"]),
+    ("mode=pubsub and mode=sharded", &["subscription", "linger", "join_grace"]),
     (
         "mode=streams",
         &[
@@ -64,10 +66,19 @@ const OTHER_MODES: &[(&str, &[&str])] = &[
 const MODES: &[(&str, ModeName)] =
     &[("pubsub", ModeName::PubSub), ("sharded", ModeName::Sharded), ("streams", ModeName::Streams)];
 
-const SUBSCRIPTIONS: &[(&str, SubscriptionMode)] = &[
-    ("static", SubscriptionMode::Static),
-    ("dynamic", SubscriptionMode::Dynamic),
-    ("dynamic-private", SubscriptionMode::DynamicPrivate),
+/// Value of `subscription`, which means something in one of two modes.
+#[derive(Clone, Copy)]
+enum Subscription {
+    PubSub(PubSubSubscription),
+    Sharded(SubscriptionMode),
+}
+
+const SUBSCRIPTIONS: &[(&str, Subscription)] = &[
+    ("pattern", Subscription::PubSub(PubSubSubscription::Pattern)),
+    ("rooms", Subscription::PubSub(PubSubSubscription::Rooms)),
+    ("static", Subscription::Sharded(SubscriptionMode::Static)),
+    ("dynamic", Subscription::Sharded(SubscriptionMode::Dynamic)),
+    ("dynamic-private", Subscription::Sharded(SubscriptionMode::DynamicPrivate)),
 ];
 
 impl Config {
@@ -126,12 +137,22 @@ fn mode(query: &mut Params) -> Result<Mode> {
         ModeName::PubSub => {
             let mut pubsub = PubSub::default();
             query.read("specific_response_channel", &mut pubsub.specific_response_channel)?;
+            match query.take_word("subscription", SUBSCRIPTIONS)? {
+                Some(Subscription::PubSub(subscription)) => pubsub.subscription = subscription,
+                Some(Subscription::Sharded(_)) => return Err(wrong_subscription("pubsub")),
+                None => {}
+            }
+            query.read("max_subscriptions", &mut pubsub.max_subscriptions)?;
+            query.read("linger", &mut pubsub.linger)?;
+            query.read("join_grace", &mut pubsub.join_grace)?;
             Mode::PubSub(pubsub)
         }
         ModeName::Sharded => {
             let mut sharded = Sharded::default();
-            if let Some(subscription) = query.take_word("subscription", SUBSCRIPTIONS)? {
-                sharded.subscription = subscription;
+            match query.take_word("subscription", SUBSCRIPTIONS)? {
+                Some(Subscription::Sharded(subscription)) => sharded.subscription = subscription,
+                Some(Subscription::PubSub(_)) => return Err(wrong_subscription("sharded")),
+                None => {}
             }
             query.read("linger", &mut sharded.linger)?;
             query.read("join_grace", &mut sharded.join_grace)?;
@@ -139,6 +160,14 @@ fn mode(query: &mut Params) -> Result<Mode> {
         }
         ModeName::Streams => Mode::Streams(streams(query)?),
     })
+}
+
+/// The value given belongs to the other of the two modes.
+fn wrong_subscription(mode: &str) -> Error {
+    wrong(format!(
+        "subscription with mode={mode}: mode=pubsub has pattern and rooms; mode=sharded has static, dynamic and \
+         dynamic-private"
+    ))
 }
 
 fn streams(query: &mut Params) -> Result<Streams> {
@@ -300,11 +329,12 @@ mod tests {
     #[test]
     fn a_parameter_of_another_mode_says_of_which() {
         for (mode, names) in OTHER_MODES {
-            let own = match mode.split_once('=') {
-                Some(_) => format!("redis://h?{mode}&"),
-                None => format!("{mode}h?"),
+            let own = match mode.split_once(' ').map_or(*mode, |(first, _)| first) {
+                one if one.contains('=') => format!("redis://h?{one}&"),
+                scheme => format!("{scheme}h?"),
             };
-            let other = if *mode == "mode=sharded" { "redis://h?" } else { "redis://h?mode=sharded&" };
+            let other =
+                if mode.contains("mode=sharded") { "redis://h?mode=streams&" } else { "redis://h?mode=sharded&" };
             for name in *names {
                 let refused = complaint(&format!("{other}{name}=x"));
                 assert!(refused.contains(&format!("{name:?}; it is one of {mode}")), "{refused}");
@@ -316,6 +346,23 @@ mod tests {
         assert!(complaint("redis://h?histroy=on").contains("did you mean \"history\""));
         assert!(complaint("reddis://h").contains("did you mean \"redis\""));
         assert!(Config::from_url("redis://h?mode=streams&history=on").is_ok());
+    }
+
+    #[test]
+    fn both_modes_with_subscriptions_are_named_when_the_value_is_of_the_other() {
+        for mode in ["", "mode=sharded&"] {
+            let own = if mode.is_empty() { "rooms" } else { "static" };
+            let other = if mode.is_empty() { "static" } else { "rooms" };
+            assert!(Config::from_url(&format!("redis://h?{mode}subscription={own}")).is_ok());
+            let refused = complaint(&format!("redis://h?{mode}subscription={other}"));
+            assert!(refused.contains("mode=pubsub has pattern and rooms"), "{refused}");
+            assert!(refused.contains("mode=sharded has static, dynamic and dynamic-private"), "{refused}");
+        }
+        let url = "redis://h?subscription=rooms&max_subscriptions=7&linger=1s&join_grace=2s";
+        let Mode::PubSub(pubsub) = config(url).mode else { panic!() };
+        assert_eq!((pubsub.subscription, pubsub.max_subscriptions), (PubSubSubscription::Rooms, 7));
+        assert_eq!((pubsub.linger, pubsub.join_grace), (Duration::from_secs(1), Duration::from_secs(2)));
+        assert!(complaint("redis://h?max_subscriptions=0").contains("max_subscriptions is 0"));
     }
 
     #[test]

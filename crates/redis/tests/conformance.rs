@@ -87,6 +87,13 @@ const STREAMS: Capabilities =
 
 suite! { pubsub, plain(Servers::Single, "mode=pubsub"), capabilities = CLASSIC, skipped = 25 }
 
+suite! {
+    pubsub_rooms,
+    plain(Servers::Single, "subscription=rooms").scaled_down_by(TENTH),
+    capabilities = CLASSIC.with_numbered(false).with_room_interest(true),
+    skipped = 32,
+}
+
 suite! { pubsub_cluster, plain(Servers::Cluster, "").scaled_down_by(TENTH), capabilities = CLASSIC, skipped = 25 }
 
 suite! {

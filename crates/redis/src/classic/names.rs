@@ -45,6 +45,11 @@ impl Names {
         self.name(&["-response#", namespace.as_str(), "#", node.as_str(), "#"])
     }
 
+    /// What contains the broadcasts of a namespace to no room or to several.
+    pub(crate) fn unnamed_broadcasts(&self, namespace: &Namespace) -> Topic {
+        Topic::Channel(self.broadcast(namespace))
+    }
+
     fn name(&self, parts: &[&str]) -> Bytes {
         let mut name = self.prefix.clone();
         parts.iter().for_each(|part| name.push_str(part));

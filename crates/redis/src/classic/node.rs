@@ -7,20 +7,21 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use trunkline_backend::Outbox;
+use trunkline_backend::{Outbox, rooms::RoomKeys};
 use trunkline_core::{
-    NodeId, NodeKey, RequestId, Result, Room, SocketId,
+    Namespace, NodeId, NodeKey, RequestId, Result, Room, SocketId,
     model::{Delivery, Message},
 };
 
 use super::{
     decode::{self, Broadcast, Legacy, Request},
     encode,
+    names::Names,
 };
 use crate::{
     publish::{Command, Publication},
     subscribe::PubSubMessage,
-    transport_core::{Hello, JoinedNode, NodeInbox},
+    transport_core::{Hello, JoinedNode, NodeInbox, NodeRooms},
 };
 
 /// What a subscription means to a node.
@@ -31,6 +32,21 @@ pub(super) enum Kind {
     Responses,
 }
 
+/// The channels of the rooms of a namespace. A number and its text share one.
+#[derive(Debug)]
+pub(super) struct RoomChannels {
+    pub(super) names: Names,
+    pub(super) namespace: Namespace,
+}
+
+impl RoomKeys for RoomChannels {
+    type Key = Bytes;
+
+    fn key_of(&self, room: &Room) -> Option<Bytes> {
+        Some(self.names.room(&self.namespace, room))
+    }
+}
+
 /// Own requests whose answers are accepted at most, and requests of old nodes that are remembered at most.
 const REMEMBERED: usize = 16_384;
 
@@ -39,6 +55,8 @@ const REMEMBERED: usize = 16_384;
 pub(super) struct ClassicNode {
     inbox: NodeInbox,
     hello: Hello,
+    /// With `subscription=rooms`.
+    pub(super) rooms: Option<NodeRooms<RoomChannels>>,
     /// Channel of broadcasts to no room or to several.
     broadcast: Bytes,
     /// Common channel of answers.
@@ -80,12 +98,13 @@ impl ClassicNode {
     pub(super) fn new(
         inbox: NodeInbox,
         hello: Hello,
+        rooms: Option<NodeRooms<RoomChannels>>,
         [broadcast, response]: [Bytes; 2],
         outbox: Arc<Outbox<Publication>>,
     ) -> Self {
         let numbered = !inbox.node.namespace.as_str().contains('#');
         let (own_requests, legacy_requests) = Default::default();
-        Self { inbox, hello, broadcast, response, numbered, own_requests, legacy_requests, outbox }
+        Self { inbox, hello, rooms, broadcast, response, numbered, own_requests, legacy_requests, outbox }
     }
 
     fn node(&self) -> &NodeKey {

@@ -41,7 +41,7 @@ fn missing(address: &impl fmt::Display, info: &str) -> String {
     }
 }
 
-/// Refuses servers without patterns, which `mode=pubsub` subscribes to. Some services leave them out.
+/// Refuses servers without patterns, which `mode=pubsub` subscribes to unless told otherwise. Some services leave them out.
 ///
 /// # Errors
 /// `Unsupported`, naming a mode that does without.
@@ -55,7 +55,8 @@ pub(crate) async fn require_patterns(connection: &CommandConnection, limit: Dura
         return Ok(());
     }
     let context = format!(
-        "mode=pubsub needs PSUBSCRIBE, which the server at {} does not have; mode=sharded and mode=streams do without",
+        "mode=pubsub with subscription=pattern needs PSUBSCRIBE, which the server at {} does not have; \
+         subscription=rooms, mode=sharded and mode=streams do without",
         connection.address()
     );
     Err(Error::new(ErrorKind::Unsupported, context))

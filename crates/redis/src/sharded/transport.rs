@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use trunkline_backend::{
     Outbox,
-    rooms::{Interest, RecentJoins, subscriptions},
+    rooms::{Interest, RecentJoins},
 };
 use trunkline_core::{
     Backend, Capabilities, IdScheme, Membership, Namespace, NodeId, NodeKey, Result, Room, Transport,
@@ -25,8 +25,8 @@ use crate::{
     connect::{ServerPool, slot_of},
     subscribe::Topic,
     transport_core::{
-        ChannelKind, Complete, Hello, JoinedNode as _, NodeInbox, Outgoing, RejectionCounter, Route, SubscribedNodes,
-        TransportCore, count_nodes,
+        ChannelKind, Complete, Hello, JoinedNode as _, NodeInbox, NodeRooms, Outgoing, RejectionCounter,
+        RoomSubscriptions, Route, SubscribedNodes, TransportCore, count_nodes,
     },
 };
 
@@ -153,15 +153,14 @@ impl Transport for ShardedTransport {
         let (inbox, receiver) = NodeInbox::new(request);
         let node = inbox.node.clone();
         let channels = RoomChannels { names: self.names.clone(), namespace: node.namespace.clone() };
-        let (rooms, queue) = subscriptions(node.clone(), Interest::new(channels, self.options.linger));
+        let (rooms, queue) = NodeRooms::new(node.clone(), Interest::new(channels, self.options.linger));
         let message = Message::Heartbeat(Heartbeat::new(true));
         let hello = codec::encode(Format::Json, &node.id, &node.namespace, &message)?.finish(None, &[]);
         let hello = Hello::new(true, self.names.public(&node.namespace), &hello, self.is_static());
-        let joined = Arc::new(ShardedNode::new(inbox, hello, rooms));
-        let (nodes, subscriber) = (Arc::clone(&self.core.nodes), self.core.subscriber.clone());
-        let left = joined.left_on_drop();
-        self.core.tasks.spawn(Arc::clone(&joined).follow_rooms(nodes, subscriber, queue, left));
-        self.core.join(&joined, self.topics(&node)).await.inspect_err(|_| joined.leave_rooms_later())?;
+        let joined = Arc::new(ShardedNode { inbox, hello, rooms });
+        let to_topic = (Topic::Shard as fn(Bytes) -> Topic, ChannelKind::Public);
+        RoomSubscriptions::spawn(&self.core, &joined, &joined.rooms, queue, to_topic, None);
+        self.core.join(&joined, self.topics(&node)).await.inspect_err(|_| joined.rooms.leave_all_later())?;
         joined.inbox().push(Delivery::Connected);
         Ok(receiver)
     }
@@ -184,7 +183,7 @@ impl Transport for ShardedTransport {
 
     async fn leave(&self, node: &NodeKey) -> Result<()> {
         let Some(joined) = self.core.nodes.remove(node) else { return Ok(()) };
-        joined.leave_rooms().await;
+        joined.rooms.leave_all().await;
         // A node that is seen by its own channel is always counted: that is given up first.
         self.core.leave(node, self.topics(node)).await
     }

@@ -34,6 +34,9 @@ pub(super) struct SubscriberConnection {
     next_role_check: Option<Instant>,
     renewals: Renewals,
     messages: Vec<PubSubMessage>,
+    /// Channel of the last message, if that came by name and nothing else has come since: the server sends it once more
+    /// for each pattern.
+    named: Option<Bytes>,
     /// Commands that are not written yet.
     out: Vec<u8>,
 }
@@ -65,6 +68,7 @@ impl SubscriberConnection {
             next_role_check,
             renewals,
             messages: Vec::new(),
+            named: None,
             out: Vec::new(),
         }
     }
@@ -243,18 +247,24 @@ impl SubscriberConnection {
 
     fn take_push(&mut self, kind: &[u8], reader: &mut Reader, node: &mut NodeSubscriber) -> io::Result<()> {
         let mut text = || reader.next_text().ok_or_else(unexpected);
+        let named = self.named.take();
+        let mut push = |topic, channel, payload, came_by_name| {
+            self.messages.push(PubSubMessage { topic, channel, payload, came_by_name });
+        };
         match kind {
             b"message" => {
                 let (channel, payload) = (text()?, text()?);
-                self.messages.push(PubSubMessage { topic: Topic::Channel(channel.clone()), channel, payload });
+                self.named = Some(channel.clone());
+                push(Topic::Channel(channel.clone()), channel, payload, false);
             }
             b"pmessage" => {
                 let (pattern, channel, payload) = (text()?, text()?, text()?);
-                self.messages.push(PubSubMessage { topic: Topic::Pattern(pattern), channel, payload });
+                self.named = named.filter(|named| *named == channel);
+                push(Topic::Pattern(pattern), channel, payload, self.named.is_some());
             }
             b"smessage" => {
                 let (channel, payload) = (text()?, text()?);
-                self.messages.push(PubSubMessage { topic: Topic::Shard(channel.clone()), channel, payload });
+                push(Topic::Shard(channel.clone()), channel, payload, false);
             }
             b"subscribe" | b"psubscribe" | b"ssubscribe" => self.subscribed(&text()?, node)?,
             b"unsubscribe" | b"punsubscribe" | b"sunsubscribe" => self.unsubscribed(text()?, node),
@@ -290,15 +300,14 @@ impl SubscriberConnection {
 
     /// The answer to a command, or the server of a cluster has given the channel away.
     fn unsubscribed(&mut self, name: Bytes, node: &mut NodeSubscriber) {
+        // What came before is to be judged by what was subscribed to then.
+        self.hand_over(node);
         match self.asked.front_mut() {
             Some(Asked::Unsubscribe { topic, done }) if *topic.name() == name => {
                 confirm(done.take());
                 self.asked.pop_front();
             }
-            _ => {
-                self.hand_over(node);
-                node.moved(Topic::Shard(name));
-            }
+            _ => node.moved(Topic::Shard(name)),
         }
     }
 
@@ -314,7 +323,11 @@ impl SubscriberConnection {
             Some(Asked::Subscribe { .. }) if is_temporary(error) => return Err(io::Error::other(text)),
             Some(Asked::Subscribe { topic, number, is_restoring }) => {
                 tracing::warn!(?topic, error = text, "the server refuses a subscription");
-                let hint = if matches!(topic, Topic::Pattern(_)) { "; mode=sharded needs no patterns" } else { "" };
+                let hint = if matches!(topic, Topic::Pattern(_)) {
+                    "; subscription=rooms and mode=sharded need none"
+                } else {
+                    ""
+                };
                 let text = format!("{topic:?}: {text}{hint}");
                 // Some services lack a command.
                 let kind =

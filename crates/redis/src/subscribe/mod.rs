@@ -59,6 +59,8 @@ pub(crate) struct PubSubMessage {
     pub(crate) topic: Topic,
     pub(crate) channel: Bytes,
     pub(crate) payload: Bytes,
+    /// Came by a pattern, and just before by the name of its channel.
+    pub(crate) came_by_name: bool,
 }
 
 /// Takes what the connections receive. Called by their tasks, which do not wait for each other.

@@ -3,6 +3,7 @@
 mod joined;
 mod node_count;
 mod rejections;
+mod rooms;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,6 +21,7 @@ pub(crate) use self::{
     joined::{ChannelKind, Hello, JoinedNode, NodeInbox, SubscribedNodes},
     node_count::count_nodes,
     rejections::{RejectionCounter, count_rejected},
+    rooms::{Fallback, NodeRooms, RoomSubscriptions},
 };
 use crate::{
     config::Config,

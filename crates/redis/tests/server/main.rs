@@ -13,6 +13,7 @@ mod half_open;
 mod held;
 mod outages;
 mod refusals;
+mod rooms;
 mod sessions;
 mod slow;
 mod support;

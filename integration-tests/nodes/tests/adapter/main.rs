@@ -52,6 +52,9 @@ use suite;
 suite! {
     memory: |name| format!("memory://{name}");
     redis_pubsub: |name| format!("{}?mode=pubsub&prefix={name}", Redis::shared().await.unwrap());
+    redis_pubsub_rooms: |name| {
+        format!("{}?mode=pubsub&subscription=rooms&prefix={name}", Redis::shared().await.unwrap())
+    };
     redis_sharded: |name| format!("{}?mode=sharded&subscription=static&prefix={name}", Redis::shared().await.unwrap());
     redis_sharded_dynamic: |name| format!("{}?mode=sharded&prefix={name}", Redis::shared().await.unwrap());
     redis_sharded_dynamic_private: |name| {

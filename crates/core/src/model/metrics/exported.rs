@@ -366,7 +366,7 @@ fn label_of(namespace: &str) -> String {
 }
 
 fn describe() {
-    const COUNTERS: [(&str, Unit, &str); 18] = [
+    const COUNTERS: [(&str, Unit, &str); 19] = [
         ("trunkline_published_messages_total", Unit::Count, "Messages and answers handed to the backend"),
         ("trunkline_published_bytes_total", Unit::Bytes, "Bytes of their payloads"),
         (
@@ -384,6 +384,11 @@ fn describe() {
         ("trunkline_connections_lost_total", Unit::Count, "Losses of the connection to the broker"),
         ("trunkline_reconnects_total", Unit::Count, "Times the connection to the broker came back"),
         ("trunkline_broker_blocked_total", Unit::Count, "Times the broker took nothing for a while"),
+        (
+            "trunkline_subscription_fallbacks_total",
+            Unit::Count,
+            "Times a node turned to a pattern because it had too many rooms to subscribe to each",
+        ),
         ("trunkline_late_answers_total", Unit::Count, "Answers to requests that were over"),
         ("trunkline_history_requests_total", Unit::Count, "Requests to the history that ended, by outcome"),
         ("trunkline_replayed_messages_total", Unit::Count, "Messages that the history has returned"),

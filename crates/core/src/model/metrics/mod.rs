@@ -207,6 +207,8 @@ metrics! {
     reconnects => "trunkline_reconnects_total",
     /// Times the broker took nothing for a while, because of an alarm of its own (RabbitMQ: memory, disk).
     blocked => "trunkline_broker_blocked_total",
+    /// Times the node turned to a pattern because it had too many rooms to subscribe to each (Redis).
+    subscription_fallbacks => "trunkline_subscription_fallbacks_total",
     /// Requests started.
     requests,
     /// Requests that ended by their timeout.

@@ -55,7 +55,7 @@ fn every_captured_file_is_replayed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_classic_adapter_and_emitter_send_has_its_effect() {
-    replay("redis-classic").await;
+    tokio::join!(replay("redis-classic"), replay_with("redis-classic", "mode=pubsub&subscription=rooms"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,12 +87,20 @@ async fn what_the_streams_adapter_sends_over_sharded_pubsub_has_its_effect() {
     replay("redis-streams-sharded").await;
 }
 
+fn file(adapter: &str) -> &'static File {
+    FILES.iter().find(|file| file.adapter == adapter).unwrap()
+}
+
 async fn replay(adapter: &str) {
-    let file = FILES.iter().find(|file| file.adapter == adapter).unwrap();
+    replay_with(adapter, file(adapter).parameters).await;
+}
+
+async fn replay_with(adapter: &str, parameters: &str) {
+    let file = file(adapter);
     let capture = capture::read(adapter);
     assert_eq!(capture.messages(), file.messages, "{adapter}");
     let server = Redis::start().await.unwrap();
-    let url = with(server.url(), file.parameters);
+    let url = with(server.url(), parameters);
     let connect = async || connect(Config::from_url(&url).unwrap()).await.unwrap();
     let node = connect().await;
     let emitter = Emitter::new(&connect().await);
