@@ -17,7 +17,7 @@ export function pathOf(file) {
 export async function configured(file, nodes, ports) {
   // Envoy has addresses and ports apart.
   let text = (await readFile(pathOf(file), "utf8")).replace(/address: ([0-9.]+), port_value: (\d+)/g, "address: $1:$2");
-  if (nodes.d && !text.includes(ADDRESSES.d)) text = text.replace(OF_C, (line) => `${line}\n${line.replace(/node([-_])c/g, "node$1d").replaceAll(ADDRESSES.c, ADDRESSES.d)}`);
+  if (nodes.d && !text.includes(ADDRESSES.d)) text = text.replace(OF_C, (line) => `${line}\n${ofD(line)}`);
   for (const [node, address] of Object.entries(ADDRESSES)) {
     text = text.replaceAll(address, `127.0.0.1:${nodes[node] ?? nodes.c}`);
   }
@@ -31,3 +31,7 @@ export async function configured(file, nodes, ports) {
 const ADDRESSES = { a: "10.0.0.11:3001", b: "10.0.0.12:3002", c: "10.0.0.13:3003", d: "10.0.0.14:3004" };
 // A line with a node's name or address; comments name node-c as an example.
 const OF_C = /^(?! *#).*(node[-_]c|10\.0\.0\.13:3003).*$/gm;
+
+function ofD(line) {
+  return line.replace(/node([-_])c/g, "node$1d").replaceAll(ADDRESSES.c, ADDRESSES.d);
+}

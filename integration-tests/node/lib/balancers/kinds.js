@@ -33,7 +33,8 @@ export const kinds = {
     async files(folder, configured) {
       const modules = APACHE_MODULES.map((name) => `LoadModule ${name}_module /usr/lib/apache2/modules/mod_${name}.so`);
       const apache = (await configured("apache.conf")).replace("/etc/apache2/apache-slots.txt", join(folder, "apache-slots.txt"));
-      const frame = ["ServerName localhost", `ServerRoot ${folder}`, `DefaultRuntimeDir ${folder}`, `PidFile ${folder}/pid`, 'ErrorLog "|$/bin/cat 1>&2"', ...AS_ROOT];
+      const root = ["ServerName localhost", `ServerRoot ${folder}`];
+      const frame = [...root, `DefaultRuntimeDir ${folder}`, `PidFile ${folder}/pid`, 'ErrorLog "|$/bin/cat 1>&2"', ...AS_ROOT];
       return {
         "httpd.conf": [...modules, ...frame, apache].join("\n"),
         // Not as `configured` would copy it: a new node gets one slot of each.
@@ -82,7 +83,10 @@ export const kinds = {
   },
 };
 
-const APACHE_MODULES = ["mpm_event", "authz_core", "proxy", "proxy_http", "slotmem_shm", "proxy_balancer", "lbmethod_byrequests", "lbmethod_bybusyness", "proxy_hcheck", "headers", "rewrite", "remoteip", "env", "setenvif"];
+const APACHE_MODULES = [
+  "mpm_event", "authz_core", "proxy", "proxy_http", "slotmem_shm", "proxy_balancer", "lbmethod_byrequests",
+  "lbmethod_bybusyness", "proxy_hcheck", "headers", "rewrite", "remoteip", "env", "setenvif",
+];
 const AS_ROOT = process.getuid() === 0 ? ["User www-data", "Group www-data"] : [];
 
 function nginx(file, program, remembers, drained) {

@@ -45,6 +45,12 @@ export class Member {
     return this.socket.io.engine?.transport?.name;
   }
 
+  /** What a browser would send as header, empty without a cookie. */
+  get cookie() {
+    const cookies = this.socket.io.engine?._cookieJar?.cookies ?? [];
+    return [...cookies].map(([name, { value }]) => `${name}=${value}`).join("; ");
+  }
+
   close() {
     this.closed = true;
     this.socket.disconnect();

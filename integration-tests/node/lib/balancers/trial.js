@@ -12,6 +12,8 @@ import { Member } from "./member.js";
  * @param kind of kinds.js
  * @param plan.polling number of clients that only poll; of the other kinds there are a fifth as many each
  * @param plan.calm milliseconds before anything happens, and between one step and the next
+ * @param plan.beat milliseconds between two messages to all clients
+ * @param plan.late milliseconds after which what is waited for will not come any more
  * @returns what was counted
  */
 export async function trial(kind, plan, report = () => {}) {
@@ -28,7 +30,6 @@ class Trial {
   #gone = [];
   #step = "connect";
   #ticking;
-  #beats = [];
 
   constructor(kind, plan, report) {
     Object.assign(this, { kind, plan, report });
@@ -88,7 +89,7 @@ class Trial {
     this.#join("websocket, affinity", some, { transports: ["websocket"], query: tenant });
     this.#join("upgrade, affinity", some, { transports: ["polling", "websocket"], query: (index) => ({ ...tenant(index), client: randomUUID() }) });
     await this.#until("every client is connected", () => this.#members.every(isWhole));
-    this.#ticking = ticking(async () => this.#beats.push(await this.cluster.tick()), this.plan.beat);
+    this.#ticking = ticking(() => this.cluster.tick(), this.plan.beat);
   }
 
   #join(name, count, { query = () => ({}), ...options }) {
@@ -102,10 +103,12 @@ class Trial {
     this.#step = step;
     const began = performance.now();
     await act();
+    // What has been done must not cost a connection later, either: time-outs, checks and the next polls come to pass.
     await after(this.plan.calm);
     await this.#until(`after '${step}', every client is connected`, () => this.#members.every(isWhole));
     this.#noWrongLoss();
-    this.report(`${step}: ${((performance.now() - began) / 1000).toFixed(1)} s, ${this.#lossesOf(step).length} connections lost, ${this.#spread()}`);
+    const seconds = ((performance.now() - began) / 1000).toFixed(1);
+    this.report(`${step}: ${seconds} s, ${this.#lossesOf(step).length} connections lost, ${this.#spread()}`);
   }
 
   async #places() {
@@ -144,13 +147,11 @@ class Trial {
     assert.ok(this.#lossesOf(this.#step).length >= lost, "they have lost their connections");
   }
 
-  /** The cookie of a browser that came to node b; its second page comes there, too. */
+  /** The second page of a browser that is on node b comes there, too. */
   async #cookieOfB() {
-    const { url } = this.balancer;
-    let first;
-    await this.#until("a browser is on node b", async () => (first = await handshake(url)).node === "b");
-    this.cookie = first.cookie.split(";")[0];
-    const second = await handshake(url, { headers: { cookie: this.cookie } });
+    this.cookie = this.#on("b").find(({ cookie }) => cookie)?.cookie;
+    assert.ok(this.cookie?.startsWith("node="), "a client of node b has a cookie");
+    const second = await handshake(this.balancer.url, { headers: { cookie: this.cookie } });
     assert.equal(second.node, "b", "the second page of a browser comes to the node of the first");
   }
 
@@ -242,8 +243,11 @@ class Trial {
     for (const deadline = Date.now() + this.plan.late; !(await holds()); await after(50)) {
       if (Date.now() < deadline) continue;
       const missing = this.#members.filter((member) => !isWhole(member));
-      const examples = missing.slice(0, 3).map((member) => ({ ...member.group, node: member.node, carrier: member.carrier, upgradeError: member.upgradeError, losses: member.losses.slice(-3) }));
-      throw new Error(`not so: ${what}; ${this.#spread()}; ${missing.length} not connected, ${JSON.stringify(examples)}; ${this.balancer.complaints.slice(-20).join("\n")}`);
+      const examples = missing.slice(0, 3).map(({ group, node, carrier, upgradeError, losses }) => {
+        return { ...group, node, carrier, upgradeError, losses: losses.slice(-3) };
+      });
+      const seen = `${this.#spread()}; ${missing.length} not connected, ${JSON.stringify(examples)}`;
+      throw new Error(`not so: ${what}; ${seen}; ${this.balancer.complaints.slice(-20).join("\n")}`);
     }
   }
 }

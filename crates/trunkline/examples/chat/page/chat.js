@@ -90,7 +90,7 @@ function showNodes(latest) {
   nodes = latest;
   for (const person of nodes.flatMap((node) => node.people)) names.note(person);
   // Behind a balancer, whose port is that of no node, only the balancer can be reached.
-  const isDirect = nodes.some((node) => address(node.port) === location.origin);
+  const isDirect = nodes.some((node) => new URL(address(node.port)).origin === location.origin);
   if (isDirect) client.nodes = nodes.map((node) => address(node.port));
   render();
 }
