@@ -50,7 +50,7 @@ pub(super) struct NodeSubscriber {
 }
 
 enum Connecting {
-    Done(SubscriberConnection),
+    Done(Box<SubscriberConnection>),
     Failed(Error),
     Closed,
 }
@@ -112,7 +112,8 @@ impl NodeSubscriber {
                 opened = &mut connecting => return match opened {
                     Ok((address, socket)) => {
                         let next_role_check = self.shared.servers.next_role_check();
-                        Connecting::Done(SubscriberConnection::new(address, socket, next_role_check, renewals))
+                        let connection = SubscriberConnection::new(address, socket, next_role_check, renewals);
+                        Connecting::Done(Box::new(connection))
                     }
                     Err(error) => Connecting::Failed(error),
                 },
