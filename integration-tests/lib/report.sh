@@ -1,4 +1,4 @@
-# What the parts report, and how it is printed. Read by run.sh; expects $logs, $here and $all_parts, $named_parts.
+# What the parts report, and how it is printed. Read by run.sh; expects $logs, $here and $all_parts.
 #
 # Each part leaves three files in $logs:
 #   PART.log     everything its tools printed
@@ -55,7 +55,7 @@ counted() {
 report() {
     printf '\n== summary (%s s)\n' "$1"
     passed=0 failed=0 skipped=0
-    for part in $all_parts $named_parts; do
+    for part in $all_parts; do
         [ -f "$logs/$part.counts" ] || continue
         print_part "$part"
         passed=$((passed + $(counted "$part" 1)))
