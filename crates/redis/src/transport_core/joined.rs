@@ -215,8 +215,8 @@ impl<N: JoinedNode> SubscribedNodes<N> {
     }
 }
 
-fn is_routed<N: JoinedNode>(routes: &Routes<N>, joined: &Arc<N>, topic: Topic) -> bool {
-    routes.get(&topic).into_iter().flatten().any(|(other, _)| Arc::ptr_eq(other, joined))
+fn is_routed<N: JoinedNode>(routes: &Routes<N>, joined: &Arc<N>, topic: &Topic) -> bool {
+    routes.get(topic).into_iter().flatten().any(|(other, _)| Arc::ptr_eq(other, joined))
 }
 
 impl<N: JoinedNode> MessageHandler for SubscribedNodes<N> {
@@ -226,7 +226,7 @@ impl<N: JoinedNode> MessageHandler for SubscribedNodes<N> {
         for run in batch.chunk_by(|message, next| message.topic == next.topic) {
             for (joined, kind) in topics.get(&run[0].topic).into_iter().flatten() {
                 let is_repeat = |message: &&PubSubMessage| {
-                    message.came_by_name && is_routed(&topics, joined, Topic::Channel(message.channel.clone()))
+                    message.came_by_name && is_routed(&topics, joined, &Topic::Channel(message.channel.clone()))
                 };
                 let messages = run.iter().filter(|message| !is_repeat(message));
                 joined.inbox().deliver(messages.filter_map(|message| joined.decode(message, *kind)));
