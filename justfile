@@ -61,6 +61,10 @@ fuzz *ARGS:
 faults *ARGS:
     sh integration-tests/faults/run.sh {{ARGS}}
 
+# Balancers with the configurations of docker/balancers/, a minute each, for example `just balancers haproxy`; see `just balancers --help`
+balancers *ARGS:
+    sh integration-tests/node/balancers/run.sh {{ARGS}}
+
 # Benchmarks of the core (criterion): codec, payload, room index, engine; `just bench-core --quick` for a smoke
 bench-core *ARGS:
     cargo bench -p trunkline-core -- {{ARGS}}

@@ -11,9 +11,7 @@
 set -u
 
 # In the order in which they run.
-all_parts="core memory brokers redis mongodb postgres rabbitmq nats backends cli adapter faults interop clients recipes browser bench"
-# Only when they are named: they try faults, of which some are known and open.
-named_parts="hostile"
+all_parts="core memory brokers redis mongodb postgres rabbitmq nats backends cli adapter faults hostile interop clients recipes balancers browser admin bench"
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 root=$(dirname -- "$here")
@@ -37,11 +35,6 @@ main() {
             run_part "$part"
         fi
     done
-    for part in $named_parts; do
-        if listed "$part" "$only" && ! listed "$part" "$skip"; then
-            run_part "$part"
-        fi
-    done
     report "$(($(date +%s) - began))"
 }
 
@@ -62,7 +55,7 @@ usage() {
     cat <<TEXT
 Usage: sh integration-tests/run.sh [--only PART]... [--skip PART]... [--list] [--help]
 
-Sets up what the tests need and runs them. Without options: every part but those that have to be named.
+Sets up what the tests need and runs them. Without options: every part.
 
   --only PART   run this part; may be given several times
   --skip PART   leave this part out and list it as skipped; may be given several times
@@ -70,22 +63,21 @@ Sets up what the tests need and runs them. Without options: every part but those
   --help        print this text
 
 Parts: $all_parts
-To be named: $named_parts
 Logs and screenshots: integration-tests/ in the target directory.
 Packages that are missing are installed with apt-get, which needs root or sudo.
 TEXT
 }
 
 list_parts() {
-    for part in $all_parts $named_parts; do
+    for part in $all_parts; do
         (. "$here/parts/$part.sh" && printf '%-10s %s\n' "$part" "$about")
     done
 }
 
 # allow PART OPTION: ends the run unless PART exists.
 allow() {
-    [ -n "$1" ] || refuse "$2 needs the name of a part: $all_parts $named_parts"
-    listed "$1" "$all_parts $named_parts" || refuse "$2: there is no part '$1'; the parts are: $all_parts $named_parts"
+    [ -n "$1" ] || refuse "$2 needs the name of a part: $all_parts"
+    listed "$1" "$all_parts" || refuse "$2: there is no part '$1'; the parts are: $all_parts"
 }
 
 refuse() {

@@ -1,5 +1,5 @@
-about="what socketioxide's own suite of adapters does, on every backend; metrics in Prometheus; what dynamic namespaces leave at the broker"
-crates=""
+about="what socketioxide's own suite of adapters does, on every backend; metrics in Prometheus; traces; what dynamic namespaces leave at the broker"
+crates="trunkline-traces"
 
 . "$here/lib/brokers.sh"
 
@@ -8,5 +8,5 @@ prepare() {
 }
 
 run() {
-    cargo_tests -p trunkline-test-nodes
+    cargo_tests -p trunkline-test-nodes -p trunkline-traces
 }

@@ -8,13 +8,13 @@ prepare() {
         cargo_build -p trunkline-hostile -p trunkline-test-nodes
 }
 
-# Each transport is one test; the program fails if one of them breaks a promise. As many messages as two minutes allow:
+# Each transport is one test; the program fails if one of them breaks a promise. As many messages as a minute allows:
 # `just hostile` sends more.
 run() {
     cargo_tests -p trunkline-hostile
     from=$(lines_of "$log")
     watched '^(\||seed|trunkline-hostile:)' timeout -k 10 600 "$(target_directory)/debug/trunkline-hostile" \
-        --messages 4000 --jobs 2 --logs "$logs/hostile"
+        --messages 1000 --jobs 3 --logs "$logs/hostile"
     ended=$?
     kept=$(since "$from" | grep -c '^|.*| kept |$')
     broken=$(since "$from" | grep -c '^|.*| BROKEN |$')

@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use trunkline_core::{Error, ErrorKind};
+use trunkline_core::{Error, ErrorKind, Result};
 
 /// A reason why a server cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,14 @@ impl fmt::Display for ConnectFailure {
             Self::Rights => "does not let this user do what is needed",
         })
     }
+}
+
+/// Refuses TLS in a build without it.
+///
+/// # Errors
+/// `Config`, naming the crate whose feature `tls` is off.
+pub fn tls_is_left_out<T>(of: &str) -> Result<T> {
+    Err(Error::new(ErrorKind::Config, format!("TLS is not part of this program: it needs the feature `tls` of {of}")))
 }
 
 /// Looks whether a first connection failed because it was made with TLS to a server without, or the other way round:

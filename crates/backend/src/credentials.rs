@@ -1,8 +1,9 @@
 //! Credentials that change: asked for before each connection.
 
-use std::{error, fmt, sync::Arc};
+use std::{error, fmt, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
+use tokio::time::timeout;
 use trunkline_core::{Error, ErrorKind, Result};
 
 /// User and password for one connection; a token that stands for a password is given as one.
@@ -13,19 +14,29 @@ pub struct Login {
     pub user: Option<String>,
     /// Password or token.
     pub password: String,
+    /// How long the server accepts it from now on, if that ends; [`Login::valid_for`].
+    pub valid_for: Option<Duration>,
 }
 
 impl Login {
     /// A user and the password, or token, of this moment.
     #[must_use]
     pub fn new(user: impl Into<String>, password: impl Into<String>) -> Self {
-        Self { user: Some(user.into()), password: password.into() }
+        Self { user: Some(user.into()), ..Self::of_token(password) }
     }
 
     /// A password or token alone.
     #[must_use]
     pub fn of_token(token: impl Into<String>) -> Self {
-        Self { user: None, password: token.into() }
+        Self { user: None, password: token.into(), valid_for: None }
+    }
+
+    /// Says how long the server accepts it. A backend whose servers end connections with expired credentials (Redis as a
+    /// service) authenticates on those that stand before that time is over; others need not know.
+    #[must_use]
+    pub fn valid_for(mut self, time: Duration) -> Self {
+        self.valid_for = Some(time);
+        self
     }
 }
 
@@ -59,9 +70,10 @@ impl CredentialsProvider {
     /// The credentials of this moment.
     ///
     /// # Errors
-    /// `Disconnected`, with what the application said.
-    pub async fn ask(&self) -> Result<Login> {
-        (self.0)().await
+    /// `Disconnected`, with what the application said, or if it says nothing within `limit`.
+    pub async fn ask(&self, limit: Duration) -> Result<Login> {
+        let late = |_| Err(Error::new(ErrorKind::Disconnected, format!("no credentials within {limit:?}")));
+        timeout(limit, (self.0)()).await.unwrap_or_else(late)
     }
 }
 
@@ -79,3 +91,23 @@ impl PartialEq for CredentialsProvider {
 }
 
 impl Eq for CredentialsProvider {}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_does_not_answer_is_an_error_that_may_pass() {
+        let provider = CredentialsProvider::new(async || pending::<Result<Login>>().await);
+        let error = provider.ask(Duration::from_secs(5)).await.unwrap_err();
+        assert!(error.is_retryable() && error.to_string().contains("within 5s"), "{error}");
+    }
+
+    #[test]
+    fn no_password_is_shown() {
+        let login = Login::new("app", "s3cret").valid_for(Duration::from_secs(60));
+        assert!(!format!("{login:?}").contains("s3cret"));
+    }
+}

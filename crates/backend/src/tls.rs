@@ -215,8 +215,9 @@ impl ServerCertVerifier for Checked {
     }
 }
 
-/// TLS configuration of a client: that of the application in `check`, if there is one; otherwise one that trusts the certificates in the PEM file
-/// `ca`, or those of the operating system without one, checks as `check` says, and presents the certificate chain and key of `client`, if given.
+/// TLS configuration of a client: that of the application in `check`, if there is one. Otherwise one that trusts the
+/// certificates in the PEM file `ca`, or those of the operating system without one, checks as `check` says, and presents
+/// the certificate chain and key of `client`, if given.
 ///
 /// # Errors
 /// `Config`, naming the file that has no usable certificate or key, or if certificate and key do not belong together.

@@ -5,14 +5,23 @@ use std::time::Duration;
 use tokio::time::timeout;
 use trunkline::{Backend, Emitter};
 
-use crate::output::Failure;
+use crate::{
+    doctor::{self, BrokerTarget},
+    output::Failure,
+};
 
 /// Connects to the broker that the servers use.
 pub(crate) async fn connect(url: &str) -> Result<Backend, Failure> {
+    let target = BrokerTarget::parse(url)?;
     timeout(CONNECT_TIMEOUT, trunkline::connect(url))
         .await
         .map_err(|_| Failure::critical(format!("no connection to the broker after {CONNECT_TIMEOUT:?}")))?
-        .map_err(Failure::from)
+        .map_err(|error| {
+            // Backends call a refused password, too, a matter of configuration; it is none of usage.
+            let is_usage = doctor::is_usage(target.backend, &error);
+            let failure = Failure::from(error);
+            if is_usage { failure } else { Failure::critical(failure.text) }
+        })
 }
 
 /// Waits until the broker has confirmed what was published, and ends the connection.

@@ -1,16 +1,19 @@
 #![doc = include_str!("../README.md")]
 
 mod arguments;
+mod bench;
 mod broker;
 mod doctor;
 mod echo;
 mod emit;
+mod gather;
 mod generate;
 mod observer;
 mod options;
 mod output;
 mod server_emit;
 mod tap;
+mod top;
 mod who;
 
 use std::process::ExitCode;
@@ -55,6 +58,10 @@ async fn run(command: Command, output: &Output) -> Result<Status, Failure> {
         Command::Rooms(options) => who::rooms(options, output).await,
         Command::Doctor(options) => doctor::doctor(options, output).await,
         Command::Tap(options) => tap::tap(options, output).await,
+        Command::Top(options) => top::top(options, output).await,
+        Command::Bench(options) => bench::bench(options, output).await,
+        Command::BenchNode(options) => bench::node(options).await,
+        Command::Gather(options) => gather::gather(options, output).await,
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
     }

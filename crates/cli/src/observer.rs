@@ -96,6 +96,8 @@ pub(crate) struct Heard {
     pub(crate) last: Instant,
     /// When a heartbeat was heard last, if any was.
     pub(crate) heartbeat: Option<Instant>,
+    /// When it gave an answer last.
+    pub(crate) answered: Option<Instant>,
     /// Whether it numbers its messages, as our own nodes do; known from its heartbeats.
     pub(crate) is_numbered: bool,
     /// Number of room buckets that it has told.
@@ -138,10 +140,13 @@ impl Peers {
             return;
         }
         let now = Instant::now();
-        let new = Heard { last: now, heartbeat: None, is_numbered: false, buckets: None };
+        let new = Heard { last: now, heartbeat: None, answered: None, is_numbered: false, buckets: None };
         let peer = peers.entry(from.clone()).or_insert(new);
         peer.last = now;
         peer.is_numbered |= is_numbered;
+        if matches!(delivery, Delivery::Response { .. }) {
+            peer.answered = Some(now);
+        }
         if let Some(Message::Heartbeat(heartbeat)) = message {
             peer.heartbeat = Some(now);
             peer.is_numbered |= !heartbeat.high_water_marks.is_empty();
@@ -219,22 +224,38 @@ pub(crate) struct Received {
     pub(crate) at: Instant,
 }
 
-/// The sockets of an observer: none, or one that is in every room and records what it gets.
-#[derive(Debug, Default)]
-pub(crate) struct Sockets(Option<mpsc::Sender<Received>>);
+/// The sockets of an observer: none, or one that is in every room and hands on what it gets.
+#[derive(Default)]
+pub(crate) struct Sockets(Option<Take>);
+
+/// What is done with a packet.
+type Take = Box<dyn Fn(&Payload) + Send + Sync>;
 
 impl Sockets {
+    /// One that calls this for each packet.
+    pub(crate) fn taking(take: impl Fn(&Payload) + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(take)))
+    }
+
+    /// One that queues each packet.
     pub(crate) fn recording(arrivals: mpsc::Sender<Received>) -> Self {
-        Self(Some(arrivals))
+        Self::taking(move |payload| {
+            // Full only if the namespace is flooded; then the packet is lost, which is said.
+            let _ = arrivals.try_send(Received { payload: payload.clone(), at: Instant::now() });
+        })
+    }
+}
+
+impl fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sockets").field(&self.0.is_some()).finish()
     }
 }
 
 impl Local for Sockets {
     fn deliver(&self, _: &Target, payload: &Payload, _: Option<&Offset>) -> DeliveryReport {
-        if let Some(arrivals) = &self.0 {
-            let at = Instant::now();
-            // Full only if the namespace is flooded; then the packet is lost, which is said.
-            let _ = arrivals.try_send(Received { payload: payload.clone(), at });
+        if let Some(take) = &self.0 {
+            take(payload);
         }
         DeliveryReport::default()
     }

@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use trunkline::{Target, core::model::Room};
 
+use crate::output::Failure;
+
 /// Looks into a cluster of Socket.IO servers and acts on it, over the broker that connects them.
 ///
 /// Works with every broker and wire format that Trunkline has, so the servers may be Node.js servers with an official
@@ -109,6 +111,7 @@ Examples:
   trunkline doctor --pre --wait 60s          # before a deployment
   trunkline doctor --format nagios --skip echo-time
   trunkline doctor --only answers --only nodes --json
+  trunkline doctor --archive incident.json   # what gather has written
   trunkline doctor --list
 
 It changes nothing in the cluster. It joins as a node without sockets, and publishes small messages to itself in the \
@@ -131,6 +134,43 @@ channel of its own (Redis, sharded and dynamic), a room is heard half a second a
 one that is named by --room from the beginning. --latency publishes a small message a second in the namespace \
 /trunkline-doctor. Exit code 1 if messages were missing.")]
     Tap(TapOptions),
+    /// Show nodes, rates, gaps, queues and round trips, now and again
+    #[command(after_long_help = "\
+Examples:
+  trunkline top
+  trunkline top --namespace /admin --interval 5s
+  trunkline top --once --json
+
+It changes nothing in the cluster. It joins as a node without sockets, asks all nodes for their sockets once per interval \
+(the round trip is the time until a node has answered), hears all messages as `tap` does, and publishes a small message per \
+interval in the namespace /trunkline-doctor (the echo). The queue is that of this program: nodes do not tell theirs. \
+Exit code with --once: 1 if nodes or messages are missing.")]
+    Top(TopOptions),
+    /// Measure throughput, loss, order and latency between nodes over a broker
+    #[command(after_long_help = "\
+Examples:
+  trunkline bench --nodes 3
+  trunkline bench --nodes 5 --messages 50000 --size 1000
+  trunkline bench redis://redis-1 --compare nats://nats-1
+
+It starts nodes in processes of their own on this machine, in a namespace of their own. Each sends --messages as fast as it \
+can, then some more with pauses, from which the latency is taken. This is load for the broker, and where the broker keeps \
+messages (Redis streams, MongoDB, a history) it takes their places there: give it a prefix, stream or collection of its \
+own in the URL. Exit code 1 if messages came twice or in another order, 2 if messages were lost.")]
+    Bench(BenchOptions),
+    /// A node of the bench, which the program starts itself
+    #[command(hide = true)]
+    BenchNode(BenchNodeOptions),
+    /// Write health, metrics, versions and settings of all nodes, and what the doctor finds, into one file
+    #[command(after_long_help = "\
+Examples:
+  trunkline gather --output incident.json
+  trunkline doctor --archive incident.json
+
+The file has no passwords, no payloads and no addresses of clients. Nodes of Trunkline tell about themselves when they are \
+asked by the server-side event `trunkline:status`; Node.js servers do not know it, and are listed as missing. Exit code 1 \
+if not every node has answered.")]
+    Gather(GatherOptions),
     /// Print completions for a shell
     #[command(after_long_help = "\
 Examples:
@@ -366,6 +406,9 @@ pub(crate) struct DoctorOptions {
     /// List the checks
     #[arg(long)]
     pub(crate) list: bool,
+    /// Read what `gather` has written, instead of looking
+    #[arg(long, value_name = "FILE")]
+    pub(crate) archive: Option<PathBuf>,
     /// Report only this check; may be repeated
     #[arg(long, value_name = "CODE")]
     pub(crate) only: Vec<String>,
@@ -383,6 +426,71 @@ pub(crate) struct DoctorOptions {
     /// From which time on (p99) the echo is critical
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub(crate) echo_critical: Duration,
+    /// From which difference on the broker's clock is worth a warning
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub(crate) clock_warning: Duration,
+    /// From which difference on the broker's clock is critical
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(crate) clock_critical: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopOptions {
+    #[command(flatten)]
+    pub(crate) broker: BrokerArguments,
+    /// How long to count before the numbers are shown
+    #[arg(short, long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub(crate) interval: Duration,
+    /// Print one sample, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    #[command(flatten)]
+    pub(crate) listen: ListenOptions,
+    /// How long to wait for the answers of nodes
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchOptions {
+    /// URL of the broker, as the servers have it
+    #[arg(value_name = "URL", env = "TRUNKLINE_BROKER", hide_env_values = true)]
+    pub(crate) broker: String,
+    /// Measure over this broker too, and print both
+    #[arg(long, value_name = "URL")]
+    pub(crate) compare: Option<String>,
+    /// Number of nodes
+    #[arg(long, value_name = "NUMBER", default_value = "2", value_parser = clap::value_parser!(u16).range(2..=100))]
+    pub(crate) nodes: u16,
+    /// Messages that each node sends as fast as it can
+    #[arg(long, value_name = "NUMBER", default_value = "10000", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) messages: u64,
+    /// Bytes of text in each message
+    #[arg(long, value_name = "BYTES", default_value = "128")]
+    pub(crate) size: usize,
+    /// Messages that each node sends with pauses, for the latency
+    #[arg(long, value_name = "NUMBER", default_value = "500", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) latency_messages: u64,
+    /// How many of them a second
+    #[arg(long, value_name = "NUMBER", default_value = "100")]
+    pub(crate) rate: f64,
+    /// How long nothing may arrive until what is missing counts as lost
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchNodeOptions {
+    #[arg(env = "TRUNKLINE_BROKER", hide_env_values = true)]
+    pub(crate) broker: String,
+    #[arg(long)]
+    pub(crate) namespace: String,
+    #[arg(long)]
+    pub(crate) index: usize,
+    #[arg(long)]
+    pub(crate) peers: usize,
+    #[arg(long, value_parser = duration)]
+    pub(crate) timeout: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -486,6 +594,22 @@ impl ReportBy {
             Self::Events => "EVENT",
             Self::Senders => "SENDER",
         }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GatherOptions {
+    #[command(flatten)]
+    pub(crate) doctor: DoctorOptions,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE", default_value = "trunkline.json")]
+    pub(crate) output: PathBuf,
+}
+
+impl DoctorOptions {
+    /// The broker's URL, which `doctor --list` and `doctor --archive` do without.
+    pub(crate) fn url(&self) -> Result<String, Failure> {
+        self.broker.clone().ok_or_else(|| Failure::usage("which broker? Name its URL, or set TRUNKLINE_BROKER"))
     }
 }
 

@@ -123,7 +123,8 @@ impl Local for Table {
         let describe = |(id, entry): (&SocketId, &Entry)| {
             let (handshake, data) = entry.client.details();
             let rooms = entry.rooms.iter().map(|room| Room::from(room.as_str())).collect();
-            SocketInfo::new(id.clone(), rooms).with_handshake(handshake).with_data(data)
+            let handshake = handshake.unwrap_or_else(SocketInfo::unknown_handshake);
+            SocketInfo::new(id.clone(), rooms).with_handshake(Some(handshake)).with_data(data)
         };
         self.lock().iter().filter(|(_, entry)| entry.matches(target)).map(describe).collect()
     }

@@ -8,8 +8,8 @@ use trunkline_conformance::{
     kit::{Failure, TestCluster, eventually},
 };
 use trunkline_core::{
-    Target,
-    memory::{self, MemoryConfig},
+    Session, SessionId, SocketId, Target,
+    memory::{self, HistoryLimits, MemoryConfig},
     model::METRICS_BUCKETS,
 };
 
@@ -90,6 +90,38 @@ async fn what_is_documented_is_exported_and_nothing_else() -> Result<(), Failure
     let listed: BTreeSet<_> =
         rows().filter(|row| !row[0].starts_with("trunkline_")).map(|row| row[0].clone()).collect();
     assert_eq!(reasons, listed.iter().map(String::as_str).collect());
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_to_the_history_are_counted_by_their_outcome() -> Result<(), Failure> {
+    let recorder = recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let limits = HistoryLimits { messages: 2, ..HistoryLimits::default() };
+    let config = MemoryConfig { history: Some(limits) };
+    let cluster = TestCluster::new(&Setup::new(move |name| async move { memory::backend(&name, config) }));
+    let node = cluster.build().namespace("/kept").join().await?;
+    let start = node.offset().await?;
+    node.emit(Target::all(), "one").await?;
+    assert_eq!(node.replay(start.clone(), &[]).await?.len(), 1);
+    let (secret, socket) = (SessionId::new("secret")?, SocketId::new("socket")?);
+    node.persist_session(Session::new(secret.clone(), socket, Vec::new())).await?;
+    assert!(node.restore_session(secret.clone(), start.clone()).await?.is_some());
+    assert!(node.restore_session(secret, start.clone()).await?.is_none());
+    for _ in 0..3 {
+        node.emit(Target::all(), "more").await?;
+    }
+    node.replay(start, &[]).await.expect_err("the history is shorter");
+    let scraped = scrape(&handle);
+    let count = |kind: &str, outcome: &str| {
+        let labels = ["namespace=\"/kept\"", &format!("kind=\"{kind}\",outcome=\"{outcome}\"")];
+        sum(&scraped, "trunkline_history_requests_total", &labels)
+    };
+    assert_eq!((count("replay", "complete"), count("replay", "lost")), (1.0, 1.0));
+    assert_eq!((count("restore", "complete"), count("restore", "unknown")), (1.0, 1.0));
+    assert_eq!((count("persist", "complete"), count("persist", "failed")), (1.0, 0.0));
+    assert_eq!(sum(&scraped, "trunkline_replayed_messages_total", &["namespace=\"/kept\""]), 2.0);
     Ok(())
 }
 

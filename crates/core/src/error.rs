@@ -31,7 +31,7 @@ pub enum ErrorKind {
     Limit,
     /// The message exceeds the transport's limit; nothing was sent.
     TooLarge,
-    /// Not every node answered in time; a [`RequestError`](crate::RequestError) has what arrived.
+    /// Not every node answered in time, or one is not seen by the broker; a [`RequestError`](crate::RequestError) has what arrived.
     Timeout,
     /// Data that is not what the protocol says.
     Malformed,

@@ -12,6 +12,7 @@ pub mod model;
 pub mod node;
 pub mod payload;
 pub mod server;
+pub mod trace;
 pub mod transport;
 
 pub use crate::{

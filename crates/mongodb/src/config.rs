@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use mongodb::options::ConnectionString;
 use percent_encoding::percent_decode_str;
 use trunkline_backend::{
-    OutboxLimits,
+    CredentialsProvider, Login, OutboxLimits,
     url::{ByteSize, Params, did_you_mean, redact},
 };
 use trunkline_core::{Error, ErrorKind, Result};
@@ -18,6 +18,8 @@ use crate::MAX_DOCUMENT_BYTES;
 pub struct Config {
     /// The driver's part of the URL, password included.
     uri: String,
+    /// Asked for each client of the driver; [`Config::credentials`].
+    pub(crate) provider: Option<CredentialsProvider>,
     /// Name of the database. Default `socket_io`.
     pub database: String,
     /// Name of the collection that carries the messages of all namespaces. Default `socket.io-adapter-events`.
@@ -104,6 +106,7 @@ impl Config {
     fn new(uri: String, database: Option<String>) -> Self {
         Self {
             uri,
+            provider: None,
             database: database.unwrap_or_else(|| "socket_io".into()),
             collection: "socket.io-adapter-events".into(),
             storage: Storage::AsFound,
@@ -114,6 +117,31 @@ impl Config {
             response_timeout: Duration::from_secs(10),
             stream_timeout: Duration::from_secs(5),
         }
+    }
+
+    /// Asks for user and password when connecting, and before each further attempt after a failure. They take the place
+    /// of those in the URL, whose `authSource` and `authMechanism` count.
+    ///
+    /// The driver keeps the credentials of a client, so new ones mean a new client. Connections that stand stay
+    /// authenticated: MongoDB asks for credentials once per connection.
+    ///
+    /// ```
+    /// use trunkline_mongodb::{Config, Login};
+    ///
+    /// # async fn password() -> Result<String, std::io::Error> { Ok("of this week".into()) }
+    /// let config = Config::from_url("mongodb://db.example.com/chat?authSource=admin")?
+    ///     .credentials(async || password().await.map(|password| Login::new("app", password)));
+    /// # Ok::<(), trunkline_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn credentials<F, Fut, E>(mut self, ask: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Login, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        self.provider = Some(CredentialsProvider::new(ask));
+        self
     }
 
     fn read(&mut self, params: &mut Params) -> Result<()> {

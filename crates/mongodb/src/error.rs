@@ -62,6 +62,11 @@ fn rejection(error: &DriverError) -> Option<ConnectFailure> {
     }
 }
 
+/// Whether the server does not accept the user or the password.
+pub(crate) fn is_unauthenticated(error: &DriverError) -> bool {
+    rejection(error) == Some(ConnectFailure::Credentials)
+}
+
 /// Whether the server will never carry out the command, with these documents or for this user.
 pub(crate) fn is_refusal(error: &DriverError) -> bool {
     match &*error.kind {

@@ -38,19 +38,36 @@ impl MongoHistory {
         Self { core }
     }
 
-    /// Runs an operation at the server, and limits how long it may take.
-    async fn run<T>(&self, what: &str, operation: impl AsyncFnOnce(Server) -> mongodb::error::Result<T>) -> Result<T> {
+    /// Runs an operation at the server, and limits how long it may take. If its connection is not accepted, it is tried
+    /// once more with the credentials of this moment.
+    async fn run<T, F>(&self, what: &str, operation: impl Fn(Server) -> F) -> Result<T>
+    where
+        F: Future<Output = mongodb::error::Result<T>>,
+    {
+        let mut server = self.core.server()?;
+        let mut done = self.within_limit(what, operation(server.clone())).await?;
+        if done.as_ref().is_err_and(error::is_unauthenticated) {
+            self.core.renew(&mut server).await;
+            done = self.within_limit(what, operation(server)).await?;
+        }
+        done.map_err(|failed| error::into_error(what, &failed))
+    }
+
+    async fn within_limit<T>(&self, what: &str, running: impl Future<Output = T>) -> Result<T> {
         let limit = self.core.config.response_timeout;
         let away = |_| Error::new(ErrorKind::Disconnected, format!("{what}: no answer in {limit:?}"));
-        let done = timeout(limit, operation(self.core.server()?)).await.map_err(away)?;
-        done.map_err(|failed| error::into_error(what, &failed))
+        timeout(limit, running).await.map_err(away)
     }
 
     async fn insert(&self, what: &str, mut document: OutgoingDocument, mut ids: ObjectIdGenerator) -> Result<ObjectId> {
         document.identify(&mut ids);
         let id = ObjectId::from_bytes(document.id());
         let raw = document.into_raw()?;
-        self.run(what, async |server| server.collection.insert_one(&raw).await).await?;
+        let insert = |server: Server| {
+            let raw = &raw;
+            async move { server.collection.insert_one(raw).await }
+        };
+        self.run(what, insert).await?;
         Ok(id)
     }
 
@@ -70,12 +87,19 @@ impl MongoHistory {
     async fn find_session(&self, filter: Document) -> Result<Option<Bytes>> {
         let found = if self.core.kind.is_expiring() {
             let newest = doc! { "createdAt": -1 };
-            let take = async |server: Server| server.collection.find_one_and_delete(filter).sort(newest).await;
+            let take = |server: Server| {
+                let (filter, newest) = (filter.clone(), newest.clone());
+                async move { server.collection.find_one_and_delete(filter).sort(newest).await }
+            };
             self.run("take a session", take).await?
         } else {
             // The last one inserted, whatever the clocks say.
             let last = doc! { "$natural": -1 };
-            self.run("find a session", async |server| server.collection.find_one(filter).sort(last).await).await?
+            let find = |server: Server| {
+                let (filter, last) = (filter.clone(), last.clone());
+                async move { server.collection.find_one(filter).sort(last).await }
+            };
+            self.run("find a session", find).await?
         };
         Ok(found.map(bytes_of))
     }
@@ -87,9 +111,12 @@ impl MongoHistory {
         let ids = ObjectIdGenerator::after(session);
         let ours = self.insert("insert a tombstone", wire::tombstone(node, id.as_str(), false)?, ids).await?;
         let filter = session_filter(node, id);
-        let find = async |server: Server| {
-            let found = server.collection.find(filter).projection(doc! { "_id": 1 }).sort(doc! { "$natural": 1 });
-            found.await?.try_collect::<Vec<_>>().await
+        let find = |server: Server| {
+            let filter = filter.clone();
+            async move {
+                let found = server.collection.find(filter).projection(doc! { "_id": 1 }).sort(doc! { "$natural": 1 });
+                found.await?.try_collect::<Vec<_>>().await
+            }
         };
         let found = self.run("find the tombstones of a session", find).await?;
         let mut ids = found.iter().filter_map(|document| document.get_object_id("_id").ok());
@@ -107,14 +134,19 @@ impl MongoHistory {
             "data.requestId": { "$exists": false },
             "$and": [room_filter(rooms)],
         }] };
-        let find = async |server: Server| {
-            server.collection.find(filter).hint(Hint::Keys(doc! { "_id": 1 })).show_record_id(true).batch().await
+        let find = |server: Server| {
+            let filter = filter.clone();
+            async move {
+                let by_id = Hint::Keys(doc! { "_id": 1 });
+                server.collection.find(filter).hint(by_id).show_record_id(true).batch().await
+            }
         };
         let what = "read the history";
         let mut batches = self.run(what, find).await?;
         let mut found: Vec<RawDocumentBuf> = Vec::new();
         // Each answer has its own time: there may be many.
-        while let Some(batch) = self.run(what, async |_| batches.try_next().await).await? {
+        while let Some(batch) = self.within_limit(what, batches.try_next()).await?.transpose() {
+            let batch = batch.map_err(|failed| error::into_error(what, &failed))?;
             let documents = batch.doc_slices().map_err(|failed| error::into_error(what, &failed))?;
             found.extend(documents.into_iter().filter_map(|it| Some(it.ok()?.as_document()?.to_owned())));
         }
@@ -139,7 +171,11 @@ impl History for MongoHistory {
             // An older document of the session is outdated, and would be found once this one is restored.
             let mut outdated = session_filter(node, &session.id);
             outdated.insert("_id", doc! { "$ne": kept });
-            self.run("delete a session", async |server| server.collection.delete_many(outdated).await).await?;
+            let delete = |server: Server| {
+                let outdated = outdated.clone();
+                async move { server.collection.delete_many(outdated).await }
+            };
+            self.run("delete a session", delete).await?;
         }
         Ok(())
     }

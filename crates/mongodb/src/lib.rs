@@ -20,6 +20,8 @@ mod transport;
 mod transport_core;
 mod wire;
 
+pub use trunkline_backend::{CredentialsProvider, Login};
+
 pub use crate::{
     config::{Config, Storage},
     transport::{MongoDb, connect},

@@ -93,6 +93,7 @@ impl Publisher {
                     self.core.lost(Direction::Outbound, &reason);
                     is_lost = true;
                     sleep(self.backoff.next_pause()).await;
+                    self.core.renew(&mut self.server).await;
                 }
             }
         }

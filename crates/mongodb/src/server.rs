@@ -6,10 +6,10 @@ use mongodb::{
     Client, Collection, Database,
     bson::{Document, RawDocumentBuf, doc, serialize_to_raw_document_buf},
     error::ErrorKind as Kind,
-    options::{ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, Tls},
+    options::{ClientOptions, Credential, ReadConcern, ReadPreference, SelectionCriteria, Tls},
 };
 use tokio::time::timeout;
-use trunkline_backend::connect_failure::look_for_tls;
+use trunkline_backend::{Login, connect_failure::look_for_tls};
 use trunkline_core::{Error, ErrorKind, Result};
 
 use crate::{config::Config, error};
@@ -28,9 +28,31 @@ pub(crate) struct Server {
     pub(crate) collection: Collection<RawDocumentBuf>,
     /// The write concern of the URL, encoded.
     pub(crate) write_concern: Option<RawDocumentBuf>,
+    /// What the application's provider of credentials has given for this client.
+    login: Option<Login>,
 }
 
 impl Server {
+    fn new(client: Client, config: &Config, login: Option<Login>) -> Result<Self> {
+        let database = client.database(&config.database);
+        let collection = database.collection(&config.collection);
+        let write_concern = collection.write_concern().map(serialize_to_raw_document_buf).transpose();
+        let write_concern =
+            write_concern.map_err(|failed| Error::new(ErrorKind::Config, format!("write concern: {failed}")))?;
+        Ok(Self { collection, write_concern, database, client, login })
+    }
+
+    /// Asks the application for credentials. If they are others than before, returns the handles of a client with these.
+    pub(crate) async fn renewed(&self, config: &Config) -> Result<Option<Self>> {
+        let login = ask(config).await?;
+        let known = |login: &Option<Login>| login.as_ref().map(|login| (login.user.clone(), login.password.clone()));
+        if known(&login) == known(&self.login) {
+            return Ok(None);
+        }
+        let client = client(options(config, login.as_ref()).await?)?;
+        Self::new(client, config, login).map(Some)
+    }
+
     /// Shuts the driver down: its tasks and connections.
     pub(crate) async fn close(self) {
         const LIMIT: Duration = Duration::from_secs(2);
@@ -48,8 +70,9 @@ impl Server {
 
 /// Connects, and refuses a server without change streams.
 pub(crate) async fn open(config: &Config) -> Result<Server> {
-    let options = options(config).await?;
-    let client = Client::with_options(options.clone()).map_err(|failed| error::into_error("configure", &failed))?;
+    let login = ask(config).await?;
+    let options = options(config, login.as_ref()).await?;
+    let client = client(options.clone())?;
     match client.database("admin").run_command(doc! { "hello": 1 }).await {
         Ok(hello) => refuse_standalone(&hello)?,
         Err(failed) => {
@@ -61,12 +84,18 @@ pub(crate) async fn open(config: &Config) -> Result<Server> {
             return Err(look_for_tls(error::into_error("connect", &failed), &hosts, is_tls, &hello_message()?).await);
         }
     }
-    let database = client.database(&config.database);
-    let collection = database.collection(&config.collection);
-    let write_concern = collection.write_concern().map(serialize_to_raw_document_buf).transpose();
-    let write_concern =
-        write_concern.map_err(|failed| Error::new(ErrorKind::Config, format!("write concern: {failed}")))?;
-    Ok(Server { collection, write_concern, database, client })
+    Server::new(client, config, login)
+}
+
+async fn ask(config: &Config) -> Result<Option<Login>> {
+    match &config.provider {
+        Some(provider) => provider.ask(config.response_timeout).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+fn client(options: ClientOptions) -> Result<Client> {
+    Client::with_options(options).map_err(|failed| error::into_error("configure", &failed))
 }
 
 /// `hello` as a message of its own, which a server without TLS answers: an `OP_MSG` with one document.
@@ -83,9 +112,16 @@ fn hello_message() -> Result<Vec<u8>> {
     Ok(message)
 }
 
-async fn options(config: &Config) -> Result<ClientOptions> {
+async fn options(config: &Config, login: Option<&Login>) -> Result<ClientOptions> {
     let parsed = ClientOptions::parse(config.connection_string()?).await;
     let mut options = parsed.map_err(|failed| error::into_error("look up the server", &failed))?;
+    if let Some(Login { user, password, .. }) = login {
+        // As the driver reads a URL with a user.
+        let source = options.default_database.clone();
+        let credential = options.credential.get_or_insert_with(|| Credential::builder().source(source).build());
+        credential.username = user.clone().or(credential.username.take());
+        credential.password = Some(password.clone());
+    }
     options.app_name.get_or_insert_with(|| "trunkline".into());
     options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
     options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);

@@ -132,6 +132,7 @@ impl Subscriber {
     }
 
     async fn try_reopen(&mut self) -> Result<ChangeEvents, StreamError> {
+        self.core.renew(&mut self.server).await;
         let is_gap = self.is_invalidated || self.resume_point.is_none();
         if is_gap {
             self.recreate_collection().await;

@@ -26,6 +26,8 @@ pub(crate) struct TransportCore {
     pub(crate) closing: CancellationToken,
     /// `None` once closed: some tasks of the driver end only when all handles of its client are dropped.
     server: Mutex<Option<Server>>,
+    /// Held while the application is asked for credentials.
+    renewing: tokio::sync::Mutex<()>,
     link: LinkState,
 }
 
@@ -39,6 +41,7 @@ impl TransportCore {
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             server: Mutex::new(Some(server)),
+            renewing: tokio::sync::Mutex::default(),
             link: LinkState::of("MongoDB"),
         }
     }
@@ -96,6 +99,28 @@ impl TransportCore {
     /// The driver's handles, not to be held longer than an operation takes.
     pub(crate) fn server(&self) -> Result<Server> {
         self.lock_server().clone().ok_or_else(closed)
+    }
+
+    /// Replaces handles with which something has failed, if the application has other credentials now.
+    pub(crate) async fn renew(&self, server: &mut Server) {
+        if self.config.provider.is_none() {
+            return;
+        }
+        let _renewing = self.renewing.lock().await;
+        let Ok(current) = self.server() else { return };
+        *server = match current.renewed(&self.config).await {
+            Ok(Some(renewed)) => {
+                if let Some(current) = self.lock_server().as_mut() {
+                    current.clone_from(&renewed);
+                }
+                renewed
+            }
+            Ok(None) => current,
+            Err(error) => {
+                tracing::debug!(%error, "the credentials stay as they are");
+                current
+            }
+        };
     }
 
     /// Tells all tasks to end and lets no more nodes join; queued messages may still be sent.

@@ -7,7 +7,7 @@ use trunkline_backend::{
     CredentialsProvider, Login, OutboxLimits,
     rooms::Buckets,
     tls::ServerCheck,
-    url::{Params, did_you_mean, host_and_port, redact},
+    url::{AddressMap, Params, did_you_mean, host_and_port, redact},
 };
 use trunkline_core::{Error, ErrorKind, Result};
 
@@ -23,6 +23,9 @@ pub struct Config {
     pub credentials: Credentials,
     /// Encryption. Default: only if the server asks for it.
     pub tls: Tls,
+    /// Addresses that servers advertise, with those by which they are reached: NAT, tunnels. Default: all are reached as
+    /// they say.
+    pub announce: AddressMap,
     /// The first token of every subject. Clusters with different prefixes do not hear each other. Default `trunkline`.
     pub prefix: String,
     /// How rooms are spread over subjects.
@@ -132,6 +135,7 @@ impl Default for Config {
             servers: vec!["localhost:4222".into()],
             credentials: Credentials::None,
             tls: Tls::default(),
+            announce: AddressMap::default(),
             prefix: "trunkline".into(),
             buckets: Buckets::DEFAULT,
             linger: Duration::from_secs(10),
@@ -200,6 +204,7 @@ impl Config {
         self.tls.ca = params.take::<String>("tls_ca")?.map(PathBuf::from);
         self.tls.client = params.take_files("tls_cert", "tls_key")?;
         self.tls.check = ServerCheck::take(&mut params)?;
+        params.read("announce", &mut self.announce)?;
         params.read("prefix", &mut self.prefix)?;
         params.read("buckets", &mut self.buckets)?;
         params.read("linger", &mut self.linger)?;

@@ -24,6 +24,7 @@ use trunkline_backend::{
     ConnectFailure,
     batched::{BatchConnection, Confirmation, OutgoingBatch, Undelivered},
     connection::{silence_limit, until_silent},
+    url::AddressMap,
 };
 use trunkline_core::{Error, ErrorKind, Result};
 
@@ -51,6 +52,7 @@ pub(crate) struct Connection {
     next_mark: AtomicU64,
     /// If the server is one of several.
     barrier: Option<SubscriptionBarrier>,
+    announce: AddressMap,
 }
 
 impl Connection {
@@ -77,6 +79,7 @@ impl Connection {
             marks: format!("{}.mark.{}", nats.prefix(), nats.settings.sender).into(),
             next_mark: AtomicU64::new(1),
             barrier,
+            announce: nats.config.announce.clone(),
         };
         let echoes = connection.subscribe(connection.marks.clone()).await?;
         tasks.spawn(Arc::clone(&connection.state).listen(echoes));
@@ -226,7 +229,8 @@ impl BatchConnection for Connection {
     }
 
     fn cluster_servers(&self) -> Vec<String> {
-        self.client.server_info().connect_urls
+        let advertised = self.client.server_info().connect_urls;
+        advertised.iter().map(|address| self.announce.reached(address).to_owned()).collect()
     }
 
     /// Never: a NATS server that is out of memory ends connections.
@@ -274,9 +278,7 @@ pub(crate) async fn subscribe(client: &Client, subject: Subject) -> Result<Subsc
 /// Those of this moment.
 async fn current_credentials(nats: &Nats) -> Result<Credentials> {
     let Credentials::Provided(provider) = &nats.config.credentials else { return Ok(nats.config.credentials.clone()) };
-    let limit = nats.config.connect_timeout;
-    let late = |_| Error::new(ErrorKind::Disconnected, format!("no credentials within {limit:?}"));
-    let login = timeout(limit, provider.ask()).await.map_err(late)??;
+    let login = provider.ask(nats.config.connect_timeout).await?;
     Ok(match login.user {
         Some(user) => Credentials::Password { user, password: login.password },
         None => Credentials::Token(login.password),

@@ -17,6 +17,7 @@ mod subscriptions;
 pub use trunkline_backend::{
     Login,
     tls::{OwnConfig, ServerCheck, Verify, rustls},
+    url::AddressMap,
 };
 
 pub use crate::{

@@ -16,10 +16,9 @@ mod shared;
 mod table;
 mod transport;
 
-pub use trunkline_backend::{
-    Login,
-    tls::{OwnConfig, rustls},
-};
+pub use trunkline_backend::Login;
+#[cfg(feature = "tls")]
+pub use trunkline_backend::tls::{OwnConfig, rustls};
 
 pub use crate::{
     config::{Config, HistoryConfig, MAX_NOTIFICATION_BYTES},

@@ -10,7 +10,6 @@ use std::{
 };
 
 use tokio::{sync::mpsc, time::timeout};
-use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trunkline_backend::{Direction, JoinedNodes, LinkState, Outbox};
 use trunkline_core::{IdScheme, NodeId, NodeKey, Result, model::Delivery, transport::Health};
@@ -18,7 +17,7 @@ use trunkline_core::{IdScheme, NodeId, NodeKey, Result, model::Delivery, transpo
 use crate::{
     channel::{self, Encoding},
     config::Config,
-    connect::{PgConnection, Pulse, schema},
+    connect::{Connector, PgConnection, Pulse, schema},
     error::Failure,
     joined_node::JoinedNode,
     listen::Command,
@@ -31,7 +30,7 @@ pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    connector: MakeRustlsConnect,
+    connector: Connector,
     /// Id of this transport in the events table, for as long as it lives and however often it reconnects.
     pub(crate) origin: NodeId,
     /// Channel on which this transport notifies itself.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use lapin::types::ShortString;
-use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use trunkline_backend::{
@@ -11,7 +10,6 @@ use trunkline_backend::{
     batched::{BatchBroker, BatchSettings, BatchedTransport, JoinedNode, OutgoingMessage, TransportState},
     connect_failure::look_for_tls,
     rooms::Bucket,
-    tls,
 };
 use trunkline_core::{Backend, Namespace, Result, transport::History};
 
@@ -50,14 +48,12 @@ pub(crate) struct RabbitMq {
     pub(crate) settings: BatchSettings,
     pub(crate) exchange: ShortString,
     /// If connections are encrypted.
-    pub(crate) tls: Option<Arc<ClientConfig>>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::tls::TlsClient>,
 }
 
 impl RabbitMq {
     pub(crate) fn new(config: Config) -> Result<Self> {
-        let client = config.tls.client.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-        let tls = || tls::client_config(config.tls.ca.as_deref(), client, &config.tls.check);
-        let tls = config.tls.required.then(tls).transpose()?;
         Ok(Self {
             settings: BatchSettings {
                 sender: ConnectionId::random(),
@@ -70,7 +66,8 @@ impl RabbitMq {
                 has_history: config.history.is_some(),
             },
             exchange: names::exchange(&config.prefix),
-            tls: tls.map(Arc::new),
+            #[cfg(feature = "tls")]
+            tls: config.tls.required.then(|| crate::tls::TlsClient::new(&config.tls)).transpose()?,
             config,
         })
     }

@@ -3,10 +3,12 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use percent_encoding::percent_decode_str;
+#[cfg(feature = "tls")]
+use trunkline_backend::tls::ServerCheck;
 use trunkline_backend::{
     CredentialsProvider, Login, OutboxLimits,
+    connect_failure::tls_is_left_out,
     rooms::Buckets,
-    tls::ServerCheck,
     url::{Params, did_you_mean, host_and_port, redact},
 };
 use trunkline_core::{Error, ErrorKind, Result};
@@ -84,6 +86,7 @@ pub struct Tls {
     /// PEM files with the client's certificate chain and key, for brokers that ask for one.
     pub client: Option<(PathBuf, PathBuf)>,
     /// How the server's certificate is checked, or a configuration of your own.
+    #[cfg(feature = "tls")]
     pub check: ServerCheck,
 }
 
@@ -191,7 +194,10 @@ impl Config {
         if self.tls.required {
             self.tls.ca = params.take::<String>("tls_ca")?.map(PathBuf::from);
             self.tls.client = params.take_files("tls_cert", "tls_key")?;
-            self.tls.check = ServerCheck::take(&mut params)?;
+            #[cfg(feature = "tls")]
+            {
+                self.tls.check = ServerCheck::take(&mut params)?;
+            }
         }
         params.read("prefix", &mut self.prefix)?;
         params.read("buckets", &mut self.buckets)?;
@@ -214,6 +220,9 @@ impl Config {
     pub(crate) fn check(&self) -> Result<()> {
         if self.servers.is_empty() {
             return Err(wrong("no broker is given"));
+        }
+        if cfg!(not(feature = "tls")) && self.tls.required {
+            return tls_is_left_out("trunkline-rabbitmq");
         }
         if self.prefix.is_empty() || self.prefix.len() > MAX_PREFIX {
             return Err(wrong(format!("a prefix of {} bytes; allowed are 1 to {MAX_PREFIX}", self.prefix.len())));

@@ -29,8 +29,7 @@ use lapin::{
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
 use tokio::{net::TcpStream, sync::watch, time::timeout};
-use tokio_rustls::TlsConnector;
-use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trunkline_backend::{
     ConnectFailure, Login,
     batched::{self, BatchConnection, OutgoingBatch, Undelivered},
@@ -43,7 +42,7 @@ use crate::{
     config::HistoryConfig,
     history,
     runtime::LapinRuntime,
-    socket::{Encrypted, Socket},
+    socket::{ByteStream, Socket},
 };
 
 /// Bodies are split into AMQP frames of this size. The client's buffers are 64 times as large.
@@ -239,7 +238,7 @@ impl BatchConnection for Connection {
 async fn client(broker: &RabbitMq, server: &str, does: &str, state: &ConnectionState) -> Result<lapin::Connection> {
     let config = &broker.config;
     let login = match &config.provider {
-        Some(provider) => provider.ask().await?,
+        Some(provider) => provider.ask(config.connect_timeout).await?,
         None => Login::new(config.user.as_str(), config.password.as_str()),
     };
     let stream = tcp_stream(broker, server).await?;
@@ -272,19 +271,15 @@ async fn client(broker: &RabbitMq, server: &str, does: &str, state: &ConnectionS
     Ok(opened)
 }
 
-async fn tcp_stream(broker: &RabbitMq, server: &str) -> Result<Either<TcpStream, Encrypted>> {
+async fn tcp_stream(broker: &RabbitMq, server: &str) -> Result<Box<dyn ByteStream>> {
     let unreachable = |error: std::io::Error| ConnectFailure::Unreachable.at(server).with_source(error);
     let stream = TcpStream::connect(server).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
-    let Some(tls) = &broker.tls else { return Ok(Either::Left(stream)) };
-    let name = broker.config.tls.check.name_of(host(server))?;
-    let encrypted = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(|error| {
-        // What rustls itself has to say stays wrong.
-        let is_refusal = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-        let otherwise = if is_refusal { ConnectFailure::Handshake } else { ConnectFailure::Unreachable };
-        ConnectFailure::of_tls(&error).unwrap_or(otherwise).at(server).with_source(error)
-    })?;
-    Ok(Either::Right(Box::new(encrypted)))
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &broker.tls {
+        return Ok(Box::new(tls.connect(server, host(server), stream).await?));
+    }
+    Ok(Box::new(stream))
 }
 
 /// The socket is connected already: of the address only the user, and what to agree on, matters.

@@ -12,11 +12,12 @@ mod names;
 mod node_queue;
 mod runtime;
 mod socket;
+#[cfg(feature = "tls")]
+mod tls;
 
-pub use trunkline_backend::{
-    Login,
-    tls::{OwnConfig, ServerCheck, Verify, rustls},
-};
+pub use trunkline_backend::Login;
+#[cfg(feature = "tls")]
+pub use trunkline_backend::tls::{OwnConfig, ServerCheck, Verify, rustls};
 
 pub use crate::{
     broker::connect,

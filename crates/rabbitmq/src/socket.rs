@@ -11,20 +11,20 @@ use std::{
 };
 
 use futures_util::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 use tokio_util::{
     compat::{Compat, TokioAsyncReadCompatExt as _},
-    either::Either,
     sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned},
     task::task_tracker::TaskTrackerToken,
 };
 
-pub(crate) type Encrypted = Box<TlsStream<TcpStream>>;
+/// A TCP connection, encrypted or not.
+pub(crate) trait ByteStream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Sync + Unpin {}
 
-/// A TCP connection, encrypted or not. The client has a thread for each, which ends when the socket does.
+impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Sync + Unpin> ByteStream for S {}
+
+/// A connection. The client has a thread for each, which ends when the socket does.
 pub(crate) struct Socket {
-    stream: Compat<Either<TcpStream, Encrypted>>,
+    stream: Compat<Box<dyn ByteStream>>,
     until_aborted: Pin<Box<WaitForCancellationFutureOwned>>,
     aborted: CancellationToken,
     bytes_read: Arc<AtomicU64>,
@@ -35,7 +35,7 @@ pub(crate) struct Socket {
 impl Socket {
     /// It fails once the first token is cancelled, and cancels the second one when it is dropped.
     pub(crate) fn new(
-        stream: Either<TcpStream, Encrypted>,
+        stream: Box<dyn ByteStream>,
         bytes_read: Arc<AtomicU64>,
         (aborted, ended, alive): (CancellationToken, CancellationToken, TaskTrackerToken),
     ) -> Self {

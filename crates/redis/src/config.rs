@@ -2,7 +2,9 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use trunkline_backend::{CredentialsProvider, Login, OutboxLimits, tls::ServerCheck, url::AddressMap};
+#[cfg(feature = "tls")]
+use trunkline_backend::tls::ServerCheck;
+use trunkline_backend::{CredentialsProvider, Login, OutboxLimits, connect_failure::tls_is_left_out, url::AddressMap};
 use trunkline_core::{Error, ErrorKind, Result};
 
 /// Configuration of the backend: made from a URL ([`Config::from_url`]) or a [`ServerConfig`], and changed field by
@@ -14,6 +16,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// Asked before each connection to a server with data; [`Config::credentials`].
     pub(crate) provider: Option<CredentialsProvider>,
+    /// Asked before each connection to a sentinel; [`Config::sentinel_credentials`].
+    pub(crate) sentinel_provider: Option<CredentialsProvider>,
     /// Official adapter whose protocol the cluster speaks. Default [`Mode::PubSub`].
     pub mode: Mode,
     /// Prefix of all channel names; `key` or `channelPrefix` of the official adapters. Default `socket.io`.
@@ -27,7 +31,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long an answer may take until the connection is given up. Default 5 s.
     pub response_timeout: Duration,
-    /// How long a connection may be silent until the server is sent a `PING`. Default 5 s.
+    /// How long a connection may be silent until the server is probed. Outside of a Redis Cluster each connection also asks
+    /// as often whether the server still is the master. Default 5 s.
     pub ping_interval: Duration,
     /// Longest pause between attempts to reconnect; they begin with 50 ms. Default 5 s.
     pub max_backoff: Duration,
@@ -40,6 +45,7 @@ impl Config {
         Self {
             server,
             provider: None,
+            sentinel_provider: None,
             mode: Mode::PubSub(PubSub::default()),
             prefix: "socket.io".into(),
             outbox: OutboxLimits::default(),
@@ -54,12 +60,19 @@ impl Config {
     /// Asks for user and password, or a token, before each connection: the first one, and those after a loss. For
     /// credentials that change or expire. They take the place of those in the URL.
     ///
+    /// If they are said to expire ([`Login::valid_for`]), they are asked for again in time, and all connections that stand
+    /// authenticate with them: Amazon ElastiCache and Azure Cache end those that do not.
+    ///
     /// ```
+    /// use std::time::Duration;
     /// use trunkline_redis::{Config, Login};
     ///
     /// # async fn token() -> Result<String, std::io::Error> { Ok("of this hour".into()) }
     /// let config = Config::from_url("rediss://cache.example.com:6379")?
-    ///     .credentials(async || token().await.map(|token| Login::new("app", token)));
+    ///     .credentials(async || {
+    ///         let token = token().await?;
+    ///         Ok::<_, std::io::Error>(Login::new("app", token).valid_for(Duration::from_secs(900)))
+    ///     });
     /// # Ok::<(), trunkline_core::Error>(())
     /// ```
     #[must_use]
@@ -70,6 +83,18 @@ impl Config {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
         self.provider = Some(CredentialsProvider::new(ask));
+        self
+    }
+
+    /// As [`Config::credentials`], for the sentinels. Those for servers with data are not given to sentinels.
+    #[must_use]
+    pub fn sentinel_credentials<F, Fut, E>(mut self, ask: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Login, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        self.sentinel_provider = Some(CredentialsProvider::new(ask));
         self
     }
 
@@ -95,6 +120,9 @@ impl Config {
             }
         }
         self.server.check()?;
+        if cfg!(not(feature = "tls")) && self.server.tls.is_some() {
+            return tls_is_left_out("trunkline-redis");
+        }
         match &self.mode {
             Mode::Streams(streams) => streams.check(),
             Mode::PubSub(pubsub) => pubsub.check(),
@@ -418,5 +446,6 @@ pub struct Tls {
     /// PEM files with our certificate chain and its private key, for servers that ask for one.
     pub client: Option<(PathBuf, PathBuf)>,
     /// How the server's certificate is checked, or a configuration of your own.
+    #[cfg(feature = "tls")]
     pub check: ServerCheck,
 }

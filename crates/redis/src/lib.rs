@@ -19,11 +19,9 @@ use std::sync::Arc;
 use trunkline_backend::connect_failure::look_for_tls;
 use trunkline_core::{Backend, Result};
 
-pub use trunkline_backend::{
-    Login,
-    tls::{OwnConfig, ServerCheck, Verify, rustls},
-    url::AddressMap,
-};
+#[cfg(feature = "tls")]
+pub use trunkline_backend::tls::{OwnConfig, ServerCheck, Verify, rustls};
+pub use trunkline_backend::{Login, url::AddressMap};
 
 pub use crate::config::{
     Address, Config, Mode, PubSub, PubSubSubscription, ServerConfig, Sharded, Streams, SubscriptionMode, Tls, Topology,

@@ -1,6 +1,7 @@
 //! Configuration from a URL.
 
 use percent_encoding::percent_decode_str;
+#[cfg(feature = "tls")]
 use trunkline_backend::tls::ServerCheck;
 use trunkline_backend::url::{Params, did_you_mean, host_and_port, redact};
 use trunkline_core::{Error, ErrorKind, Result};
@@ -190,7 +191,12 @@ fn tls(kind: Kind, query: &mut Params) -> Result<Option<Tls>> {
     }
     let authorities = query.take::<String>("tls_ca")?.map(Into::into);
     let client = query.take_files("tls_cert", "tls_key")?;
-    Ok(Some(Tls { authorities, client, check: ServerCheck::take(query)? }))
+    Ok(Some(Tls {
+        authorities,
+        client,
+        #[cfg(feature = "tls")]
+        check: ServerCheck::take(query)?,
+    }))
 }
 
 /// `/path?user=…&password=…&db=…`, also under the names of the `redis` crate.

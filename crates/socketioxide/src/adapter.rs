@@ -35,6 +35,7 @@ use crate::{
     details::SocketDetails,
     error::SocketIoError,
     handlers::Handlers,
+    handshake::Handshake,
     identity::remote_socket,
     init::InitRes,
     interest::Interest,
@@ -61,7 +62,7 @@ pub struct Trunkline<E: SocketEmitter = Emitter> {
     /// Held while the namespace joins or leaves the cluster.
     pub(crate) joining: Arc<AsyncMutex<()>>,
     namespace: Namespace,
-    cluster: Cluster,
+    pub(crate) cluster: Cluster,
     this: OnceLock<Weak<Self>>,
     open: RwLock<Option<Opened>>,
     /// Set when socketioxide has closed the adapter.
@@ -143,6 +144,7 @@ impl<E: SocketEmitter> Trunkline<E> {
             node,
             handlers: Arc::clone(&self.handlers),
             details: SocketDetails::default(),
+            unknown_handshake: Handshake::unknown().payload().unwrap_or_else(|_| core::SocketInfo::unknown_handshake()),
             tasks: Arc::default(),
             backlogs: Backlogs::new(settings.backlog),
             marks: Marks::new(settings.marks),
@@ -280,6 +282,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for Trunkline<E> {
             namespace.closed().await;
         }
         self.remove_sockets();
+        self.cluster.detach_if_closed();
         Ok(())
     }
 

@@ -3,17 +3,24 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use trunkline_core::{Backend, Error, ErrorKind, Namespace, NodeConfig, Result, transport::Health};
+use socketioxide_core::Sid;
+use trunkline_core::{Backend, Emitter, Error, ErrorKind, Namespace, NodeConfig, Payload, Result, transport::Health};
 
 use crate::{
+    adapter::ClusterIo,
     backlog::BacklogLimits,
+    details::with_connection,
     dynamic::{Dynamic, DynamicNamespaces},
     handle::NamespaceHandle,
     handlers::{Handlers, ServerSideAnswer, ServerSideEvent},
+    handshake::Handshake,
     namespace::OpenNamespace,
     patterns,
 };
@@ -31,6 +38,8 @@ struct Shared {
     settings: Settings,
     patterns: Vec<&'static str>,
     entries: Mutex<HashMap<Namespace, Entry>>,
+    server: Mutex<Option<ClusterIo>>,
+    shows_connections: AtomicBool,
     dynamic: Arc<DynamicNamespaces>,
 }
 
@@ -98,6 +107,60 @@ impl Cluster {
     /// Sets times and bounds before the cluster is built.
     pub fn builder(backend: Backend) -> ClusterBuilder {
         ClusterBuilder { backend, settings: Settings::default(), patterns: Vec::new() }
+    }
+
+    /// Lets other nodes see the handshakes of the server's sockets: headers, URL, query and address of their requests. An
+    /// adapter cannot look into sockets by itself. Call it once, with what `build_layer` returns; without it other nodes see
+    /// handshakes without values, unless [`NamespaceHandle::set_handshake`] sets one.
+    ///
+    /// The server is kept until its last namespace or the cluster is closed: end it by `io.close()` or [`Cluster::close`],
+    /// since dropping it does not.
+    pub fn attach(&self, io: &ClusterIo) {
+        *self.server() = Some(io.clone());
+    }
+
+    /// The handshake of a socket's request, if the server is attached and has the socket.
+    pub(crate) fn handshake(&self, namespace: &str, socket: Sid) -> Option<Payload> {
+        let io = self.server().clone()?;
+        let socket = io.of(namespace)?.get_socket(socket)?;
+        Handshake::of(&socket).payload().ok()
+    }
+
+    /// Adds the client's id and transport, as `_admin`, to the data that other nodes get of the sockets of an attached
+    /// server. So do Node.js servers with `instrument()` of the admin UI in development mode, and they show what others add.
+    pub fn show_connections(&self) {
+        self.0.shows_connections.store(true, Ordering::Relaxed);
+    }
+
+    /// The data of a socket, with its connection if connections are shown.
+    pub(crate) fn with_connection(&self, namespace: &str, socket: Sid, data: Payload) -> Payload {
+        if !self.0.shows_connections.load(Ordering::Relaxed) {
+            return data;
+        }
+        let Some(io) = self.server().clone() else { return data };
+        match io.of(namespace).and_then(|namespace| namespace.get_socket(socket)) {
+            Some(socket) => with_connection(&data, &socket).unwrap_or(data),
+            None => data,
+        }
+    }
+
+    /// An emitter into the same cluster, for namespaces that this server has not opened.
+    #[must_use]
+    pub fn emitter(&self) -> Emitter {
+        Emitter::new(&self.0.backend)
+    }
+
+    /// Lets go of the server when no namespace is open any more: each would keep the other for ever.
+    pub(crate) fn detach_if_closed(&self) {
+        if self.namespaces().is_empty() {
+            // Dropped without the lock: it may be the last one.
+            let server = self.server().take();
+            drop(server);
+        }
+    }
+
+    fn server(&self) -> MutexGuard<'_, Option<ClusterIo>> {
+        self.0.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The handle of an open namespace, for what socketioxide has no call for: server-side events, replay, peers,
@@ -183,6 +246,7 @@ impl Cluster {
     pub fn close(&self) {
         self.0.dynamic.close();
         self.namespaces().iter().for_each(NamespaceHandle::close);
+        self.detach_if_closed();
     }
 
     /// Waits until the nodes of all namespaces that have been opened have left the cluster and all their tasks have
@@ -339,6 +403,14 @@ impl ClusterBuilder {
     pub fn build(self) -> Cluster {
         let Self { backend, settings, patterns } = self;
         let dynamic = Arc::new(DynamicNamespaces::new(settings.empty_for, settings.max_dynamic_namespaces));
-        Cluster(Arc::new(Shared { backend, settings, patterns, entries: Mutex::default(), dynamic }))
+        Cluster(Arc::new(Shared {
+            backend,
+            settings,
+            patterns,
+            entries: Mutex::default(),
+            server: Mutex::default(),
+            shows_connections: AtomicBool::new(false),
+            dynamic,
+        }))
     }
 }

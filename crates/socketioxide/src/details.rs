@@ -5,19 +5,42 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use socketioxide::{TransportType, adapter::Adapter, socket::Socket};
 use socketioxide_core::Sid;
-use trunkline_core::Payload;
+use trunkline_core::{Payload, payload::Json};
 
 /// What other nodes see of a socket besides its id and rooms.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Details {
-    /// The client's handshake, an object as in Socket.IO.
+    /// The client's handshake, an object as in Socket.IO: what the application has set, or that of the request once it was
+    /// needed.
     pub(crate) handshake: Option<Payload>,
     /// The application's data (`socket.data` on Node.js servers).
     pub(crate) data: Option<Payload>,
 }
 
-/// The details of the sockets of one namespace, where the application has given any.
+/// Data with `_admin` as the official admin UI adds it; `None` if the data is no object.
+pub(crate) fn with_connection<A: Adapter>(data: &Payload, socket: &Socket<A>) -> Option<Payload> {
+    let transport = match socket.transport_type() {
+        TransportType::Polling => "polling",
+        TransportType::Websocket => "websocket",
+    };
+    // What a Node.js server calls the client is, here, the socket's id in every namespace.
+    let client = socket.id.as_str().get(..CLIENT_ID)?;
+    spliced(data, &format!(r#"{{"clientId":"{client}","transport":"{transport}"}}"#))
+}
+
+fn spliced(data: &Payload, admin: &str) -> Option<Payload> {
+    let Json { text, attachments } = data.to_json();
+    let fields = text.trim_end().strip_suffix('}').filter(|_| text.trim_start().starts_with('{'))?;
+    let comma = if fields.trim_end().ends_with('{') { "" } else { "," };
+    Some(Payload::from_trusted_json(format!("{fields}{comma}\"_admin\":{admin}}}"), attachments))
+}
+
+/// How much of a client's id the page shows.
+const CLIENT_ID: usize = 12;
+
+/// The details of the sockets of one namespace, where there are any.
 #[derive(Debug, Default)]
 pub(crate) struct SocketDetails(Mutex<State>);
 
@@ -57,6 +80,17 @@ const SWEEP_MIN: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_is_one_more_field_of_an_object() {
+        let of = |data| spliced(&Payload::from_json(data).unwrap(), "1").map(|data| data.to_json_plain().to_string());
+        assert_eq!(of("{}").unwrap(), r#"{"_admin":1}"#);
+        assert_eq!(of(" { } ").unwrap().replace(' ', ""), r#"{"_admin":1}"#);
+        assert_eq!(of(r#"{"a":{"b":"}"}}"#).unwrap(), r#"{"a":{"b":"}"},"_admin":1}"#);
+        for data in ["[{}]", "1", r#""{}""#] {
+            assert_eq!(of(data), None, "{data}");
+        }
+    }
 
     #[test]
     fn details_of_closed_sockets_do_not_accumulate() {

@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use socketioxide::{adapter::Adapter as ServerAdapter, socket::Socket};
+use socketioxide_core::Sid;
 use tokio::sync::broadcast;
 use trunkline_core::{
     ClusterNode, Event, MetricsSnapshot, NodeId, Payload, Probe, RequestError, Result, Room, Session, SessionId,
@@ -176,8 +177,15 @@ impl NamespaceHandle {
 
     // --- what other nodes see of a socket ---
 
-    /// Sets the handshake that other nodes get when they fetch the socket; without it they get an empty one. For the
-    /// connect handler.
+    /// Describes a socket of this server as other nodes see it; `None` if it is not connected to this namespace.
+    #[must_use]
+    pub fn describe(&self, socket: Sid) -> Option<SocketInfo> {
+        let sockets = self.0.sockets.upgrade()?;
+        sockets.is_connected(socket).then(|| sockets.describe(socket))?
+    }
+
+    /// Sets the handshake that other nodes get when they fetch the socket, in place of that of its request: with `auth`, or
+    /// without what they must not see. For the connect handler.
     ///
     /// # Errors
     /// `Malformed` if it cannot be encoded.

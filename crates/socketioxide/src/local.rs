@@ -12,8 +12,12 @@ use trunkline_core::{
 };
 
 use crate::{
-    adapter::Trunkline, backlog::Queued, convert::to_value, details::Details, handlers::ServerSideEvent,
-    namespace::Sockets,
+    adapter::Trunkline,
+    backlog::Queued,
+    convert::to_value,
+    details::Details,
+    handlers::ServerSideEvent,
+    namespace::{OpenNamespace, Sockets},
 };
 
 impl<E: SocketEmitter> Sockets for Trunkline<E> {
@@ -33,9 +37,7 @@ impl<E: SocketEmitter> Sockets for Trunkline<E> {
             .ok()?;
         Some(Packet::event(self.local.path().clone(), value))
     }
-}
 
-impl<E: SocketEmitter> Trunkline<E> {
     fn describe(&self, socket: Sid) -> Option<SocketInfo> {
         let id = SocketId::new(socket.as_str()).ok()?;
         let mut rooms: Vec<_> = self.local.socket_rooms(socket).iter().map(|room| Room::from(room.as_ref())).collect();
@@ -45,11 +47,27 @@ impl<E: SocketEmitter> Trunkline<E> {
         }
         // As on Node.js servers, behind the rooms that the application has joined, which may be this one too.
         rooms.push(own_room);
-        let Details { handshake, data } =
-            self.namespace().map(|namespace| namespace.details.of(socket)).unwrap_or_default();
-        let nothing = || Some(Payload::from_trusted_json("{}", Vec::new()));
-        let info = SocketInfo::new(id, rooms);
-        Some(info.with_handshake(handshake.or_else(nothing)).with_data(data.or_else(nothing)))
+        let namespace = self.namespace().ok()?;
+        let Details { handshake, data } = namespace.details.of(socket);
+        let handshake = handshake.unwrap_or_else(|| self.handshake(&namespace, socket));
+        let data = data.unwrap_or_else(|| Payload::from_trusted_json("{}", Vec::new()));
+        let data = self.cluster.with_connection(self.local.path(), socket, data);
+        Some(SocketInfo::new(id, rooms).with_handshake(Some(handshake)).with_data(Some(data)))
+    }
+}
+
+impl<E: SocketEmitter> Trunkline<E> {
+    /// The handshake of the socket's request, which is kept: it is asked for again, and its time must not change.
+    fn handshake(&self, namespace: &OpenNamespace, socket: Sid) -> Payload {
+        match self.cluster.handshake(self.local.path(), socket) {
+            Some(handshake) => {
+                namespace.change_details(socket, |details| {
+                    details.handshake.get_or_insert_with(|| handshake.clone());
+                });
+                handshake
+            }
+            None => namespace.unknown_handshake.clone(),
+        }
     }
 }
 

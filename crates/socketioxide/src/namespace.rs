@@ -11,7 +11,7 @@ use std::{
 
 use socketioxide_core::{Sid, packet::Packet};
 use tokio::time::Instant;
-use trunkline_core::{ClusterNode, Payload, model::ServerMetrics};
+use trunkline_core::{ClusterNode, Payload, SocketInfo, model::ServerMetrics};
 
 use crate::{
     backlog::Backlogs,
@@ -28,6 +28,8 @@ pub(crate) struct OpenNamespace {
     pub(crate) node: ClusterNode,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) details: SocketDetails,
+    /// Of sockets whose request is not known, because no server is attached.
+    pub(crate) unknown_handshake: Payload,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) backlogs: Backlogs,
     pub(crate) marks: Marks,
@@ -48,6 +50,9 @@ pub(crate) struct OpenNamespace {
 pub(crate) trait Sockets: Send + Sync {
     /// Whether the socket is connected to this namespace.
     fn is_connected(&self, socket: Sid) -> bool;
+
+    /// The socket as other nodes see it.
+    fn describe(&self, socket: Sid) -> Option<SocketInfo>;
 
     /// Number of sockets, and of rooms with sockets.
     fn count(&self) -> (usize, usize);

@@ -55,6 +55,27 @@ async fn a_certificate_is_accepted_by_its_fingerprint_its_name_or_for_nothing() 
     }
 }
 
+/// Where the words are those of libpq and of MongoDB's driver.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_an_unknown_authority_is_accepted_if_the_url_says_so() {
+    for dialect in &DIALECTS {
+        let (scheme, insecure) = match dialect.name {
+            "postgres" => ("postgres://", "sslmode=require"),
+            "mongodb" => ("mongodb://", "tls=true&tlsInsecure=true"),
+            _ => continue,
+        };
+        let server = Server::start(dialect, true).await.unwrap();
+        let credentials = server.credentials();
+        let at = if credentials.is_empty() { "" } else { "@" };
+        let path = if dialect.name == "postgres" { "postgres" } else { "" };
+        let url = format!("{scheme}{credentials}{at}{}/{path}?{insecure}", server.address());
+        trunkline::connect(&url).await.expect(&url);
+        let strict = dialect.url(true, &credentials, &server.address(), "", "");
+        let error = trunkline::connect(&strict).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{strict}: {error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_of_the_applications_own_takes_the_place_of_files() {
     for dialect in DIALECTS.iter().filter(|dialect| dialect.name != "mongodb") {

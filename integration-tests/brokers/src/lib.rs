@@ -14,6 +14,8 @@ mod proxy;
 mod rabbitmq;
 mod redis;
 mod timer;
+#[cfg(feature = "transports")]
+pub mod transports;
 
 pub use crate::{
     broker::Broker,

@@ -34,6 +34,7 @@ const UNDER_WAY: usize = 1 << 20;
 /// A TCP proxy between clients and a broker on 127.0.0.1 that injects faults. It ends when dropped.
 #[derive(Debug)]
 pub struct Proxy {
+    /// Port of the broker for which it was started.
     target: u16,
     port: Port,
     faults: watch::Sender<Faults>,
@@ -44,6 +45,8 @@ pub struct Proxy {
 /// The current faults.
 #[derive(Clone, Copy, Debug, Default)]
 struct Faults {
+    /// Port to which new connections go.
+    target: u16,
     /// New connections are refused.
     refusing: bool,
     /// Nothing is forwarded.
@@ -75,9 +78,9 @@ impl Proxy {
     pub async fn start(target: u16) -> Result<Self> {
         let port = Port::reserve()?;
         let listener = listen(port.number()).await.map_err(Error::io("listen as a proxy"))?;
-        let (faults, seen) = watch::channel(Faults::default());
+        let (faults, seen) = watch::channel(Faults { target, ..Faults::default() });
         let connections = Arc::new(Connections::default());
-        let accept = Accept { port: port.number(), target, faults: seen, connections: Arc::clone(&connections) };
+        let accept = Accept { port: port.number(), faults: seen, connections: Arc::clone(&connections) };
         let task = tokio::spawn(accept.run(listener));
         Ok(Self { target, port, faults, connections, task })
     }
@@ -97,6 +100,11 @@ impl Proxy {
     /// Closes every connection (RST). New ones are accepted.
     pub fn cut(&self) {
         self.faults.send_modify(|faults| faults.generation += 1);
+    }
+
+    /// Forwards new connections to another port of 127.0.0.1 from now on, and keeps existing ones.
+    pub fn redirect(&self, target: u16) {
+        self.faults.send_modify(|faults| faults.target = target);
     }
 
     /// Refuses new connections from now on, and keeps existing ones.
@@ -140,7 +148,8 @@ impl Proxy {
     /// Ends all faults. What was closed or abandoned stays so.
     pub fn resume(&self) {
         self.faults.send_modify(|faults| {
-            *faults = Faults { generation: faults.generation, abandoned: faults.abandoned, ..Faults::default() };
+            let Faults { target, generation, abandoned, .. } = *faults;
+            *faults = Faults { target, generation, abandoned, ..Faults::default() };
         });
     }
 
@@ -175,7 +184,6 @@ async fn listen(port: u16) -> io::Result<TcpListener> {
 
 struct Accept {
     port: u16,
-    target: u16,
     faults: watch::Receiver<Faults>,
     connections: Arc<Connections>,
 }
@@ -208,7 +216,7 @@ impl Accept {
         let Ok(client) = accepted else { return };
         self.connections.accepted.send_modify(|count| *count += 1);
         self.connections.open.fetch_add(1, Ordering::Relaxed);
-        let link = Link { target: self.target, faults: self.faults.clone() };
+        let link = Link { target: self.faults.borrow().target, faults: self.faults.clone() };
         let connections = Arc::clone(&self.connections);
         tasks.spawn(async move {
             // However it ends, both sides are closed.
@@ -277,6 +285,8 @@ struct Direction<'a> {
     bytes: usize,
     /// When the last chunk is written.
     last_due: Instant,
+    /// Whether the times are those of a slow link.
+    is_throttled: bool,
     timer: PreciseTimer,
     ended: bool,
 }
@@ -290,7 +300,18 @@ impl<'a> Direction<'a> {
     ) -> io::Result<Self> {
         let timer = PreciseTimer::new()?;
         let (under_way, last_due) = (VecDeque::new(), Instant::now());
-        Ok(Self { from, to, faults, to_client, under_way, bytes: 0, last_due, timer, ended: false })
+        Ok(Self {
+            from,
+            to,
+            faults,
+            to_client,
+            under_way,
+            bytes: 0,
+            last_due,
+            is_throttled: false,
+            timer,
+            ended: false,
+        })
     }
 
     /// Moves bytes until the sender closes, and then closes the other side.
@@ -298,6 +319,9 @@ impl<'a> Direction<'a> {
         let mut buffer = vec![0; 64 << 10];
         while !self.ended || !self.under_way.is_empty() {
             let Faults { stalled, muted, delay, throttle, cut_within, .. } = *self.faults.borrow_and_update();
+            if throttle == 0 && std::mem::take(&mut self.is_throttled) {
+                self.catch_up(delay);
+            }
             let stalled = stalled || (muted && self.to_client);
             let due = self.under_way.front().map(|(due, _)| *due);
             tokio::select! {
@@ -320,11 +344,18 @@ impl<'a> Direction<'a> {
         self.to.shutdown().await
     }
 
+    /// Forgets that what is under way was to be written slowly.
+    fn catch_up(&mut self, delay: Duration) {
+        self.last_due = Instant::now() + delay;
+        self.under_way.iter_mut().for_each(|(due, _)| *due = self.last_due.min(*due));
+    }
+
     fn take(&mut self, read: &[u8], delay: Duration, throttle: u64) {
         self.ended = read.is_empty();
         if !self.ended {
             self.bytes += read.len();
             let mut due = Instant::now() + delay;
+            self.is_throttled |= throttle > 0;
             if throttle > 0 {
                 due = due.max(self.last_due) + Duration::from_secs_f64(read.len() as f64 / throttle as f64);
             }

@@ -189,3 +189,17 @@ async fn a_throttled_connection_takes_its_time() {
     exchange(&mut stream, &[7; 50_000]).await.unwrap();
     assert!(began.elapsed() >= Duration::from_millis(450), "{:?}", began.elapsed());
 }
+
+#[tokio::test]
+async fn what_waits_in_a_slow_connection_is_through_at_once_when_it_is_fast_again() {
+    let proxy = Proxy::start(echo().await).await.unwrap();
+    let mut stream = connect(&proxy).await.unwrap();
+    proxy.throttle(50_000);
+    stream.write_all(&[7; 500_000]).await.unwrap();
+    let mut echoed = vec![0; 500_000];
+    stream.read_exact(&mut echoed[..60_000]).await.unwrap();
+    proxy.resume();
+    let began = Instant::now();
+    stream.read_exact(&mut echoed[60_000..]).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}: not the 9 s of the slow one", began.elapsed());
+}

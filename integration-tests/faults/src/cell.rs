@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::time::{sleep, timeout};
-use trunkline_brokers::Proxy;
+use trunkline_brokers::{Proxy, transports::Transport};
 
 use crate::{
     Failure,
@@ -23,7 +23,7 @@ use crate::{
     record::Record,
     requests::{self, Verdict},
     timing::seconds,
-    transport::Transport,
+    transport,
 };
 
 /// Traffic before the fault.
@@ -58,7 +58,7 @@ pub(crate) struct Settings {
 impl Cell {
     /// Name of its folder and in messages.
     pub(crate) fn name(self) -> String {
-        format!("{} {}", self.transport.name(), self.fault.name())
+        format!("{} {}", self.transport, self.fault.name())
     }
 
     /// Runs it to its end; what goes wrong is part of the outcome.
@@ -126,7 +126,7 @@ impl Cluster {
         let mut nodes = Vec::with_capacity(count);
         for index in 0..count {
             let proxy = Proxy::start(broker.port()).await?;
-            let url = cell.transport.url(&proxy.url(broker.url()));
+            let url = transport::url(cell.transport, &proxy.url(broker.url()));
             let mut node = Node::new(index, Arc::clone(&setup), url, proxy);
             node.start().await?;
             nodes.push(node);

@@ -22,13 +22,13 @@ use std::{env::current_exe, path::PathBuf, process::ExitCode, time::Instant};
 
 use clap::{Parser, ValueEnum};
 use futures_util::{StreamExt, stream};
+use trunkline_brokers::transports::Transport;
 
 use crate::{
     cell::{Cell, Settings},
     fault::Fault,
     outcome::{Measured, Outcome},
     table::Results,
-    transport::Transport,
 };
 
 /// Why something could not be done.
@@ -125,8 +125,7 @@ async fn run(arguments: &Arguments) -> Result<usize, Failure> {
 
 impl Arguments {
     fn cells(&self) -> Vec<Cell> {
-        let chosen = |all: &'static [Transport]| if self.transports.is_empty() { all } else { &self.transports };
-        let transports = chosen(Transport::value_variants());
+        let transports = if self.transports.is_empty() { transport::all() } else { self.transports.clone() };
         let faults = if self.fault.is_empty() { Fault::value_variants() } else { &self.fault };
         // Fault by fault, so that brokers that start slowly do not all start at once.
         let once = faults.iter().flat_map(|&fault| transports.iter().map(move |&transport| Cell { transport, fault }));

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{broker::Leftovers, fault::Fault, transport::Transport};
+use trunkline_brokers::transports::Transport;
+
+use crate::{broker::Leftovers, fault::Fault};
 
 /// Everything that one cell has measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]

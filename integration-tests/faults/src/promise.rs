@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use trunkline_brokers::transports::Transport;
+
 use crate::{
     fault::{Fault, LONGEST_PAUSE},
     ledger::Balance,
     outcome::Figures,
     timing::seconds,
-    transport::{BrokerKind, Transport},
 };
 
 /// How long before a fault a message may have been sent that the fault catches on its way.
@@ -107,17 +108,6 @@ impl Promise {
         let (first, last) = (-ON_THE_WAY.as_secs_f64(), self.recovery.as_secs_f64());
         let inside = |at: Instant| seconds(at, window.began) >= first && seconds(at, window.healed) <= last;
         balance.losses.iter().filter(|loss| !inside(loss.at)).count()
-    }
-}
-
-/// Why a promise cannot be kept, where that is known. It is broken all the same.
-pub(crate) fn exception(transport: Transport, fault: Fault) -> Option<&'static str> {
-    match (transport.broker(), fault) {
-        (BrokerKind::Redis | BrokerKind::Rabbitmq, Fault::Partition) => Some(
-            "the broker says who is connected, and nobody can tell a node that is cut off from one that was killed, for \
-             which requests are not to wait: after a second without the broker it counts as gone",
-        ),
-        _ => None,
     }
 }
 

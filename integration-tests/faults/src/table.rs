@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
 use clap::ValueEnum;
 
+use trunkline_brokers::transports::Transport;
+
 use crate::{
     Failure,
     fault::Fault,
     outcome::{Figures, Measured, Outcome, shown},
-    promise::{Promise, exception, recovery_rule},
-    transport::Transport,
+    promise::{Promise, recovery_rule},
 };
 
 const BEGIN: &str = "<!-- faults: begin, written by `just faults --write` -->";
@@ -75,7 +76,7 @@ fn row(outcome: &Outcome) -> String {
     let Outcome { transport, fault, measured } = outcome;
     let cells = match measured {
         Measured::Run(figures) => {
-            let broken = if figures.broken.is_empty() { String::new() } else { broken(*transport, *fault, figures) };
+            let broken = if figures.broken.is_empty() { String::new() } else { broken(figures) };
             measured_cells(Promise::of(*transport, *fault), figures) + &broken
         }
         Measured::NotApplicable { not_applicable } => format!("– ({not_applicable}) | | | | | | | "),
@@ -84,7 +85,7 @@ fn row(outcome: &Outcome) -> String {
             format!("{} | not measured: {line} | | | | | | **✗**", Promise::of(*transport, *fault).shown())
         }
     };
-    format!("| {} | {} | {cells} |\n", transport.name(), fault.name())
+    format!("| {} | {} | {cells} |\n", transport, fault.name())
 }
 
 fn measured_cells(promise: Promise, figures: &Figures) -> String {
@@ -104,10 +105,9 @@ fn measured_cells(promise: Promise, figures: &Figures) -> String {
     )
 }
 
-/// What is broken, and why if that is known.
-fn broken(transport: Transport, fault: Fault, figures: &Figures) -> String {
-    let why = exception(transport, fault).map(|why| format!(": {why}")).unwrap_or_default();
-    format!(" {}{why}", figures.broken.join(", ").replace('|', "/"))
+/// What is broken.
+fn broken(figures: &Figures) -> String {
+    format!(" {}", figures.broken.join(", ").replace('|', "/"))
 }
 
 /// By node: what it reported, of what it missed.

@@ -14,13 +14,11 @@ mod wire;
 
 use std::{env, fs, path::PathBuf, process::ExitCode, sync::Arc};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use futures_util::{StreamExt as _, stream};
+use trunkline_brokers::transports::{BrokerKind, Transport};
 
-use crate::{
-    run::{Report, Setup, run},
-    transport::{BrokerKind, Transport},
-};
+use crate::run::{Report, Setup, run};
 
 /// What ends a run before its time.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -65,7 +63,7 @@ const STACK: usize = 64 << 20;
 /// Tries one broker after the other, or several at a time; returns whether all transports keep their promises.
 async fn tried(mut arguments: Arguments) -> Result<bool, Failure> {
     if arguments.transports.is_empty() {
-        arguments.transports = Transport::value_variants().to_vec();
+        arguments.transports = Transport::all().to_vec();
     }
     let logs = arguments
         .logs

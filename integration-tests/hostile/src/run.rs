@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::Value;
+use trunkline_brokers::transports::Transport;
 
 use crate::{
     Failure,
@@ -13,7 +14,7 @@ use crate::{
     forge::{Forger, Phase},
     golden,
     node::HEARTBEAT_INTERVAL,
-    transport::Transport,
+    transport,
     wire::{self, Wire},
 };
 
@@ -58,11 +59,11 @@ struct Run {
 
 pub(crate) async fn run(transport: Transport, setup: Setup<'_>) -> Result<Report, Failure> {
     let began = Instant::now();
-    let url = transport.url(setup.broker);
+    let url = transport::url(transport, setup.broker);
     let cluster = Cluster::start(setup.program, &url, setup.logs).await?;
     let wire = wire::open(transport, &url, &cluster.ids).await?;
-    let golden = golden::all(transport.dialect())?;
-    let forger = Forger::new(setup.seed, transport.dialect(), golden, cluster.ids.clone());
+    let golden = golden::all(transport::dialect(transport))?;
+    let forger = Forger::new(setup.seed, transport::dialect(transport), golden, cluster.ids.clone());
     let mut run = Run { cluster, wire, forger, report: Report::default() };
     // What ends it early is one more broken promise: what the clients have seen says why.
     if let Err(error) = run.drive(setup.messages).await {

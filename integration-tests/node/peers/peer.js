@@ -2,11 +2,13 @@
 // as the Rust test nodes do (../../nodes). Prints {"nodes":["http://127.0.0.1:…"]} and runs until standard input is closed.
 //
 //   node peers/peer.js --transport redis-pubsub --url redis://… --index 1 [--options JSON]
-//     [--heartbeat-interval MILLISECONDS] [--recovery] [--emitter]
+//     [--heartbeat-interval MILLISECONDS] [--recovery] [--emitter] [--instrument JSON]
 
 import { hush } from "./whispers.js";
 import { createServer } from "node:http";
 import { parseArgs } from "node:util";
+import { instrument, RedisStore } from "@socket.io/admin-ui";
+import { Redis } from "ioredis";
 import { Server } from "socket.io";
 import { connect } from "./connections.js";
 import { perform } from "./operations.js";
@@ -26,6 +28,8 @@ const { values: options } = parseArgs({
     recovery: { type: "boolean", default: false },
     /** Serve clients alone, and emit what they ask for into the cluster with the official emitter, which is none of its nodes. */
     emitter: { type: "boolean", default: false },
+    /** Options of the admin UI's `instrument()`, as JSON; by default its development mode without a password. `store` is the URL of a Redis. */
+    instrument: { type: "string" },
   },
 });
 const index = Number(options.index);
@@ -39,6 +43,11 @@ const io = new Server(web, {
   ...(options.recovery ? { connectionStateRecovery: {} } : {}),
 });
 const namespaces = [io.of("/"), io.of("/other"), io.of(/^\/dynamic\/[^/]+$/)];
+if (options.instrument) {
+  const { store, ...chosen } = JSON.parse(options.instrument);
+  const sessions = store ? { store: new RedisStore(new Redis(store)) } : {};
+  instrument(io, { auth: false, mode: "development", serverId: `node-${index}`, ...chosen, ...sessions });
+}
 namespaces.forEach((namespace) => namespace.on("connection", welcome));
 const counts = namespaces.slice(0, 2).map((namespace) => listenToServers(namespace, index));
 

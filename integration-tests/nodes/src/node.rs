@@ -83,6 +83,7 @@ impl Node {
         }
         let shared = Arc::new(Shared { node, cluster: cluster.clone(), emitter });
         let (layer, io) = adapter::server(builder, shared).await?;
+        cluster.attach(&io);
         let notices = tokio::spawn(server_side::pass_on(notices, io.clone()));
         // Small packets leave at once instead of waiting for the client's confirmation of the one before.
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
@@ -139,8 +140,11 @@ pub(crate) async fn connected(
     socket.emit("ready", &(shared.node, socket.id, format!("{transport:?}").to_lowercase())).ok();
 }
 
-/// Attaches the handshake, so that other nodes can fetch it.
+/// Shows the handshake with address and auth, unless the client wishes that the application says nothing about it.
 fn show_handshake(socket: &Socket, shared: &Shared, auth: Option<Value>) {
+    if socket.req_parts().uri.query().is_some_and(|query| query.contains("handshake=none")) {
+        return;
+    }
     let handshake = Handshake::of(socket).address("127.0.0.1");
     let handshake = match auth.filter(Value::is_map) {
         Some(auth) => handshake.auth(&auth),

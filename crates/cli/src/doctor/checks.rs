@@ -42,6 +42,18 @@ pub(crate) const CHECKS: &[Check] = &[
     check("connection", "connected", "a node can connect with everything that the URL asks for", &[]),
     check("broker", "version", "the broker is a version that can do it", &[]),
     check("broker", "primary", "the server takes writes", &[Backend::Redis, Backend::Postgres]),
+    check(
+        "broker",
+        "clock",
+        "the broker's clock agrees with this machine's",
+        &[Backend::Redis, Backend::Postgres, Backend::MongoDb],
+    ),
+    check(
+        "broker",
+        "history",
+        "the history lasts long enough at the present rate",
+        &[Backend::Redis, Backend::MongoDb],
+    ),
     check("broker", "redis-output-buffer", "nodes are not cut off when messages wait for them", &[Backend::Redis]),
     check("broker", "redis-memory", "there is memory left", &[Backend::Redis]),
     check("broker", "redis-eviction", "Redis evicts no stream and no session", &[Backend::Redis]),
@@ -64,7 +76,10 @@ pub(crate) const CHECKS: &[Check] = &[
     check("cluster", "heartbeats", "every node is heard", &[]),
     check("cluster", "silent-nodes", "every node that the broker counts is known or answers", &[]),
     check("cluster", "settings", "all nodes have the same settings", &[]),
-    check("cluster", "prefix", "no node uses another prefix", &[Backend::Redis]),
+    check("cluster", "versions", "all nodes have the same version", &[]),
+    check("cluster", "node-health", "every node is connected, and none of its messages was refused", &[]),
+    check("cluster", "node-gaps", "no node has missed messages", &[]),
+    check("cluster", "prefix", "no node uses another prefix", &[Backend::Redis, Backend::Postgres, Backend::MongoDb]),
 ];
 
 /// The check with this code. Codes are written in this crate only, and a test looks for each of them here.

@@ -1,24 +1,44 @@
 //! The cluster: who is there, who answers, who is heard, who is set up differently.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{sync::broadcast::error::TryRecvError, time::Instant};
-use trunkline::{Event, Membership, NodeConfig, NodeId, Target};
+use trunkline::{Event, Membership, NodeConfig, NodeId, SocketInfo, Target};
 
-use super::finding::{Findings, Measured, Report};
+use super::{
+    finding::{Findings, Measured, Report},
+    nodes,
+    redis::Server,
+    target::{Backend, BrokerTarget},
+};
 use crate::{
+    gather::statuses,
     observer::{Heard, Missing, Observer, Sockets},
     options::DoctorOptions,
     output::{Failure, counted, shown},
 };
 
-pub(crate) async fn examine(backend: &trunkline::Backend, options: &DoctorOptions, findings: &mut Findings) {
-    if let Err(failure) = look(backend, options, findings).await {
+pub(crate) async fn examine(
+    target: &BrokerTarget,
+    backend: &trunkline::Backend,
+    options: &DoctorOptions,
+    findings: &mut Findings,
+) {
+    if let Err(failure) = look(target, backend, options, findings).await {
         findings.skip_category("cluster", &format!("a node could not join or ask: {}", failure.text));
     }
 }
 
-async fn look(backend: &trunkline::Backend, options: &DoctorOptions, findings: &mut Findings) -> Result<(), Failure> {
+async fn look(
+    target: &BrokerTarget,
+    backend: &trunkline::Backend,
+    options: &DoctorOptions,
+    findings: &mut Findings,
+) -> Result<(), Failure> {
     let config = NodeConfig::default().with_request_timeout(options.timeout);
     let observer =
         Observer::join_over(backend.clone(), &options.namespace, config, Arc::new(Sockets::default())).await?;
@@ -30,6 +50,12 @@ async fn look(backend: &trunkline::Backend, options: &DoctorOptions, findings: &
     let took = began.elapsed();
     let (sockets, missing) = Missing::split(answers)?;
     let heard = observer.heard();
+    // Node.js servers do not know the question, and would be waited for.
+    if heard.values().any(|heard| heard.kind().is_some()) {
+        nodes::examine(&statuses(&observer).await?.0, findings);
+    } else {
+        nodes::examine(&[], findings);
+    }
     let is_counted = observer.node.capabilities().membership == Membership::BrokerCount;
     present(&heard, counted_nodes, options.listen.nodes, findings);
     answering(sockets.len(), &missing, took, findings);
@@ -44,6 +70,9 @@ async fn look(backend: &trunkline::Backend, options: &DoctorOptions, findings: &
             Ok(_) | Err(TryRecvError::Lagged(_)) => (),
             Err(TryRecvError::Empty | TryRecvError::Closed) => break,
         }
+    }
+    if target.backend == Backend::Redis {
+        misconfigured.extend(subscription(target, &options.namespace, &sockets).await);
     }
     settings(&heard, &misconfigured, findings);
     observer.node.close();
@@ -118,6 +147,28 @@ fn silent(unnamed: usize, missing: &Missing, findings: &mut Findings) {
         .advice("see who is connected to the broker (redis-cli CLIENT LIST TYPE pubsub), and look at its process"),
     };
     findings.add("silent-nodes", report);
+}
+
+/// What shows that nodes have another `subscription` mode than the URL: channels of rooms, or none of them.
+async fn subscription(target: &BrokerTarget, namespace: &str, sockets: &[SocketInfo]) -> Option<String> {
+    let mut server = Server::at(&target.url).await.ok()?;
+    let has_channels = server.has_room_channels()?;
+    let channels: BTreeSet<_> = server.rooms(namespace).await.ok()?.into_iter().collect();
+    let rooms = sockets.iter().flat_map(|socket| {
+        let names = socket.rooms.iter().map(|room| room.to_text().to_string());
+        names.filter(|name| name != socket.id.as_str())
+    });
+    let rooms: BTreeSet<_> = rooms.collect();
+    match (has_channels, rooms.intersection(&channels).next()) {
+        (false, Some(room)) => {
+            Some(format!("room {:?} has a channel of its own, and this URL has subscription=static", shown(room)))
+        }
+        (true, None) if !rooms.is_empty() => Some(format!(
+            "no room has a channel of its own, and this URL has a dynamic subscription: the nodes have subscription=static ({} there)",
+            counted(rooms.len(), "room")
+        )),
+        _ => None,
+    }
 }
 
 fn settings(heard: &BTreeMap<NodeId, Heard>, misconfigured: &[String], findings: &mut Findings) {

@@ -50,7 +50,9 @@ fn code_of(backend: Backend, kind: ErrorKind, text: &str) -> &'static str {
         Backend::Nats if has(&["jetstream"]) => return "nats-jetstream",
         _ => (),
     }
-    if has(&["read-only", "read only", "readonly", "recovery"]) {
+    if has(&["does not let this user"]) {
+        "rights"
+    } else if has(&["read-only", "read only", "readonly", "recovery"]) {
         "primary"
     } else if has(&["noperm", "permission", "not authorized", "unauthorized"]) && !has(&["authentication"]) {
         "rights"

@@ -1,5 +1,7 @@
 //! [`Finding`]: what a check found; [`Findings`]: all of them, in the order of the checks.
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     checks::{self, CHECKS, Check},
     target::Backend,
@@ -19,7 +21,8 @@ pub(crate) struct Finding {
     pub(crate) advice: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Outcome {
     Ok,
     Warning,
@@ -45,6 +48,29 @@ impl Outcome {
             Self::Critical => Some(Status::Critical),
             Self::Skipped => None,
         }
+    }
+}
+
+/// A finding in a file that `gather` writes. Measured values are in its text.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Archived {
+    code: String,
+    status: Outcome,
+    text: String,
+    cause: Option<String>,
+    advice: Option<String>,
+}
+
+impl Archived {
+    pub(super) fn of(finding: &Finding) -> Self {
+        let Finding { check, outcome, text, cause, advice, .. } = finding.clone();
+        Self { code: check.code.to_owned(), status: outcome, text, cause, advice }
+    }
+
+    /// Nothing for a check of another version of the program.
+    pub(super) fn into_finding(self) -> Option<Finding> {
+        let Self { code, status, text, cause, advice } = self;
+        Some(Finding { check: checks::named(&code)?, outcome: status, text, value: None, cause, advice })
     }
 }
 
@@ -125,6 +151,11 @@ impl Report {
         Self { value: Some(value), ..Self::new(value.outcome(), text) }
     }
 
+    #[cfg(test)]
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
     pub(crate) fn value(self, value: Measured) -> Self {
         Self { value: Some(value), ..self }
     }
@@ -178,6 +209,11 @@ impl Findings {
         for check in CHECKS.iter().filter(|check| check.category == category) {
             self.add(check.code, Report::skipped(because));
         }
+    }
+
+    /// What the checks found that were made.
+    pub(crate) fn made(self) -> Vec<Finding> {
+        self.found
     }
 
     /// All findings, in the order of the checks.

@@ -7,13 +7,15 @@ mod echo;
 mod finding;
 mod format;
 mod greeting;
+mod measures;
 mod mongodb;
+mod nodes;
 mod postgres;
 mod reach;
 pub(crate) mod redis;
 mod target;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 use trunkline::{Error, ErrorKind};
@@ -21,10 +23,13 @@ use trunkline::{Error, ErrorKind};
 use self::{
     checks::CHECKS,
     finding::{Finding, Findings, Outcome, Report},
-    target::{Backend, BrokerTarget, Encryption},
+    measures::ClockLimits,
+    target::{Backend, Encryption},
 };
+pub(crate) use self::{connect::is_usage, finding::Archived, target::BrokerTarget};
 use crate::{
     broker,
+    gather::Archive,
     options::{DoctorOptions, Format},
     output::{Failure, Output, Status, print},
 };
@@ -40,11 +45,10 @@ pub(crate) async fn doctor(options: DoctorOptions, output: &Output) -> Result<St
         print(format::list(format == Format::Json));
         return Ok(Status::Ok);
     }
-    let url = options
-        .broker
-        .as_deref()
-        .ok_or_else(|| Failure::usage("which broker? `trunkline doctor URL`, or set TRUNKLINE_BROKER"))?;
-    let target = BrokerTarget::parse(url)?;
+    if let Some(file) = &options.archive {
+        return archived(file, &options, format);
+    }
+    let target = BrokerTarget::parse(&options.url()?)?;
     let deadline = Instant::now() + options.wait.unwrap_or_default();
     let findings = loop {
         let findings = selected(examine(&target, &options).await?, &options);
@@ -53,14 +57,44 @@ pub(crate) async fn doctor(options: DoctorOptions, output: &Output) -> Result<St
         }
         sleep(PAUSE).await;
     };
-    let status = status(&findings);
+    Ok(report(&findings, format))
+}
+
+/// Prints what was found, and says how bad it is.
+fn report(findings: &[Finding], format: Format) -> Status {
+    let status = status(findings);
     print(match format {
-        Format::Text => format::text(&findings, status),
-        Format::Json => format::json(&findings, status),
-        Format::Nagios => format::nagios(&findings, status),
-        Format::Prometheus => format::prometheus(&findings, status),
+        Format::Text => format::text(findings, status),
+        Format::Json => format::json(findings, status),
+        Format::Nagios => format::nagios(findings, status),
+        Format::Prometheus => format::prometheus(findings, status),
     });
-    Ok(status)
+    status
+}
+
+/// Reads what `gather` has found.
+fn archived(file: &Path, options: &DoctorOptions, format: Format) -> Result<Status, Failure> {
+    let wrong = |error: String| Failure::usage(format!("{}: {error}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    let archive: Archive = serde_json::from_str(&text).map_err(|error| wrong(format!("no archive: {error}")))?;
+    if format == Format::Text {
+        print(format_args!(
+            "gathered {} in namespace {} over {}\n",
+            archive.gathered, archive.namespace, archive.broker
+        ));
+    }
+    let mut findings: Vec<_> = archive.checks.into_iter().filter_map(Archived::into_finding).collect();
+    let codes: Vec<_> = findings.iter().map(|finding| finding.check.code).collect();
+    let mut of_nodes = Findings::new(Backend::Memory);
+    nodes::examine(&archive.nodes, &mut of_nodes);
+    findings.extend(of_nodes.made().into_iter().filter(|finding| !codes.contains(&finding.check.code)));
+    Ok(report(&selected(findings, options), format))
+}
+
+/// Makes all checks, for `gather`: what they found, and what the nodes have told.
+pub(crate) async fn gathered(url: &str, options: &DoctorOptions) -> Result<Vec<Archived>, Failure> {
+    let target = BrokerTarget::parse(url)?;
+    Ok(examine(&target, options).await?.iter().map(Archived::of).collect())
 }
 
 /// How long to wait before everything is looked at again.
@@ -69,6 +103,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Makes the checks in their order; what needs something that failed is skipped.
 async fn examine(target: &BrokerTarget, options: &DoctorOptions) -> Result<Vec<Finding>, Failure> {
     let mut findings = Findings::new(target.backend);
+    let clock = ClockLimits { warning: options.clock_warning, critical: options.clock_critical };
     if !reach::addresses(target, &mut findings).await {
         findings.skip_rest("because nothing can be reached (reachable)");
         return Ok(findings.finish());
@@ -79,11 +114,11 @@ async fn examine(target: &BrokerTarget, options: &DoctorOptions) -> Result<Vec<F
     }
     let backend = match connected(&target.url).await {
         Ok(backend) => backend,
-        Err(error) if connect::is_usage(target.backend, &error) => return Err(error.into()),
+        Err(error) if is_usage(target.backend, &error) => return Err(error.into()),
         Err(error) => {
             let code = connect::failed(target.backend, &error, &mut findings);
             if !matches!(code, "authenticated" | "tls") {
-                ask_broker(target, &mut findings).await;
+                ask_broker(target, clock, &mut findings).await;
             }
             findings.skip_rest(&format!("because a node cannot connect ({code})"));
             return Ok(findings.finish());
@@ -91,7 +126,7 @@ async fn examine(target: &BrokerTarget, options: &DoctorOptions) -> Result<Vec<F
     };
     let is_encrypted = !matches!(target.encryption, Encryption::None);
     connect::succeeded(is_encrypted, target.backend, &mut findings);
-    ask_broker(target, &mut findings).await;
+    ask_broker(target, clock, &mut findings).await;
     let limits = echo::Limits { warning: options.echo_warning, critical: options.echo_critical };
     echo::examine(&target.url, &backend, limits, &mut findings).await;
     if target.backend == Backend::RabbitMq {
@@ -100,7 +135,7 @@ async fn examine(target: &BrokerTarget, options: &DoctorOptions) -> Result<Vec<F
     if options.pre {
         findings.skip_category("cluster", "because this is before a deployment (--pre)");
     } else {
-        cluster::examine(&backend, options, &mut findings).await;
+        cluster::examine(target, &backend, options, &mut findings).await;
     }
     broker::close(&backend).await;
     Ok(findings.finish())
@@ -115,11 +150,11 @@ async fn connected(url: &str) -> Result<trunkline::Backend, Error> {
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-async fn ask_broker(target: &BrokerTarget, findings: &mut Findings) {
+async fn ask_broker(target: &BrokerTarget, clock: ClockLimits, findings: &mut Findings) {
     match target.backend {
-        Backend::Redis => redis::examine(target, findings).await,
-        Backend::Postgres => postgres::examine(target, findings).await,
-        Backend::MongoDb => mongodb::examine(target, findings).await,
+        Backend::Redis => redis::examine(target, clock, findings).await,
+        Backend::Postgres => postgres::examine(target, clock, findings).await,
+        Backend::MongoDb => mongodb::examine(target, clock, findings).await,
         Backend::RabbitMq => greeting::rabbitmq(target, findings).await,
         Backend::Nats => greeting::nats(target, findings).await,
         Backend::Memory => findings.add("version", Report::skipped("there is no broker")),

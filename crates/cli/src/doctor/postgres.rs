@@ -4,14 +4,15 @@ use tokio_postgres::{Client, NoTls};
 
 use super::{
     finding::{Findings, Measured, Report},
+    measures::{self, ClockLimits},
     reach::{CONNECT, limited},
     redis::numbers,
     target::BrokerTarget,
 };
 
-const CODES: [&str; 4] = ["version", "primary", "postgres-notify-queue", "postgres-idle-timeout"];
+const CODES: [&str; 6] = ["version", "primary", "clock", "postgres-notify-queue", "postgres-idle-timeout", "prefix"];
 
-pub(crate) async fn examine(target: &BrokerTarget, findings: &mut Findings) {
+pub(crate) async fn examine(target: &BrokerTarget, limits: ClockLimits, findings: &mut Findings) {
     let client = match connect(target).await {
         Ok(client) => client,
         Err(reason) => {
@@ -42,6 +43,8 @@ pub(crate) async fn examine(target: &BrokerTarget, findings: &mut Findings) {
             Report::ok("the server is a primary")
         }
     }));
+    findings.add("clock", clock(&client, limits).await);
+    findings.add("prefix", prefixes(target, &client).await);
     let usage = ask(&client, "SELECT (pg_notification_queue_usage() * 100)::text").await;
     findings.add("postgres-notify-queue", usage.map_or_else(Report::skipped, |usage| {
         let percent = usage.parse().unwrap_or_default();
@@ -64,6 +67,39 @@ pub(crate) async fn examine(target: &BrokerTarget, findings: &mut Findings) {
             .advice("ALTER ROLE USER SET idle_session_timeout = 0")
         }),
     );
+}
+
+async fn clock(client: &Client, limits: ClockLimits) -> Report {
+    let before = measures::now();
+    let time = ask(client, "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::text").await;
+    time.map_or_else(Report::skipped, |time| {
+        measures::clock(before, time.parse().unwrap_or_default(), measures::now(), limits)
+    })
+}
+
+/// Looks for sessions whose last statement listens to a channel of another prefix, as those of Node.js servers do. Those of
+/// our own nodes do for their first seconds; those of other users are seen with `pg_read_all_stats` only.
+async fn prefixes(target: &BrokerTarget, client: &Client) -> Report {
+    const OTHERS: &str = "SELECT coalesce(string_agg(DISTINCT substring(query FROM 'LISTEN \"([^\"]*)#/'), ', '), '') \
+        FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN \"%#/%'";
+    let own = match trunkline_postgres::Config::from_url(&target.url) {
+        Ok(config) => config.prefix,
+        Err(error) => return Report::skipped(error.to_string()),
+    };
+    let found = match ask(client, OTHERS).await {
+        Ok(found) => found,
+        Err(reason) => return Report::skipped(reason),
+    };
+    let others: Vec<_> = found.split(", ").filter(|prefix| !prefix.is_empty() && *prefix != own).collect();
+    if others.is_empty() {
+        return Report::ok(format!("no session that is seen listens to another prefix than {own:?}"));
+    }
+    Report::warning(format!("channels of another prefix are alive: {}", others.join(", ")))
+        .cause(format!("this URL has the prefix {own:?}; nodes of different prefixes do not hear each other"))
+        .advice(
+            "if they should be one cluster, give all of them the same prefix (`channelPrefix` in Node.js); \
+             see: SELECT pid, client_addr, query FROM pg_stat_activity WHERE query LIKE 'LISTEN %'",
+        )
 }
 
 /// Default of `ping_interval`.

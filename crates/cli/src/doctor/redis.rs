@@ -7,20 +7,25 @@ use std::{
 
 use redis::{Cmd, RedisConnectionInfo, aio::MultiplexedConnection};
 use tokio::sync::oneshot;
-use trunkline_redis::{Config, Mode, ServerConfig, Topology};
+use trunkline_redis::{Config, Mode, ServerConfig, SubscriptionMode, Topology};
 
 use super::{
     finding::{Findings, Measured, Report},
+    measures::{self, ClockLimits},
     reach::{self, Stream, limited},
     target::BrokerTarget,
 };
+use crate::echo::NAMESPACE;
 
-pub(crate) async fn examine(target: &BrokerTarget, findings: &mut Findings) {
+const CODES: [&str; 8] =
+    ["version", "primary", "clock", "history", "redis-output-buffer", "redis-memory", "redis-eviction", "prefix"];
+
+pub(crate) async fn examine(target: &BrokerTarget, clock: ClockLimits, findings: &mut Findings) {
     let mut server = match Server::connect(target).await {
         Ok(server) => server,
         Err(reason) => {
             let because = format!("the server could not be asked: {reason}");
-            for code in ["version", "primary", "redis-output-buffer", "redis-memory", "redis-eviction", "prefix"] {
+            for code in CODES {
                 findings.add(code, Report::skipped(because.as_str()));
             }
             return;
@@ -28,6 +33,8 @@ pub(crate) async fn examine(target: &BrokerTarget, findings: &mut Findings) {
     };
     server.version(findings).await;
     server.role(findings).await;
+    server.clock(clock, findings).await;
+    server.history(findings).await;
     server.output_buffer(findings).await;
     server.memory(findings).await;
     server.prefixes(findings).await;
@@ -127,6 +134,45 @@ impl Server {
             Err(reason) => Report::skipped(reason),
         };
         findings.add("primary", report);
+    }
+
+    async fn clock(&mut self, limits: ClockLimits, findings: &mut Findings) {
+        let before = measures::now();
+        let time = self.ask::<(f64, f64)>(&redis::cmd("TIME")).await;
+        findings.add(
+            "clock",
+            time.map_or_else(Report::skipped, |(seconds, micros)| {
+                measures::clock(before, seconds * 1000.0 + micros / 1000.0, measures::now(), limits)
+            }),
+        );
+    }
+
+    /// Compares the rate of the latest entries of the stream with its length. What the doctor has sent is no rate.
+    async fn history(&mut self, findings: &mut Findings) {
+        let Mode::Streams(streams) = &self.config.mode else { return };
+        let capacity = streams.max_len as f64;
+        let mut latest = redis::cmd("XREVRANGE");
+        latest.arg(&streams.stream).arg("+").arg("-").arg("COUNT").arg(500);
+        let entries = self.ask::<Vec<(String, HashMap<String, redis::Value>)>>(&latest).await;
+        findings.add(
+            "history",
+            entries.map_or_else(Report::skipped, |mut entries| {
+                let own = redis::Value::BulkString(NAMESPACE.into());
+                entries.retain(|(_, fields)| fields.get("nsp") != Some(&own));
+                let oldest = entries.last().and_then(|(id, _)| id.split('-').next()?.parse::<f64>().ok());
+                let span = oldest.map_or(0.0, |oldest| measures::now() - oldest);
+                let advice = "raise max_len in the URL of all nodes (maxLen in Node.js)";
+                measures::history(capacity, entries.len(), span, advice)
+            }),
+        );
+    }
+
+    /// Whether rooms have channels of their own, by the URL; `None` in other modes.
+    pub(crate) fn has_room_channels(&self) -> Option<bool> {
+        match &self.config.mode {
+            Mode::Sharded(sharded) => Some(sharded.subscription != SubscriptionMode::Static),
+            _ => None,
+        }
     }
 
     async fn output_buffer(&mut self, findings: &mut Findings) {

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync::mpsc, time::timeout};
 use trunkline::{
-    Backend, Membership, Namespace, NodeKey, NodeMetrics, Room,
+    Backend, Membership, Namespace, NodeId, NodeKey, NodeMetrics, Room,
     core::{
         Answer, Message, Response,
         model::Delivery,
@@ -56,6 +56,11 @@ impl Listener {
             None => (),
         }
         Ok(listener)
+    }
+
+    /// Id under which it answers where the broker counts it.
+    pub(crate) fn id(&self) -> NodeId {
+        self.node.id.clone()
     }
 
     /// Subscribes to the rooms that have got channels.

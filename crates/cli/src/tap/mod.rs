@@ -11,8 +11,11 @@ use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
 use trunkline::{Backend, Room};
 
-pub(crate) use self::listener::{Heard, Listener};
-use self::{entry::Entry, numbers::Numbers, tally::Tally};
+use self::{entry::Entry, tally::Tally};
+pub(crate) use self::{
+    listener::{Heard, Listener},
+    numbers::Numbers,
+};
 use crate::{
     broker,
     echo::{Echo, quantile},

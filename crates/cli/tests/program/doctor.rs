@@ -8,14 +8,14 @@ use crate::support::{Ran, Wire, cluster, over_all, pgbouncer, run, with};
 
 /// The check with this code, of a report as JSON.
 #[track_caller]
-fn check(ran: &Ran, code: &str) -> Value {
+pub(crate) fn check(ran: &Ran, code: &str) -> Value {
     let report = ran.json();
     let found = report["checks"].as_array().unwrap().iter().find(|check| check["code"] == code);
     found.unwrap_or_else(|| panic!("no check {code}: {ran:?}")).clone()
 }
 
 /// Runs the doctor and expects this outcome of this check, with everything that helps if it is a bad one.
-async fn expect(url: &str, arguments: &[&str], code: &str, outcome: &str, exit_code: i32) -> Ran {
+pub(crate) async fn expect(url: &str, arguments: &[&str], code: &str, outcome: &str, exit_code: i32) -> Ran {
     let ran = run(url, &[&["doctor", "--json"], arguments].concat()).await;
     let found = check(&ran, code);
     assert_eq!(found["status"], outcome, "{code}: {ran:?}");
@@ -27,7 +27,7 @@ async fn expect(url: &str, arguments: &[&str], code: &str, outcome: &str, exit_c
 }
 
 /// What the machine's load decides is left out.
-const PRE: [&str; 3] = ["--pre", "--skip", "echo-time"];
+pub(crate) const PRE: [&str; 3] = ["--pre", "--skip", "echo-time"];
 
 over_all!(all_is_well);
 

@@ -3,9 +3,13 @@
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+mod bench;
 mod doctor;
+mod doctor_measures;
+mod gather;
 mod operations;
 mod support;
 mod tap;
+mod top;
 mod usage;
 mod who;

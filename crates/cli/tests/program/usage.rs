@@ -1,5 +1,7 @@
 //! What concerns every command: help, exit codes, secrets.
 
+use trunkline_brokers::{MongoDb, Nats, Postgres, RabbitMq, Redis};
+
 use crate::support::run;
 
 #[tokio::test]
@@ -83,5 +85,21 @@ async fn there_are_no_colours_without_a_terminal() {
     for arguments in [&["nodes"][..], &["--help"], &["dance"]] {
         let ran = run("redis://127.0.0.1:1", arguments).await;
         assert!(!ran.out.contains('\x1b') && !ran.err.contains('\x1b'), "{ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_ends_with_2_on_every_broker() {
+    let redis = Redis::options().password("s3cret").start().await.unwrap();
+    let postgres = Postgres::options().user("app", "s3cret").start().await.unwrap();
+    let nats = Nats::options().user("app", "s3cret").start().await.unwrap();
+    let mongodb = MongoDb::options().user("app", "s3cret").start().await.unwrap();
+    let rabbitmq = RabbitMq::options().user("app", "s3cret").start().await.unwrap();
+    for url in [redis.url(), postgres.url(), nats.url(), mongodb.url(), rabbitmq.url()] {
+        assert!(url.contains("s3cret"), "{url}");
+        for command in [&["nodes"][..], &["emit", "e"]] {
+            let ran = run(&url.replace("s3cret", "an0ther"), command).await.ends(2);
+            assert!(!format!("{ran:?}").contains("an0ther"), "{ran:?}");
+        }
     }
 }

@@ -1,14 +1,15 @@
 //! Fetching sockets and rooms of all nodes.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use serde::Deserialize;
 use trunkline_core::{Payload, Room, Target};
 
-use super::{anything, timed_out};
+use super::{anything, gathered_without, timed_out};
 use crate::kit::{
-    Checked, ClientSpec, Failure, TestCluster, check_eq,
+    Checked, ClientSpec, Failure, TestCluster, check_eq, eventually,
     values::{fetched_ids, ids, rooms, text},
 };
 
@@ -67,6 +68,41 @@ pub(crate) async fn rooms_handshake_and_data_arrive_unchanged(t: TestCluster) ->
     check_eq(rooms(info.rooms.clone()), rooms([Room::from("x"), Room::from("ä"), socket.room()]), "rooms")?;
     check_eq(info.handshake.as_ref().map(text), Some(text(&handshake)), "handshake")?;
     check_eq(info.data.as_ref().map(text), Some(text(&data)), "data")
+}
+
+/// Servers of Node.js look into the handshakes of all sockets without asking whether there is anything.
+pub(crate) async fn a_socket_of_which_nothing_is_known_has_a_whole_handshake(t: TestCluster) -> Checked {
+    let [a, b] = t.nodes().await?;
+    a.socket(["x"]).await?;
+    b.socket(["x"]).await?;
+    let fetched = a.fetch_sockets(Target::room("x")).await?;
+    check_eq(fetched.len(), 2, "fetched sockets")?;
+    for socket in fetched {
+        let handshake = socket.handshake.ok_or_else(|| Failure::new("a socket without handshake".to_owned()))?;
+        let Shape { headers, time, address, xdomain, secure, issued, url, query, auth } = handshake.deserialize()?;
+        check_eq([headers.len(), query.len(), auth.len()], [0; 3], "entries of the handshake's objects")?;
+        check_eq((xdomain, secure, issued < 1e15), (false, false, true), "xdomain, secure, issued")?;
+        check_eq(
+            time.contains("GMT") && address.is_empty() && url.is_empty(),
+            true,
+            "whether its texts are as expected",
+        )?;
+    }
+    Ok(())
+}
+
+/// The fields of a handshake on Node.js servers.
+#[derive(Deserialize)]
+struct Shape {
+    headers: BTreeMap<String, String>,
+    time: String,
+    address: String,
+    xdomain: bool,
+    secure: bool,
+    issued: f64,
+    url: String,
+    query: BTreeMap<String, String>,
+    auth: BTreeMap<String, String>,
 }
 
 pub(crate) async fn each_socket_names_its_node(t: TestCluster) -> Checked {
@@ -129,6 +165,7 @@ pub(crate) async fn concurrent_requests_get_their_own_answers(t: TestCluster) ->
 pub(crate) async fn a_node_that_dies_is_not_waited_for(t: TestCluster) -> Checked {
     let a = t.build().fast_failure_detection().join().await?;
     let b = t.build().fast_failure_detection().own_process().join().await?;
+    let dead = b.id().clone();
     let c = t.build().fast_failure_detection().join().await?;
     a.await_peers(2, t.timeout()).await?;
     let sockets = [a.socket(["x"]).await?, c.socket(["x"]).await?];
@@ -141,7 +178,9 @@ pub(crate) async fn a_node_that_dies_is_not_waited_for(t: TestCluster) -> Checke
         b.kill().await
     });
     killed?;
-    check_eq(fetched_ids(&fetched?), ids(&sockets), "fetched sockets")
+    check_eq(fetched_ids(&gathered_without(&dead, fetched)?), ids(&sockets), "fetched sockets")?;
+    let is_left_out = || async { a.fetch_sockets(Target::room("x")).await.is_ok() };
+    eventually(t.timeout(), || "requests fail for want of a dead node".to_owned(), is_left_out).await
 }
 
 pub(crate) async fn a_frozen_node_is_named_as_missing_and_the_other_answers_are_returned(t: TestCluster) -> Checked {

@@ -17,11 +17,11 @@ pub(crate) mod server_side;
 pub(crate) mod sockets;
 
 use serde::Serialize;
-use trunkline_core::{ErrorKind, Incomplete, RequestError};
+use trunkline_core::{ErrorKind, Incomplete, NodeId, RequestError};
 
 use crate::{
     case::Case,
-    kit::{Checked, Failure, check_eq},
+    kit::{Checked, Failure, check, check_eq},
     need::Need,
 };
 
@@ -48,6 +48,21 @@ fn timed_out<T>(result: Result<T, RequestError<T>>) -> Checked<Incomplete<T>> {
     let error = result.err().ok_or_else(|| Failure::new("the request did not time out"))?;
     check_eq(error.kind(), ErrorKind::Timeout, "kind of the error")?;
     error.into_incomplete().ok_or_else(|| Failure::new("the error is without the answers so far"))
+}
+
+/// What a request gathered that did not wait for a node that has died. While only the broker does not see it, it may be
+/// cut off: the request says at once that it is missing. Once its silence is noticed, it is left out.
+#[track_caller]
+fn gathered_without<T>(dead: &NodeId, result: Result<T, RequestError<T>>) -> Checked<T> {
+    let error = match result {
+        Ok(gathered) => return Ok(gathered),
+        Err(error) => error,
+    };
+    let is_over_at_once = error.to_string().ends_with("the broker does not see them");
+    check(is_over_at_once, format!("the request waited for a dead node: {error}"))?;
+    let incomplete = timed_out(Err(error))?;
+    check_eq(incomplete.missing.as_slice(), [dead.clone()], "nodes that are missing")?;
+    Ok(incomplete.received)
 }
 
 /// Expands a macro with all groups and cases.
@@ -161,6 +176,7 @@ macro_rules! __cases {
                 a_room_with_too_long_a_name_costs_no_socket_and_no_other_room
                 a_socket_is_found_by_its_id_on_any_node
                 rooms_handshake_and_data_arrive_unchanged
+                a_socket_of_which_nothing_is_known_has_a_whole_handshake
                 each_socket_names_its_node [NamedAnswers]
                 local_finds_only_sockets_of_its_node
                 without_matching_sockets_none_are_found

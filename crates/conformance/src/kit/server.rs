@@ -89,7 +89,8 @@ impl Rooms {
     fn describe(&self, client: &Client) -> SocketInfo {
         let rooms = self.lock().index.rooms_of(client.id()).into_iter().flatten().cloned().collect();
         let (handshake, data) = client.details();
-        SocketInfo::new(client.id().clone(), rooms).with_handshake(handshake).with_data(data)
+        let handshake = handshake.unwrap_or_else(SocketInfo::unknown_handshake);
+        SocketInfo::new(client.id().clone(), rooms).with_handshake(Some(handshake)).with_data(data)
     }
 }
 

@@ -90,6 +90,14 @@ impl<'a> BodyRef<'a> {
         }
     }
 
+    /// Trace context of the message.
+    pub(super) fn trace(self) -> Option<&'a str> {
+        match self {
+            Self::Message(message) => message.trace().map(AsRef::as_ref),
+            Self::Response(_) => None,
+        }
+    }
+
     /// Number of room buckets in a heartbeat.
     pub(super) fn buckets(self) -> Option<u16> {
         match self {

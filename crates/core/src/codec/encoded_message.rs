@@ -2,7 +2,7 @@
 
 use rmp::Marker;
 
-use super::{Format, Kind, Writer, envelope::field_count};
+use super::{BodyRef, Format, Kind, Writer, envelope::field_count};
 use crate::{
     field,
     model::SeqNo,
@@ -25,9 +25,9 @@ pub struct EncodedMessage {
 }
 
 impl EncodedMessage {
-    pub(super) fn new(format: Format, bytes: Vec<u8>, kind: Kind, buckets: Option<u16>) -> Self {
+    pub(super) fn new(format: Format, bytes: Vec<u8>, kind: Kind, body: BodyRef<'_>) -> Self {
         let heartbeat = matches!(kind, Kind::InitialHeartbeat | Kind::Heartbeat);
-        Self { format, bytes, fields: field_count(kind), heartbeat, buckets }
+        Self { format, bytes, fields: field_count(kind, body), heartbeat, buckets: body.buckets() }
     }
 
     /// Takes a message of another wire format that is a map, too: encoded but for the end of the map, which has
@@ -72,7 +72,7 @@ impl EncodedMessage {
             Format::MsgPack(_) => {
                 let mut writer = msgpack::Writer::new(&mut self.bytes, Rules::Notepack);
                 let added = add(&mut writer, seq_no, self.buckets, high_water_marks);
-                // At most eleven fields: the head of the map is this one byte.
+                // At most twelve fields: the head of the map is this one byte.
                 self.bytes[0] = Marker::FixMap((self.fields + added) as u8).to_u8();
             }
         }

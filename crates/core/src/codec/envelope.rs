@@ -1,4 +1,7 @@
-//! Whole messages: `{type, data, uid, nsp}`, and the fields that Trunkline adds: `stamp`, `buckets`, `counters`.
+//! Whole messages: `{type, data, uid, nsp}`, and the fields that Trunkline adds: `stamp`, `buckets`, `counters`, and
+//! where traces are on `traceparent`.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -52,7 +55,7 @@ pub(super) fn write<W: Writer>(
     namespace: &Namespace,
     body: BodyRef<'_>,
 ) -> Result<()> {
-    writer.begin_map(Some(field_count(kind)));
+    writer.begin_map(Some(field_count(kind, body)));
     writer.field(field!("type"));
     writer.number(u64::from(kind.number()).into());
     if kind.has_data() {
@@ -63,12 +66,16 @@ pub(super) fn write<W: Writer>(
     writer.text(from.as_str());
     writer.field(field!("nsp"));
     writer.text(namespace.as_str());
+    if let Some(trace) = body.trace() {
+        writer.field(field!("traceparent"));
+        writer.text(trace);
+    }
     Ok(())
 }
 
-/// Number of fields of a message, without those that Trunkline adds.
-pub(super) fn field_count(kind: Kind) -> usize {
-    3 + usize::from(kind.has_data())
+/// Number of fields of a message, without those that are added when it is sent.
+pub(super) fn field_count(kind: Kind, body: BodyRef<'_>) -> usize {
+    3 + usize::from(kind.has_data()) + usize::from(body.trace().is_some())
 }
 
 fn read<'a, R: Reader<'a>>(reader: &mut R) -> Result<(Decoded, bool)> {
@@ -89,6 +96,7 @@ struct Envelope<R> {
     seq_no: Option<Option<SeqNo>>,
     high_water_marks: Option<Option<Vec<SeqNo>>>,
     buckets: Option<Option<u16>>,
+    trace: Option<Option<Arc<str>>>,
     unknown_container: bool,
 }
 
@@ -102,6 +110,7 @@ impl<R> Default for Envelope<R> {
             seq_no: None,
             high_water_marks: None,
             buckets: None,
+            trace: None,
             unknown_container: false,
         }
     }
@@ -136,6 +145,7 @@ impl<'a, R: Reader<'a>> Envelope<R> {
                 reader.lenient(read_high_water_marks).and_then(|read| set(&mut self.high_water_marks, read)),
             ),
             "buckets" => ("buckets", reader.lenient(read_buckets).and_then(|read| set(&mut self.buckets, read))),
+            "traceparent" => ("traceparent", reader.lenient(read_trace).and_then(|read| set(&mut self.trace, read))),
             _ => {
                 self.unknown_container |= matches!(reader.shape(), Ok(Shape::Map | Shape::Array));
                 ("message", reader.skip())
@@ -162,6 +172,9 @@ impl<'a, R: Reader<'a>> Envelope<R> {
         let mut body = self.take_body(kind)?;
         let from = self.from.flatten();
         data::name_node(&mut body, from.as_ref());
+        if let Body::Message(message) = &mut body {
+            message.set_trace(self.trace.flatten());
+        }
         if let Body::Message(Message::Heartbeat(heartbeat)) = &mut body {
             let high_water_marks = self.high_water_marks.flatten().unwrap_or_default();
             *heartbeat = Heartbeat { high_water_marks, buckets: self.buckets.flatten(), ..*heartbeat };
@@ -226,6 +239,15 @@ pub fn read_high_water_marks<'a>(reader: &mut impl Reader<'a>) -> Scan<Vec<SeqNo
     })?;
     Ok(high_water_marks)
 }
+
+/// Reads a trace context. A text that is too long for one is refused.
+pub fn read_trace<'a>(reader: &mut impl Reader<'a>) -> Scan<Arc<str>> {
+    let text = reader.text()?;
+    if text.len() <= MAX_TRACE_BYTES { Ok(text.as_ref().into()) } else { Err(Fault::TooLong) }
+}
+
+/// Longest trace context. One of W3C has 55 bytes.
+const MAX_TRACE_BYTES: usize = 256;
 
 fn read_buckets<'a>(reader: &mut impl Reader<'a>) -> Scan<u16> {
     reader.number()?.as_u64().and_then(|buckets| u16::try_from(buckets).ok()).ok_or(Fault::Range)

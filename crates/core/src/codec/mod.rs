@@ -34,7 +34,7 @@ pub use self::{
         write_part,
     },
     encoded_message::{EncodedMessage, escape_non_ascii},
-    envelope::{Decoded, decode, read_high_water_marks, read_seq_no},
+    envelope::{Decoded, decode, read_high_water_marks, read_seq_no, read_trace},
     kind::{BINARY_KINDS, BINARY_KINDS_POSTGRES, Kind},
     peek::{Header, peek, peek_room},
     reader::{Container, JsonReader, MsgPackReader, Reader, Shape, set},
@@ -84,7 +84,7 @@ pub fn encode<'a>(
             envelope::write(&mut writer, kind, from, namespace, body)?;
         }
     }
-    Ok(EncodedMessage::new(format, out, kind, body.buckets()))
+    Ok(EncodedMessage::new(format, out, kind, body))
 }
 
 /// Encodes only the `data` object of a message; `None` for heartbeats and leaves, which have none. The type is

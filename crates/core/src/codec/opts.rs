@@ -95,7 +95,7 @@ pub fn read<'a>(reader: &mut impl Reader<'a>) -> Result<Target> {
         read.map_err(|fault| fault.at(name))?;
     }
     let mut target =
-        Target { rooms: Vec::new(), except: except.flatten().unwrap_or_default(), flags: flags.unwrap_or_default() };
+        Target { except: except.flatten().unwrap_or_default(), flags: flags.unwrap_or_default(), ..Target::default() };
     rooms.flatten().unwrap_or_default().write_to(&mut target);
     Ok(target)
 }

@@ -7,7 +7,7 @@ use crate::{
     codec::{JsonReader, MsgPackReader, sockets},
     error::{Error, Result},
     model::{Session, SessionId, SocketInfo},
-    payload::{ByteString, Rules, msgpack},
+    payload::{ByteString, Payload, Rules, msgpack},
 };
 
 /// Encodes a session, without its id.
@@ -16,7 +16,9 @@ use crate::{
 /// `Malformed` for data whose JSON was never valid.
 pub fn encode(session: Session) -> Result<Vec<u8>> {
     let Session { socket, rooms, data, .. } = session;
-    let socket = SocketInfo { id: socket, node: None, rooms, handshake: None, data };
+    // Sessions keep no handshake: the client that comes back brings another.
+    let handshake = Some(Payload::from_trusted_json("{}", Vec::new()));
+    let socket = SocketInfo { id: socket, node: None, rooms, handshake, data };
     let mut bytes = Vec::new();
     sockets::write(&mut msgpack::Writer::new(&mut bytes, Rules::MsgpackJs), &socket)
         .map_err(|fault| fault.at("session"))?;
@@ -41,10 +43,7 @@ pub fn decode(id: &SessionId, bytes: &Bytes) -> Result<Session> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        model::{Room, SocketId},
-        payload::Payload,
-    };
+    use crate::model::{Room, SocketId};
 
     #[test]
     fn a_session_comes_back_as_it_was() {

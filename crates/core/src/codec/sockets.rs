@@ -11,8 +11,8 @@ use crate::{
     payload::{Fault, Payload, Scan},
 };
 
-/// Writes one socket. An unknown handshake or unknown data becomes an empty object, so that code in Node.js can look
-/// into it.
+/// Writes one socket. An unknown handshake has all fields, and unknown data becomes an empty object: code in Node.js looks
+/// into both.
 ///
 /// # Errors
 /// A payload whose JSON was never valid.
@@ -21,22 +21,21 @@ pub fn write(writer: &mut impl Writer, socket: &SocketInfo) -> Scan<()> {
         fields.field(field!("id"));
         fields.text(socket.id.as_str());
         fields.field(field!("handshake"));
-        write_object(fields, socket.handshake.as_ref())?;
+        match &socket.handshake {
+            Some(handshake) => fields.payload(handshake)?,
+            None => fields.payload(&SocketInfo::unknown_handshake())?,
+        }
         fields.field(field!("rooms"));
         opts::write_rooms(fields, &socket.rooms);
         fields.field(field!("data"));
-        write_object(fields, socket.data.as_ref())
-    })
-}
-
-fn write_object(writer: &mut impl Writer, object: Option<&Payload>) -> Scan<()> {
-    match object {
-        Some(object) => writer.payload(object),
-        None => {
-            writer.map(0, |_| ());
-            Ok(())
+        match &socket.data {
+            Some(data) => fields.payload(data),
+            None => {
+                fields.map(0, |_| ());
+                Ok(())
+            }
         }
-    }
+    })
 }
 
 /// Reads an array of sockets. An entry that is none, because it has no id that can be one, is left out.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Engine, interface::Output, members::Liveness, tracker::Verdict};
-use crate::model::{Delivery, Message, MessageKind, NodeId, Offset, SeqNo};
+use crate::model::{Delivery, GapCause, Message, MessageKind, NodeId, Offset, SeqNo};
 
 impl Engine {
     pub(super) fn delivery(&mut self, now: Instant, delivery: Delivery) {
@@ -129,6 +129,10 @@ impl Engine {
             Verdict::Repeat => {
                 self.metrics.repeats.increment();
                 false
+            }
+            Verdict::Anew => {
+                self.report_gap(GapCause::Hole, None);
+                true
             }
             Verdict::Malformed => {
                 self.metrics.malformed.increment();

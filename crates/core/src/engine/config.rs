@@ -41,11 +41,6 @@ impl EngineConfig {
         self.heartbeat_timeout / 10
     }
 
-    /// How long after its last message a node counts as gone.
-    pub(super) fn silence(&self) -> Duration {
-        self.heartbeat_timeout + self.suspicion()
-    }
-
     /// How long the broker must not have seen a node that is not heard, either, until it counts as gone.
     pub(super) fn absence(&self) -> Duration {
         self.count_interval * 2

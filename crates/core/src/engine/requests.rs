@@ -28,7 +28,7 @@ impl Engine {
         let is_probe = gather == Gather::RoundTrips;
         let is_asked = |node: &&NodeId| message.is_some() && (!only_ours || self.is_ours(node));
         let nodes = self.members.names().filter(is_asked);
-        let absent = self.members.absent(now, self.config.silence()).filter(is_asked);
+        let absent = self.members.absent(now, self.config.heartbeat_timeout).filter(is_asked);
         let pending = Pending::new(gather, deadline, nodes, absent, unnamed_peers);
         self.requests.insert(id.clone(), pending.awaiting_echo(is_probe && self.hears_itself));
         self.wake_by(deadline);

@@ -1,5 +1,7 @@
 //! Messages and answers between nodes, independent of any wire format.
 
+use std::sync::Arc;
+
 use crate::{
     error::{Error, Result},
     model::{NodeId, RequestId, Room, SessionId, SocketId, Target},
@@ -95,6 +97,22 @@ impl Message {
             Self::Join { .. } | Self::Leave { .. } | Self::Disconnect { .. } | Self::Heartbeat(_) | Self::Leaving => {
                 None
             }
+        }
+    }
+
+    /// Trace context that the message carries.
+    #[must_use]
+    pub fn trace(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Broadcast { target, .. } => target.trace.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Sets the trace context that was beside the message on the wire. Only broadcasts have one.
+    pub fn set_trace(&mut self, trace: Option<Arc<str>>) {
+        if let Self::Broadcast { target, .. } = self {
+            target.trace = trace;
         }
     }
 
@@ -312,7 +330,7 @@ pub struct SocketInfo {
     pub node: Option<NodeId>,
     /// Rooms it is in, its own id included.
     pub rooms: Vec<Room>,
-    /// Details of the client's handshake (headers, address, query, auth), as one encoded object.
+    /// Details of the client's handshake, as one encoded object: see [`SocketInfo::unknown_handshake`] for its fields.
     pub handshake: Option<Payload>,
     /// Data that the application attached to the socket (`socket.data`).
     pub data: Option<Payload>,
@@ -343,11 +361,23 @@ impl SocketInfo {
         Self { data, ..self }
     }
 
+    /// The handshake of a client of which nothing is known: all fields that a Node.js server has, without values, so that
+    /// code which looks into them there works. What other nodes get of a socket without a handshake.
+    #[must_use]
+    pub fn unknown_handshake() -> Payload {
+        Payload::from_trusted_json(UNKNOWN_HANDSHAKE, Vec::new())
+    }
+
     fn weight(&self) -> usize {
         let details: usize = self.handshake.iter().chain(&self.data).map(Payload::len).sum();
         size_of::<Self>() + weight_of_rooms(&self.rooms) + details
     }
 }
+
+const UNKNOWN_HANDSHAKE: &str = concat!(
+    r#"{"headers":{},"time":"Thu Jan 01 1970 00:00:00 GMT+0000 (Coordinated Universal Time)","address":"","#,
+    r#""xdomain":false,"secure":false,"issued":0,"url":"","query":{},"auth":{}}"#
+);
 
 /// State of a client that may come back (connection state recovery).
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! Targets: the sockets that an operation is for.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Room, setters};
 use crate::error::Result;
@@ -15,6 +15,9 @@ pub struct Target {
     pub except: Vec<Room>,
     /// Modifiers of the operation.
     pub flags: Flags,
+    /// Trace context of a broadcast, as text that only the hook of [`trace`](crate::trace) understands; `None` unless
+    /// there is one.
+    pub trace: Option<Arc<str>>,
 }
 
 impl Target {

@@ -27,12 +27,13 @@ use super::{
 use crate::{
     error::{Error, ErrorKind, Result},
     model::{
-        Capabilities, Event, HistoryKind, HistoryOutcome, Membership, Message, MessageKind, MetricsSnapshot, Namespace,
-        NodeId, NodeKey, NodeMetrics, Offset, RequestError, Room, ServerMetrics, SocketInfo, Target,
+        Capabilities, Event, Membership, Message, MessageKind, MetricsSnapshot, Namespace, NodeId, NodeKey,
+        NodeMetrics, RequestError, Room, ServerMetrics, SocketInfo, Target,
     },
     payload::Payload,
     server::{DeliveryReport, Local},
-    transport::{Backend, Health, History, JoinRequest, MissedBroadcast, RoomFilter},
+    trace,
+    transport::{Backend, Health, JoinRequest, RoomFilter},
 };
 
 /// One node of a cluster: a server's membership of a namespace. Cheap to clone.
@@ -65,7 +66,7 @@ pub(super) struct Shared {
     pub(super) local: Weak<dyn Local>,
     pub(super) config: NodeConfig,
     pub(super) commands: mpsc::Sender<Command>,
-    metrics: Arc<NodeMetrics>,
+    pub(super) metrics: Arc<NodeMetrics>,
     condition: Arc<Condition>,
     joined_at: SystemTime,
     events: broadcast::Sender<Event>,
@@ -302,28 +303,6 @@ impl ClusterNode {
         Ok(())
     }
 
-    /// What was broadcast after `since` to all or to any of `rooms`, in order.
-    ///
-    /// # Errors
-    /// As [`ClusterNode::restore_session`].
-    pub async fn replay(&self, since: Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
-        self.check_open()?;
-        let result = self.history()?.replay(&self.shared.node, &since, rooms).await;
-        self.note_history(HistoryKind::Replay, &result, |missed| (HistoryOutcome::Complete, missed.len()));
-        result
-    }
-
-    /// Counts what was done with the history; `outcome` tells what came of a success, and how many broadcasts it brought.
-    pub(super) fn note_history<T>(
-        &self,
-        kind: HistoryKind,
-        result: &Result<T>,
-        outcome: impl FnOnce(&T) -> (HistoryOutcome, usize),
-    ) {
-        let (outcome, replayed) = result.as_ref().map_or_else(|error| (HistoryOutcome::of(error), 0), outcome);
-        self.shared.metrics.exported.history(kind, outcome, replayed);
-    }
-
     /// Events from now on. A listener that lags by more than 256 loses the oldest and is told so.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
@@ -410,8 +389,9 @@ impl ClusterNode {
         Ok(())
     }
 
-    pub(super) async fn publish(&self, message: Message) -> Result<()> {
+    pub(super) async fn publish(&self, mut message: Message) -> Result<()> {
         self.check_open()?;
+        let _span = trace::publish(self.shared.backend.name, &self.shared.node, &mut message);
         let (kind, bytes) = (MessageKind::of(&message), message.payload_bytes());
         let result = self.shared.backend.publish(&self.shared.node, message).await;
         match &result {
@@ -426,12 +406,6 @@ impl ClusterNode {
 
     pub(super) fn local(&self) -> Result<Arc<dyn Local>> {
         self.shared.local.upgrade().ok_or_else(|| self.closed_error())
-    }
-
-    pub(super) fn history(&self) -> Result<&Arc<dyn History>> {
-        let history = self.shared.backend.history.as_ref();
-        history
-            .ok_or_else(|| Error::new(ErrorKind::Unsupported, "this backend keeps no history, or it is switched off"))
     }
 
     fn deliver(&self, target: &Target, payload: &Payload) -> DeliveryReport {

@@ -9,6 +9,7 @@ mod config;
 mod driver;
 mod emitter;
 mod handle;
+mod history;
 mod interest;
 mod outgoing;
 mod parts;
@@ -19,3 +20,7 @@ mod returning;
 mod sessions;
 
 pub use self::{acks::AckStream, adapter::Adapter, config::NodeConfig, emitter::Emitter, handle::ClusterNode};
+
+/// Name of the server-side event by which nodes are asked for version, health, metrics and settings, as the program
+/// `trunkline` does. Nodes answer it themselves if an answer is wanted; their servers do not see it.
+pub const STATUS_EVENT: &str = "trunkline:status";

@@ -44,19 +44,27 @@ pub(super) fn is_packet(payload: &Payload) -> bool {
 }
 
 /// Whether there is, beside binary, a map that JavaScript clients take for the place of an attachment that does not
-/// exist. JSON with attachments was checked when it became a payload.
+/// exist.
 fn has_false_placeholder(payload: &Payload) -> bool {
-    let Encoded::MsgPack { bytes, binary: true } = &payload.0 else { return false };
-    let mut scanner = msgpack::Scanner::new(bytes, 0);
-    let mut tokens = std::iter::from_fn(|| scanner.token().ok());
-    if !tokens.any(|token| matches!(token, Token::Text(b"_placeholder"))) {
+    match &payload.0 {
+        Encoded::Json(json) if json.attachments.is_empty() => false,
+        Encoded::Json(json) => is_false_placeholder_in(json),
+        Encoded::MsgPack { bytes, binary } => {
+            let mut scanner = msgpack::Scanner::new(bytes, 0);
+            let mut tokens = std::iter::from_fn(|| scanner.token().ok());
+            *binary
+                && tokens.any(|token| matches!(token, Token::Text(b"_placeholder")))
+                && is_false_placeholder_in(&payload.to_json())
+        }
+    }
+}
+
+fn is_false_placeholder_in(Json { text, attachments }: &Json) -> bool {
+    // An escape may stand for any letter.
+    if text.matches("_placeholder").count() == attachments.len() && !text.contains('\\') {
         return false;
     }
-    let Json { text, attachments } = payload.to_json();
-    let mut true_ones = 0;
-    let counted = json::placeholders(&text, |index| true_ones += usize::from(index < attachments.len()));
-    // In a text the quotation marks would be escaped.
-    counted.is_err() || text.matches(r#""_placeholder":true"#).count() > true_ones
+    json::has_false_placeholder(text, attachments.len()).unwrap_or(true)
 }
 
 /// JavaScript clients take a number for an event name, too.

@@ -67,7 +67,7 @@ fn encoded(tree: impl Strategy<Value = Tree>) -> impl Strategy<Value = Payload> 
 }
 
 pub(crate) fn target() -> impl Strategy<Value = Target> {
-    (rooms(), rooms(), flags()).prop_map(|(rooms, except, flags)| Target { rooms, except, flags })
+    (rooms(), rooms(), flags()).prop_map(|(rooms, except, flags)| Target { rooms, except, flags, trace: None })
 }
 
 fn flags() -> impl Strategy<Value = Flags> {

@@ -200,11 +200,11 @@ fn encode_data(body: &Body) -> bytes::Bytes {
     codec::encode_data(Format::Json, body).unwrap().unwrap().into()
 }
 
-/// What is unknown of a socket is written as empty object.
+/// What is unknown of a socket is written as a handshake without values, and empty data.
 fn with_objects(mut body: Body) -> Body {
     if let Body::Response(Response { answer: Answer::Sockets(sockets), .. }) = &mut body {
         for socket in sockets {
-            socket.handshake = Some(payload("{}"));
+            socket.handshake = Some(SocketInfo::unknown_handshake());
             socket.data = Some(payload("{}"));
         }
     }

@@ -14,6 +14,7 @@ mod peeking;
 mod properties;
 mod refused;
 mod sequence_numbers;
+mod traces;
 
 use bytes::Bytes;
 use trunkline_core::{

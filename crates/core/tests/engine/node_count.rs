@@ -148,7 +148,7 @@ fn a_node_that_the_broker_does_not_see_is_missing_until_it_counts_as_silent() {
     };
     let missing = "timed out: 1 of 2 nodes did not answer, among them b: the broker does not see them; [a]";
     assert_eq!(ask(&mut engine, "r"), [format!("r: {missing}")], "it may be cut off");
-    engine.advance(Duration::from_secs(8));
+    engine.advance(Duration::from_secs(7));
     assert_eq!(ask(&mut engine, "s"), [format!("s: {missing}")]);
     engine.advance(Duration::from_secs(1));
     assert_eq!(ask(&mut engine, "t"), ["t: [a]"], "silent for so long, it is dead");

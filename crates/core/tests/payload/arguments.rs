@@ -35,6 +35,24 @@ fn what_clients_take_for_no_packet_is_told() {
 }
 
 #[test]
+fn a_placeholder_of_no_attachment_is_told_in_json_too() {
+    let real = r#"{"_placeholder":true,"num":0}"#;
+    for (more, is_packet) in [
+        (r#"{"_placeholder":true,"num":1e+308}"#, false),
+        (r#"{"num":"0","_placeholder": true}"#, false),
+        (r#"{"\u005fplaceholder":true,"num":7}"#, false),
+        (r#"[{"_placeholder":true,"num":0,"more":1}]"#, false),
+        (r#"{"_placeholder":[true]}"#, true),
+        (r#"[{"_placeholder":1},true]"#, true),
+        (r#""_placeholder",true"#, true),
+        (r#"{"a\"b":true}"#, true),
+    ] {
+        let payload = |text: String| Payload::from_trusted_json(text, vec![b"x".to_vec().into()]);
+        assert_eq!(payload(format!(r#"["e",{real},{more}]"#)).is_packet(), is_packet, "{more}");
+    }
+}
+
+#[test]
 fn a_placeholder_of_no_attachment_beside_binary_is_told() {
     let with = |binary: &[u8], map: &[u8]| msgpack(&[b"\x93\xa1e", binary, map].concat());
     let (first, sixth) = (b"\x82\xac_placeholder\xc3\xa3num\x00", b"\x82\xac_placeholder\xc3\xa3num\x05");

@@ -64,6 +64,12 @@ impl EncodedMessage {
         let mut writer = BsonWriter::with_capacity(512 + body.payload().map_or(0, Payload::len));
         let created_at = write_message(&mut writer, from, body, is_expiring)?;
         write_own_fields(&mut writer, to, body);
+        if let BodyRef::Message(message) = body
+            && let Some(trace) = message.trace()
+        {
+            writer.field(field!("traceparent"));
+            writer.text(trace);
+        }
         writer.check().map_err(unwritable)?;
         let is_heartbeat = matches!(body, BodyRef::Message(Message::Heartbeat(_)));
         Ok(Self { writer, created_at, is_heartbeat })

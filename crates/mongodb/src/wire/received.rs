@@ -1,5 +1,7 @@
 //! Decoding change events, messages and sessions.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use mongodb::bson::oid::ObjectId;
 use trunkline_core::{
@@ -63,6 +65,7 @@ pub(crate) struct ReceivedDocument<'a> {
     is_undefined: bool,
     high_water_marks: Vec<SeqNo>,
     buckets: Option<u16>,
+    trace: Option<Arc<str>>,
     data: Option<BsonReader<'a>>,
     created_at: Option<i64>,
 }
@@ -85,6 +88,7 @@ impl<'a> ReceivedDocument<'a> {
             "uid" => self.from = reader.optional(read_node)?,
             "nsp" => self.namespace = reader.optional(|reader| Ok(Namespace::new(&reader.text()?)))?,
             "stamp" => self.seq_no = reader.lenient(codec::read_seq_no)?,
+            "traceparent" => self.trace = reader.lenient(codec::read_trace)?,
             "to" => self.to = reader.lenient(read_node)?,
             "leaving" => self.is_leave = reader.lenient(Reader::boolean)? == Some(true),
             "undefined" => self.is_undefined = reader.lenient(Reader::boolean)? == Some(true),
@@ -151,7 +155,10 @@ impl<'a> ReceivedDocument<'a> {
     /// The whole message, with its offset.
     pub(crate) fn decode(&self) -> Result<(Decoded, Option<Offset>)> {
         let unknown = || Error::new(ErrorKind::Unsupported, "message: unknown type");
-        let body = self.body(self.kind().ok_or_else(unknown)?)?;
+        let mut body = self.body(self.kind().ok_or_else(unknown)?)?;
+        if let Body::Message(message) = &mut body {
+            message.set_trace(self.trace.clone());
+        }
         let (from, namespace) = (self.from.clone(), self.namespace.clone());
         Ok((Decoded { from, namespace, seq_no: self.seq_no, body }, self.offset()))
     }

@@ -37,6 +37,23 @@ async fn a_wrong_password_and_an_unknown_authority_are_refused() {
     }
 }
 
+/// A stand-in for DocumentDB and Cosmos DB: the server refuses to create one collection, as they do with capped ones.
+#[tokio::test]
+async fn without_capped_collections_the_error_names_the_parameter_for_another_kind() {
+    let server = Server::options().arguments(&["--setParameter", "enableTestCommands=1"]).start().await.unwrap();
+    const FEATURE_NOT_SUPPORTED: i32 = 303;
+    let refusal = doc! {
+        "configureFailPoint": "failCommand",
+        "mode": { "times": 1 },
+        "data": { "failCommands": ["create"], "errorCode": FEATURE_NOT_SUPPORTED },
+    };
+    client(server.url()).await.database("admin").run_command(refusal).await.unwrap();
+    let error = connect(config(server.url(), "")).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unsupported, false), "{error}");
+    assert!(error.to_string().contains("ttl=1h"), "{error}");
+    connect(config(server.url(), "ttl=1h")).await.unwrap().transport.close().await;
+}
+
 #[tokio::test]
 async fn a_collection_of_the_wrong_kind_is_refused() {
     let url = Server::shared().await.unwrap();

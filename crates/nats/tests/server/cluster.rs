@@ -38,6 +38,24 @@ async fn a_server_in_lame_duck_mode_is_left_before_it_closes_and_nothing_is_lost
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_are_reached_where_the_application_says_and_not_where_they_say() {
+    let cluster = NatsCluster::start().await.unwrap();
+    let mut proxies = Vec::new();
+    for node in cluster.nodes() {
+        proxies.push(Proxy::start(node.port()).await.unwrap());
+    }
+    let pairs = cluster.nodes().iter().zip(&proxies);
+    let pairs: Vec<_> =
+        pairs.map(|(node, proxy)| format!("127.0.0.1:{}%3D127.0.0.1:{}", node.port(), proxy.port())).collect();
+    let url = format!("nats://127.0.0.1:{}?announce={}", proxies[0].port(), pairs.join(","));
+    let mut member = Member::join(config(&url)).await;
+    proxies[0].refuse();
+    proxies[0].cut();
+    member.find(is_connected).await;
+    assert!(proxies[1].accepted() + proxies[2].accepted() > 0, "it goes through another proxy");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_consumer_that_the_server_cuts_off_learns_of_a_gap_and_goes_on() {
     let server = Nats::options().configuration("max_pending: 1MB\nwrite_deadline: \"200ms\"\n").start().await.unwrap();
     let proxy = Proxy::start(server.port()).await.unwrap();

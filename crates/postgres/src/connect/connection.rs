@@ -9,15 +9,14 @@ use std::{
 };
 
 use tokio_postgres::{AsyncMessage, Client, Connection, Notification, tls::MakeTlsConnect};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::pulse::ObservedStream;
+use super::{pulse::ObservedStream, tls::Connector};
 use crate::{
     channel::Encoding,
     error::{Failure, describe},
 };
 
-type TlsStream = <MakeRustlsConnect as MakeTlsConnect<ObservedStream>>::Stream;
+type TlsStream = <Connector as MakeTlsConnect<ObservedStream>>::Stream;
 
 /// A connection: `tokio-postgres`' client and the driver of its socket.
 pub(crate) struct PgConnection {

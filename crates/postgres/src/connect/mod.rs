@@ -3,6 +3,8 @@
 pub(crate) mod check;
 mod connection;
 mod pulse;
+#[cfg(feature = "tls")]
+mod rustls_connector;
 pub(crate) mod schema;
 mod server;
 mod tls;
@@ -10,5 +12,6 @@ mod tls;
 pub(crate) use self::{
     connection::{ConnectionDriver, PgConnection},
     pulse::Pulse,
+    tls::Connector,
 };
 pub use self::{server::ServerConfig, tls::SslMode};

@@ -11,10 +11,10 @@ use tokio_postgres::{
     config::{ChannelBinding, Host, SslMode as WireSslMode},
     tls::MakeTlsConnect,
 };
-use tokio_postgres_rustls::MakeRustlsConnect;
+#[cfg(feature = "tls")]
+use trunkline_backend::tls::OwnConfig;
 use trunkline_backend::{
     ConnectFailure, CredentialsProvider,
-    tls::OwnConfig,
     url::{ParamValue, Params},
 };
 use trunkline_core::{Error, ErrorKind, Result};
@@ -22,7 +22,7 @@ use trunkline_core::{Error, ErrorKind, Result};
 use super::{
     ConnectionDriver, PgConnection,
     pulse::{ObservedStream, Pulse},
-    tls::{SslMode, Tls},
+    tls::{Connector, SslMode, Tls},
 };
 use crate::error::{Failure, describe};
 
@@ -111,6 +111,7 @@ impl ServerConfig {
 
     /// Uses this TLS configuration in place of the one that `sslmode`, `sslrootcert`, `sslcert` and `sslkey` make: what of
     /// the certificate is checked is its business. `sslmode` still says whether there is TLS.
+    #[cfg(feature = "tls")]
     #[must_use]
     pub fn with_client_config(mut self, config: impl Into<OwnConfig>) -> Self {
         self.tls.own = Some(config.into());
@@ -118,12 +119,12 @@ impl ServerConfig {
     }
 
     /// Reads the certificates that the URL names.
-    pub(crate) fn connector(&self) -> Result<MakeRustlsConnect> {
+    pub(crate) fn connector(&self) -> Result<Connector> {
         self.tls.connector()
     }
 
     /// Connects to the first host that can be used.
-    pub(crate) async fn open(&self, connector: &MakeRustlsConnect, pulse: &Arc<Pulse>) -> Result<PgConnection> {
+    pub(crate) async fn open(&self, connector: &Connector, pulse: &Arc<Pulse>) -> Result<PgConnection> {
         let mut endpoints: Vec<_> = self.endpoints.iter().collect();
         if self.load_balanced {
             fastrand::shuffle(&mut endpoints);
@@ -139,12 +140,7 @@ impl ServerConfig {
         Err(summary(failures))
     }
 
-    async fn open_at(
-        &self,
-        endpoint: &Endpoint,
-        connector: &MakeRustlsConnect,
-        pulse: &Arc<Pulse>,
-    ) -> Result<PgConnection> {
+    async fn open_at(&self, endpoint: &Endpoint, connector: &Connector, pulse: &Arc<Pulse>) -> Result<PgConnection> {
         let settings = self.settings_for(endpoint).await?;
         let stream = self.connect(endpoint, pulse).await;
         let stream = stream.map_err(|error| ConnectFailure::Unreachable.at(endpoint).with_source(error))?;
@@ -201,7 +197,7 @@ impl ServerConfig {
     async fn settings_for(&self, endpoint: &Endpoint) -> Result<tokio_postgres::Config> {
         let mut settings = self.settings.clone();
         if let Some(provider) = &self.provider {
-            let login = provider.ask().await?;
+            let login = provider.ask(self.connect_timeout).await?;
             settings.password(login.password);
             if let Some(user) = login.user {
                 settings.user(user);

@@ -8,7 +8,7 @@ use trunkline_conformance::kit::Failure;
 use trunkline_core::{Backend, Emitter, Error, ErrorKind, Payload, Result, Target};
 use trunkline_postgres::{Config, SCHEMA, connect};
 
-use crate::support::{TIMEOUT, cluster, config, expect_numbers, numbered, server, with};
+use crate::support::{TIMEOUT, cluster, config, demote, expect_numbers, numbered, server, with};
 
 async fn try_connect(url: &str) -> Result<Backend> {
     connect(config(url, "")).await
@@ -147,9 +147,7 @@ async fn all_hosts_that_failed_are_named() {
 #[tokio::test]
 async fn a_standby_is_passed_over() {
     let (standby, primary) = (server().await, server().await);
-    standby.stop().await.unwrap();
-    fs::write(standby.folder().join("data/standby.signal"), "").unwrap();
-    standby.restart().await.unwrap();
+    demote(&standby).await;
     expect(standby.url(), ErrorKind::Disconnected, "standby").await;
     let hosts = format!("127.0.0.1:{},127.0.0.1:{}", standby.port(), primary.port());
     try_connect(&format!("postgres://postgres@{hosts}/postgres?target_session_attrs=primary")).await.unwrap();

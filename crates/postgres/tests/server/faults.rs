@@ -7,8 +7,8 @@ use trunkline_conformance::kit::{Failure, TestNode};
 use trunkline_core::{Emitter, ErrorKind, Event, GapCause, Payload, Target};
 
 use crate::support::{
-    LISTENS, PUBLISHES, QUERIES, TIMEOUT, cluster, config, expect_numbers, fill_disk, free_disk, named, numbered,
-    numbers, restart, server, terminate, until,
+    LISTENS, PUBLISHES, QUERIES, TIMEOUT, cluster, config, demote, expect_numbers, fill_disk, free_disk, named,
+    numbered, numbers, restart, server, terminate, until,
 };
 
 /// Two nodes that know each other; the connections of the first are called `a` at the server, those of the second `b`.
@@ -396,5 +396,31 @@ async fn malformed_traffic_is_counted_and_skipped() -> Result<(), Failure> {
     let metrics = node.metrics();
     assert_eq!((metrics.unknown_type, metrics.foreign_namespace), (1, 1), "{metrics:?}");
     assert_eq!(metrics.malformed as usize, texts.len() - 2, "{metrics:?}");
+    Ok(())
+}
+
+/// The address stands for a standby for a while, and then for the new primary.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_became_a_standby_is_away_until_the_address_is_that_of_another() -> Result<(), Failure> {
+    let (old, new) = (server().await, server().await);
+    let proxy = Proxy::start(old.port()).await.unwrap();
+    let [a, b] = cluster(&proxy.url(old.url()), "").nodes().await?;
+    let there = b.socket(["r"]).await?;
+    a.broadcast(Target::room("r"), numbered(0, 10)).await?;
+    expect_numbers(&there, 1).await?;
+    demote(&old).await;
+    for node in [&a, &b] {
+        until("the health says why", async || {
+            let health = node.health();
+            !health.connected && health.reason.is_some_and(|reason| reason.contains("standby"))
+        })
+        .await;
+    }
+    a.broadcast(Target::room("r"), numbered(1, 10)).await?;
+    proxy.redirect(new.port());
+    expect_numbers(&there, 2).await?;
+    until("both are connected", async || a.health().connected && b.health().connected).await;
+    assert_eq!(b.metrics().connections_lost, 1);
+    assert!(b.metrics().gaps <= 1, "known peers may say that nothing is missing");
     Ok(())
 }

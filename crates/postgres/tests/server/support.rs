@@ -25,6 +25,13 @@ pub(crate) async fn restart(server: &Server) {
     until("the server starts", async || server.restart().await.is_ok()).await;
 }
 
+/// Starts the server again as a standby. A primary does not become one while it runs.
+pub(crate) async fn demote(server: &Server) {
+    server.stop().await.unwrap();
+    std::fs::write(server.folder().join("data/standby.signal"), "").unwrap();
+    server.restart().await.unwrap();
+}
+
 /// `url` with more parameters.
 pub(crate) fn with(url: &str, parameters: &str) -> String {
     let mark = if url.contains('?') { '&' } else { '?' };

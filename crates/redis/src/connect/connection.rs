@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use redis::{AsyncConnectionConfig, FromRedisValue, RedisConnectionInfo, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, FromRedisValue, RedisConnectionInfo, Value, aio::MultiplexedConnection};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -19,13 +19,16 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 use trunkline_backend::url::AddressMap;
-use trunkline_backend::{ConnectFailure, CredentialsProvider, Login};
+use trunkline_backend::{ConnectFailure, Login};
 use trunkline_core::{Error, ErrorKind, Result};
 
+#[cfg(feature = "tls")]
+use super::tls::TlsClient;
 use super::{
+    credentials::{Credentials, Renewals, authentication, not_renewed},
     error::{is_refusal, is_temporary, lost, refused, rejection},
     resp::{Frames, Reader, Reply, write_command},
-    tls::TlsClient,
+    role::{ROLE, demoted, is_replica},
 };
 use crate::config::{Address, Config, ServerConfig, Topology};
 
@@ -72,13 +75,13 @@ pub(crate) fn no_answer() -> io::Error {
 /// Opens connections and authenticates on them.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    login: Option<Login>,
-    /// Takes the place of `login`.
-    provider: Option<CredentialsProvider>,
+    credentials: Credentials,
     database: u32,
+    #[cfg(feature = "tls")]
     tls: Option<TlsClient>,
     announce: AddressMap,
-    /// What a sentinel names as master may have been made a replica since.
+    /// What a name or a sentinel stands for may have been made a replica since. In a Redis Cluster, a replica says
+    /// itself where to go.
     requires_master: bool,
     connect_timeout: Duration,
     response_timeout: Duration,
@@ -87,14 +90,19 @@ pub(crate) struct Connector {
 impl Connector {
     /// To the servers with the data.
     pub(crate) fn new(config: &Config) -> Result<Self> {
-        let ServerConfig { user, password, database, topology, tls, .. } = &config.server;
+        let ServerConfig { user, password, database, topology, .. } = &config.server;
         Ok(Self {
-            login: login(user, password),
-            provider: config.provider.clone(),
+            credentials: Credentials::new(
+                user.as_ref(),
+                password.as_ref(),
+                config.provider.as_ref(),
+                config.connect_timeout,
+            ),
             database: *database,
-            tls: tls.as_ref().map(TlsClient::new).transpose()?,
+            #[cfg(feature = "tls")]
+            tls: config.server.tls.as_ref().map(TlsClient::new).transpose()?,
             announce: config.server.announce.clone(),
-            requires_master: matches!(topology, Topology::Sentinel { .. }),
+            requires_master: *topology != Topology::Cluster,
             connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
         })
@@ -103,13 +111,24 @@ impl Connector {
     /// To the sentinels; `None` without any.
     pub(crate) fn to_sentinels(config: &Config) -> Result<Option<Self>> {
         let Topology::Sentinel { user, password, .. } = &config.server.topology else { return Ok(None) };
-        let (login, provider) = (login(user, password), None);
-        Ok(Some(Self { login, provider, database: 0, requires_master: false, ..Self::new(config)? }))
+        let provider = config.sentinel_provider.as_ref();
+        let credentials = Credentials::new(user.as_ref(), password.as_ref(), provider, config.connect_timeout);
+        Ok(Some(Self { credentials, database: 0, requires_master: false, ..Self::new(config)? }))
     }
 
     /// How long an answer may take.
     pub(crate) fn response_timeout(&self) -> Duration {
         self.response_timeout
+    }
+
+    /// Renewed credentials for a connection that is opened now.
+    pub(crate) fn renewals(&self) -> Renewals {
+        self.credentials.renewals()
+    }
+
+    /// Renews credentials that expire. Returns if they do not.
+    pub(crate) async fn keep_valid(&self, max_backoff: Duration) {
+        self.credentials.keep_valid(max_backoff).await;
     }
 
     /// A bare connection. `role` is what it is for; `CLIENT LIST` shows it.
@@ -122,6 +141,7 @@ impl Connector {
             self.identify(&mut dialogue, role).await?;
             if let Some(former) = former {
                 former.replace(&mut dialogue).await?;
+                dialogue.use_resp3().await?;
             }
             Ok(dialogue.socket)
         };
@@ -140,7 +160,8 @@ impl Connector {
         let connected = MultiplexedConnection::new_with_config(&RedisConnectionInfo::default(), socket, config).await;
         let (connection, driver) = connected.map_err(|error| refused(address, error))?;
         let driver = AbortOnDrop(tokio::spawn(driver));
-        Ok(CommandConnection { address: address.clone(), connection, moved, driver: Arc::new(driver) })
+        let (address, proven, driver) = (address.clone(), Arc::new(Mutex::new(Instant::now())), Arc::new(driver));
+        Ok(CommandConnection { address, connection, moved, proven, driver })
     }
 
     async fn reach(&self, address: &Address) -> io::Result<Socket> {
@@ -154,21 +175,17 @@ impl Connector {
             other => TcpStream::connect(other).await?,
         };
         stream.set_nodelay(true)?;
-        match &self.tls {
-            Some(tls) => Ok(Box::new(tls.connect(host, stream).await?)),
-            None => Ok(Box::new(stream)),
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return Ok(Box::new(tls.connect(host, stream).await?));
         }
+        Ok(Box::new(stream))
     }
 
-    /// User, password and database. There is no `HELLO`: every server begins with RESP2.
+    /// User, password and database. Every server begins with RESP2.
     async fn authenticate(&self, dialogue: &mut Dialogue<'_>) -> Result<()> {
-        let login = match &self.provider {
-            Some(provider) => Some(provider.ask().await?),
-            None => self.login.clone(),
-        };
-        if let Some(Login { user, password, .. }) = &login {
-            let credentials = user.iter().chain([password]).map(String::as_bytes);
-            dialogue.expect_ok([&b"AUTH"[..]].into_iter().chain(credentials)).await?;
+        if let Some(login) = self.credentials.of_connection().await? {
+            dialogue.expect_ok(authentication(&login)).await?;
         }
         if self.database != 0 {
             let number = self.database.to_string();
@@ -194,26 +211,19 @@ impl Connector {
             return Err(dialogue.refused(&error));
         }
         if self.requires_master {
-            let mut answer = dialogue.ask([&b"ROLE"[..]]).await?;
-            let role = answer.next_array().and_then(|_| answer.next_text());
-            if role.as_deref() != Some(b"master") {
-                return Err(Error::new(ErrorKind::Disconnected, format!("{} is not the master", dialogue.address)));
+            let mut answer = dialogue.ask(ROLE).await?;
+            if is_replica(&mut answer) {
+                return Err(demoted(dialogue.address));
             }
         }
         Ok(())
     }
 }
 
-fn login(user: &Option<String>, password: &Option<String>) -> Option<Login> {
-    let mut login = Login::of_token(password.clone()?);
-    login.user.clone_from(user);
-    Some(login)
-}
-
 impl fmt::Debug for Connector {
     /// Without the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector").field("tls", &self.tls).finish_non_exhaustive()
+        f.debug_struct("Connector").field("requires_master", &self.requires_master).finish_non_exhaustive()
     }
 }
 
@@ -230,6 +240,12 @@ impl Dialogue<'_> {
             Some(Reply::Error(error)) => Err(self.refused(&error)),
             _ => Ok(()),
         }
+    }
+
+    /// Lets a subscriber run other commands: with RESP2, it could neither ask for the role nor authenticate again. A
+    /// server without RESP3 refuses this, and those.
+    async fn use_resp3(&mut self) -> Result<()> {
+        self.ask([&b"HELLO"[..], b"3"]).await.map(drop)
     }
 
     fn refused(&self, error: &[u8]) -> Error {
@@ -321,6 +337,8 @@ pub(crate) struct CommandConnection {
     connection: MultiplexedConnection,
     /// When the last bytes were moved.
     moved: Arc<Mutex<Instant>>,
+    /// When the server was the master last.
+    proven: Arc<Mutex<Instant>>,
     driver: Arc<AbortOnDrop>,
 }
 
@@ -376,6 +394,31 @@ impl CommandConnection {
             queued.or_else(|error| if is_refusal(&error) { Err(error) } else { Ok(()) })?;
         }
         Ok(())
+    }
+
+    /// Asks for the role of the server, unless that was done within `interval`. False if the connection has to be given
+    /// up.
+    pub(crate) async fn is_to_master(&self, interval: Duration, limit: Duration) -> bool {
+        let proven = || self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        if proven().elapsed() < interval {
+            return true;
+        }
+        let is_good = match self.run::<Value>(&redis::cmd("ROLE"), limit).await {
+            Ok(Value::Array(answer)) => answer.first() != Some(&Value::BulkString(b"slave".to_vec())),
+            Ok(_) => true,
+            Err(error) => error.kind() != ErrorKind::Disconnected,
+        };
+        *proven() = Instant::now();
+        is_good
+    }
+
+    /// Authenticates with renewed credentials.
+    pub(super) async fn authenticate(&self, login: &Login, limit: Duration) {
+        let mut command = redis::Cmd::new();
+        authentication(login).into_iter().for_each(|argument| _ = command.arg(argument));
+        if let Err(error) = self.run::<()>(&command, limit).await {
+            not_renewed(&error);
+        }
     }
 
     /// Whether the connection has ended.

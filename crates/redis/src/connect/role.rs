@@ -16,7 +16,7 @@ pub(crate) const DEMOTED: &str = "the server is a replica, and not the master";
 
 /// Whether an answer to [`ROLE`] is that of a replica. One that is refused, or says something else, tells nothing: a user
 /// need not have the right to ask, and what stands for a server may not know the command.
-pub(crate) fn is_replica(mut answer: Reader) -> bool {
+pub(crate) fn is_replica(answer: &mut Reader) -> bool {
     answer.next_array().and_then(|_| answer.next_text()).is_some_and(|role| role == "slave")
 }
 

@@ -29,11 +29,18 @@ pub(crate) struct Status {
 struct Subscribed {
     /// Whether they are known to stand.
     stands: bool,
+    /// How often they did not, any more.
+    doubts: usize,
     /// How many [`Hold`]s there are.
     holds: usize,
 }
 
 impl Subscribed {
+    fn set(&mut self, stands: bool) {
+        self.doubts += usize::from(self.stands && !stands);
+        self.stands = stands;
+    }
+
     fn may_publish(self) -> bool {
         self.stands && self.holds == 0
     }
@@ -95,7 +102,7 @@ impl Status {
         self.listening.send_if_modified(|listening| match is_listening {
             Some(stands) => {
                 let before = listening.get(at).map(|subscribed| subscribed.stands);
-                listening.entry(at.clone()).or_default().stands = stands;
+                listening.entry(at.clone()).or_default().set(stands);
                 before != Some(stands)
             }
             None => listening.remove(at).is_some(),
@@ -105,7 +112,8 @@ impl Status {
     /// A connection to a server has failed: its subscriptions have to show that they stand.
     pub(crate) fn doubt_listening(&self, at: &Destination) {
         self.listening.send_if_modified(|listening| {
-            listening.get_mut(at).is_some_and(|subscribed| std::mem::replace(&mut subscribed.stands, false))
+            let doubted = listening.get_mut(at).filter(|subscribed| subscribed.stands);
+            doubted.map(|subscribed| subscribed.set(false)).is_some()
         });
     }
 
@@ -217,9 +225,21 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// Waits until something may be published, or until nothing may. *Cancel safe.*
-    pub(crate) async fn may_publish(&mut self, may: bool) {
-        self.until(|subscribed| subscribed.is_none_or(Subscribed::may_publish) == may).await;
+    /// Waits until something may be published. Returns how often the subscriptions were in doubt so far: since then, the
+    /// server may have become a replica. *Cancel safe.*
+    pub(crate) async fn until_open(&mut self) -> usize {
+        self.until(|subscribed| subscribed.is_none_or(Subscribed::may_publish)).await;
+        self.doubts()
+    }
+
+    /// Waits until nothing may be published. *Cancel safe.*
+    pub(crate) async fn until_held(&mut self) {
+        self.until(|subscribed| subscribed.is_some_and(|subscribed| !subscribed.may_publish())).await;
+    }
+
+    /// How often the subscriptions were in doubt so far.
+    pub(crate) fn doubts(&self) -> usize {
+        self.listening.borrow().get(&self.destination).map_or(0, |subscribed| subscribed.doubts)
     }
 
     /// Waits until the subscriptions have to show that they stand. *Cancel safe.*

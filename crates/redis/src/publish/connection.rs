@@ -1,10 +1,10 @@
 //! One connection to publish over, from its beginning to its end: up to two batches are under way on it.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::pending, io, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use trunkline_core::{Error, ErrorKind, Result};
 
@@ -12,8 +12,8 @@ use super::Publication;
 use crate::{
     config::Address,
     connect::{
-        Destination, Frames, Listening, Reader, Reply, ServerPool, Socket, Status, is_temporary, lost, no_answer,
-        time_on_link, write_all,
+        DEMOTED, Destination, Frames, Listening, ROLE, Reader, Renewals, Reply, ServerPool, Socket, Status, is_replica,
+        is_temporary, lost, no_answer, not_renewed, time_on_link, write_all, write_command,
     },
 };
 
@@ -54,6 +54,28 @@ pub(super) struct OpenConnection {
     frames: Frames,
     /// Kept from batch to batch.
     buffer: Vec<u8>,
+    /// When the role of the server is asked for; `None` if it need not.
+    next_role_check: Option<Instant>,
+    /// How often the subscriptions had been in doubt when the server was the master last.
+    doubts: usize,
+    renewals: Renewals,
+}
+
+/// What was written, and what of it is not answered yet.
+#[derive(Default)]
+struct Written {
+    publications: VecDeque<Publication>,
+    bytes: usize,
+    /// What was asked in place of publishing something.
+    question: Option<Question>,
+}
+
+/// What is asked on a connection between batches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Question {
+    Role,
+    /// Whether renewed credentials are accepted.
+    Credentials,
 }
 
 /// The task of one connection.
@@ -63,10 +85,10 @@ pub(super) struct NodeConnection {
     status: Arc<Status>,
     listening: Listening,
     outcomes: mpsc::UnboundedSender<BatchOutcome>,
-    /// What the server has not answered yet, the oldest batch first.
-    under_way: VecDeque<VecDeque<Publication>>,
-    /// Bytes of each batch under way.
-    sizes: VecDeque<usize>,
+    /// The batch for which the connection is opened.
+    first: Option<Vec<Publication>>,
+    /// What the server has not answered yet, the oldest first.
+    under_way: VecDeque<Written>,
     answered: Vec<(Publication, std::result::Result<Reply, String>)>,
     /// What the server does not take now, or not here. Nothing is written behind it: its slot would lose its order.
     unsent: Vec<Publication>,
@@ -82,9 +104,8 @@ impl NodeConnection {
         outcomes: mpsc::UnboundedSender<BatchOutcome>,
     ) -> Self {
         let listening = status.listening_at(&destination);
-        let (under_way, sizes, answered, unsent) = Default::default();
-        let failure = None;
-        Self { destination, servers, status, listening, outcomes, under_way, sizes, answered, unsent, failure }
+        let (first, under_way, answered, unsent, failure) = Default::default();
+        Self { destination, servers, status, listening, outcomes, first, under_way, answered, unsent, failure }
     }
 
     /// Writes the batches that come over `open` or, after `pause`, over a new connection: until something is in the
@@ -102,7 +123,7 @@ impl NodeConnection {
             None => {
                 // It connects when there is something to write.
                 let Some(first) = batches.recv().await else { return };
-                self.under_way.push_back(first.into());
+                self.first = Some(first);
                 let opened = self.open(pause).await;
                 if opened.is_ok() && was_open_before {
                     self.status.reconnected();
@@ -123,7 +144,8 @@ impl NodeConnection {
             // In a cluster the node may be gone for good.
             self.servers.try_refresh().await;
         }
-        self.unsent.extend(self.under_way.drain(..).flatten());
+        self.unsent.extend(self.under_way.drain(..).flat_map(|written| written.publications));
+        self.unsent.extend(self.first.take().into_iter().flatten());
         batches.close();
         while let Some(batch) = batches.recv().await {
             self.unsent.extend(batch);
@@ -136,8 +158,11 @@ impl NodeConnection {
         if let Some(pause) = pause {
             sleep(pause).await;
         }
+        let (doubts, renewals) = (self.listening.doubts(), self.servers.renewals());
         let (address, socket) = self.servers.open(&self.destination, "publish", None).await?;
-        Ok(OpenConnection { address, socket, frames: Frames::default(), buffer: Vec::new() })
+        let next_role_check = self.servers.next_role_check();
+        let (frames, buffer) = Default::default();
+        Ok(OpenConnection { address, socket, frames, buffer, next_role_check, doubts, renewals })
     }
 
     /// Returns the connection if it is still good.
@@ -151,7 +176,7 @@ impl NodeConnection {
             Err(error) => {
                 self.status.doubt_listening(&self.destination);
                 // An idle connection that the server has closed is no failure: the next batch gets another one.
-                if !self.under_way.is_empty() {
+                if self.first.is_some() || self.under_way.iter().any(|written| !written.publications.is_empty()) {
                     self.failure = Some(lost(&open.address, error));
                 }
                 None
@@ -166,10 +191,6 @@ impl NodeConnection {
         batches: &mut mpsc::Receiver<Vec<Publication>>,
     ) -> io::Result<()> {
         let limit = self.servers.response_timeout();
-        if !self.under_way.is_empty() {
-            self.listening.may_publish(true).await;
-            self.sizes = [open.write(self.under_way.iter().flatten(), limit).await?].into();
-        }
         let mut is_closed = false;
         loop {
             while let Some(frame) = open.frames.next()? {
@@ -179,36 +200,84 @@ impl NodeConnection {
             if is_idle && is_stopping {
                 return Ok(());
             }
+            let (doubts, next_role_check, is_asking) = (open.doubts, open.next_role_check, self.is_asking());
             tokio::select! {
                 biased;
-                filled = open.fill((!is_idle).then_some(limit + time_on_link(self.sizes.iter().sum()))) => filled?,
-                batch = next_batch(&mut self.listening, batches), if !is_stopping && self.has_room() => match batch {
-                    Some(batch) => {
-                        self.under_way.push_back(batch.into());
-                        self.sizes.push_back(open.write(self.under_way.back().into_iter().flatten(), limit).await?);
+                () = due(next_role_check), if !is_asking => self.ask_for_role(open).await?,
+                command = open.renewals.next(), if !is_asking => self.ask(Question::Credentials, &command, open).await?,
+                filled = fill(&mut open.frames, &mut open.socket, (!is_idle).then_some(limit + time_on_link(self.bytes_under_way()))) => filled?,
+                next = next_batch(&mut self.listening, doubts, &mut self.first, batches),
+                    if !is_stopping && !is_asking && self.has_room() => match next
+                {
+                    Next::Batch(batch) => {
+                        self.under_way.push_back(Written { publications: batch.into(), ..Written::default() });
+                        if let Some(written) = self.under_way.back_mut() {
+                            written.bytes = open.write(&written.publications, limit).await?;
+                        }
                     }
-                    None => is_closed = true,
+                    Next::Doubted(doubts) => {
+                        open.doubts = doubts;
+                        if open.next_role_check.is_some() {
+                            self.ask_for_role(open).await?;
+                        }
+                    }
+                    Next::Closed => is_closed = true,
                 },
             }
         }
     }
 
+    /// Nothing is written behind a question before it is answered.
+    async fn ask_for_role(&mut self, open: &mut OpenConnection) -> io::Result<()> {
+        open.next_role_check = self.servers.next_role_check();
+        let mut command = Vec::new();
+        write_command(&mut command, ROLE);
+        self.ask(Question::Role, &command, open).await
+    }
+
+    async fn ask(&mut self, question: Question, command: &[u8], open: &mut OpenConnection) -> io::Result<()> {
+        self.under_way.push_back(Written { question: Some(question), ..Written::default() });
+        write_all(&mut open.socket, command, self.servers.response_timeout()).await
+    }
+
+    fn is_asking(&self) -> bool {
+        self.under_way.iter().any(|written| written.question.is_some())
+    }
+
+    fn bytes_under_way(&self) -> usize {
+        self.under_way.iter().map(|written| written.bytes).sum()
+    }
+
     fn has_room(&self) -> bool {
-        self.under_way.len() < WINDOW && self.sizes.iter().sum::<usize>() < MAX_UNDER_WAY
+        self.under_way.len() < WINDOW && self.bytes_under_way() < MAX_UNDER_WAY
     }
 
     fn take_answer(&mut self, frame: bytes::Bytes, address: &Address) -> io::Result<()> {
-        let reply = Reader::new(frame).next();
-        let publication = self.under_way.front_mut().and_then(VecDeque::pop_front);
-        let (Some(reply), Some(publication)) = (reply, publication) else {
+        let mut reader = Reader::new(frame);
+        let asked = self.under_way.pop_front_if(|written| written.question.is_some());
+        if let Some(question) = asked.and_then(|asked| asked.question) {
+            return match question {
+                Question::Role if is_replica(&mut reader) => Err(io::Error::other(DEMOTED)),
+                Question::Role => Ok(()),
+                Question::Credentials => {
+                    if let Some(Reply::Error(error)) = reader.next() {
+                        not_renewed(&String::from_utf8_lossy(&error));
+                    }
+                    Ok(())
+                }
+            };
+        }
+        let publication = self.under_way.front_mut().and_then(|written| written.publications.pop_front());
+        let (Some(reply), Some(publication)) = (reader.next(), publication) else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer to something that was not asked"));
         };
         match reply {
             Reply::Error(error) => self.judge(&error, publication, address),
             reply => self.answered.push((publication, Ok(reply))),
         }
-        if self.under_way.pop_front_if(|batch| batch.is_empty()).is_some() {
-            self.sizes.pop_front();
+        let is_complete = self.under_way.pop_front_if(|written| written.publications.is_empty()).is_some();
+        // With a failure it is reported at the end: the server has not taken all of it.
+        if is_complete && self.failure.is_none() {
             self.report(None);
         }
         Ok(())
@@ -236,37 +305,62 @@ impl NodeConnection {
     }
 }
 
+/// What a connection waits for while it has room.
+enum Next {
+    Batch(Vec<Publication>),
+    /// The subscriptions at the server were in doubt since it was the master last: so many times so far.
+    Doubted(usize),
+    /// None will come any more.
+    Closed,
+}
+
 /// The next batch that comes while something may be published. *Cancel safe.*
 async fn next_batch(
     listening: &mut Listening,
+    doubts: usize,
+    first: &mut Option<Vec<Publication>>,
     batches: &mut mpsc::Receiver<Vec<Publication>>,
-) -> Option<Vec<Publication>> {
+) -> Next {
     loop {
-        listening.may_publish(true).await;
+        let doubts_now = listening.until_open().await;
+        if doubts_now != doubts {
+            return Next::Doubted(doubts_now);
+        }
+        if let Some(batch) = first.take() {
+            return Next::Batch(batch);
+        }
         tokio::select! {
             biased;
-            () = listening.may_publish(false) => {}
-            batch = batches.recv() => return batch,
+            () = listening.until_held() => {}
+            batch = batches.recv() => return batch.map_or(Next::Closed, Next::Batch),
         }
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
     }
 }
 
 /// Buffers that grew beyond this are not kept.
 const KEPT_BUFFER: usize = 4 << 20;
 
-impl OpenConnection {
-    async fn fill(&mut self, limit: Option<Duration>) -> io::Result<()> {
-        let fill = self.frames.fill(&mut self.socket);
-        match limit {
-            Some(limit) => timeout(limit, fill).await.unwrap_or_else(|_| Err(no_answer())),
-            None => fill.await,
-        }
+/// Reads what comes within this time. *Cancel safe.*
+async fn fill(frames: &mut Frames, socket: &mut Socket, limit: Option<Duration>) -> io::Result<()> {
+    let fill = frames.fill(socket);
+    match limit {
+        Some(limit) => timeout(limit, fill).await.unwrap_or_else(|_| Err(no_answer())),
+        None => fill.await,
     }
+}
 
+impl OpenConnection {
     /// Returns how many bytes that were.
-    async fn write(&mut self, batch: impl Iterator<Item = &Publication>, limit: Duration) -> io::Result<usize> {
+    async fn write(&mut self, batch: &VecDeque<Publication>, limit: Duration) -> io::Result<usize> {
         self.buffer.clear();
-        batch.for_each(|publication| publication.write(&mut self.buffer));
+        batch.iter().for_each(|publication| publication.write(&mut self.buffer));
         write_all(&mut self.socket, &self.buffer, limit).await?;
         let written = self.buffer.len();
         if self.buffer.capacity() > KEPT_BUFFER {

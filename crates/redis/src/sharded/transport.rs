@@ -1,6 +1,6 @@
 //! Transport over sharded pub/sub.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, iter, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,6 +29,9 @@ use crate::{
         RoomSubscriptions, Route, SubscribedNodes, TransportCore, count_nodes,
     },
 };
+
+/// Channel on which messages to rooms are numbered; on a cluster, those in the first slot.
+const ROOMS: SeqChannel = SeqChannel(1);
 
 /// Backend of `mode=sharded`. A server that knows sharded pub/sub has been reached before.
 pub(crate) fn backend(config: &Config, options: Sharded, servers: Arc<ServerPool>) -> Backend {
@@ -82,7 +85,7 @@ impl ShardedTransport {
         let (channel, number) = self.route(&from.namespace, message);
         let numbered = joined.filter(|_| message.is_numbered()).map(|_| number);
         let (route, bytes) = (Route { sharded: true, channel, numbered }, encoded.len());
-        Ok(route.outgoing(from, bytes, |seq_no, marks| encoded.finish(seq_no, &marks_for_all(marks))))
+        Ok(route.outgoing(from, bytes, |seq_no, marks| encoded.finish(seq_no, &told_marks(marks))))
     }
 
     /// Pub/sub channel of a message, and the channel on which it is numbered. A plain broadcast to one room takes that
@@ -108,7 +111,7 @@ impl ShardedTransport {
     /// Channel on which messages to rooms are numbered. On a cluster each slot has numbers of its own: only messages
     /// over the same connection keep their order.
     fn number_of(&self, channel: &Bytes) -> SeqChannel {
-        SeqChannel(1 + if self.is_cluster() { slot_of(channel) } else { 0 })
+        SeqChannel(ROOMS.0 + if self.is_cluster() { slot_of(channel) } else { 0 })
     }
 }
 
@@ -117,11 +120,13 @@ fn format_of<'a>(body: impl Into<BodyRef<'a>>) -> Format {
     if codec::contains_binary(body, &BINARY_KINDS) { Format::MsgPack(Rules::Notepack) } else { Format::Json }
 }
 
-/// High-water marks that a heartbeat carries: only of what all nodes receive, since the sender does not know which
-/// nodes receive a room.
-fn marks_for_all(marks: &[SeqNo]) -> Vec<SeqNo> {
-    let all = marks.iter().find(|seq_no| seq_no.channel == SeqChannel::ALL).copied();
-    vec![all.unwrap_or(SeqNo { channel: SeqChannel::ALL, number: 0 })]
+/// High-water marks that a heartbeat carries: of what all nodes receive, and of rooms where these have one channel of
+/// numbers. The latter say nothing of what is missing, since the sender does not know which nodes receive a room; but they
+/// contradict forged ones. On a cluster there are too many.
+fn told_marks(marks: &[SeqNo]) -> Vec<SeqNo> {
+    let mark = |channel| marks.iter().find(|seq_no| seq_no.channel == channel).copied();
+    let all = mark(SeqChannel::ALL).unwrap_or(SeqNo { channel: SeqChannel::ALL, number: 0 });
+    iter::once(all).chain(mark(ROOMS)).collect()
 }
 
 #[async_trait]

@@ -86,6 +86,7 @@ pub(crate) fn fields(
     if let Some(SeqNo { channel, number }) = seq_no {
         fields.push(("stamp", format!("{},{number}", channel.0).into_bytes()));
     }
+    fields.extend(message.trace().map(|trace| ("traceparent", trace.as_bytes().to_vec())));
     fields
 }
 
@@ -96,6 +97,7 @@ pub(crate) struct Entry {
     pub(crate) from: Option<NodeId>,
     pub(crate) namespace: Option<Bytes>,
     pub(crate) seq_no: Option<SeqNo>,
+    trace: Option<Bytes>,
     kind: Option<Bytes>,
     data: Option<Bytes>,
 }
@@ -103,7 +105,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// Entry with these fields, names and values in pairs.
     pub(crate) fn new(id: EntryId, fields: impl Iterator<Item = (Bytes, Bytes)>) -> Self {
-        let mut entry = Self { id, from: None, namespace: None, seq_no: None, kind: None, data: None };
+        let mut entry = Self { id, from: None, namespace: None, seq_no: None, trace: None, kind: None, data: None };
         for (name, value) in fields {
             match &*name {
                 b"uid" => entry.from = std::str::from_utf8(&value).ok().and_then(|uid| NodeId::new(uid).ok()),
@@ -111,6 +113,7 @@ impl Entry {
                 b"type" => entry.kind = Some(value),
                 b"data" => entry.data = Some(value),
                 b"stamp" => entry.seq_no = parse_seq_no(&value),
+                b"traceparent" => entry.trace = Some(value),
                 _ => {}
             }
         }
@@ -147,7 +150,12 @@ impl Entry {
     /// # Errors
     /// `Malformed`, naming the field.
     pub(crate) fn body(&self, kind: Kind, data: &Bytes) -> Result<Body> {
-        codec::decode_data(kind, self.from.as_ref(), data)
+        let mut body = codec::decode_data(kind, self.from.as_ref(), data)?;
+        let trace = self.trace.as_deref().and_then(|trace| std::str::from_utf8(trace).ok());
+        if let Body::Message(message) = &mut body {
+            message.set_trace(trace.map(Into::into));
+        }
+        Ok(body)
     }
 }
 

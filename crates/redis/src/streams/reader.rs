@@ -15,8 +15,8 @@ use super::entry::{Entry, EntryId};
 use crate::{
     config::{Config, Streams},
     connect::{
-        Destination, FIRST_PAUSE, Frames, Reader, Reply, ServerPool, Socket, Status, Tasks, lost, no_answer, slot_of,
-        write_all, write_command,
+        Destination, FIRST_PAUSE, Frames, ROLE, Reader, Reply, ServerPool, Socket, Status, Tasks, demoted, is_replica,
+        lost, no_answer, not_renewed, slot_of, write_all, write_command,
     },
 };
 
@@ -181,6 +181,7 @@ impl<H: EntryHandler> ReaderTask<H> {
     /// Reads over one connection until it fails.
     async fn read(&mut self, backoff: &mut Backoff) -> Result<()> {
         let destination = self.source.servers.destination_of(slot_of(&self.source.name));
+        let mut renewals = self.source.servers.renewals();
         let opened = self.source.servers.open(&destination, "stream", None).await;
         let (address, mut socket) = match opened {
             Ok(opened) => opened,
@@ -195,8 +196,24 @@ impl<H: EntryHandler> ReaderTask<H> {
         backoff.reset();
         self.restore();
         let (mut frames, mut heartbeats) = (Frames::default(), Vec::new());
-        let mut checked = Instant::now();
+        let (mut checked, mut next_role_check) = (Instant::now(), self.source.servers.next_role_check());
         loop {
+            if next_role_check.is_some_and(|check| check <= Instant::now()) {
+                let mut command = Vec::new();
+                write_command(&mut command, ROLE);
+                let answer = self.source.exchange(&command, Duration::ZERO, &mut socket, &mut frames).await;
+                if is_replica(&mut Reader::new(answer.map_err(|error| lost(&address, error))?)) {
+                    return Err(demoted(&address));
+                }
+                next_role_check = self.source.servers.next_role_check();
+            }
+            if let Some(command) = renewals.take() {
+                let answer = self.source.exchange(&command, Duration::ZERO, &mut socket, &mut frames).await;
+                let answer = answer.map_err(|error| lost(&address, error))?;
+                if let Some(Reply::Error(error)) = Reader::new(answer).next() {
+                    not_renewed(&String::from_utf8_lossy(&error));
+                }
+            }
             if checked.elapsed() >= CHECK {
                 if self.is_cut().await {
                     self.look_after().await?;
@@ -296,9 +313,20 @@ impl Source {
         ];
         let mut command = Vec::new();
         write_command(&mut command, read);
+        self.exchange(&command, self.block, socket, frames).await
+    }
+
+    /// Runs a command that may block for so long.
+    async fn exchange(
+        &self,
+        command: &[u8],
+        block: Duration,
+        socket: &mut Socket,
+        frames: &mut Frames,
+    ) -> io::Result<Bytes> {
         let limit = self.servers.response_timeout();
-        write_all(socket, &command, limit).await?;
-        let mut limit_of_silence = self.block + limit;
+        write_all(socket, command, limit).await?;
+        let mut limit_of_silence = block + limit;
         loop {
             if let Some(answer) = frames.next()? {
                 return Ok(answer);

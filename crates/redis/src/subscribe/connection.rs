@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     config::Address,
-    connect::{Frames, Reader, Reply, Socket, is_temporary, no_answer, rejection, write_all, write_command},
+    connect::{
+        DEMOTED, Frames, ROLE, Reader, Renewals, Reply, Socket, is_temporary, no_answer, not_renewed, rejection,
+        write_all, write_command,
+    },
 };
 
 /// A connection and what is asked on it.
@@ -27,6 +30,9 @@ pub(super) struct SubscriberConnection {
     restoring: usize,
     /// When the server was last heard, or asked something after a silence.
     heard: Instant,
+    /// When the role of the server is asked for, however much arrives; `None` if it need not.
+    next_role_check: Option<Instant>,
+    renewals: Renewals,
     messages: Vec<PubSubMessage>,
     /// Channel of the last message, if that came by name and nothing else has come since: the server sends it once more
     /// for each pattern.
@@ -36,13 +42,22 @@ pub(super) struct SubscriberConnection {
 }
 
 enum Asked {
-    Subscribe { topic: Topic, number: u64, is_restoring: bool },
-    Unsubscribe { topic: Topic, done: Option<Done> },
+    Subscribe {
+        topic: Topic,
+        number: u64,
+        is_restoring: bool,
+    },
+    Unsubscribe {
+        topic: Topic,
+        done: Option<Done>,
+    },
     Ping,
+    /// Whether renewed credentials are accepted.
+    Credentials,
 }
 
 impl SubscriberConnection {
-    pub(super) fn new(address: Address, socket: Socket) -> Self {
+    pub(super) fn new(address: Address, socket: Socket, next_role_check: Option<Instant>, renewals: Renewals) -> Self {
         Self {
             address,
             socket,
@@ -50,6 +65,8 @@ impl SubscriberConnection {
             asked: VecDeque::new(),
             restoring: 0,
             heard: Instant::now(),
+            next_role_check,
+            renewals,
             messages: Vec::new(),
             named: None,
             out: Vec::new(),
@@ -82,6 +99,11 @@ impl SubscriberConnection {
                     None => return Ok(()),
                 },
                 () = sleep_until(silent_at) => self.silence(node).await?,
+                command = self.renewals.next() => {
+                    self.out.extend(command);
+                    self.ask(Asked::Credentials);
+                    self.flush(node).await?;
+                }
                 // Another connection to the server has failed.
                 () = listening.until_doubted(), if self.asked.is_empty() => self.silence(node).await?,
             }
@@ -166,7 +188,11 @@ impl SubscriberConnection {
     /// When the silence has lasted too long: either the server is asked then, or it has not answered.
     fn silent_at(&self, node: &NodeSubscriber) -> Instant {
         let limits = &node.shared.limits;
-        self.heard + if self.asked.is_empty() { limits.ping_interval } else { limits.response_timeout }
+        if !self.asked.is_empty() {
+            return self.heard + limits.response_timeout;
+        }
+        let silent_at = self.heard + limits.ping_interval;
+        self.next_role_check.map_or(silent_at, |check| check.min(silent_at))
     }
 
     async fn silence(&mut self, node: &NodeSubscriber) -> io::Result<()> {
@@ -174,7 +200,11 @@ impl SubscriberConnection {
             return Err(no_answer());
         }
         self.ask(Asked::Ping);
-        write_command(&mut self.out, [&b"PING"[..]]);
+        match self.next_role_check {
+            Some(_) => write_command(&mut self.out, ROLE),
+            None => write_command(&mut self.out, [&b"PING"[..]]),
+        }
+        self.next_role_check = node.shared.servers.next_role_check();
         self.flush(node).await
     }
 
@@ -204,7 +234,12 @@ impl SubscriberConnection {
                 self.take_push(&kind, &mut reader, node)
             }
             Some(Reply::Error(error)) => self.take_error(&error, node),
-            // The answer to PING, if nothing is subscribed to.
+            Some(Reply::Simple(_))
+                if self.asked.pop_front_if(|asked| matches!(asked, Asked::Credentials)).is_some() =>
+            {
+                Ok(())
+            }
+            // The answer to PING, with RESP3 or if nothing is subscribed to.
             Some(Reply::Simple(_)) => self.answered_ping(node),
             _ => Err(unexpected()),
         }
@@ -233,7 +268,10 @@ impl SubscriberConnection {
             }
             b"subscribe" | b"psubscribe" | b"ssubscribe" => self.subscribed(&text()?, node)?,
             b"unsubscribe" | b"punsubscribe" | b"sunsubscribe" => self.unsubscribed(text()?, node),
-            b"pong" => self.answered_ping(node)?,
+            b"slave" => return Err(io::Error::other(DEMOTED)),
+            b"pong" | b"master" => self.answered_ping(node)?,
+            // Another role.
+            _ if matches!(self.asked.front(), Some(Asked::Ping)) => self.answered_ping(node)?,
             _ => {}
         }
         Ok(())
@@ -291,16 +329,21 @@ impl SubscriberConnection {
                     ""
                 };
                 let text = format!("{topic:?}: {text}{hint}");
+                // Some services lack a command.
+                let kind =
+                    if error.starts_with(b"ERR unknown command") { ErrorKind::Unsupported } else { ErrorKind::Broker };
                 let refused = match rejection(error) {
                     Some(failure) => failure.at(&self.address).with_source(text),
-                    None => Error::new(ErrorKind::Broker, format!("{}: {text}", self.address)),
+                    None => Error::new(kind, format!("{}: {text}", self.address)),
                 };
                 node.reject(topic, number, refused);
                 self.settled(is_restoring, node);
             }
             Some(Asked::Unsubscribe { done, .. }) => confirm(done),
-            // A server that cannot write to its disk (MISCONF) refuses PING, and goes on delivering.
+            // A server that cannot write to its disk (MISCONF) refuses PING, and goes on delivering. A subscriber without
+            // RESP3, or a user without the right, may not ask for the role.
             Some(Asked::Ping) => node.set_listening(Some(true)),
+            Some(Asked::Credentials) => not_renewed(&text),
             None => return Err(io::Error::other(text)),
         }
         Ok(())

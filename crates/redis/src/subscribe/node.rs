@@ -50,7 +50,7 @@ pub(super) struct NodeSubscriber {
 }
 
 enum Connecting {
-    Done(SubscriberConnection),
+    Done(Box<SubscriberConnection>),
     Failed(Error),
     Closed,
 }
@@ -104,12 +104,17 @@ impl NodeSubscriber {
     async fn connect(&mut self) -> Connecting {
         let (servers, destination) = (Arc::clone(&self.shared.servers), self.destination.clone());
         let former = Arc::clone(&self.former);
+        let renewals = servers.renewals();
         let connecting = async move { servers.open(&destination, "receive", Some(&former)).await };
         tokio::pin!(connecting);
         loop {
             tokio::select! {
                 opened = &mut connecting => return match opened {
-                    Ok((address, socket)) => Connecting::Done(SubscriberConnection::new(address, socket)),
+                    Ok((address, socket)) => {
+                        let next_role_check = self.shared.servers.next_role_check();
+                        let connection = SubscriberConnection::new(address, socket, next_role_check, renewals);
+                        Connecting::Done(Box::new(connection))
+                    }
                     Err(error) => Connecting::Failed(error),
                 },
                 command = self.commands.recv() => match command {
@@ -161,6 +166,7 @@ impl NodeSubscriber {
             (subscription.is_active, subscription.is_interrupted, was_active) = (false, true, true);
         }
         self.shared.note_trouble(Some(reason.to_owned()));
+        self.shared.servers.forget(&self.destination);
         self.set_listening(Some(false));
         if was_active && !std::mem::replace(&mut self.is_lost, true) {
             self.outages += 1;

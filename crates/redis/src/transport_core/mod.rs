@@ -77,6 +77,8 @@ impl<N: JoinedNode> TransportCore<N> {
             publisher.run().await;
             done.cancel();
         });
+        let (pool, max_backoff) = (Arc::clone(&servers), config.max_backoff);
+        tasks.spawn(async move { pool.keep_credentials_valid(max_backoff).await });
         let handler = Arc::clone(&nodes) as _;
         let limits = SubscriberLimits::of(config);
         let subscriber = Subscriber::new(Arc::clone(&servers), Arc::clone(&status), handler, limits, tasks.clone());

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod credentials;
 mod emitter;
 mod faults;
 mod golden;

@@ -1,6 +1,6 @@
 //! Servers that are full, that cannot write, or that refuse what we have no right to.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use trunkline_brokers::Redis;
 use trunkline_conformance::kit::Failure;
@@ -18,14 +18,50 @@ over_all! {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_server_is_one_that_is_away_for_the_moment() -> Result<(), Failure> {
-    let (wire, server) = (Wire::Streams, server().await);
+    let server = server().await;
+    let limit = async |bytes| drop(server.cli(&["CONFIG", "SET", "maxmemory", bytes]).await.unwrap());
+    takes_nothing_for_the_moment(&server, "OOM", async || limit("1").await, async || limit("0").await).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_write_to_its_disk_is_one_that_is_away_for_the_moment() -> Result<(), Failure> {
+    let server = Redis::options().arguments(&["--save", "3600 1", "--dbfilename", "taken.rdb"]).start().await.unwrap();
+    let directory = server.cli(&["CONFIG", "GET", "dir"]).await.unwrap();
+    let taken = Path::new(directory.lines().last().unwrap()).join("taken.rdb");
+    let begin = async || {
+        std::fs::create_dir(&taken).unwrap();
+        server.cli(&["BGSAVE"]).await.unwrap();
+        let has_failed = async || server.cli(&["INFO", "persistence"]).await.unwrap().contains("bgsave_status:err");
+        until("the server has tried to save", has_failed).await;
+    };
+    let end = async || {
+        server.cli(&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]).await.unwrap();
+    };
+    takes_nothing_for_the_moment(&server, "MISCONF", begin, end).await
+}
+
+/// While the server refuses to write for this reason, messages are held, and told of once.
+async fn takes_nothing_for_the_moment(
+    server: &Redis,
+    reason: &str,
+    begin: impl AsyncFnOnce(),
+    end: impl AsyncFnOnce(),
+) -> Result<(), Failure> {
+    let wire = Wire::Streams;
     let [a, b] = pair(wire, server.url(), "outbox_bytes=64KiB").await?;
     let (here, there) = (a.socket(["r"]).await?, b.socket(["r"]).await?);
-    let lost = a.events();
-    server.cli(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
+    let (lost, mut events) = (a.events(), a.events());
+    begin().await;
     send(&a, 0..1).await?;
     a.wait_for_event(lost, is_lost, "of the loss").await?;
-    assert!(!a.health().connected);
+    let refusals = async || {
+        let counts = server.cli(&["INFO", "commandstats"]).await.unwrap();
+        let of_xadd = counts.lines().find(|line| line.starts_with("cmdstat_xadd"))?;
+        of_xadd.split_once("rejected_calls=")?.1.split(',').next()?.parse::<u32>().ok()
+    };
+    until("it was tried again", async || refusals().await.is_some_and(|count| count >= 4)).await;
+    let health = a.health();
+    assert!(!health.connected && health.reason.is_some_and(|told| told.contains(reason)));
     let mut sent = 1;
     let error = loop {
         match a.broadcast(Target::room("r"), numbered(sent, 10)).await {
@@ -35,12 +71,15 @@ async fn a_full_server_is_one_that_is_away_for_the_moment() -> Result<(), Failur
     };
     assert_eq!(error.kind(), ErrorKind::QueueFull);
     assert!(there.packets().is_empty());
-    server.cli(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    end().await;
     expect_numbers(&there, sent).await?;
     // What was refused went to own clients at once, as the error says.
     here.wait_for(sent + 1).await?;
     assert_eq!(numbers(&here), [sent].into_iter().chain(0..sent).collect::<Vec<_>>());
-    assert_eq!(a.metrics().publish_errors, 1, "besides what was refused at once");
+    // What found the queue full: the last broadcast, and heartbeats.
+    assert!(a.metrics().publish_errors >= 1 && a.health().refused_messages == 0);
+    let losses: Vec<_> = std::iter::from_fn(|| events.try_recv().ok()).filter(is_lost).collect();
+    assert_eq!(losses.len(), 1, "it is told once: {losses:?}");
     all_is_well(wire, [&a, &b], &there, sent).await
 }
 
@@ -113,5 +152,26 @@ async fn heartbeats_do_not_overtake_what_a_full_server_refuses() -> Result<(), F
     server.cli(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
     expect_numbers(&there, 25).await?;
     assert_eq!((b.metrics().gaps, b.metrics().missed), (0, 0));
+    Ok(())
+}
+
+/// A stand-in for services that lack a command, or permit none.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_patterns_the_error_names_the_mode_that_needs_none() -> Result<(), Failure> {
+    let lacking = Redis::options().arguments(&["--rename-command", "PSUBSCRIBE", "NOWHERE"]).start().await.unwrap();
+    let forbidding = server().await;
+    forbidding.cli(&["ACL", "SETUSER", "default", "-psubscribe"]).await.unwrap();
+    let error = backend(Wire::PubSub, lacking.url(), "").await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unsupported, false), "{error}");
+    assert!(error.to_string().contains("mode=sharded"), "{error}");
+    // The right is missed when the first node subscribes.
+    let failure = cluster(Wire::PubSub, forbidding.url(), "").node().await.map(drop).unwrap_err().to_string();
+    assert!(failure.contains("NOPERM") && failure.contains("mode=sharded"), "{failure}");
+    for server in [&lacking, &forbidding] {
+        let [a, b] = pair(Wire::Sharded, server.url(), "").await?;
+        let there = b.socket(["r"]).await?;
+        send(&a, 0..10).await?;
+        expect_numbers(&there, 10).await?;
+    }
     Ok(())
 }

@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use trunkline_brokers::{ClientCertificate, Redis, RedisCluster, RedisSentinel};
+use trunkline_brokers::{ClientCertificate, Proxy, Redis, RedisCluster, RedisSentinel};
 use trunkline_conformance::kit::Failure;
-use trunkline_core::ErrorKind;
+use trunkline_core::{ErrorKind, Event};
 
 use crate::support::{
-    Wire, all_is_well, backend, expect_numbers, is_gap, is_lost, numbers, over_all, pair, send, until,
+    TIMEOUT, Wire, all_is_well, backend, cluster, expect_numbers, is_gap, is_lost, numbers, over_all, pair, send,
+    server, until,
 };
 
 over_all! {
     a_failover_in_good_order_is_followed,
     a_failover_after_a_crash_is_followed,
+    a_failover_behind_a_name_is_noticed,
+    a_replica_is_not_connected_to,
     a_node_of_a_cluster_may_be_killed_and_restarted,
     a_unix_socket_and_a_user_with_a_password_will_do,
 }
@@ -58,6 +61,70 @@ async fn a_failover_after_a_crash_is_followed(wire: Wire) -> Result<(), Failure>
         b.wait_for_event(gap, is_gap, "of a gap").await?;
     }
     all_is_well(wire, [&a, &b], &there, 100).await
+}
+
+/// Makes one server the replica of another one, and waits until it has followed.
+async fn make_replica(replica: &Redis, master: &Redis) {
+    let port = master.port().to_string();
+    replica.cli(&["REPLICAOF", "127.0.0.1", &port]).await.unwrap();
+    let follows = async || replica.cli(&["INFO", "replication"]).await.unwrap().contains("master_link_status:up");
+    until("the replica follows", follows).await;
+}
+
+/// The old master becomes a replica while the connections to it stand, and the name stands for it for a while.
+async fn a_failover_behind_a_name_is_noticed(wire: Wire) -> Result<(), Failure> {
+    let (old, new) = (server().await, server().await);
+    make_replica(&new, &old).await;
+    let names = [Proxy::start(old.port()).await.unwrap(), Proxy::start(old.port()).await.unwrap()];
+    let cluster = cluster(wire, &names[0].url(old.url()), "");
+    let a = cluster.node().await?;
+    let b = cluster.build().over(backend(wire, &names[1].url(old.url()), "").await?).join().await?;
+    a.await_peers(1, TIMEOUT).await?;
+    b.await_peers(1, TIMEOUT).await?;
+    let there = b.socket(["r"]).await?;
+    send(&a, 0..50).await?;
+    expect_numbers(&there, 50).await?;
+    let (lost, mut events) = (a.events(), a.events());
+    new.cli(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+    make_replica(&old, &new).await;
+    names[1].redirect(new.port());
+    names[1].cut();
+    send(&a, 50..60).await?;
+    a.wait_for_event(lost, is_lost, "of the loss").await?;
+    until("the health says why", async || {
+        let health = a.health();
+        !health.connected && health.reason.is_some_and(|reason| reason.contains("replica"))
+    })
+    .await;
+    names[0].redirect(new.port());
+    send(&a, 60..100).await?;
+    for node in [&a, &b] {
+        until("the connections stand", async || node.health().connected).await;
+    }
+    all_is_well(wire, [&a, &b], &there, 100).await?;
+    let events: Vec<_> = std::iter::from_fn(|| events.try_recv().ok()).collect();
+    let gaps = events.iter().filter(|event| matches!(event, Event::Gap(_))).count();
+    let losses = events.iter().filter(|event| is_lost(event)).count();
+    // Requests of streams come over another connection than messages.
+    assert!((1..=if wire == Wire::Streams { 2 } else { 1 }).contains(&losses), "{events:?}");
+    assert!(gaps <= 1, "{events:?}");
+    Ok(())
+}
+
+async fn a_replica_is_not_connected_to(wire: Wire) -> Result<(), Failure> {
+    let (master, replica) = (server().await, server().await);
+    make_replica(&replica, &master).await;
+    let error = backend(wire, replica.url(), "").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
+    assert!(error.to_string().contains("replica"), "{error}");
+    // Nobody needs the right to ask.
+    replica.cli(&["ACL", "SETUSER", "default", "-role"]).await.unwrap();
+    replica.cli(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+    let [a, b] = pair(wire, replica.url(), "").await?;
+    let there = b.socket(["r"]).await?;
+    send(&a, 0..50).await?;
+    expect_numbers(&there, 50).await?;
+    all_is_well(wire, [&a, &b], &there, 50).await
 }
 
 /// With the node down some channels and streams are out of reach; what goes elsewhere is not held up for ever.

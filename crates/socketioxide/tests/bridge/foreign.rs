@@ -70,7 +70,8 @@ async fn a_fetched_socket_has_rooms_handshake_and_data() {
     let client = Client::of(&server, &["x"]).await;
     let socket = server.io.get_socket(client.id.parse().unwrap()).unwrap();
     let plain = peer.fetch_sockets(Target::room("x")).await.unwrap().remove(0);
-    assert_eq!(plain.handshake, Some(Payload::from_json("{}").unwrap()));
+    let plain: serde_json::Value = plain.handshake.unwrap().deserialize().unwrap();
+    assert!(plain["headers"].is_object() && plain["query"].is_object() && plain["issued"].is_number(), "{plain}");
 
     let handshake = Handshake::of(&socket).address("127.0.0.1").auth(&json!({ "user": "ada" })).unwrap();
     server.root().set_handshake(&socket, &handshake).unwrap();
@@ -91,6 +92,23 @@ async fn a_fetched_socket_has_rooms_handshake_and_data() {
     assert_eq!(handshake["secure"], false);
     assert!(handshake["time"].as_str().unwrap().contains("GMT+0000"));
     assert!(Duration::from_millis(handshake["issued"].as_u64().unwrap()) > Duration::from_secs(1_700_000_000));
+}
+
+#[tokio::test]
+async fn the_sockets_of_an_attached_server_have_the_handshakes_of_their_requests() {
+    let (server, _peers, peer) = cluster().await;
+    server.cluster.attach(&server.io);
+    let _client = Client::of(&server, &["x"]).await;
+    let handshake = async || peer.fetch_sockets(Target::room("x")).await.unwrap().remove(0).handshake.unwrap();
+    let seen = handshake().await;
+    let fields: serde_json::Value = seen.deserialize().unwrap();
+    assert_eq!(fields["query"]["transport"], "websocket");
+    assert_eq!(fields["headers"]["host"], server.address.to_string());
+    assert!(fields["url"].as_str().unwrap().starts_with("/socket.io/?"), "{fields}");
+    assert!(Duration::from_millis(fields["issued"].as_u64().unwrap()) > Duration::from_secs(1_700_000_000));
+    assert_eq!(fields["auth"], json!({}));
+    // Its time stands still.
+    assert_eq!(handshake().await, seen);
 }
 
 #[tokio::test]

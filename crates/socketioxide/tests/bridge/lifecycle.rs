@@ -85,6 +85,26 @@ async fn a_server_that_is_closed_with_clients_connected_lets_go_of_its_backend()
 }
 
 #[tokio::test]
+async fn an_attached_server_lets_go_of_its_backend_when_it_or_the_cluster_is_closed() {
+    let before = tasks();
+    for closes_server in [true, false] {
+        let options = Options::new();
+        let transport = Arc::downgrade(&options.backend.transport);
+        let server = Server::start(options).await;
+        server.cluster.attach(&server.io);
+        let client = Client::of(&server, &[]).await;
+        if closes_server {
+            server.io.close().await;
+        } else {
+            server.cluster.close();
+        }
+        drop((server, client));
+        back_to(before).await;
+        assert!(transport.upgrade().is_none(), "closes_server: {closes_server}");
+    }
+}
+
+#[tokio::test]
 async fn namespaces_open_and_close_in_traffic_without_leaving_tasks() {
     let [a, b] = pair().await;
     let before = tasks();

@@ -19,6 +19,7 @@ pub(crate) async fn server(
     presence::listen(&cluster, chat.clone());
     let builder = chat::configured(SocketIo::builder(), chat.clone(), history).with_state(cluster.clone());
     let (layer, io) = builder.with_adapter::<Trunkline>(cluster.clone()).build_layer();
+    cluster.attach(&io);
     io.ns("/", chat::connected.with(chat::admit)).await.map_err(|error| error.to_string())?;
     let handle = cluster.of("/").map_err(|error| error.to_string())?;
     Ok((layer, io, handle, cluster))

@@ -9,13 +9,15 @@ mod redis;
 use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
-use trunkline_brokers::{Broker, Postgres, RabbitMq, Redis};
+use trunkline_brokers::{
+    Broker, Postgres, RabbitMq, Redis,
+    transports::{BrokerKind, Transport},
+};
 
 use crate::{
     Failure,
     broker::{mongodb::MongoDb, nats::Nats},
     fault::Fault,
-    transport::{BrokerKind, Transport},
 };
 
 /// A private broker. It ends when dropped.

@@ -10,11 +10,11 @@ mod redis;
 
 use async_trait::async_trait;
 use fastrand::Rng;
+use trunkline_brokers::transports::Transport;
 
 use crate::{
     Failure,
     forge::{Forged, Phase},
-    transport::Transport,
     tree::{self, Tree},
 };
 
@@ -37,7 +37,7 @@ pub(crate) trait Wire: Send {
 /// Opens the wire of a transport over which these nodes run.
 pub(crate) async fn open(transport: Transport, url: &str, nodes: &[String]) -> Result<Box<dyn Wire>, Failure> {
     Ok(match transport {
-        Transport::Redis | Transport::RedisSharded | Transport::RedisStreams => {
+        Transport::RedisClassic | Transport::RedisSharded | Transport::RedisStreams => {
             Box::new(redis::RedisWire::open(transport, url).await?)
         }
         Transport::Mongodb | Transport::MongodbTtl => Box::new(mongodb::MongoDbWire::open(url).await?),

@@ -6,12 +6,13 @@ use async_nats::{Client, Subscriber};
 use async_trait::async_trait;
 use fastrand::Rng;
 use futures_util::{FutureExt as _, StreamExt as _};
+use trunkline_brokers::transports::Transport;
 
 use super::{Wire, batch, batch::Packer};
 use crate::{
     Failure,
     forge::{Forged, Phase},
-    transport::Transport,
+    transport::prefix,
     tree::Tree,
 };
 
@@ -27,7 +28,7 @@ pub(super) struct NatsWire {
 impl NatsWire {
     pub(super) async fn open(url: &str, transport: Transport, nodes: &[String]) -> Result<Self, Failure> {
         let client = async_nats::connect(url.split('?').next().unwrap_or(url)).await?;
-        let prefix = transport.prefix();
+        let prefix = prefix(transport);
         let everything = client.subscribe(format!("{prefix}.>")).await?;
         let mut subjects: Vec<_> = super::keys(nodes).map(|key| format!("{prefix}.{key}")).collect();
         // Most go where all nodes listen.

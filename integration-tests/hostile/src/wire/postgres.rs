@@ -5,12 +5,13 @@ use fastrand::Rng;
 use futures_util::future::poll_fn;
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, NoTls, connect};
+use trunkline_brokers::transports::Transport;
 
 use super::{Wire, encode};
 use crate::{
     Failure,
     forge::{Forged, Phase},
-    transport::Transport,
+    transport::prefix,
     tree::{self, Tree},
 };
 
@@ -36,7 +37,7 @@ impl PostgresWire {
                 }
             }
         });
-        let channel = format!("{}#/", transport.prefix());
+        let channel = format!("{}#/", prefix(transport));
         client.batch_execute(&format!("LISTEN \"{channel}\"")).await?;
         let has_history = transport == Transport::PostgresHistory;
         Ok(Self { client, notifications, channel, has_history, payloads: Vec::new(), rows: Vec::new() })

@@ -10,12 +10,13 @@ use lapin::{
     options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions},
     types::FieldTable,
 };
+use trunkline_brokers::transports::Transport;
 
 use super::{Wire, batch, batch::Packer};
 use crate::{
     Failure,
     forge::{Forged, Phase},
-    transport::Transport,
+    transport::prefix,
     tree::Tree,
 };
 
@@ -36,7 +37,7 @@ impl RabbitMqWire {
             Connection::connect(url.split('?').next().unwrap_or(url), ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        let exchange = format!("trunkline.{}", transport.prefix());
+        let exchange = format!("trunkline.{}", prefix(transport));
         let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
         let queue = channel.queue_declare("".into(), own, FieldTable::default()).await?;
         let bind = QueueBindOptions::default();

@@ -4,12 +4,13 @@ use async_trait::async_trait;
 use fastrand::Rng;
 use redis::{AsyncConnectionConfig, Client, Cmd, PushInfo, PushKind, Value, aio::MultiplexedConnection, pipe};
 use tokio::sync::mpsc;
+use trunkline_brokers::transports::Transport;
 
 use super::{Wire, encode};
 use crate::{
     Failure,
     forge::{Forged, Phase},
-    transport::Transport,
+    transport::prefix,
     tree::{self, Tree},
 };
 
@@ -29,9 +30,9 @@ impl RedisWire {
         // What stands behind a large reply must not count as lost.
         let config = AsyncConnectionConfig::new().set_push_sender(sender).set_response_timeout(None);
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let prefix = transport.prefix();
+        let prefix = prefix(transport);
         let mut channels: Vec<Vec<u8>> = match transport {
-            Transport::Redis => {
+            Transport::RedisClassic => {
                 ["#/#", "#/#room#", "-request#/#", "-response#/#"].map(|end| format!("{prefix}{end}").into()).into()
             }
             _ => vec![format!("{prefix}#/#").into(), format!("{prefix}#/#room#").into()],
@@ -84,7 +85,7 @@ impl RedisWire {
             Forged::Tree(other) => vec![(b"data".into(), tree::to_msgpack(&other))],
         };
         let mut command = redis::cmd("XADD");
-        command.arg(self.transport.prefix()).arg("MAXLEN").arg("~").arg(10_000).arg("*");
+        command.arg(prefix(self.transport)).arg("MAXLEN").arg("~").arg(10_000).arg("*");
         if fields.is_empty() {
             command.arg("nsp").arg("/");
         }
@@ -124,7 +125,7 @@ impl Wire for RedisWire {
     }
 
     fn put_malformed(&mut self) {
-        let channel = format!("{}#/#", self.transport.prefix());
+        let channel = format!("{}#/#", prefix(self.transport));
         self.publish(channel.as_bytes(), b"\xc1malformed".into());
     }
 

@@ -14,6 +14,9 @@ export const NODE_2 = 2;
 export const RUST_EMITTER = 3;
 export const NODE_EMITTER = 4;
 
+/** A fourth server, with the official `instrument()` in development mode. Only started where a cell needs it. */
+export const NODE_ADMIN = 5;
+
 export const NODES = [RUST, NODE_1, NODE_2];
 
 /** Starts a broker of its own. */
@@ -55,6 +58,11 @@ export class MixedCluster {
   async startProgram(place) {
     const [file, options] = this.#commandOf(place);
     this.#programs[place] = await start(file, options, JSON.parse);
+  }
+
+  /** Starts the program of a place unless it is running. */
+  async startOnce(place) {
+    if (!this.#programs[place]) await this.startProgram(place);
   }
 
   /** Stops the program of a place; resolves with its exit status. */
@@ -121,6 +129,7 @@ export class MixedCluster {
     const heartbeats = ["--heartbeat-interval", String(heartbeatInterval)];
     if (place === RUST) return rust("--broker", url, ...heartbeats, ...(recovery ? ["--append-offsets"] : []));
     if (place === RUST_EMITTER) return rust("--emits-to", url, "--first", String(RUST_EMITTER));
+    if (place === NODE_ADMIN) return node(...heartbeats, "--instrument", "{}");
     if (place === NODE_EMITTER) return node("--emitter");
     return node(...heartbeats, ...(recovery ? ["--recovery"] : []));
   }

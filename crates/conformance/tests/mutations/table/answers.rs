@@ -415,7 +415,10 @@ fn changed() -> Vec<Mutation> {
         changing(
             "forgets handshakes",
             |answer| each_socket(answer, |socket| socket.handshake = None),
-            &["fetch::rooms_handshake_and_data_arrive_unchanged"],
+            &[
+                "fetch::rooms_handshake_and_data_arrive_unchanged",
+                "fetch::a_socket_of_which_nothing_is_known_has_a_whole_handshake",
+            ],
         ),
         changing(
             "forgets data",

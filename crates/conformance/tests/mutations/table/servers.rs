@@ -257,7 +257,10 @@ fn answers() -> Vec<Mutation> {
         mutation(
             "forgets the handshake",
             Defect { describe: Some(|socket| socket.handshake = None), ..it() },
-            &["fetch::rooms_handshake_and_data_arrive_unchanged"],
+            &[
+                "fetch::rooms_handshake_and_data_arrive_unchanged",
+                "fetch::a_socket_of_which_nothing_is_known_has_a_whole_handshake",
+            ],
         ),
         mutation(
             "leaves server-side events unanswered",

@@ -428,3 +428,20 @@ fn describe() {
         "An own heartbeat's way to the broker and back"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_NAMESPACES, label_of};
+
+    #[test]
+    fn the_first_namespaces_have_a_label_of_their_own_and_keep_it() {
+        // Other tests of this process may have taken some.
+        let labels: Vec<_> = (0..2 * MAX_NAMESPACES).map(|number| label_of(&format!("/bounded-{number}"))).collect();
+        let own = labels.iter().take_while(|label| *label != "other").count();
+        assert!(own <= MAX_NAMESPACES, "{labels:?}");
+        assert!(labels[own..].iter().all(|label| label == "other"), "{labels:?}");
+        for (number, label) in labels.iter().enumerate() {
+            assert_eq!(label_of(&format!("/bounded-{number}")), *label);
+        }
+    }
+}

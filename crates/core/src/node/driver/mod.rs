@@ -2,6 +2,7 @@
 
 mod answers;
 mod measures;
+mod status;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -34,6 +35,7 @@ use crate::{
         RequestId, RequestOutcome, Room,
     },
     server::{AckSink, DeliveryReport, EventReply, Local, LocalAnswer},
+    trace,
     transport::{Backend, Inbox, NodeCount},
 };
 
@@ -213,7 +215,7 @@ impl Driver {
         let mut paced = 0;
         while let Some(delivery) = batch.pop_front() {
             paced += 1;
-            self.input(Input::Delivery(delivery));
+            trace::receive(self.backend.name, &self.node).in_scope(|| self.input(Input::Delivery(delivery)));
             std::mem::take(&mut self.last_report).wait_for_sockets().await;
             if paced == PACE {
                 paced = 0;
@@ -356,7 +358,8 @@ impl Driver {
         let returned = (from == self.node.id && message.changes_sockets()).then(|| message.clone());
         match message {
             Message::Broadcast { request: None, target, payload } => {
-                let report = local.deliver(&target, &payload, offset);
+                let span = trace::process(self.backend.name, &self.node, target.trace.as_ref());
+                let report = span.in_scope(|| local.deliver(&target, &payload, offset));
                 if let Some(offset) = offset {
                     self.position.send_replace(Position::at(offset.clone()));
                 }
@@ -369,6 +372,8 @@ impl Driver {
                 if from == self.node.id {
                     return self.ask_own_clients(request, (target, payload, timeout));
                 }
+                let span = trace::process(self.backend.name, &self.node, target.trace.as_ref());
+                let _entered = span.enter();
                 let sink = AckSink::new(Some(from.clone()), request.clone(), self.answers.clone());
                 let count = local.deliver_with_ack(&target, &payload, timeout, sink);
                 self.metrics.sent_to_sockets.add(u64::from(count));
@@ -392,6 +397,10 @@ impl Driver {
                 let rooms = local.rooms();
                 self.make_reachable(&rooms);
                 self.answer(from, request, Answer::Rooms(rooms));
+            }
+            Message::ServerSideEmit { request: Some(request), payload } if Self::is_status_request(&payload) => {
+                let status = self.status();
+                self.answer(from, request, Answer::ServerSideEmit(status));
             }
             Message::ServerSideEmit { request, payload } => {
                 let reply = request

@@ -10,6 +10,6 @@ mod text;
 mod writer;
 
 pub use scanner::{RawText, Scanner};
-pub(crate) use stream::{placeholders, stream, validate};
+pub(crate) use stream::{has_false_placeholder, placeholders, stream, validate};
 pub use text::{escape, unescape};
 pub use writer::{Binary, Writer};

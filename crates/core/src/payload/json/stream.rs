@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Scanner;
 use crate::payload::{
-    Fault, MAX_DEPTH,
+    Fault, MAX_DEPTH, Number,
     fault::Scan,
     sink::{Discard, Sink},
 };
@@ -38,6 +38,42 @@ pub(crate) fn placeholders(text: &str, mut seen: impl FnMut(usize)) -> Scan<()> 
     };
     value(&mut scanner, &mut Discard, MAX_DEPTH, &mut Some(report))?;
     scanner.end()
+}
+
+/// Whether a map claims to be a placeholder and is none of those of `count` attachments.
+pub(crate) fn has_false_placeholder(text: &str, count: usize) -> Scan<bool> {
+    let mut claims = Claims::default();
+    let attachment = |index| (index < count).then(Bytes::new);
+    value(&mut Scanner::new(text, 0), &mut claims, TOLERATED_DEPTH, &mut Some(attachment))?;
+    Ok(claims.found)
+}
+
+/// A [`Sink`] that looks for `"_placeholder":true`.
+#[derive(Default)]
+struct Claims {
+    is_next: bool,
+    found: bool,
+}
+
+impl Sink for Claims {
+    fn null(&mut self) {}
+    fn boolean(&mut self, value: bool) {
+        self.found |= self.is_next && value;
+    }
+    fn number(&mut self, _: Number) {}
+    fn text(&mut self, _: &str) {}
+    fn binary(&mut self, _: Bytes) {}
+    fn begin_array(&mut self, _: Option<usize>) {
+        self.is_next = false;
+    }
+    fn end_array(&mut self, _: Option<usize>) {}
+    fn begin_map(&mut self, _: Option<usize>) {}
+    fn key(&mut self, key: &str) {
+        self.is_next = key == "_placeholder";
+    }
+    fn end_map(&mut self, _: Option<usize>) {
+        self.is_next = false;
+    }
 }
 
 /// Consumes one value of any kind.

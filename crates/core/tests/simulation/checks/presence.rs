@@ -75,13 +75,13 @@ impl Presence {
 
     /// Peers that the broker does not see, and that are not silent for the time-out yet.
     pub(super) fn absent(&self, local: Micros) -> Set {
-        let is_absent = |heard: Micros| local < heard + self.timeout + self.suspicion;
+        let is_absent = |heard: Micros| local < heard + self.timeout;
         (0..MAX_PEERS).filter(|peer| self.absent_since[*peer].is_some_and(is_absent)).collect()
     }
 
     /// Peers that are not silent for the time-out, and did not leave.
     pub(super) fn heard_lately(&self, local: Micros) -> Set {
-        let is_heard = |heard: Micros| local < heard + self.timeout + self.suspicion;
+        let is_heard = |heard: Micros| local < heard + self.timeout;
         let heard: Set = (0..MAX_PEERS).filter(|peer| self.alive[*peer].is_some_and(is_heard)).collect();
         heard.without(self.announced_leave)
     }

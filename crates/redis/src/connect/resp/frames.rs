@@ -68,7 +68,8 @@ impl Frames {
     pub(crate) fn next(&mut self) -> io::Result<Option<Bytes>> {
         while let Some((kind, length, after)) = self.header()? {
             let is_complete = match kind {
-                b'*' => self.array(length, after)?,
+                b'*' | b'>' => self.array(length, after)?,
+                b'%' => self.array(length * 2, after)?,
                 b'$' => {
                     let end = if length < 0 { after } else { after + length as usize + 2 };
                     if self.buffer.len() < end {
@@ -99,11 +100,11 @@ impl Frames {
         let line = rest[..end].strip_suffix(b"\r").ok_or_else(|| garbled("a line without its end"))?;
         let after = self.scanned + end + 1;
         match line.split_first() {
-            Some((&kind @ (b'*' | b'$'), digits)) => {
+            Some((&kind @ (b'*' | b'>' | b'%' | b'$'), digits)) => {
                 let length = parse_integer(digits).filter(|length| (-1..MAX_LENGTH).contains(length));
                 Ok(Some((kind, length.ok_or_else(|| garbled("a length that is none"))?, after)))
             }
-            Some((&kind @ (b'+' | b'-' | b':'), _)) => Ok(Some((kind, 0, after))),
+            Some((&kind @ (b'+' | b'-' | b':' | b'_'), _)) => Ok(Some((kind, 0, after))),
             _ => Err(garbled("an unknown type of reply")),
         }
     }
@@ -162,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn replies_are_cut_the_same_in_pieces_of_any_size() {
-        let replies: [&[u8]; 7] = [
+        let replies: [&[u8]; 9] = [
             b"+PONG\r\n",
             b":17\r\n",
             b"-ERR no\r\n",
@@ -170,6 +171,8 @@ mod tests {
             b"*-1\r\n",
             b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$0\r\n\r\n",
             b"*2\r\n*2\r\n$-1\r\n*0\r\n*1\r\n*1\r\n:1\r\n",
+            b">2\r\n$4\r\npong\r\n_\r\n",
+            b"%2\r\n$1\r\na\r\n:1\r\n$1\r\nb\r\n*1\r\n%1\r\n+c\r\n%0\r\n",
         ];
         let all = replies.concat();
         for size in [1, 2, 3, 7, 64, 1_000] {

@@ -14,7 +14,7 @@ pub(crate) enum Reply {
     Text(Bytes),
     /// Null: a string or array that is not there.
     Nothing,
-    /// An array, of which this many elements follow.
+    /// An array, a push or a map, of which this many elements follow.
     Array(usize),
 }
 
@@ -41,6 +41,8 @@ impl Reader {
             b'-' => Some(Reply::Error(line.slice(1..))),
             b':' => parse_integer(digits).map(Reply::Integer),
             b'$' => self.text(parse_integer(digits)?),
+            b'_' => Some(Reply::Nothing),
+            b'%' => usize::try_from(parse_integer(digits)?).ok().map(|pairs| Reply::Array(pairs * 2)),
             _ => Some(usize::try_from(parse_integer(digits)?).map_or(Reply::Nothing, Reply::Array)),
         }
     }

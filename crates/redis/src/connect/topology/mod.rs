@@ -17,6 +17,7 @@ pub(crate) use self::slots::slot_of;
 use self::slots::{Redirection, SlotMap};
 use super::{
     connection::{CommandConnection, Connector, Former, Socket},
+    credentials::Renewals,
     error::may_be_elsewhere,
 };
 use crate::config::{Address, Config, Topology};
@@ -44,6 +45,8 @@ pub(crate) struct ServerPool {
     addresses: Vec<Address>,
     connector: Connector,
     sentinels: Option<Connector>,
+    /// How often connections ask for the role of their server; `None` in a cluster.
+    role_interval: Option<Duration>,
     slots: RwLock<Arc<SlotMap>>,
     refreshed: tokio::sync::Mutex<Option<Instant>>,
     connections: Mutex<HashMap<Destination, CommandConnection>>,
@@ -56,6 +59,7 @@ impl ServerPool {
             addresses: config.server.addresses.clone(),
             connector: Connector::new(config)?,
             sentinels: Connector::to_sentinels(config)?,
+            role_interval: (config.server.topology != Topology::Cluster).then_some(config.ping_interval),
             slots: RwLock::default(),
             refreshed: tokio::sync::Mutex::new(None),
             connections: Mutex::default(),
@@ -68,6 +72,34 @@ impl ServerPool {
 
     pub(crate) fn response_timeout(&self) -> Duration {
         self.connector.response_timeout()
+    }
+
+    /// When a connection that was opened or checked now asks for the role of its server; `None` if it need not.
+    pub(crate) fn next_role_check(&self) -> Option<Instant> {
+        self.role_interval.map(|interval| Instant::now() + interval)
+    }
+
+    /// Renewed credentials for a connection that is opened now.
+    pub(crate) fn renewals(&self) -> Renewals {
+        self.connector.renewals()
+    }
+
+    /// Renews credentials that expire, for all connections.
+    pub(crate) async fn keep_credentials_valid(&self, max_backoff: Duration) {
+        let mut renewals = self.renewals();
+        let replace = async {
+            loop {
+                let login = renewals.next_login().await;
+                let connections: Vec<_> = self.connections().values().cloned().collect();
+                for connection in connections {
+                    connection.authenticate(&login, self.response_timeout()).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = self.connector.keep_valid(max_backoff) => {}
+            () = replace => {}
+        }
     }
 
     // --- the slot map of a cluster ---
@@ -183,13 +215,27 @@ impl ServerPool {
     /// A connection for commands, to be shared.
     pub(crate) async fn command_connection(&self, destination: &Destination) -> Result<CommandConnection> {
         let shared = self.connections().get(destination).filter(|connection| !connection.has_ended()).cloned();
-        if let Some(connection) = shared {
+        if let Some(connection) = shared
+            && self.is_to_master(&connection).await
+        {
             return Ok(connection);
         }
         let open = |address: Address| async move { self.connector.open_for_commands(&address).await };
         let connection = first_success(self.locate(destination).await?, open).await?;
         self.connections().insert(destination.clone(), connection.clone());
         Ok(connection)
+    }
+
+    async fn is_to_master(&self, connection: &CommandConnection) -> bool {
+        match self.role_interval {
+            Some(interval) => connection.is_to_master(interval, self.response_timeout()).await,
+            None => true,
+        }
+    }
+
+    /// Gives up the shared connection to a server of which another connection is lost.
+    pub(crate) fn forget(&self, destination: &Destination) {
+        self.connections().remove(destination);
     }
 
     /// Runs a command as [`ServerPool::at`].

@@ -89,7 +89,9 @@ function missed() {
 function showNodes(latest) {
   nodes = latest;
   for (const person of nodes.flatMap((node) => node.people)) names.note(person);
-  client.nodes = nodes.map((node) => address(node.port));
+  // Behind a balancer, whose port is that of no node, only the balancer can be reached.
+  const isDirect = nodes.some((node) => new URL(address(node.port)).origin === location.origin);
+  if (isDirect) client.nodes = nodes.map((node) => address(node.port));
   render();
 }
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { comparable } from "../../cases/payloads.js";
 import { assertReached } from "../../client.js";
+import { NODE_1, NODE_ADMIN, RUST } from "../cluster.js";
 import { enteredFor, inRooms, joined } from "./rooms.js";
 
 export const socketCells = [
@@ -47,6 +48,29 @@ export const socketCells = [
       assert.match(handshake.time, /^\w{3} \w{3} \d\d \d{4} \d\d:\d\d:\d\d GMT/);
       assert.deepEqual([typeof handshake.issued, handshake.secure, handshake.xdomain], ["number", false, false]);
       guest.close();
+    },
+  },
+  {
+    name: "fetchSockets: a handshake that no application has set, instrument()",
+    async run(t) {
+      // In the second cluster: the nodes of the first would count a fourth server.
+      const cluster = await t.recovering();
+      await cluster.startOnce(NODE_ADMIN);
+      const guests = await Promise.all([RUST, NODE_1].map((place) => cluster.connect(place, { query: { handshake: "none" } })));
+      const watched = await socketsOnAdminPage(cluster);
+      const caller = await cluster.connect(t.places.near);
+      const { described } = await caller.op("describeSockets");
+      for (const { id } of guests) {
+        const { handshake } = described.find((socket) => socket.id === id);
+        assert.deepEqual(Object.keys(handshake).sort(), HANDSHAKE_FIELDS);
+        const shown = watched.find((socket) => socket.id === id);
+        for (const { headers, query, issued, time, url } of [handshake, shown.handshake]) {
+          assert.deepEqual([headers.upgrade, query.EIO, query.handshake], ["websocket", "4", "none"]);
+          assert.ok(Math.abs(issued - Date.now()) < 60_000 && Math.abs(Date.parse(time) - Date.now()) < 60_000, `${issued} ${time}`);
+          assert.match(url, /^\/socket\.io\/\?/);
+        }
+      }
+      [...guests, caller].forEach((client) => client.close());
     },
   },
   {
@@ -138,6 +162,23 @@ export const socketCells = [
     },
   },
 ];
+
+const HANDSHAKE_FIELDS = ["address", "auth", "headers", "issued", "query", "secure", "time", "url", "xdomain"];
+
+/** What the instrumented server, which must know all others, sends to the official page first. */
+async function socketsOnAdminPage(cluster) {
+  const client = await cluster.connect(NODE_ADMIN);
+  await client.until("serverCount", {}, ({ count }) => count === 4);
+  const page = client.socket.io.socket("/admin");
+  try {
+    return await new Promise((resolve, reject) => {
+      page.once("all_sockets", resolve);
+      client.socket.once("disconnect", (reason) => reject(new Error(`the instrumented server is gone: ${reason}`)));
+    });
+  } finally {
+    client.close();
+  }
+}
 
 function idsOf(clients) {
   return clients.map(({ id }) => id).sort();

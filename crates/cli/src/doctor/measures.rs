@@ -1,0 +1,68 @@
+//! Checks that several brokers share: the clock, and how long the history lasts.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::finding::{Measured, Report};
+
+/// From which difference on the broker's clock is worth a warning, and critical.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClockLimits {
+    pub(crate) warning: Duration,
+    pub(crate) critical: Duration,
+}
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1000.0
+}
+
+/// Compares the broker's clock, in milliseconds since the epoch, with ours before and after the question.
+pub(crate) fn clock(before: f64, broker: f64, after: f64, limits: ClockLimits) -> Report {
+    let difference = broker - f64::midpoint(before, after);
+    // What the question's way can explain is none.
+    let value = (difference.abs() - (after - before) / 2.0).max(0.0) / 1000.0;
+    let word = if difference < 0.0 { "behind" } else { "ahead of" };
+    let text = format!("the broker's clock is {:.3} s {word} this machine's", difference.abs() / 1000.0);
+    let limited = Measured::new(value, "s").limits(limits.warning.as_secs_f64(), limits.critical.as_secs_f64());
+    Report::measured(limited, text)
+        .cause("one of the two is not set by NTP; offsets and sessions are dated by the broker, logs by each machine")
+        .advice("see on both machines: timedatectl timesync-status; then: systemctl restart systemd-timesyncd")
+}
+
+/// How long a history of `capacity` messages lasts if `count` messages came within `span` milliseconds.
+pub(crate) fn history(capacity: f64, count: usize, span: f64, advice: &str) -> Report {
+    if count < 2 || span <= 0.0 {
+        return Report::ok("hardly anything is published, so the history lasts");
+    }
+    let rate = count as f64 * 1000.0 / span;
+    let lasts = capacity / rate;
+    let text = format!("the history lasts {lasts:.0} s at the present rate of {rate:.1} messages a second");
+    Report::measured(Measured::new(lasts, "s").least(120.0, 10.0), text)
+        .cause("a client that is away for longer, or a node that is slower, has lost its place in the history")
+        .advice(advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Outcome;
+    use super::*;
+
+    #[test]
+    fn the_way_of_the_question_is_no_difference() {
+        let limits = ClockLimits { warning: Duration::from_secs(1), critical: Duration::from_secs(30) };
+        let outcome = |broker: f64, after: f64| clock(0.0, broker, after, limits).outcome();
+        assert_eq!(outcome(5_000.0, 10_000.0), Outcome::Ok);
+        assert_eq!(outcome(9_000.0, 10_000.0), Outcome::Ok);
+        assert_eq!(outcome(-2_000.0, 10.0), Outcome::Warning);
+        assert_eq!(outcome(31_000.0, 10.0), Outcome::Critical);
+    }
+
+    #[test]
+    fn a_history_lasts_as_long_as_its_messages() {
+        let outcome = |capacity, count, span| history(capacity, count, span, "").outcome();
+        assert_eq!(outcome(10_000.0, 200, 1_000.0), Outcome::Warning);
+        assert_eq!(outcome(1_000.0, 200, 1_000.0), Outcome::Critical);
+        assert_eq!(outcome(10_000.0, 200, 100_000.0), Outcome::Ok);
+        assert_eq!(outcome(10.0, 1, 0.0), Outcome::Ok);
+    }
+}

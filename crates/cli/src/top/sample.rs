@@ -1,0 +1,293 @@
+//! [`Watch`]: measures a namespace; [`Sample`]: what it found in an interval.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use trunkline::{Backend, Membership, NodeId, Target, core::model::Delivery};
+
+use crate::{
+    broker,
+    echo::Echo,
+    observer::{Missing, Observer},
+    options::{ListenOptions, TopOptions},
+    output::{Failure, Status, counted, shown, table},
+    tap::{Heard, Listener, Numbers},
+};
+
+/// What is measured of a namespace: a node without sockets asks, a listener hears, and an echo takes the time.
+pub(crate) struct Watch {
+    observer: Observer,
+    listening: Backend,
+    listener: NodeId,
+    echo: Echo,
+    traffic: Arc<Mutex<Traffic>>,
+    namespace: String,
+    timeout: Duration,
+    /// Nodes that the broker counts and that belong to this program.
+    own_nodes: usize,
+}
+
+/// What the nodes have sent since the last sample.
+#[derive(Debug, Default)]
+struct Traffic {
+    senders: HashMap<NodeId, Sent>,
+    /// Of senders without a name.
+    unnamed: Sent,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    messages: u64,
+    bytes: u64,
+    missing: u64,
+}
+
+/// Senders that are told apart; those beyond are counted as one.
+const MAX_SENDERS: usize = 4_096;
+
+impl Traffic {
+    fn sent(&mut self, from: Option<&NodeId>) -> &mut Sent {
+        match from {
+            Some(id) if self.senders.len() < MAX_SENDERS || self.senders.contains_key(id) => {
+                self.senders.entry(id.clone()).or_default()
+            }
+            _ => &mut self.unnamed,
+        }
+    }
+
+    fn heard(&mut self, heard: &Heard, numbers: &mut Numbers, is_numbered: bool) {
+        if let Some((from, missing)) = numbers.missing(&heard.namespace, &heard.delivery)
+            && is_numbered
+        {
+            self.sent(Some(&from)).missing += missing;
+        }
+        match &heard.delivery {
+            Delivery::Message { from, message, .. } => {
+                let sent = self.sent(from.as_ref());
+                sent.messages += 1;
+                sent.bytes += message.weight() as u64;
+            }
+            Delivery::Gap(gap) => self.unnamed.missing += gap.missed.unwrap_or(1),
+            Delivery::Overflow(overflow) => self.unnamed.missing += overflow.missed,
+            _ => (),
+        }
+    }
+}
+
+impl Watch {
+    pub(crate) async fn start(options: &TopOptions) -> Result<Self, Failure> {
+        let (url, namespace) = (&options.broker.broker, &options.broker.namespace);
+        let observer = Observer::join(url, namespace, options.timeout).await?;
+        // With a connection of its own: on MongoDB all nodes of one have the same id.
+        let listening = broker::connect(url).await?;
+        let capabilities = listening.transport.capabilities();
+        let (sender, mut heard) = mpsc::channel(1_000);
+        let listener = Listener::join(url, &listening, namespace).await?;
+        let id = listener.id();
+        tokio::spawn(listener.run(sender));
+        let traffic = Arc::<Mutex<Traffic>>::default();
+        let counted = Arc::clone(&traffic);
+        // Ends with the listener, which ends with its transport.
+        tokio::spawn(async move {
+            let mut numbers = Numbers::default();
+            while let Some(heard) = heard.recv().await {
+                let mut traffic = counted.lock().unwrap_or_else(PoisonError::into_inner);
+                traffic.heard(&heard, &mut numbers, capabilities.numbered);
+            }
+        });
+        let echo = Echo::open(url, &listening).await?;
+        let own_nodes = if capabilities.membership == Membership::BrokerCount { 2 } else { 1 };
+        let (namespace, timeout) = (namespace.clone(), options.timeout);
+        Ok(Self { observer, listening, listener: id, echo, traffic, namespace, timeout, own_nodes })
+    }
+
+    /// Waits until nodes are known.
+    pub(crate) async fn listen(&self, options: &ListenOptions) {
+        self.observer.listen(options).await;
+    }
+
+    /// What happens until this much time has passed.
+    pub(crate) async fn next(&mut self, interval: Duration) -> Result<Sample, Failure> {
+        let began = Instant::now();
+        self.take();
+        sleep_until(began + interval).await;
+        let Traffic { mut senders, unnamed } = self.take();
+        let seconds = began.elapsed().as_secs_f64();
+        let asked = Instant::now();
+        let answers = self.observer.node.fetch_sockets(Target::all().timeout(self.timeout)).await;
+        let (sockets, missing) = Missing::split(answers)?;
+        let mut heard = self.observer.heard();
+        heard.remove(&self.listener);
+        let count = self.observer.node.server_count().await?.saturating_sub(self.own_nodes);
+        let echo = self.echo.time().await?;
+        let health = self.observer.node.health();
+        senders.remove(&self.observer.node.node().id);
+        let mut nodes: BTreeMap<NodeId, Node> = BTreeMap::new();
+        for (id, heard) in &heard {
+            let node = nodes.entry(id.clone()).or_default();
+            node.kind = heard.kind();
+            node.heard = Some(heard.last.elapsed());
+            node.round_trip = heard.answered.and_then(|at| at.checked_duration_since(asked));
+            node.is_missing = missing.named.contains(id);
+        }
+        for socket in &sockets {
+            if let Some(id) = &socket.node {
+                nodes.entry(id.clone()).or_default().sockets += 1;
+            }
+        }
+        for (id, sent) in senders {
+            nodes.entry(id).or_default().sent = sent;
+        }
+        Ok(Sample {
+            backend: self.listening.name,
+            namespace: self.namespace.clone(),
+            seconds,
+            unnamed_nodes: count.saturating_sub(heard.len()),
+            sockets: sockets.len(),
+            nodes,
+            unnamed,
+            missing,
+            echo,
+            queued_messages: health.queued_messages,
+            queued_bytes: health.queued_bytes,
+            reconnects: health.reconnects,
+        })
+    }
+
+    fn take(&self) -> Traffic {
+        std::mem::take(&mut *self.traffic.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) async fn end(self) {
+        self.echo.close().await;
+        self.observer.leave().await;
+        broker::close(&self.listening).await;
+    }
+}
+
+/// What was found in an interval.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    pub(crate) backend: &'static str,
+    pub(crate) namespace: String,
+    seconds: f64,
+    nodes: BTreeMap<NodeId, Node>,
+    /// Nodes that the broker counts and that have told no name.
+    unnamed_nodes: usize,
+    sockets: usize,
+    unnamed: Sent,
+    missing: Missing,
+    echo: Option<Duration>,
+    queued_messages: usize,
+    queued_bytes: usize,
+    reconnects: u64,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    kind: Option<&'static str>,
+    sockets: usize,
+    sent: Sent,
+    heard: Option<Duration>,
+    round_trip: Option<Duration>,
+    is_missing: bool,
+}
+
+/// Headings of [`Sample::rows`].
+pub(crate) const COLUMNS: [&str; 8] =
+    ["NODE", "KIND", "SOCKETS", "SENT/S", "BYTES/S", "MISSING", "HEARD", "ROUND TRIP"];
+
+impl Sample {
+    fn sent(&self) -> Sent {
+        self.nodes.values().map(|node| node.sent).chain([self.unnamed]).fold(Sent::default(), |all, sent| Sent {
+            messages: all.messages + sent.messages,
+            bytes: all.bytes + sent.bytes,
+            missing: all.missing + sent.missing,
+        })
+    }
+
+    /// Messages a second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.sent().messages as f64 / self.seconds
+    }
+
+    /// A line per node.
+    pub(crate) fn rows(&self) -> Vec<Vec<String>> {
+        let rate = |count: u64| format!("{:.0}", count as f64 / self.seconds);
+        let ago = |time: Option<Duration>| time.map_or("-".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
+        let rows = self.nodes.iter().map(|(id, node)| {
+            let kind = if id.is_emitter() { "emitter" } else { node.kind.unwrap_or("node.js?") };
+            let round_trip = match node.round_trip {
+                Some(time) => format!("{:.1} ms", time.as_secs_f64() * 1000.0),
+                None if node.is_missing => "NO ANSWER".to_owned(),
+                None => "-".to_owned(),
+            };
+            vec![
+                shown(id.as_str()),
+                kind.to_owned(),
+                node.sockets.to_string(),
+                rate(node.sent.messages),
+                rate(node.sent.bytes),
+                node.sent.missing.to_string(),
+                ago(node.heard),
+                round_trip,
+            ]
+        });
+        rows.collect()
+    }
+
+    /// What concerns all nodes, in one line.
+    pub(crate) fn summary(&self) -> String {
+        let sent = self.sent();
+        let echo = self.echo.map_or("none in time".to_owned(), |time| format!("{:.1} ms", time.as_secs_f64() * 1000.0));
+        let mut text = format!(
+            "{}, {}; {:.0} messages/s, {:.0} B/s, {} missing; echo {echo}; queue {} ({} B), {} reconnects",
+            counted(self.nodes.keys().filter(|id| !id.is_emitter()).count() + self.unnamed_nodes, "node"),
+            counted(self.sockets, "socket"),
+            self.rate(),
+            sent.bytes as f64 / self.seconds,
+            sent.missing,
+            self.queued_messages,
+            self.queued_bytes,
+            self.reconnects,
+        );
+        if self.unnamed_nodes > 0 {
+            text.push_str(&format!("; {} counted by the broker and not named", counted(self.unnamed_nodes, "node")));
+        }
+        text + &self.missing.text()
+    }
+
+    /// The whole sample for people.
+    pub(crate) fn text(&self) -> String {
+        let rows = self.rows();
+        if rows.is_empty() { self.summary() } else { table(&COLUMNS, &rows) + "\n" + &self.summary() }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+        let nodes = self.nodes.iter().map(|(id, node)| {
+            json!({ "id": id.as_str(), "kind": node.kind, "sockets": node.sockets, "messages": node.sent.messages,
+                "bytes": node.sent.bytes, "missing": node.sent.missing, "heard_seconds_ago": seconds(node.heard),
+                "round_trip_seconds": seconds(node.round_trip), "answered": !node.is_missing })
+        });
+        let sent = self.sent();
+        json!({ "status": self.status().word(), "backend": self.backend, "namespace": self.namespace, "seconds": self.seconds,
+            "nodes": nodes.collect::<Vec<_>>(), "unnamed_nodes": self.unnamed_nodes, "sockets": self.sockets,
+            "messages": sent.messages, "bytes": sent.bytes, "missing_messages": sent.missing, "echo_seconds": seconds(self.echo),
+            "queued_messages": self.queued_messages, "queued_bytes": self.queued_bytes, "reconnects": self.reconnects,
+            "missing": self.missing.json() })
+    }
+
+    /// A warning if nodes or messages are missing.
+    pub(crate) fn status(&self) -> Status {
+        if self.sent().missing > 0 || self.echo.is_none() { Status::Warning } else { self.missing.status() }
+    }
+}

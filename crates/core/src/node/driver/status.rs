@@ -1,0 +1,45 @@
+//! What a node tells of itself where another one asks: a server-side event with a name of its own.
+
+use serde::Serialize;
+
+use super::Driver;
+use crate::{model::MetricsSnapshot, node::STATUS_EVENT, payload::Payload, transport::Health};
+
+/// What a node tells of itself. It has no addresses, no credentials and nothing of users.
+#[derive(Debug, Serialize)]
+struct Status<'a> {
+    node: &'a str,
+    namespace: &'a str,
+    /// Version of this crate.
+    version: &'static str,
+    backend: &'static str,
+    peers: usize,
+    health: Health,
+    metrics: MetricsSnapshot,
+    /// Settings of the node, as `Debug` writes them.
+    config: String,
+    /// Promises of the backend, as `Debug` writes them.
+    capabilities: String,
+}
+
+impl Driver {
+    /// Whether an event asks for the status.
+    pub(super) fn is_status_request(payload: &Payload) -> bool {
+        payload.event_name().as_deref() == Some(STATUS_EVENT)
+    }
+
+    pub(super) fn status(&self) -> Option<Payload> {
+        let status = Status {
+            node: self.node.id.as_str(),
+            namespace: self.node.namespace.as_str(),
+            version: env!("CARGO_PKG_VERSION"),
+            backend: self.backend.name,
+            peers: self.engine.peer_count(),
+            health: self.backend.transport.health(),
+            metrics: self.metrics.snapshot(),
+            config: format!("{:?}", self.config),
+            capabilities: format!("{:?}", self.capabilities),
+        };
+        Payload::value(&status).ok()
+    }
+}

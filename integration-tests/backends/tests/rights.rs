@@ -1,0 +1,144 @@
+//! Least rights of Redis (pub/sub, sharded), RabbitMQ and NATS: nodes work with those that docs/operations.md grants, and with
+//! none of them left out.
+
+// Helpers of tests unwrap like the tests themselves.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use trunkline::{Membership, Payload, Room, Session, SessionId, Target};
+use trunkline_brokers::{Nats, RabbitMq, Redis};
+use trunkline_conformance::{
+    Setup,
+    kit::{Failure, TestCluster},
+};
+
+/// Everything that nodes do: join, publish, ask, keep sessions, leave.
+async fn work(url: &str, limit: Duration) -> Result<(), Failure> {
+    let url = url.to_owned();
+    let setup = Setup::new(move |_| {
+        let url = url.clone();
+        async move { trunkline::connect(&url).await }
+    });
+    let cluster = TestCluster::new(&setup.timeout(limit));
+    let [a, b] = cluster.nodes().await?;
+    let socket = b.socket(["lobby"]).await?;
+    a.emit(Target::room("lobby"), "one").await?;
+    let packet = socket.wait_for(1).await?.remove(0);
+    if a.fetch_sockets(Target::room("lobby")).await.map_or(0, |sockets| sockets.len()) != 1 {
+        return Err(Failure::new("a node did not answer"));
+    }
+    a.server_side_emit(Payload::event("event", &()).unwrap()).await?;
+    b.wait_for_server_side_events(1).await?;
+    if let (true, Some(since)) = (a.capabilities().history, packet.offset) {
+        let id = SessionId::new(format!("session-of-{}", socket.id())).unwrap();
+        let rooms = vec![Room::new("lobby"), Room::new(socket.id().as_str())];
+        a.persist_session(Session::new(id.clone(), socket.id().clone(), rooms)).await?;
+        if b.restore_session(id, since).await?.is_none() {
+            return Err(Failure::new("the session was not kept"));
+        }
+    }
+    b.leave().await?;
+    if a.capabilities().membership == Membership::BrokerCount {
+        a.wait_for_peers(0).await?;
+    }
+    Ok(())
+}
+
+/// Checks that nodes work with all `rights`, and not without any one of them. `grant` returns a URL of a user that has those.
+async fn exactly<'a>(rights: &[&'a str], grant: impl AsyncFn(&[&'a str]) -> String) {
+    work(&grant(rights).await, Duration::from_secs(30)).await.unwrap();
+    for left_out in rights {
+        let rest: Vec<_> = rights.iter().copied().filter(|right| right != left_out).collect();
+        let url = grant(&rest).await;
+        let worked = timeout(Duration::from_secs(15), work(&url, Duration::from_secs(3))).await;
+        assert!(!matches!(worked, Ok(Ok(()))), "it works without {left_out}");
+    }
+}
+
+/// A name that no call before has returned.
+fn name() -> String {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static LAST: AtomicUsize = AtomicUsize::new(0);
+    format!("app{}", LAST.fetch_add(1, Ordering::Relaxed))
+}
+
+async fn redis(rights: &[&str], parameters: &str) {
+    let server = Redis::start().await.unwrap();
+    // What is not needed at once: pings of idle connections, the end of subscriptions, a look at a stream that was cut.
+    let always = ["on", ">pw", "resetchannels", "+ping", "+unsubscribe", "+punsubscribe", "+sunsubscribe", "+xlen"];
+    exactly(rights, async |rights| {
+        let user = name();
+        server.cli(&[&["ACL", "SETUSER", &user], &always[..], rights].concat()).await.unwrap();
+        server.cli(&["FLUSHALL"]).await.unwrap();
+        format!(
+            "{}?{parameters}",
+            server.url().trim_end_matches('/').replacen("redis://", &format!("redis://{user}:pw@"), 1)
+        )
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_pubsub() {
+    let channels = ["&socket.io#/#*", "&socket.io-request#/#", "&socket.io-response#/#*"];
+    let commands = ["+subscribe", "+psubscribe", "+publish", "+pubsub|numsub"];
+    redis(&[&channels[..], &commands].concat(), "mode=pubsub").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_sharded() {
+    redis(&["&socket.io#*", "+ssubscribe", "+spublish", "+pubsub|shardnumsub"], "mode=sharded").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nats() {
+    for (rights, parameters) in [
+        (&["publish trunkline.>", "subscribe trunkline.>"][..], ""),
+        (
+            &["publish trunkline.>", "subscribe trunkline.>", "publish $JS.API.STREAM.>", "publish $JS.API.CONSUMER.>"],
+            "?history=on",
+        ),
+    ] {
+        let servers = tokio::sync::Mutex::new(Vec::new());
+        exactly(rights, async |rights| {
+            let subjects = |kind: &str| {
+                let subjects = rights.iter().filter_map(|right| right.strip_prefix(kind));
+                subjects.map(|subject| format!("\"{}\"", subject.trim())).collect::<Vec<_>>().join(", ")
+            };
+            let permissions = |kind: &str| match subjects(kind) {
+                none if none.is_empty() => format!("{kind}: {{ deny: \">\" }}"),
+                subjects => format!("{kind}: [{subjects}]"),
+            };
+            let user = format!(
+                "authorization: {{ users: [{{ user: a, password: pw, permissions: {{ {}, {} }} }}] }}",
+                permissions("publish"),
+                permissions("subscribe")
+            );
+            let server = Nats::options().configuration(&user).start().await.unwrap();
+            let url = server.url().trim_end_matches('/').replacen("nats://", "nats://a:pw@", 1);
+            servers.lock().await.push(server);
+            format!("{url}{parameters}")
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq() {
+    let server = RabbitMq::start().await.unwrap();
+    let at = server.url().split_once("://").unwrap().1.to_owned();
+    let host = at.rsplit_once('@').map_or(at.as_str(), |(_, host)| host).to_owned();
+    for history in ["off", "on"] {
+        exactly(&["configure", "write", "read"], async |rights| {
+            let user = name();
+            server.ctl(&["add_user", &user, "pw"]).await.unwrap();
+            let names = |right: &str| if rights.contains(&right) { r"^trunkline\." } else { "^$" };
+            let patterns = ["configure", "write", "read"].map(names);
+            server.ctl(&[&["set_permissions", "-p", "/", &user], &patterns[..]].concat()).await.unwrap();
+            format!("amqp://{user}:pw@{host}?prefix={user}&history={history}")
+        })
+        .await;
+    }
+}

@@ -1,0 +1,3 @@
+import { adminPage } from "../lib/admin/page.js";
+
+adminPage("redis-pubsub", { sharesSessions: true });
