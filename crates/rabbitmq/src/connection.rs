@@ -271,6 +271,7 @@ async fn client(broker: &RabbitMq, server: &str, does: &str, state: &ConnectionS
     Ok(opened)
 }
 
+#[cfg_attr(not(feature = "tls"), expect(unused_variables))]
 async fn tcp_stream(broker: &RabbitMq, server: &str) -> Result<Box<dyn ByteStream>> {
     let unreachable = |error: std::io::Error| ConnectFailure::Unreachable.at(server).with_source(error);
     let stream = TcpStream::connect(server).await.map_err(unreachable)?;
