@@ -1,14 +1,14 @@
-//! Least rights of Redis (pub/sub, sharded), RabbitMQ and NATS: nodes work with those that docs/operations.md grants, and with
-//! none of them left out.
+//! Least rights: each backend works with those that docs/operations.md grants, and with none of them left out.
 
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
 use std::time::Duration;
 
+use mongodb::bson::{Document, doc};
 use tokio::time::timeout;
 use trunkline::{Membership, Payload, Room, Session, SessionId, Target};
-use trunkline_brokers::{Nats, RabbitMq, Redis};
+use trunkline_brokers::{MongoDb, Nats, Postgres, RabbitMq, Redis};
 use trunkline_conformance::{
     Setup,
     kit::{Failure, TestCluster},
@@ -93,6 +93,14 @@ async fn redis_sharded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn redis_streams() {
+    let keys = ["&socket.io*", "~socket.io", "~sio:session:*"];
+    let messages = ["+subscribe", "+publish", "+pubsub|numsub", "+xadd", "+xread", "+xrange", "+xinfo|stream"];
+    let sessions = ["+set", "+get", "+del", "+multi", "+exec", "+discard"];
+    redis(&[&keys[..], &messages, &sessions].concat(), "mode=streams").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nats() {
     for (rights, parameters) in [
         (&["publish trunkline.>", "subscribe trunkline.>"][..], ""),
@@ -141,4 +149,48 @@ async fn rabbitmq() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres() {
+    let server = Postgres::start().await.unwrap();
+    let attachments = [
+        "SELECT ON socket_io_attachments",
+        "INSERT ON socket_io_attachments",
+        "USAGE ON SEQUENCE socket_io_attachments_id_seq",
+    ];
+    server.sql(trunkline_postgres::SCHEMA).await.unwrap();
+    server.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await.unwrap();
+    // A message of this size goes through the table.
+    exactly(&attachments, async |rights| {
+        let user = name();
+        server.sql(&format!("CREATE ROLE {user} LOGIN")).await.unwrap();
+        // Old rows are deleted later.
+        for right in rights.iter().chain(&["DELETE ON socket_io_attachments"]) {
+            server.sql(&format!("GRANT {right} TO {user}")).await.unwrap();
+        }
+        let url = server.url().replacen("postgres@", &format!("{user}@"), 1);
+        format!("{url}?prefix={user}&create_tables=off&payload_threshold=1B")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mongodb() {
+    let server = MongoDb::options().user("admin", "s3cret").start().await.unwrap();
+    let client = ::mongodb::Client::with_uri_str(server.url()).await.unwrap();
+    let (admin, database) = (client.database("admin"), client.database("socket_io"));
+    exactly(&["find", "insert", "changeStream"], async |rights| {
+        let user = name();
+        let resource = doc! { "db": "socket_io", "collection": "" };
+        // Another user has made the collection.
+        let actions: Vec<_> = rights.iter().copied().chain(["listCollections"]).collect();
+        let made = doc! { "create": &user, "capped": true, "size": 1_048_576 };
+        database.run_command(made).await.unwrap();
+        let privileges: Vec<Document> = vec![doc! { "resource": resource, "actions": actions }];
+        admin.run_command(doc! { "createRole": &user, "privileges": privileges, "roles": [] }).await.unwrap();
+        admin.run_command(doc! { "createUser": &user, "pwd": "pw", "roles": [&user] }).await.unwrap();
+        server.url().replacen("admin:s3cret@", &format!("{user}:pw@"), 1) + &format!("&collection={user}&create=off")
+    })
+    .await;
 }

@@ -40,10 +40,14 @@ fn health(nodes: &[NodeStatus]) -> Report {
         .iter()
         .filter(|node| !node.health.connected || node.health.refused_messages > 0)
         .map(|node| match (&node.health.reason, &node.health.refusal) {
-            (Some(reason), _) => format!("{} is not connected: {reason}", shown(&node.node)),
+            (Some(reason), _) => format!("{} is not connected: {}", shown(&node.node), shown(reason)),
             (None, Some(refusal)) => {
                 let refused = counted(node.health.refused_messages as usize, "message");
-                format!("{}: the broker has refused {refused}, the last one because {refusal}", shown(&node.node))
+                format!(
+                    "{}: the broker has refused {refused}, the last one because {}",
+                    shown(&node.node),
+                    shown(refusal)
+                )
             }
             _ => format!("{} is not connected", shown(&node.node)),
         })

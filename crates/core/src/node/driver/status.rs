@@ -29,14 +29,15 @@ impl Driver {
     }
 
     pub(super) fn status(&self) -> Option<Payload> {
+        let metrics = self.metrics.snapshot();
         let status = Status {
             node: self.node.id.as_str(),
             namespace: self.node.namespace.as_str(),
             version: env!("CARGO_PKG_VERSION"),
             backend: self.backend.name,
             peers: self.engine.peer_count(),
-            health: self.backend.transport.health(),
-            metrics: self.metrics.snapshot(),
+            health: self.condition.add_to(self.backend.transport.health(), metrics),
+            metrics,
             config: format!("{:?}", self.config),
             capabilities: format!("{:?}", self.capabilities),
         };
