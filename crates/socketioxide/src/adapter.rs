@@ -66,7 +66,7 @@ pub struct Trunkline<E: SocketEmitter = Emitter> {
     this: OnceLock<Weak<Self>>,
     open: RwLock<Option<Opened>>,
     /// Set when socketioxide has closed the adapter.
-    is_closed: AtomicBool,
+    pub(crate) is_closed: AtomicBool,
 }
 
 /// A namespace in the cluster, and its place among the dynamic ones.

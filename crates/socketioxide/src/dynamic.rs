@@ -55,6 +55,9 @@ pub(crate) trait Dynamic: Send + Sync {
 
     /// The namespace for an operation; joins the cluster if it has left.
     fn join_again(self: Arc<Self>) -> BoxFuture<'static, Result<Arc<OpenNamespace>>>;
+
+    /// Whether the server has closed it.
+    fn is_closed(&self) -> bool;
 }
 
 impl DynamicNamespaces {
@@ -109,9 +112,22 @@ impl DynamicNamespaces {
         self.tasks.close();
     }
 
-    /// Waits until the tasks have ended, after [`DynamicNamespaces::close`].
+    /// Waits until the tasks have ended, after [`DynamicNamespaces::close`], or when the server has closed all
+    /// namespaces. Returns at once while one of them is in use.
     pub(crate) async fn closed(&self) {
-        self.tasks.closed().await;
+        if self.are_closed() {
+            self.close();
+        }
+        if self.tasks.is_closed() {
+            self.tasks.closed().await;
+        }
+    }
+
+    /// Whether there were some, and the server has closed all of them.
+    fn are_closed(&self) -> bool {
+        let all = self.lock();
+        let is_closed = |namespace: &Weak<dyn Dynamic>| namespace.upgrade().is_none_or(|it| it.is_closed());
+        !all.namespaces.is_empty() && all.namespaces.iter().all(is_closed)
     }
 
     fn look(&self, empty_for: Duration) {
@@ -208,6 +224,10 @@ impl<E: SocketEmitter> Dynamic for Trunkline<E> {
 
     fn join_again(self: Arc<Self>) -> BoxFuture<'static, Result<Arc<OpenNamespace>>> {
         Box::pin(async move { self.used().await })
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
     }
 }
 

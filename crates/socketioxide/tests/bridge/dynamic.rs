@@ -174,3 +174,13 @@ async fn a_middleware_says_that_the_limit_is_reached_and_connects_the_others_whe
     emit(&a.io, "at once").await;
     assert_eq!(back.event("news").await, event("news", "at once"));
 }
+
+#[tokio::test]
+async fn a_server_that_is_closed_has_ended_with_and_without_dynamic_ones() {
+    let [a, b] = pair().await;
+    let _client = Client::with(&b, "/room-1", &()).await;
+    for server in [a, b] {
+        server.io.close().await;
+        within(server.cluster.closed()).await;
+    }
+}
