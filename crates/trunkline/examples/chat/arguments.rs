@@ -4,6 +4,8 @@ use std::{net::IpAddr, str::FromStr};
 
 use clap::Parser;
 
+use crate::adapter::ServerConfig;
+
 /// A chat on several Socket.IO servers that behave as one.
 ///
 /// Starts the servers in this process, each on a port of its own and each serving the same page. Open two of them,
@@ -28,6 +30,18 @@ pub(crate) struct Arguments {
     /// meanwhile.
     #[arg(long, value_name = "URL", default_value = "memory://chat?history=on")]
     pub(crate) broker: String,
+
+    /// Shows the nodes on the official admin page, to the user "admin" with the password that has this bcrypt hash
+    /// (`htpasswd -nbB admin PASSWORD`); see crates/admin.
+    #[arg(long, value_name = "HASH")]
+    pub(crate) admin: Option<String>,
+}
+
+impl Arguments {
+    /// What the servers of all nodes have in common.
+    pub(crate) fn servers(&self) -> ServerConfig {
+        ServerConfig { broker: self.broker.clone(), admin: self.admin.clone() }
+    }
 }
 
 impl Arguments {

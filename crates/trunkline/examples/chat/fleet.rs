@@ -10,7 +10,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
 };
 
-use crate::node::Node;
+use crate::{adapter::ServerConfig, node::Node};
 
 /// The ports of this process and whether a node runs there.
 pub(crate) type Running = Vec<(u16, bool)>;
@@ -32,7 +32,7 @@ pub(crate) enum Command {
 /// Owns the nodes. One task drives it, so that two wishes never meet.
 pub(crate) struct Fleet {
     host: IpAddr,
-    broker: String,
+    servers: ServerConfig,
     nodes: Vec<Option<Node>>,
     running: watch::Sender<Running>,
     commands: mpsc::Sender<Command>,
@@ -41,7 +41,7 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// Starts a node on each port. All ports are taken first, so that a taken one leaves nothing half started.
-    pub(crate) async fn start(host: IpAddr, ports: &[u16], broker: String) -> Result<Self, String> {
+    pub(crate) async fn start(host: IpAddr, ports: &[u16], servers: ServerConfig) -> Result<Self, String> {
         let mut listeners = Vec::new();
         for port in ports {
             listeners.push(listen(host, *port).await?);
@@ -49,7 +49,7 @@ impl Fleet {
         let ports = listeners.iter().map(port_of).collect::<io::Result<Vec<_>>>().map_err(|error| error.to_string())?;
         let running = watch::Sender::new(ports.into_iter().map(|port| (port, true)).collect());
         let (commands, wishes) = mpsc::channel(16);
-        let mut fleet = Self { host, broker, nodes: Vec::new(), running, commands, wishes };
+        let mut fleet = Self { host, servers, nodes: Vec::new(), running, commands, wishes };
         for listener in listeners {
             let node = fleet.node(listener).await?;
             fleet.nodes.push(Some(node));
@@ -114,7 +114,7 @@ impl Fleet {
     }
 
     async fn node(&self, listener: TcpListener) -> Result<Node, String> {
-        Node::start(listener, &self.broker, self.commands.clone(), self.running.subscribe()).await
+        Node::start(listener, &self.servers, self.commands.clone(), self.running.subscribe()).await
     }
 }
 

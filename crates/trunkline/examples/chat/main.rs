@@ -43,7 +43,7 @@ async fn main() -> ExitCode {
 
 async fn talk(arguments: &Arguments) -> Result<(), String> {
     monitoring::install().map_err(|error| error.to_string())?;
-    let fleet = Fleet::start(arguments.host, &arguments.node_ports()?, arguments.broker.clone()).await?;
+    let fleet = Fleet::start(arguments.host, &arguments.node_ports()?, arguments.servers()).await?;
     terminal::introduce(arguments.host, &fleet.ports(), &arguments.broker);
     terminal::listen(fleet.commands());
     let commands = fleet.commands();

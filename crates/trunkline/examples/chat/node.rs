@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    adapter::{self, Io, Socket},
+    adapter::{self, Io, ServerConfig, Socket},
     fleet::{Command, Running},
     monitoring, page,
     people::People,
@@ -49,13 +49,13 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) async fn start(
         listener: TcpListener,
-        broker: &str,
+        servers: &ServerConfig,
         commands: mpsc::Sender<Command>,
         running: watch::Receiver<Running>,
     ) -> Result<Self, String> {
         let port = listener.local_addr().map_err(|error| error.to_string())?.port();
         let chat = Arc::new(Chat { port, people: People::new(), commands, running });
-        let (layer, io, handle, cluster) = adapter::server(&chat, broker).await?;
+        let (layer, io, handle, cluster) = adapter::server(&chat, servers).await?;
         // Small packets leave at once instead of waiting for the page's confirmation of the one before.
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let (stop, stopped) = oneshot::channel::<()>();
