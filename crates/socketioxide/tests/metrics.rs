@@ -34,7 +34,7 @@ async fn what_is_documented_is_exported_with_namespaces_by_their_pattern() {
     handle.count_connect();
     handle.count_connect();
     handle.count_disconnect(DisconnectReason::MultipleHttpPollingError);
-    // Levels are exported once a second.
+    // Levels are exported once a second; the clock is a simulated one.
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     let scraped = scrape(&prometheus);
