@@ -277,16 +277,22 @@ impl Pending {
 
     /// Whether nothing more is to come.
     pub(super) fn is_complete(&self) -> bool {
-        if self.gather == Gather::Session && self.values.iter().any(Option::is_some) {
+        if self.is_found() {
             return true;
         }
         let strangers_done = self.unnamed_peers.as_ref().is_none_or(UnnamedPeers::is_complete);
         self.awaited == 0 && strangers_done && self.acks.is_complete() && !self.awaits_echo
     }
 
+    /// Whether one answer is enough, and has come.
+    fn is_found(&self) -> bool {
+        self.gather == Gather::Session && self.values.iter().any(Option::is_some)
+    }
+
     /// What was gathered; as an error if not everything has come.
     pub(super) fn finish(mut self) -> Result<Gathered, RequestError<Gathered>> {
-        let is_complete = self.is_complete() && !self.responders.iter().any(|responder| responder.state.is_missing());
+        let is_missing = self.responders.iter().any(|responder| responder.state.is_missing());
+        let is_complete = self.is_found() || self.is_complete() && !is_missing;
         for (node, answer) in self.parts.take_all().collect::<Vec<_>>() {
             self.add(Some(&node), answer);
         }
