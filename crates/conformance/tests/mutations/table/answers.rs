@@ -105,6 +105,7 @@ fn lost() -> Vec<Mutation> {
                 "fetch::a_socket_is_found_by_its_id_on_any_node",
                 "fetch::concurrent_requests_get_their_own_answers",
                 "fetch::without_matching_sockets_none_are_found",
+                "lifecycle::a_probe_measures_the_way_to_every_node",
                 "lifecycle::closing_ends_all_tasks",
             ],
         ),
