@@ -51,6 +51,7 @@ async fn servers_are_reached_where_the_application_says_and_not_where_they_say()
     let mut member = Member::join(config(&url)).await;
     proxies[0].refuse();
     proxies[0].cut();
+    member.find(|it| matches!(it, Delivery::Lost(_))).await;
     member.find(is_connected).await;
     assert!(proxies[1].accepted() + proxies[2].accepted() > 0, "it goes through another proxy");
 }
