@@ -12,8 +12,9 @@ const LEFT_OUT = [
   "serverSideEmit, a server does not answer",
   // It makes a namespace, which servers keep; the numbered messages are in a dynamic one.
   "a dynamic namespace",
-  // It starts a cluster of its own.
+  // They start a cluster of their own.
   "a session that one side has persisted is restored by the other",
+  "fetchSockets: a handshake that no application has set, instrument()",
 ];
 
 /**
