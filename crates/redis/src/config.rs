@@ -246,7 +246,8 @@ impl Default for Sharded {
 pub enum SubscriptionMode {
     /// No room: all nodes get all messages.
     Static,
-    /// All rooms but those of a socket's own id (20 characters).
+    /// All rooms but those with names of 20 characters, which Node.js takes for socket ids. Ids of socketioxide have 16:
+    /// each socket costs a subscription.
     #[default]
     Dynamic,
     /// All rooms.
