@@ -41,7 +41,7 @@ impl Known {
         Self { sockets: HashMap::new(), has_looked: false, max }
     }
 
-    /// Forgets everything: nobody watches.
+    /// Forgets all sockets, as no page is connected.
     pub(crate) fn clear(&mut self) {
         self.sockets = HashMap::new();
         self.has_looked = false;

@@ -58,7 +58,7 @@ impl Counter {
         Self { server_id, hostname, started: Instant::now(), clients: None, namespaces: BTreeMap::new() }
     }
 
-    /// Forgets the last count: what came and went meanwhile has happened while nobody watched.
+    /// Forgets the last count: what came and went while no page was connected is told to none.
     pub(crate) fn pause(&mut self) {
         self.clients = None;
     }

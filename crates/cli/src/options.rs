@@ -546,7 +546,7 @@ pub(crate) enum EntryType {
     Answer,
     Heartbeat,
     Leaving,
-    /// Takes a place in the history, for nobody
+    /// A mark, which takes a place in the history and reaches no client
     Mark,
     /// Messages that are missing
     Gap,
