@@ -1,6 +1,7 @@
 //! The mutations: broken transports by promise, each with the cases that must fail.
 
 pub(crate) mod answers;
+mod changed_answers;
 pub(crate) mod isolation;
 pub(crate) mod lifecycle;
 pub(crate) mod limit;
