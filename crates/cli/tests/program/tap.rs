@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use tokio::time::interval;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStderr, ChildStdout, Command},
@@ -96,6 +97,9 @@ async fn the_traffic_is_shown(wire: Wire) -> Result<(), Failure> {
     check_eq(a.fetch_sockets(Target::all()).await.map(|sockets| sockets.len()).ok(), Some(0), "requests are complete")
 }
 
+/// Interval of what is emitted until it is shown.
+const TICK: std::time::Duration = std::time::Duration::from_millis(100);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_does_not_wait_for_it_where_the_broker_counts_it() -> Result<(), Failure> {
     let url = Wire::RedisPubSub.url("tap_counted").await;
@@ -144,11 +148,11 @@ async fn messages_that_are_missing_are_shown() -> Result<(), Failure> {
     a.emit(Target::all(), "meanwhile").await?;
     proxy.resume();
     // From when on it hears again is not told to it alone: until then each is missed.
+    let mut ticks = interval(TICK);
     let last = loop {
-        a.emit(Target::all(), "after").await?;
         tokio::select! {
             line = tap.json() => if line["event"] == "after" { break line },
-            () = tokio::time::sleep(std::time::Duration::from_millis(100)) => (),
+            _ = ticks.tick() => a.emit(Target::all(), "after").await?,
         }
     };
     check(last["number"].as_u64() > Some(2), last.to_string())?;
@@ -171,12 +175,12 @@ async fn rooms_with_channels_of_their_own_are_found() -> Result<(), Failure> {
     let [a, b] = cluster(&url).nodes().await?;
     let mut tap = Tap::start(&url, &["--jsonl", "-t", "broadcast", "--count", "1"]).await;
     let _socket = b.socket(["later"]).await?;
-    loop {
-        a.emit(Target::room("later"), "hello").await?;
+    let mut ticks = interval(TICK);
+    let line = loop {
         tokio::select! {
-            line = tap.json() => { check_eq(line["rooms"][0].as_str(), Some("later"), "room")?; break }
-            () = tokio::time::sleep(std::time::Duration::from_millis(100)) => (),
+            line = tap.json() => break line,
+            _ = ticks.tick() => a.emit(Target::room("later"), "hello").await?,
         }
-    }
-    Ok(())
+    };
+    check_eq(line["rooms"][0].as_str(), Some("later"), "room")
 }

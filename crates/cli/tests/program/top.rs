@@ -19,9 +19,10 @@ async fn a_sample_is_printed(wire: Wire) -> Result<(), Failure> {
             run(&url, &arguments).await
         }
     });
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(20));
     while !program.is_finished() {
+        ticks.tick().await;
         a.emit(Target::room("lobby"), "tick").await?;
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     let ran = program.await.unwrap();
     let sample = ran.json();

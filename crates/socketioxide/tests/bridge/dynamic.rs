@@ -1,10 +1,9 @@
 //! Dynamic namespaces that leave the cluster when they are empty, and their limit.
 
-use std::time::Duration;
-
 use serde_json::json;
 use socketioxide::handler::ConnectHandler;
 use tokio::runtime::Handle;
+use trunkline_conformance::kit::eventually;
 use trunkline_core::ErrorKind;
 use trunkline_socketioxide::{ClusterBuilder, DownReason, Event, NamespaceHandle};
 
@@ -34,6 +33,12 @@ async fn left(observer: &NamespaceHandle) {
         }
     })
     .await;
+}
+
+/// Waits for what no event tells.
+async fn until(condition: impl AsyncFn() -> bool) {
+    let holds = eventually(TIMEOUT, || "it is still not so".to_owned(), || condition());
+    holds.await.unwrap();
 }
 
 async fn emit(io: &Io, text: &str) {
@@ -87,19 +92,9 @@ async fn two_hundred_visited_ones_leave_nothing_behind() {
     for number in 0..200 {
         drop(Client::with(&a, &format!("/room-{number}"), &()).await);
     }
-    within(async {
-        while a.cluster.namespaces().len() > 1 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    until(async || a.cluster.namespaces().len() <= 1).await;
     // A connection that ends takes its tasks with it; the task that looks at the namespaces stays.
-    within(async {
-        while Handle::current().metrics().num_alive_tasks() > before + 1 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    until(async || Handle::current().metrics().num_alive_tasks() <= before + 1).await;
     let empty = a.cluster.empty_namespaces();
     assert_eq!(empty.len(), 200);
     empty.iter().for_each(|name| a.io.delete_ns(name));
@@ -115,12 +110,7 @@ async fn refused_clients_leave_none_behind() {
     for number in 0..5 {
         assert_eq!(Client::refused(&a, &format!("/private-{number}")).await, "not today");
     }
-    within(async {
-        while a.cluster.namespaces().len() > 1 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    until(async || a.cluster.namespaces().len() <= 1).await;
 }
 
 #[tokio::test]
@@ -140,12 +130,7 @@ async fn clients_beyond_the_limit_are_disconnected_until_one_is_free() {
     assert_eq!(clients[0].event("news").await, event("news", "still here"));
 
     clients.pop();
-    within(async {
-        while server.cluster.join("/room-3").await.is_err() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    until(async || server.cluster.join("/room-3").await.is_ok()).await;
     let mut client = Client::with(&server, "/room-3", &()).await;
     server.io.of("/room-3").unwrap().emit("news", "there is room").await.unwrap();
     assert_eq!(client.event("news").await, event("news", "there is room"));
