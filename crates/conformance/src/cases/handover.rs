@@ -77,5 +77,15 @@ pub(crate) async fn a_client_that_has_come_back_has_no_second_session(t: TestClu
     b.persist_session(session.clone()).await?;
     let back = restored(&a, &session, &since).await?.session;
     check_eq(&back.socket, next.id(), "socket id")?;
-    check_eq(rooms(back.rooms), rooms(["z"]), "rooms")
+    check_eq(rooms(back.rooms), rooms(["z"]), "rooms")?;
+
+    // It has come back to another node, and knows no offset: it gives that of the moment.
+    let (former, session) = connected(&b).await?;
+    let back = restored(&a, &session, &a.offset().await?).await?;
+    check_eq(names(&back.missed), [""; 0], "missed events")?;
+    check_eq(rooms(back.session.rooms), rooms(session.rooms.clone()), "rooms")?;
+    former.wait_for_disconnect().await?;
+    b.persist_session(session.clone()).await?;
+    let stored = a.restore_session(session.id, a.offset().await?).await?;
+    check(stored.is_none(), "the session of the former socket was stored")
 }
