@@ -48,6 +48,9 @@ use crate::{
 /// Bodies are split into AMQP frames of this size. The client's buffers are 64 times as large.
 const AMQP_FRAME: u32 = 64 << 10;
 
+/// How long a broker may take to say that it does not let the user publish.
+const RIGHT_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// How long a broker may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -114,6 +117,9 @@ impl Connection {
         let publishing = publishing(&outbound, &exchange, history.as_ref()).await;
         let publishing = Mutex::new(publishing.map_err(|error| refused(server, error))?);
         let records = confirming(&outbound).await.map_err(|error| refused(server, error))?;
+        if number == 1 {
+            may_publish(&records, &exchange).await.map_err(|error| refused(server, error))?;
+        }
         let (block, blocked) = watch::channel(None);
         let events = stream::select(outbound.events_listener(), inbound.events_listener());
         let note_events = note_events(events, block, Arc::clone(&state.end_reason));
@@ -318,6 +324,16 @@ async fn confirming(connection: &lapin::Connection) -> lapin::Result<Channel> {
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     Ok(channel)
+}
+
+/// Asks for the right to publish, with a message that is for no queue: an emitter declares nothing that needs it, and
+/// would learn of it only when it flushes.
+async fn may_publish(channel: &Channel, exchange: &ShortString) -> lapin::Result<()> {
+    match timeout(RIGHT_TIMEOUT, publish(channel, exchange.clone(), "right".into(), Bytes::new(), false)).await {
+        Ok(published) => published.map(drop),
+        // A broker without memory or disk confirms nothing.
+        Err(_) => Ok(()),
+    }
 }
 
 async fn publishing(

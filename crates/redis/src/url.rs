@@ -89,7 +89,9 @@ impl Config {
     /// `Config`, naming what is wrong and what is allowed. No message contains a password.
     pub fn from_url(url: &str) -> Result<Self> {
         let (address, query) = url.split_once('?').unwrap_or((url, ""));
-        let (scheme, rest) = address.split_once("://").ok_or_else(|| refuse(url, "there is no ://"))?;
+        let (scheme, rest) = address.split_once("://").ok_or_else(|| {
+            refuse(url, "there is no ://; allowed is redis://user:password@host:port,host:port/database")
+        })?;
         let kind = SCHEMES.iter().find(|(name, _)| *name == scheme).map(|(_, kind)| *kind);
         let kind = kind.ok_or_else(|| {
             let hint = did_you_mean(scheme, SCHEMES.iter().map(|(name, _)| *name));

@@ -52,7 +52,8 @@ impl Scheme {
         };
         let entry = SCHEMES.iter().find(|entry| entry.name == name);
         let names = || SCHEMES.iter().map(|entry| entry.name);
-        let unknown = || refusal(&format!("unknown scheme {name:?}{}", did_you_mean(name, names())));
+        let hint = || elsewhere(name).unwrap_or_else(|| did_you_mean(name, names()));
+        let unknown = || refusal(&format!("unknown scheme {name:?}{}", hint()));
         entry.map(|entry| entry.scheme).ok_or_else(unknown)
     }
 
@@ -61,6 +62,23 @@ impl Scheme {
         let (name, feature) = entry.map_or(("", ""), |entry| (entry.name, entry.feature));
         refusal(&format!("scheme {name:?} needs the feature {feature:?} of the crate trunkline, which is off"))
     }
+}
+
+/// A scheme of other clients as it is written here, or one of ours in capitals.
+fn elsewhere(name: &str) -> Option<String> {
+    let lower = name.trim().to_ascii_lowercase();
+    let (scheme, parameter) = match &*lower {
+        "redis+sentinel" | "redis-sentinel" => ("redis", "://…?sentinel=NAME"),
+        "rediss+sentinel" | "rediss-sentinel" => ("rediss", "://…?sentinel=NAME"),
+        "redis+cluster" | "redis-cluster" => ("redis", "://…?cluster=on"),
+        "rediss+cluster" | "rediss-cluster" => ("rediss", "://…?cluster=on"),
+        "unix" | "redis-socket" => ("redis+unix", ""),
+        "nats+tls" => ("tls", ""),
+        "rabbitmq" => ("amqp", ""),
+        other => (other, ""),
+    };
+    let is_known = SCHEMES.iter().any(|entry| entry.name == scheme);
+    is_known.then(|| format!("; did you mean {:?}?", format!("{scheme}{parameter}")))
 }
 
 /// An error that lists the schemes that work in this build, and those that would with their feature.

@@ -201,6 +201,11 @@ async fn a_scheme_that_is_nearly_right_is_recognised() {
         ("postgre://h", "postgres"),
         ("mongdb://h", "mongodb"),
         ("memroy:", "memory"),
+        ("REDIS://h", "redis"),
+        (" postgres://h", "postgres"),
+        ("redis+sentinel://h", "redis://…?sentinel=NAME"),
+        ("rediss+cluster://h", "rediss://…?cluster=on"),
+        ("rabbitmq://h", "amqp"),
     ] {
         let error = trunkline::connect(written).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
@@ -214,6 +219,36 @@ async fn a_scheme_that_is_nearly_right_is_recognised() {
         trunkline_mongodb::Config::from_url("redis://h").unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_incomplete_is_shown_with_what_is_allowed() {
+    for (url, shown) in [
+        ("", "\"\" has no scheme; allowed are"),
+        ("redis", "\"redis\" has no scheme"),
+        ("redis:", "allowed is redis://user:password@host:port"),
+        ("redis://", "\"\" is no host, and no host:port"),
+        ("redis://h:99999", "\"h:99999\" is no host"),
+        ("redis://h h", "\"h h\" is no host"),
+        ("redis://h ", "\"h \" is no host"),
+        ("redis://h?mode=stream", "did you mean \"streams\"?"),
+        ("redis://h?prefix=", "allowed is text that is not empty"),
+        ("nats://", "allowed is nats://user:password@host:port"),
+        ("nats://h?prefix=", "allowed is text that is not empty"),
+        ("nats://h?mode=pubsub", "unknown parameter \"mode\"; allowed are"),
+        ("amqps:", "allowed is amqp://user:password@host:port"),
+        ("postgres://h/db?prefix=", "allowed is text that is not empty"),
+        ("mongodb://", "the hostname cannot be empty"),
+        ("mongodb://h/?history=off", "the history is always on"),
+        ("memory://a/b", "allowed are memory: and memory://NAME"),
+        ("memory://a?history=maybe", "allowed is on or off"),
+        ("memory://a?history=on&history=off", "more than once"),
+        ("http://h", "unknown scheme \"http\"; allowed are"),
+    ] {
+        let error = trunkline::connect(url).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Config, false), "{url}: {error}");
+        assert!(error.to_string().contains(shown), "{url}: {error}");
     }
 }
 
