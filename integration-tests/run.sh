@@ -26,6 +26,9 @@ main() {
     logs="${CARGO_TARGET_DIR:-$root/target}/integration-tests"
     rm -rf "$logs" && mkdir -p "$logs" && logs=$(cd "$logs" && pwd) || exit 1
     trap 'stop_runner; exit 130' INT TERM
+    # What fails on a full disk says little of the cause.
+    free=$(df -Pk "$logs" | awk 'NR == 2 { print int($4 / 1048576) }')
+    [ -n "$only" ] || [ "$free" -ge 8 ] || echo "run.sh: $free GB free in $logs; everything takes about 8 GB"
 
     began=$(date +%s)
     for part in $all_parts; do

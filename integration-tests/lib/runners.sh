@@ -1,30 +1,94 @@
-# Running tests and counting what the runner itself reports. Read by run.sh; expects $root, $here, $logs, $part and $log.
+# Running tests and counting what the runner itself reports. Read by run.sh; expects $root, $here, $logs, $only, $part and $log.
 
 # A runner that hangs must end before the machine that runs it gives up without a word.
 runner_seconds=1800
 
-# cargo_tests ARGUMENT...: `cargo test` with these arguments.
+# cargo_tests PACKAGE...: the tests of these packages, as `cargo test` runs them, without those in the documentation.
 # A test that finds that it does not apply prints "skipped: NAME: why" and counts as skipped, as does an ignored one.
 cargo_tests() {
+    cargo_build "$@" || return 1
+    from=$(lines_of "$log") ended=0
+    test_programs "$@" >"$logs/$part.programs"
+    while read -r folder program source; do
+        echo "   Running ${source#"$root"/}"
+        tests_in "$folder" "$program" --show-output || ended=$?
+    done <"$logs/$part.programs"
+    count_tests "$from"
+    judge "$ended" "tests of $*"
+}
+
+# The examples in the documentation of all packages.
+documentation_tests() {
     from=$(lines_of "$log")
-    watched '^ +(Running|Doc-tests) |^test result|^test .*(FAILED|ignored)|^error|panicked at|^skipped: ' \
-        timeout -k 10 "$runner_seconds" cargo test --no-fail-fast "$@" -- --show-output
+    tests_in "$root" cargo test --no-fail-fast --doc --workspace --all-features -- --show-output
     ended=$?
-    since "$from" | awk '
+    count_tests "$from"
+    judge "$ended" "cargo test --doc"
+}
+
+# tests_in FOLDER PROGRAM ARGUMENT...
+tests_in() {
+    (cd "$1" && shift && watched '^ +Doc-tests |^test result|^test .*(FAILED|ignored)|^error|panicked at|^skipped: ' \
+        timeout -k 10 "$runner_seconds" "$@")
+}
+
+# count_tests LINE: what the test programs have reported in the log after that line.
+count_tests() {
+    since "$1" | awk '
         /^test result: / { passed += $4; failed += $6; skipped += $8 }
         /^skipped: /     { passed -= 1; skipped += 1 }
         END              { print passed + 0, failed + 0, skipped + 0 }' >>"$logs/$part.counts"
-    since "$from" | sed -n -e 's/^test \(.*\) \.\.\. ignored,* *\(.*\)/skipped \1: \2/p' -e 's/^skipped: /skipped /p' >>"$logs/$part.why"
-    since "$from" | sed -n 's/^test \(.*\) \.\.\. FAILED$/failed \1/p' >>"$logs/$part.why"
-    judge "$ended" "cargo test $*"
+    since "$1" | sed -n -e 's/^test \(.*\) \.\.\. ignored,* *\(.*\)/skipped \1: \2/p' -e 's/^skipped: /skipped /p' >>"$logs/$part.why"
+    since "$1" | sed -n 's/^test \(.*\) \.\.\. FAILED$/failed \1/p' >>"$logs/$part.why"
 }
 
-# cargo_build ARGUMENT...
+# cargo_build PACKAGE...: their tests, programs and examples. Without --only all packages, once: cargo builds a dependency for each set of features
+# that the selected packages enable, and a selection per part would be a dozen builds of every client of a broker.
 cargo_build() {
-    echo "   cargo build $*"
-    watched '^(error|warning: unused)' cargo build "$@" && return 0
-    because "cargo build $* failed"
+    artifacts="$logs/$part.artifacts"
+    if [ -z "$only" ]; then
+        artifacts="$logs/artifacts"
+        [ ! -s "$artifacts" ] || return 0
+    fi
+    # shellcheck disable=SC2046 # several words are meant
+    set -- --all-features $(packages "$@")
+    echo "   cargo test --no-run $*"
+    # shellcheck disable=SC2016 # the inner shell expands them
+    if watched '^error' sh -c 'exec cargo test --no-run --message-format=json-render-diagnostics "$@" >"$0"' "$artifacts.new" "$@" &&
+        watched '^error' cargo build --bins --examples "$@"; then
+        mv "$artifacts.new" "$artifacts"
+        return 0
+    fi
+    because "cargo test --no-run $* failed"
     return 1
+}
+
+# packages PACKAGE...: how cargo is told of them.
+packages() {
+    if [ -z "$only" ]; then
+        echo "--workspace"
+    else
+        printf -- '-p %s\n' "$@"
+    fi
+}
+
+# test_programs PACKAGE...: "FOLDER PROGRAM SOURCE" of each, from what cargo_build has built: unit tests first.
+test_programs() {
+    awk -v wanted=" $* " '
+        # value KEY: of the first such key; the artifacts are one JSON object per line.
+        function value(key) {
+            if (!match($0, "\"" key "\":\"[^\"]*\"")) return ""
+            return substr($0, RSTART + length(key) + 4, RLENGTH - length(key) - 5)
+        }
+        /^[{]"reason":"compiler-artifact"/ && /"profile":[{][^}]*"test":true}/ && /"executable":"/ {
+            # FOLDER#NAME@VERSION, or FOLDER#VERSION if the folder has the name of the package.
+            id = value("package_id"); folder = value("manifest_path"); sub("/Cargo.toml$", "", folder)
+            name = id; sub(".*#", "", name)
+            if (name !~ /@/) { name = folder; sub(".*/", "", name) }
+            sub("@.*", "", name)
+            source = value("src_path")
+            if (index(wanted, " " name " ")) print folder, value("executable"), source, (source ~ "/tests/")
+        }' "$artifacts" | sort -k1,1 -k4,4 -k3,3 | cut -d " " -f 1-3
 }
 
 # node_tests FOLDER [OPTION]...: the files FOLDER/*.test.js below node/, with Node's own test runner.

@@ -8,5 +8,5 @@ prepare() {
 }
 
 run() {
-    cargo_tests -p trunkline-test-nodes -p trunkline-traces
+    cargo_tests trunkline-test-nodes trunkline-traces
 }

@@ -5,11 +5,11 @@ crates="trunkline-admin"
 
 prepare() {
     need_rust && need_node_packages && need_chromium && need_redis && need_nats &&
-        cargo_build -p trunkline-admin --example admin --features redis && cargo_build -p trunkline-test-nodes
+        cargo_build trunkline-admin trunkline-test-nodes
 }
 
 run() {
-    cargo_tests -p trunkline-admin --features redis
+    cargo_tests trunkline-admin
     whole=$?
     ADMIN="$(target_directory)/debug/examples/admin"
     TEST_BROKER="$(target_directory)/debug/test-broker"

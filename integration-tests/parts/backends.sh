@@ -8,5 +8,5 @@ prepare() {
 }
 
 run() {
-    cargo_tests -p trunkline-backends
+    cargo_tests trunkline-backends
 }

@@ -4,11 +4,11 @@ crates="trunkline-bench"
 . "$here/lib/brokers.sh"
 
 prepare() {
-    need_rust && need_redis && need_mongod && need_postgres && need_rabbitmq && need_nats && cargo_build -p trunkline-bench
+    need_rust && need_redis && need_mongod && need_postgres && need_rabbitmq && need_nats && cargo_build trunkline-bench
 }
 
 run() {
-    cargo_tests -p trunkline-bench
+    cargo_tests trunkline-bench
     measured --ours --runs 1 --workload w1 --messages 5000
     whole=$?
     # The link, rooms of several clients, and a rate; one broker whose URL changes behind a link, and one whose does not.

@@ -8,5 +8,5 @@ prepare() {
 }
 
 run() {
-    cargo_tests -p trunkline-brokers
+    cargo_tests trunkline-brokers
 }

@@ -2,7 +2,7 @@ about="the chat page in headless Chromium on two nodes"
 crates=""
 
 prepare() {
-    need_rust && need_node_packages && need_chromium && cargo_build -p trunkline --example chat
+    need_rust && need_node_packages && need_chromium && cargo_build trunkline
 }
 
 run() {

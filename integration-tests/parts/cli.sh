@@ -11,5 +11,5 @@ prepare() {
 }
 
 run() {
-    cargo_tests -p trunkline-cli
+    cargo_tests trunkline-cli
 }

@@ -2,7 +2,7 @@ about="the official socket.io-client against three nodes: all operations, transp
 crates="trunkline-test-nodes"
 
 prepare() {
-    need_rust && need_node_packages && cargo_build -p trunkline-test-nodes
+    need_rust && need_node_packages && cargo_build trunkline-test-nodes
 }
 
 run() {

@@ -5,13 +5,13 @@ crates="trunkline-faults"
 
 prepare() {
     need_rust && need_redis && need_mongod && need_postgres && need_rabbitmq && need_nats &&
-        cargo_build -p trunkline-faults -p trunkline-test-nodes
+        cargo_build trunkline-faults trunkline-test-nodes
 }
 
 # Faults that are quick, and hold on a busy machine: there, MongoDB and RabbitMQ take their time to start again, and nodes to
 # connect to RabbitMQ. All others are run by hand: `just faults`.
 run() {
-    cargo_tests -p trunkline-faults
+    cargo_tests trunkline-faults
     whole=$?
     cells redis-streams postgres-history nats-history --fault reset,broker-killed || whole=1
     cells mongodb rabbitmq --fault closed-by-admin || whole=1

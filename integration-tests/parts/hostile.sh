@@ -5,13 +5,13 @@ crates="trunkline-hostile"
 
 prepare() {
     need_rust && need_redis && need_mongod && need_postgres && need_rabbitmq && need_nats &&
-        cargo_build -p trunkline-hostile -p trunkline-test-nodes
+        cargo_build trunkline-hostile trunkline-test-nodes
 }
 
 # Each transport is one test; the program fails if one of them breaks a promise. As many messages as a minute allows:
 # `just hostile` sends more.
 run() {
-    cargo_tests -p trunkline-hostile
+    cargo_tests trunkline-hostile
     from=$(lines_of "$log")
     watched '^(\||seed|trunkline-hostile:)' timeout -k 10 600 "$(target_directory)/debug/trunkline-hostile" \
         --messages 1000 --jobs 3 --logs "$logs/hostile"

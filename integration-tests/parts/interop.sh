@@ -4,7 +4,7 @@ crates=""
 . "$here/lib/brokers.sh"
 
 prepare() {
-    need_rust && need_node_packages && need_brokers && cargo_build -p trunkline-test-nodes
+    need_rust && need_node_packages && need_brokers && cargo_build trunkline-test-nodes
 }
 
 need_brokers() {

@@ -6,5 +6,5 @@ prepare() {
 }
 
 run() {
-    cargo_tests -p trunkline-conformance
+    cargo_tests trunkline-conformance
 }

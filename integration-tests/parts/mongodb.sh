@@ -8,5 +8,5 @@ prepare() {
 }
 
 run() {
-    cargo_tests -p trunkline-mongodb
+    cargo_tests trunkline-mongodb
 }

@@ -8,5 +8,5 @@ prepare() {
 }
 
 run() {
-    cargo_tests -p trunkline-nats
+    cargo_tests trunkline-nats
 }

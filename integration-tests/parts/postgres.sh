@@ -10,5 +10,5 @@ prepare() {
 }
 
 run() {
-    cargo_tests -p trunkline-postgres
+    cargo_tests trunkline-postgres
 }

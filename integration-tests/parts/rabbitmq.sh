@@ -8,5 +8,5 @@ prepare() {
 }
 
 run() {
-    cargo_tests -p trunkline-rabbitmq
+    cargo_tests trunkline-rabbitmq
 }

@@ -4,8 +4,7 @@ crates=""
 . "$here/lib/brokers.sh"
 
 prepare() {
-    need_rust && need_node_packages && need_redis && cargo_build -p trunkline --example recipes --features redis &&
-        cargo_build -p trunkline-test-nodes
+    need_rust && need_node_packages && need_redis && cargo_build trunkline trunkline-test-nodes
 }
 
 run() {

@@ -8,5 +8,5 @@ prepare() {
 }
 
 run() {
-    cargo_tests -p trunkline-redis
+    cargo_tests trunkline-redis
 }

@@ -4,24 +4,34 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use trunkline::{Backend, Emitter};
+use trunkline_redis::{Mode, PubSubSubscription};
 
-use crate::{
-    doctor::{self, BrokerTarget},
-    output::Failure,
-};
+use crate::{doctor::BrokerTarget, output::Failure};
 
 /// Connects to the broker that the servers use.
 pub(crate) async fn connect(url: &str) -> Result<Backend, Failure> {
-    let target = BrokerTarget::parse(url)?;
-    timeout(CONNECT_TIMEOUT, trunkline::connect(url))
-        .await
-        .map_err(|_| Failure::critical(format!("no connection to the broker after {CONNECT_TIMEOUT:?}")))?
-        .map_err(|error| {
-            // Backends call a refused password, too, a matter of configuration; it is none of usage.
-            let is_usage = doctor::is_usage(target.backend, &error);
-            let failure = Failure::from(error);
-            if is_usage { failure } else { Failure::critical(failure.text) }
-        })
+    BrokerTarget::parse(url)?;
+    within_limit(trunkline::connect(url)).await
+}
+
+/// As [`connect`], for what listens to all rooms: on classic Redis by the pattern, where nodes subscribe to their own rooms.
+/// The messages are the same.
+pub(crate) async fn connect_to_listen(url: &str) -> Result<Backend, Failure> {
+    BrokerTarget::parse(url)?;
+    // Fails for the other brokers.
+    if let Ok(mut config) = trunkline_redis::Config::from_url(url)
+        && let Mode::PubSub(options) = &mut config.mode
+    {
+        options.subscription = PubSubSubscription::Pattern;
+        return within_limit(trunkline_redis::connect(config)).await;
+    }
+    within_limit(trunkline::connect(url)).await
+}
+
+async fn within_limit(connecting: impl Future<Output = trunkline::Result<Backend>>) -> Result<Backend, Failure> {
+    let connected = timeout(CONNECT_TIMEOUT, connecting).await;
+    let late = |_| Failure::critical(format!("no connection to the broker after {CONNECT_TIMEOUT:?}"));
+    Ok(connected.map_err(late)??)
 }
 
 /// Waits until the broker has confirmed what was published, and ends the connection.

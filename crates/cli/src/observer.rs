@@ -96,8 +96,6 @@ pub(crate) struct Heard {
     pub(crate) last: Instant,
     /// When a heartbeat was heard last, if any was.
     pub(crate) heartbeat: Option<Instant>,
-    /// When it gave an answer last.
-    pub(crate) answered: Option<Instant>,
     /// Whether it numbers its messages, as our own nodes do; known from its heartbeats.
     pub(crate) is_numbered: bool,
     /// Number of room buckets that it has told.
@@ -140,13 +138,10 @@ impl Peers {
             return;
         }
         let now = Instant::now();
-        let new = Heard { last: now, heartbeat: None, answered: None, is_numbered: false, buckets: None };
+        let new = Heard { last: now, heartbeat: None, is_numbered: false, buckets: None };
         let peer = peers.entry(from.clone()).or_insert(new);
         peer.last = now;
         peer.is_numbered |= is_numbered;
-        if matches!(delivery, Delivery::Response { .. }) {
-            peer.answered = Some(now);
-        }
         if let Some(Message::Heartbeat(heartbeat)) = message {
             peer.heartbeat = Some(now);
             peer.is_numbered |= !heartbeat.high_water_marks.is_empty();

@@ -55,8 +55,10 @@ impl Failure {
 }
 
 impl From<Error> for Failure {
+    /// The URL is read before anything else (`BrokerTarget::parse`). So what is a matter of configuration later is one of the
+    /// broker: a password, a right that a node needs when it connects, joins or asks.
     fn from(error: Error) -> Self {
-        let is_usage = matches!(error.kind(), ErrorKind::Config | ErrorKind::Malformed | ErrorKind::TooLarge);
+        let is_usage = matches!(error.kind(), ErrorKind::Malformed | ErrorKind::TooLarge);
         let status = if is_usage { Status::Unknown } else { Status::Critical };
         Self { status, text: with_causes(&error) }
     }
@@ -158,6 +160,21 @@ mod tests {
     fn a_table_has_columns_of_equal_width() {
         let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["longer".to_owned(), "2".to_owned()]];
         assert_eq!(table(&["node", "n"], &rows), "node    n\na       1\nlonger  2");
+    }
+
+    #[test]
+    fn only_what_was_given_is_a_matter_of_usage() {
+        use ErrorKind::{
+            Broker, Closed, Config, Disconnected, HistoryLost, Limit, Malformed, QueueFull, Timeout, TooLarge,
+            Unsupported,
+        };
+        let status = |kind| Failure::from(Error::new(kind, "x")).status;
+        for kind in [Config, Unsupported, Closed, Disconnected, QueueFull, Limit, Timeout, Broker, HistoryLost] {
+            assert_eq!(status(kind), Status::Critical, "{kind:?}");
+        }
+        for kind in [Malformed, TooLarge] {
+            assert_eq!(status(kind), Status::Unknown, "{kind:?}");
+        }
     }
 
     #[test]

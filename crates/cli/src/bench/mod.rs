@@ -13,6 +13,7 @@ use trunkline_backend::url::redact;
 
 use self::{child::Nodes, report::Report};
 use crate::{
+    doctor::BrokerTarget,
     options::BenchOptions,
     output::{Failure, Output, Status, print},
 };
@@ -20,6 +21,9 @@ use crate::{
 pub(crate) use self::load::node;
 
 pub(crate) async fn bench(options: BenchOptions, output: &Output) -> Result<Status, Failure> {
+    for url in options.compare.iter().chain([&options.broker]) {
+        BrokerTarget::parse(url)?;
+    }
     let mut reports = vec![measure(&options.broker, &options, output).await?];
     if let Some(url) = &options.compare {
         reports.push(measure(url, &options, output).await?);

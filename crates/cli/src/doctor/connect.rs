@@ -33,12 +33,6 @@ pub(crate) fn failed(backend: Backend, error: &Error, findings: &mut Findings) -
     code
 }
 
-/// Whether the URL itself is wrong. Backends call a refused password a matter of configuration, too.
-pub(crate) fn is_usage(backend: Backend, error: &Error) -> bool {
-    let code = code_of(backend, error.kind(), &with_causes(error).to_lowercase());
-    error.kind() == ErrorKind::Config && code == "connected"
-}
-
 fn code_of(backend: Backend, kind: ErrorKind, text: &str) -> &'static str {
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     match backend {

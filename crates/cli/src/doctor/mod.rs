@@ -26,7 +26,7 @@ use self::{
     measures::ClockLimits,
     target::{Backend, Encryption},
 };
-pub(crate) use self::{connect::is_usage, finding::Archived, target::BrokerTarget};
+pub(crate) use self::{finding::Archived, target::BrokerTarget};
 use crate::{
     broker,
     gather::Archive,
@@ -114,7 +114,6 @@ async fn examine(target: &BrokerTarget, options: &DoctorOptions) -> Result<Vec<F
     }
     let backend = match connected(&target.url).await {
         Ok(backend) => backend,
-        Err(error) if is_usage(target.backend, &error) => return Err(error.into()),
         Err(error) => {
             let code = connect::failed(target.backend, &error, &mut findings);
             if !matches!(code, "authenticated" | "tls") {

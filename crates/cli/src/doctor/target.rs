@@ -49,14 +49,14 @@ impl Encryption {
 }
 
 impl BrokerTarget {
-    /// Reads a URL as the backends do.
+    /// Reads a URL as the backends do, with all its parameters.
     pub(crate) fn parse(url: &str) -> Result<Self, Failure> {
         let scheme = url.split(':').next().unwrap_or_default();
         let (backend, addresses, encryption) = match scheme {
             "memory" => (Backend::Memory, Vec::new(), Encryption::None),
             "redis" | "rediss" | "redis+unix" | "valkey" | "valkeys" => redis(url)?,
-            "mongodb" | "mongodb+srv" => mongodb(url),
-            "postgres" | "postgresql" => (Backend::Postgres, listed(url, 5432), negotiated(url)),
+            "mongodb" | "mongodb+srv" => mongodb(url)?,
+            "postgres" | "postgresql" => postgres(url)?,
             "amqp" | "amqps" => rabbitmq(url)?,
             "nats" | "tls" => nats(url)?,
             _ => return Err(Failure::usage(format!("{:?} names no broker; see `trunkline --help`", redact(url)))),
@@ -65,10 +65,15 @@ impl BrokerTarget {
     }
 }
 
+/// What a backend says of a URL that it does not understand.
+fn wrong(error: trunkline::Error) -> Failure {
+    Failure::usage(error.to_string())
+}
+
 type Parts = (Backend, Vec<(String, u16)>, Encryption);
 
 fn redis(url: &str) -> Result<Parts, Failure> {
-    let server = trunkline_redis::Config::from_url(url)?.server;
+    let server = trunkline_redis::Config::from_url(url).map_err(wrong)?.server;
     let addresses = server.addresses.into_iter().filter_map(|address| match address {
         trunkline_redis::Address::Tcp(host, port) => Some((host, port)),
         trunkline_redis::Address::Unix(_) => None,
@@ -79,7 +84,7 @@ fn redis(url: &str) -> Result<Parts, Failure> {
 }
 
 fn rabbitmq(url: &str) -> Result<Parts, Failure> {
-    let config = trunkline_rabbitmq::Config::from_url(url)?;
+    let config = trunkline_rabbitmq::Config::from_url(url).map_err(wrong)?;
     let addresses = config.servers.iter().filter_map(|server| host_and_port(server, 5672)).collect();
     let encryption = if config.tls.required {
         Encryption::Direct { ca: config.tls.ca, client: config.tls.client }
@@ -90,7 +95,7 @@ fn rabbitmq(url: &str) -> Result<Parts, Failure> {
 }
 
 fn nats(url: &str) -> Result<Parts, Failure> {
-    let config = trunkline_nats::Config::from_url(url)?;
+    let config = trunkline_nats::Config::from_url(url).map_err(wrong)?;
     let addresses = config.servers.iter().filter_map(|server| host_and_port(server, 4222)).collect();
     let encryption = match (config.tls.first, config.tls.required) {
         (true, _) => Encryption::Direct { ca: config.tls.ca, client: config.tls.client },
@@ -100,20 +105,23 @@ fn nats(url: &str) -> Result<Parts, Failure> {
     Ok((Backend::Nats, addresses, encryption))
 }
 
-fn mongodb(url: &str) -> Parts {
+fn mongodb(url: &str) -> Result<Parts, Failure> {
+    trunkline_mongodb::Config::from_url(url).map_err(wrong)?;
     // The names behind `+srv` are found in the DNS, and are always encrypted.
     if url.starts_with("mongodb+srv:") {
-        return (Backend::MongoDb, Vec::new(), Encryption::Negotiated);
+        return Ok((Backend::MongoDb, Vec::new(), Encryption::Negotiated));
     }
     let is_encrypted = ["tls=true", "ssl=true"].iter().any(|parameter| url.contains(parameter));
     let encryption = if is_encrypted { Encryption::Negotiated } else { Encryption::None };
-    (Backend::MongoDb, listed(url, 27017), encryption)
+    Ok((Backend::MongoDb, listed(url, 27017), encryption))
 }
 
-fn negotiated(url: &str) -> Encryption {
+fn postgres(url: &str) -> Result<Parts, Failure> {
+    trunkline_postgres::Config::from_url(url).map_err(wrong)?;
     let is_encrypted =
         ["require", "verify-ca", "verify-full"].iter().any(|mode| url.contains(&format!("sslmode={mode}")));
-    if is_encrypted { Encryption::Negotiated } else { Encryption::None }
+    let encryption = if is_encrypted { Encryption::Negotiated } else { Encryption::None };
+    Ok((Backend::Postgres, listed(url, 5432), encryption))
 }
 
 /// Hosts between the credentials and the path of a URL.

@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub(crate) async fn tap(options: TapOptions, output: &Output) -> Result<Status, Failure> {
-    let backend = broker::connect(&options.broker).await?;
+    let backend = broker::connect_to_listen(&options.broker).await?;
     let (sender, mut heard) = mpsc::channel(1_000);
     for namespace in &options.namespace {
         let mut listener = Listener::join(&options.broker, &backend, namespace).await?;

@@ -87,7 +87,7 @@ impl Watch {
         let (url, namespace) = (&options.broker.broker, &options.broker.namespace);
         let observer = Observer::join(url, namespace, options.timeout).await?;
         // With a connection of its own: on MongoDB all nodes of one have the same id.
-        let listening = broker::connect(url).await?;
+        let listening = broker::connect_to_listen(url).await?;
         let capabilities = listening.transport.capabilities();
         let (sender, mut heard) = mpsc::channel(1_000);
         let listener = Listener::join(url, &listening, namespace).await?;
@@ -121,7 +121,7 @@ impl Watch {
         sleep_until(began + interval).await;
         let Traffic { mut senders, unnamed } = self.take();
         let seconds = began.elapsed().as_secs_f64();
-        let asked = Instant::now();
+        let probe = self.observer.node.probe(self.timeout).await?;
         let answers = self.observer.node.fetch_sockets(Target::all().timeout(self.timeout)).await;
         let (sockets, missing) = Missing::split(answers)?;
         let mut heard = self.observer.heard();
@@ -135,8 +135,8 @@ impl Watch {
             let node = nodes.entry(id.clone()).or_default();
             node.kind = heard.kind();
             node.heard = Some(heard.last.elapsed());
-            node.round_trip = heard.answered.and_then(|at| at.checked_duration_since(asked));
-            node.is_missing = missing.named.contains(id);
+            node.round_trip = probe.round_trips.get(id).copied();
+            node.is_missing = missing.named.contains(id) || probe.missing.contains(id);
         }
         for socket in &sockets {
             if let Some(id) = &socket.node {

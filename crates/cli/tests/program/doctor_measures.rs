@@ -1,13 +1,12 @@
 //! `doctor`: what it measures, what differs between nodes, and users without rights.
 
-use mongodb::bson::doc;
 use trunkline::{Room, Target};
-use trunkline_brokers::{MongoDb, Nats, Postgres, RabbitMq, Redis};
+use trunkline_brokers::{MongoDb, Postgres, Redis};
 use trunkline_conformance::kit::Failure;
 
 use crate::{
     doctor::{PRE, check, expect},
-    support::{Wire, cluster, with},
+    support::{Readers, Wire, cluster, with},
 };
 
 #[tokio::test]
@@ -80,26 +79,8 @@ async fn nodes_of_another_collection_or_channel_prefix() -> Result<(), Failure> 
 
 #[tokio::test]
 async fn users_without_rights() {
-    let postgres = Postgres::start().await.unwrap();
-    postgres.sql("CREATE ROLE reader LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC").await.unwrap();
-    let url = postgres.url().replacen("postgres@", "reader@", 1);
-    expect(&url, &PRE, "rights", "critical", 2).await;
-
-    let permissions = "authorization: { users: [{ user: a, password: pw, permissions: { publish: \"other.>\", subscribe: \"other.>\" } }] }";
-    let nats = Nats::options().configuration(permissions).start().await.unwrap();
-    let url = nats.url().replacen("nats://", "nats://a:pw@", 1);
-    expect(&url, &PRE, "rights", "critical", 2).await;
-
-    let rabbitmq = RabbitMq::start().await.unwrap();
-    rabbitmq.ctl(&["add_user", "reader", "s3cret"]).await.unwrap();
-    rabbitmq.ctl(&["set_permissions", "-p", "/", "reader", "^other", "^other", "^other"]).await.unwrap();
-    let at = rabbitmq.url().split_once("://").unwrap().1;
-    let host = at.rsplit_once('@').map_or(at, |(_, host)| host);
-    expect(&format!("amqp://reader:s3cret@{host}"), &PRE, "rights", "critical", 2).await;
-
-    let mongodb = MongoDb::options().user("app", "s3cret").start().await.unwrap();
-    let admin = mongodb::Client::with_uri_str(mongodb.url()).await.unwrap().database("admin");
-    let reader = doc! { "createUser": "reader", "pwd": "s3cret", "roles": [{ "role": "read", "db": "socket_io" }] };
-    admin.run_command(reader).await.unwrap();
-    expect(&mongodb.url().replacen("app:", "reader:", 1), &PRE, "rights", "critical", 2).await;
+    let readers = Readers::start().await;
+    for url in readers.urls() {
+        expect(url, &PRE, "rights", "critical", 2).await;
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{path::Path, process::Stdio};
 
+use mongodb::bson::doc;
 use serde_json::Value;
 use tokio::process::Command;
 use trunkline_brokers::{MongoDb, Nats, Postgres, RabbitMq, Redis};
@@ -145,6 +146,53 @@ pub(crate) fn cluster(url: &str) -> TestCluster {
         let url = url.clone();
         async move { trunkline::connect(&url).await }
     }))
+}
+
+/// Servers with a user each that may not do what a node does.
+pub(crate) struct Readers {
+    _redis: Redis,
+    _postgres: Postgres,
+    _nats: Nats,
+    _rabbitmq: RabbitMq,
+    _mongodb: MongoDb,
+    urls: [String; 5],
+}
+
+impl Readers {
+    pub(crate) async fn start() -> Self {
+        let redis = Redis::start().await.unwrap();
+        redis
+            .cli(&["ACL", "SETUSER", "reader", "on", ">pw", "+@all", "-publish", "-subscribe", "~*", "&*"])
+            .await
+            .unwrap();
+        let postgres = Postgres::start().await.unwrap();
+        postgres.sql("CREATE ROLE reader LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC").await.unwrap();
+        let permissions = "authorization: { users: [{ user: reader, password: pw, permissions: \
+            { publish: \"other.>\", subscribe: \"other.>\" } }] }";
+        let nats = Nats::options().configuration(permissions).start().await.unwrap();
+        let rabbitmq = RabbitMq::start().await.unwrap();
+        rabbitmq.ctl(&["add_user", "reader", "pw"]).await.unwrap();
+        rabbitmq.ctl(&["set_permissions", "-p", "/", "reader", "^other", "^other", "^other"]).await.unwrap();
+        let at = rabbitmq.url().split_once("://").unwrap().1;
+        let host = at.rsplit_once('@').map_or(at, |(_, host)| host);
+        let mongodb = MongoDb::options().user("app", "pw").start().await.unwrap();
+        let admin = mongodb::Client::with_uri_str(mongodb.url()).await.unwrap().database("admin");
+        let reader = doc! { "createUser": "reader", "pwd": "pw", "roles": [{ "role": "read", "db": "socket_io" }] };
+        admin.run_command(reader).await.unwrap();
+        let urls = [
+            redis.url().replacen("redis://", "redis://reader:pw@", 1),
+            postgres.url().replacen("postgres@", "reader@", 1),
+            nats.url().replacen("nats://", "nats://reader:pw@", 1),
+            format!("amqp://reader:pw@{host}"),
+            mongodb.url().replacen("app:", "reader:", 1),
+        ];
+        Self { _redis: redis, _postgres: postgres, _nats: nats, _rabbitmq: rabbitmq, _mongodb: mongodb, urls }
+    }
+
+    /// URLs by which these users connect.
+    pub(crate) fn urls(&self) -> &[String] {
+        &self.urls
+    }
 }
 
 /// A private PgBouncer in front of a server. It ends with the test.

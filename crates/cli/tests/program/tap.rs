@@ -169,6 +169,23 @@ async fn the_latency_is_measured() -> Result<(), Failure> {
     check(measured["note"].as_str().unwrap().contains("through the broker and back"), measured.to_string())
 }
 
+/// Nodes that subscribe to their own rooms need not be asked: the pattern hears all of them, from the first message on.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_rooms_are_heard_where_nodes_subscribe_to_their_own_on_classic_redis() -> Result<(), Failure> {
+    let url = with(&Wire::RedisPubSub.url("tap_own_rooms").await, "subscription=rooms");
+    let [a, b] = cluster(&url).nodes().await?;
+    let mut tap = Tap::start(&url, &["--jsonl", "-t", "broadcast", "--count", "2"]).await;
+    let _socket = b.socket(["lobby"]).await?;
+    a.emit(Target::room("lobby"), "one").await?;
+    a.emit(Target::room("without-members"), "two").await?;
+    for (room, event) in [("lobby", "one"), ("without-members", "two")] {
+        let line = tap.json().await;
+        check_eq((line["rooms"][0].as_str(), line["event"].as_str()), (Some(room), Some(event)), &line.to_string())?;
+    }
+    tap.ends(0).await;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rooms_with_channels_of_their_own_are_found() -> Result<(), Failure> {
     let url = with(&Wire::RedisSharded.url("tap_rooms").await, "subscription=dynamic");

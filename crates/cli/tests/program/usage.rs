@@ -2,7 +2,7 @@
 
 use trunkline_brokers::{MongoDb, Nats, Postgres, RabbitMq, Redis};
 
-use crate::support::run;
+use crate::support::{Readers, run};
 
 #[tokio::test]
 async fn every_command_has_help_with_examples() {
@@ -100,6 +100,33 @@ async fn a_wrong_password_ends_with_2_on_every_broker() {
         for command in [&["nodes"][..], &["emit", "e"]] {
             let ran = run(&url.replace("s3cret", "an0ther"), command).await.ends(2);
             assert!(!format!("{ran:?}").contains("an0ther"), "{ran:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_missing_right_ends_with_2_whenever_a_command_needs_it() {
+    let readers = Readers::start().await;
+    for url in readers.urls() {
+        for command in [
+            &["nodes"][..],
+            &["emit", "e"],
+            &["server-emit", "e", "--ack"],
+            &["tap", "--for", "1s"],
+            &["top", "--once"],
+        ] {
+            let ran = run(url, command).await;
+            assert_eq!(ran.code, 2, "{url} {command:?}: {ran:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_parameter_ends_with_3_on_every_broker() {
+    for url in ["redis://a", "postgres://a/b", "mongodb://a", "amqp://a", "nats://a"] {
+        for command in [&["nodes"][..], &["emit", "e"], &["doctor"], &["tap"], &["bench"]] {
+            let ran = run(&format!("{url}?nonsense=1"), command).await;
+            assert_eq!(ran.code, 3, "{url} {command:?}: {ran:?}");
         }
     }
 }

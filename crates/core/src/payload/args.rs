@@ -67,20 +67,22 @@ fn is_false_placeholder_in(Json { text, attachments }: &Json) -> bool {
     json::has_false_placeholder(text, attachments.len()).unwrap_or(true)
 }
 
-/// JavaScript clients take a number for an event name, too.
+/// JavaScript clients take a number for an event name, too. What JSON cannot say reaches them as `null`: infinity, and what is none.
 fn begins_with_number(payload: &Payload) -> bool {
-    match &payload.0 {
+    let number = match &payload.0 {
         Encoded::Json(json) => {
             let mut scanner = json::Scanner::new(&json.text, 0);
-            scanner.expect(b'[').is_ok() && scanner.peek().is_ok_and(|byte| byte == b'-' || byte.is_ascii_digit())
+            scanner.expect(b'[').and_then(|()| scanner.number()).ok().map(Number::from_json)
         }
         Encoded::MsgPack { bytes, .. } => {
             let mut scanner = msgpack::Scanner::new(bytes, 0);
-            let is_list = matches!(scanner.token(), Ok(Token::Array(1..)));
-            is_list
-                && matches!(scanner.token(), Ok(Token::Number(number)) if !matches!(number, Number::Float(value) if !value.is_finite()))
+            match (scanner.token(), scanner.token()) {
+                (Ok(Token::Array(1..)), Ok(Token::Number(number))) => Some(number),
+                _ => None,
+            }
         }
-    }
+    };
+    number.is_some_and(|number| number.as_f64().is_finite())
 }
 
 pub(super) fn with_appended_text(payload: &Payload, text: &str) -> Payload {

@@ -80,7 +80,8 @@ async fn renewed_credentials_that_are_refused_leave_the_connections_as_they_are(
     let cluster = cluster(wire, server.url(), "");
     let a = cluster.build().over(connect(config).await?).join().await?;
     let here = a.socket(["r"]).await?;
-    // Each connection is opened with the right ones.
+    // Each connection is opened with the right ones: own clients get what is sent without any.
+    until("all connections stand", async || a.health().connected).await;
     send(&a, 0..10).await?;
     expect_numbers(&here, 10).await?;
     renews.store(true, Ordering::Relaxed);
