@@ -108,22 +108,23 @@ impl ServerCheck {
 
     fn verifier(&self, ca: Option<&Path>) -> Result<Checked> {
         let provider = crypto_provider();
-        let authorities = match self.verify {
+        let name = self.server_name.as_deref().map(parse_name).transpose()?;
+        let proof = match self.verify {
             Verify::Everything => {
                 let roots = Arc::new(trusted_roots(ca)?);
                 let built = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
-                Some(built.map_err(|error| wrong("no authority is trusted").with_source(error))?)
+                let authorities = built.map_err(|error| wrong("no authority is trusted").with_source(error))?;
+                Proof::Authority(authorities, name.map_or(ExpectedName::OfHost, ExpectedName::Given))
             }
-            Verify::Fingerprint(_) => None,
+            Verify::Fingerprint(sha256) => Proof::Fingerprint(sha256),
             Verify::Nothing => {
                 tracing::warn!(
                     "tls_verify=off: the server's certificate is not checked, so anyone on the way can read along"
                 );
-                None
+                Proof::Nothing
             }
         };
-        let name = self.server_name.as_deref().map(parse_name).transpose()?;
-        Ok(Checked { provider, authorities, verify: self.verify, name })
+        Ok(Checked { provider, proof })
     }
 }
 
@@ -149,14 +150,36 @@ impl ParamValue for Fingerprint {
     }
 }
 
-/// A verifier that may know the name, or the certificate, better than the caller.
+/// Certificate verifier that accepts what these authorities have signed, for any name; without authorities, any
+/// certificate. Less than rustls checks, for protocols whose clients have such modes.
+#[must_use]
+pub fn nameless_verifier(authorities: Option<Arc<WebPkiServerVerifier>>) -> Arc<dyn ServerCertVerifier> {
+    let proof = authorities.map_or(Proof::Nothing, |trusted| Proof::Authority(trusted, ExpectedName::Any));
+    Arc::new(Checked { provider: crypto_provider(), proof })
+}
+
+/// Certificate verifier that checks more, or less, than rustls would. That the server has the key of its certificate is
+/// always checked.
 #[derive(Debug)]
 struct Checked {
     provider: Arc<CryptoProvider>,
-    /// Unless the authority does not matter.
-    authorities: Option<Arc<WebPkiServerVerifier>>,
-    verify: Verify,
-    name: Option<ServerName<'static>>,
+    proof: Proof,
+}
+
+/// What makes a certificate a right one.
+#[derive(Debug)]
+enum Proof {
+    Authority(Arc<WebPkiServerVerifier>, ExpectedName),
+    Fingerprint([u8; 32]),
+    Nothing,
+}
+
+/// The name for which a certificate must be.
+#[derive(Debug)]
+enum ExpectedName {
+    OfHost,
+    Given(ServerName<'static>),
+    Any,
 }
 
 impl Checked {
@@ -180,15 +203,25 @@ impl ServerCertVerifier for Checked {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if let Some(authorities) = &self.authorities {
-            let name = self.name.as_ref().unwrap_or(server_name);
-            return authorities.verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
-        }
-        match self.verify {
-            Verify::Fingerprint(expected) if self.sha256(end_entity).as_deref() != Some(&expected[..]) => {
+        match &self.proof {
+            Proof::Authority(authorities, expected) => {
+                let name = if let ExpectedName::Given(name) = expected { name } else { server_name };
+                let verified = authorities.verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
+                match (expected, verified) {
+                    // The name is checked last: everything else is fine.
+                    (
+                        ExpectedName::Any,
+                        Err(rustls::Error::InvalidCertificate(
+                            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                        )),
+                    ) => Ok(ServerCertVerified::assertion()),
+                    (_, verified) => verified,
+                }
+            }
+            Proof::Fingerprint(expected) if self.sha256(end_entity).as_deref() != Some(&expected[..]) => {
                 Err(CertificateError::ApplicationVerificationFailure.into())
             }
-            _ => Ok(ServerCertVerified::assertion()),
+            Proof::Fingerprint(_) | Proof::Nothing => Ok(ServerCertVerified::assertion()),
         }
     }
 

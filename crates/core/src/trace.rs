@@ -38,24 +38,42 @@ pub fn set_trace_context(hook: impl TraceContext) -> Result<()> {
     is_set.map_err(|_| Error::new(ErrorKind::Config, "a hook for trace contexts is set already"))
 }
 
+/// Span of an operation of this name and type on a node's messages, with the attributes that all have.
+macro_rules! message_span {
+    ($name:literal, $type:literal, $kind:literal, $backend:expr, $node:expr $(, $($more:tt)+)?) => {{
+        let span = debug_span!(
+            target: "trunkline::messages",
+            $name,
+            otel.name = tracing::field::Empty,
+            otel.kind = $kind,
+            messaging.system = $backend,
+            messaging.operation.name = $name,
+            messaging.operation.type = $type,
+            messaging.destination.name = $node.namespace.as_str(),
+            messaging.client.id = $node.id.as_str(),
+            $($($more)+)?
+        );
+        if !span.is_disabled() {
+            // Operation and destination, as OpenTelemetry wants it.
+            span.record("otel.name", format!("{} {}", $name, $node.namespace));
+        }
+        span
+    }};
+}
+
 /// Span of a broadcast that is published, from which the message gets its context.
 pub(crate) fn publish(backend: &'static str, node: &NodeKey, message: &mut Message) -> Span {
     if !matches!(message, Message::Broadcast { .. }) {
         return Span::none();
     }
-    let span = debug_span!(
-        target: "trunkline::messages",
+    let span = message_span!(
         "publish",
-        otel.name = tracing::field::Empty,
-        otel.kind = "producer",
-        messaging.system = backend,
-        messaging.operation.name = "publish",
-        messaging.operation.type = "send",
-        messaging.destination.name = node.namespace.as_str(),
-        messaging.client.id = node.id.as_str(),
-        messaging.message.body.size = message.payload_bytes(),
+        "send",
+        "producer",
+        backend,
+        node,
+        messaging.message.body.size = message.payload_bytes()
     );
-    name(&span, "publish", node);
     if let Some(hook) = HOOK.get() {
         message.set_trace(hook.context_of(&span).map(Arc::from));
     }
@@ -64,45 +82,15 @@ pub(crate) fn publish(backend: &'static str, node: &NodeKey, message: &mut Messa
 
 /// Span of something that has arrived.
 pub(crate) fn receive(backend: &'static str, node: &NodeKey) -> Span {
-    let span = debug_span!(
-        target: "trunkline::messages",
-        "receive",
-        otel.name = tracing::field::Empty,
-        otel.kind = "consumer",
-        messaging.system = backend,
-        messaging.operation.name = "receive",
-        messaging.operation.type = "receive",
-        messaging.destination.name = node.namespace.as_str(),
-        messaging.client.id = node.id.as_str(),
-    );
-    name(&span, "receive", node);
-    span
+    message_span!("receive", "receive", "consumer", backend, node)
 }
 
 /// Span of the delivery of a broadcast to own sockets, linked to that of its publication, as is the span around it.
 pub(crate) fn process(backend: &'static str, node: &NodeKey, context: Option<&Arc<str>>) -> Span {
-    let span = debug_span!(
-        target: "trunkline::messages",
-        "process",
-        otel.name = tracing::field::Empty,
-        otel.kind = "consumer",
-        messaging.system = backend,
-        messaging.operation.name = "process",
-        messaging.operation.type = "process",
-        messaging.destination.name = node.namespace.as_str(),
-        messaging.client.id = node.id.as_str(),
-    );
-    name(&span, "process", node);
+    let span = message_span!("process", "process", "consumer", backend, node);
     if let (Some(hook), Some(context)) = (HOOK.get(), context) {
         hook.link(&span, context);
         hook.link(&Span::current(), context);
     }
     span
-}
-
-/// Names a span as OpenTelemetry wants it: operation and destination.
-fn name(span: &Span, operation: &str, node: &NodeKey) {
-    if !span.is_disabled() {
-        span.record("otel.name", format!("{operation} {}", node.namespace));
-    }
 }

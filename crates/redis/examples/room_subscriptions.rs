@@ -19,6 +19,7 @@ use tokio::{
     sync::oneshot,
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
+use tokio_util::task::TaskTracker;
 use trunkline_brokers::Redis;
 use trunkline_core::{
     Backend, IdScheme, Message, Namespace, NodeKey, NodeMetrics, Payload, Room, Target,
@@ -36,6 +37,9 @@ const ROOMS: [usize; 3] = [1, 1_000, 50_000];
 const RATES: [u32; 2] = [2_000, 1_000];
 
 const DURATION: Duration = Duration::from_secs(5);
+
+/// How long a node stays subscribed to a room that it has left.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A node has members in these.
 #[derive(Debug)]
@@ -146,14 +150,13 @@ where
         each(count).await?;
         count += 1;
     }
-    // The last subscriptions end.
-    sleep(Duration::from_millis(1500)).await;
     Ok(count)
 }
 
 async fn measure(subscription: &str, rooms: usize) -> Result<(), Failure> {
     let server = Redis::start().await?;
-    let url = format!("{}?subscription={subscription}&linger=1s", server.url());
+    let linger = LINGER.as_secs();
+    let url = format!("{}?subscription={subscription}&linger={linger}s", server.url());
     let members = ["", "hot", "", ""];
     let nodes = members.map(|member| Node::start(url.clone(), member));
     let nodes = nodes.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -181,15 +184,19 @@ async fn measure(subscription: &str, rooms: usize) -> Result<(), Failure> {
     let [server_message, receiver_message, bystander_message] =
         [0, 1, 2].map(|index| micros(before[index], after[index], sent));
 
+    let channels = async || info(&server, "stats", "pubsub_channels").await;
+    let subscribed = channels().await?;
     let before = [server_cpu()?, other.cpu()?];
     let (interest, key) = (other.backend.interest.clone(), other.key.clone());
+    let passing = TaskTracker::new();
+    let passed = passing.clone();
     let joining = other.handle.spawn(at_rate(RATES[1], move |number| {
-        let (interest, key) = (interest.clone(), key.clone());
+        let (interest, key, passing) = (interest.clone(), key.clone(), passing.clone());
         async move {
             let Some(interest) = interest else { return Ok(()) };
             let room = Room::new(format!("passing {number}"));
             // The next one does not wait for this.
-            tokio::spawn(async move {
+            passing.spawn(async move {
                 interest.room_created(&key, &room).await?;
                 interest.room_deleted(&key, &room).await
             });
@@ -197,6 +204,12 @@ async fn measure(subscription: &str, rooms: usize) -> Result<(), Failure> {
         }
     }));
     let joined = joining.await??;
+    passed.close();
+    passed.wait().await;
+    // The last subscriptions end.
+    while channels().await? > subscribed {
+        sleep(LINGER / 4).await;
+    }
     let after = [server_cpu()?, other.cpu()?];
     let [server_join, node_join] = [0, 1].map(|index| micros(before[index], after[index], joined));
     println!(

@@ -45,6 +45,10 @@ pub(crate) struct State {
     pub(crate) books: Books,
     /// Events that are not of the valid traffic.
     pub(crate) other_events: u64,
+    /// Gaps of unknown size that its node has reported, once it watches.
+    pub(crate) unknown_gaps: u64,
+    /// Why its node has lost its connection, once it watches.
+    pub(crate) outages: Vec<String>,
     /// What the official client would not have survived.
     pub(crate) faults: Vec<String>,
     answers: HashMap<u64, oneshot::Sender<Value>>,
@@ -198,6 +202,10 @@ impl Client {
         let numbers = [1, 2, 3].map(|index| arguments.get(index).and_then(Value::as_u64));
         match (arguments.first().and_then(Value::as_str), numbers) {
             (Some(TRAFFIC), [Some(node), Some(series), Some(number)]) => state.books.received((node, series), number),
+            (Some("event"), _) if arguments.get(1).is_some_and(is_unknown_gap) => state.unknown_gaps += 1,
+            (Some("event"), _) if arguments.get(1).is_some_and(|event| event["kind"] == "lost") => {
+                state.outages.push(arguments[1]["text"].to_string());
+            }
             _ => state.other_events += 1,
         }
     }
@@ -208,6 +216,11 @@ impl Client {
             state.faults.push(fault);
         }
     }
+}
+
+/// Whether this is an event of the node (see `test-node`): messages are missing, and it cannot tell how many.
+fn is_unknown_gap(event: &Value) -> bool {
+    event["kind"] == "gap" && event["missed"].is_null()
 }
 
 /// How long anything may take.

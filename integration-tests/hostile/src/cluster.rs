@@ -16,6 +16,7 @@ use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
     Failure,
+    account::Account,
     books::Series,
     client::{Client, TRAFFIC},
     node::Node,
@@ -34,6 +35,8 @@ pub(crate) struct Cluster {
     pub(crate) ids: Vec<String>,
     sockets: BTreeSet<String>,
     emitted: Arc<[[AtomicU64; 2]; NODES]>,
+    /// Number of requests that each node was asked to make.
+    asked: Arc<[AtomicU64; NODES]>,
     stopped: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<Vec<String>>>,
 }
@@ -46,6 +49,9 @@ impl Cluster {
         for watcher in &watchers {
             watcher.perform(json!({ "kind": "join", "rooms": [ROOM] })).await?;
         }
+        for prober in &probers {
+            prober.perform(json!({ "kind": "watch" })).await?;
+        }
         let sockets = watchers.iter().chain(&probers).map(|client| client.id.clone()).collect();
         let mut cluster = Self {
             nodes,
@@ -54,6 +60,7 @@ impl Cluster {
             ids: Vec::new(),
             sockets,
             emitted: Arc::default(),
+            asked: Arc::default(),
             stopped: Arc::default(),
             tasks: Vec::new(),
         };
@@ -90,7 +97,12 @@ impl Cluster {
         for (node, (watcher, prober)) in self.watchers.iter().zip(&self.probers).enumerate() {
             let (emitted, stopped) = (Arc::clone(&self.emitted), Arc::clone(&self.stopped));
             self.tasks.push(tokio::spawn(emit(watcher.clone(), node, emitted, stopped)));
-            self.tasks.push(tokio::spawn(ask(prober.clone(), Arc::clone(&self.stopped))));
+            self.tasks.push(tokio::spawn(ask(
+                prober.clone(),
+                node,
+                Arc::clone(&self.asked),
+                Arc::clone(&self.stopped),
+            )));
         }
     }
 
@@ -156,6 +168,34 @@ impl Cluster {
         self.clients().flat_map(|client| std::mem::take(&mut client.state().faults)).collect()
     }
 
+    /// What each node has missed until now, and what it says of it.
+    pub(crate) async fn accounts(&self) -> Result<Vec<Account>, Failure> {
+        let lost: Vec<_> = self.watchers.iter().map(|watcher| watcher.state().books.lost).collect();
+        let metrics = self.metrics().await?;
+        let asked: u64 = self.asked.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        let accounts = lost.into_iter().zip(&metrics).enumerate().map(|(node, (lost, metrics))| {
+            let count = |name: &str| metrics[name].as_u64().unwrap_or_default();
+            Account {
+                lost,
+                requests: asked - self.asked[node].load(Ordering::Relaxed),
+                missed: count("missed"),
+                unknown: self.probers[node].state().unknown_gaps,
+                outages: count("connections_lost"),
+                repeats: count("repeats"),
+            }
+        });
+        Ok(accounts.collect())
+    }
+
+    /// Why nodes have lost their connections.
+    pub(crate) fn outages(&self) -> Vec<String> {
+        let reasons = |(node, prober): (usize, &Client)| {
+            let reasons = prober.state().outages.clone();
+            reasons.into_iter().map(move |reason| format!("node {node}: {reason}"))
+        };
+        self.probers.iter().enumerate().flat_map(reasons).collect()
+    }
+
     fn clients(&self) -> impl Iterator<Item = &Client> {
         self.watchers.iter().chain(&self.probers)
     }
@@ -181,6 +221,7 @@ impl Cluster {
 
     async fn check_requests(&self) -> Result<(), String> {
         let checks = self.probers.iter().enumerate().map(|(node, prober)| async move {
+            self.asked[node].fetch_add(QUESTIONS, Ordering::Relaxed);
             self.check_node(prober).await.map_err(|wrong| format!("node {node}: {wrong}"))
         });
         try_join_all(checks).await.map(drop)
@@ -248,9 +289,10 @@ async fn emit(
 }
 
 /// Asks whatever the answers are: while they are forged they may be wrong, but requests end.
-async fn ask(prober: Client, stopped: Arc<AtomicBool>) -> Vec<String> {
+async fn ask(prober: Client, node: usize, asked: Arc<[AtomicU64; NODES]>, stopped: Arc<AtomicBool>) -> Vec<String> {
     let mut faults = Vec::new();
     while !stopped.load(Ordering::Relaxed) {
+        asked[node].fetch_add(QUESTIONS, Ordering::Relaxed);
         for operation in [fetch_sockets(), ask_servers(), ask_clients()] {
             match prober.perform(operation).await {
                 Err(fault) if fault == "disconnected" => return faults,
@@ -283,6 +325,8 @@ fn texts(value: &Value) -> Vec<String> {
     list(value).iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
+/// Requests that are made in a row.
+const QUESTIONS: u64 = 3;
 /// In milliseconds.
 const REQUEST_TIMEOUT: u64 = 2000;
 /// Between the emits of a client.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod account;
 mod books;
 mod client;
 mod cluster;
@@ -131,7 +132,7 @@ async fn tried_on(kind: BrokerKind, transports: Vec<Transport>, plan: Arc<Plan>)
 }
 
 fn print(transport: Transport, report: &Report) {
-    let Report { sent, emitted, lost, repeated, believed, refused, healed, memory, took, faults } = report;
+    let Report { sent, emitted, lost, repeated, believed, refused, healed, memory, took, outages, faults } = report;
     let verdict = if faults.is_empty() { "kept" } else { "BROKEN" };
     println!(
         "| {transport} | {sent} | {emitted} | {lost} | {repeated} | {believed} | {refused} | {:.1} s | {}, {} | {:.0} s | {verdict} |",
@@ -140,6 +141,9 @@ fn print(transport: Transport, report: &Report) {
         memory.1,
         took.as_secs_f64(),
     );
+    for outage in outages {
+        println!("trunkline-hostile: {transport}: the connection was lost, {outage}");
+    }
     for fault in faults {
         println!("trunkline-hostile: {transport}: {fault}");
     }

@@ -6,10 +6,12 @@ use std::{
 };
 
 use serde_json::Value;
+use tokio::time::sleep;
 use trunkline_brokers::transports::Transport;
 
 use crate::{
     Failure,
+    account::{self, Account},
     cluster::Cluster,
     forge::{Forger, Phase},
     golden,
@@ -36,6 +38,8 @@ pub(crate) struct Report {
     /// The most memory of a node before and after, in MiB.
     pub(crate) memory: (u64, u64),
     pub(crate) took: Duration,
+    /// Connections that nodes have lost, which explain losses.
+    pub(crate) outages: Vec<String>,
     /// Broken promises.
     pub(crate) faults: Vec<String>,
 }
@@ -51,6 +55,7 @@ pub(crate) struct Setup<'a> {
 }
 
 struct Run {
+    transport: Transport,
     cluster: Cluster,
     wire: Box<dyn Wire>,
     forger: Forger,
@@ -64,7 +69,7 @@ pub(crate) async fn run(transport: Transport, setup: Setup<'_>) -> Result<Report
     let wire = wire::open(transport, &url, &cluster.ids).await?;
     let golden = golden::all(transport::dialect(transport))?;
     let forger = Forger::new(setup.seed, transport::dialect(transport), golden, cluster.ids.clone());
-    let mut run = Run { cluster, wire, forger, report: Report::default() };
+    let mut run = Run { transport, cluster, wire, forger, report: Report::default() };
     // What ends it early is one more broken promise: what the clients have seen says why.
     if let Err(error) = run.drive(setup.messages).await {
         run.report.faults.push(error.to_string());
@@ -88,19 +93,23 @@ impl Run {
     /// What says nothing under the numbers of a node must not touch the valid traffic at all.
     async fn content(&mut self, messages: u64) -> Result<(), Failure> {
         self.forger.phase = Phase::Content;
+        let before = self.cluster.accounts().await?;
         self.send(messages).await?;
         self.check("after forged content").await;
-        let (lost, repeated) = (self.cluster.lost(), self.cluster.repeated());
-        if lost + repeated > 0 {
-            self.report.faults.push(format!("forged content: {lost} events lost, {repeated} repeated or out of order"));
+        let repeated = self.cluster.repeated();
+        if repeated > 0 {
+            self.report.faults.push(format!("forged content: {repeated} events repeated or out of order"));
         }
+        let has_history = self.transport.has_history();
+        let unexplained = self.settled(&before, |nodes| account::unexplained(nodes, has_history)).await?;
+        self.report.faults.extend(unexplained.map(|nodes| format!("forged content: {nodes}")));
         Ok(())
     }
 
     /// What forged numbers make a node miss is a gap that it reports; afterwards all is well again.
     async fn numbers(&mut self, messages: u64) -> Result<(), Failure> {
         self.forger.phase = Phase::Numbers;
-        let before = self.cluster.lost();
+        let before = self.cluster.accounts().await?;
         self.send(messages).await?;
         self.check("after forged numbers").await;
         // A node that was silenced is heard again; what it missed meanwhile shows only now.
@@ -111,9 +120,9 @@ impl Run {
         }
         self.report.healed = self.report.healed.max(began.elapsed());
         let (lost, repeated) = (self.cluster.lost(), self.cluster.repeated());
-        if lost > before && sum(&self.cluster.metrics().await?, "gaps") == 0 {
-            self.report.faults.push(format!("forged numbers: {} events lost without a gap", lost - before));
-        }
+        let is_told = |nodes: &[Account]| nodes.iter().all(Account::tells_all);
+        let untold = self.settled(&before, |nodes| (!is_told(nodes)).then(|| account::shown(nodes))).await?;
+        self.report.faults.extend(untold.map(|nodes| format!("forged numbers: losses without gaps: {nodes}")));
         // More of the valid traffic, undisturbed.
         if !(self.cluster.hears_more(TIMEOUT).await && self.cluster.caught_up(TIMEOUT).await) {
             self.report.faults.push("after forged numbers: the valid traffic does not arrive any more".into());
@@ -125,6 +134,24 @@ impl Run {
                 .push(format!("healed, and then {} events lost, {} repeated or out of order", more.0, more.1));
         }
         Ok(())
+    }
+
+    /// What is wrong with what the nodes have missed since `before`, once there was time to report it.
+    async fn settled(
+        &mut self,
+        before: &[Account],
+        wrong: impl Fn(&[Account]) -> Option<String>,
+    ) -> Result<Option<String>, Failure> {
+        let deadline = Instant::now() + HEALING;
+        loop {
+            let now = self.cluster.accounts().await?;
+            let nodes: Vec<_> = now.iter().zip(before).map(|(now, before)| now.since(before)).collect();
+            let wrong = wrong(&nodes);
+            if wrong.is_none() || Instant::now() > deadline {
+                return Ok(wrong);
+            }
+            sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Sends in portions that the nodes have to digest first, so that none is lost for want of room.
@@ -194,6 +221,7 @@ impl Run {
         report.lost = self.cluster.lost();
         report.repeated = self.cluster.repeated();
         report.believed = self.cluster.other_events();
+        report.outages = self.cluster.outages();
         report.faults.extend(self.cluster.client_faults());
         report.faults.extend(self.cluster.nodes.iter_mut().filter_map(crate::node::Node::fault));
         for counter in ["inbox_overflow", "dropped_by_sockets"] {
@@ -229,6 +257,8 @@ fn sum(metrics: &[Value], counter: &str) -> u64 {
 const PORTION: u64 = 250;
 /// Two heartbeat intervals, a tenth of them in which a silent node is only suspected, and the time to ask.
 const HEALING: Duration = HEARTBEAT_INTERVAL.saturating_mul(2).saturating_add(Duration::from_millis(1300));
+/// Until what nodes say is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How much more memory a node may use in the end, in MiB.
 const MEMORY: u64 = 256;
 const TIMEOUT: Duration = Duration::from_secs(20);

@@ -2,12 +2,8 @@
 # Builds the test nodes, looks for the balancers, fetches those that Debian has not, and runs `trial.js` with the arguments given.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-cd "$here/../../.."
-CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
-export CARGO_TARGET_DIR
-cmp -s integration-tests/node/package-lock.json integration-tests/node/node_modules/.installed-from ||
-    (cd integration-tests/node && npm ci --no-audit --no-fund --silent && cp package-lock.json node_modules/.installed-from)
-case " $* " in *" --help "* | *" -h "*) exec node "$here/trial.js" --help ;; esac
+program=$here/trial.js
+. "$here/../lib/prepared.sh"
 
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/trunkline"
 
@@ -43,4 +39,4 @@ cargo build -p trunkline-test-nodes
 TEST_NODE=$CARGO_TARGET_DIR/debug/test-node
 TEST_BROKER=$CARGO_TARGET_DIR/debug/test-broker
 export NGINX_CURRENT TRAEFIK ENVOY TEST_NODE TEST_BROKER
-exec node "$here/trial.js" "$@"
+exec node "$program" "$@"

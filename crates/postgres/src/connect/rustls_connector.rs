@@ -3,16 +3,12 @@
 use std::{error::Error as _, path::Path, sync::Arc};
 
 use rustls::{
-    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, SignatureScheme,
-    client::{
-        WantsClientCert, WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    ClientConfig, ConfigBuilder,
+    client::{WantsClientCert, WebPkiServerVerifier, danger::ServerCertVerifier},
+    crypto::CryptoProvider,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
-use trunkline_backend::tls::{OwnConfig, certificates, crypto_provider, private_key, trusted_roots};
+use trunkline_backend::tls::{OwnConfig, certificates, crypto_provider, nameless_verifier, private_key, trusted_roots};
 use trunkline_core::{Error, ErrorKind, Result};
 
 use super::tls::{SslMode, Tls};
@@ -31,18 +27,19 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::new(ErrorKind::Config, "TLS versions").with_source(error))?
             .dangerous()
-            .with_custom_certificate_verifier(self.verifier(provider)?);
+            .with_custom_certificate_verifier(self.verifier(&provider)?);
         Ok(MakeRustlsConnect::new(self.with_client_certificate(builder)?))
     }
 
-    fn verifier(&self, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
+    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
         let authorities = match self.mode {
             SslMode::Disable | SslMode::Prefer => None,
             SslMode::Require if self.root.is_none() => None,
-            SslMode::Require | SslMode::VerifyCa => Some(self.authorities(&provider)?),
-            SslMode::VerifyFull => return Ok(self.authorities(&provider)?),
+            SslMode::Require | SslMode::VerifyCa => Some(self.authorities(provider)?),
+            SslMode::VerifyFull => return Ok(self.authorities(provider)?),
         };
-        Ok(Arc::new(LibpqVerifier { provider, authorities }))
+        // libpq's modes below `verify-full` check less than rustls would.
+        Ok(nameless_verifier(authorities))
     }
 
     fn authorities(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>> {
@@ -72,55 +69,4 @@ fn unreadable(parameter: &str, path: Option<&Path>, error: &Error) -> Error {
     let path = path.unwrap_or(Path::new("system")).display();
     let reason = error.source().map_or_else(|| "nothing in it can be used".to_owned(), ToString::to_string);
     Error::new(ErrorKind::Config, format!("{parameter} {path}: {reason}"))
-}
-
-/// Certificate verifier for libpq's modes below `verify-full`, which check less than rustls would: any certificate
-/// passes, or that of a trusted authority for any name.
-#[derive(Debug)]
-struct LibpqVerifier {
-    provider: Arc<CryptoProvider>,
-    authorities: Option<Arc<WebPkiServerVerifier>>,
-}
-
-impl ServerCertVerifier for LibpqVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(verifier) = &self.authorities else { return Ok(ServerCertVerified::assertion()) };
-        let verified = verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verified {
-            // The name is checked last: everything else is fine.
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            verified => verified,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -3,6 +3,7 @@
 mod bytes;
 mod protocol;
 mod shape;
+mod spelling;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -108,7 +109,8 @@ impl Forger {
         match self.rng.u8(..100) {
             0..5 => ("garbage", Forged::Bytes(bytes::garbage(&mut self.rng))),
             5..15 => ("truncated", self.damaged(bytes::truncate)),
-            15..30 => ("damaged bytes", self.damaged(bytes::damage)),
+            15..25 => ("damaged bytes", self.damaged(bytes::damage)),
+            25..30 => ("spelling", self.respelled()),
             30..35 => ("spliced", self.spliced()),
             35..55 => ("type confusion", self.reshaped(shape::confuse)),
             55..62 => ("keys", self.reshaped(shape::scramble_keys)),
@@ -152,6 +154,13 @@ impl Forger {
         let (head, tail) = (self.encoded_model(), self.encoded_model());
         let (to, from) = (self.rng.usize(..=head.len()), self.rng.usize(..=tail.len()));
         Forged::Bytes([&head[..to], &tail[from..]].concat())
+    }
+
+    fn respelled(&mut self) -> Forged {
+        let model = self.model();
+        let is_packed = model.is_array() || self.rng.bool();
+        let spell = if is_packed { spelling::msgpack } else { spelling::json };
+        Forged::Bytes(spell(&model, &mut self.rng))
     }
 
     fn encoded_model(&mut self) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! Well-formed messages that say what is not so.
 
 use super::{Dialect, Forger, HEARSAY, Phase, shape};
-use crate::tree::{Tree, map};
+use crate::tree::{self, Tree, map};
 
 /// What a message says, without the form that a dialect gives it.
 enum Saying {
@@ -19,7 +19,7 @@ enum Saying {
 impl Forger {
     /// A message of one of these sorts, with its name.
     pub(super) fn protocol(&mut self) -> (&'static str, Tree) {
-        let sorts = if self.phase == Phase::Numbers { 12 } else { 8 };
+        let sorts = if self.phase == Phase::Numbers { 13 } else { 9 };
         let (sort, saying, sender) = match self.rng.u8(..sorts) {
             0 | 1 => ("reserved events", self.reserved_event(), self.invented()),
             2 => ("leaves", Saying::Leaving, self.node()),
@@ -28,12 +28,38 @@ impl Forger {
             5 => ("requests of nobody", self.request(), self.invented()),
             6 => ("requests of nodes", self.request(), self.node()),
             7 => ("answers to nothing", self.answer(), self.invented()),
-            8 => ("answers", self.answer(), self.node()),
+            8 => return ("odd heartbeats", self.odd_heartbeat()),
+            9 => ("answers", self.answer(), self.node()),
             _ => ("numbers of nodes", self.numbered(), self.node()),
         };
         let numbers = matches!(sort, "numbers of nodes") || (sort == "invented nodes" && self.rng.bool());
         let tree = self.render(saying, sender, numbers, sort == "answers");
         (sort, tree)
+    }
+
+    /// High-water marks, buckets and numbers that are none, of an invented node or, where that is allowed, of one that runs.
+    fn odd_heartbeat(&mut self) -> Tree {
+        let sender = if self.phase == Phase::Numbers && self.rng.bool() { self.node() } else { self.invented() };
+        let initial = self.rng.bool();
+        let mut tree = self.render(Saying::Heartbeat { initial }, sender, true, false);
+        let counters = match self.rng.u8(..8) {
+            0 => shape::other_value(&mut self.rng),
+            1 => Tree::Array(vec![pair((0, 1)); 70_000]),
+            2 => Tree::Array((0..2000).rev().map(|channel| pair((channel, u64::from(channel)))).collect()),
+            3 => Tree::Array(vec![Tree::Array(Vec::new())]),
+            4 => Tree::Array(vec![Tree::Array(vec![0.into(), 1.into(), 2.into()])]),
+            5 => Tree::Array(vec![Tree::Array(vec!["0".into(), "1".into()])]),
+            6 => Tree::Array(vec![Tree::Array(vec![65_536.into(), shape::number(&mut self.rng)])]),
+            _ => Tree::Array(vec![Tree::Array(vec![shape::number(&mut self.rng), shape::number(&mut self.rng)])]),
+        };
+        tree::set(&mut tree, "counters", counters);
+        if self.rng.bool() {
+            tree::set(&mut tree, "buckets", shape::number(&mut self.rng));
+        }
+        if self.rng.u8(..4) == 0 {
+            tree::set(&mut tree, "stamp", pair((0, 1)));
+        }
+        tree
     }
 
     fn reserved_event(&mut self) -> Saying {
