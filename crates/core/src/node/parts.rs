@@ -19,7 +19,10 @@ pub(super) fn is_divisible(answer: &Answer) -> bool {
 /// `TooLarge` if an entry is too large by itself. All others have been sent then, and the asking node has been told.
 pub(super) async fn send(transport: &dyn Transport, from: &NodeKey, to: &NodeId, response: &Response) -> Result<()> {
     let Response { request, answer } = response;
-    let send = |answer| send_one(transport, from, to, Response { request: request.clone(), answer });
+    let send = |answer| {
+        let response = Response { request: request.clone(), answer };
+        async move { transport.send(from, to, &response).await }
+    };
     let most = transport.capabilities().max_message_bytes.map_or(usize::MAX, |limit| limit / 2);
     let (mut index, mut refused) = (0, None::<Error>);
     let mut pieces = VecDeque::new();
@@ -49,10 +52,6 @@ pub(super) async fn send(transport: &dyn Transport, from: &NodeKey, to: &NodeId,
     let Some(error) = refused else { return Ok(()) };
     send(Answer::TooLarge(error.context().to_owned())).await?;
     Err(error)
-}
-
-async fn send_one(transport: &dyn Transport, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
-    transport.send(from, to, &response).await
 }
 
 fn entries(answer: &Answer) -> usize {
