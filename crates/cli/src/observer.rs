@@ -191,7 +191,7 @@ impl Transport for WatchedTransport {
         self.inner.publish(from, message).await
     }
 
-    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: &Response) -> Result<()> {
         self.inner.send(from, to, response).await
     }
 

@@ -234,7 +234,7 @@ impl Transport for RefusingTransport {
         }
     }
 
-    async fn send(&self, from: &trunkline_core::NodeKey, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &trunkline_core::NodeKey, to: &NodeId, response: &Response) -> Result<()> {
         self.transport.send(from, to, response).await
     }
 
@@ -272,6 +272,10 @@ impl RoomInterest for RecordedInterest {
 
     fn subscriptions(&self, _: &trunkline_core::NodeKey) -> usize {
         self.rooms.lock().unwrap().len()
+    }
+
+    fn is_active(&self, _: &trunkline_core::NodeKey, room: &Room) -> bool {
+        self.rooms.lock().unwrap().contains(room)
     }
 
     async fn room_created(&self, _: &trunkline_core::NodeKey, room: &Room) -> Result<()> {

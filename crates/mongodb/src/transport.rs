@@ -167,9 +167,9 @@ impl Transport for MongoDb {
         self.inner.core.outbox.push_message(&id, channel, bytes, make).await
     }
 
-    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: &Response) -> Result<()> {
         let id = self.sequence_id(from)?;
-        let encoded = self.encode(from, Some(to), (&response).into())?;
+        let encoded = self.encode(from, Some(to), response.into())?;
         let bytes = encoded.bytes();
         let make = |seq_no, marks: &[SeqNo]| encoded.finish(from, seq_no, marks);
         self.inner.core.outbox.push_message(&id, None, bytes, make).await

@@ -199,8 +199,8 @@ impl Transport for Postgres {
         self.push(from, (&message).into()).await
     }
 
-    async fn send(&self, from: &NodeKey, _to: &NodeId, response: Response) -> Result<()> {
-        self.push(from, (&response).into()).await
+    async fn send(&self, from: &NodeKey, _to: &NodeId, response: &Response) -> Result<()> {
+        self.push(from, response.into()).await
     }
 
     async fn leave(&self, node: &NodeKey) -> Result<()> {

@@ -210,7 +210,7 @@ impl<E: SocketEmitter> Trunkline<E> {
         let open = self.used().await?;
         let OpenNamespace { node, interest: Some(interest), .. } = &*open else { return Ok(()) };
         let own_room = core::Room::from(sender.as_str());
-        if !interest.is_active(&own_room) && self.is_connected(sender) {
+        if !interest.is_confirmed(&own_room) && self.is_connected(sender) {
             // While the broker is away it is told later, and what is sent waits as well.
             let _ = node.rooms_created(&[own_room]).await;
         }

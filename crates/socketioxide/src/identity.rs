@@ -56,9 +56,14 @@ fn split(id: &SocketId, node: Option<&NodeId>) -> Option<(Sid, Uid)> {
 /// A node's id, filled up to the length of socketioxide's server ids. It only distinguishes nodes: none is addressed by
 /// it.
 fn server(node: Option<&NodeId>) -> Uid {
-    let node = node.map_or("", NodeId::as_str);
-    let uid = Uid::from_str(&format!("{node:-<SID$}")).unwrap_or_else(|_| unknown());
+    let uid = filled_up(node.map_or("", NodeId::as_str)).unwrap_or_else(unknown);
     if uid.as_str().starts_with("-id") { unknown() } else { uid }
+}
+
+fn filled_up(node: &str) -> Option<Uid> {
+    let mut id = [b'-'; SID];
+    id.get_mut(..node.len())?.copy_from_slice(node.as_bytes());
+    Uid::from_str(str::from_utf8(&id).ok()?).ok()
 }
 
 fn unknown() -> Uid {

@@ -23,7 +23,7 @@ impl Interest {
     }
 
     /// Whether what is sent to the room arrives.
-    pub(crate) fn is_active(&self, room: &Room) -> bool {
+    pub(crate) fn is_confirmed(&self, room: &Room) -> bool {
         self.lock().get(room) == Some(&true)
     }
 
@@ -66,8 +66,12 @@ impl RoomInterest for Interest {
         self.broker.subscriptions(node)
     }
 
+    fn is_active(&self, _: &NodeKey, room: &Room) -> bool {
+        self.is_confirmed(room)
+    }
+
     async fn room_created(&self, node: &NodeKey, room: &Room) -> Result<()> {
-        if self.is_active(room) {
+        if self.is_confirmed(room) {
             return Ok(());
         }
         // The broker may take it even if this is dropped or fails.

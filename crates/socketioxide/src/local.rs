@@ -9,6 +9,7 @@ use socketioxide_core::{
 };
 use trunkline_core::{
     AckSink, DeliveryReport, EventReply, Local, NodeId, Offset, Payload, Room, SocketId, SocketInfo, Target,
+    payload::{Attachments, ByteString},
 };
 
 use crate::{
@@ -39,24 +40,31 @@ impl<E: SocketEmitter> Sockets for Trunkline<E> {
     }
 
     fn describe(&self, socket: Sid) -> Option<SocketInfo> {
+        let namespace = self.namespace().ok()?;
+        self.describe_in(&namespace, socket)
+    }
+}
+
+impl<E: SocketEmitter> Trunkline<E> {
+    /// A socket of the open namespace, as other nodes see it.
+    fn describe_in(&self, namespace: &OpenNamespace, socket: Sid) -> Option<SocketInfo> {
         let id = SocketId::new(socket.as_str()).ok()?;
-        let mut rooms: Vec<_> = self.local.socket_rooms(socket).iter().map(|room| Room::from(room.as_ref())).collect();
         let own_room = Room::from(socket.as_str());
+        let joined = self.local.socket_rooms(socket);
+        let mut rooms = Vec::with_capacity(joined.len() + 1);
+        rooms.extend(joined.iter().map(|room| Room::from(room.as_ref())));
         if self.own_rooms.has(socket) {
             rooms.retain(|room| *room != own_room);
         }
         // As on Node.js servers, behind the rooms that the application has joined, which may be this one too.
         rooms.push(own_room);
-        let namespace = self.namespace().ok()?;
         let Details { handshake, data } = namespace.details.of(socket);
-        let handshake = handshake.unwrap_or_else(|| self.handshake(&namespace, socket));
-        let data = data.unwrap_or_else(|| Payload::from_trusted_json("{}", Vec::new()));
+        let handshake = handshake.unwrap_or_else(|| self.handshake(namespace, socket));
+        let data = data.unwrap_or_else(|| Payload::from_trusted_json(ByteString::from_static("{}"), Attachments::NONE));
         let data = self.cluster.with_connection(self.local.path(), socket, data);
         Some(SocketInfo::new(id, rooms).with_handshake(Some(handshake)).with_data(Some(data)))
     }
-}
 
-impl<E: SocketEmitter> Trunkline<E> {
     /// The handshake of the socket's request, which is kept: it is asked for again, and its time must not change.
     fn handshake(&self, namespace: &OpenNamespace, socket: Sid) -> Payload {
         match self.cluster.handshake(self.local.path(), socket) {
@@ -103,8 +111,9 @@ impl<E: SocketEmitter> Local for Trunkline<E> {
     }
 
     fn sockets(&self, target: &Target) -> Vec<SocketInfo> {
+        let Ok(namespace) = self.namespace() else { return Vec::new() };
         let sockets = self.local.fetch_sockets(self.options(target));
-        sockets.iter().filter_map(|socket| self.describe(socket.id)).collect()
+        sockets.iter().filter_map(|socket| self.describe_in(&namespace, socket.id)).collect()
     }
 
     fn rooms(&self) -> Vec<Room> {

@@ -84,9 +84,9 @@ impl<B: BatchBroker> TransportState<B> {
     }
 
     /// Queues an answer.
-    pub(super) async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
+    pub(super) async fn send(&self, from: &NodeKey, to: &NodeId, response: &Response) -> Result<()> {
         let address = self.namespace_of(from)?.node(to);
-        let encoded = batch::encode(&from.id, &from.namespace, &response)?;
+        let encoded = batch::encode(&from.id, &from.namespace, response)?;
         let weight = self.check_size(&encoded)?;
         let prepared = Prepared { address, channel: None, encoded, weight, is_stored: false };
         self.outbox.push_message(&from.id, None, weight, |_, _| prepared.finish(None, &[])).await

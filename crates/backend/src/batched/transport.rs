@@ -147,7 +147,7 @@ impl<B: BatchBroker> Transport for BatchedTransport<B> {
         self.state.publish(from, message).await
     }
 
-    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: &Response) -> Result<()> {
         self.state.send(from, to, response).await
     }
 
@@ -188,6 +188,10 @@ impl<B: BatchBroker> RoomInterest for BatchedTransport<B> {
 
     fn subscriptions(&self, node: &NodeKey) -> usize {
         self.state.nodes.of(node).map_or(0, |node| node.rooms.subscriptions())
+    }
+
+    fn is_active(&self, node: &NodeKey, room: &Room) -> bool {
+        self.state.nodes.of(node).is_ok_and(|node| node.rooms.is_entered(room))
     }
 
     /// While there is no connection this returns at once: the next one begins with the room, and what is missed until

@@ -92,6 +92,13 @@ impl<R: RoomKeys> Interest<R> {
         self.states.get(key).is_some_and(|state| state.active)
     }
 
+    /// Whether messages for a room arrive, and will go on to as long as it has local members.
+    #[must_use]
+    pub fn is_entered(&self, room: &Room) -> bool {
+        let Some(key) = self.keys.key_of(room) else { return true };
+        self.states.get(&key).is_some_and(|state| state.active && state.rooms.contains(room))
+    }
+
     /// The connection is gone: the broker delivers nothing.
     pub fn deactivate_all(&mut self) {
         self.states.values_mut().for_each(|state| state.active = false);

@@ -78,6 +78,12 @@ impl<R: RoomKeys> RoomSubscriber<R> {
         self.shared.left.notify_one();
     }
 
+    /// Whether the room has been entered, and messages for it arrive.
+    #[must_use]
+    pub fn is_entered(&self, room: &Room) -> bool {
+        self.shared.interest().is_entered(room)
+    }
+
     /// Number of keys that the broker delivers to the node.
     #[must_use]
     pub fn subscriptions(&self) -> usize {

@@ -124,7 +124,7 @@ impl Listener {
         };
         let response = Response { request: request.clone(), answer };
         // The request ends without it then, as with a node that was lost.
-        let _ = self.backend.transport.send(&self.node, from, response).await;
+        let _ = self.backend.transport.send(&self.node, from, &response).await;
     }
 }
 

@@ -198,7 +198,7 @@ impl<F: Fault> Transport for Faulty<F> {
         self.transport.publish(from, message).await
     }
 
-    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: &Response) -> Result<()> {
         self.transport.send(from, to, response).await
     }
 

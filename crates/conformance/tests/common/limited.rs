@@ -58,7 +58,7 @@ impl Transport for Limited {
         self.0.publish(from, message).await
     }
 
-    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: &Response) -> Result<()> {
         check(response.weight())?;
         self.0.send(from, to, response).await
     }

@@ -214,10 +214,10 @@ impl Transport for Broken {
         }
     }
 
-    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: &Response) -> Result<()> {
         let Some(send) = &self.defect.send else { return self.transport.send(from, to, response).await };
-        for (to, response) in send(from.clone(), to.clone(), response) {
-            self.transport.send(from, &to, response).await?;
+        for (to, response) in send(from.clone(), to.clone(), response.clone()) {
+            self.transport.send(from, &to, &response).await?;
         }
         Ok(())
     }

@@ -63,9 +63,8 @@ pub fn read<'a>(reader: &mut impl Reader<'a>) -> Result<SocketInfo> {
     while let Some(key) = reader.next_key(&mut map).map_err(|fault| fault.at("sockets[]"))? {
         fields.read(reader, &key)?;
     }
-    let id = fields.id.ok_or_else(|| Fault::Missing.at("sockets[].id"))?;
     Ok(SocketInfo {
-        id: SocketId::new(id)?,
+        id: fields.id.ok_or_else(|| Fault::Missing.at("sockets[].id"))?,
         node: None,
         rooms: fields.rooms.flatten().unwrap_or_default(),
         handshake: fields.handshake.flatten(),
@@ -75,7 +74,7 @@ pub fn read<'a>(reader: &mut impl Reader<'a>) -> Result<SocketInfo> {
 
 #[derive(Default)]
 struct Fields {
-    id: Option<String>,
+    id: Option<SocketId>,
     handshake: Option<Option<Payload>>,
     rooms: Option<Option<Vec<Room>>>,
     data: Option<Option<Payload>>,
@@ -84,7 +83,7 @@ struct Fields {
 impl Fields {
     fn read<'a>(&mut self, reader: &mut impl Reader<'a>, key: &str) -> Result<(), Error> {
         let (name, read) = match key {
-            "id" => ("sockets[].id", reader.text().and_then(|id| set(&mut self.id, id.into_owned()))),
+            "id" => ("sockets[].id", read_id(reader).and_then(|id| set(&mut self.id, id))),
             "handshake" => ("sockets[].handshake", value(reader).and_then(|read| set(&mut self.handshake, read))),
             "rooms" => {
                 ("sockets[].rooms", reader.optional(opts::read_known_rooms).and_then(|read| set(&mut self.rooms, read)))
@@ -94,6 +93,14 @@ impl Fields {
         };
         read.map_err(|fault| fault.at(name))
     }
+}
+
+/// Reads the id of a socket.
+///
+/// # Errors
+/// `TooLong`, or `Unexpected` for what is no text.
+pub fn read_id<'a>(reader: &mut impl Reader<'a>) -> Scan<SocketId> {
+    SocketId::new(reader.text()?).map_err(|_| Fault::TooLong)
 }
 
 /// Reads a value; `None` for null, and for what a payload cannot hold, such as what is nested too deeply.

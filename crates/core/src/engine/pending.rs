@@ -178,7 +178,13 @@ impl Pending {
             Answer::Sockets(sockets) if self.gather == Gather::Rooms => {
                 self.rooms.extend(sockets.into_iter().flat_map(|socket| socket.rooms));
             }
-            Answer::Sockets(sockets) => self.sockets.extend(sockets.into_iter().map(|socket| of_node(socket, from))),
+            Answer::Sockets(mut sockets) => {
+                name_node(&mut sockets, from);
+                match self.sockets.is_empty() {
+                    true => self.sockets = sockets,
+                    false => self.sockets.append(&mut sockets),
+                }
+            }
             Answer::Rooms(rooms) => self.rooms.extend(rooms),
             Answer::ServerSideEmit(value) => self.values.push(value),
             Answer::ClientCount(count) => self.acks.announced(from, count),
@@ -348,10 +354,11 @@ impl Pending {
     }
 }
 
-/// Names the node of a socket, if the wire does not.
-fn of_node(mut socket: SocketInfo, node: Option<&NodeId>) -> SocketInfo {
-    socket.node = socket.node.or_else(|| node.cloned());
-    socket
+/// Names the node of sockets, where the wire does not.
+fn name_node(sockets: &mut [SocketInfo], node: Option<&NodeId>) {
+    for socket in sockets.iter_mut().filter(|socket| socket.node.is_none()) {
+        socket.node = node.cloned();
+    }
 }
 
 impl State {

@@ -123,9 +123,10 @@ impl Hub {
         Error::new(ErrorKind::Closed, context)
     }
 
-    pub(super) fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
+    pub(super) fn send(&self, from: &NodeKey, to: &NodeId, response: &Response) -> Result<()> {
         let state = self.lock();
         if let Some(joined) = state.namespaces.get(&from.namespace).and_then(|nodes| nodes.get(to)) {
+            let response = response.clone();
             joined.inbox.push([Delivery::Response { from: Some(from.id.clone()), response }]);
         }
         Ok(())

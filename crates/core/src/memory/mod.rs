@@ -117,7 +117,7 @@ impl Transport for MemoryTransport {
         self.hub.publish(from, message).await
     }
 
-    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: &Response) -> Result<()> {
         self.hub.send(from, to, response)
     }
 

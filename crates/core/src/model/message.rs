@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     error::{Error, Result},
     model::{NodeId, RequestId, Room, SessionId, SocketId, Target},
-    payload::Payload,
+    payload::{Attachments, ByteString, Payload},
 };
 
 /// A message to all nodes of a namespace. Exhaustive on purpose: a backend must handle every kind.
@@ -167,7 +167,8 @@ fn weight_of_target(target: &Target) -> usize {
     weight_of_rooms(&target.rooms) + weight_of_rooms(&target.except)
 }
 
-fn weight_of_rooms(rooms: &[Room]) -> usize {
+/// As [`Message::weight`].
+pub(crate) fn weight_of_rooms(rooms: &[Room]) -> usize {
     rooms.iter().map(|room| size_of::<Room>() + room.as_text().map_or(0, str::len)).sum()
 }
 
@@ -365,10 +366,11 @@ impl SocketInfo {
     /// code which looks into them there works. What other nodes get of a socket without a handshake.
     #[must_use]
     pub fn unknown_handshake() -> Payload {
-        Payload::from_trusted_json(UNKNOWN_HANDSHAKE, Vec::new())
+        Payload::from_trusted_json(ByteString::from_static(UNKNOWN_HANDSHAKE), Attachments::NONE)
     }
 
-    fn weight(&self) -> usize {
+    /// As [`Message::weight`].
+    pub(crate) fn weight(&self) -> usize {
         let details: usize = self.handshake.iter().chain(&self.data).map(Payload::len).sum();
         size_of::<Self>() + weight_of_rooms(&self.rooms) + details
     }

@@ -27,6 +27,7 @@ pub use self::{
     target::{Flags, Target},
 };
 pub(crate) use self::{
+    message::weight_of_rooms,
     metrics::{Exported, HistoryKind, HistoryOutcome, Levels, MessageKind, RequestKind, RequestOutcome},
     setters::setters,
 };

@@ -213,12 +213,14 @@ impl ClusterNode {
     pub async fn fetch_sockets(&self, target: Target) -> Result<Vec<SocketInfo>, RequestError<Vec<SocketInfo>>> {
         self.check_open()?;
         target.check()?;
-        let own = self.own_sockets(&target)?;
         if target.flags.local {
-            return Ok(own);
+            return Ok(self.own_sockets(&target)?);
         }
         let is_partial = target.flags.partial;
-        let sockets = with_own(self.request_sockets(target).await, |mut others| {
+        let others = self.request_sockets(target.clone()).await?;
+        // The others describe theirs meanwhile.
+        let own = self.own_sockets(&target)?;
+        let sockets = with_own(others.answered().await, |mut others| {
             let mut sockets = own;
             sockets.append(&mut others);
             sockets
@@ -232,8 +234,9 @@ impl ClusterNode {
     /// As [`ClusterNode::fetch_sockets`].
     pub async fn all_rooms(&self) -> Result<Vec<Room>, RequestError<Vec<Room>>> {
         self.check_open()?;
+        let others = self.request_rooms().await?;
         let own = self.local()?.rooms();
-        with_own(self.request_rooms().await, |others| union(others, own))
+        with_own(others.answered().await, |others| union(others, own))
     }
 
     /// Hands an event to the servers of all *other* nodes.

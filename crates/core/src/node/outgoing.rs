@@ -20,9 +20,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Outgoing {
     Publish(Message),
-    Send(NodeId, Response),
+    Send(NodeId, Arc<Response>),
     /// An answer that the broker does not take whole.
-    SendInParts(NodeId, Response),
+    SendInParts(NodeId, Arc<Response>),
     /// Tells the broker about rooms into which sockets were moved or, if it knows them as having members, out of which.
     Interest {
         rooms: Vec<Room>,
@@ -54,12 +54,12 @@ impl Outgoing {
                 Box::pin(async move { transport.publish(&node, message).await })
             }
             Self::Send(to, response) => {
-                let (to, response) = (to.clone(), response.clone());
-                Box::pin(async move { transport.send(&node, &to, response).await })
+                let (to, response) = (to.clone(), Arc::clone(response));
+                Box::pin(async move { transport.send(&node, &to, &response).await })
             }
             Self::SendInParts(to, response) => {
-                let (to, response) = (to.clone(), response.clone());
-                Box::pin(async move { parts::send(&*transport, &node, &to, response).await })
+                let (to, response) = (to.clone(), Arc::clone(response));
+                Box::pin(async move { parts::send(&*transport, &node, &to, &response).await })
             }
             Self::Interest { rooms, had_members } => {
                 let (interest, rooms, local) = (backend.interest.clone(), rooms.clone(), Weak::clone(local));

@@ -38,25 +38,23 @@ impl ClusterNode {
         Ok(AckStream::new(received, cancel))
     }
 
-    pub(super) async fn request_sockets(
-        &self,
-        target: Target,
-    ) -> Result<Vec<SocketInfo>, RequestError<Vec<SocketInfo>>> {
+    /// Asks all other nodes for their sockets.
+    pub(super) async fn request_sockets(&self, target: Target) -> Result<Asked<'_, Vec<SocketInfo>>> {
         let timeout = target.flags.timeout;
         let id = self.new_request();
         let message = Message::FetchSockets { request: id.clone(), target };
-        self.request(id, Gather::Sockets, message, timeout, |gathered| gathered.sockets).await
+        self.ask(id, Gather::Sockets, message, timeout, |gathered| gathered.sockets).await
     }
 
-    /// The rooms of all other nodes.
-    pub(super) async fn request_rooms(&self) -> Result<Vec<Room>, RequestError<Vec<Room>>> {
+    /// Asks all other nodes for their rooms.
+    pub(super) async fn request_rooms(&self) -> Result<Asked<'_, Vec<Room>>> {
         let id = self.new_request();
         let message = if self.shared.capabilities.all_rooms_request {
             Message::AllRooms { request: id.clone() }
         } else {
             Message::FetchSockets { request: id.clone(), target: Target::all() }
         };
-        self.request(id, Gather::Rooms, message, None, |gathered| gathered.rooms).await
+        self.ask(id, Gather::Rooms, message, None, |gathered| gathered.rooms).await
     }
 
     pub(super) async fn request_values(
@@ -66,7 +64,7 @@ impl ClusterNode {
     ) -> Result<Vec<Option<Payload>>, RequestError<Vec<Option<Payload>>>> {
         let id = self.new_request();
         let message = Message::ServerSideEmit { request: Some(id.clone()), payload };
-        self.request(id, Gather::Values, message, timeout, |gathered| gathered.values).await
+        self.ask(id, Gather::Values, message, timeout, |gathered| gathered.values).await?.answered().await
     }
 
     /// What one of the other nodes of ours answers, if any does.
@@ -77,23 +75,22 @@ impl ClusterNode {
     ) -> Result<Vec<Option<Payload>>, RequestError<Vec<Option<Payload>>>> {
         let id = self.new_request();
         let message = Message::ServerSideEmit { request: Some(id.clone()), payload };
-        self.request(id, Gather::Session, message, Some(timeout), |gathered| gathered.values).await
+        self.ask(id, Gather::Session, message, Some(timeout), |gathered| gathered.values).await?.answered().await
     }
 
-    /// Asks all other nodes and waits for their answers.
-    async fn request<T>(
+    /// Asks all other nodes. Returns when the message is queued.
+    async fn ask<T>(
         &self,
         id: RequestId,
         gather: Gather,
         message: Message,
         timeout: Option<Duration>,
         part: fn(Gathered) -> T,
-    ) -> Result<T, RequestError<T>> {
+    ) -> Result<Asked<'_, T>> {
         let (sender, answered) = oneshot::channel();
         let request = Request { id, gather, message: Some(message), deadline: self.deadline(timeout) };
-        let _cancel = self.start(request, ResponseSink::Gathered(sender)).await?;
-        let gathered = answered.await.map_err(|_| self.closed_error())?;
-        gathered.map(part).map_err(|error| error.map(part))
+        let cancel = self.start(request, ResponseSink::Gathered(sender)).await?;
+        Ok(Asked { node: self, answered, part, _cancel: cancel })
     }
 
     /// Hands a request to the driver and waits until its message is queued.
@@ -115,5 +112,22 @@ impl ClusterNode {
 
     pub(super) fn new_request(&self) -> RequestId {
         self.shared.backend.ids.request_id()
+    }
+}
+
+/// A request that other nodes have been asked; dropped, it ends.
+pub(super) struct Asked<'a, T> {
+    node: &'a ClusterNode,
+    answered: oneshot::Receiver<Result<Gathered, RequestError<Gathered>>>,
+    /// What is wanted of the answers.
+    part: fn(Gathered) -> T,
+    _cancel: CancelOnDrop,
+}
+
+impl<T> Asked<'_, T> {
+    /// Waits for the answers.
+    pub(super) async fn answered(self) -> Result<T, RequestError<T>> {
+        let gathered = self.answered.await.map_err(|_| self.node.closed_error())?;
+        gathered.map(self.part).map_err(|error| error.map(self.part))
     }
 }

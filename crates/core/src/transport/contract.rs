@@ -60,7 +60,7 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()>;
 
     /// Queues an answer for one node; as [`Transport::publish`].
-    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()>;
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: &Response) -> Result<()>;
 
     /// Ends the membership of a node. Idempotent; touches no other namespace. The engine has announced the leave
     /// before: this returns when that, and what was queued before it, is with the broker, as the process may end then.
@@ -386,6 +386,9 @@ pub trait RoomInterest: fmt::Debug + Send + Sync + 'static {
 
     /// Number of keys of rooms (buckets, or a channel each) that a node subscribes to now.
     fn subscriptions(&self, node: &NodeKey) -> usize;
+
+    /// Whether the node is subscribed to the room: what is published to the room arrives.
+    fn is_active(&self, node: &NodeKey, room: &Room) -> bool;
 
     /// Subscribes a node to a room that got its first local socket (Socket.IO's `create-room`). On return, what is
     /// published to the room afterwards arrives.

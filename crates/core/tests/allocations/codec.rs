@@ -11,7 +11,7 @@ use trunkline_core::{
 
 use crate::{SIZES, objects, packed, text};
 
-fn allocations<T>(work: impl FnOnce() -> T) -> u64 {
+pub(crate) fn allocations<T>(work: impl FnOnce() -> T) -> u64 {
     let mut result = None;
     let counted = measure(|| result = Some(work())).count_total;
     drop(result);

@@ -3,6 +3,7 @@
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+mod answers;
 mod codec;
 mod paths;
 mod transport;

@@ -23,7 +23,7 @@ use trunkline_core::{
     payload::Rules,
 };
 
-use crate::{SIZES, objects, packed, text, transport::RecordingTransport};
+use crate::{SIZES, answers, objects, packed, text, transport::RecordingTransport};
 
 /// Number of messages per measurement.
 const MESSAGES: usize = 1000;
@@ -40,10 +40,12 @@ const DROP: f64 = 0.0;
 /// Allocations over the memory transport: the target for the own sockets and that for the other node's.
 const MEMORY: f64 = 2.0;
 
-/// A server with a member in one room, which counts deliveries.
-#[derive(Debug, Default)]
+/// A server with a member in one room, which counts deliveries, with sockets that can be fetched, and
+/// with clients that acknowledge at once.
+#[derive(Debug)]
 struct Server {
     delivered: AtomicU64,
+    sockets: Vec<SocketInfo>,
 }
 
 impl Local for Server {
@@ -52,12 +54,13 @@ impl Local for Server {
         DeliveryReport::default()
     }
 
-    fn deliver_with_ack(&self, _: &Target, _: &Payload, _: Duration, _: AckSink) -> u32 {
-        0
+    fn deliver_with_ack(&self, _: &Target, _: &Payload, _: Duration, acks: AckSink) -> u32 {
+        (0..answers::CLIENTS).for_each(|_| acks.ack(None));
+        answers::CLIENTS
     }
 
     fn sockets(&self, _: &Target) -> Vec<SocketInfo> {
-        Vec::new()
+        self.sockets.clone()
     }
 
     fn rooms(&self) -> Vec<Room> {
@@ -78,18 +81,22 @@ impl Local for Server {
 }
 
 /// A node whose server counts deliveries.
-struct CountedNode {
+pub(crate) struct CountedNode {
     node: ClusterNode,
     server: Arc<Server>,
 }
 
 impl CountedNode {
-    async fn join(backend: Backend) -> Self {
-        let server = Arc::<Server>::default();
+    pub(crate) async fn join(backend: Backend) -> Self {
+        let server = Arc::new(Server { delivered: AtomicU64::new(0), sockets: answers::sockets() });
         let local: Arc<dyn Local> = Arc::clone(&server) as _;
         let config = NodeConfig::default();
         let node = ClusterNode::join(backend, Namespace::new("/"), Arc::downgrade(&local), config).await.unwrap();
         Self { node, server }
+    }
+
+    pub(crate) fn describe(&self) -> Vec<SocketInfo> {
+        self.server.sockets(&Target::all())
     }
 
     async fn broadcast(&self, targets: Vec<Target>, payload: &Payload) {
@@ -111,7 +118,7 @@ impl CountedNode {
 }
 
 /// A runtime with one thread and a stopped clock: nothing but what is measured happens meanwhile.
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use tokio::task::yield_now;
 use trunkline_backend::{Outbox, OutboxLimits, decoder::InboundDecoder};
 use trunkline_core::{
     Backend, Capabilities, Membership, Message, NodeId, NodeKey, Response, Result, Transport,
@@ -41,6 +42,27 @@ impl RecordingTransport {
         }
         let mut buffer = BytesMut::from(&*batch.concat());
         batch.iter().map(|message| buffer.split_to(message.len()).freeze()).collect()
+    }
+
+    /// A question arrives and is answered with at least so many bytes.
+    pub(crate) async fn answered(&self, question: &[Bytes], bytes: usize) {
+        self.arrive(question);
+        let mut answered = 0;
+        while answered < bytes {
+            yield_now().await;
+            answered += self.written().await.iter().map(Bytes::len).sum::<usize>();
+        }
+    }
+
+    /// A question arrives; the number of messages in each write until so many have answered it.
+    pub(crate) async fn writes_until_answered(&self, question: &[Bytes], answers: usize) -> Vec<usize> {
+        self.arrive(question);
+        let mut writes = Vec::new();
+        while writes.iter().sum::<usize>() < answers {
+            yield_now().await;
+            writes.extend(Some(self.written().await.len()).filter(|messages| *messages > 0));
+        }
+        writes
     }
 
     /// What was written elsewhere arrives.
@@ -83,8 +105,9 @@ impl Transport for RecordingTransport {
         self.outbox.push_message(&from.id, channel(&message), bytes, finish).await
     }
 
-    async fn send(&self, _: &NodeKey, _: &NodeId, _: Response) -> Result<()> {
-        Ok(())
+    async fn send(&self, from: &NodeKey, _: &NodeId, response: &Response) -> Result<()> {
+        let encoded = codec::encode(self.format, &from.id, &from.namespace, response)?;
+        self.outbox.push_message(&from.id, None, encoded.len(), |_, _| encoded.finish(None, &[])).await
     }
 
     async fn leave(&self, _: &NodeKey) -> Result<()> {

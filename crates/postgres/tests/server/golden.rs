@@ -282,7 +282,7 @@ async fn every_captured_message_is_sent_byte_for_byte_as_it_was() -> Result<(), 
         let node = NodeKey { id: from.clone(), namespace: message.namespace.clone().unwrap() };
         match message.body {
             Body::Message(message) => transport.publish(&node, message).await?,
-            Body::Response(response) => transport.send(&node, &NodeId::new(CALLER[0]).unwrap(), response).await?,
+            Body::Response(response) => transport.send(&node, &NodeId::new(CALLER[0]).unwrap(), &response).await?,
         }
         let (channel, text) = tap.hear().await;
         assert_eq!(channel, format!("socket.io#{}", node.namespace));

@@ -190,7 +190,7 @@ impl RequestFields {
             }
             "rooms" => ("rooms", opts::read_rooms(reader).and_then(|rooms| set(&mut self.rooms, rooms))),
             "room" => ("room", opts::read_room(reader).and_then(|room| set(&mut self.room, room))),
-            "sid" => ("sid", socket_id(reader).and_then(|socket| set(&mut self.socket, socket))),
+            "sid" => ("sid", sockets::read_id(reader).and_then(|socket| set(&mut self.socket, socket))),
             "close" => ("close", opts::read_condition(reader).and_then(|close| set(&mut self.close, close))),
             "data" => ("data", event(reader).and_then(|data| set(&mut self.data, data))),
             "packet" => ("packet", packet(reader).and_then(|packet| set(&mut self.packet, packet))),
@@ -278,10 +278,6 @@ fn request_id<'a>(reader: &mut impl Reader<'a>) -> Scan<RequestId> {
     RequestId::new(reader.text()?).map_err(|_| Fault::TooLong)
 }
 
-fn socket_id<'a>(reader: &mut impl Reader<'a>) -> Scan<SocketId> {
-    SocketId::new(reader.text()?).map_err(|_| Fault::TooLong)
-}
-
 // --- answers ---
 
 /// Decodes an answer, JSON or MessagePack. `None` if it belongs to a request that is not `mine`, which is found out
@@ -345,7 +341,7 @@ impl AnswerFields {
             }
             "part" => ("part", codec::read_part(reader).and_then(|part| set(&mut self.part, part))),
             "tooLarge" => ("tooLarge", codec::read_too_large(reader).and_then(|text| set(&mut self.too_large, text))),
-            "sid" => ("sid", reader.lenient(socket_id).and_then(|id| set(&mut self.socket, id))),
+            "sid" => ("sid", reader.lenient(sockets::read_id).and_then(|id| set(&mut self.socket, id))),
             "rooms" => ("rooms", opts::read_known_rooms(reader).and_then(|rooms| set(&mut self.rooms, rooms))),
             "data" => ("data", reader.lenient(Reader::payload).and_then(|data| set(&mut self.data, data))),
             "packet" => ("packet", reader.lenient(Reader::payload).and_then(|packet| set(&mut self.packet, packet))),
@@ -384,7 +380,7 @@ fn read_sockets<'a>(reader: &mut impl Reader<'a>) -> Result<Vec<SocketInfo>> {
     let mut array = reader.begin_array().map_err(at)?;
     while reader.next_item(&mut array).map_err(at)? {
         let socket = reader.lenient(|reader| match reader.shape()? {
-            Shape::Text => Ok(SocketInfo::new(socket_id(reader)?, Vec::new())),
+            Shape::Text => Ok(SocketInfo::new(sockets::read_id(reader)?, Vec::new())),
             _ => sockets::read(reader).map_err(|_| Fault::Unexpected),
         });
         found.extend(socket.map_err(at)?);

@@ -202,7 +202,7 @@ impl<'a, W: Writer> Map<'a, W> {
 /// Encodes an answer. It may name the node that gives it, which our own nodes read. With `ids_only`, sockets are
 /// written as their ids, as the requests of old nodes (type 0) ask for.
 pub(crate) fn response(from: Option<&NodeId>, response: &Response, ids_only: bool) -> Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(128);
+    let mut out = Vec::with_capacity(128 + response.weight());
     let (format, fields) = if is_msgpack(&response.answer, ids_only) {
         let mut writer = msgpack::Writer::new(&mut out, Rules::Notepack);
         (Format::MsgPack(Rules::Notepack), answer(&mut writer, from, response, ids_only)?)

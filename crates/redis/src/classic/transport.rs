@@ -173,10 +173,10 @@ impl Transport for ClassicTransport {
         self.core.push(self.encode(from, &message)?).await
     }
 
-    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: &Response) -> Result<()> {
         let joined = self.core.nodes.joined.publishing(from)?;
         let ids_only = joined.is_some_and(|joined| joined.takes_ids_only(&response.request));
-        let payload = encode::response(Some(&from.id), &response, ids_only)?;
+        let payload = encode::response(Some(&from.id), response, ids_only)?;
         let is_private =
             self.options.specific_response_channel && !matches!(response.answer, Answer::ServerSideEmit(_));
         let channel = match is_private {
@@ -227,6 +227,11 @@ impl RoomInterest for ClassicTransport {
     fn subscriptions(&self, node: &NodeKey) -> usize {
         let joined = self.core.nodes.joined.of(node).ok();
         joined.and_then(|joined| Some(joined.rooms.as_ref()?.subscriptions())).unwrap_or(0)
+    }
+
+    fn is_active(&self, node: &NodeKey, room: &Room) -> bool {
+        let joined = self.core.nodes.joined.of(node);
+        joined.is_ok_and(|joined| joined.rooms.as_ref().is_none_or(|rooms| rooms.is_entered(room)))
     }
 
     /// Returns at once while the connection is lost: the next one begins with the room, and the loss is reported as a

@@ -174,9 +174,9 @@ impl Transport for ShardedTransport {
         self.core.push(self.encode(from, &message)?).await
     }
 
-    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: &Response) -> Result<()> {
         self.core.nodes.joined.publishing(from)?;
-        let payload = codec::encode(format_of(&response), &from.id, &from.namespace, &response)?.finish(None, &[]);
+        let payload = codec::encode(format_of(response), &from.id, &from.namespace, response)?.finish(None, &[]);
         let channel = self.names.private(&from.namespace, to);
         self.core.send(from, Route { sharded: true, channel, numbered: None }, payload).await
     }
@@ -218,6 +218,10 @@ impl RoomInterest for ShardedTransport {
 
     fn subscriptions(&self, node: &NodeKey) -> usize {
         self.core.nodes.joined.of(node).map_or(0, |node| node.rooms.subscriptions())
+    }
+
+    fn is_active(&self, node: &NodeKey, room: &Room) -> bool {
+        self.core.nodes.joined.of(node).is_ok_and(|node| node.rooms.is_entered(room))
     }
 
     /// Returns at once while the connection is lost: the next one begins with the room, and the loss is reported as a

@@ -191,14 +191,14 @@ impl Transport for StreamsTransport {
         }
     }
 
-    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: &Response) -> Result<()> {
         self.shared.nodes.joined.publishing(from)?;
         let format = match response.answer {
             // Node.js writes null for `undefined`; left out, both stay apart.
             Answer::Ack(Ack { value: None, .. }) | Answer::ServerSideEmit(None) => Format::MsgPack(Rules::Notepack),
             _ => FORMAT,
         };
-        let payload = codec::encode(format, &from.id, &from.namespace, &response)?.finish(None, &[]);
+        let payload = codec::encode(format, &from.id, &from.namespace, response)?.finish(None, &[]);
         let route = self.route(self.names.private(&from.namespace, to), None);
         self.core.send(from, route, payload).await
     }

@@ -51,6 +51,11 @@ impl<R: RoomKeys<Key = Bytes>> NodeRooms<R> {
         self.rooms.leave(room);
     }
 
+    /// As [`RoomSubscriber::is_entered`].
+    pub(crate) fn is_entered(&self, room: &Room) -> bool {
+        self.rooms.is_entered(room)
+    }
+
     /// Number of channels, or 1 for the pattern that has taken their place.
     pub(crate) fn subscriptions(&self) -> usize {
         if self.uses_pattern() { 1 } else { self.rooms.subscriptions() }

@@ -11,6 +11,7 @@ mod faults;
 mod golden;
 mod half_open;
 mod held;
+mod many_sockets;
 mod outages;
 mod refusals;
 mod rooms;

@@ -95,7 +95,7 @@ async fn replay(mode: &str) {
         let transport = &members[&from].backend.transport;
         match decoded.body.clone() {
             Body::Message(body) => transport.publish(&sender, body).await.unwrap(),
-            Body::Response(body) => transport.send(&sender, &to, body).await.unwrap(),
+            Body::Response(body) => transport.send(&sender, &to, &body).await.unwrap(),
         }
         let (channel, ours) = tap.next().await;
         assert_eq!(channel, message.channel, "{}", message.operation);

@@ -1,12 +1,15 @@
-//! What it costs to find out whether a room has members here, which happens for every message to one room.
+//! What it costs to find the members of a room here: whether there are any, which happens for every message to one room,
+//! and who they are.
 
 // In helpers of tests, too, a panic is the failure message.
 #![allow(clippy::unwrap_used)]
 
 mod stub;
 
+use std::sync::atomic::Ordering;
+
 use socketioxide_core::adapter::CoreAdapter;
-use trunkline_core::{Local, Room};
+use trunkline_core::{Local, Room, Target};
 
 /// Bytes allocated by one look at a room, after the first one: memory is what an answer by collecting would take.
 async fn bytes_of_a_look(members: usize) -> u64 {
@@ -23,6 +26,40 @@ async fn finding_out_whether_a_room_has_members_costs_the_same_for_100_and_for_1
     let many = bytes_of_a_look(10_000).await;
     assert_eq!(few, many);
     assert!(many < 1000, "{many} bytes");
+}
+
+/// Members of a small room.
+const FEW: usize = 10;
+
+/// Bytes allocated, and sockets looked at, to describe the members of a small room among so many sockets.
+async fn cost_of_a_fetch(sockets: usize) -> (u64, u64) {
+    let (adapter, stub) = stub::adapter(&format!("fetch-{sockets}"), sockets, "x").await;
+    stub.sids[..FEW].iter().for_each(|sid| adapter.get_local().add_all(*sid, "few"));
+    let target = Target::room("few");
+    let fetch = || assert_eq!(Local::sockets(&*adapter, &target).len(), FEW);
+    // Until the handshakes are known.
+    fetch();
+    stub.visited.store(0, Ordering::Relaxed);
+    let allocated = allocation_counter::measure(fetch);
+    (allocated.bytes_total, stub.visited.load(Ordering::Relaxed))
+}
+
+#[tokio::test]
+async fn fetching_a_small_room_costs_the_same_among_100_and_100_000_sockets() {
+    let few = cost_of_a_fetch(100).await;
+    let many = cost_of_a_fetch(100_000).await;
+    assert_eq!(few, many);
+    assert_eq!(many.1, FEW as u64, "sockets looked at");
+}
+
+#[tokio::test]
+async fn describing_a_socket_allocates_the_names_and_the_list_of_its_rooms() {
+    let (adapter, _) = stub::adapter("describing", 1000, "x").await;
+    let fetch = || assert_eq!(Local::sockets(&*adapter, &Target::all()).len(), 1000);
+    fetch();
+    let allocated = allocation_counter::measure(fetch).count_total;
+    println!("{allocated} allocations for 1,000 sockets");
+    assert!(allocated <= 2 * 1000 + 40, "{allocated} allocations for 1,000 sockets");
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ use trunkline_socketioxide::{Cluster, Trunkline};
 pub(crate) struct Sockets {
     pub(crate) sids: Arc<Vec<Sid>>,
     pub(crate) sent: Arc<AtomicU64>,
+    /// Sockets that were looked at to list all, or to describe some.
+    pub(crate) visited: Arc<AtomicU64>,
 }
 
 /// The adapter of a namespace with this many sockets, all of them in `room`; it is in a cluster by itself.
@@ -46,11 +48,16 @@ impl SocketEmitter for Sockets {
     type AckStream = Empty<AckStreamItem<AckError>>;
 
     fn get_all_sids(&self, filter: impl Fn(&Sid) -> bool) -> Vec<Sid> {
+        self.visited.fetch_add(self.sids.len() as u64, Ordering::Relaxed);
         self.sids.iter().filter(|sid| filter(sid)).copied().collect()
     }
 
     fn get_remote_sockets(&self, sids: BroadcastIter<'_>) -> Vec<RemoteSocketData> {
-        sids.map(|id| RemoteSocketData { id, server_id: Uid::ZERO, ns: "/".into() }).collect()
+        let describe = |id| {
+            self.visited.fetch_add(1, Ordering::Relaxed);
+            RemoteSocketData { id, server_id: Uid::ZERO, ns: "/".into() }
+        };
+        sids.map(describe).collect()
     }
 
     fn send_many(&self, sids: BroadcastIter<'_>, _: Value) -> Result<(), Vec<SocketError>> {

@@ -197,8 +197,8 @@ impl Transport for TcpTransport {
         self.shared.outbox.push_message(&from.id, channel, bytes, finish).await
     }
 
-    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
-        let encoded = batch::encode(&from.id, &from.namespace, &response)?;
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: &Response) -> Result<()> {
+        let encoded = batch::encode(&from.id, &from.namespace, response)?;
         let publication = Publication::new(node_topic(&self.shared.cluster, to), encoded, None)?;
         let bytes = publication.message.len();
         self.shared.outbox.push(bytes, |_| publication.finish(None, &[])).await

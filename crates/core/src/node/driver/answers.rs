@@ -1,6 +1,6 @@
 //! How answers leave: in the form that their receiver knows, and in parts where the broker does not take them whole.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{Driver, Outgoing};
 use crate::{
@@ -24,20 +24,20 @@ impl Driver {
         // Not encoded in vain.
         let in_parts = is_ours && parts::is_divisible(&response.answer) && response.weight() > limit;
         let send = if in_parts { Outgoing::SendInParts } else { Outgoing::Send };
-        drop(self.queue(send(to, response)));
+        drop(self.queue(send(to, Arc::new(response))));
     }
 
     /// Sends an answer that the broker does not take in another form. Official peers know no other.
-    pub(super) fn too_large(&mut self, to: NodeId, response: Response, error: &Error) {
-        let Response { request, answer } = response;
+    pub(super) fn too_large(&mut self, to: NodeId, response: Arc<Response>, error: &Error) {
         let is_ours = self.engine.is_ours(&to);
-        if is_ours && parts::is_divisible(&answer) {
-            return self.outgoing.push_front(Outgoing::SendInParts(to, Response { request, answer }));
+        if is_ours && parts::is_divisible(&response.answer) {
+            return self.outgoing.push_front(Outgoing::SendInParts(to, response));
         }
         self.metrics.answers_too_large.increment();
-        if is_ours && !matches!(answer, Answer::TooLarge(_)) {
+        if is_ours && !matches!(response.answer, Answer::TooLarge(_)) {
             let answer = Answer::TooLarge(error.context().to_owned());
-            self.outgoing.push_front(Outgoing::Send(to, Response { request, answer }));
+            let response = Arc::new(Response { request: response.request.clone(), answer });
+            self.outgoing.push_front(Outgoing::Send(to, response));
         } else {
             // Once: it may ask every few seconds.
             if !std::mem::replace(&mut self.told_too_large, true) {
@@ -49,10 +49,14 @@ impl Driver {
     /// Tells the broker about rooms before an answer names them: its reader may send to them at once. A server may
     /// not have told it yet.
     pub(super) fn make_reachable<'a>(&mut self, rooms: impl IntoIterator<Item = &'a Room>) {
+        let Some(interest) = &self.backend.interest else { return };
         // Where there is no room for an answer, nobody will read it.
-        if self.backend.interest.is_some() && self.outgoing.len() < self.config.max_outgoing {
-            let rooms: HashSet<_> = rooms.into_iter().collect();
-            self.interest(rooms.into_iter().cloned().collect(), false);
+        if self.outgoing.len() >= self.config.max_outgoing {
+            return;
+        }
+        let unknown: HashSet<_> = rooms.into_iter().filter(|room| !interest.is_active(&self.node, room)).collect();
+        if !unknown.is_empty() {
+            self.interest(unknown.into_iter().cloned().collect(), false);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod measures;
+mod sending;
 mod status;
 
 use std::{
@@ -92,6 +93,9 @@ pub(crate) struct Driver {
 /// (128 packets).
 const PACE: usize = 32;
 
+/// Answers that are taken in, or handed to the transport, before anything else is looked at.
+const AT_ONCE: usize = 128;
+
 impl Driver {
     pub(crate) fn new(
         node: NodeKey,
@@ -151,14 +155,13 @@ impl Driver {
         let mut sending: Option<Job<Result<()>>> = None;
         let mut counting: Option<Job<Option<NodeCount>>> = None;
         let mut batch = VecDeque::new();
+        let mut answered = Vec::new();
         let mut levels = levels_due(&self.metrics);
         loop {
             if self.local.strong_count() == 0 {
                 return;
             }
-            sending = sending.or_else(|| {
-                self.outgoing.front().map(|outgoing| outgoing.send(&self.backend, self.node.clone(), &self.local))
-            });
+            sending = sending.or_else(|| self.send_queued());
             counting = counting.or_else(|| self.count());
             let deadline = self.engine.deadline();
             tokio::select! {
@@ -173,7 +176,10 @@ impl Driver {
                     Some(command) => self.command(command),
                     None => return,
                 },
-                Some(answer) = answers.recv() => self.local_answer(answer),
+                // The clients of a broadcast answer at about the same time: their answers go together.
+                _ = answers.recv_many(&mut answered, AT_ONCE) => {
+                    answered.drain(..).for_each(|answer| self.local_answer(answer));
+                }
                 result = poll(&mut sending), if sending.is_some() => {
                     sending = None;
                     self.sent(result);
@@ -421,52 +427,6 @@ impl Driver {
         if self.backend.interest.is_some() {
             drop(self.queue(Outgoing::Interest { rooms, had_members }));
         }
-    }
-
-    // --- what takes time ---
-
-    fn sent(&mut self, result: Result<()>) {
-        let Some(outgoing) = self.outgoing.pop_front() else { return };
-        match &result {
-            Ok(()) => {
-                self.metrics.published.increment();
-                outgoing.export(&self.metrics.exported);
-            }
-            Err(error) => {
-                self.metrics.publish_errors.increment();
-                tracing::debug!(node = %self.node.id, %error, "publishing failed");
-            }
-        }
-        match (outgoing, result) {
-            (Outgoing::Publish(message), result) => {
-                if let Some(id) = message.request() {
-                    self.published(id, result);
-                }
-            }
-            (Outgoing::Send(to, response), Err(error)) if error.kind() == ErrorKind::TooLarge => {
-                self.too_large(to, response, &error);
-            }
-            (Outgoing::SendInParts(..), Err(error)) if error.kind() == ErrorKind::TooLarge => {
-                self.metrics.answers_too_large.increment();
-            }
-            _ => {}
-        }
-    }
-
-    fn count(&mut self) -> Option<Job<Option<NodeCount>>> {
-        if !std::mem::take(&mut self.count_wanted) {
-            return None;
-        }
-        let node_counter = self.backend.node_counter.clone()?;
-        let node = self.node.clone();
-        let known = self.engine.begin_count(Instant::now().into_std());
-        Some(Box::pin(async move {
-            node_counter
-                .count_nodes(&node, &known)
-                .await
-                .inspect_err(|error| tracing::debug!(%error, "counting nodes failed"))
-                .ok()
-        }))
     }
 }
 

@@ -80,7 +80,7 @@ impl Transport for Gate {
         self.inner.publish(from, message).await
     }
 
-    async fn send(&self, from: &NodeKey, to: &NodeId, response: Response) -> Result<()> {
+    async fn send(&self, from: &NodeKey, to: &NodeId, response: &Response) -> Result<()> {
         self.inner.send(from, to, response).await
     }
 
@@ -133,6 +133,10 @@ impl RoomInterest for Interests {
 
     fn subscriptions(&self, _: &NodeKey) -> usize {
         self.present().len()
+    }
+
+    fn is_active(&self, _: &NodeKey, room: &Room) -> bool {
+        self.present().contains(room)
     }
 
     async fn room_created(&self, _: &NodeKey, room: &Room) -> Result<()> {
