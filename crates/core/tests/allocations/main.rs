@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod codec;
+mod fetch;
 mod paths;
 mod transport;
 
