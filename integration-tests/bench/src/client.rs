@@ -165,7 +165,7 @@ impl Client {
             if text == "2" {
                 self.stream.send(Message::text("3")).await?;
             } else if let Some(id) = acknowledgement_id(text) {
-                let packet = format!("43{id}[]");
+                let packet = format!("43{id}[1]");
                 self.stream.send(Message::text(packet)).await?;
             } else if let Some(incoming) = Incoming::parse(text) {
                 return Ok(incoming);

@@ -16,7 +16,7 @@ use std::{error::Error, fmt::Display, time::Duration};
 
 use futures_util::StreamExt;
 use rustix::time::{ClockId, clock_gettime};
-use serde::{Serialize, de::IgnoredAny};
+use serde::Serialize;
 use socketioxide::{
     SocketIo,
     adapter::Adapter,
@@ -104,7 +104,7 @@ async fn ask<A: Adapter>(io: SocketIo<A>, caller: SocketRef<A>, Data((count, byt
     let (mut acks, mut refused) = (0, 0);
     for number in 0..count {
         let length = bytes.saturating_sub(9 + digits(number));
-        match io.to(ROOM).emit_with_ack::<_, IgnoredAny>("a", &(number, &padding[..length])).await {
+        match io.to(ROOM).emit_with_ack::<_, u64>("a", &(number, &padding[..length])).await {
             Ok(answers) => acks += answers.filter(|(_, ack)| std::future::ready(ack.is_ok())).count().await,
             Err(error) => refused += refusal(&error),
         }

@@ -62,7 +62,9 @@ impl Quantity {
             Self::IdleMessages => "messages that all nodes publish per second while nothing is emitted",
             Self::IdleBytes => "bytes per second while nothing is emitted",
             Self::IdleDeliveries => "messages that each node receives per second while nothing is emitted",
-            Self::StartMessages => "messages that all nodes publish in the second in which a node starts",
+            Self::StartMessages => {
+                "messages that all nodes publish from the start of a node until a second after all know it"
+            }
             Self::StartTime => "seconds from the start of a node until all know it and it knows all",
             Self::DeathTime => "seconds from the death of a node until all have given it up",
             Self::FetchAnswers => "answers per request to all nodes",

@@ -68,7 +68,9 @@ pub(crate) async fn measure(arguments: &Scaling) -> Result<(), Failure> {
 /// URL parameters of what is measured over a broker.
 fn modes(kind: BrokerKind) -> &'static [&'static str] {
     match kind {
-        BrokerKind::Redis => &["mode=pubsub&subscription=pattern", "mode=pubsub&subscription=rooms", "mode=sharded", "mode=streams"],
+        BrokerKind::Redis => {
+            &["mode=pubsub&subscription=pattern", "mode=pubsub&subscription=rooms", "mode=sharded", "mode=streams"]
+        }
         _ => &[""],
     }
 }

@@ -58,8 +58,8 @@ pub(crate) async fn measure(kind: BrokerKind, parameters: &str, nodes: usize) ->
         figure(Quantity::StartMessages, start_messages as f64),
         figure(Quantity::StartTime, start_time as f64 / 1e9),
         figure(Quantity::DeathTime, (down_at - killed) as f64 / 1e9),
-        // The newcomer was there, too; each node has one socket.
-        figure(Quantity::FetchAnswers, sockets as f64 - 1.0),
+        // Each node has one socket; the node that asks does not answer, and the newcomer was there, too.
+        figure(Quantity::FetchAnswers, sockets as f64 - 2.0),
         figure(Quantity::FetchTime, fetch_time as f64 / 1e9),
     ])
 }
