@@ -93,7 +93,7 @@ fn draw(caption: &str, figures: &[&Figure], path: &Path) -> Result<(), Failure> 
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(SeriesLabelPosition::LowerRight)
         .background_style(WHITE.mix(0.8))
         .draw()
         .map_err(failed)?;
