@@ -48,7 +48,7 @@ bench *ARGS:
 bench-report *ARGS:
     cargo run --release -p trunkline-bench -- report {{ARGS}}
 
-# Allocations of encode, decode, deliver and fetch against their budgets (docs/architecture.md), in seconds; part core of `just test` runs it, too
+# Allocations of encode, decode and deliver against their budgets (docs/architecture.md), in seconds; part core of `just test` runs it, too
 bench-check:
     cargo test -p trunkline-core --test allocations -- --nocapture
 

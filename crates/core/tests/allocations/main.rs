@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod codec;
-mod fetch;
 mod paths;
 mod transport;
 
