@@ -44,6 +44,22 @@ audit:
 bench *ARGS:
     sh integration-tests/bench/run.sh {{ARGS}}
 
+# Tables and charts (docs/benchmarks/*.svg) of a results file, for example `just bench-report docs/benchmarks/results.jsonl`
+bench-report *ARGS:
+    cargo run --release -p trunkline-bench -- report {{ARGS}}
+
+# Allocations of encode, decode and deliver against their budgets (docs/architecture.md), in seconds; part core of `just test` runs it, too
+bench-check:
+    cargo test -p trunkline-core --test allocations -- --nocapture
+
+# How the cost grows with the number of nodes, for example `just scaling redis nats --processes 2,4`; writes docs/scaling/results.jsonl
+scaling *ARGS:
+    cargo run --release -p trunkline-bench -- scaling {{ARGS}}
+
+# Tables and charts (docs/scaling/*.svg) of what `just scaling` has measured
+scaling-report *ARGS:
+    cargo run --release -p trunkline-bench -- scaling-report {{ARGS}}
+
 # Minutes in mixed clusters of Rust and Node.js nodes, for example `just soak redis-streams --minutes 10`; see `just soak --help`
 soak *ARGS:
     sh integration-tests/node/soak/run.sh {{ARGS}}

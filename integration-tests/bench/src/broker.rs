@@ -43,6 +43,11 @@ impl MeasuredBroker {
         &self.url
     }
 
+    /// A proxy in front of it.
+    pub(crate) async fn proxy(&self) -> Result<Proxy, Failure> {
+        Ok(Proxy::start(self.broker.port()).await?)
+    }
+
     /// The process whose processor time, with that of its descendants, is the broker's.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.broker.pid()

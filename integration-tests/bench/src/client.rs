@@ -34,7 +34,7 @@ impl Received {
     }
 
     pub(crate) fn lost(&self) -> u64 {
-        self.expected - (self.events - self.repeated)
+        self.expected.saturating_sub(self.events - self.repeated)
     }
 
     /// What several clients received together.
@@ -51,12 +51,15 @@ impl Received {
     }
 }
 
-/// What a handler says when it has emitted everything.
+/// What a handler says when its work is done.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Emitted {
+pub(crate) struct Done {
     /// When it was called, in nanoseconds of the monotonic clock.
     pub(crate) began: u64,
-    /// Events that the server refused to emit.
+    pub(crate) ended: u64,
+    /// Sockets or acknowledgements.
+    pub(crate) answers: u64,
+    /// Calls that the server has refused.
     pub(crate) refused: u64,
 }
 
@@ -70,7 +73,7 @@ enum Incoming {
         of: u64,
     },
     Ready,
-    Emitted(Emitted),
+    Done(Done),
     TimedOut,
     Closed,
 }
@@ -98,14 +101,20 @@ impl Client {
         }
     }
 
-    /// Has a handler of its server emit to the room, and returns when that has emitted everything.
-    pub(crate) async fn go(&mut self, load: Load) -> Result<Emitted, Failure> {
-        let event = format!(r#"42["go",{},{},{}]"#, load.messages, load.bytes, load.rate);
+    /// Has a handler of its server work, and returns when that is done.
+    pub(crate) async fn call(&mut self, load: Load) -> Result<Done, Failure> {
+        let event = format!(r#"42["{}",{},{},{}]"#, load.call.event(), load.messages, load.bytes, load.rate);
         self.stream.send(Message::text(event)).await?;
-        match self.next(EMITTING).await? {
-            Incoming::Emitted(emitted) => Ok(emitted),
-            _ => Err("the handler that emits did not end".into()),
+        match self.next(WORKING).await? {
+            Incoming::Done(done) => Ok(done),
+            _ => Err("the handler did not end".into()),
         }
+    }
+
+    /// Answers the server until it closes the connection.
+    pub(crate) async fn serve(mut self) -> Result<(), Failure> {
+        while !matches!(self.next(WORKING).await?, Incoming::Closed) {}
+        Ok(())
     }
 
     /// Receives until all `expected` events and the end are there; after the end, or when the server closes, until no event comes any more.
@@ -127,7 +136,7 @@ impl Client {
                 }
                 Incoming::End { of } => ended |= of == expected,
                 Incoming::TimedOut | Incoming::Closed => break,
-                Incoming::Ready | Incoming::Emitted(_) => {}
+                Incoming::Ready | Incoming::Done(_) => {}
             }
         }
         Ok(received)
@@ -155,6 +164,9 @@ impl Client {
             let text = message.to_text()?;
             if text == "2" {
                 self.stream.send(Message::text("3")).await?;
+            } else if let Some(id) = acknowledgement_id(text) {
+                let packet = format!("43{id}[1]");
+                self.stream.send(Message::text(packet)).await?;
             } else if let Some(incoming) = Incoming::parse(text) {
                 return Ok(incoming);
             }
@@ -169,10 +181,17 @@ impl Incoming {
             "m" => numbers(arguments).map(|[number, emitted]| Self::Event { number, emitted }),
             "end" => numbers(arguments).map(|[of]| Self::End { of }),
             "ready" => Some(Self::Ready),
-            "emitted" => numbers(arguments).map(|[began, refused]| Self::Emitted(Emitted { began, refused })),
+            "done" => numbers(arguments)
+                .map(|[began, ended, answers, refused]| Self::Done(Done { began, ended, answers, refused })),
             _ => None,
         }
     }
+}
+
+/// Of an event that is to be acknowledged.
+fn acknowledgement_id(packet: &str) -> Option<&str> {
+    let (id, _) = packet.strip_prefix("42")?.split_once('[')?;
+    (!id.is_empty()).then_some(id)
 }
 
 /// The first numbers of `,NUMBER,NUMBER,…]`. Streams append an offset behind all arguments.
@@ -193,8 +212,8 @@ pub(crate) async fn join_all(port: u16, count: usize) -> Result<Vec<Client>, Fai
 
 /// How long a server may say nothing; after that, what is missing is lost.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// How long emitting may take.
-const EMITTING: Duration = Duration::from_secs(300);
+/// How long the work of a handler may take.
+const WORKING: Duration = Duration::from_secs(300);
 /// How long events may arrive behind the end, with adapters that keep no order.
 const AFTER_THE_END: Duration = Duration::from_secs(2);
 /// Clients that connect at the same time.

@@ -2,42 +2,52 @@
 
 mod broker;
 mod ceiling;
+mod charts;
 mod client;
 mod cluster;
-mod cpu;
 mod load;
 mod measurement;
+mod process;
 mod report;
 mod results;
+mod scaling;
 mod statistics;
 mod subject;
 
-use std::{env::current_exe, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    env::current_exe,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 pub(crate) use trunkline_bench_worker::{Failure, now};
 
 use crate::{
     broker::MeasuredBroker,
     load::Workload,
     measurement::{Measurement, Selection},
-    results::write_results,
+    results::{Family, Row},
+    scaling::{Scaling, member::Member},
     subject::{BrokerKind, Programs},
 };
 
 /// Measures clusters of two servers over real brokers: Trunkline's, those of other adapters, and the bare brokers.
 #[derive(Debug, Parser)]
-#[command(name = "trunkline-bench")]
+#[command(name = "trunkline-bench", args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Brokers to measure over; all if none is given.
     brokers: Vec<BrokerKind>,
     /// What to measure.
-    #[arg(long, value_delimiter = ',', default_values = ["w1", "w2", "w3", "w4"])]
+    #[arg(long, value_delimiter = ',', default_values = ["w1", "w2", "w3", "w4", "w5", "w6", "w7"])]
     workload: Vec<Workload>,
     /// How often each is measured, in turns; medians are reported.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
-    /// Messages of a run of w1 and w2; w3 has a tenth of them, and w4 lasts ten seconds.
+    /// Messages of a run of w1 and w2; w3 has a tenth of them, w6 a hundredth, w7 a fiftieth; w4 and w5 last ten seconds.
     #[arg(long, default_value_t = 100_000)]
     messages: u64,
     /// Clients at each server in w3.
@@ -52,17 +62,51 @@ struct Arguments {
     /// Measure Trunkline alone, without other adapters and bare brokers.
     #[arg(long)]
     ours: bool,
-    /// Where the results go as JSON; `bench.json` beside this program if it is not given.
+    /// Where the results go as JSON lines; `bench.jsonl` beside this program if it is not given.
     #[arg(long)]
-    json: Option<PathBuf>,
+    results: Option<PathBuf>,
     /// The folder with the sources of the benchmark, where the programs of other adapters are.
     #[arg(long, default_value = "integration-tests", hide_default_value = true)]
     sources: PathBuf,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prints the tables of a results file, and draws its charts.
+    Report {
+        /// What was measured.
+        results: PathBuf,
+        /// The folder of the charts.
+        #[arg(long, default_value = "docs/benchmarks")]
+        into: PathBuf,
+    },
+    /// Measures how the cost of a cluster grows with the number of its nodes.
+    Scaling(Scaling),
+    /// Prints the tables of the results of `scaling`, and draws its charts.
+    ScalingReport {
+        /// What was measured.
+        #[arg(default_value = "docs/scaling/results.jsonl")]
+        results: PathBuf,
+        /// The folder of the charts.
+        #[arg(long, default_value = "docs/scaling")]
+        into: PathBuf,
+    },
+    /// One node of a cluster that `scaling` measures.
+    #[command(hide = true)]
+    Member(Member),
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(&Arguments::parse()).await {
+    let arguments = Arguments::parse();
+    let ended = match &arguments.command {
+        Some(Command::Report { results, into }) => report(results, into).map(|()| true),
+        Some(Command::Scaling(scaling)) => scaling::measure(scaling).await.map(|()| true),
+        Some(Command::ScalingReport { results, into }) => scaling::report(results, into).map(|()| true),
+        Some(Command::Member(member)) => scaling::member::run(member).await.map(|()| true),
+        None => measure(&arguments).await,
+    };
+    match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             eprintln!("trunkline-bench: Trunkline has lost, repeated, reordered or refused messages, see the tables");
@@ -75,42 +119,48 @@ async fn main() -> ExitCode {
     }
 }
 
+fn report(results: &Path, folder: &Path) -> Result<(), Failure> {
+    let rows: Vec<Row> = results::read(results)?;
+    for table in report::tables(&rows) {
+        println!("{table}");
+    }
+    let charts = charts::draw_all(&rows, folder)?;
+    eprintln!("{charts} charts: {}", folder.display());
+    Ok(())
+}
+
 /// Whether Trunkline delivered everything.
-async fn run(arguments: &Arguments) -> Result<bool, Failure> {
+async fn measure(arguments: &Arguments) -> Result<bool, Failure> {
     let all = BrokerKind::value_variants();
     let kinds = if arguments.brokers.is_empty() { all } else { &arguments.brokers };
     let programs = programs(arguments)?;
-    let json =
-        arguments.json.clone().map_or_else(|| Ok(current_exe()?.with_file_name("bench.json")), Ok::<_, Failure>)?;
-    let mut measurements = Vec::new();
+    let path =
+        arguments.results.clone().map_or_else(|| Ok(current_exe()?.with_file_name("bench.jsonl")), Ok::<_, Failure>)?;
+    results::create(&path)?;
+    let selection = Selection { name: arguments.only.to_lowercase(), only_ours: arguments.ours };
+    let mut is_complete = true;
     for &kind in kinds {
         let broker = MeasuredBroker::start(kind, arguments.link).await?;
         for &workload in &arguments.workload {
-            let measurement = measure(arguments, kind, workload, &broker, &programs).await?;
-            println!("{}", report::table(&measurement));
-            measurements.push(measurement);
-            // Each time: a later one that fails takes no results with it.
-            write_results(&json, &measurements)?;
+            let load = workload.load(arguments.messages, arguments.clients.into());
+            let measurement = Measurement::new(kind, workload, load, arguments.link, &selection);
+            let mut rows = Vec::new();
+            for _ in 0..arguments.runs {
+                let record = |row: Row| {
+                    results::append(&path, &row)?;
+                    rows.push(row);
+                    Ok(())
+                };
+                measurement.turn(&broker, &programs, record).await?;
+            }
+            for table in report::tables(&rows) {
+                println!("{table}");
+            }
+            is_complete &= rows.iter().all(|row| row.family != Family::Trunkline || row.is_complete());
         }
     }
-    eprintln!("results: {}", json.display());
-    Ok(measurements.iter().all(Measurement::is_complete))
-}
-
-async fn measure(
-    arguments: &Arguments,
-    kind: BrokerKind,
-    workload: Workload,
-    broker: &MeasuredBroker,
-    programs: &Programs,
-) -> Result<Measurement, Failure> {
-    let load = workload.load(arguments.messages, arguments.clients.into());
-    let selection = Selection { name: arguments.only.to_lowercase(), only_ours: arguments.ours };
-    let mut measurement = Measurement::new(kind, workload, load, arguments.link, &selection);
-    for _ in 0..arguments.runs {
-        measurement.turn(broker, programs).await?;
-    }
-    Ok(measurement)
+    eprintln!("results: {}", path.display());
+    Ok(is_complete)
 }
 
 /// Our own program is built beside this one; the others by `run.sh`.

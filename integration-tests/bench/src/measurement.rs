@@ -6,25 +6,25 @@ use crate::{
     Failure,
     broker::MeasuredBroker,
     ceiling,
-    client::Received,
-    cluster::{Cluster, Outcome},
+    cluster::Cluster,
     load::{Load, Workload},
+    results::Row,
     subject::{BrokerKind, Programs, Subject},
 };
 
 /// What becomes one table.
 #[derive(Debug)]
 pub(crate) struct Measurement {
-    pub(crate) broker: BrokerKind,
-    pub(crate) workload: Workload,
-    pub(crate) load: Load,
+    broker: BrokerKind,
+    workload: Workload,
+    load: Load,
     /// How much later everything arrives between servers and broker, in each direction.
-    pub(crate) link: Duration,
-    pub(crate) subjects: Vec<(Subject, Vec<Outcome>)>,
-    /// Messages per second that the bare broker carried, for loads without a rate.
-    pub(crate) bare_rates: Vec<(&'static str, Vec<f64>)>,
-    /// What the bare broker carried one at a time, for loads with a rate.
-    pub(crate) bare_latencies: Vec<(&'static str, Vec<Received>)>,
+    link: Duration,
+    subjects: Vec<Subject>,
+    /// Ways in which the bare broker carries as much as it can.
+    bare_rates: Vec<&'static str>,
+    /// Ways in which the bare broker carries one message at a time.
+    bare_latencies: Vec<&'static str>,
 }
 
 /// Which subjects are measured.
@@ -40,9 +40,9 @@ impl Selection {
         (is_ours || !self.only_ours) && name.to_lowercase().contains(&self.name)
     }
 
-    /// The bare brokers that are measured, without results yet.
-    fn bare<T>(&self, names: &[&'static str]) -> Vec<(&'static str, Vec<T>)> {
-        names.iter().filter(|name| self.has(name, false)).map(|name| (*name, Vec::new())).collect()
+    /// The bare brokers that are measured.
+    fn bare(&self, names: &[&'static str]) -> Vec<&'static str> {
+        names.iter().copied().filter(|name| self.has(name, false)).collect()
     }
 }
 
@@ -56,9 +56,9 @@ impl Measurement {
     ) -> Self {
         let (rates, latencies) = match workload {
             Workload::W1 | Workload::W2 => (ceiling::names(broker), &[][..]),
-            // A bare broker has no clients to which a message would be copied.
-            Workload::W3 => (&[][..], &[][..]),
             Workload::W4 => (&[][..], ceiling::latency_names(broker)),
+            // A bare broker has no clients to which a message would be copied, and none that answer.
+            Workload::W3 | Workload::W5 | Workload::W6 | Workload::W7 => (&[][..], &[][..]),
         };
         let subjects = broker.subjects().into_iter().filter(|subject| selection.has(subject.name, subject.is_ours()));
         Self {
@@ -66,35 +66,37 @@ impl Measurement {
             workload,
             load,
             link,
-            subjects: subjects.map(|subject| (subject, Vec::new())).collect(),
+            subjects: subjects.collect(),
             bare_rates: selection.bare(rates),
             bare_latencies: selection.bare(latencies),
         }
     }
 
     /// Measures each subject once more.
-    pub(crate) async fn turn(&mut self, broker: &MeasuredBroker, programs: &Programs) -> Result<(), Failure> {
-        let (kind, workload, load) = (self.broker, self.workload, self.load);
+    pub(crate) async fn turn(
+        &self,
+        broker: &MeasuredBroker,
+        programs: &Programs,
+        mut record: impl FnMut(Row) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let Self { broker: kind, workload, load, link, .. } = *self;
         let announce = |name: &str| eprintln!("{kind:?}, {workload:?}: {name}");
-        for (subject, outcomes) in &mut self.subjects {
+        for subject in &self.subjects {
             announce(subject.name);
-            let cluster = Cluster::start(subject, broker, programs, load.clients).await?;
-            outcomes.push(cluster.measure(load, broker.pid()).await?);
+            let cluster = Cluster::start(subject, broker, programs, load).await?;
+            let outcome = cluster.measure(load, broker.pid()).await?;
+            record(Row::of_servers(kind, workload, load, link, subject, &outcome))?;
         }
-        for (name, rates) in &mut self.bare_rates {
+        for name in &self.bare_rates {
             announce(name);
-            rates.push(ceiling::rate(name, broker.url(), load).await?);
+            let rate = ceiling::rate(name, broker.url(), load).await?;
+            record(Row::of_bare_broker(kind, workload, load, link, name, Some(rate), None))?;
         }
-        for (name, received) in &mut self.bare_latencies {
+        for name in &self.bare_latencies {
             announce(name);
-            received.push(ceiling::latency(name, broker.url(), load).await?);
+            let received = ceiling::latency(name, broker.url(), load).await?;
+            record(Row::of_bare_broker(kind, workload, load, link, name, None, Some(&received)))?;
         }
         Ok(())
-    }
-
-    /// Whether Trunkline delivered everything.
-    pub(crate) fn is_complete(&self) -> bool {
-        let ours = self.subjects.iter().filter(|(subject, _)| subject.is_ours());
-        ours.flat_map(|(_, outcomes)| outcomes).all(Outcome::is_complete)
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use socketioxide::{SocketIo, extract::SocketRef};
-use trunkline_bench_worker::{Failure, ROOM, go, serve};
+use trunkline_bench_worker::{Failure, ROOM, handle_calls, serve};
 use trunkline_socketioxide::{AwaitedRooms, Cluster, Trunkline};
 
 /// One server of a Trunkline cluster, as the benchmark measures it. Ends when its standard input is closed.
@@ -29,7 +29,7 @@ async fn main() -> Result<(), Failure> {
         .with_adapter::<Trunkline<_>>(cluster)
         .build_layer();
     io.ns("/", async |socket: SocketRef<Trunkline<_>>| {
-        socket.on("go", go::<Trunkline<_>>);
+        handle_calls(&socket);
         socket.on("join", async |socket: SocketRef<Trunkline<_>>| match socket.join_awaited(ROOM).await {
             Ok(()) => drop(socket.emit("ready", &())),
             Err(error) => eprintln!("cannot join: {error}"),

@@ -10,11 +10,6 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The median of the runs' percentiles, in microseconds.
-pub(crate) fn median_percentile(runs: impl Iterator<Item = Vec<u64>>, share: f64) -> f64 {
-    median(&runs.map(|latencies| percentile(latencies, share)).collect::<Vec<_>>())
-}
-
 /// Of nanoseconds, in microseconds.
 pub(crate) fn percentile(mut nanoseconds: Vec<u64>, share: f64) -> f64 {
     nanoseconds.sort_unstable();
@@ -32,7 +27,7 @@ mod tests {
         let remote = Received { latencies: vec![9_000, 8_000], ..Received::default() };
         let local = Received { latencies: vec![1_000, 3_000, 2_000], ..Received::default() };
         let outcome = Outcome { remote, local, ..Outcome::default() };
-        assert_eq!(median_percentile([outcome.latencies()].into_iter(), 0.5), 3.0);
+        assert_eq!(percentile(outcome.latencies(), 0.5), 3.0);
     }
 
     #[test]

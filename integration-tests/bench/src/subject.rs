@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 /// A broker that can be started here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum BrokerKind {
     Redis,
     Mongodb,
@@ -79,7 +81,8 @@ impl BrokerKind {
                 ("Node.js, sharded", Server::Node("redis-sharded")),
                 ("Node.js, streams", Server::Node("redis-streams")),
                 ("socketioxide-redis", Server::Socketioxide("redis")),
-                ("Trunkline, classic", Server::Trunkline("mode=pubsub")),
+                ("Trunkline, classic", Server::Trunkline("mode=pubsub&subscription=pattern")),
+                ("Trunkline, classic, by rooms", Server::Trunkline("mode=pubsub&subscription=rooms")),
                 ("Trunkline, sharded", Server::Trunkline("mode=sharded")),
                 ("Trunkline, streams", Server::Trunkline("mode=streams")),
             ]),

@@ -6,7 +6,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -67,6 +67,7 @@ struct Faults {
 #[derive(Debug, Default)]
 struct Connections {
     open: AtomicUsize,
+    bytes: AtomicU64,
     accepted: watch::Sender<usize>,
 }
 
@@ -159,6 +160,12 @@ impl Proxy {
         self.connections.open.load(Ordering::Relaxed)
     }
 
+    /// Number of bytes forwarded since the start, in both directions of all connections.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.connections.bytes.load(Ordering::Relaxed)
+    }
+
     /// Number of connections accepted since the start.
     #[must_use]
     pub fn accepted(&self) -> usize {
@@ -216,8 +223,12 @@ impl Accept {
         let Ok(client) = accepted else { return };
         self.connections.accepted.send_modify(|count| *count += 1);
         self.connections.open.fetch_add(1, Ordering::Relaxed);
-        let link = Link { target: self.faults.borrow().target, faults: self.faults.clone() };
         let connections = Arc::clone(&self.connections);
+        let link = Link {
+            target: self.faults.borrow().target,
+            faults: self.faults.clone(),
+            connections: Arc::clone(&connections),
+        };
         tasks.spawn(async move {
             // However it ends, both sides are closed.
             let _ = link.run(client).await;
@@ -237,6 +248,7 @@ async fn accept(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
 struct Link {
     target: u16,
     faults: watch::Receiver<Faults>,
+    connections: Arc<Connections>,
 }
 
 impl Link {
@@ -251,7 +263,7 @@ impl Link {
         let forward = async {
             let up = Direction::new(from_client, to_server, self.faults.clone(), false)?;
             let down = Direction::new(from_server, to_client, self.faults.clone(), true)?;
-            tokio::try_join!(up.run(), down.run())
+            tokio::try_join!(up.run(&self.connections), down.run(&self.connections))
         };
         let forward = async {
             let vanished = tokio::select! {
@@ -315,7 +327,7 @@ impl<'a> Direction<'a> {
     }
 
     /// Moves bytes until the sender closes, and then closes the other side.
-    async fn run(mut self) -> io::Result<()> {
+    async fn run(mut self, connections: &Connections) -> io::Result<()> {
         let mut buffer = vec![0; 64 << 10];
         while !self.ended || !self.under_way.is_empty() {
             let Faults { stalled, muted, delay, throttle, cut_within, .. } = *self.faults.borrow_and_update();
@@ -337,6 +349,7 @@ impl<'a> Direction<'a> {
                         self.to.write_all(&chunk[..chunk.len() / 2]).await?;
                         return Err(io::Error::other("cut in the middle of a message"));
                     }
+                    connections.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                     self.to.write_all(&chunk).await?;
                 }
             }

@@ -46,6 +46,7 @@ async fn data_and_shutdowns_are_forwarded() {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest, b"last words");
+    assert_eq!(proxy.bytes(), 2 * ((1 << 20) + 10));
 }
 
 #[tokio::test]

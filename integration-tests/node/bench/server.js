@@ -69,13 +69,37 @@ io.on("connection", (socket) => {
     const began = process.hrtime.bigint();
     await emit(count, bytes, rate, began);
     io.to(ROOM).emit("end", count);
-    socket.emit("emitted", Number(began), 0);
+    done(socket, began, 0, 0);
+  });
+  socket.on("fetch", async (count) => {
+    const began = process.hrtime.bigint();
+    let [sockets, refused] = [0, 0];
+    for (let call = 0; call < count; call++) {
+      await io.in(ROOM).fetchSockets().then((fetched) => (sockets += fetched.length), () => refused++);
+    }
+    done(socket, began, sockets, refused);
+  });
+  socket.on("ask", async (count, bytes) => {
+    const began = process.hrtime.bigint();
+    const padding = "x".repeat(bytes);
+    let acks = 0;
+    for (let number = 0; number < count; number++) {
+      const room = Math.max(0, bytes - 9 - String(number).length);
+      const asked = io.to(ROOM).timeout(5000).emitWithAck("a", number, padding.slice(0, room));
+      // Clients that have not acknowledged in time make it fail; the others are in the error.
+      await asked.then((answers) => (acks += answers.length), (error) => (acks += error.responses?.length ?? 0));
+    }
+    done(socket, began, acks, 0);
   });
   socket.emit("connected");
 });
 http.listen(0, "127.0.0.1", () => console.log(`ready ${http.address().port}`));
 
 process.stdin.resume().on("end", () => process.exit());
+
+function done(socket, began, answers, refused) {
+  socket.emit("done", Number(began), Number(process.hrtime.bigint()), answers, refused);
+}
 
 async function emit(count, bytes, rate, began) {
   const padding = "x".repeat(bytes);

@@ -4,7 +4,7 @@ use socketioxide::{SocketIo, adapter::Adapter, extract::SocketRef};
 use socketioxide_mongodb::{MongoDbAdapter, MongoDbAdapterCtr};
 use socketioxide_postgres::{PostgresAdapterCtr, SqlxAdapter};
 use socketioxide_redis::{RedisAdapter, RedisAdapterCtr};
-use trunkline_bench_worker::{Failure, ROOM, go, serve};
+use trunkline_bench_worker::{Failure, ROOM, handle_calls, serve};
 
 /// As Trunkline's documentation says, so that it is the same for all.
 const BUFFER: usize = 4096;
@@ -41,7 +41,7 @@ async fn main() -> Result<(), Failure> {
 }
 
 async fn connected<A: Adapter>(socket: SocketRef<A>) {
-    socket.on("go", go::<A>);
+    handle_calls(&socket);
     socket.on("join", async |socket: SocketRef<A>| {
         socket.join(ROOM);
         let _ = socket.emit("ready", &());

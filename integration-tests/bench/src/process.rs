@@ -1,4 +1,4 @@
-//! The processor time that processes have used.
+//! What processes have used: processor time and memory.
 
 use std::{collections::HashMap, fs, time::Duration};
 
@@ -13,6 +13,33 @@ pub(crate) fn used(root: u32) -> Duration {
         family.extend(processes.iter().filter(|(_, child)| child.parent == pid).map(|(pid, _)| *pid));
     }
     Duration::from_millis(total * 1000 / TICKS_PER_SECOND)
+}
+
+/// What the threads of a process that run now have used so far, exact to the nanosecond.
+pub(crate) fn used_by_threads(pid: u32) -> Duration {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Duration::ZERO };
+    let used = threads.filter_map(|thread| {
+        // The first field of `schedstat` (proc(5)) is the time on a processor in nanoseconds.
+        let statistics = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        statistics.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(used.sum())
+}
+
+/// Most physical memory that a process ever had, in MiB.
+pub(crate) fn peak_memory(pid: u32) -> f64 {
+    memory(pid, "VmHWM:")
+}
+
+/// Physical memory of a process now, in MiB.
+pub(crate) fn resident_memory(pid: u32) -> f64 {
+    memory(pid, "VmRSS:")
+}
+
+fn memory(pid: u32, field: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let kibibytes = status.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse().ok());
+    kibibytes.map_or(0.0, |kibibytes: f64| kibibytes / 1024.0)
 }
 
 struct Process {

@@ -1,0 +1,98 @@
+//! What is measured of clusters of different sizes.
+
+use serde::{Deserialize, Serialize};
+
+/// One measured value. A results file has one per line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Figure {
+    /// A broker with nodes that are processes, or the simulation.
+    pub(crate) source: String,
+    pub(crate) nodes: usize,
+    pub(crate) quantity: Quantity,
+    pub(crate) value: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Quantity {
+    IdleMessages,
+    IdleBytes,
+    IdleDeliveries,
+    StartMessages,
+    StartTime,
+    DeathTime,
+    FetchAnswers,
+    FetchTime,
+    RoomsStartTime,
+    RoomsStartBytes,
+    RoomsStartCpu,
+    RoomsReconnectTime,
+    RoomsReconnectBytes,
+    RoomsReconnectCpu,
+    RoomsLeaveTime,
+    RoomsLeaveBytes,
+    RoomsLeaveCpu,
+    Memory,
+}
+
+impl Quantity {
+    pub(crate) const ALL: [Self; 18] = [
+        Self::IdleMessages,
+        Self::IdleBytes,
+        Self::IdleDeliveries,
+        Self::StartMessages,
+        Self::StartTime,
+        Self::DeathTime,
+        Self::FetchAnswers,
+        Self::FetchTime,
+        Self::RoomsStartTime,
+        Self::RoomsStartBytes,
+        Self::RoomsStartCpu,
+        Self::RoomsReconnectTime,
+        Self::RoomsReconnectBytes,
+        Self::RoomsReconnectCpu,
+        Self::RoomsLeaveTime,
+        Self::RoomsLeaveBytes,
+        Self::RoomsLeaveCpu,
+        Self::Memory,
+    ];
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::IdleMessages => "messages that all nodes publish per second while nothing is emitted",
+            Self::IdleBytes => "bytes per second while nothing is emitted",
+            Self::IdleDeliveries => "messages that each node receives per second while nothing is emitted",
+            Self::StartMessages => {
+                "messages that all nodes publish from the start of a node until a second after all know it"
+            }
+            Self::StartTime => "seconds from the start of a node until all know it and it knows all",
+            Self::DeathTime => "seconds from the death of a node until all have given it up",
+            Self::FetchAnswers => "answers per request to all nodes",
+            Self::FetchTime => "seconds until all nodes have answered a request",
+            Self::RoomsStartTime => "seconds until a node that starts hears its rooms",
+            Self::RoomsStartBytes => "bytes between broker and nodes while it starts",
+            Self::RoomsStartCpu => "processor seconds of the broker while it starts",
+            Self::RoomsReconnectTime => "seconds until a node whose connection was cut hears its rooms again",
+            Self::RoomsReconnectBytes => "bytes between broker and nodes while it reconnects",
+            Self::RoomsReconnectCpu => "processor seconds of the broker while it reconnects",
+            Self::RoomsLeaveTime => "seconds until all know that a node has left",
+            Self::RoomsLeaveBytes => "bytes between broker and nodes while it leaves",
+            Self::RoomsLeaveCpu => "processor seconds of the broker while it leaves",
+            Self::Memory => "MiB of a node with its sockets and their rooms, more than without",
+        }
+    }
+
+    /// Name of the chart, for what grows with the number of nodes.
+    pub(crate) fn chart(self) -> Option<&'static str> {
+        match self {
+            Self::IdleMessages => Some("idle-messages"),
+            Self::IdleBytes => Some("idle-bytes"),
+            Self::IdleDeliveries => Some("idle-deliveries"),
+            Self::StartMessages => Some("start-messages"),
+            Self::StartTime => Some("start-time"),
+            Self::DeathTime => Some("death-time"),
+            Self::FetchAnswers => Some("fetch-answers"),
+            _ => None,
+        }
+    }
+}
