@@ -53,8 +53,13 @@ async fn what_is_documented_is_exported_and_nothing_else() -> Result<(), Failure
     let recorder = recorder();
     let handle = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
-    let cluster = cluster();
-    let [a, b] = cluster.nodes().await?;
+    let config = MemoryConfig { history: Some(HistoryLimits::default()) };
+    let cluster = TestCluster::new(&Setup::new(move |name| async move { memory::backend(&name, config) }));
+    let [a] = cluster.nodes().await?;
+    // What is kept has an age from now on; a node asks for it when it joins.
+    a.emit(Target::all(), "kept").await?;
+    let [b] = cluster.nodes().await?;
+    a.wait_for_peers(1).await?;
     a.fetch_sockets(Target::all()).await?;
     let is_there = |name: &str| sum(&scrape(&handle), name, &[]) > 0.0;
     let timeout = cluster.timeout();
@@ -62,7 +67,11 @@ async fn what_is_documented_is_exported_and_nothing_else() -> Result<(), Failure
     eventually(
         timeout,
         || all.into(),
-        async || is_there("trunkline_broker_echo_seconds_count") && is_there("trunkline_peers"),
+        async || {
+            is_there("trunkline_broker_echo_seconds_count")
+                && is_there("trunkline_peers")
+                && is_there("trunkline_history_reach_seconds")
+        },
     )
     .await?;
     drop(b);

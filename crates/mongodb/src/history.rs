@@ -1,6 +1,6 @@
 //! Session recovery and replay, from the collection.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -190,6 +190,23 @@ impl History for MongoHistory {
     async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         let documents = self.inserted_after(node, object_id(since)?, rooms).await?;
         Ok(documents.iter().filter_map(|document| missed_broadcast(document, rooms)).collect())
+    }
+
+    /// The first document of a capped collection is its oldest; an id has the second in which it was made.
+    async fn reach(&self, _: &NodeKey) -> Result<Option<Duration>> {
+        let first = if self.core.kind.is_expiring() {
+            doc! { "createdAt": 1 }
+        } else {
+            doc! { "$natural": 1 }
+        };
+        let find = |server: Server| {
+            let first = first.clone();
+            async move { server.collection.find_one(doc! {}).sort(first).projection(doc! { "_id": 1 }).await }
+        };
+        let found = self.run("ask how far the history reaches", find).await?;
+        let made =
+            found.and_then(|document| document.get_object_id("_id").ok()).map(|id| id.timestamp().to_system_time());
+        Ok(made.map(|made| made.elapsed().unwrap_or_default()))
     }
 }
 

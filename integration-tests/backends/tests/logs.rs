@@ -1,24 +1,23 @@
-//! What is logged when a broker goes and comes back, on every backend: once that it is lost, once that it is back, and
-//! nothing by the clients.
+//! What is logged when a broker goes and comes back, on every backend: once that it is lost, once that it is back, once what
+//! was missed, and nothing by the clients.
 
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    fmt::{self, Write as _},
-    mem,
-    sync::{Arc, Mutex},
-};
+mod log;
+
+use std::{sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
-use tracing::{Event, Level, Subscriber, field::Field};
-use tracing_subscriber::{Layer, layer::Context, prelude::*};
+use tracing::Level;
 use trunkline_backends::{DIALECTS, Dialect, Server, join, until};
+use trunkline_conformance::kit::eventually;
+
+use self::log::{Line, Log};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loss_and_the_return_are_logged_once_and_a_clean_exit_is_silent() {
-    let log = Log::default();
-    tracing_subscriber::registry().with(log.clone()).init();
+    let log = Log::install();
     let mut faults = Vec::new();
     for dialect in &DIALECTS {
         let server = Server::start(dialect, false).await.unwrap();
@@ -51,8 +50,10 @@ async fn outage(dialect: &Dialect, server: &Server, mode: &str, log: &Log) -> Ve
     faults.extend(expect(&log.take(), "the outage", &[Level::WARN]));
     server.broker().restart().await.unwrap();
     until(&node, |health| health.connected).await;
+    let is_told = async || !log.containing("since the way to the broker was lost").is_empty();
+    eventually(Duration::from_secs(60), || "what was missed".into(), is_told).await.unwrap();
     let logged = log.take();
-    faults.extend(expect(&logged, "the return", &[Level::INFO]));
+    faults.extend(expect(&logged, "the return, and what was missed", &[Level::INFO, Level::INFO]));
     if !logged.iter().any(|line| line.text.contains("lost_for=")) {
         faults.push("it is not said how long".into());
     }
@@ -86,37 +87,4 @@ fn expect(logged: &[Line], when: &str, levels: &[Level]) -> Option<String> {
     };
     let is_right = ours.eq(levels.iter().copied()) && logged.iter().all(|line| is_known(line) && is_quiet(line));
     (!is_right).then(|| format!("{when}: {logged:?}"))
-}
-
-/// What was logged at `info` and above.
-#[derive(Clone, Debug, Default)]
-struct Log(Arc<Mutex<Vec<Line>>>);
-
-#[derive(Debug)]
-struct Line {
-    level: Level,
-    target: String,
-    #[allow(dead_code, reason = "it is shown")]
-    text: String,
-}
-
-impl Log {
-    fn take(&self) -> Vec<Line> {
-        mem::take(&mut *self.0.lock().unwrap())
-    }
-}
-
-impl<S: Subscriber> Layer<S> for Log {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let metadata = event.metadata();
-        if *metadata.level() > Level::INFO {
-            return;
-        }
-        let mut text = String::new();
-        event.record(&mut |field: &Field, value: &dyn fmt::Debug| {
-            let _ = write!(text, "{field}={value:?} ");
-        });
-        let line = Line { level: *metadata.level(), target: metadata.target().to_owned(), text };
-        self.0.lock().unwrap().push(line);
-    }
 }

@@ -141,7 +141,7 @@ pub(crate) fn text(reports: &[Report], options: &BenchOptions) -> String {
     header.extend(reports.iter().map(|report| report.broker.as_str()));
     header.extend((reports.len() == 2).then_some("RATIO"));
     let about = format!(
-        "{} of {} messages of {} B each; latency at {} messages a second of each node",
+        "{}, each {} messages of {} B; latency at {} a second of each",
         counted(usize::from(options.nodes), "node"),
         options.messages,
         options.size,

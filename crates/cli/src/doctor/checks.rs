@@ -52,7 +52,7 @@ pub(crate) const CHECKS: &[Check] = &[
         "broker",
         "history",
         "the history lasts long enough at the present rate",
-        &[Backend::Redis, Backend::MongoDb],
+        &[Backend::Redis, Backend::MongoDb, Backend::Postgres, Backend::RabbitMq, Backend::Nats],
     ),
     check("broker", "redis-output-buffer", "nodes are not cut off when messages wait for them", &[Backend::Redis]),
     check("broker", "redis-memory", "there is memory left", &[Backend::Redis]),
@@ -67,6 +67,12 @@ pub(crate) const CHECKS: &[Check] = &[
         &[Backend::MongoDb],
     ),
     check("broker", "rabbitmq-alarms", "RabbitMQ takes messages: no alarm blocks publishers", &[Backend::RabbitMq]),
+    check(
+        "broker",
+        "rabbitmq-queue-limits",
+        "queues keep what waits for a node: no policy limits them",
+        &[Backend::RabbitMq],
+    ),
     check("broker", "nats-max-payload", "messages of usual size pass", &[Backend::Nats]),
     check("broker", "nats-jetstream", "JetStream is there if the URL asks for a history", &[Backend::Nats]),
     check("echo", "echo", "what one node publishes arrives at another one, whole, once and in order", &[]),
@@ -79,7 +85,12 @@ pub(crate) const CHECKS: &[Check] = &[
     check("cluster", "versions", "all nodes have the same version", &[]),
     check("cluster", "node-health", "every node is connected, and none of its messages was refused", &[]),
     check("cluster", "node-gaps", "no node has missed messages", &[]),
-    check("cluster", "prefix", "no node uses another prefix", &[Backend::Redis, Backend::Postgres, Backend::MongoDb]),
+    check(
+        "cluster",
+        "prefix",
+        "no node uses another prefix",
+        &[Backend::Redis, Backend::Postgres, Backend::MongoDb, Backend::Nats],
+    ),
 ];
 
 /// The check with this code. Codes are written in this crate only, and a test looks for each of them here.

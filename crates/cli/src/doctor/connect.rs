@@ -5,7 +5,8 @@ use trunkline::{Error, ErrorKind};
 use super::{
     finding::{Findings, Report},
     reach::TLS_ADVICE,
-    target::Backend,
+    rights,
+    target::{Backend, BrokerTarget},
 };
 use crate::output::with_causes;
 
@@ -24,12 +25,16 @@ pub(crate) fn succeeded(target_is_encrypted: bool, backend: Backend, findings: &
     }
 }
 
-/// Says which check a failed connection belongs to, and skips what needs one. Returns the code of that check.
-pub(crate) fn failed(backend: Backend, error: &Error, findings: &mut Findings) -> &'static str {
+/// Says which check a failed connection belongs to. Returns its code.
+pub(crate) async fn failed(target: &BrokerTarget, error: &Error, findings: &mut Findings) -> &'static str {
     let text = with_causes(error);
-    let code = code_of(backend, error.kind(), &text.to_lowercase());
-    let (sentence, advice) = explain(backend, code);
-    findings.add(code, Report::critical(sentence).cause(text).advice(advice));
+    let code = code_of(target.backend, error.kind(), &text.to_lowercase());
+    if code == "rights" {
+        rights::refused(target, &text, findings).await;
+    } else {
+        let (sentence, advice) = explain(target.backend, code);
+        findings.add(code, Report::critical(sentence).cause(text).advice(advice));
+    }
     code
 }
 
@@ -86,23 +91,6 @@ fn explain(backend: Backend, code: &str) -> (&'static str, &'static str) {
                     "compare with `authorization` or `accounts` in the server's configuration; a password with special characters is percent-encoded"
                 }
                 Backend::MongoDb => "try them: mongosh URL --eval 'db.hello()'; is authSource right?",
-                Backend::Memory => "",
-            },
-        ),
-        "rights" => (
-            "the user may not do what a node does",
-            match backend {
-                Backend::Redis => {
-                    "see what it may: redis-cli ACL GETUSER USER; grant it: ACL SETUSER USER &socket.io* ~socket.io* +@pubsub +@stream +@read +@write +@connection"
-                }
-                Backend::Postgres => {
-                    "create the tables as another user and grant them: GRANT ALL ON socket_io_attachments TO USER"
-                }
-                Backend::RabbitMq => "rabbitmqctl set_permissions -p VHOST USER '^PREFIX' '^PREFIX' '^PREFIX'",
-                Backend::Nats => "permit publish and subscribe on \"PREFIX.>\", with a history also \"$JS.API.>\"",
-                Backend::MongoDb => {
-                    "grant readWrite on the database: db.grantRolesToUser(USER, [{role: 'readWrite', db: DATABASE}])"
-                }
                 Backend::Memory => "",
             },
         ),

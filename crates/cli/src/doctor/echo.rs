@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::finding::{Findings, Measured, Report};
+use super::{
+    finding::{Findings, Measured, Report},
+    rights,
+    target::BrokerTarget,
+};
 use crate::{
     echo::{Echo, quantile},
     output::Failure,
@@ -22,14 +26,18 @@ pub(crate) struct Limits {
 }
 
 /// Publishes over `sender` and compares what arrives over a second connection.
-pub(crate) async fn examine(url: &str, sender: &trunkline::Backend, limits: Limits, findings: &mut Findings) {
-    match measure(url, sender).await {
+pub(crate) async fn examine(
+    target: &BrokerTarget,
+    sender: &trunkline::Backend,
+    limits: Limits,
+    findings: &mut Findings,
+) {
+    match measure(&target.url, sender).await {
         Ok(measured) => report(measured, limits, findings),
         Err(failure) => {
-            let rights = failure.text.to_lowercase();
-            if rights.contains("noperm") || rights.contains("permission") {
-                let report = Report::critical("the user may not do what a node does").cause(failure.text.clone());
-                findings.add("rights", report.advice("the cause names what it may not; see docs/doctor.md#rights"));
+            let refusal = failure.text.to_lowercase();
+            if ["noperm", "permission", "does not let this user"].iter().any(|words| refusal.contains(words)) {
+                rights::refused(target, &failure.text, findings).await;
             }
             findings.add("echo", Report::critical("a node could not join or publish").cause(failure.text));
             findings.add("echo-time", Report::skipped("nothing came back"));

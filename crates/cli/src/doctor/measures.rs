@@ -29,14 +29,32 @@ pub(crate) fn clock(before: f64, broker: f64, after: f64, limits: ClockLimits) -
         .advice("see on both machines: timedatectl timesync-status; then: systemctl restart systemd-timesyncd")
 }
 
-/// How long a history of `capacity` messages lasts if `count` messages came within `span` milliseconds.
-pub(crate) fn history(capacity: f64, count: usize, span: f64, advice: &str) -> Report {
-    if count < 2 || span <= 0.0 {
+/// What a history keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    /// Number of entries, at their present size.
+    pub(crate) messages: f64,
+    /// Time after which they go, however few.
+    pub(crate) ttl: Option<Duration>,
+    /// What an entry is.
+    pub(crate) unit: &'static str,
+}
+
+impl Kept {
+    pub(crate) fn messages(messages: f64) -> Self {
+        Self { messages, ttl: None, unit: "messages" }
+    }
+}
+
+/// How long a history lasts if `count` entries came within `span` milliseconds.
+pub(crate) fn history(kept: &Kept, count: usize, span: f64, advice: &str) -> Report {
+    let ttl = kept.ttl.map_or(f64::INFINITY, |ttl| ttl.as_secs_f64());
+    let rate = if span > 0.0 { count as f64 * 1000.0 / span } else { 0.0 };
+    if ttl.is_infinite() && (count < 2 || rate <= 0.0) {
         return Report::ok("hardly anything is published, so the history lasts");
     }
-    let rate = count as f64 * 1000.0 / span;
-    let lasts = capacity / rate;
-    let text = format!("the history lasts {lasts:.0} s at the present rate of {rate:.1} messages a second");
+    let lasts = if rate > 0.0 { ttl.min(kept.messages / rate) } else { ttl };
+    let text = format!("the history lasts {lasts:.0} s at the present rate of {rate:.1} {} a second", kept.unit);
     Report::measured(Measured::new(lasts, "s").least(120.0, 10.0), text)
         .cause("a client that is away for longer, or a node that is slower, has lost its place in the history")
         .advice(advice)
@@ -59,10 +77,13 @@ mod tests {
 
     #[test]
     fn a_history_lasts_as_long_as_its_messages() {
-        let outcome = |capacity, count, span| history(capacity, count, span, "").outcome();
+        let outcome = |messages, count, span| history(&Kept::messages(messages), count, span, "").outcome();
         assert_eq!(outcome(10_000.0, 200, 1_000.0), Outcome::Warning);
         assert_eq!(outcome(1_000.0, 200, 1_000.0), Outcome::Critical);
         assert_eq!(outcome(10_000.0, 200, 100_000.0), Outcome::Ok);
         assert_eq!(outcome(10.0, 1, 0.0), Outcome::Ok);
+        let ttl = Some(Duration::from_secs(60));
+        let aged = |count| history(&Kept { ttl, ..Kept::messages(10_000.0) }, count, 100_000.0, "").outcome();
+        assert_eq!((aged(0), aged(200)), (Outcome::Warning, Outcome::Warning));
     }
 }

@@ -9,10 +9,13 @@ mod format;
 mod greeting;
 mod measures;
 mod mongodb;
+mod nats;
 mod nodes;
 mod postgres;
+mod rabbitmq;
 mod reach;
 pub(crate) mod redis;
+mod rights;
 mod target;
 
 use std::{path::Path, time::Duration};
@@ -115,7 +118,7 @@ async fn examine(target: &BrokerTarget, options: &DoctorOptions) -> Result<Vec<F
     let backend = match connected(&target.url).await {
         Ok(backend) => backend,
         Err(error) => {
-            let code = connect::failed(target.backend, &error, &mut findings);
+            let code = connect::failed(target, &error, &mut findings).await;
             if !matches!(code, "authenticated" | "tls") {
                 ask_broker(target, clock, &mut findings).await;
             }
@@ -125,9 +128,13 @@ async fn examine(target: &BrokerTarget, options: &DoctorOptions) -> Result<Vec<F
     };
     let is_encrypted = !matches!(target.encryption, Encryption::None);
     connect::succeeded(is_encrypted, target.backend, &mut findings);
+    let prefixes = match target.backend {
+        Backend::Nats if !options.pre => Some(nats::Prefixes::listen(target, &options.namespace).await),
+        _ => None,
+    };
     ask_broker(target, clock, &mut findings).await;
     let limits = echo::Limits { warning: options.echo_warning, critical: options.echo_critical };
-    echo::examine(&target.url, &backend, limits, &mut findings).await;
+    echo::examine(target, &backend, limits, &mut findings).await;
     if target.backend == Backend::RabbitMq {
         findings.add("rabbitmq-alarms", alarms(&backend));
     }
@@ -135,6 +142,13 @@ async fn examine(target: &BrokerTarget, options: &DoctorOptions) -> Result<Vec<F
         findings.skip_category("cluster", "because this is before a deployment (--pre)");
     } else {
         cluster::examine(target, &backend, options, &mut findings).await;
+    }
+    match prefixes {
+        Some(Ok(prefixes)) => {
+            findings.add("prefix", prefixes.report(options.listen.listen).await);
+        }
+        Some(Err(reason)) => findings.add("prefix", Report::skipped(reason)),
+        None => (),
     }
     broker::close(&backend).await;
     Ok(findings.finish())
@@ -154,8 +168,14 @@ async fn ask_broker(target: &BrokerTarget, clock: ClockLimits, findings: &mut Fi
         Backend::Redis => redis::examine(target, clock, findings).await,
         Backend::Postgres => postgres::examine(target, clock, findings).await,
         Backend::MongoDb => mongodb::examine(target, clock, findings).await,
-        Backend::RabbitMq => greeting::rabbitmq(target, findings).await,
-        Backend::Nats => greeting::nats(target, findings).await,
+        Backend::RabbitMq => {
+            greeting::rabbitmq(target, findings).await;
+            rabbitmq::examine(target, findings).await;
+        }
+        Backend::Nats => {
+            greeting::nats(target, findings).await;
+            nats::examine(target, findings).await;
+        }
         Backend::Memory => findings.add("version", Report::skipped("there is no broker")),
     }
 }

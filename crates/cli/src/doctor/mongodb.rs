@@ -1,16 +1,18 @@
 //! Checks of a MongoDB server: version, clock, how long the collection lasts, collections of other clusters.
 
+use std::collections::BTreeSet;
+
 use futures_util::TryStreamExt;
 use mongodb::{
     Client, Collection, Database,
-    bson::{Document, doc},
+    bson::{Bson, Document, doc},
     options::ClientOptions,
 };
 use trunkline_mongodb::Config;
 
 use super::{
     finding::{Findings, Report},
-    measures::{self, ClockLimits},
+    measures::{self, ClockLimits, Kept},
     reach::{CONNECT, limited},
     redis::numbers,
     target::BrokerTarget,
@@ -33,6 +35,32 @@ pub(crate) async fn examine(target: &BrokerTarget, limits: ClockLimits, findings
     findings.add("clock", reported(clock(&client, limits)).await);
     findings.add("history", reported(history(&database, &collection)).await);
     findings.add("prefix", reported(others(&database, &config.collection)).await);
+}
+
+/// What a node does, and the user may not: actions on the collection.
+pub(crate) async fn missing_rights(target: &BrokerTarget) -> Vec<String> {
+    let Ok((client, config)) = connect(target).await else { return Vec::new() };
+    let asked = async {
+        let question = doc! { "connectionStatus": 1, "showPrivileges": true };
+        let status = client.database(&config.database).run_command(question).await.map_err(std::io::Error::other)?;
+        let info = status.get_document("authInfo").and_then(|info| info.get_array("authenticatedUserPrivileges"));
+        Ok(info.cloned().unwrap_or_default())
+    };
+    let Ok(privileges) = limited(asked).await else { return Vec::new() };
+    let mut granted = BTreeSet::new();
+    for privilege in privileges.iter().filter_map(Bson::as_document) {
+        let Ok(resource) = privilege.get_document("resource") else { continue };
+        let is = |field: &str, name: &str| resource.get_str(field).is_ok_and(|text| text.is_empty() || text == name);
+        let is_ours = is("db", &config.database) && is("collection", &config.collection);
+        if is_ours || resource.get_bool("anyResource").unwrap_or_default() {
+            let actions = privilege.get_array("actions").into_iter().flatten();
+            granted.extend(actions.filter_map(|action| action.as_str().map(str::to_owned)));
+        }
+    }
+    let create = if config.create { &["createCollection"][..] } else { &[] };
+    let wanted = ["find", "insert", "changeStream", "listCollections"].iter().chain(create);
+    let missing = wanted.filter(|action| !granted.contains(**action));
+    missing.map(|action| format!("{action} on {}.{}", config.database, config.collection)).collect()
 }
 
 async fn reported(check: impl Future<Output = mongodb::error::Result<Report>>) -> Report {
@@ -80,10 +108,10 @@ async fn history(database: &Database, collection: &Collection<Document>) -> mong
     // An id knows its second only.
     let span = oldest.map_or(0.0, |id| measures::now() - id.timestamp().timestamp_millis() as f64);
     let advice = "a larger collection: db.runCommand({collMod: COLLECTION, cappedSize: BYTES}) (from 6.0 on), and capped_bytes in the URL";
-    Ok(measures::history(capacity, latest.len(), span, advice))
+    Ok(measures::history(&Kept::messages(capacity), latest.len(), span, advice))
 }
 
-fn number_of(value: &mongodb::bson::Bson) -> Option<f64> {
+fn number_of(value: &Bson) -> Option<f64> {
     value.as_f64().or_else(|| value.as_i32().map(f64::from)).or_else(|| value.as_i64().map(|number| number as f64))
 }
 

@@ -1,16 +1,19 @@
 //! Checks of a PostgreSQL server: version, primary, notification queue, idle sessions.
 
 use tokio_postgres::{Client, NoTls};
+use trunkline_postgres::{Config, HistoryConfig, Table};
 
 use super::{
     finding::{Findings, Measured, Report},
-    measures::{self, ClockLimits},
+    measures::{self, ClockLimits, Kept},
     reach::{CONNECT, limited},
     redis::numbers,
     target::BrokerTarget,
 };
+use crate::echo::NAMESPACE;
 
-const CODES: [&str; 6] = ["version", "primary", "clock", "postgres-notify-queue", "postgres-idle-timeout", "prefix"];
+const CODES: [&str; 7] =
+    ["version", "primary", "clock", "history", "postgres-notify-queue", "postgres-idle-timeout", "prefix"];
 
 pub(crate) async fn examine(target: &BrokerTarget, limits: ClockLimits, findings: &mut Findings) {
     let client = match connect(target).await {
@@ -44,6 +47,11 @@ pub(crate) async fn examine(target: &BrokerTarget, limits: ClockLimits, findings
         }
     }));
     findings.add("clock", clock(&client, limits).await);
+    if let Ok(config) = Config::from_url(&target.url)
+        && let Some(kept) = &config.history
+    {
+        findings.add("history", history(&client, kept).await);
+    }
     findings.add("prefix", prefixes(target, &client).await);
     let usage = ask(&client, "SELECT (pg_notification_queue_usage() * 100)::text").await;
     findings.add("postgres-notify-queue", usage.map_or_else(Report::skipped, |usage| {
@@ -77,12 +85,71 @@ async fn clock(client: &Client, limits: ClockLimits) -> Report {
     })
 }
 
+/// Compares the rate of the latest messages with the number that is kept. What the doctor has sent is no rate.
+async fn history(client: &Client, kept: &HistoryConfig) -> Report {
+    let latest = format!(
+        "SELECT count(*) || ' ' || coalesce(extract(epoch FROM clock_timestamp() - min(created_at)) * 1000, 0) FROM \
+         (SELECT created_at FROM {} WHERE channel NOT LIKE '%{NAMESPACE}' ORDER BY id DESC LIMIT 200) latest",
+        quoted(&kept.events)
+    );
+    let found = match ask(client, &latest).await {
+        Ok(found) => found,
+        Err(reason) => return Report::skipped(reason),
+    };
+    let (count, span) = found.split_once(' ').unwrap_or_default();
+    let kept = Kept { ttl: Some(kept.ttl), ..Kept::messages(f64::from(kept.messages)) };
+    let advice = "raise history_messages and history_ttl in the URL of all nodes";
+    measures::history(&kept, count.parse().unwrap_or_default(), span.parse().unwrap_or_default(), advice)
+}
+
+fn quoted(table: &Table) -> String {
+    let parts: Vec<_> = table.to_string().split('.').map(|part| format!("\"{part}\"")).collect();
+    parts.join(".")
+}
+
+/// What a node does, and the user may not: privileges of its tables and sequences, and to create those that are missing.
+pub(crate) async fn missing_rights(target: &BrokerTarget) -> Vec<String> {
+    let (Ok(config), Ok(client)) = (Config::from_url(&target.url), connect(target).await) else { return Vec::new() };
+    let mut tables = vec![(&config.attachments, true, &["SELECT", "INSERT", "DELETE"][..])];
+    if let Some(history) = &config.history {
+        tables.push((&history.events, true, &["SELECT", "INSERT", "DELETE"]));
+        tables.push((&history.sessions, false, &["SELECT", "INSERT", "UPDATE", "DELETE"]));
+    }
+    let mut missing = Vec::new();
+    for (table, has_sequence, privileges) in tables {
+        // Letters, digits, `_` and `$` only: nothing to escape.
+        let name = quoted(table);
+        let exists = ask(&client, &format!("SELECT (to_regclass('{name}') IS NOT NULL)::text")).await;
+        if exists.is_ok_and(|exists| exists == "false") {
+            let may = ask(&client, "SELECT has_schema_privilege(current_schema(), 'CREATE')::text").await;
+            if may.is_ok_and(|may| may == "false") {
+                missing.push(format!("CREATE ON SCHEMA, for {table}, which does not exist"));
+            }
+            continue;
+        }
+        for privilege in privileges {
+            let may = ask(&client, &format!("SELECT has_table_privilege('{name}', '{privilege}')::text")).await;
+            if may.is_ok_and(|may| may == "false") {
+                missing.push(format!("{privilege} ON {table}"));
+            }
+        }
+        let sequence = format!("pg_get_serial_sequence('{name}', 'id')");
+        if has_sequence
+            && let Ok(may) = ask(&client, &format!("SELECT has_sequence_privilege({sequence}, 'USAGE')::text")).await
+            && may == "false"
+        {
+            missing.push(format!("USAGE ON SEQUENCE of {table}"));
+        }
+    }
+    missing
+}
+
 /// Looks for sessions whose last statement listens to a channel of another prefix, as those of Node.js servers do. Those of
 /// our own nodes do for their first seconds; those of other users are seen with `pg_read_all_stats` only.
 async fn prefixes(target: &BrokerTarget, client: &Client) -> Report {
     const OTHERS: &str = "SELECT coalesce(string_agg(DISTINCT substring(query FROM 'LISTEN \"([^\"]*)#/'), ', '), '') \
         FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN \"%#/%'";
-    let own = match trunkline_postgres::Config::from_url(&target.url) {
+    let own = match Config::from_url(&target.url) {
         Ok(config) => config.prefix,
         Err(error) => return Report::skipped(error.to_string()),
     };

@@ -7,11 +7,11 @@ use std::{
 
 use redis::{Cmd, RedisConnectionInfo, aio::MultiplexedConnection};
 use tokio::sync::oneshot;
-use trunkline_redis::{Config, Mode, ServerConfig, SubscriptionMode, Topology};
+use trunkline_redis::{Config, Mode, PubSubSubscription, ServerConfig, SubscriptionMode, Topology};
 
 use super::{
     finding::{Findings, Measured, Report},
-    measures::{self, ClockLimits},
+    measures::{self, ClockLimits, Kept},
     reach::{self, Stream, limited},
     target::BrokerTarget,
 };
@@ -40,6 +40,21 @@ pub(crate) async fn examine(target: &BrokerTarget, clock: ClockLimits, findings:
     server.prefixes(findings).await;
 }
 
+/// What a node does, and the user may not.
+pub(crate) async fn missing_rights(target: &BrokerTarget) -> Vec<String> {
+    // A connection that subscribes can do nothing else.
+    let (Ok(mut server), Ok(subscribing)) = (Server::connect(target).await, Server::connect(target).await) else {
+        return Vec::new();
+    };
+    server.refused(&mut { subscribing.connection }).await
+}
+
+fn of_words(words: &[String]) -> Cmd {
+    let mut command = redis::cmd(&words[0]);
+    command.arg(&words[1..]);
+    command
+}
+
 /// A connection of our own: what is asked here no node needs.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -51,6 +66,65 @@ impl Server {
     /// Connects to the server that a URL names.
     pub(crate) async fn at(url: &str) -> Result<Self, String> {
         Self::connect(&BrokerTarget::parse(url).map_err(|failure| failure.text)?).await
+    }
+
+    /// Commands of a node that are refused to the user. Each is refused before it is looked at closer, and does nothing as it
+    /// stands here, or what a node does.
+    async fn refused(&mut self, subscribing: &mut MultiplexedConnection) -> Vec<String> {
+        let prefix = &self.config.prefix;
+        let channel = format!("{prefix}#{NAMESPACE}#");
+        let mut commands = vec![vec!["PING".to_owned()]];
+        let mut command = |words: &[&str]| commands.push(words.iter().map(|word| (*word).to_owned()).collect());
+        let mut subscriptions = Vec::new();
+        match &self.config.mode {
+            Mode::PubSub(options) => {
+                command(&["PUBLISH", &channel, ""]);
+                command(&["PUBSUB", "NUMSUB", &channel]);
+                subscriptions.push(["SUBSCRIBE".to_owned(), format!("{prefix}-request#{NAMESPACE}#")]);
+                subscriptions.push(["SUBSCRIBE".to_owned(), format!("{prefix}-response#{NAMESPACE}#")]);
+                subscriptions.push(match options.subscription {
+                    PubSubSubscription::Rooms => ["SUBSCRIBE".to_owned(), channel],
+                    _ => ["PSUBSCRIBE".to_owned(), format!("{channel}*")],
+                });
+            }
+            Mode::Sharded(_) => {
+                command(&["SPUBLISH", &channel, ""]);
+                command(&["PUBSUB", "SHARDNUMSUB", &channel]);
+                subscriptions.push(["SSUBSCRIBE".to_owned(), channel]);
+            }
+            Mode::Streams(streams) => {
+                let session = format!("{}trunkline-doctor", streams.session_prefix);
+                // An id that is none.
+                command(&["XADD", &streams.stream, "none", "f", "v"]);
+                command(&["XREAD", "COUNT", "1", "STREAMS", &streams.stream, "0"]);
+                command(&["XRANGE", &streams.stream, "-", "+", "COUNT", "1"]);
+                command(&["XINFO", "STREAM", &streams.stream]);
+                // A time that is none.
+                command(&["SET", &session, "", "PX", "0"]);
+                command(&["GET", &session]);
+                command(&["DEL", &session]);
+                command(&[if streams.sharded_pubsub { "SPUBLISH" } else { "PUBLISH" }, &channel, ""]);
+                subscriptions
+                    .push([if streams.sharded_pubsub { "SSUBSCRIBE" } else { "SUBSCRIBE" }.to_owned(), channel]);
+            }
+            _ => (),
+        }
+        let mut refused = Vec::new();
+        for words in commands {
+            if let Err(error) = self.ask::<redis::Value>(&of_words(&words)).await
+                && error.to_uppercase().contains("NOPERM")
+            {
+                refused.push(words[..words.len().min(2)].join(" "));
+            }
+        }
+        for words in subscriptions {
+            let command = of_words(&words);
+            let asked = async { command.query_async::<redis::Value>(subscribing).await.map_err(io::Error::other) };
+            if limited(asked).await.is_err_and(|error| error.to_string().to_uppercase().contains("NOPERM")) {
+                refused.push(words.join(" "));
+            }
+        }
+        refused
     }
 
     /// Rooms of a namespace that have channels of their own and subscribers.
@@ -162,7 +236,7 @@ impl Server {
                 let oldest = entries.last().and_then(|(id, _)| id.split('-').next()?.parse::<f64>().ok());
                 let span = oldest.map_or(0.0, |oldest| measures::now() - oldest);
                 let advice = "raise max_len in the URL of all nodes (maxLen in Node.js)";
-                measures::history(capacity, entries.len(), span, advice)
+                measures::history(&Kept::messages(capacity), entries.len(), span, advice)
             }),
         );
     }

@@ -205,6 +205,16 @@ struct Node {
 pub(crate) const COLUMNS: [&str; 8] =
     ["NODE", "KIND", "SOCKETS", "SENT/S", "BYTES/S", "MISSING", "HEARD", "ROUND TRIP"];
 
+/// A number in at most six characters.
+fn short(number: f64) -> String {
+    match number {
+        number if number < 99_999.5 => format!("{number:.0}"),
+        number if number < 9_999_500.0 => format!("{:.0}k", number / 1e3),
+        number if number < 9_999_500_000.0 => format!("{:.0}M", number / 1e6),
+        number => format!("{:.0}G", number / 1e9),
+    }
+}
+
 impl Sample {
     fn sent(&self) -> Sent {
         self.nodes.values().map(|node| node.sent).chain([self.unnamed]).fold(Sent::default(), |all, sent| Sent {
@@ -221,7 +231,7 @@ impl Sample {
 
     /// A line per node.
     pub(crate) fn rows(&self) -> Vec<Vec<String>> {
-        let rate = |count: u64| format!("{:.0}", count as f64 / self.seconds);
+        let rate = |count: u64| short(count as f64 / self.seconds);
         let ago = |time: Option<Duration>| time.map_or("-".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
         let rows = self.nodes.iter().map(|(id, node)| {
             let kind = if id.is_emitter() { "emitter" } else { node.kind.unwrap_or("node.js?") };
@@ -289,5 +299,19 @@ impl Sample {
     /// A warning if nodes or messages are missing.
     pub(crate) fn status(&self) -> Status {
         if self.sent().missing > 0 || self.echo.is_none() { Status::Warning } else { self.missing.status() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        for (number, text) in
+            [(0.0, "0"), (99_999.0, "99999"), (123_456.0, "123k"), (12_345_678.0, "12M"), (2e10, "20G")]
+        {
+            assert_eq!(short(number), text);
+        }
     }
 }

@@ -33,8 +33,14 @@ impl Screen {
     }
 
     pub(crate) fn draw(&self, frame: &mut Frame) {
-        let layout =
-            Layout::vertical([Constraint::Length(4), Constraint::Length(6), Constraint::Min(3), Constraint::Length(1)]);
+        let summary = self.sample.as_ref().map(Sample::summary).unwrap_or_default();
+        let lines = lines_of(&summary, usize::from(frame.area().width.saturating_sub(2)));
+        let layout = Layout::vertical([
+            Constraint::Length(lines + 2),
+            Constraint::Length(6),
+            Constraint::Min(3),
+            Constraint::Length(1),
+        ]);
         let [head, chart, list, foot] = layout.areas(frame.area());
         frame.render_widget(Line::from(" q ends").dim(), foot);
         let Some(sample) = &self.sample else {
@@ -43,19 +49,72 @@ impl Screen {
         };
         let title = format!(" trunkline top: {} {} ", sample.backend, sample.namespace);
         let style = if sample.status() == Status::Ok { Style::new().green() } else { Style::new().yellow() };
-        let summary = Paragraph::new(sample.summary()).wrap(Wrap { trim: true });
+        let summary = Paragraph::new(summary).wrap(Wrap { trim: true });
         frame.render_widget(summary.block(Block::bordered().title(title).border_style(style)), head);
         let width = usize::from(chart.width.saturating_sub(2));
         let rates: Vec<_> = self.rates.iter().rev().take(width).rev().copied().collect();
         let most = rates.iter().max().copied().unwrap_or_default();
         let title = format!(" messages a second, at most {most} ");
         frame.render_widget(Sparkline::default().data(rates).block(Block::bordered().title(title)), chart);
-        let rows = sample.rows().into_iter().map(|row| {
+        let width = usize::from(list.width.saturating_sub(2 + WIDTHS.iter().sum::<u16>() + WIDTHS.len() as u16));
+        let rows = sample.rows();
+        let shown = usize::from(list.height.saturating_sub(3));
+        let title = match rows.len() {
+            all if all > shown => format!(" nodes: {shown} of {all} "),
+            _ => " nodes ".to_owned(),
+        };
+        let rows = rows.into_iter().map(|mut row| {
             let is_bad = row[5] != "0" || row[7] == "NO ANSWER";
-            Row::new(row).style(if is_bad { Style::new().red() } else { Style::new() })
+            row[0] = cut(&row[0], width);
+            line_of(row).style(if is_bad { Style::new().red() } else { Style::new() })
         });
-        let widths = [18, 10, 8, 8, 10, 8, 8, 11].map(Constraint::Length);
-        let table = Table::new(rows, widths).header(Row::new(COLUMNS).bold());
-        frame.render_widget(table.block(Block::bordered().title(" nodes ")), list);
+        let widths = std::iter::once(Constraint::Fill(1)).chain(WIDTHS.map(Constraint::Length));
+        let table = Table::new(rows, widths).header(line_of(COLUMNS.map(str::to_owned)).bold());
+        frame.render_widget(table.block(Block::bordered().title(title)), list);
+    }
+}
+
+/// Widths of the columns behind the names, which have what is left: 17 characters on 80.
+const WIDTHS: [u16; 7] = [9, 7, 7, 7, 7, 7, 10];
+
+/// Numbers stand below each other by their last digit.
+fn line_of(cells: impl IntoIterator<Item = String>) -> Row<'static> {
+    let cells = cells.into_iter().enumerate().map(|(column, cell)| {
+        let line = Line::from(cell);
+        if column < FIRST_NUMBER { line } else { line.right_aligned() }
+    });
+    Row::new(cells.collect::<Vec<_>>())
+}
+
+const FIRST_NUMBER: usize = 2;
+
+/// A name that is too long shows that it is.
+fn cut(name: &str, width: usize) -> String {
+    if name.chars().count() <= width {
+        return name.to_owned();
+    }
+    name.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// As many lines as words of this text fill.
+fn lines_of(text: &str, width: usize) -> u16 {
+    let (mut lines, mut used) = (1, 0);
+    for word in text.split(' ').map(|word| word.chars().count()) {
+        if used > 0 && used + 1 + word > width {
+            (lines, used) = (lines + 1, 0);
+        }
+        used += word + usize::from(used > 0);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cut_and_lines_are_counted() {
+        assert_eq!((cut("abc", 3).as_str(), cut("abcd", 3).as_str()), ("abc", "ab…"));
+        assert_eq!((lines_of("", 10), lines_of("one two", 7), lines_of("one two", 6)), (1, 1, 2));
     }
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod doctor;
 mod doctor_measures;
+mod doctor_nodes;
 mod gather;
 mod operations;
 mod support;

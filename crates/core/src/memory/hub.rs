@@ -158,6 +158,10 @@ impl Hub {
         self.lock().replay(&node.namespace, since, rooms)
     }
 
+    pub(super) fn reach(&self) -> Option<Duration> {
+        self.lock().ring.as_ref().and_then(Ring::reach)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is valid after each step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -153,4 +153,8 @@ impl History for MemoryTransport {
     async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         self.hub.replay(node, since, rooms)
     }
+
+    async fn reach(&self, _: &NodeKey) -> Result<Option<Duration>> {
+        Ok(self.hub.reach())
+    }
 }

@@ -1,6 +1,8 @@
 //! The bounded history of a hub.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
 
 use super::HistoryLimits;
 use crate::{
@@ -27,6 +29,7 @@ struct Entry {
     namespace: Namespace,
     target: Target,
     payload: Payload,
+    kept: Instant,
 }
 
 impl Ring {
@@ -41,8 +44,8 @@ impl Ring {
             return None;
         }
         self.bytes += payload.len();
-        let entry = Entry { namespace: namespace.clone(), target: target.clone(), payload: payload.clone() };
-        self.entries.push_back(entry);
+        let (namespace, target, payload) = (namespace.clone(), target.clone(), payload.clone());
+        self.entries.push_back(Entry { namespace, target, payload, kept: Instant::now() });
         let offset = self.offset(self.first + self.entries.len() as u64 - 1);
         self.trim();
         Some(offset)
@@ -65,6 +68,11 @@ impl Ring {
                 offset: self.offset(self.first + index as u64),
             })
             .collect())
+    }
+
+    /// Age of the oldest broadcast.
+    pub(super) fn reach(&self) -> Option<Duration> {
+        self.entries.front().map(|entry| entry.kept.elapsed())
     }
 
     fn trim(&mut self) {

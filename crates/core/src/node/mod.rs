@@ -11,6 +11,7 @@ mod emitter;
 mod handle;
 mod history;
 mod interest;
+mod outage;
 mod outgoing;
 mod parts;
 mod position;

@@ -358,6 +358,13 @@ pub trait History: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `HistoryLost` if messages since `since` do not exist any more, `Malformed` for what is no offset.
     async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>>;
+
+    /// How far back the history reaches: the age of the oldest message that it keeps. `None` if it keeps none, or if
+    /// the broker cannot be asked for it without reading the history.
+    ///
+    /// # Errors
+    /// `Disconnected` or `Broker` if the broker could not be asked.
+    async fn reach(&self, node: &NodeKey) -> Result<Option<Duration>>;
 }
 
 /// The session of a client that came back.

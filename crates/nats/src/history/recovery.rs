@@ -1,6 +1,9 @@
 //! Sessions, and replay of what they missed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_nats::jetstream::{
     consumer::{DeliverPolicy, pull},
@@ -88,6 +91,14 @@ impl History for Recovery {
         stream.info().await.map_err(|error| failed("read the history").with_source(error))?;
         check(since, &stream)?;
         Ok(missed)
+    }
+
+    async fn reach(&self, _: &NodeKey) -> Result<Option<Duration>> {
+        let stream = self.connection()?.jetstream()?.get_stream(self.streams.log()).await;
+        let stream = stream.map_err(|error| failed("tell how far it reaches").with_source(error))?;
+        let state = &stream.cached_info().state;
+        let oldest = SystemTime::from(state.first_timestamp);
+        Ok((state.messages > 0).then(|| oldest.elapsed().unwrap_or_default()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Connection state recovery: sessions and replay, from tables.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -86,6 +86,18 @@ impl History for PgHistory {
             position = last.offset;
             missed.extend(page.messages.iter().filter_map(|message| broadcast(node, message, rooms)));
         }
+    }
+
+    async fn reach(&self, _: &NodeKey) -> Result<Option<Duration>> {
+        let statement = format!(
+            "SELECT extract(epoch FROM clock_timestamp() - created_at)::float8 FROM {} ORDER BY id LIMIT 1",
+            self.config.events.quoted()
+        );
+        let failed = |failure: Failure| failure.into_error("ask how far the history reaches");
+        let rows = self.shared.queries.run(&statement, &[]).await.map_err(failed)?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let seconds: f64 = row.try_get(0).map_err(|error| failed(error.into()))?;
+        Ok(Duration::try_from_secs_f64(seconds).ok())
     }
 }
 

@@ -55,6 +55,11 @@ impl History for Recovery {
     async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         self.scan(node, "", Position::parse(since)?).await?.missed(node, rooms)
     }
+
+    /// AMQP does not tell the age of a stream.
+    async fn reach(&self, _: &NodeKey) -> Result<Option<Duration>> {
+        Ok(None)
+    }
 }
 
 impl Recovery {

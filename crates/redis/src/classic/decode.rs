@@ -1,5 +1,7 @@
 //! Decoder for messages and answers in the format of `@socket.io/redis-adapter`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use trunkline_core::{
     Error, ErrorKind, Namespace, NodeId, Payload, RequestId, Result, Room, SocketId, SocketInfo, Target,
@@ -9,13 +11,13 @@ use trunkline_core::{
 };
 
 use super::{
-    encode::{SEQ_NO_BYTES, SEQ_NO_MARK, WITH_SEQ_NO},
+    encode::{MAY_HAVE_SEQ_NO, SEQ_NO_BYTES, SEQ_NO_MARK},
     kind,
 };
 
 // --- broadcasts ---
 
-/// A broadcast: `[uid, packet, opts]`, and behind it perhaps our number.
+/// A broadcast: `[uid, packet, opts]`, and behind it perhaps a trace context and our number.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Broadcast {
     pub(crate) from: Option<NodeId>,
@@ -37,9 +39,7 @@ pub(crate) fn sender(bytes: &Bytes) -> Option<NodeId> {
 /// Sequence number behind a broadcast. Nothing that Node.js sends ends like this: the mark is not UTF-8, and no number
 /// is that long.
 pub(crate) fn seq_no(bytes: &[u8]) -> Option<SeqNo> {
-    if bytes.first() != Some(&WITH_SEQ_NO) {
-        return None;
-    }
+    bytes.first().filter(|first| MAY_HAVE_SEQ_NO.contains(first))?;
     let tail = bytes.get(bytes.len().checked_sub(SEQ_NO_BYTES)?..)?;
     let (mark, rest) = tail.split_first_chunk()?;
     let (channel, number) = rest.split_first_chunk()?;
@@ -58,9 +58,12 @@ pub(crate) fn broadcast(bytes: &Bytes) -> Result<Broadcast> {
     if !reader.next_item(&mut array).map_err(|fault| fault.at("broadcast"))? {
         return Err(Fault::Missing.at("opts"));
     }
-    let target = opts::read(reader)?;
+    let mut target = opts::read(reader)?;
     while reader.next_item(&mut array).map_err(|fault| fault.at("broadcast"))? {
-        reader.skip().map_err(|fault| fault.at("broadcast"))?;
+        match reader.shape().map_err(|fault| fault.at("broadcast"))? {
+            Shape::Text => target.trace = reader.lenient(codec::read_trace).map_err(|fault| fault.at("broadcast"))?,
+            _ => reader.skip().map_err(|fault| fault.at("broadcast"))?,
+        }
     }
     reader.end().map_err(|fault| fault.at("broadcast"))?;
     Ok(Broadcast { from, namespace, target, payload })
@@ -165,6 +168,7 @@ struct RequestFields {
     packet: Option<(Payload, Namespace)>,
     seq_no: Option<Option<SeqNo>>,
     high_water_marks: Option<Option<Vec<SeqNo>>>,
+    trace: Option<Option<Arc<str>>>,
 }
 
 impl RequestFields {
@@ -199,6 +203,9 @@ impl RequestFields {
                 "counters",
                 reader.lenient(codec::read_high_water_marks).and_then(|read| set(&mut self.high_water_marks, read)),
             ),
+            "traceparent" => {
+                ("traceparent", reader.lenient(codec::read_trace).and_then(|trace| set(&mut self.trace, trace)))
+            }
             _ => ("request", reader.skip()),
         };
         read.map_err(|fault| fault.at(name))
@@ -248,7 +255,7 @@ impl RequestFields {
             kind::SERVER_SIDE_EMIT => Message::ServerSideEmit { request, payload: required(self.data, "data")? },
             kind::BROADCAST => Message::Broadcast {
                 request: Some(required(request, "requestId")?),
-                target: required(self.target, "opts")?,
+                target: Target { trace: self.trace.flatten(), ..required(self.target, "opts")? },
                 payload: required(self.packet, "packet")?.0,
             },
             kind::INITIAL_HEARTBEAT | kind::HEARTBEAT => {
@@ -390,7 +397,36 @@ fn read_sockets<'a>(reader: &mut impl Reader<'a>) -> Result<Vec<SocketInfo>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use trunkline_core::NodeKey;
+
+    use super::{super::encode, *};
+
+    /// Official peers read `[uid, packet, opts]`, and of a request the keys that they know.
+    #[test]
+    fn a_trace_is_behind_what_official_peers_read_and_changes_nothing_before_it() {
+        let node = NodeKey { id: NodeId::new("n").unwrap(), namespace: Namespace::new("/") };
+        let seq_no = SeqNo { channel: SeqChannel::ALL, number: 7 };
+        let encoded = |trace: Option<&str>, request: Option<&str>, seq_no| {
+            let target = Target { trace: trace.map(Into::into), ..Target::room("r") };
+            let request = request.map(|id| RequestId::new(id).unwrap());
+            let payload = Payload::event("e", &(1,)).unwrap();
+            let message = Message::Broadcast { request, target, payload };
+            Bytes::from(encode::message(&node, &message).unwrap().finish(seq_no, &[]))
+        };
+        let (plain, traced) = (encoded(None, None, None), encoded(Some("00-ab"), None, None));
+        assert_eq!((plain[0], traced[0], &traced[1..plain.len()]), (0x93, 0x94, &plain[1..]));
+        let numbered = encoded(Some("00-ab"), None, Some(seq_no));
+        assert_eq!((super::seq_no(&traced), super::seq_no(&numbered)), (None, Some(seq_no)));
+        for bytes in [&traced, &numbered] {
+            assert_eq!(broadcast(bytes).unwrap().target.trace.as_deref(), Some("00-ab"));
+        }
+        assert_eq!(broadcast(&encoded(None, None, Some(seq_no))).unwrap().target.trace, None);
+        let Message::Broadcast { target, .. } = request(&encoded(Some("00-ab"), Some("q"), None)).unwrap().message
+        else {
+            panic!("a broadcast")
+        };
+        assert_eq!(target.trace.as_deref(), Some("00-ab"));
+    }
 
     #[test]
     fn a_request_of_socketioxides_own_adapter_is_known_by_its_form() {

@@ -13,7 +13,7 @@ use super::kind;
 /// An encoded message, but for its number.
 #[derive(Debug)]
 pub(crate) enum Encoded {
-    /// `[uid, packet, opts]`
+    /// `[uid, packet, opts]`, where traces are on with their context behind it.
     Broadcast(Vec<u8>),
     /// `{uid, requestId, type, …}`
     Request(EncodedMessage),
@@ -25,9 +25,11 @@ pub(super) const SEQ_NO_MARK: [u8; 2] = [0xc4, 10];
 /// Size of the number of a broadcast, mark included.
 pub(super) const SEQ_NO_BYTES: usize = 12;
 
-/// First byte of a broadcast with a number, and of one without.
-pub(super) const WITH_SEQ_NO: u8 = 0x94;
-pub(super) const WITHOUT_SEQ_NO: u8 = 0x93;
+/// First byte of a broadcast of three elements, to which a trace context and the number are added, one more each.
+const BROADCAST: u8 = 0x93;
+
+/// First byte of a broadcast that may end in a number.
+pub(super) const MAY_HAVE_SEQ_NO: std::ops::RangeInclusive<u8> = BROADCAST + 1..=BROADCAST + 2;
 
 impl Encoded {
     pub(crate) fn len(&self) -> usize {
@@ -43,7 +45,7 @@ impl Encoded {
             Self::Request(encoded) => encoded.finish(seq_no, marks),
             Self::Broadcast(mut bytes) => {
                 if let Some(seq_no) = seq_no {
-                    bytes[0] = WITH_SEQ_NO;
+                    bytes[0] += 1;
                     bytes.extend(SEQ_NO_MARK);
                     bytes.extend(seq_no.channel.0.to_be_bytes());
                     bytes.extend(seq_no.number.to_be_bytes());
@@ -91,7 +93,11 @@ fn broadcast(from: &NodeKey, target: &Target, payload: &Payload) -> Result<Vec<u
     } else {
         opts::write(&mut writer, target)
     }
-    debug_assert_eq!(out[0], WITHOUT_SEQ_NO);
+    debug_assert_eq!(out[0], BROADCAST);
+    if let Some(trace) = &target.trace {
+        msgpack::Writer::new(&mut out, Rules::Notepack).text(trace);
+        out[0] += 1;
+    }
     Ok(out)
 }
 
@@ -140,6 +146,9 @@ fn request(writer: &mut impl Writer, from: &NodeKey, message: &Message) -> Resul
         Message::Broadcast { target, payload, .. } => {
             packet(map.field(field!("packet")), from, payload)?;
             opts::write(map.field(field!("opts")), target);
+            if let Some(trace) = &target.trace {
+                map.text(field!("traceparent"), trace);
+            }
         }
         Message::Join { target, rooms } | Message::Leave { target, rooms } => {
             short_opts(map.field(field!("opts")), target);

@@ -1,6 +1,9 @@
 //! Sessions under keys, and replay of what is still in the stream.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
@@ -133,6 +136,18 @@ impl SessionFields {
         .with_data(self.data.flatten());
         Ok((self.namespace, session))
     }
+}
+
+// --- the oldest entry ---
+
+/// Age of the oldest entry. Its id is the time at the server; what nodes may do need not include `TIME`.
+pub(super) async fn reach(servers: &ServerPool, stream: &Bytes) -> Result<Option<Duration>> {
+    let mut oldest = redis::cmd("XRANGE");
+    oldest.arg(&**stream).arg("-").arg("+").arg("COUNT").arg(1);
+    let entries: Vec<(String, Value)> = servers.run_at(stream, &oldest).await?;
+    let stored = entries.first().and_then(|(id, _)| id.split('-').next()?.parse().ok());
+    let stored = stored.map(|milliseconds| UNIX_EPOCH + Duration::from_millis(milliseconds));
+    Ok(stored.map(|stored| stored.elapsed().unwrap_or_default()))
 }
 
 // --- replay ---

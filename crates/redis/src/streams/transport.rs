@@ -253,6 +253,10 @@ impl History for StreamsTransport {
     async fn replay(&self, node: &NodeKey, since: &Offset, rooms: &[Room]) -> Result<Vec<MissedBroadcast>> {
         history::replay(&self.core.servers, self.stream(node), &node.namespace, since, rooms).await
     }
+
+    async fn reach(&self, node: &NodeKey) -> Result<Option<Duration>> {
+        history::reach(&self.core.servers, self.stream(node)).await
+    }
 }
 
 impl fmt::Debug for StreamsTransport {

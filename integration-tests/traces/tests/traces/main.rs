@@ -91,6 +91,7 @@ async fn a_trace_leads_from_the_request_on_one_node_to_the_delivery_on_another()
     let name = format!("t{:x}", fastrand::u64(..1 << 40));
     let redis = Redis::shared().await.unwrap();
     for url in [
+        format!("{redis}?mode=pubsub&prefix={name}-classic"),
         format!("{redis}?mode=sharded&prefix={name}"),
         format!("{redis}?mode=streams&prefix={name}&stream={name}"),
         format!("{}&collection={name}", MongoDb::shared().await.unwrap()),

@@ -116,6 +116,10 @@ impl History for Broken {
         }
         Ok(missed)
     }
+
+    async fn reach(&self, node: &NodeKey) -> Result<Option<Duration>> {
+        self.history.reach(node).await
+    }
 }
 
 pub(super) fn forgetting(name: &'static str, how: Forgetting, fails: &[&'static str]) -> Mutation {

@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -121,6 +121,8 @@ struct Registered {
     gaps: Vec<Counter>,
     history: Vec<Vec<Counter>>,
     replayed: Counter,
+    /// Registered when it is known: 0 would be an alarm.
+    history_reach: OnceLock<Gauge>,
     echo: Histogram,
     connected: Gauge,
     lost_seconds: Gauge,
@@ -201,6 +203,7 @@ impl Exported {
             gaps: gaps.into(),
             history: history.into(),
             replayed: zero(counter!("trunkline_replayed_messages_total", labels.clone())),
+            history_reach: OnceLock::new(),
             echo: histogram!("trunkline_broker_echo_seconds", labels.clone()),
             connected: gauge!("trunkline_connected", labels.clone()),
             lost_seconds: gauge!("trunkline_lost_seconds", labels.clone()),
@@ -281,6 +284,12 @@ impl Exported {
         registered.inbox_messages.set(levels.inbox_messages as f64);
         registered.named_peers.set(levels.named_peers as f64);
         registered.counted_peers.set(levels.counted_peers as f64);
+    }
+
+    pub(crate) fn history_reach(&self, reach: Duration) {
+        let Some(registered) = &self.0 else { return };
+        let gauge = || gauge!("trunkline_history_reach_seconds", registered.labels.clone());
+        registered.history_reach.get_or_init(gauge).set(reach);
     }
 }
 
@@ -395,13 +404,14 @@ fn describe() {
         ("trunkline_connects_total", Unit::Count, "Sockets that have connected"),
         ("trunkline_disconnects_total", Unit::Count, "Sockets that have disconnected, by reason"),
     ];
-    const GAUGES: [(&str, Unit, &str); 13] = [
+    const GAUGES: [(&str, Unit, &str); 14] = [
         ("trunkline_connected", Unit::Count, "1 while messages can be sent to the broker and received from it, else 0"),
         ("trunkline_lost_seconds", Unit::Seconds, "Time since the connection was lost, 0 while connected"),
         ("trunkline_outbox_messages", Unit::Count, "Messages that wait to be written to the broker"),
         ("trunkline_outbox_bytes", Unit::Bytes, "Bytes that wait to be written or are unconfirmed"),
         ("trunkline_outbox_oldest_seconds", Unit::Seconds, "Age of the oldest message that waits to be written"),
         ("trunkline_room_subscriptions", Unit::Count, "Keys of rooms that this node subscribes to at the broker"),
+        ("trunkline_history_reach_seconds", Unit::Seconds, "Age of the oldest message that the history keeps"),
         ("trunkline_sockets", Unit::Count, "Sockets that are connected here"),
         ("trunkline_rooms", Unit::Count, "Rooms with sockets here"),
         ("trunkline_backlog_sockets", Unit::Count, "Sockets whose buffer is full"),

@@ -47,6 +47,8 @@ impl Exported {
     pub(crate) fn echo(&self, _: Duration) {}
 
     pub(crate) fn levels(&self, _: &Levels) {}
+
+    pub(crate) fn history_reach(&self, _: Duration) {}
 }
 
 #[derive(Debug, Default)]

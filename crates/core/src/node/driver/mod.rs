@@ -17,12 +17,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::measures::{levels_due, outcome, request_kind, tick};
+use self::measures::{Measures, outcome, request_kind};
 use super::{
     NodeConfig,
     acks::AckItem,
     command::{Command, InFlight, LocalAckBroadcast, ResponseSink},
     condition::Condition,
+    outage::{Losses, Outages},
     outgoing::{Job, Outgoing},
     position::Position,
     returning::Returning,
@@ -69,6 +70,7 @@ pub(crate) struct Driver {
     config: NodeConfig,
     metrics: Arc<NodeMetrics>,
     condition: Arc<Condition>,
+    outages: Outages,
     events: broadcast::Sender<Event>,
     peers: watch::Sender<Peers>,
     returning: Arc<Returning>,
@@ -112,6 +114,7 @@ impl Driver {
             backend,
             capabilities,
             local,
+            outages: Outages::new(config.engine.gap_grace),
             config,
             metrics,
             condition,
@@ -156,14 +159,14 @@ impl Driver {
         let mut counting: Option<Job<Option<NodeCount>>> = None;
         let mut batch = VecDeque::new();
         let mut answered = Vec::new();
-        let mut levels = levels_due(&self.metrics);
+        let mut measures = Measures::of(&self.metrics);
         loop {
             if self.local.strong_count() == 0 {
                 return;
             }
             sending = sending.or_else(|| self.send_queued());
             counting = counting.or_else(|| self.count());
-            let deadline = self.engine.deadline();
+            let deadline = self.engine.deadline().into_iter().chain(self.outages.due()).min();
             tokio::select! {
                 () = closing.cancelled() => return,
                 open = inbox.next_batch(&mut batch) => {
@@ -188,8 +191,8 @@ impl Driver {
                     counting = None;
                     self.input(Input::NodeCount(count));
                 }
-                () = sleep(deadline) => self.input(Input::Tick),
-                () = tick(&mut levels) => self.export_levels(inbox.len()),
+                () = sleep(deadline) => self.tick(),
+                measure = measures.next(&self.backend, &self.node) => self.measured(measure, inbox.len()),
             }
         }
     }
@@ -215,6 +218,12 @@ impl Driver {
     fn input(&mut self, input: Input) {
         self.engine.handle(Instant::now().into_std(), input);
         self.perform();
+    }
+
+    fn tick(&mut self) {
+        self.input(Input::Tick);
+        let losses = || Losses::now(&self.metrics, &*self.backend.transport);
+        self.outages.tell(Instant::now().into_std(), &self.node, losses);
     }
 
     async fn deliver(&mut self, batch: &mut VecDeque<Delivery>) {
@@ -305,6 +314,8 @@ impl Driver {
                 Output::CountNodes => self.count_wanted = true,
                 Output::Event(event) => {
                     self.condition.note(&event);
+                    let losses = || Losses::now(&self.metrics, &*self.backend.transport);
+                    self.outages.note(Instant::now().into_std(), &event, losses);
                     // Fails where there is no listener.
                     let _ = self.events.send(event);
                 }

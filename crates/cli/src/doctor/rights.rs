@@ -1,0 +1,42 @@
+//! Everything that a node does and the user may not, in one report: what is refused first is rarely all.
+
+use super::{
+    finding::{Findings, Report},
+    mongodb, nats, postgres, rabbitmq, redis,
+    target::{Backend, BrokerTarget},
+};
+
+/// Says what the user may not: what was refused, and everything else that would be.
+pub(crate) async fn refused(target: &BrokerTarget, refusal: &str, findings: &mut Findings) {
+    let missing = match target.backend {
+        Backend::Redis => redis::missing_rights(target).await,
+        Backend::Postgres => postgres::missing_rights(target).await,
+        Backend::MongoDb => mongodb::missing_rights(target).await,
+        Backend::RabbitMq => rabbitmq::missing_rights(target).await,
+        Backend::Nats => nats::missing_rights(target).await,
+        Backend::Memory => Vec::new(),
+    };
+    let cause = match missing.as_slice() {
+        [] => refusal.to_owned(),
+        missing => format!("{refusal}; all that is missing: {}", missing.join("; ")),
+    };
+    let report = Report::critical("the user may not do what a node does").cause(cause);
+    findings.add("rights", report.advice(advice(target.backend)));
+}
+
+fn advice(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Redis => {
+            "see what it may: redis-cli ACL GETUSER USER; grant it: ACL SETUSER USER &socket.io* ~socket.io* +@pubsub +@stream +@read +@write +@connection"
+        }
+        Backend::Postgres => {
+            "create the tables as another user and grant them: GRANT ALL ON socket_io_attachments TO USER"
+        }
+        Backend::RabbitMq => "rabbitmqctl set_permissions -p VHOST USER '^trunkline' '^trunkline' '^trunkline'",
+        Backend::Nats => "permit publish and subscribe on \"PREFIX.>\", with a history also \"$JS.API.>\"",
+        Backend::MongoDb => {
+            "grant readWrite on the database: db.grantRolesToUser(USER, [{role: 'readWrite', db: DATABASE}])"
+        }
+        Backend::Memory => "",
+    }
+}
