@@ -28,10 +28,10 @@ pub(crate) async fn examine(target: &BrokerTarget, findings: &mut Findings) {
         let client = connect(&config, Arc::default()).await?;
         latest(&client, &config.prefix, kept).await.map_err(|error| error.to_string())
     };
-    findings.add("history", examined.await.unwrap_or_else(not_asked));
+    findings.add("history", examined.await.unwrap_or_else(|reason| not_asked(&reason)));
 }
 
-fn not_asked(reason: String) -> Report {
+fn not_asked(reason: &str) -> Report {
     Report::skipped(format!("the server could not be asked: {reason}"))
 }
 

@@ -66,14 +66,14 @@ impl BrokerTarget {
 }
 
 /// What a backend says of a URL that it does not understand.
-fn wrong(error: trunkline::Error) -> Failure {
+fn wrong(error: &trunkline::Error) -> Failure {
     Failure::usage(error.to_string())
 }
 
 type Parts = (Backend, Vec<(String, u16)>, Encryption);
 
 fn redis(url: &str) -> Result<Parts, Failure> {
-    let server = trunkline_redis::Config::from_url(url).map_err(wrong)?.server;
+    let server = trunkline_redis::Config::from_url(url).map_err(|error| wrong(&error))?.server;
     let addresses = server.addresses.into_iter().filter_map(|address| match address {
         trunkline_redis::Address::Tcp(host, port) => Some((host, port)),
         trunkline_redis::Address::Unix(_) => None,
@@ -84,7 +84,7 @@ fn redis(url: &str) -> Result<Parts, Failure> {
 }
 
 fn rabbitmq(url: &str) -> Result<Parts, Failure> {
-    let config = trunkline_rabbitmq::Config::from_url(url).map_err(wrong)?;
+    let config = trunkline_rabbitmq::Config::from_url(url).map_err(|error| wrong(&error))?;
     let addresses = config.servers.iter().filter_map(|server| host_and_port(server, 5672)).collect();
     let encryption = if config.tls.required {
         Encryption::Direct { ca: config.tls.ca, client: config.tls.client }
@@ -95,7 +95,7 @@ fn rabbitmq(url: &str) -> Result<Parts, Failure> {
 }
 
 fn nats(url: &str) -> Result<Parts, Failure> {
-    let config = trunkline_nats::Config::from_url(url).map_err(wrong)?;
+    let config = trunkline_nats::Config::from_url(url).map_err(|error| wrong(&error))?;
     let addresses = config.servers.iter().filter_map(|server| host_and_port(server, 4222)).collect();
     let encryption = match (config.tls.first, config.tls.required) {
         (true, _) => Encryption::Direct { ca: config.tls.ca, client: config.tls.client },
@@ -106,7 +106,7 @@ fn nats(url: &str) -> Result<Parts, Failure> {
 }
 
 fn mongodb(url: &str) -> Result<Parts, Failure> {
-    trunkline_mongodb::Config::from_url(url).map_err(wrong)?;
+    trunkline_mongodb::Config::from_url(url).map_err(|error| wrong(&error))?;
     // The names behind `+srv` are found in the DNS, and are always encrypted.
     if url.starts_with("mongodb+srv:") {
         return Ok((Backend::MongoDb, Vec::new(), Encryption::Negotiated));
@@ -117,7 +117,7 @@ fn mongodb(url: &str) -> Result<Parts, Failure> {
 }
 
 fn postgres(url: &str) -> Result<Parts, Failure> {
-    trunkline_postgres::Config::from_url(url).map_err(wrong)?;
+    trunkline_postgres::Config::from_url(url).map_err(|error| wrong(&error))?;
     let is_encrypted =
         ["require", "verify-ca", "verify-full"].iter().any(|mode| url.contains(&format!("sslmode={mode}")));
     let encryption = if is_encrypted { Encryption::Negotiated } else { Encryption::None };

@@ -61,7 +61,7 @@ impl Earlier {
                     Message::ServerSideEmit { .. } => Answer::ServerSideEmit(Payload::value(&status).ok()),
                     _ => Answer::Sockets(Vec::new()),
                 };
-                self.backend.transport.send(&self.node, &from, Response { request, answer }).await?;
+                self.backend.transport.send(&self.node, &from, &Response { request, answer }).await?;
             }
         }
         Ok(())

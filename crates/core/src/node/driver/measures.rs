@@ -67,10 +67,10 @@ impl Measures {
 }
 
 impl Driver {
-    pub(super) fn measured(&self, measure: Measure, inbox_messages: usize) {
+    pub(super) fn measured(&self, measure: &Measure, inbox_messages: usize) {
         match measure {
             Measure::Levels => self.export_levels(inbox_messages),
-            Measure::Reach(reach) => self.metrics.exported.history_reach(reach),
+            Measure::Reach(reach) => self.metrics.exported.history_reach(*reach),
         }
     }
 

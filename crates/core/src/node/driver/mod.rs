@@ -192,7 +192,7 @@ impl Driver {
                     self.input(Input::NodeCount(count));
                 }
                 () = sleep(deadline) => self.tick(),
-                measure = measures.next(&self.backend, &self.node) => self.measured(measure, inbox.len()),
+                measure = measures.next(&self.backend, &self.node) => self.measured(&measure, inbox.len()),
             }
         }
     }
