@@ -87,6 +87,16 @@ pub(crate) async fn open(config: &Config) -> Result<Server> {
     Server::new(client, config, login)
 }
 
+/// Asks for the right to insert, with a document that no server stores: an id is no array. An emitter does nothing else
+/// that needs a right, and would learn of it only when it flushes.
+pub(crate) async fn check_insert(server: &Server) -> Result<()> {
+    let insert = doc! { "insert": server.collection.name(), "documents": [{ "_id": [] }] };
+    let refused = server.database.run_command(insert).await.err();
+    let refused = refused.map(|failed| error::into_error("insert", &failed));
+    // Whatever else the server says now, it may not say later.
+    refused.filter(|refused| refused.kind() == ErrorKind::Config).map_or(Ok(()), Err)
+}
+
 async fn ask(config: &Config) -> Result<Option<Login>> {
     match &config.provider {
         Some(provider) => provider.ask(config.response_timeout).await.map(Some),

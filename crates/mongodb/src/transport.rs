@@ -62,6 +62,7 @@ impl MongoDb {
         config.check()?;
         let server = server::open(&config).await?;
         let kind = collection::prepare(&server.database, &config).await?;
+        server::check_insert(&server).await?;
         let opened = change_stream::open(&server, &mut TimeLimit::new(config.response_timeout), &None).await;
         let events = opened.map_err(|failed| {
             let what = format!("open the change stream of {:?}", config.collection);

@@ -4,8 +4,9 @@
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+use mongodb::bson::doc;
 use trunkline::{Emitter, ErrorKind, Payload, Target};
-use trunkline_brokers::{Nats, Postgres, RabbitMq, Redis};
+use trunkline_brokers::{MongoDb, Nats, Postgres, RabbitMq, Redis};
 
 /// Checks that connecting is refused.
 async fn refused(url: &str) {
@@ -86,6 +87,17 @@ async fn postgres() {
         refused(&format!("{}{parameters}", with_user(postgres.url(), user))).await;
     }
     accepted(&with_user(postgres.url(), "emitter")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mongodb() {
+    let mongo = MongoDb::options().user("admin", "s3cret").start().await.unwrap();
+    trunkline::connect(mongo.url()).await.unwrap();
+    let client = ::mongodb::Client::with_uri_str(mongo.url()).await.unwrap();
+    let role = doc! { "role": "read", "db": "socket_io" };
+    let user = doc! { "createUser": "reader", "pwd": "pw", "roles": [role] };
+    client.database("admin").run_command(user).await.unwrap();
+    refused(&with_user(mongo.url(), "reader")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
