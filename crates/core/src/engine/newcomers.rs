@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-/// Nodes that may become known at once.
-const BURST: u64 = 256;
+/// Nodes that may become known at once: requests do not wait for those that do not, so a whole cluster must fit.
+const BURST: u64 = 1024;
 
 /// Nodes that may become known per second after that.
-const PER_SECOND: u64 = 16;
+const PER_SECOND: u64 = 64;
 
 /// Limits how fast unknown nodes become known, so that a flood of invented ones neither takes the places of real ones
 /// nor is waited for. Who is turned away becomes known by a later message.
@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn a_burst_is_let_in_and_then_so_many_a_second() {
         let (start, mut newcomers) = (Instant::now(), Newcomers::default());
-        let mut joining = |now| (0..1000).filter(|_| newcomers.may_join(now)).count() as u64;
+        let mut joining = |now| (0..2000).filter(|_| newcomers.may_join(now)).count() as u64;
         assert_eq!(joining(start), BURST);
         assert_eq!(joining(start + Duration::from_secs(1)), PER_SECOND);
         assert_eq!(joining(start + Duration::from_millis(1500)), 0);

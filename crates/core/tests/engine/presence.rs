@@ -165,7 +165,7 @@ fn a_flood_of_invented_nodes_does_not_become_known() {
     for number in 0..2000 {
         engine.receive(&format!("invented{number}"), heartbeat(false, &[]));
     }
-    assert_eq!((engine.members().len(), engine.metrics().newcomers_ignored), (256, 1744));
+    assert_eq!((engine.members().len(), engine.metrics().newcomers_ignored), (1024, 976));
 }
 
 #[test]
