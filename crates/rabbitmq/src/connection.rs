@@ -117,11 +117,12 @@ impl Connection {
         let publishing = publishing(&outbound, &exchange, history.as_ref()).await;
         let publishing = Mutex::new(publishing.map_err(|error| refused(server, error))?);
         let records = confirming(&outbound).await.map_err(|error| refused(server, error))?;
+        let (block, blocked) = watch::channel(None);
+        // Before anything is published: that the broker takes nothing is said once.
+        let events = stream::select(outbound.events_listener(), inbound.events_listener());
         if number == 1 {
             may_publish(&records, &exchange).await.map_err(|error| refused(server, error))?;
         }
-        let (block, blocked) = watch::channel(None);
-        let events = stream::select(outbound.events_listener(), inbound.events_listener());
         let note_events = note_events(events, block, Arc::clone(&state.end_reason));
         state.tasks.spawn(state.ended.clone().run_until_cancelled_owned(note_events));
         let server = server.to_owned();

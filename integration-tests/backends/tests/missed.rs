@@ -32,10 +32,13 @@ async fn what_was_missed_and_not_sent_is_logged_once_after_the_return() {
     let mongodb = MongoDb::shared().await.unwrap();
     let nothing = "no message was missed";
     let exactly = "messages missed: 5;";
+    // How many more is not known: on sharded Redis no node hears all rooms, and on classic Redis a subscriber that has just gone may still be
+    // counted.
+    let five = "messages missed: ";
     let mut outages = JoinSet::new();
     for (url, parameters, expected) in [
-        (&redis, "mode=pubsub&prefix=missed", exactly),
-        (&redis, "mode=sharded&prefix=missed_sharded", exactly),
+        (&redis, "mode=pubsub&prefix=missed", five),
+        (&redis, "mode=sharded&prefix=missed_sharded", five),
         (&redis, "mode=streams&prefix=missed_streams&stream=missed_streams", nothing),
         (&nats, "prefix=missed", exactly),
         (&nats, "prefix=missed_history&history=on", nothing),
@@ -57,15 +60,16 @@ async fn outage(url: String, expected: &str, log: Log) -> Option<String> {
     let node = join(trunkline::connect(&proxy.url(&url)).await.expect(&url)).await;
     let peer = join(trunkline::connect(&url).await.expect(&url)).await;
     node.wait_for_peers(1).await.unwrap();
+    let socket = node.socket(["r"]).await.unwrap();
     peer.emit(Target::all(), "before").await.unwrap();
-    peer.settle().await.unwrap();
+    socket.wait_for(1).await.unwrap();
     proxy.refuse();
     proxy.cut();
     until(&node, |health| !health.connected).await;
     for _ in 0..MISSED {
         peer.emit(Target::all(), "missed").await.unwrap();
     }
-    peer.settle().await.unwrap();
+    peer.backend().transport.flush().await.unwrap();
     let large = Payload::event("large", &("x".repeat(40 << 10),)).unwrap();
     let mut not_sent = 0;
     for _ in 0..3 {
@@ -84,6 +88,7 @@ async fn outage(url: String, expected: &str, log: Log) -> Option<String> {
         && not_sent > 0
         && line.level == Level::INFO
         && line.text.contains(expected)
+        && (expected == "no message was missed" || line.text.contains(&format!(" missed={MISSED} ")))
         && line.text.contains(&sent);
     (!is_right).then(|| format!("{url}: expected {expected:?} and {sent:?}: {lines:?}"))
 }

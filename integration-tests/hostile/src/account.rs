@@ -32,9 +32,10 @@ impl Account {
         }
     }
 
-    /// Whether gaps tell at least of what was lost.
+    /// Whether gaps tell at least of what was lost to forged numbers. Where a forged message came first, the true one is
+    /// a repeat of its number.
     pub(crate) fn tells_all(&self) -> bool {
-        self.unknown > 0 || self.missed >= self.lost
+        self.unknown > 0 || self.missed + self.repeats >= self.lost
     }
 
     /// Whether gaps tell of what was lost, and of nothing else.
@@ -91,6 +92,13 @@ mod tests {
         assert!(!explained(account(5, 5, 0, 0), false), "a gap without an outage");
         assert!(!explained(account(5, 5, 0, 1), true), "a history misses nothing");
         assert!(!explained(account(0, 3, 0, 0), false), "a gap without a loss");
+    }
+
+    #[test]
+    fn what_forged_numbers_cost_is_a_gap_or_a_repeat() {
+        let told = |lost, missed, repeats| Account { repeats, ..account(lost, missed, 0, 0) }.tells_all();
+        assert!(told(33, 33, 0) && told(33, 32, 1) && told(0, 0, 5));
+        assert!(!told(33, 32, 0) && !told(33, 0, 32));
     }
 
     #[test]
