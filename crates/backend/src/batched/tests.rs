@@ -181,16 +181,9 @@ impl BatchConnection for FakeConnection {
         let (confirm, confirmed) = oneshot::channel();
         self.server.writes.lock().unwrap().push_back(Write { batches: batches.to_vec(), confirm });
         self.server.written.notify_one();
-        let ended = self.ended.clone();
-        Ok(async move {
-            let disconnected = || Error::new(ErrorKind::Disconnected, "the fake connection has ended");
-            tokio::select! {
-                biased;
-                () = ended.cancelled() => Err(disconnected()),
-                confirmed = confirmed => confirmed.map_err(|_| disconnected())?,
-            }
-        }
-        .boxed())
+        // Like a client that does not tell what becomes of what was on its way when the connection ended.
+        let disconnected = || Error::new(ErrorKind::Disconnected, "the test confirms it no more");
+        Ok(async move { confirmed.await.map_err(|_| disconnected())? }.boxed())
     }
 
     fn server(&self) -> &str {
@@ -461,6 +454,16 @@ async fn what_is_held_waits_for_the_peers_that_were_known_and_not_for_ever() {
         server.write().await.confirm.send(Ok(Undelivered::default())).unwrap();
         assert_eq!(start.elapsed().as_millis(), if comes_back { 700 } else { 2000 });
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hello_that_is_never_confirmed_holds_up_no_further_connection() {
+    let (server, _backend, _node, _inbox) = joined().await;
+    server.disconnect();
+    let never = server.write().await;
+    server.disconnect();
+    timeout(Duration::from_secs(60), server.hello()).await.expect("it says hello over the next one");
+    drop(never);
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ use tokio::{
 use trunkline_core::{Error, ErrorKind, Result};
 
 use super::{
-    BatchBroker, BatchConnection as _, Confirmation, Obstacle, OutgoingBatch, OutgoingMessage, Undelivered,
+    BatchBroker, BatchConnection, Confirmation, Obstacle, OutgoingBatch, OutgoingMessage, Undelivered,
     publish::Outgoing, reader::connection_gap, state::TransportState,
 };
 use crate::{
@@ -77,6 +77,20 @@ enum End {
 
 fn no_stream() -> Error {
     Error::new(ErrorKind::Disconnected, "the queue of the history is gone, or not bound")
+}
+
+/// Publishes, and waits for what becomes of it. A client may never tell that of what was on its way when the connection
+/// ended.
+async fn outcome<C: BatchConnection>(
+    connection: &C,
+    batches: &[OutgoingBatch<C::Address>],
+) -> Result<Undelivered<C::Address>> {
+    let published = async { connection.publish(batches).await?.await };
+    tokio::select! {
+        biased;
+        outcome = published => outcome,
+        () = connection.ended() => Err(Error::new(ErrorKind::Disconnected, connection.end_reason())),
+    }
 }
 
 type Confirmations<B> = FuturesOrdered<Confirmation<<B as BatchBroker>::Address>>;
@@ -169,7 +183,7 @@ impl<B: BatchBroker> Writer<B> {
             return Ok(());
         }
         let hellos = nodes.iter().map(|node| self.state.hello(node)).collect::<Result<Vec<_>>>()?;
-        connection.publish(&hellos).await?.await?;
+        outcome(connection, &hellos).await?;
         if self.state.has_history() {
             return Ok(());
         }
@@ -192,12 +206,8 @@ impl<B: BatchBroker> Writer<B> {
             let Write { batches, weight } = write;
             let mut batches = VecDeque::from(batches);
             while let Some(batch) = batches.pop_front() {
-                let outcome = match connection.publish(slice::from_ref(&batch)).await {
-                    Ok(confirmation) => confirmation.await,
-                    Err(error) => Err(error),
-                };
                 let mut end = None;
-                match outcome {
+                match outcome(connection, slice::from_ref(&batch)).await {
                     Ok(mut undelivered) => {
                         self.refused(&undelivered.refused, slice::from_ref(&batch));
                         let is_deferred = !undelivered.deferred.is_empty();
