@@ -16,21 +16,25 @@ pub(crate) fn report(results: &Path, folder: &Path) -> Result<(), Failure> {
         if of_quantity.is_empty() {
             continue;
         }
-        println!("{}", table(quantity, &of_quantity));
+        println!("### {}\n", quantity.title());
         if let Some(name) = quantity.chart() {
-            draw(quantity.title(), &of_quantity, &folder.join(name).with_extension("svg"))?;
+            let file = Path::new(name).with_extension("svg");
+            draw(quantity.title(), &of_quantity, &folder.join(&file))?;
+            let place = Path::new(folder.file_name().unwrap_or_default()).join(file);
+            println!("![{}]({})\n", quantity.title(), place.display());
         }
+        println!("{}", table(&of_quantity));
     }
     Ok(())
 }
 
 /// A line for each source, a column for each number of nodes.
-fn table(quantity: Quantity, figures: &[&Figure]) -> String {
+fn table(figures: &[&Figure]) -> String {
     let mut sizes: Vec<_> = figures.iter().map(|figure| figure.nodes).collect();
     sizes.sort_unstable();
     sizes.dedup();
     let columns: String = sizes.iter().map(|nodes| format!(" {nodes} |")).collect();
-    let mut table = format!("### {}\n\n| nodes |{columns}\n|---|{}\n", quantity.title(), "---:|".repeat(sizes.len()));
+    let mut table = format!("| nodes |{columns}\n|---|{}\n", "---:|".repeat(sizes.len()));
     for source in sources(figures) {
         let value = |nodes: &usize| figures.iter().find(|figure| figure.source == source && figure.nodes == *nodes);
         let cells = sizes.iter().map(|nodes| value(nodes).map_or("–".into(), |figure| precise(figure.value)));

@@ -59,25 +59,25 @@ impl Quantity {
 
     pub(crate) fn title(self) -> &'static str {
         match self {
-            Self::IdleMessages => "messages that all nodes publish per second while nothing is emitted",
-            Self::IdleBytes => "bytes per second while nothing is emitted",
-            Self::IdleDeliveries => "messages that each node receives per second while nothing is emitted",
+            Self::IdleMessages => "Messages that all nodes publish per second while nothing is emitted",
+            Self::IdleBytes => "Bytes per second while nothing is emitted",
+            Self::IdleDeliveries => "Messages that each node receives per second while nothing is emitted",
             Self::StartMessages => {
-                "messages that all nodes publish from the start of a node until a second after all know it"
+                "Messages that all nodes publish from the start of a node until a second after all know it"
             }
-            Self::StartTime => "seconds from the start of a node until all know it and it knows all",
-            Self::DeathTime => "seconds from the death of a node until all have given it up",
-            Self::FetchAnswers => "answers per request to all nodes",
-            Self::FetchTime => "seconds until all nodes have answered a request",
-            Self::RoomsStartTime => "seconds until a node that starts hears its rooms",
-            Self::RoomsStartBytes => "bytes between broker and nodes while it starts",
-            Self::RoomsStartCpu => "processor seconds of the broker while it starts",
-            Self::RoomsReconnectTime => "seconds until a node whose connection was cut hears its rooms again",
-            Self::RoomsReconnectBytes => "bytes between broker and nodes while it reconnects",
-            Self::RoomsReconnectCpu => "processor seconds of the broker while it reconnects",
-            Self::RoomsLeaveTime => "seconds until all know that a node has left",
-            Self::RoomsLeaveBytes => "bytes between broker and nodes while it leaves",
-            Self::RoomsLeaveCpu => "processor seconds of the broker while it leaves",
+            Self::StartTime => "Seconds from the start of a node until all know it and it knows all",
+            Self::DeathTime => "Seconds from the death of a node until all have given it up",
+            Self::FetchAnswers => "Answers per request to all nodes",
+            Self::FetchTime => "Seconds until all nodes have answered a request",
+            Self::RoomsStartTime => "Seconds until a node that starts hears its rooms",
+            Self::RoomsStartBytes => "Bytes between broker and nodes while it starts",
+            Self::RoomsStartCpu => "Processor seconds of the broker while it starts",
+            Self::RoomsReconnectTime => "Seconds until a node whose connection was cut hears its rooms again",
+            Self::RoomsReconnectBytes => "Bytes between broker and nodes while it reconnects",
+            Self::RoomsReconnectCpu => "Processor seconds of the broker while it reconnects",
+            Self::RoomsLeaveTime => "Seconds until all know that a node has left",
+            Self::RoomsLeaveBytes => "Bytes between broker and nodes while it leaves",
+            Self::RoomsLeaveCpu => "Processor seconds of the broker while it leaves",
             Self::Memory => "MiB of a node with its sockets and their rooms, more than without",
         }
     }

@@ -128,9 +128,16 @@ pub(crate) async fn measure_memory(
 }
 
 fn source(kind: BrokerKind, parameters: &str) -> String {
+    let broker = match kind {
+        BrokerKind::Redis => "Redis",
+        BrokerKind::Mongodb => "MongoDB",
+        BrokerKind::Postgres => "PostgreSQL",
+        BrokerKind::Rabbitmq => "RabbitMQ",
+        BrokerKind::Nats => "NATS",
+    };
     match parameters.rsplit_once('=') {
-        Some((_, value)) => format!("{kind:?}, {value}"),
-        None => format!("{kind:?}"),
+        Some((_, value)) => format!("{broker}, {value}"),
+        None => broker.to_owned(),
     }
 }
 
