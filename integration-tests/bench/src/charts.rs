@@ -132,7 +132,7 @@ fn colour(family: Family) -> RGBColor {
     }
 }
 
-/// With decimals only where they say something.
+/// A number as text, with decimals only where they say something.
 pub(crate) fn number(value: f64) -> String {
     if value == 0.0 || value >= 100.0 { grouped(value) } else { format!("{value:.1}") }
 }

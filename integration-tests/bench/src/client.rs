@@ -188,7 +188,7 @@ impl Incoming {
     }
 }
 
-/// Of an event that is to be acknowledged.
+/// Acknowledgement id of an event's packet, if it asks for one.
 fn acknowledgement_id(packet: &str) -> Option<&str> {
     let (id, _) = packet.strip_prefix("42")?.split_once('[')?;
     (!id.is_empty()).then_some(id)

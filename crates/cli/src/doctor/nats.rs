@@ -58,7 +58,7 @@ async fn latest(client: &Client, prefix: &str, mut kept: Kept) -> Result<Report,
     Ok(measures::history(&kept, count as usize, span, advice))
 }
 
-/// As many batches give the rate.
+/// Number of the latest batches from which the rate is taken.
 const LATEST: u64 = 200;
 
 /// Hears the nodes of other prefixes, as far as the user may subscribe to them.
@@ -115,7 +115,7 @@ impl Prefixes {
     }
 }
 
-/// As many prefixes are told.
+/// Number of other prefixes that are named.
 const MAX_PREFIXES: usize = 100;
 
 /// What a node does, and the user may not, in the words of the server.

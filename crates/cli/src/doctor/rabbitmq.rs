@@ -237,13 +237,13 @@ impl Client {
 
 const ACCESS_REFUSED: u16 = 403;
 
-/// The rate of the history is that of so long.
+/// Time over which the rate of the history is taken.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// As many records are read for their size.
+/// Number of records that are read for their size.
 const RECORDS: usize = 200;
 
-/// How long nothing may come until there is nothing more.
+/// Silence after which nothing more comes.
 const IDLE: Duration = Duration::from_millis(500);
 
 fn position(delivery: &Delivery) -> u64 {

@@ -96,7 +96,7 @@ fn cut(name: &str, width: usize) -> String {
     name.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// As many lines as words of this text fill.
+/// Number of lines that the words of a text fill.
 fn lines_of(text: &str, width: usize) -> u16 {
     let (mut lines, mut used) = (1, 0);
     for word in text.split(' ').map(|word| word.chars().count()) {

@@ -1,5 +1,5 @@
-//! What it costs to find the members of a room here: whether there are any, which happens for every message to one room,
-//! and who they are.
+//! The cost of finding the members of a room here: whether it has any, which is asked for every message to one room, and
+//! which sockets they are.
 
 // In helpers of tests, too, a panic is the failure message.
 #![allow(clippy::unwrap_used)]

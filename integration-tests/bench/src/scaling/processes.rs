@@ -289,8 +289,8 @@ fn word<T: std::str::FromStr>(line: &str, index: usize) -> Result<T, Failure> {
     word.ok_or_else(|| format!("a node said '{line}'").into())
 }
 
-/// For which a cluster that does nothing is watched: four heartbeats of each node.
+/// Time for which an idle cluster is watched: four heartbeats of each node.
 const WINDOW: Duration = Duration::from_secs(20);
-/// Until all have answered a newcomer.
+/// Time in which all have answered a newcomer.
 const SETTLED: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(60);

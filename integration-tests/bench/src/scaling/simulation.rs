@@ -226,7 +226,8 @@ fn answer(to: NodeId, request: RequestId, me: &NodeId) -> Input {
     Input::LocalAnswer { to: Some(to), request, answer }
 }
 
-/// Of brokers that count nobody: most of the work is the engine's there.
+/// Capabilities of a transport without a node counter: membership is known from heartbeats, so most of the work is the
+/// engine's.
 fn capabilities() -> Capabilities {
     Capabilities::new(Membership::Heartbeats)
         .with_acknowledged_in_order(true)
@@ -236,11 +237,11 @@ fn capabilities() -> Capabilities {
 }
 
 const STEP: Duration = Duration::from_millis(1);
-/// From one node to another.
+/// Latency from one node to another.
 const LATENCY: Duration = Duration::from_millis(1);
-/// Between two heartbeats of a node.
+/// Time between two heartbeats of a node.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// For which a cluster that does nothing is watched.
+/// Time for which an idle cluster is watched.
 const WINDOW: Duration = Duration::from_secs(20);
-/// Until all have answered a newcomer.
+/// Time in which all have answered a newcomer.
 const SETTLED: Duration = Duration::from_secs(1);
