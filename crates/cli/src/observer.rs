@@ -300,6 +300,16 @@ impl Missing {
         Ok((incomplete.received, missing))
     }
 
+    /// Names nodes that are silent. Where the broker counts, they are among those without a name.
+    pub(crate) fn name(&mut self, silent: Vec<NodeId>) {
+        for id in silent {
+            if !self.named.contains(&id) {
+                self.named.push(id);
+                self.unnamed = self.unnamed.saturating_sub(1);
+            }
+        }
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.named.len() + self.unnamed
     }
