@@ -63,7 +63,9 @@ pub(crate) async fn statuses(
     let question = Payload::event(STATUS_EVENT, &())?;
     let (values, missing) = Missing::split(observer.node.server_side_emit_with_ack(question, limit).await)?;
     let statuses = values.iter().filter_map(|value| serde_json::from_value(json_value(value.as_ref())).ok());
-    Ok((statuses.filter(|status: &NodeStatus| !status.node.is_empty()).collect(), missing))
+    let statuses: Vec<_> = statuses.filter(|status: &NodeStatus| !status.node.is_empty()).collect();
+    observer.proved(statuses.iter().map(|status| status.node.as_str()));
+    Ok((statuses, missing))
 }
 
 /// How long nodes may take to tell their status where it is not all that is asked.

@@ -170,9 +170,9 @@ impl Found {
         let counted_nodes = observer.node.server_count().await?.saturating_sub(1);
         let answers = observer.node.fetch_sockets(target).await;
         let mut heard = observer.heard();
-        // Node.js servers tell no status, and would be waited for.
+        // Node.js servers tell no status: they are not waited for.
         let mut statuses = Vec::new();
-        if heard.values().any(|heard| heard.kind().is_some()) {
+        if !heard.is_empty() {
             statuses = gather::statuses(&observer, Some(options.timeout.min(TELLING))).await?.0;
         }
         heard.extend(observer.heard());

@@ -16,7 +16,7 @@ use super::{
     target::{Backend, BrokerTarget},
 };
 use crate::{
-    gather::{NodeStatus, statuses, unheard},
+    gather::{NodeStatus, TELLING, statuses, unheard},
     observer::{Heard, Missing, Observer, Sockets},
     options::DoctorOptions,
     output::{Failure, counted, shown},
@@ -50,10 +50,11 @@ async fn look(
     let took = began.elapsed();
     let (sockets, mut missing) = Missing::split(answers)?;
     let mut heard = observer.heard();
-    // Node.js servers do not know the question, and would be waited for.
+    // Node.js servers do not know the question: without a node of ours they are hardly waited for.
+    let limit = if heard.values().any(|heard| heard.kind().is_some()) { options.timeout } else { TELLING };
     let mut told = Vec::new();
-    if heard.values().any(|heard| heard.kind().is_some()) {
-        told = statuses(&observer, None).await?.0;
+    if !heard.is_empty() {
+        told = statuses(&observer, Some(limit)).await?.0;
     }
     nodes::examine(&told, findings);
     heard.extend(observer.heard());

@@ -55,8 +55,9 @@ const SHORTEST: f64 = 10_000.0;
 /// How long a history lasts if `count` entries came within `span` milliseconds.
 pub(crate) fn history(kept: &Kept, count: usize, span: f64, advice: &str) -> Report {
     let ttl = kept.ttl.map_or(f64::INFINITY, |ttl| ttl.as_secs_f64());
-    // Few messages are no rate, however close to each other.
-    let span = if count < ENOUGH { span.max(SHORTEST) } else { span };
+    // Few messages are no rate, however close to each other, unless more were trimmed already.
+    let is_whole = count < ENOUGH && (count as f64) < kept.messages;
+    let span = if is_whole { span.max(SHORTEST) } else { span };
     let rate = if span > 0.0 { count as f64 * 1000.0 / span } else { 0.0 };
     if ttl.is_infinite() && (count < 2 || rate <= 0.0) {
         return Report::ok("hardly anything is published, so the history lasts");

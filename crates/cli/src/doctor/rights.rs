@@ -29,8 +29,12 @@ fn advice(target: &BrokerTarget) -> &'static str {
         Backend::Redis if target.url.contains("mode=streams") => {
             "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; grant it: redis-cli -h HOST -p PORT ACL SETUSER USER '&PREFIX*' '~STREAM' '~SESSION*' +@pubsub +@stream +@read +@write +@connection +@transaction"
         }
-        Backend::Redis => {
+        Backend::Redis if target.url.contains("mode=sharded") => {
             "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; grant it: redis-cli -h HOST -p PORT ACL SETUSER USER '&PREFIX*' +@pubsub +@connection"
+        }
+        // Patterns are compared letter by letter.
+        Backend::Redis => {
+            "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; each namespace needs its pattern, as '&PREFIX#/admin#*'; grant it: redis-cli -h HOST -p PORT ACL SETUSER USER '&PREFIX*' '&PREFIX#/#*' '&PREFIX#/trunkline-doctor#*' +@pubsub +@connection"
         }
         Backend::Postgres => {
             "create the tables as another user and grant them: psql -h HOST -p PORT -d DATABASE -c 'GRANT ALL ON TABLE TO USER; GRANT ALL ON SEQUENCE TABLE_id_seq TO USER'"

@@ -155,6 +155,7 @@ impl Watch {
         }
         for status in statuses {
             if let Some(node) = nodes.iter_mut().find(|(id, _)| id.as_str() == status.node) {
+                node.1.kind = Some("trunkline");
                 node.1.told = Some(Told { queued: status.health.queued_messages, gaps: status.metrics.gaps });
             }
         }
