@@ -54,8 +54,8 @@ pub(crate) struct NodeStatus {
     pub(crate) capabilities: String,
 }
 
-/// Asks all nodes for their status, and waits so long; as long as for other answers without a limit. Node.js servers do not
-/// know the question, and are missing then.
+/// Asks all nodes for their status, and waits so long; as long as for other answers without a limit. Node.js servers do
+/// not know the question, and are missing then.
 pub(crate) async fn statuses(
     observer: &Observer,
     limit: Option<Duration>,

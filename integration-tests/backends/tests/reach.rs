@@ -1,4 +1,4 @@
-//! How far back a history reaches, on every broker that keeps one: from the first message on, and less after it was trimmed.
+//! How far back a history reaches, on every broker that keeps one: to the first message, until it is trimmed.
 
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]

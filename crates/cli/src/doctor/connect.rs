@@ -82,19 +82,24 @@ fn explain(backend: Backend, code: &str, cause: &str) -> (&'static str, &'static
             "the broker refuses the user or the password of the URL",
             match backend {
                 Backend::Redis => {
-                    "try them: redis-cli -h HOST -p PORT --user USER --askpass PING; see the users: redis-cli -h HOST -p PORT ACL LIST"
+                    "try them: redis-cli -h HOST -p PORT --user USER --askpass PING; see the users: redis-cli -h \
+                        HOST -p PORT ACL LIST"
                 }
                 Backend::Postgres => {
-                    "try them: psql -h HOST -p PORT -U USER -d DATABASE -c 'SELECT 1'; the server's log says why, and pg_hba.conf who may"
+                    "try them: psql -h HOST -p PORT -U USER -d DATABASE -c 'SELECT 1'; the server's log says why, \
+                        and pg_hba.conf who may"
                 }
                 Backend::RabbitMq => {
-                    "try them: rabbitmqctl authenticate_user USER (it asks for the password); may it use the vhost? rabbitmqctl list_permissions -p VHOST"
+                    "try them: rabbitmqctl authenticate_user USER (it asks for the password); may it use the vhost? \
+                        rabbitmqctl list_permissions -p VHOST"
                 }
                 Backend::Nats => {
-                    "compare with `authorization` or `accounts` in the server's configuration; a password with special characters is percent-encoded"
+                    "compare with `authorization` or `accounts` in the server's configuration; a password with \
+                        special characters is percent-encoded"
                 }
                 Backend::MongoDb => {
-                    "try them: mongosh mongodb://HOST:PORT/DATABASE -u USER --eval 'db.hello()' (it asks for the password); is authSource right?"
+                    "try them: mongosh mongodb://HOST:PORT/DATABASE -u USER --eval 'db.hello()' (it asks for the \
+                        password); is authSource right?"
                 }
                 Backend::Memory => "",
             },
@@ -106,7 +111,8 @@ fn explain(backend: Backend, code: &str, cause: &str) -> (&'static str, &'static
                     "name the primary, or all hosts with target_session_attrs=read-write; promote: SELECT pg_promote()"
                 }
                 Backend::MongoDb => {
-                    "who is what? mongosh mongodb://HOST:PORT --eval 'rs.status().members.map(m => [m.name, m.stateStr])'; name all members in the URL, without directConnection"
+                    "who is what? mongosh mongodb://HOST:PORT --eval 'rs.status().members.map(m => [m.name, \
+                        m.stateStr])'; name all members in the URL, without directConnection"
                 }
                 _ => "name the master, or the sentinels with ?sentinel=NAME; see: redis-cli -h HOST -p PORT ROLE",
             },

@@ -94,7 +94,10 @@ async fn primary(client: &Client) -> mongodb::error::Result<Report> {
     } else {
         Report::critical("the server is a secondary, which takes no writes")
             .cause("the address is that of a secondary, or the primary was demoted")
-            .advice("name all members of the replica set in the URL, without directConnection; who is what: mongosh mongodb://HOST:PORT --eval 'rs.status().members.map(m => [m.name, m.stateStr])'")
+            .advice(
+                "name all members of the replica set in the URL, without directConnection; who is what: mongosh \
+                mongodb://HOST:PORT --eval 'rs.status().members.map(m => [m.name, m.stateStr])'",
+            )
     })
 }
 
@@ -122,7 +125,8 @@ async fn history(database: &Database, collection: &Collection<Document>) -> mong
     let oldest = latest.last().and_then(|document| document.get_object_id("_id").ok());
     // An id knows its second only.
     let span = oldest.map_or(0.0, |id| measures::now() - id.timestamp().timestamp_millis() as f64);
-    let advice = "a larger collection, from MongoDB 6.0 on: mongosh mongodb://HOST:PORT/DATABASE --eval 'db.runCommand({collMod: \"COLLECTION\", cappedSize: BYTES})'; and capped_bytes in the URL";
+    let advice = "a larger collection, from MongoDB 6.0 on: mongosh mongodb://HOST:PORT/DATABASE --eval \
+        'db.runCommand({collMod: \"COLLECTION\", cappedSize: BYTES})'; and capped_bytes in the URL";
     Ok(measures::history(&Kept::messages(capacity), latest.len(), span, advice))
 }
 

@@ -27,22 +27,29 @@ pub(crate) async fn refused(target: &BrokerTarget, refusal: &str, findings: &mut
 fn advice(target: &BrokerTarget) -> &'static str {
     match target.backend {
         Backend::Redis if target.url.contains("mode=streams") => {
-            "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; grant it: redis-cli -h HOST -p PORT ACL SETUSER USER '&PREFIX*' '~STREAM' '~SESSION*' +@pubsub +@stream +@read +@write +@connection +@transaction"
+            "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; grant it: redis-cli -h HOST -p PORT ACL \
+                SETUSER USER '&PREFIX*' '~STREAM' '~SESSION*' +@pubsub +@stream +@read +@write +@connection \
+                +@transaction"
         }
         Backend::Redis if target.url.contains("mode=sharded") => {
-            "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; grant it: redis-cli -h HOST -p PORT ACL SETUSER USER '&PREFIX*' +@pubsub +@connection"
+            "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; grant it: redis-cli -h HOST -p PORT ACL \
+                SETUSER USER '&PREFIX*' +@pubsub +@connection"
         }
         // Patterns are compared letter by letter.
         Backend::Redis => {
-            "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; each namespace needs its pattern, as '&PREFIX#/admin#*'; grant it: redis-cli -h HOST -p PORT ACL SETUSER USER '&PREFIX*' '&PREFIX#/#*' '&PREFIX#/trunkline-doctor#*' +@pubsub +@connection"
+            "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; each namespace needs its pattern, as \
+                '&PREFIX#/admin#*'; grant it: redis-cli -h HOST -p PORT ACL SETUSER USER '&PREFIX*' '&PREFIX#/#*' \
+                '&PREFIX#/trunkline-doctor#*' +@pubsub +@connection"
         }
         Backend::Postgres => {
-            "create the tables as another user and grant them: psql -h HOST -p PORT -d DATABASE -c 'GRANT ALL ON TABLE TO USER; GRANT ALL ON SEQUENCE TABLE_id_seq TO USER'"
+            "create the tables as another user and grant them: psql -h HOST -p PORT -d DATABASE -c 'GRANT ALL ON \
+                TABLE TO USER; GRANT ALL ON SEQUENCE TABLE_id_seq TO USER'"
         }
         Backend::RabbitMq => "rabbitmqctl set_permissions -p VHOST USER '^trunkline' '^trunkline' '^trunkline'",
         Backend::Nats => "permit publish and subscribe on \"PREFIX.>\", with a history also \"$JS.API.>\"",
         Backend::MongoDb => {
-            "grant readWrite on the database: mongosh mongodb://HOST:PORT/admin --eval 'db.grantRolesToUser(\"USER\", [{role: \"readWrite\", db: \"DATABASE\"}])'"
+            "grant readWrite on the database: mongosh mongodb://HOST:PORT/admin --eval \
+                'db.grantRolesToUser(\"USER\", [{role: \"readWrite\", db: \"DATABASE\"}])'"
         }
         Backend::Memory => "",
     }

@@ -153,11 +153,11 @@ Examples:
   trunkline top --namespace /admin --interval 5s
   trunkline top --once --json
 
-It changes nothing in the cluster. It joins as a node without sockets, asks all nodes for their sockets once per interval \
-(the column ANSWER is the round trip: the time until a node has answered), hears all messages as `tap` does, and publishes a small message per \
-interval in the namespace /trunkline-doctor (the echo). Missing is what was not heard here; gaps since their start, and their \
-queues, are told by nodes of Trunkline themselves. \
-Exit code with --once: 1 if nodes or messages are missing.")]
+It changes nothing in the cluster. It joins as a node without sockets, asks all nodes for their sockets once per \
+interval (ANSWER is the round trip: the time until a node has answered), hears all messages as `tap` does, and \
+publishes a small message per interval in the namespace /trunkline-doctor (the echo). MISSING is what was not heard \
+here; GAPS since their start and their QUEUE are what nodes of Trunkline tell. Exit code with --once: 1 if nodes or \
+messages are missing, 2 if the broker takes nothing.")]
     Top(TopOptions),
     /// Measure throughput, loss, order and latency between nodes over a broker
     #[command(after_long_help = "\

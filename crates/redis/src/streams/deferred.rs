@@ -7,8 +7,8 @@ use trunkline_core::{
     model::{Heartbeat, SeqNo},
 };
 
-/// Heartbeats, by sender, that tell how much it has put into the stream: they overtake it, and what waits there to be read
-/// would be taken for missing. They are held back until as much has been read.
+/// Heartbeats, by sender, that tell how much it has put into the stream. They overtake it, and what waits there to be
+/// read would be taken for missing: they are held back until as much has been read.
 #[derive(Debug, Default)]
 pub(super) struct Deferred {
     /// Since the reader asked last.
@@ -37,8 +37,8 @@ impl Deferred {
         self.due.remove(from);
     }
 
-    /// Raises the marks of a sender to what has been read of it. A heartbeat waits for the end of the stream, and its marks
-    /// may be old by then: they would be those of another node with the same name.
+    /// Raises the marks of a sender to what has been read of it. A heartbeat waits for the end of the stream, and its
+    /// marks may be old by then: they would be those of another node with the same name.
     pub(super) fn raise(&mut self, from: &NodeId, seq_no: SeqNo) {
         for heartbeat in [&mut self.new, &mut self.due].into_iter().filter_map(|heartbeats| heartbeats.get_mut(from)) {
             let marks = &mut heartbeat.high_water_marks;
