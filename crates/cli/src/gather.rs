@@ -69,7 +69,7 @@ pub(crate) async fn statuses(
 }
 
 /// How long nodes may take to tell their status where it is not all that is asked.
-pub(crate) const TELLING: Duration = Duration::from_millis(500);
+pub(crate) const TELLING: Duration = Duration::from_secs(2);
 
 /// Nodes that others know and that were not heard, though each says at once that it is there when a node joins.
 pub(crate) fn unheard(statuses: &[NodeStatus], heard: &BTreeMap<NodeId, Heard>, own: &NodeId) -> Vec<NodeId> {

@@ -168,13 +168,16 @@ impl Found {
         let observer = Observer::join(&options.broker.broker, &options.broker.namespace, options.timeout).await?;
         observer.listen(&options.listen).await;
         let counted_nodes = observer.node.server_count().await?.saturating_sub(1);
-        let answers = observer.node.fetch_sockets(target).await;
         let mut heard = observer.heard();
         // Node.js servers tell no status: they are not waited for.
-        let mut statuses = Vec::new();
-        if !heard.is_empty() {
-            statuses = gather::statuses(&observer, Some(options.timeout.min(TELLING))).await?.0;
-        }
+        let telling = async {
+            if heard.is_empty() {
+                return Ok(Default::default());
+            }
+            gather::statuses(&observer, Some(options.timeout.min(TELLING))).await
+        };
+        let (answers, statuses) = tokio::join!(observer.node.fetch_sockets(target), telling);
+        let (statuses, _) = statuses?;
         heard.extend(observer.heard());
         let silent = gather::unheard(&statuses, &heard, &observer.node.node().id);
         let obstacle = broker::obstacle(&observer.backend);

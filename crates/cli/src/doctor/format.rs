@@ -20,7 +20,7 @@ pub(crate) fn text(findings: &[Finding], status: Status) -> String {
     let mut text = String::new();
     let mut category = "";
     // What is skipped for the same reason stands in one line.
-    for alike in findings.chunk_by(|a, b| is_skipped_like(a, b)) {
+    for alike in findings.chunk_by(is_skipped_like) {
         let finding = &alike[0];
         if finding.check.category != category {
             category = finding.check.category;

@@ -50,7 +50,7 @@ impl Kept {
 const ENOUGH: usize = 100;
 
 /// Milliseconds over which fewer messages are counted at least.
-const SHORTEST: f64 = 10_000.0;
+const SHORTEST: f64 = 1_000.0;
 
 /// How long a history lasts if `count` entries came within `span` milliseconds.
 pub(crate) fn history(kept: &Kept, count: usize, span: f64, advice: &str) -> Report {

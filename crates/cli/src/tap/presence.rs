@@ -47,7 +47,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_node_that_falls_silent_is_told_once_and_one_that_leaves_never() {
         let mut presence = Presence::default();
-        let mut say = |presence: &mut Presence, from: &str, message| {
+        let say = |presence: &mut Presence, from: &str, message| {
             let from = Some(NodeId::new(from).unwrap());
             let delivery = Delivery::Message { from, seq_no: None, offset: None, message };
             presence.heard(&Heard { namespace: Namespace::new("/"), delivery });

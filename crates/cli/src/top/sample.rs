@@ -32,6 +32,8 @@ pub(crate) struct Watch {
     traffic: Arc<Mutex<Traffic>>,
     namespace: String,
     timeout: Duration,
+    /// How long nodes may take to tell their status.
+    telling: Duration,
     /// Nodes that the broker counts and that belong to this program.
     own_nodes: usize,
 }
@@ -107,7 +109,8 @@ impl Watch {
         let echo = Echo::open(url, &listening).await?;
         let own_nodes = if capabilities.membership == Membership::BrokerCount { 2 } else { 1 };
         let (namespace, timeout) = (namespace.clone(), options.timeout);
-        Ok(Self { observer, listening, listener: id, echo, traffic, namespace, timeout, own_nodes })
+        let telling = if options.once { TELLING } else { SOON };
+        Ok(Self { observer, listening, listener: id, echo, traffic, namespace, timeout, telling, own_nodes })
     }
 
     /// Waits until nodes are known.
@@ -180,7 +183,7 @@ impl Watch {
         let probe = self.observer.node.probe(self.timeout).await?;
         let fetching = self.observer.node.fetch_sockets(Target::all().timeout(self.timeout));
         // Node.js servers do not tell it: what the others tell at once is enough.
-        let telling = statuses(&self.observer, Some(self.timeout.min(TELLING)));
+        let telling = statuses(&self.observer, Some(self.timeout.min(self.telling)));
         let (answers, statuses) = tokio::join!(fetching, telling);
         let (sockets, missing) = Missing::split(answers)?;
         let statuses = statuses?.0;
@@ -210,6 +213,9 @@ struct Asked {
     count: usize,
     echo: Option<Duration>,
 }
+
+/// How long nodes may take to tell their status on a dashboard: Node.js servers never do.
+const SOON: Duration = Duration::from_millis(500);
 
 /// Silence after which a node is not listed any more.
 const FORGOTTEN: Duration = Duration::from_secs(30);
