@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use trunkline::Payload;
-use trunkline_conformance::kit::{ClientSpec, Failure, check, check_eq};
+use trunkline_conformance::kit::{ClientSpec, Failure, check, check_eq, eventually};
 
 use crate::support::{Wire, cluster, over_all, run};
 
@@ -67,7 +67,9 @@ async fn a_node_that_was_silent_before_is_named(wire: Wire) -> Result<(), Failur
     config.engine = config.engine.with_heartbeat_timeout(Duration::from_secs(600));
     let a = cluster.build().config(config).join().await?;
     let frozen = cluster.build().own_process().join().await?;
-    a.wait_for_peers(1).await?;
+    // By its name, which the broker's count does not tell.
+    let unknown = || "the other node is not known by name".to_owned();
+    eventually(Duration::from_secs(30), unknown, async || !a.peers().is_empty()).await?;
     frozen.freeze().await?;
     let listen = ["--listen", "2s", "--timeout", "2s"];
     let nodes = run(&url, &[&["nodes"], &listen[..]].concat()).await;
