@@ -32,7 +32,7 @@ use crate::{
     barrier::SubscriptionBarrier,
     broker::Nats,
     config::Credentials,
-    connection_state::{ConnectionState, EventSink},
+    connection_state::{ConnectionState, EventSink, is_violation},
     history::ANSWER_TIMEOUT,
 };
 
@@ -119,17 +119,39 @@ impl Connection {
 
     /// A server that accepts a connection but refuses our subjects is of no use.
     async fn check_echo(&self, nats: &Nats) -> Result<()> {
-        if let Ok(result) = timeout(nats.config.connect_timeout, self.round_trip()).await {
+        let echoed = async {
+            tokio::select! {
+                result = self.round_trip() => Some(result),
+                () = self.state.not_permitted() => None,
+            }
+        };
+        if let Ok(Some(result)) = timeout(nats.config.connect_timeout, echoed).await {
             return result;
         }
         self.abort("the server does not echo");
         let said = self.state.last_error().unwrap_or_else(|| "nothing".into());
-        if said.to_ascii_lowercase().contains("permissions violation") {
+        if is_violation(&said) {
             return Err(ConnectFailure::Rights.at(&self.server).with_source(said));
         }
         let context =
             format!("{} does not echo what is published below {:?}; it said {said}", self.server, nats.config.prefix);
         Err(Error::new(ErrorKind::Broker, context))
+    }
+
+    /// Asks for the right to publish to subjects of JetStream, with requests that say nothing and want no answer. A
+    /// request that is not permitted gets no answer either.
+    pub(crate) async fn check_rights(&self, subjects: &[String]) -> Result<()> {
+        for subject in subjects {
+            self.send(subject.as_str().into(), Bytes::new()).await?;
+        }
+        self.round_trip().await?;
+        hear_events().await;
+        let missing: Vec<_> = subjects.iter().filter(|subject| self.state.take_forbidden(subject)).collect();
+        let Some(first) = missing.first() else { return Ok(()) };
+        let context = format!(
+            "history=on needs to publish to {first:?}; grant it in its permissions: publish: [..., \"$JS.API.STREAM.>\", \"$JS.API.CONSUMER.>\"]"
+        );
+        Err(ConnectFailure::Rights.at(&self.server).with_source(context))
     }
 
     /// Queues a message. Waits while the connection takes nothing.
@@ -191,8 +213,14 @@ impl Connection {
     }
 }
 
-/// How often that task gets its turn.
-const EVENT_TURNS: usize = 16;
+/// Returns when the refusals are known that the server told of before its last echo: the client hands them to another of
+/// its tasks, which gets its turns meanwhile.
+async fn hear_events() {
+    const TURNS: usize = 16;
+    for _ in 0..TURNS {
+        yield_now().await;
+    }
+}
 
 impl BatchConnection for Connection {
     type Address = Subject;
@@ -213,10 +241,7 @@ impl BatchConnection for Connection {
         let state = Arc::clone(&self.state);
         Ok(async move {
             echoed.await?;
-            // The server has told of refusals before, but the client hands them to another of its tasks.
-            for _ in 0..EVENT_TURNS {
-                yield_now().await;
-            }
+            hear_events().await;
             let forbidden = subjects.iter().enumerate().filter(|(_, subject)| state.take_forbidden(subject));
             undelivered.refused.extend(forbidden.map(|(index, _)| index));
             Ok(undelivered)
