@@ -73,7 +73,7 @@ pub(crate) async fn a_client_that_has_come_back_has_no_second_session(t: TestClu
     let [a, b, c] = t.nodes().await?;
     // It has begun anew on the same node, or on another one.
     for next in [&b, &c] {
-        for when in [Stored::Before, Stored::AfterSet, Stored::AfterStored] {
+        for when in [Stores::First, Stores::WhenSet, Stores::Last] {
             begun_anew(&a, &b, next, when).await?;
         }
     }
@@ -92,30 +92,31 @@ pub(crate) async fn a_client_that_has_come_back_has_no_second_session(t: TestClu
     check(stored.is_none(), "the session of the former socket was stored")
 }
 
-/// When a node stores the session of a client that has begun anew.
+/// When the former node stores the session of a client that has begun anew.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stored {
-    Before,
+enum Stores {
+    /// Before the new socket has the session.
+    First,
     /// When the new socket has the session.
-    AfterSet,
+    WhenSet,
     /// When the session of the new socket is stored, too.
-    AfterStored,
+    Last,
 }
 
 /// The session of a client that has begun anew at `next` is that of its new socket, whatever its former node stores.
-async fn begun_anew(looking: &TestNode, former: &TestNode, next: &TestNode, when: Stored) -> Checked {
+async fn begun_anew(looking: &TestNode, former: &TestNode, next: &TestNode, when: Stores) -> Checked {
     let (socket, session) = connected(former).await?;
     let since = last_offset(looking, &socket).await?;
-    if when == Stored::Before {
+    if when == Stores::First {
         former.persist_session(session.clone()).await?;
     }
     let new = next.socket(["z"]).await?;
     next.set_session(session.id.clone(), new.id()).await?;
     next.settle().await?;
-    if when == Stored::AfterStored {
+    if when == Stores::Last {
         next.persist_session(Session::new(session.id.clone(), new.id().clone(), vec!["z".into()])).await?;
     }
-    if when != Stored::Before {
+    if when != Stores::First {
         former.persist_session(session.clone()).await?;
     }
     let back = restored(looking, &session, &since).await?.session;
