@@ -146,7 +146,7 @@ impl BatchBroker for Nats {
             let context = "there is no JetStream, which history=on needs: start the server with -js, or write jetstream {} into its configuration";
             return Err(Error::new(ErrorKind::Config, context).within(&connection.server));
         }
-        connection.check_rights(&streams.api_subjects()).await?;
+        connection.check_rights(&streams.api_subjects(), streams.answer_timeout()).await?;
         streams.set_up(connection.jetstream()?).await.map_err(|error| error.within(&connection.server))
     }
 

@@ -17,7 +17,10 @@ use async_nats::{
     jetstream::Context,
 };
 use bytes::Bytes;
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
 use tokio::{sync::watch, task::yield_now, time::timeout};
 use tokio_util::task::TaskTracker;
 use trunkline_backend::{
@@ -138,18 +141,18 @@ impl Connection {
         Err(Error::new(ErrorKind::Broker, context))
     }
 
-    /// Asks for the right to publish to subjects of JetStream, with requests that say nothing and want no answer. A
-    /// request that is not permitted gets no answer either.
-    pub(crate) async fn check_rights(&self, subjects: &[String]) -> Result<()> {
-        for subject in subjects {
-            self.send(subject.as_str().into(), Bytes::new()).await?;
-        }
-        self.round_trip().await?;
-        hear_events().await;
-        let missing: Vec<_> = subjects.iter().filter(|subject| self.state.take_forbidden(subject)).collect();
-        let Some(first) = missing.first() else { return Ok(()) };
+    /// Asks for the right to publish to subjects of JetStream, with requests that say nothing: each is answered, if only
+    /// with an error, or is not permitted. A cluster without a leader does neither within `limit`.
+    pub(crate) async fn check_rights(&self, subjects: &[String], limit: Duration) -> Result<()> {
+        let asked = subjects.iter().map(async |subject| {
+            tokio::select! {
+                _ = timeout(limit, self.client.request(subject.clone(), Bytes::new())) => None,
+                () = self.state.forbidden(subject) => Some(subject),
+            }
+        });
+        let Some(missing) = join_all(asked).await.into_iter().flatten().next() else { return Ok(()) };
         let context = format!(
-            "history=on needs to publish to {first:?}; grant it in its permissions: publish: [..., \"$JS.API.STREAM.>\", \"$JS.API.CONSUMER.>\"]"
+            "history=on needs to publish to {missing:?}; grant it in its permissions: publish: [..., \"$JS.API.STREAM.>\", \"$JS.API.CONSUMER.>\"]"
         );
         Err(ConnectFailure::Rights.at(&self.server).with_source(context))
     }

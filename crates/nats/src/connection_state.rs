@@ -145,6 +145,13 @@ impl ConnectionState {
         true
     }
 
+    /// Returns when the server has not permitted a publish to this subject.
+    pub(crate) async fn forbidden(&self, subject: &str) {
+        if self.error.clone().wait_for(|_| self.take_forbidden(subject)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Changes whenever messages were lost because a subscription was full.
     pub(crate) fn overflows(&self) -> watch::Receiver<u64> {
         self.overflows.clone()

@@ -74,7 +74,7 @@ impl Streams {
     /// Creates the streams, or adapts their limits.
     pub(crate) async fn set_up(&self, context: &Context) -> Result<()> {
         let mut context = context.clone();
-        context.set_timeout(ANSWER_TIMEOUT.min(self.connect_timeout / SET_UP_ATTEMPTS));
+        context.set_timeout(self.answer_timeout());
         for config in [self.log_config(), self.sessions_config()] {
             let name = config.name.clone();
             set_up_stream(&context, config, self.connect_timeout).await.map_err(|error| {
@@ -83,6 +83,11 @@ impl Streams {
             })?;
         }
         Ok(())
+    }
+
+    /// How long an answer is waited for while connecting.
+    pub(crate) fn answer_timeout(&self) -> Duration {
+        ANSWER_TIMEOUT.min(self.connect_timeout / SET_UP_ATTEMPTS)
     }
 
     /// The subjects of JetStream's API that a node uses.
