@@ -20,7 +20,7 @@ use super::{
     lag::ReadLagLimit,
     names::Names,
     node::{StreamNode, comes_back, stored},
-    reader::{DeferredHeartbeat, EntryHandler, StreamReader},
+    reader::{EntryHandler, StreamReader},
 };
 use crate::{
     config::{Config, Streams},
@@ -275,20 +275,12 @@ impl EntryHandler for Shared {
         }
     }
 
-    fn take_deferred(&self, stream: usize) -> Vec<DeferredHeartbeat> {
-        let of_node = |joined: Arc<StreamNode>| {
-            let node = joined.inbox.node.clone();
-            joined.take_deferred().into_iter().map(move |heartbeat| (node.clone(), heartbeat))
-        };
-        self.readers_of(stream).flat_map(of_node).collect()
+    fn asking(&self, stream: usize) {
+        self.readers_of(stream).for_each(|joined| joined.asking());
     }
 
-    fn deliver_deferred(&self, heartbeats: Vec<DeferredHeartbeat>) {
-        for (node, heartbeat) in heartbeats {
-            if let Some(joined) = self.nodes.joined.find(&node) {
-                joined.inbox.push(heartbeat);
-            }
-        }
+    fn at_end(&self, stream: usize) {
+        self.readers_of(stream).for_each(|joined| joined.at_end());
     }
 
     fn cut(&self, stream: usize, gap: Delivery) {
@@ -325,6 +317,7 @@ impl Shared {
             if joined.is_own(&run[0]) {
                 concerned.for_each(|entry| self.own_entry(joined, entry));
             } else {
+                joined.has_read(run);
                 joined.inbox.deliver(concerned.filter_map(|entry| joined.read(entry)));
             }
         }
