@@ -35,10 +35,21 @@ async fn within_limit(connecting: impl Future<Output = trunkline::Result<Backend
 }
 
 /// Waits until the broker has confirmed what was published, and ends the connection.
-pub(crate) async fn confirm(emitter: Emitter, limit: Duration) -> Result<(), Failure> {
+pub(crate) async fn confirm(backend: &Backend, emitter: Emitter, limit: Duration) -> Result<(), Failure> {
     let closed = timeout(limit, emitter.close()).await;
-    closed.map_err(|_| Failure::critical(format!("the broker has not confirmed it after {limit:?}")))??;
+    let late = |_| {
+        let reason = obstacle(backend).map_or(String::new(), |reason| format!(": {reason}"));
+        Failure::critical(format!("the broker has not confirmed it after {limit:?}{reason}"))
+    };
+    closed.map_err(late)??;
     Ok(())
+}
+
+/// Why the broker does not take what is published, if it does not.
+pub(crate) fn obstacle(backend: &Backend) -> Option<String> {
+    let health = backend.transport.health();
+    let lost = || health.reason.unwrap_or_else(|| "the connection is lost".to_owned());
+    (!health.connected).then(lost).or(health.refusal)
 }
 
 /// Ends the connection, as far as the broker lets us.

@@ -6,14 +6,15 @@ use trunkline::{Emitter, Payload, Target, core::model::Room};
 use crate::{
     arguments, broker,
     observer::Observer,
-    options::{DisconnectOptions, EmitOptions, MoveOptions, SelectionOptions},
+    options::{DisconnectOptions, EmitOptions, EventOptions, MoveOptions, SelectionOptions},
     output::{Failure, Output, Status, counted},
 };
 
 pub(crate) async fn emit(options: EmitOptions, output: &Output) -> Result<Status, Failure> {
+    let EmitOptions { event: options, selection, volatile } = options;
     let payload = arguments::event(&options.event, &options.arguments)?;
-    let mut target = options.selection.target();
-    if options.volatile {
+    let mut target = selection.target();
+    if volatile {
         target = target.volatile();
     }
     if options.ack {
@@ -22,13 +23,13 @@ pub(crate) async fn emit(options: EmitOptions, output: &Output) -> Result<Status
     let backend = broker::connect(&options.broker.broker).await?;
     let emitter = Emitter::new(&backend).of(&options.broker.namespace);
     emitter.emit(target, payload).await?;
-    broker::confirm(emitter, options.timeout).await?;
+    broker::confirm(&backend, emitter, options.timeout).await?;
     output.result("emitted", &json!({ "status": "ok", "event": options.event }));
     Ok(Status::Ok)
 }
 
 async fn emit_with_ack(
-    options: &EmitOptions,
+    options: &EventOptions,
     target: Target,
     payload: Payload,
     output: &Output,
@@ -68,7 +69,7 @@ pub(crate) async fn join(options: MoveOptions, output: &Output) -> Result<Status
     let backend = broker::connect(&options.whom.broker.broker).await?;
     let emitter = Emitter::new(&backend).of(&options.whom.broker.namespace);
     emitter.sockets_join(target, rooms).await?;
-    broker::confirm(emitter, options.whom.timeout).await?;
+    broker::confirm(&backend, emitter, options.whom.timeout).await?;
     output.result("asked to join", &json!({ "status": "ok", "rooms": names }));
     Ok(Status::Ok)
 }
@@ -79,7 +80,7 @@ pub(crate) async fn leave(options: MoveOptions, output: &Output) -> Result<Statu
     let backend = broker::connect(&options.whom.broker.broker).await?;
     let emitter = Emitter::new(&backend).of(&options.whom.broker.namespace);
     emitter.sockets_leave(target, rooms).await?;
-    broker::confirm(emitter, options.whom.timeout).await?;
+    broker::confirm(&backend, emitter, options.whom.timeout).await?;
     output.result("asked to leave", &json!({ "status": "ok", "rooms": names }));
     Ok(Status::Ok)
 }
@@ -89,7 +90,7 @@ pub(crate) async fn disconnect(options: DisconnectOptions, output: &Output) -> R
     let backend = broker::connect(&options.whom.broker.broker).await?;
     let emitter = Emitter::new(&backend).of(&options.whom.broker.namespace);
     emitter.disconnect_sockets(target, options.close).await?;
-    broker::confirm(emitter, options.whom.timeout).await?;
+    broker::confirm(&backend, emitter, options.whom.timeout).await?;
     output.result("asked to disconnect", &json!({ "status": "ok" }));
     Ok(Status::Ok)
 }

@@ -1,16 +1,20 @@
 //! `gather`: what all nodes tell of themselves and what the doctor finds, in one file.
 
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use trunkline::{MetricsSnapshot, Payload, core::node::STATUS_EVENT, core::transport::Health};
+use trunkline::{MetricsSnapshot, NodeId, Payload, core::node::STATUS_EVENT, core::transport::Health};
 use trunkline_backend::url::redact;
 
 use crate::{
     doctor::{self, Archived},
     emit::json_value,
-    observer::{Missing, Observer},
+    observer::{Heard, Missing, Observer},
     options::GatherOptions,
     output::{Failure, Output, Status, counted},
 };
@@ -41,6 +45,8 @@ pub(crate) struct NodeStatus {
     pub(crate) version: String,
     pub(crate) backend: String,
     pub(crate) peers: usize,
+    /// Names of other nodes that it knows.
+    pub(crate) known_peers: Vec<String>,
     pub(crate) health: Health,
     pub(crate) metrics: MetricsSnapshot,
     /// Settings as the node writes them; without secrets, as it has none.
@@ -48,12 +54,28 @@ pub(crate) struct NodeStatus {
     pub(crate) capabilities: String,
 }
 
-/// Asks all nodes for their status. Node.js servers do not know the question, and are missing then.
-pub(crate) async fn statuses(observer: &Observer) -> Result<(Vec<NodeStatus>, Missing), Failure> {
+/// Asks all nodes for their status, and waits so long; as long as for other answers without a limit. Node.js servers do
+/// not know the question, and are missing then.
+pub(crate) async fn statuses(
+    observer: &Observer,
+    limit: Option<Duration>,
+) -> Result<(Vec<NodeStatus>, Missing), Failure> {
     let question = Payload::event(STATUS_EVENT, &())?;
-    let (values, missing) = Missing::split(observer.node.server_side_emit_with_ack(question, None).await)?;
+    let (values, missing) = Missing::split(observer.node.server_side_emit_with_ack(question, limit).await)?;
     let statuses = values.iter().filter_map(|value| serde_json::from_value(json_value(value.as_ref())).ok());
-    Ok((statuses.filter(|status: &NodeStatus| !status.node.is_empty()).collect(), missing))
+    let statuses: Vec<_> = statuses.filter(|status: &NodeStatus| !status.node.is_empty()).collect();
+    observer.proved(statuses.iter().map(|status| status.node.as_str()));
+    Ok((statuses, missing))
+}
+
+/// How long nodes may take to tell their status where it is not all that is asked.
+pub(crate) const TELLING: Duration = Duration::from_secs(2);
+
+/// Nodes that others know and that were not heard, though each says at once that it is there when a node joins.
+pub(crate) fn unheard(statuses: &[NodeStatus], heard: &BTreeMap<NodeId, Heard>, own: &NodeId) -> Vec<NodeId> {
+    let known: BTreeSet<_> = statuses.iter().flat_map(|status| &status.known_peers).collect();
+    let known = known.into_iter().filter_map(|name| NodeId::new(name.as_str()).ok());
+    known.filter(|id| id != own && !heard.contains_key(id)).collect()
 }
 
 pub(crate) async fn gather(options: GatherOptions, output: &Output) -> Result<Status, Failure> {
@@ -63,7 +85,7 @@ pub(crate) async fn gather(options: GatherOptions, output: &Output) -> Result<St
     let (nodes, missing) = match observer {
         Ok(observer) => {
             observer.listen(&options.doctor.listen).await;
-            let told = statuses(&observer).await;
+            let told = statuses(&observer, None).await;
             observer.leave().await;
             told?
         }

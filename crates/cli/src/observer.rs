@@ -72,6 +72,18 @@ impl Observer {
         }
     }
 
+    /// Notes that these nodes have told their status, as only our own do.
+    pub(crate) fn proved<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        let mut peers = self.peers.lock();
+        for name in names {
+            if let Ok(id) = NodeId::new(name)
+                && let Some(peer) = peers.get_mut(&id)
+            {
+                peer.is_numbered = true;
+            }
+        }
+    }
+
     /// What was heard of other nodes.
     pub(crate) fn heard(&self) -> BTreeMap<NodeId, Heard> {
         let mut heard = self.peers.lock().clone();
@@ -96,7 +108,7 @@ pub(crate) struct Heard {
     pub(crate) last: Instant,
     /// When a heartbeat was heard last, if any was.
     pub(crate) heartbeat: Option<Instant>,
-    /// Whether it numbers its messages, as our own nodes do; known from its heartbeats.
+    /// Whether it numbers its messages, as our own nodes do; known from them, from its heartbeats or its status.
     pub(crate) is_numbered: bool,
     /// Number of room buckets that it has told.
     pub(crate) buckets: Option<u16>,
@@ -298,6 +310,16 @@ impl Missing {
         let incomplete = error.into_incomplete().ok_or_else(|| Failure::from(plain))?;
         let missing = Self { named: incomplete.missing, unnamed: incomplete.missing_unnamed };
         Ok((incomplete.received, missing))
+    }
+
+    /// Names nodes that are silent. Where the broker counts, they are among those without a name.
+    pub(crate) fn name(&mut self, silent: Vec<NodeId>) {
+        for id in silent {
+            if !self.named.contains(&id) {
+                self.named.push(id);
+                self.unnamed = self.unnamed.saturating_sub(1);
+            }
+        }
     }
 
     pub(crate) fn count(&self) -> usize {

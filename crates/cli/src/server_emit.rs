@@ -7,17 +7,17 @@ use crate::{
     arguments, broker,
     emit::json_value,
     observer::{Missing, Observer},
-    options::ServerEmitOptions,
+    options::EventOptions,
     output::{Failure, Output, Status, counted},
 };
 
-pub(crate) async fn server_emit(options: ServerEmitOptions, output: &Output) -> Result<Status, Failure> {
+pub(crate) async fn server_emit(options: EventOptions, output: &Output) -> Result<Status, Failure> {
     let payload = arguments::event(&options.event, &options.arguments)?;
     if !options.ack {
         let backend = broker::connect(&options.broker.broker).await?;
         let emitter = Emitter::new(&backend).of(&options.broker.namespace);
         emitter.server_side_emit(payload).await?;
-        broker::confirm(emitter, options.timeout).await?;
+        broker::confirm(&backend, emitter, options.timeout).await?;
         output.result("emitted to the servers", &json!({ "status": "ok", "event": options.event }));
         return Ok(Status::Ok);
     }

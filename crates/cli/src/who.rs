@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use trunkline::{NodeId, SocketInfo, Target};
 
 use crate::{
+    broker,
     emit::json_value,
+    gather::{self, TELLING},
     observer::{Missing, Observer},
     options::{RoomsOptions, SocketsOptions, WhoOptions},
     output::{Failure, Output, Status, counted, shown, table},
@@ -31,7 +33,7 @@ pub(crate) async fn nodes(options: WhoOptions, output: &Output) -> Result<Status
                 node.kind.unwrap_or(NOT_PROVED).to_owned(),
                 sockets.to_string(),
                 rooms.to_string(),
-                format!("{:.1} s", node.silent_seconds),
+                node.silent_seconds.map_or("never".to_owned(), |seconds| format!("{seconds:.1} s")),
                 answered.to_owned(),
             ]
         })
@@ -40,11 +42,15 @@ pub(crate) async fn nodes(options: WhoOptions, output: &Output) -> Result<Status
     if !lines.is_empty() {
         text = table(&["NODE", "KIND", "SOCKETS", "ROOMS", "HEARD", "ANSWERED"], &lines) + "\n";
     }
-    text.push_str(&format!("{}{}", counted(nodes.len().max(counted_nodes), "node"), missing.text()));
+    let count = nodes.len().max(counted_nodes);
+    text.push_str(&format!("{}{}", counted(count, "node"), missing.text()));
+    if count == 0 {
+        text.push_str("; is this the URL of the servers, with prefix and mode? trunkline doctor tells");
+    }
     if unnamed > 0 {
+        let are = if unnamed == 1 { "is" } else { "are" };
         text.push_str(&format!(
-            "\n{} of them counted by the broker and not named by this wire format, with {} in all",
-            counted(unnamed, "node"),
+            "\n{unnamed} of them {are} counted by the broker and not named by this wire format, with {} in all",
             counted(of_unknown, "socket"),
         ));
     }
@@ -152,7 +158,8 @@ struct Found {
 
 struct Node {
     kind: Option<&'static str>,
-    silent_seconds: f64,
+    /// `None` if only other nodes know it.
+    silent_seconds: Option<f64>,
     buckets: Option<u16>,
 }
 
@@ -161,15 +168,34 @@ impl Found {
         let observer = Observer::join(&options.broker.broker, &options.broker.namespace, options.timeout).await?;
         observer.listen(&options.listen).await;
         let counted_nodes = observer.node.server_count().await?.saturating_sub(1);
-        let answers = observer.node.fetch_sockets(target).await;
-        let heard = observer.heard();
+        let mut heard = observer.heard();
+        // Node.js servers tell no status: they are not waited for.
+        let telling = async {
+            if heard.is_empty() {
+                return Ok(Default::default());
+            }
+            gather::statuses(&observer, Some(options.timeout.min(TELLING))).await
+        };
+        let (answers, statuses) = tokio::join!(observer.node.fetch_sockets(target), telling);
+        let (statuses, _) = statuses?;
+        heard.extend(observer.heard());
+        let silent = gather::unheard(&statuses, &heard, &observer.node.node().id);
+        let obstacle = broker::obstacle(&observer.backend);
         observer.leave().await;
-        let (sockets, missing) = Missing::split(answers)?;
+        if let Some(reason) = obstacle {
+            return Err(Failure::critical(format!("the broker takes nothing, so that no node can be asked: {reason}")));
+        }
+        let (sockets, mut missing) = Missing::split(answers)?;
+        missing.name(silent);
         let nodes = heard.into_iter().map(|(id, heard)| {
-            let silent_seconds = heard.last.elapsed().as_secs_f64();
+            let silent_seconds = Some(heard.last.elapsed().as_secs_f64());
             (id, Node { kind: heard.kind(), silent_seconds, buckets: heard.buckets })
         });
-        Ok(Self { sockets, missing, nodes: nodes.collect(), counted_nodes })
+        let mut nodes: BTreeMap<_, _> = nodes.collect();
+        for id in &missing.named {
+            nodes.entry(id.clone()).or_insert(Node { kind: None, silent_seconds: None, buckets: None });
+        }
+        Ok(Self { sockets, missing, nodes, counted_nodes })
     }
 }
 

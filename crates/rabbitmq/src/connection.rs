@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use async_rs::Runtime;
@@ -330,6 +330,7 @@ fn uri(broker: &RabbitMq, server: &str, login: Login) -> AMQPUri {
     }
 }
 
+/// Publishes with the time, in seconds, if it is `mandatory`, as what the history keeps is: AMQP does not tell its age.
 async fn publish(
     channel: &Channel,
     exchange: ShortString,
@@ -338,7 +339,12 @@ async fn publish(
     mandatory: bool,
 ) -> lapin::Result<Confirmation> {
     let options = BasicPublishOptions { mandatory, immediate: false };
-    let sent = channel.basic_publish(exchange, key, options, &bytes, BasicProperties::default()).await;
+    let mut properties = BasicProperties::default();
+    if mandatory {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        properties = properties.with_timestamp(now.as_secs());
+    }
+    let sent = channel.basic_publish(exchange, key, options, &bytes, properties).await;
     // Nothing is to hold the bytes until they are confirmed.
     drop(bytes);
     sent?.await

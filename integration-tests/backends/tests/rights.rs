@@ -151,26 +151,46 @@ async fn rabbitmq() {
     }
 }
 
+const ATTACHMENTS: [&str; 3] = [
+    "SELECT ON socket_io_attachments",
+    "INSERT ON socket_io_attachments",
+    "USAGE ON SEQUENCE socket_io_attachments_id_seq",
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres() {
-    let server = Postgres::start().await.unwrap();
-    let attachments = [
-        "SELECT ON socket_io_attachments",
-        "INSERT ON socket_io_attachments",
-        "USAGE ON SEQUENCE socket_io_attachments_id_seq",
+    postgres_tables(&ATTACHMENTS, &["DELETE ON socket_io_attachments"], "history=off").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_history() {
+    let rights = [
+        "SELECT ON socket_io_events",
+        "INSERT ON socket_io_events",
+        "USAGE ON SEQUENCE socket_io_events_id_seq",
+        "SELECT ON socket_io_sessions",
+        "INSERT ON socket_io_sessions",
+        "UPDATE ON socket_io_sessions",
+        "DELETE ON socket_io_sessions",
     ];
+    let deletes = ["DELETE ON socket_io_attachments", "DELETE ON socket_io_events"];
+    postgres_tables(&rights, &[&ATTACHMENTS[..], &deletes].concat(), "history=on").await;
+}
+
+/// `always` is granted as well: old rows are deleted later.
+async fn postgres_tables(rights: &[&str], always: &[&str], parameters: &str) {
+    let server = Postgres::start().await.unwrap();
     server.sql(trunkline_postgres::SCHEMA).await.unwrap();
     server.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await.unwrap();
     // A message of this size goes through the table.
-    exactly(&attachments, async |rights| {
+    exactly(rights, async |rights| {
         let user = name();
         server.sql(&format!("CREATE ROLE {user} LOGIN")).await.unwrap();
-        // Old rows are deleted later.
-        for right in rights.iter().chain(&["DELETE ON socket_io_attachments"]) {
+        for right in rights.iter().chain(always) {
             server.sql(&format!("GRANT {right} TO {user}")).await.unwrap();
         }
         let url = server.url().replacen("postgres@", &format!("{user}@"), 1);
-        format!("{url}?prefix={user}&create_tables=off&payload_threshold=1B")
+        format!("{url}?prefix={user}&create_tables=off&payload_threshold=1B&{parameters}")
     })
     .await;
 }

@@ -24,7 +24,7 @@ struct Node {
 
 impl Nodes {
     /// Starts so many nodes; returns when they know each other.
-    pub(crate) async fn start(url: &str, count: u16, limit: Duration) -> Result<Self, Failure> {
+    pub(crate) async fn start(url: &str, count: u16, limit: Duration, bar: &ProgressBar) -> Result<Self, Failure> {
         let program = std::env::current_exe().map_err(failed)?;
         // A namespace of its own for each run: no server is in it.
         let namespace = format!("/trunkline-bench-{}", std::process::id());
@@ -44,6 +44,7 @@ impl Nodes {
         }
         for node in &mut nodes {
             while !matches!(node.line().await?, Line::Ready) {}
+            bar.inc(1);
         }
         Ok(Self(nodes))
     }

@@ -39,7 +39,9 @@ pub(crate) async fn bench(options: BenchOptions, output: &Output) -> Result<Stat
 
 /// Runs both parts over one broker: as fast as the nodes can, then with pauses.
 async fn measure(url: &str, options: &BenchOptions, output: &Output) -> Result<Report, Failure> {
-    let mut nodes = Nodes::start(url, options.nodes, options.timeout).await?;
+    let bar = progress(output, "nodes", options.nodes.into());
+    let mut nodes = Nodes::start(url, options.nodes, options.timeout, &bar).await?;
+    bar.finish_and_clear();
     // Each message arrives at all other nodes.
     let arrivals = u64::from(options.nodes) * u64::from(options.nodes - 1);
     let throughput = load::Order { run: 1, messages: options.messages, bytes: options.size, pause: Duration::ZERO };
@@ -60,7 +62,12 @@ fn progress(output: &Output, what: &'static str, length: u64) -> ProgressBar {
     if output.is_json || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{msg:10} {wide_bar} {pos}/{len} {per_sec}");
-    let bar = ProgressBar::new(length).with_message(what);
-    if let Ok(style) = style { bar.with_style(style) } else { bar }
+    let style = ProgressStyle::with_template("{msg:10} {wide_bar} {human_pos} of {human_len}");
+    let mut bar = ProgressBar::new(length).with_message(what);
+    if let Ok(style) = style {
+        bar = bar.with_style(style);
+    }
+    // Drawn before the first step, too.
+    bar.tick();
+    bar
 }

@@ -41,7 +41,7 @@ pub(crate) const CHECKS: &[Check] = &[
     check("connection", "rights", "the user may do what a node does", &[]),
     check("connection", "connected", "a node can connect with everything that the URL asks for", &[]),
     check("broker", "version", "the broker is a version that can do it", &[]),
-    check("broker", "primary", "the server takes writes", &[Backend::Redis, Backend::Postgres]),
+    check("broker", "primary", "the server takes writes", &[Backend::Redis, Backend::Postgres, Backend::MongoDb]),
     check(
         "broker",
         "clock",

@@ -16,7 +16,7 @@ use super::{
     target::{Backend, BrokerTarget},
 };
 use crate::{
-    gather::statuses,
+    gather::{NodeStatus, TELLING, statuses, unheard},
     observer::{Heard, Missing, Observer, Sockets},
     options::DoctorOptions,
     output::{Failure, counted, shown},
@@ -48,22 +48,26 @@ async fn look(
     let began = Instant::now();
     let answers = observer.node.fetch_sockets(Target::all()).await;
     let took = began.elapsed();
-    let (sockets, missing) = Missing::split(answers)?;
-    let heard = observer.heard();
-    // Node.js servers do not know the question, and would be waited for.
-    if heard.values().any(|heard| heard.kind().is_some()) {
-        nodes::examine(&statuses(&observer).await?.0, findings);
-    } else {
-        nodes::examine(&[], findings);
+    let (sockets, mut missing) = Missing::split(answers)?;
+    let mut heard = observer.heard();
+    // Node.js servers do not know the question: without a node of ours they are hardly waited for.
+    let limit = if heard.values().any(|heard| heard.kind().is_some()) { options.timeout } else { TELLING };
+    let mut told = Vec::new();
+    if !heard.is_empty() {
+        told = statuses(&observer, Some(limit)).await?.0;
     }
+    nodes::examine(&told, findings);
+    heard.extend(observer.heard());
+    let silent = unheard(&told, &heard, &observer.node.node().id);
+    missing.name(silent.clone());
     let is_counted = observer.node.capabilities().membership == Membership::BrokerCount;
     present(&heard, counted_nodes, options.listen.nodes, findings);
     answering(sockets.len(), &missing, took, findings);
-    heartbeats(&heard, findings);
+    heartbeats(&heard, &silent, findings);
     if is_counted {
-        silent(counted_nodes.saturating_sub(heard.len()), &missing, findings);
+        silent_nodes(counted_nodes.saturating_sub(heard.len()), missing.unnamed + silent.len(), findings);
     }
-    let mut misconfigured = Vec::new();
+    let mut misconfigured = other_promises(&told, &format!("{:?}", observer.node.capabilities()));
     loop {
         match events.try_recv() {
             Ok(Event::Misconfigured(text)) => misconfigured.push(text),
@@ -118,7 +122,17 @@ fn answering(sockets: usize, missing: &Missing, took: Duration, findings: &mut F
         .advice("look at the processes of the nodes that are named: is one stopped (ps, state T) or at 100 % of a core?"));
 }
 
-fn heartbeats(heard: &BTreeMap<NodeId, Heard>, findings: &mut Findings) {
+fn heartbeats(heard: &BTreeMap<NodeId, Heard>, silent: &[NodeId], findings: &mut Findings) {
+    if !silent.is_empty() {
+        let names: Vec<_> = silent.iter().map(|id| shown(id.as_str())).collect();
+        let text = format!("not heard, though other nodes know it: {}", names.join(", "));
+        let report = Report::critical(text)
+            .cause("its process is frozen or cut off from the broker, or has been killed within the last 10 s")
+            .advice(
+                "look at its process (ps, state T), and at its connection to the broker; then again: trunkline nodes",
+            );
+        return findings.add("heartbeats", report);
+    }
     let ages = heard.iter().filter_map(|(id, heard)| Some((heard.heartbeat?.elapsed(), id)));
     let Some((oldest, id)) = ages.max() else {
         return findings.add("heartbeats", Report::skipped("no other node sends heartbeats"));
@@ -132,8 +146,8 @@ fn heartbeats(heard: &BTreeMap<NodeId, Heard>, findings: &mut Findings) {
     );
 }
 
-fn silent(unnamed: usize, missing: &Missing, findings: &mut Findings) {
-    let report = match (unnamed, missing.unnamed) {
+fn silent_nodes(unnamed: usize, silent: usize, findings: &mut Findings) {
+    let report = match (unnamed, silent) {
         (0, _) => Report::ok("every node that the broker counts is known by name"),
         (count, 0) => Report::ok(format!(
             "{} sent no heartbeats but answered, as Node.js servers do on this wire",
@@ -144,7 +158,7 @@ fn silent(unnamed: usize, missing: &Missing, findings: &mut Findings) {
             counted(silent, "node")
         ))
         .cause("a Node.js server or another node is frozen, or something else subscribes to the cluster's channels")
-        .advice("see who is connected to the broker (redis-cli CLIENT LIST TYPE pubsub), and look at its process"),
+        .advice("see who is connected to the broker (redis-cli -h HOST -p PORT CLIENT LIST TYPE pubsub), and look at its process"),
     };
     findings.add("silent-nodes", report);
 }
@@ -171,6 +185,22 @@ async fn subscription(target: &BrokerTarget, namespace: &str, sockets: &[SocketI
     }
 }
 
+/// What the backend of a node promises and that of this URL does not, such as a history.
+fn other_promises(told: &[NodeStatus], own: &str) -> Vec<String> {
+    let of_version = told.iter().filter(|status| status.version == env!("CARGO_PKG_VERSION"));
+    let differing = of_version.filter_map(|status| {
+        let pairs = fields(&status.capabilities).zip(fields(own)).filter(|(theirs, ours)| theirs != ours);
+        let pairs: Vec<_> = pairs.map(|(theirs, ours)| format!("{} instead of {}", shown(theirs), ours)).collect();
+        (!pairs.is_empty()).then(|| format!("{} has {}", shown(&status.node), pairs.join(", ")))
+    });
+    differing.collect()
+}
+
+/// Fields and values of a struct, as `Debug` writes it.
+fn fields(text: &str) -> impl Iterator<Item = &str> {
+    text.split_once('{').map_or("", |(_, fields)| fields).trim_matches([' ', '}']).split(", ")
+}
+
 fn settings(heard: &BTreeMap<NodeId, Heard>, misconfigured: &[String], findings: &mut Findings) {
     let report = if misconfigured.is_empty() {
         Report::ok(format!("nothing differs from this URL ({} looked at)", counted(heard.len(), "node")))
@@ -178,4 +208,22 @@ fn settings(heard: &BTreeMap<NodeId, Heard>, misconfigured: &[String], findings:
         Report::critical("a node is set up differently from this URL").cause(misconfigured.join("; "))
     };
     findings.add("settings", report.advice("give all nodes, and this program, the same URL parameters"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_with_other_promises_is_named() {
+        let told = |history: bool| NodeStatus {
+            node: "a".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            capabilities: format!("Capabilities {{ numbered: true, history: {history}, max_message_bytes: Some(8) }}"),
+            ..NodeStatus::default()
+        };
+        let own = told(true).capabilities;
+        assert_eq!(other_promises(&[told(true)], &own), Vec::<String>::new());
+        assert_eq!(other_promises(&[told(false)], &own), ["a has history: false instead of history: true"]);
+    }
 }

@@ -4,8 +4,7 @@ use trunkline::{Error, ErrorKind};
 
 use super::{
     finding::{Findings, Report},
-    reach::TLS_ADVICE,
-    rights,
+    reach, rights,
     target::{Backend, BrokerTarget},
 };
 use crate::output::with_causes;
@@ -32,7 +31,7 @@ pub(crate) async fn failed(target: &BrokerTarget, error: &Error, findings: &mut 
     if code == "rights" {
         rights::refused(target, &text, findings).await;
     } else {
-        let (sentence, advice) = explain(target.backend, code);
+        let (sentence, advice) = explain(target.backend, code, &text);
         findings.add(code, Report::critical(sentence).cause(text).advice(advice));
     }
     code
@@ -42,6 +41,7 @@ fn code_of(backend: Backend, kind: ErrorKind, text: &str) -> &'static str {
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     match backend {
         Backend::Postgres if kind == ErrorKind::Unsupported || has(&["pgbouncer"]) => return "postgres-listen",
+        Backend::MongoDb if has(&["noprimary", "not primary", "notwritableprimary"]) => return "primary",
         Backend::MongoDb if kind == ErrorKind::Unsupported || has(&["replica set", "change stream"]) => {
             return "mongodb-replica-set";
         }
@@ -64,7 +64,7 @@ fn code_of(backend: Backend, kind: ErrorKind, text: &str) -> &'static str {
         "authorization violation",
         "password",
         "scram",
-        "does not exist",
+        "28000",
     ]) {
         "authenticated"
     } else if has(&["certificate", "tls", "ssl"]) {
@@ -74,33 +74,47 @@ fn code_of(backend: Backend, kind: ErrorKind, text: &str) -> &'static str {
     }
 }
 
-fn explain(backend: Backend, code: &str) -> (&'static str, &'static str) {
+/// A sentence and an advice.
+fn explain(backend: Backend, code: &str, cause: &str) -> (&'static str, &'static str) {
     match code {
-        "tls" => ("no encrypted connection can be made", TLS_ADVICE),
+        "tls" => ("no encrypted connection can be made", reach::tls_advice(cause)),
         "authenticated" => (
             "the broker refuses the user or the password of the URL",
             match backend {
-                Backend::Redis => "try them: redis-cli -u URL ping; see the users: redis-cli ACL LIST",
+                Backend::Redis => {
+                    "try them: redis-cli -h HOST -p PORT --user USER --askpass PING; see the users: redis-cli -h \
+                        HOST -p PORT ACL LIST"
+                }
                 Backend::Postgres => {
-                    "try them: psql URL -c 'SELECT 1'; the server's log says why, and pg_hba.conf who may"
+                    "try them: psql -h HOST -p PORT -U USER -d DATABASE -c 'SELECT 1'; the server's log says why, \
+                        and pg_hba.conf who may"
                 }
                 Backend::RabbitMq => {
-                    "try them: rabbitmqctl authenticate_user USER PASSWORD; may it use the vhost? rabbitmqctl list_permissions"
+                    "try them: rabbitmqctl authenticate_user USER (it asks for the password); may it use the vhost? \
+                        rabbitmqctl list_permissions -p VHOST"
                 }
                 Backend::Nats => {
-                    "compare with `authorization` or `accounts` in the server's configuration; a password with special characters is percent-encoded"
+                    "compare with `authorization` or `accounts` in the server's configuration; a password with \
+                        special characters is percent-encoded"
                 }
-                Backend::MongoDb => "try them: mongosh URL --eval 'db.hello()'; is authSource right?",
+                Backend::MongoDb => {
+                    "try them: mongosh mongodb://HOST:PORT/DATABASE -u USER --eval 'db.hello()' (it asks for the \
+                        password); is authSource right?"
+                }
                 Backend::Memory => "",
             },
         ),
         "primary" => (
-            "the server is a replica, which takes no writes",
+            "the server is a replica, which takes no writes; or no primary is elected",
             match backend {
                 Backend::Postgres => {
                     "name the primary, or all hosts with target_session_attrs=read-write; promote: SELECT pg_promote()"
                 }
-                _ => "name the master, or the sentinels with ?sentinel=NAME; see: redis-cli ROLE",
+                Backend::MongoDb => {
+                    "who is what? mongosh mongodb://HOST:PORT --eval 'rs.status().members.map(m => [m.name, \
+                        m.stateStr])'; name all members in the URL, without directConnection"
+                }
+                _ => "name the master, or the sentinels with ?sentinel=NAME; see: redis-cli -h HOST -p PORT ROLE",
             },
         ),
         "version" => (
@@ -113,13 +127,22 @@ fn explain(backend: Backend, code: &str) -> (&'static str, &'static str) {
         ),
         "mongodb-replica-set" => (
             "the server is in no replica set, and so has no change streams",
-            "start it with --replSet rs0, then once: mongosh --eval 'rs.initiate()'",
+            "start it with --replSet rs0, then once: mongosh mongodb://HOST:PORT --eval 'rs.initiate()'",
         ),
         "nats-jetstream" => (
             "the URL asks for a history, and the server has no JetStream for this account",
             "start the server with -js and -sd DIRECTORY, or leave out history=on",
         ),
-        _ => ("a node cannot connect", "the cause is above; the broker's log says more"),
+        _ => (
+            "a node cannot connect",
+            match backend {
+                Backend::Postgres => {
+                    "does the database exist? psql -h HOST -p PORT -U USER -l; the server's log says more"
+                }
+                Backend::RabbitMq => "does the vhost exist? rabbitmqctl list_vhosts; the broker's log says more",
+                _ => "the cause is above; the broker's log says more",
+            },
+        ),
     }
 }
 
@@ -152,8 +175,11 @@ mod tests {
                 "authenticated",
             ),
             (Backend::MongoDb, ErrorKind::Unsupported, "a standalone server", "mongodb-replica-set"),
+            (Backend::MongoDb, ErrorKind::Disconnected, "Topology: { Type: ReplicaSetNoPrimary", "primary"),
             (Backend::Redis, ErrorKind::Disconnected, "invalid peer certificate: UnknownIssuer", "tls"),
             (Backend::Redis, ErrorKind::Disconnected, "Connection refused", "connected"),
+            (Backend::Postgres, ErrorKind::Config, "role \"app\" does not exist (SQLSTATE 28000)", "authenticated"),
+            (Backend::Postgres, ErrorKind::Config, "database \"shop\" does not exist (SQLSTATE 3D000)", "connected"),
         ] {
             assert_eq!(code_of(backend, kind, &text.to_lowercase()), code, "{text}");
         }

@@ -8,6 +8,7 @@ use super::{
     target::BrokerTarget,
 };
 use crate::{
+    broker,
     echo::{Echo, quantile},
     output::Failure,
 };
@@ -33,13 +34,15 @@ pub(crate) async fn examine(
     findings: &mut Findings,
 ) {
     match measure(&target.url, sender).await {
-        Ok(measured) => report(measured, limits, findings),
+        Ok(measured) => report(measured, broker::obstacle(sender), limits, findings),
         Err(failure) => {
             let refusal = failure.text.to_lowercase();
             if ["noperm", "permission", "does not let this user"].iter().any(|words| refusal.contains(words)) {
                 rights::refused(target, &failure.text, findings).await;
             }
-            findings.add("echo", Report::critical("a node could not join or publish").cause(failure.text));
+            let report = Report::critical("a node could not join or publish").cause(failure.text);
+            findings
+                .add("echo", report.advice("see `rights` and the checks of the broker above, then the broker's log"));
             findings.add("echo-time", Report::skipped("nothing came back"));
         }
     }
@@ -70,7 +73,7 @@ async fn measure(url: &str, sender: &trunkline::Backend) -> Result<Echoes, Failu
     Ok(echoes)
 }
 
-fn report(mut echoes: Echoes, limits: Limits, findings: &mut Findings) {
+fn report(mut echoes: Echoes, obstacle: Option<String>, limits: Limits, findings: &mut Findings) {
     echoes.times.sort_unstable();
     let Echoes { times, lost, altered, repeated } = &echoes;
     let sent = times.len() + *lost as usize;
@@ -78,11 +81,14 @@ fn report(mut echoes: Echoes, limits: Limits, findings: &mut Findings) {
     let value = Measured::new(f64::from(faults), "").limits(1.0, 1.0);
     let text =
         format!("{} of {sent} messages came back; {lost} lost, {altered} altered, {repeated} repeated", times.len());
-    findings.add("rights", Report::ok("it joined, subscribed and published"));
+    let did = if times.is_empty() { "it joined and subscribed" } else { "it joined, subscribed and published" };
+    findings.add("rights", Report::ok(did));
     findings.add(
         "echo",
         Report::measured(value, text)
-            .cause("the connection was lost meanwhile, or something between here and the broker drops messages")
+            .cause(obstacle.unwrap_or_else(|| {
+                "the connection was lost meanwhile, or something between here and the broker drops messages".to_owned()
+            }))
             .advice("again with more time: trunkline doctor --wait 60s; then look at the broker's log"),
     );
     let (Some(middle), Some(late)) = (quantile(times, 0.5), quantile(times, 0.99)) else {

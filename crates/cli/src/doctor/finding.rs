@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     checks::{self, CHECKS, Check},
+    names::Names,
     target::Backend,
 };
 use crate::output::Status;
@@ -173,12 +174,14 @@ impl Report {
 #[derive(Debug)]
 pub(crate) struct Findings {
     backend: Backend,
+    names: Names,
     found: Vec<Finding>,
 }
 
 impl Findings {
-    pub(crate) fn new(backend: Backend) -> Self {
-        Self { backend, found: Vec::new() }
+    /// For one backend. Advices get the names of its URL.
+    pub(crate) fn new(backend: Backend, names: Names) -> Self {
+        Self { backend, names, found: Vec::new() }
     }
 
     /// Adds what a check found, unless it is not for this backend or has found something before.
@@ -189,6 +192,7 @@ impl Findings {
         };
         if check.is_for(self.backend) && !self.has(code) {
             let Report { outcome, text, value, cause, advice } = report;
+            let advice = advice.map(|advice| self.names.fill(&advice));
             self.found.push(Finding { check, outcome, text, value, cause, advice });
         }
     }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{
     checks::CHECKS,
     finding::{Finding, Measured, Outcome},
+    redis::bytes,
 };
 use crate::output::{Status, counted, shown};
 
@@ -18,13 +19,16 @@ pub(crate) fn text(findings: &[Finding], status: Status) -> String {
     let is_coloured = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let mut text = String::new();
     let mut category = "";
-    for finding in findings {
+    // What is skipped for the same reason stands in one line.
+    for alike in findings.chunk_by(is_skipped_like) {
+        let finding = &alike[0];
         if finding.check.category != category {
             category = finding.check.category;
             let _ = writeln!(text, "{}{category}", if text.is_empty() { "" } else { "\n" });
         }
         let word = coloured(finding.outcome, is_coloured);
-        let _ = writeln!(text, "  {word} {}: {}{}", finding.check.code, shown(&finding.text), limits(finding));
+        let codes: Vec<_> = alike.iter().map(|finding| finding.check.code).collect();
+        let _ = writeln!(text, "  {word} {}: {}{}", codes.join(", "), shown(&finding.text), limits(finding));
         if finding.outcome == Outcome::Skipped {
             continue;
         }
@@ -39,6 +43,11 @@ pub(crate) fn text(findings: &[Finding], status: Status) -> String {
     }
     let _ = writeln!(text, "\n{}", summary(findings, status));
     text
+}
+
+fn is_skipped_like(a: &Finding, b: &Finding) -> bool {
+    let are_skipped = [a, b].iter().all(|finding| finding.outcome == Outcome::Skipped);
+    are_skipped && a.check.category == b.check.category && a.text == b.text
 }
 
 fn coloured(outcome: Outcome, is_coloured: bool) -> String {
@@ -71,20 +80,27 @@ fn limits(finding: &Finding) -> String {
 fn quantity(value: f64, unit: &str) -> String {
     match unit {
         "s" if value < 1.0 => format!("{:.1} ms", value * 1000.0),
-        "" | "B" => format!("{value:.0} {unit}").trim_end().to_owned(),
+        "B" => bytes(value as u64),
+        "" => format!("{value:.0}"),
         _ => format!("{value:.1} {unit}"),
     }
 }
 
 fn summary(findings: &[Finding], status: Status) -> String {
-    let of = |outcome| findings.iter().filter(|finding| finding.outcome == outcome).count();
+    let of = |outcome| findings.iter().filter(move |finding| finding.outcome == outcome);
+    let named = |outcome| {
+        let codes: Vec<_> = of(outcome).map(|finding| finding.check.code).collect();
+        if codes.is_empty() { String::new() } else { format!(" ({})", codes.join(", ")) }
+    };
     format!(
-        "{}: {} ok, {}, {} critical, {} skipped",
+        "{}: {} critical{}, {}{}, {} ok, {} skipped",
         status.word(),
-        of(Outcome::Ok),
-        counted(of(Outcome::Warning), "warning"),
-        of(Outcome::Critical),
-        of(Outcome::Skipped),
+        of(Outcome::Critical).count(),
+        named(Outcome::Critical),
+        counted(of(Outcome::Warning).count(), "warning"),
+        named(Outcome::Warning),
+        of(Outcome::Ok).count(),
+        of(Outcome::Skipped).count(),
     )
 }
 

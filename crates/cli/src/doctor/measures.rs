@@ -46,9 +46,18 @@ impl Kept {
     }
 }
 
+/// Number of messages that tell a rate.
+const ENOUGH: usize = 100;
+
+/// Milliseconds over which fewer messages are counted at least.
+const SHORTEST: f64 = 1_000.0;
+
 /// How long a history lasts if `count` entries came within `span` milliseconds.
 pub(crate) fn history(kept: &Kept, count: usize, span: f64, advice: &str) -> Report {
     let ttl = kept.ttl.map_or(f64::INFINITY, |ttl| ttl.as_secs_f64());
+    // Few messages are no rate, however close to each other, unless more were trimmed already.
+    let is_whole = count < ENOUGH && (count as f64) < kept.messages;
+    let span = if is_whole { span.max(SHORTEST) } else { span };
     let rate = if span > 0.0 { count as f64 * 1000.0 / span } else { 0.0 };
     if ttl.is_infinite() && (count < 2 || rate <= 0.0) {
         return Report::ok("hardly anything is published, so the history lasts");
@@ -82,6 +91,7 @@ mod tests {
         assert_eq!(outcome(1_000.0, 200, 1_000.0), Outcome::Critical);
         assert_eq!(outcome(10_000.0, 200, 100_000.0), Outcome::Ok);
         assert_eq!(outcome(10.0, 1, 0.0), Outcome::Ok);
+        assert_eq!(outcome(10_000.0, 3, 5.0), Outcome::Ok);
         let ttl = Some(Duration::from_secs(60));
         let aged = |count| history(&Kept { ttl, ..Kept::messages(10_000.0) }, count, 100_000.0, "").outcome();
         assert_eq!((aged(0), aged(200)), (Outcome::Warning, Outcome::Warning));

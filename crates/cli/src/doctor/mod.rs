@@ -9,6 +9,7 @@ mod format;
 mod greeting;
 mod measures;
 mod mongodb;
+mod names;
 mod nats;
 mod nodes;
 mod postgres;
@@ -27,6 +28,7 @@ use self::{
     checks::CHECKS,
     finding::{Finding, Findings, Outcome, Report},
     measures::ClockLimits,
+    names::Names,
     target::{Backend, Encryption},
 };
 pub(crate) use self::{finding::Archived, target::BrokerTarget};
@@ -88,7 +90,7 @@ fn archived(file: &Path, options: &DoctorOptions, format: Format) -> Result<Stat
     }
     let mut findings: Vec<_> = archive.checks.into_iter().filter_map(Archived::into_finding).collect();
     let codes: Vec<_> = findings.iter().map(|finding| finding.check.code).collect();
-    let mut of_nodes = Findings::new(Backend::Memory);
+    let mut of_nodes = Findings::new(Backend::Memory, Names::default());
     nodes::examine(&archive.nodes, &mut of_nodes);
     findings.extend(of_nodes.made().into_iter().filter(|finding| !codes.contains(&finding.check.code)));
     Ok(report(&selected(findings, options), format))
@@ -105,7 +107,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Makes the checks in their order; what needs something that failed is skipped.
 async fn examine(target: &BrokerTarget, options: &DoctorOptions) -> Result<Vec<Finding>, Failure> {
-    let mut findings = Findings::new(target.backend);
+    let mut findings = Findings::new(target.backend, Names::of(target));
     let clock = ClockLimits { warning: options.clock_warning, critical: options.clock_critical };
     if !reach::addresses(target, &mut findings).await {
         findings.skip_rest("because nothing can be reached (reachable)");
@@ -119,7 +121,9 @@ async fn examine(target: &BrokerTarget, options: &DoctorOptions) -> Result<Vec<F
         Ok(backend) => backend,
         Err(error) => {
             let code = connect::failed(target, &error, &mut findings).await;
-            if !matches!(code, "authenticated" | "tls") {
+            // Without a primary the driver waits for one, for each question.
+            let is_mute = target.backend == Backend::MongoDb && code == "primary";
+            if !matches!(code, "authenticated" | "tls") && !is_mute {
                 ask_broker(target, clock, &mut findings).await;
             }
             findings.skip_rest(&format!("because a node cannot connect ({code})"));
@@ -140,6 +144,8 @@ async fn examine(target: &BrokerTarget, options: &DoctorOptions) -> Result<Vec<F
     }
     if options.pre {
         findings.skip_category("cluster", "because this is before a deployment (--pre)");
+    } else if !backend.transport.health().connected {
+        findings.skip_category("cluster", "because the broker takes nothing (echo)");
     } else {
         cluster::examine(target, &backend, options, &mut findings).await;
     }

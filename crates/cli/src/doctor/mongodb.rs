@@ -23,7 +23,7 @@ pub(crate) async fn examine(target: &BrokerTarget, limits: ClockLimits, findings
     let (client, config) = match connect(target).await {
         Ok(connected) => connected,
         Err(reason) => {
-            for code in ["version", "clock", "history", "prefix"] {
+            for code in ["version", "primary", "clock", "history", "prefix"] {
                 findings.add(code, Report::skipped(format!("the server could not be asked: {reason}")));
             }
             return;
@@ -32,6 +32,7 @@ pub(crate) async fn examine(target: &BrokerTarget, limits: ClockLimits, findings
     let database = client.database(&config.database);
     let collection = database.collection(&config.collection);
     findings.add("version", reported(version(&client)).await);
+    findings.add("primary", reported(primary(&client)).await);
     findings.add("clock", reported(clock(&client, limits)).await);
     findings.add("history", reported(history(&database, &collection)).await);
     findings.add("prefix", reported(others(&database, &config.collection)).await);
@@ -86,6 +87,20 @@ async fn version(client: &Client) -> mongodb::error::Result<Report> {
     })
 }
 
+async fn primary(client: &Client) -> mongodb::error::Result<Report> {
+    let hello = client.database("admin").run_command(doc! { "hello": 1 }).await?;
+    Ok(if hello.get_bool("isWritablePrimary").unwrap_or(true) {
+        Report::ok("the server is a primary")
+    } else {
+        Report::critical("the server is a secondary, which takes no writes")
+            .cause("the address is that of a secondary, or the primary was demoted")
+            .advice(
+                "name all members of the replica set in the URL, without directConnection; who is what: mongosh \
+                mongodb://HOST:PORT --eval 'rs.status().members.map(m => [m.name, m.stateStr])'",
+            )
+    })
+}
+
 async fn clock(client: &Client, limits: ClockLimits) -> mongodb::error::Result<Report> {
     let before = measures::now();
     let hello = client.database("admin").run_command(doc! { "hello": 1 }).await?;
@@ -96,6 +111,9 @@ async fn clock(client: &Client, limits: ClockLimits) -> mongodb::error::Result<R
 /// Compares the rate of the latest documents with the size of the capped collection. What the doctor has sent is no rate.
 async fn history(database: &Database, collection: &Collection<Document>) -> mongodb::error::Result<Report> {
     let size = database.run_command(doc! { "collStats": collection.name() }).await?;
+    if size.get("nindexes").and_then(number_of).unwrap_or_default() == 0.0 {
+        return Ok(Report::ok("the collection is not there yet: the first node creates it"));
+    }
     if !size.get_bool("capped").unwrap_or_default() {
         return Ok(Report::ok("documents expire by their TTL index, whatever the rate"));
     }
@@ -107,7 +125,8 @@ async fn history(database: &Database, collection: &Collection<Document>) -> mong
     let oldest = latest.last().and_then(|document| document.get_object_id("_id").ok());
     // An id knows its second only.
     let span = oldest.map_or(0.0, |id| measures::now() - id.timestamp().timestamp_millis() as f64);
-    let advice = "a larger collection: db.runCommand({collMod: COLLECTION, cappedSize: BYTES}) (from 6.0 on), and capped_bytes in the URL";
+    let advice = "a larger collection, from MongoDB 6.0 on: mongosh mongodb://HOST:PORT/DATABASE --eval \
+        'db.runCommand({collMod: \"COLLECTION\", cappedSize: BYTES})'; and capped_bytes in the URL";
     Ok(measures::history(&Kept::messages(capacity), latest.len(), span, advice))
 }
 

@@ -53,11 +53,25 @@ fn health(nodes: &[NodeStatus]) -> Report {
         })
         .collect();
     if bad.is_empty() {
-        return Report::ok(format!("{} connected, no message refused", counted(nodes.len(), "node")));
+        return degraded(nodes);
     }
     Report::critical(format!("{} cannot send all", counted(bad.len(), "node")))
         .cause(bad.join("; "))
         .advice("look at the log of the nodes that are named, and at that of the broker")
+}
+
+/// What else nodes say is wrong with them.
+fn degraded(nodes: &[NodeStatus]) -> Report {
+    let complaints: Vec<_> = nodes
+        .iter()
+        .flat_map(|node| node.health.degraded.iter().map(|words| format!("{}: {}", shown(&node.node), shown(words))))
+        .collect();
+    if complaints.is_empty() {
+        return Report::ok(format!("{} connected, no message refused", counted(nodes.len(), "node")));
+    }
+    Report::warning(format!("{} connected; not all is well", counted(nodes.len(), "node")))
+        .cause(complaints.join("; "))
+        .advice("look at the log of the nodes that are named; what lies more than a minute back is not told")
 }
 
 fn gaps(nodes: &[NodeStatus]) -> Report {

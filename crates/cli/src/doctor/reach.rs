@@ -81,7 +81,7 @@ pub(crate) async fn encryption(target: &BrokerTarget, findings: &mut Findings) -
         let began = Instant::now();
         match open(target, address).await {
             Ok(_) => took = took.max(began.elapsed()),
-            Err(error) => failures.push(format!("{}:{}: {error}", address.0, address.1)),
+            Err(error) => failures.push(handshake_failure(address, &error)),
         }
     }
     let works = failures.len() < target.addresses.len();
@@ -92,9 +92,30 @@ pub(crate) async fn encryption(target: &BrokerTarget, findings: &mut Findings) -
         false if works => Report::warning("not every server can be reached over TLS"),
         false => Report::critical("no encrypted connection can be made"),
     };
-    findings.add("tls", report.cause(failures.join("; ")).advice(TLS_ADVICE));
+    let cause = failures.join("; ");
+    let advice = tls_advice(&cause);
+    findings.add("tls", report.cause(cause).advice(advice));
     works
 }
 
-pub(crate) const TLS_ADVICE: &str = "look at the certificate: openssl s_client -connect HOST:PORT -showcerts </dev/null; \
+/// A server without TLS does not understand the handshake: it answers in its own protocol, waits for more, or hangs up.
+fn handshake_failure((host, port): &(String, u16), error: &io::Error) -> String {
+    let text = error.to_string();
+    let is_plain = ["InvalidContentType", "no answer", "eof"].iter().any(|sign| text.contains(sign));
+    let plain = if is_plain { NO_TLS } else { "" };
+    format!("{host}:{port} {plain}: {text}").replacen(" :", ":", 1)
+}
+
+/// What is said of a port without TLS, by the backends too.
+const NO_TLS: &str = "does not speak TLS at this port";
+
+/// What to do after an encrypted connection has failed for this cause.
+pub(crate) fn tls_advice(cause: &str) -> &'static str {
+    if cause.contains(NO_TLS) { NO_TLS_ADVICE } else { TLS_ADVICE }
+}
+
+const NO_TLS_ADVICE: &str = "name the port with TLS, switch TLS on at the server, or ask for none in the URL (redis://, \
+     amqp://, nats://, sslmode=disable, tls=false); see: openssl s_client -connect HOST:PORT </dev/null";
+
+const TLS_ADVICE: &str = "look at the certificate: openssl s_client -connect HOST:PORT -showcerts </dev/null; \
      name its authority in the URL (tls_ca, for PostgreSQL sslrootcert, for MongoDB tlsCAFile)";

@@ -204,7 +204,7 @@ impl Server {
             Ok(_) if self.config.server.topology == Topology::Cluster => Report::ok("the address is one of a cluster"),
             Ok(role) => Report::critical(format!("the server is a {role}, which takes no writes"))
                 .cause("the address is that of a replica, or the master was demoted")
-                .advice("name the master, or the sentinels with ?sentinel=NAME; see: redis-cli ROLE"),
+                .advice("name the master, or the sentinels with ?sentinel=NAME; see: redis-cli -h HOST -p PORT ROLE"),
             Err(reason) => Report::skipped(reason),
         };
         findings.add("primary", report);
@@ -258,14 +258,14 @@ impl Server {
             Err(reason) => Report::skipped(reason),
             Ok(0) => Report::ok("Redis sets no limit to what waits for a subscriber"),
             Ok(limit) => {
-                let lasts = rate.filter(|rate: &f64| *rate > 0.0).map_or(String::new(), |rate| {
+                let lasts = rate.filter(|rate: &f64| *rate >= 1.0).map_or(String::new(), |rate| {
                     let seconds = limit as f64 / (rate * 1024.0);
                     format!("; at the present output of {rate:.0} KiB/s that is {seconds:.0} s of everything")
                 });
                 let value = Measured::new(limit as f64, "B").least(2.0 * largest, largest);
                 Report::measured(value, format!("a node for which {} wait is cut off{lasts}", bytes(limit)))
                     .cause(format!("one message may have {}, and is cut off with what waits before it", bytes(largest as u64)))
-                    .advice("redis-cli CONFIG SET client-output-buffer-limit 'pubsub 64mb 16mb 60', and the same in redis.conf")
+                    .advice("redis-cli -h HOST -p PORT CONFIG SET client-output-buffer-limit 'pubsub 64mb 16mb 60', and the same in redis.conf")
             }
         };
         findings.add("redis-output-buffer", report);
@@ -287,7 +287,7 @@ impl Server {
             let value = Measured::new(used as f64 * 100.0 / limit as f64, "%").limits(80.0, 95.0);
             Report::measured(value, format!("Redis uses {} of {}", bytes(used), bytes(limit)))
                 .cause("at the limit Redis refuses what a node stores, or evicts keys")
-                .advice("find what fills it: redis-cli --bigkeys; or raise it: redis-cli CONFIG SET maxmemory 1gb")
+                .advice("find what fills it: redis-cli -h HOST -p PORT --bigkeys; or raise it: redis-cli -h HOST -p PORT CONFIG SET maxmemory 1gb")
         };
         findings.add("redis-memory", report);
         let policy = info.get("maxmemory_policy").cloned().unwrap_or_default();
@@ -303,7 +303,8 @@ impl Server {
             Mode::Streams(_) => Report::ok(format!("maxmemory-policy is {policy}")),
             _ => Report::ok("this mode keeps nothing in Redis"),
         };
-        findings.add("redis-eviction", report.advice("redis-cli CONFIG SET maxmemory-policy noeviction"));
+        findings
+            .add("redis-eviction", report.advice("redis-cli -h HOST -p PORT CONFIG SET maxmemory-policy noeviction"));
     }
 
     async fn prefixes(&mut self, findings: &mut Findings) {
@@ -321,7 +322,7 @@ impl Server {
             let others = others.into_iter().collect::<Vec<_>>().join(", ");
             Report::warning(format!("channels of another prefix are alive: {others}"))
                 .cause(format!("this URL has the prefix {:?}; nodes of different prefixes do not hear each other", self.config.prefix))
-                .advice("if they should be one cluster, give all of them the same prefix (`key` or `channelPrefix` in Node.js); see: redis-cli PUBSUB CHANNELS '*'")
+                .advice("if they should be one cluster, give all of them the same prefix (`key` or `channelPrefix` in Node.js); see: redis-cli -h HOST -p PORT PUBSUB CHANNELS '*'")
         };
         findings.add("prefix", report);
     }

@@ -21,21 +21,35 @@ pub(crate) async fn refused(target: &BrokerTarget, refusal: &str, findings: &mut
         missing => format!("{refusal}; all that is missing: {}", missing.join("; ")),
     };
     let report = Report::critical("the user may not do what a node does").cause(cause);
-    findings.add("rights", report.advice(advice(target.backend)));
+    findings.add("rights", report.advice(advice(target)));
 }
 
-fn advice(backend: Backend) -> &'static str {
-    match backend {
+fn advice(target: &BrokerTarget) -> &'static str {
+    match target.backend {
+        Backend::Redis if target.url.contains("mode=streams") => {
+            "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; grant it: redis-cli -h HOST -p PORT ACL \
+                SETUSER USER '&PREFIX*' '~STREAM' '~SESSION*' +@pubsub +@stream +@read +@write +@connection \
+                +@transaction"
+        }
+        Backend::Redis if target.url.contains("mode=sharded") => {
+            "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; grant it: redis-cli -h HOST -p PORT ACL \
+                SETUSER USER '&PREFIX*' +@pubsub +@connection"
+        }
+        // Patterns are compared letter by letter.
         Backend::Redis => {
-            "see what it may: redis-cli ACL GETUSER USER; grant it: ACL SETUSER USER &socket.io* ~socket.io* +@pubsub +@stream +@read +@write +@connection"
+            "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; each namespace needs its pattern, as \
+                '&PREFIX#/admin#*'; grant it: redis-cli -h HOST -p PORT ACL SETUSER USER '&PREFIX*' '&PREFIX#/#*' \
+                '&PREFIX#/trunkline-doctor#*' +@pubsub +@connection"
         }
         Backend::Postgres => {
-            "create the tables as another user and grant them: GRANT ALL ON socket_io_attachments TO USER"
+            "create the tables as another user and grant them: psql -h HOST -p PORT -d DATABASE -c 'GRANT ALL ON \
+                TABLE TO USER; GRANT ALL ON SEQUENCE TABLE_id_seq TO USER'"
         }
         Backend::RabbitMq => "rabbitmqctl set_permissions -p VHOST USER '^trunkline' '^trunkline' '^trunkline'",
         Backend::Nats => "permit publish and subscribe on \"PREFIX.>\", with a history also \"$JS.API.>\"",
         Backend::MongoDb => {
-            "grant readWrite on the database: db.grantRolesToUser(USER, [{role: 'readWrite', db: DATABASE}])"
+            "grant readWrite on the database: mongosh mongodb://HOST:PORT/admin --eval \
+                'db.grantRolesToUser(\"USER\", [{role: \"readWrite\", db: \"DATABASE\"}])'"
         }
         Backend::Memory => "",
     }

@@ -64,21 +64,17 @@ pub(crate) struct ListenOptions {
     pub(crate) nodes: Option<usize>,
 }
 
+/// An event, and whether it is to be acknowledged.
 #[derive(Debug, Args)]
-pub(crate) struct EmitOptions {
+pub(crate) struct EventOptions {
     /// Name of the event
     pub(crate) event: String,
-    /// Arguments of the event: JSON, text, files, binary (see --help)
+    /// Arguments of the event: JSON, text, files, binary (see `trunkline emit --help`)
     #[arg(value_name = "ARGUMENT", allow_negative_numbers = true)]
     pub(crate) arguments: Vec<String>,
     #[command(flatten)]
     pub(crate) broker: BrokerOptions,
-    #[command(flatten)]
-    pub(crate) selection: SelectionOptions,
-    /// It may be dropped for clients that are not ready to receive
-    #[arg(long)]
-    pub(crate) volatile: bool,
-    /// Wait for the acknowledgements of the clients, and print them
+    /// Wait for the acknowledgements, and print them
     #[arg(long)]
     pub(crate) ack: bool,
     #[command(flatten)]
@@ -86,6 +82,17 @@ pub(crate) struct EmitOptions {
     /// How long to wait for acknowledgements, or for the broker
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EmitOptions {
+    #[command(flatten)]
+    pub(crate) event: EventOptions,
+    #[command(flatten)]
+    pub(crate) selection: SelectionOptions,
+    /// It may be dropped for clients that are not ready to receive
+    #[arg(long)]
+    pub(crate) volatile: bool,
 }
 
 /// The sockets that a command moves or disconnects, and where.
@@ -119,25 +126,6 @@ pub(crate) struct DisconnectOptions {
     /// Close the connections too, so that the clients' other namespaces end
     #[arg(long)]
     pub(crate) close: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ServerEmitOptions {
-    /// Name of the event
-    pub(crate) event: String,
-    /// Arguments of the event, as those of `emit` (see `trunkline emit --help`)
-    #[arg(value_name = "ARGUMENT", allow_negative_numbers = true)]
-    pub(crate) arguments: Vec<String>,
-    #[command(flatten)]
-    pub(crate) broker: BrokerOptions,
-    /// Wait for the answers of the servers, and print them
-    #[arg(long)]
-    pub(crate) ack: bool,
-    #[command(flatten)]
-    pub(crate) listen: ListenOptions,
-    /// How long to wait for answers, or for the broker
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
-    pub(crate) timeout: Duration,
 }
 
 #[derive(Debug, Args)]

@@ -169,6 +169,8 @@ pub(crate) enum EntryType {
     Leaving,
     /// A mark, which takes a place in the history and reaches no client
     Mark,
+    /// A node that has sent heartbeats, and nothing for ten seconds
+    Silent,
     /// Messages that are missing
     Gap,
     /// With --latency
@@ -194,6 +196,7 @@ impl EntryType {
             Self::Heartbeat => "(heartbeat)",
             Self::Leaving => "(leaving)",
             Self::Mark => "(mark)",
+            Self::Silent => "(silent)",
             Self::Gap => "(gap)",
             Self::Latency => "(latency)",
         }

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 
 pub(crate) use self::{
     acting::{
-        DisconnectOptions, EmitOptions, ListenOptions, MoveOptions, RoomsOptions, SelectionOptions, ServerEmitOptions,
+        DisconnectOptions, EmitOptions, EventOptions, ListenOptions, MoveOptions, RoomsOptions, SelectionOptions,
         SocketsOptions, WhoOptions,
     },
     looking::{
@@ -89,7 +89,7 @@ Examples:
 
 With --ack the program is a node of the cluster meanwhile; it has no sockets, and says when it leaves. Exit code 1 if \
 not every server has answered.")]
-    ServerEmit(ServerEmitOptions),
+    ServerEmit(EventOptions),
     /// List the nodes of a namespace, with their sockets
     #[command(after_long_help = "\
 Examples:
@@ -153,10 +153,11 @@ Examples:
   trunkline top --namespace /admin --interval 5s
   trunkline top --once --json
 
-It changes nothing in the cluster. It joins as a node without sockets, asks all nodes for their sockets once per interval \
-(the round trip is the time until a node has answered), hears all messages as `tap` does, and publishes a small message per \
-interval in the namespace /trunkline-doctor (the echo). The queue is that of this program: nodes do not tell theirs. \
-Exit code with --once: 1 if nodes or messages are missing.")]
+It changes nothing in the cluster. It joins as a node without sockets, asks all nodes for their sockets once per \
+interval (ANSWER is the round trip: the time until a node has answered), hears all messages as `tap` does, and \
+publishes a small message per interval in the namespace /trunkline-doctor (the echo). MISSING is what was not heard \
+here; GAPS since their start and their QUEUE are what nodes of Trunkline tell. Exit code with --once: 1 if nodes or \
+messages are missing, 2 if the broker takes nothing.")]
     Top(TopOptions),
     /// Measure throughput, loss, order and latency between nodes over a broker
     #[command(after_long_help = "\

@@ -166,7 +166,7 @@ impl Entry {
         if with_payload && self.payload.is_some() {
             add(shown(&json_value(self.payload.as_ref()).to_string()));
         }
-        let is_gap = self.kind == EntryType::Gap;
+        let is_gap = matches!(self.kind, EntryType::Silent | EntryType::Gap);
         if colour && is_gap { format!("\x1b[31m{line}\x1b[0m") } else { line }
     }
 

@@ -3,6 +3,7 @@
 mod entry;
 mod listener;
 mod numbers;
+mod presence;
 mod tally;
 
 use std::{io::IsTerminal, time::Duration};
@@ -11,7 +12,11 @@ use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
 use trunkline::{Backend, Room};
 
-use self::{entry::Entry, tally::Tally};
+use self::{
+    entry::Entry,
+    presence::{Presence, SILENCE},
+    tally::Tally,
+};
 pub(crate) use self::{
     listener::{Heard, Listener},
     numbers::Numbers,
@@ -46,6 +51,7 @@ pub(crate) async fn tap(options: TapOptions, output: &Output) -> Result<Status, 
         }
     };
     tokio::pin!(end);
+    let mut seconds = tokio::time::interval(Duration::from_secs(1));
     while !view.is_complete() {
         tokio::select! {
             next = heard.recv() => match next {
@@ -53,6 +59,7 @@ pub(crate) async fn tap(options: TapOptions, output: &Output) -> Result<Status, 
                 None => return Err(Failure::critical("the connection to the broker has ended")),
             },
             Some(time) = measured.recv() => view.measured(time),
+            _ = seconds.tick() => view.notice_silence(),
             () = &mut end => break,
             _ = tokio::signal::ctrl_c() => break,
         }
@@ -83,6 +90,9 @@ async fn measure(url: String, backend: Backend, times: mpsc::Sender<Option<Durat
     Ok(())
 }
 
+/// What may be the matter if nothing was heard.
+const NOTHING: &str = "; is this the URL of the servers, with prefix and mode? trunkline doctor tells";
+
 /// What is shown and counted.
 struct View<'a> {
     options: &'a TapOptions,
@@ -91,6 +101,7 @@ struct View<'a> {
     /// Whether every node gets every number.
     is_numbered: bool,
     numbers: Numbers,
+    presence: Presence,
     tally: Option<Tally>,
     messages: u64,
     gaps: u64,
@@ -106,6 +117,7 @@ impl<'a> View<'a> {
             is_coloured: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
             is_numbered,
             numbers: Numbers::default(),
+            presence: Presence::default(),
             tally: options.report.map(Tally::new),
             messages: 0,
             gaps: 0,
@@ -131,9 +143,22 @@ impl<'a> View<'a> {
             let note = format!("{} of this sender missing before the next one", counted(missing as usize, "message"));
             self.show(&Entry::note(EntryType::Gap, heard.namespace.as_str(), Some(sender.to_string()), note));
         }
+        self.presence.heard(heard);
         if let Some(entry) = Entry::of(heard) {
             self.show(&entry);
         }
+    }
+
+    fn notice_silence(&mut self) {
+        for (namespace, node) in self.presence.silent() {
+            let note = format!("nothing heard for {SILENCE:?}: frozen, cut off, or killed");
+            self.show(&Entry::note(EntryType::Silent, namespace.as_str(), Some(node.to_string()), note));
+        }
+    }
+
+    fn is_unfiltered(&self) -> bool {
+        let TapOptions { room, event, sender, kind, .. } = self.options;
+        [room, event, sender].iter().all(|names| names.is_empty()) && kind.is_empty()
     }
 
     fn measured(&mut self, time: Option<Duration>) {
@@ -151,10 +176,10 @@ impl<'a> View<'a> {
         }
         match entry.kind {
             EntryType::Gap => self.gaps += 1,
-            EntryType::Latency => (),
+            EntryType::Silent | EntryType::Latency => (),
             _ => self.messages += 1,
         }
-        let is_message = !matches!(entry.kind, EntryType::Gap | EntryType::Latency);
+        let is_message = !matches!(entry.kind, EntryType::Silent | EntryType::Gap | EntryType::Latency);
         match &mut self.tally {
             Some(tally) if is_message => tally.add(entry),
             Some(_) => (),
@@ -182,8 +207,9 @@ impl<'a> View<'a> {
         }
         let latency = latency.map_or(String::new(), |(p50, p99)| format!("; latency {p50:.1?} (p50), {p99:.1?} (p99)"));
         let seconds = self.began.elapsed().as_secs_f64();
+        let hint = if self.messages == 0 && self.is_unfiltered() { NOTHING } else { "" };
         eprintln!(
-            "{} in {seconds:.1} s, {}{latency}",
+            "{} in {seconds:.1} s, {}{latency}{hint}",
             counted(self.messages as usize, "message"),
             counted(self.gaps as usize, "gap")
         );

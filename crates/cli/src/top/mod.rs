@@ -24,7 +24,6 @@ pub(crate) async fn top(options: TopOptions, output: &Output) -> Result<Status, 
         watch.listen(&options.listen).await;
         let sample = watch.next(options.interval).await;
         watch.end().await;
-        let sample = sample?;
         output.result(sample.text(), &sample.json());
         return Ok(sample.status());
     }
@@ -44,10 +43,7 @@ async fn show(watch: &mut Watch, interval: Duration) -> Result<(), Failure> {
             break Err(Failure::critical(error.to_string()));
         }
         tokio::select! {
-            sample = watch.next(interval) => match sample {
-                Ok(sample) => screen.update(sample),
-                Err(failure) => break Err(failure),
-            },
+            sample = watch.next(interval) => screen.update(sample),
             key = keys.recv() => match key {
                 Some(Key::Resize) => (),
                 Some(Key::End) | None => break Ok(()),

@@ -11,11 +11,12 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
 };
-use trunkline::{Backend, Membership, NodeId, Target, core::model::Delivery};
+use trunkline::{Backend, Membership, NodeId, Probe, SocketInfo, Target, core::model::Delivery};
 
 use crate::{
     broker,
     echo::Echo,
+    gather::{NodeStatus, TELLING, statuses, unheard},
     observer::{Missing, Observer},
     options::{ListenOptions, TopOptions},
     output::{Failure, Status, counted, shown, table},
@@ -31,6 +32,8 @@ pub(crate) struct Watch {
     traffic: Arc<Mutex<Traffic>>,
     namespace: String,
     timeout: Duration,
+    /// How long nodes may take to tell their status.
+    telling: Duration,
     /// Nodes that the broker counts and that belong to this program.
     own_nodes: usize,
 }
@@ -106,7 +109,8 @@ impl Watch {
         let echo = Echo::open(url, &listening).await?;
         let own_nodes = if capabilities.membership == Membership::BrokerCount { 2 } else { 1 };
         let (namespace, timeout) = (namespace.clone(), options.timeout);
-        Ok(Self { observer, listening, listener: id, echo, traffic, namespace, timeout, own_nodes })
+        let telling = if options.once { TELLING } else { SOON };
+        Ok(Self { observer, listening, listener: id, echo, traffic, namespace, timeout, telling, own_nodes })
     }
 
     /// Waits until nodes are known.
@@ -114,20 +118,22 @@ impl Watch {
         self.observer.listen(options).await;
     }
 
-    /// What happens until this much time has passed.
-    pub(crate) async fn next(&mut self, interval: Duration) -> Result<Sample, Failure> {
+    /// What happens until this much time has passed. An outage is told in it.
+    pub(crate) async fn next(&mut self, interval: Duration) -> Sample {
         let began = Instant::now();
         self.take();
         sleep_until(began + interval).await;
         let Traffic { mut senders, unnamed } = self.take();
         let seconds = began.elapsed().as_secs_f64();
-        let probe = self.observer.node.probe(self.timeout).await?;
-        let answers = self.observer.node.fetch_sockets(Target::all().timeout(self.timeout)).await;
-        let (sockets, missing) = Missing::split(answers)?;
+        let (asked, failure) = match self.ask().await {
+            Ok(asked) => (asked, None),
+            Err(failure) => (Asked::default(), Some(failure.text)),
+        };
+        let Asked { probe, sockets, mut missing, statuses, count, echo } = asked;
         let mut heard = self.observer.heard();
+        missing.name(unheard(&statuses, &heard, &self.observer.node.node().id));
         heard.remove(&self.listener);
-        let count = self.observer.node.server_count().await?.saturating_sub(self.own_nodes);
-        let echo = self.echo.time().await?;
+        heard.retain(|_, heard| heard.last.elapsed() < FORGOTTEN);
         let health = self.observer.node.health();
         senders.remove(&self.observer.node.node().id);
         let mut nodes: BTreeMap<NodeId, Node> = BTreeMap::new();
@@ -135,8 +141,12 @@ impl Watch {
             let node = nodes.entry(id.clone()).or_default();
             node.kind = heard.kind();
             node.heard = Some(heard.last.elapsed());
-            node.round_trip = probe.round_trips.get(id).copied();
-            node.is_missing = missing.named.contains(id) || probe.missing.contains(id);
+            node.round_trip = probe.as_ref().and_then(|probe| probe.round_trips.get(id).copied());
+            let is_silent = probe.as_ref().is_some_and(|probe| probe.missing.contains(id));
+            node.is_missing = is_silent;
+        }
+        for id in &missing.named {
+            nodes.entry(id.clone()).or_default().is_missing = true;
         }
         for socket in &sockets {
             if let Some(id) = &socket.node {
@@ -146,11 +156,17 @@ impl Watch {
         for (id, sent) in senders {
             nodes.entry(id).or_default().sent = sent;
         }
-        Ok(Sample {
+        for status in statuses {
+            if let Some(node) = nodes.iter_mut().find(|(id, _)| id.as_str() == status.node) {
+                node.1.kind = Some("trunkline");
+                node.1.told = Some(Told { queued: status.health.queued_messages, gaps: status.metrics.gaps });
+            }
+        }
+        Sample {
             backend: self.listening.name,
             namespace: self.namespace.clone(),
             seconds,
-            unnamed_nodes: count.saturating_sub(heard.len()),
+            unnamed_nodes: count.saturating_sub(nodes.len()),
             sockets: sockets.len(),
             nodes,
             unnamed,
@@ -159,7 +175,20 @@ impl Watch {
             queued_messages: health.queued_messages,
             queued_bytes: health.queued_bytes,
             reconnects: health.reconnects,
-        })
+            obstacle: broker::obstacle(&self.observer.backend).or(failure),
+        }
+    }
+
+    async fn ask(&mut self) -> Result<Asked, Failure> {
+        let probe = self.observer.node.probe(self.timeout).await?;
+        let fetching = self.observer.node.fetch_sockets(Target::all().timeout(self.timeout));
+        // Node.js servers do not tell it: what the others tell at once is enough.
+        let telling = statuses(&self.observer, Some(self.timeout.min(self.telling)));
+        let (answers, statuses) = tokio::join!(fetching, telling);
+        let (sockets, missing) = Missing::split(answers)?;
+        let statuses = statuses?.0;
+        let count = self.observer.node.server_count().await?.saturating_sub(self.own_nodes);
+        Ok(Asked { probe: Some(probe), sockets, missing, statuses, count, echo: self.echo.time().await? })
     }
 
     fn take(&self) -> Traffic {
@@ -172,6 +201,24 @@ impl Watch {
         broker::close(&self.listening).await;
     }
 }
+
+/// What nodes and broker have answered.
+#[derive(Default)]
+struct Asked {
+    probe: Option<Probe>,
+    sockets: Vec<SocketInfo>,
+    missing: Missing,
+    statuses: Vec<NodeStatus>,
+    /// Number of other nodes.
+    count: usize,
+    echo: Option<Duration>,
+}
+
+/// How long nodes may take to tell their status on a dashboard: Node.js servers never do.
+const SOON: Duration = Duration::from_millis(500);
+
+/// Silence after which a node is not listed any more.
+const FORGOTTEN: Duration = Duration::from_secs(30);
 
 /// What was found in an interval.
 #[derive(Debug)]
@@ -189,6 +236,8 @@ pub(crate) struct Sample {
     queued_messages: usize,
     queued_bytes: usize,
     reconnects: u64,
+    /// Why the broker does not take what this program publishes.
+    obstacle: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -199,11 +248,21 @@ struct Node {
     heard: Option<Duration>,
     round_trip: Option<Duration>,
     is_missing: bool,
+    told: Option<Told>,
+}
+
+/// What a node tells of itself; Node.js servers do not.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    /// Messages that wait for the broker.
+    queued: usize,
+    /// Since its start.
+    gaps: u64,
 }
 
 /// Headings of [`Sample::rows`].
-pub(crate) const COLUMNS: [&str; 8] =
-    ["NODE", "KIND", "SOCKETS", "SENT/S", "BYTES/S", "MISSING", "HEARD", "ROUND TRIP"];
+pub(crate) const COLUMNS: [&str; 10] =
+    ["NODE", "KIND", "SOCKETS", "SENT/S", "BYTES/S", "MISSING", "GAPS", "QUEUE", "HEARD", "ANSWER"];
 
 /// A number in at most six characters.
 fn short(number: f64) -> String {
@@ -243,10 +302,12 @@ impl Sample {
             vec![
                 shown(id.as_str()),
                 kind.to_owned(),
-                node.sockets.to_string(),
+                short(node.sockets as f64),
                 rate(node.sent.messages),
                 rate(node.sent.bytes),
-                node.sent.missing.to_string(),
+                short(node.sent.missing as f64),
+                node.told.map_or("-".to_owned(), |told| short(told.gaps as f64)),
+                node.told.map_or("-".to_owned(), |told| short(told.queued as f64)),
                 ago(node.heard),
                 round_trip,
             ]
@@ -259,7 +320,7 @@ impl Sample {
         let sent = self.sent();
         let echo = self.echo.map_or("none in time".to_owned(), |time| format!("{:.1} ms", time.as_secs_f64() * 1000.0));
         let mut text = format!(
-            "{}, {}; {:.0} messages/s, {:.0} B/s, {} missing; echo {echo}; queue {} ({} B), {} reconnects",
+            "{}, {}; {:.0} messages/s, {:.0} B/s, {} missing; echo {echo}; this program: queue {} ({} B), {} reconnects",
             counted(self.nodes.keys().filter(|id| !id.is_emitter()).count() + self.unnamed_nodes, "node"),
             counted(self.sockets, "socket"),
             self.rate(),
@@ -271,6 +332,9 @@ impl Sample {
         );
         if self.unnamed_nodes > 0 {
             text.push_str(&format!("; {} counted by the broker and not named", counted(self.unnamed_nodes, "node")));
+        }
+        if let Some(obstacle) = &self.obstacle {
+            text.push_str(&format!("; THE BROKER TAKES NOTHING: {}", shown(obstacle)));
         }
         text + &self.missing.text()
     }
@@ -285,7 +349,8 @@ impl Sample {
         let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
         let nodes = self.nodes.iter().map(|(id, node)| {
             json!({ "id": id.as_str(), "kind": node.kind, "sockets": node.sockets, "messages": node.sent.messages,
-                "bytes": node.sent.bytes, "missing": node.sent.missing, "heard_seconds_ago": seconds(node.heard),
+                "bytes": node.sent.bytes, "missing": node.sent.missing, "gaps": node.told.map(|told| told.gaps),
+                "queued_messages": node.told.map(|told| told.queued), "heard_seconds_ago": seconds(node.heard),
                 "round_trip_seconds": seconds(node.round_trip), "answered": !node.is_missing })
         });
         let sent = self.sent();
@@ -293,11 +358,14 @@ impl Sample {
             "nodes": nodes.collect::<Vec<_>>(), "unnamed_nodes": self.unnamed_nodes, "sockets": self.sockets,
             "messages": sent.messages, "bytes": sent.bytes, "missing_messages": sent.missing, "echo_seconds": seconds(self.echo),
             "queued_messages": self.queued_messages, "queued_bytes": self.queued_bytes, "reconnects": self.reconnects,
-            "missing": self.missing.json() })
+            "missing": self.missing.json(), "obstacle": self.obstacle })
     }
 
-    /// A warning if nodes or messages are missing.
+    /// A warning if nodes or messages are missing, critical if nothing can be asked.
     pub(crate) fn status(&self) -> Status {
+        if self.obstacle.is_some() {
+            return Status::Critical;
+        }
         if self.sent().missing > 0 || self.echo.is_none() { Status::Warning } else { self.missing.status() }
     }
 }

@@ -48,7 +48,11 @@ impl Screen {
                 .render_widget(Paragraph::new("listening…").block(Block::bordered().title(" trunkline top ")), head);
         };
         let title = format!(" trunkline top: {} {} ", sample.backend, sample.namespace);
-        let style = if sample.status() == Status::Ok { Style::new().green() } else { Style::new().yellow() };
+        let style = match sample.status() {
+            Status::Ok => Style::new().green(),
+            Status::Warning => Style::new().yellow(),
+            _ => Style::new().red(),
+        };
         let summary = Paragraph::new(summary).wrap(Wrap { trim: true });
         frame.render_widget(summary.block(Block::bordered().title(title).border_style(style)), head);
         let width = usize::from(chart.width.saturating_sub(2));
@@ -58,24 +62,30 @@ impl Screen {
         frame.render_widget(Sparkline::default().data(rates).block(Block::bordered().title(title)), chart);
         let width = usize::from(list.width.saturating_sub(2 + WIDTHS.iter().sum::<u16>() + WIDTHS.len() as u16));
         let rows = sample.rows();
+        let longest = rows.iter().map(|row| row[0].chars().count()).max().unwrap_or_default().max(COLUMNS[0].len());
         let shown = usize::from(list.height.saturating_sub(3));
         let title = match rows.len() {
             all if all > shown => format!(" nodes: {shown} of {all} "),
             _ => " nodes ".to_owned(),
         };
         let rows = rows.into_iter().map(|mut row| {
-            let is_bad = row[5] != "0" || row[7] == "NO ANSWER";
+            let is_bad = row[MISSING] != "0" || row[ROUND_TRIP] == "NO ANSWER";
             row[0] = cut(&row[0], width);
             line_of(row).style(if is_bad { Style::new().red() } else { Style::new() })
         });
-        let widths = std::iter::once(Constraint::Fill(1)).chain(WIDTHS.map(Constraint::Length));
+        let widths =
+            std::iter::once(Constraint::Length(longest.min(width) as u16)).chain(WIDTHS.map(Constraint::Length));
         let table = Table::new(rows, widths).header(line_of(COLUMNS.map(str::to_owned)).bold());
         frame.render_widget(table.block(Block::bordered().title(title)), list);
     }
 }
 
-/// Widths of the columns behind the names, which have what is left: 17 characters on 80.
-const WIDTHS: [u16; 7] = [9, 7, 7, 7, 7, 7, 10];
+/// Widths of the columns behind the names, which have what is left: 8 characters on 80.
+const WIDTHS: [u16; 9] = [9, 7, 6, 7, 7, 5, 5, 6, 9];
+
+const MISSING: usize = 5;
+
+const ROUND_TRIP: usize = 9;
 
 /// Numbers stand below each other by their last digit.
 fn line_of(cells: impl IntoIterator<Item = String>) -> Row<'static> {

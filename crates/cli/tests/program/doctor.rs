@@ -1,5 +1,6 @@
 //! `doctor`: a broker or a cluster is broken for each check, and the doctor names it.
 
+use mongodb::bson::doc;
 use serde_json::Value;
 use trunkline_brokers::{ClientCertificate, MongoDb, Nats, Postgres, RabbitMq, Redis};
 use trunkline_conformance::kit::Failure;
@@ -121,6 +122,35 @@ async fn redis_without_rights() {
     }
 }
 
+#[tokio::test]
+async fn what_to_do_about_missing_rights_is_a_command_that_works() {
+    let server = Redis::start().await.unwrap();
+    for (user, parameters) in [("a", "mode=pubsub"), ("b", "mode=sharded"), ("c", "mode=streams")] {
+        server.cli(&["ACL", "SETUSER", user, "on", ">pw"]).await.unwrap();
+        let url = with(&server.url().replace("redis://", &format!("redis://{user}:pw@")), parameters);
+        let ran = expect(&url, &PRE, "rights", "critical", 2).await;
+        let advice = check(&ran, "rights")["advice"].as_str().unwrap().to_owned();
+        let command = advice.split_once("grant it: ").unwrap().1;
+        let granted = tokio::process::Command::new("sh").args(["-c", command]).status().await.unwrap();
+        assert!(granted.success(), "{command}");
+        expect(&url, &PRE, "rights", "ok", 0).await;
+    }
+}
+
+#[tokio::test]
+async fn tls_to_a_port_without_it() {
+    let (redis, nats) = (Redis::start().await.unwrap(), Nats::start().await.unwrap());
+    let urls = [redis.url().replacen("redis:", "rediss:", 1), nats.url().replacen("nats:", "tls:", 1)];
+    for url in urls {
+        let ran = expect(&url, &PRE, "tls", "critical", 2).await;
+        let (cause, advice) = (check(&ran, "tls")["cause"].to_string(), check(&ran, "tls")["advice"].to_string());
+        assert!(
+            cause.contains("does not speak TLS at this port") && advice.contains("ask for none in the URL"),
+            "{ran:?}"
+        );
+    }
+}
+
 // --- Redis ---
 
 #[tokio::test]
@@ -146,6 +176,9 @@ async fn redis_settings_that_lose_messages() {
     expect(server.url(), &PRE, "redis-memory", "critical", 2).await;
     let full = run(&streams, &["doctor", "--json", "--pre"]).await.ends(2);
     assert_eq!(check(&full, "redis-memory")["status"], "critical");
+    assert!(check(&full, "echo")["cause"].to_string().contains("OOM"), "{full:?}");
+    let ran = run(&streams, &["emit", "e", "--timeout", "1s"]).await.ends(2);
+    assert!(ran.err.contains("OOM"), "{ran:?}");
 }
 
 #[tokio::test]
@@ -195,10 +228,27 @@ async fn mongodb_without_a_replica_set() {
 }
 
 #[tokio::test]
+async fn a_mongodb_primary_that_was_demoted() {
+    let server = MongoDb::start().await.unwrap();
+    let admin = mongodb::Client::with_uri_str(server.url()).await.unwrap().database("admin");
+    // It ends connections, this one maybe included.
+    let _ = admin.run_command(doc! { "replSetStepDown": 600, "force": true }).await;
+    expect(server.url(), &PRE, "primary", "critical", 2).await;
+    let bare = server.url().split('?').next().unwrap();
+    expect(&format!("{bare}?directConnection=true"), &PRE, "primary", "critical", 2).await;
+}
+
+#[tokio::test]
 async fn rabbitmq_with_an_alarm_and_with_a_wrong_password() {
     let server = RabbitMq::start().await.unwrap();
     server.ctl(&["set_vm_memory_high_watermark", "0.00001"]).await.unwrap();
-    expect(server.url(), &PRE, "rabbitmq-alarms", "critical", 2).await;
+    let ran = expect(server.url(), &PRE, "rabbitmq-alarms", "critical", 2).await;
+    assert!(check(&ran, "echo")["cause"].to_string().contains("low on memory"), "{ran:?}");
+    // What asks or acts says why it cannot.
+    for command in [&["nodes"][..], &["sockets"], &["rooms"], &["top", "--once"], &["emit", "e", "--timeout", "1s"]] {
+        let ran = run(server.url(), command).await.ends(2);
+        assert!(format!("{}{}", ran.out, ran.err).contains("low on memory"), "{command:?}: {ran:?}");
+    }
     server.ctl(&["set_vm_memory_high_watermark", "0.9"]).await.unwrap();
     server.ctl(&["add_user", "reader", "s3cret"]).await.unwrap();
     let at = server.url().split_once("://").unwrap().1;
@@ -245,6 +295,18 @@ async fn another_number_of_buckets() -> Result<(), Failure> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_the_history_of_the_url() -> Result<(), Failure> {
+    let url = Wire::Postgres.url("other_history").await;
+    let [a] = cluster(&url).nodes().await?;
+    let with_history = with(&url, "history=on&history_table=other_history_events&session_table=other_history_sessions");
+    let ran =
+        expect(&with_history, &["--listen", "5s", "--timeout", "2s", "--nodes", "1"], "settings", "critical", 2).await;
+    let cause = check(&ran, "settings")["cause"].to_string();
+    assert!(cause.contains(&format!("{} has history: false instead of history: true", a.id())), "{cause}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_echo_that_is_late() {
     let server = Redis::start().await.unwrap();
@@ -264,7 +326,10 @@ async fn every_format_says_the_same() {
     let formatted = async |format| run(server.url(), &["doctor", "--pre", "--format", format]).await.ends(2).out;
     let text = formatted("text").await;
     assert!(text.contains("\n  critical redis-output-buffer: "), "{text}");
-    assert!(text.contains("do    redis-cli CONFIG SET client-output-buffer-limit"), "{text}");
+    let command = format!("do    redis-cli -h 127.0.0.1 -p {} CONFIG SET client-output-buffer-limit", server.port());
+    assert!(text.contains(&command), "{text}");
+    assert!(text.contains("\n  skipped  nodes, answers, heartbeats, "), "{text}");
+    assert!(text.contains("\ncritical: 1 critical (redis-output-buffer), 0 warnings, "), "{text}");
     assert!(text.contains("docs/doctor.md#redis-output-buffer") && text.contains("\nbroker\n"), "{text}");
     let line = formatted("nagios").await;
     assert!(line.starts_with("TRUNKLINE CRITICAL - redis-output-buffer: a node for which 1.0 MiB wait"), "{line}");

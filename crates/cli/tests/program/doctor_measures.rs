@@ -142,7 +142,7 @@ async fn a_clock_that_is_wrong() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_in_jetstream_or_tables_that_is_too_short() -> Result<(), Failure> {
-    let nats = with(&Wire::Nats.url("short_history").await, "history=on&history_batches=20");
+    let nats = with(&Wire::Nats.url("short_history").await, "history=on&history_batches=5");
     let tables = "history=on&history_table=short_history_events&session_table=short_history_sessions";
     let postgres = with(&Wire::Postgres.url("short_history").await, tables);
     let [a] = cluster(&nats).nodes().await?;

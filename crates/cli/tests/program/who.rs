@@ -1,5 +1,7 @@
 //! `nodes`, `sockets`, `rooms`.
 
+use std::time::Duration;
+
 use serde_json::json;
 use trunkline::Payload;
 use trunkline_conformance::kit::{ClientSpec, Failure, check, check_eq};
@@ -23,10 +25,7 @@ async fn who_is_where_is_told(wire: Wire) -> Result<(), Failure> {
     for node in nodes {
         let is_ours = node["id"] == a.id().as_str() || node["id"] == b.id().as_str();
         check(
-            is_ours
-                && node["sockets"] == 1
-                && (node["kind"] == "trunkline" || node["kind"].is_null())
-                && node["answered"] == true,
+            is_ours && node["sockets"] == 1 && node["kind"] == "trunkline" && node["answered"] == true,
             node.to_string(),
         )?;
     }
@@ -48,6 +47,44 @@ async fn who_is_where_is_told(wire: Wire) -> Result<(), Failure> {
 
     // It has left in good order: nobody waits for it.
     a.wait_for_peers(1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_silent_before_is_named_where_the_broker_counts() -> Result<(), Failure> {
+    a_node_that_was_silent_before_is_named(Wire::RedisPubSub).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_silent_before_is_named_where_nodes_are_known_by_heartbeats() -> Result<(), Failure> {
+    a_node_that_was_silent_before_is_named(Wire::Nats).await
+}
+
+/// Only the other node knows it.
+async fn a_node_that_was_silent_before_is_named(wire: Wire) -> Result<(), Failure> {
+    let url = wire.url("silent").await;
+    let cluster = cluster(&url);
+    let mut config = cluster.config();
+    config.engine = config.engine.with_heartbeat_timeout(Duration::from_secs(600));
+    let a = cluster.build().config(config).join().await?;
+    let frozen = cluster.build().own_process().join().await?;
+    a.wait_for_peers(1).await?;
+    frozen.freeze().await?;
+    let listen = ["--listen", "2s", "--timeout", "2s"];
+    let nodes = run(&url, &[&["nodes"], &listen[..]].concat()).await;
+    let sockets = run(&url, &[&["sockets"], &listen[..]].concat()).await;
+    let top = run(&url, &[&["top", "--once"], &listen[..]].concat()).await;
+    let doctor = run(&url, &[&["doctor"], &listen[..]].concat()).await;
+    frozen.thaw();
+    let name = frozen.id().as_str();
+    let nodes = nodes.ends(1);
+    check(nodes.out.contains(&format!("2 nodes; PARTIAL: 1 node did not answer: {name}")), &nodes.out)?;
+    let sockets = sockets.ends(1);
+    check(sockets.out.contains(&format!("PARTIAL: 1 node did not answer: {name}")), &sockets.out)?;
+    let top = top.ends(1);
+    check(top.out.contains(&format!("PARTIAL: 1 node did not answer: {name}")), &top.out)?;
+    let doctor = doctor.ends(2);
+    let told = format!("critical heartbeats: not heard, though other nodes know it: {name}");
+    check(doctor.out.contains(&told), &doctor.out)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -90,10 +90,16 @@ pub(crate) async fn a_node_that_leaves_is_reported_as_left(t: TestCluster) -> Ch
     for _ in 0..20 {
         b.emit(Target::all(), "goodbye").await?;
     }
+    b.fetch_sockets(Target::all()).await.map_err(|error| Failure::new(error.to_string()))?;
     b.leave().await?;
     let down = Event::NodeDown(b.id().clone(), DownReason::Left);
     a.wait_for_event(events, |event| *event == down, "that a node has left").await?;
+    // Nothing of it that comes late brings it back, or is a gap.
+    for _ in 0..4 {
+        c.settle().await?;
+    }
     check_eq(a.peers(), names([&c]), "names of the other nodes")?;
+    check_eq(a.metrics().gaps, 0, "gaps")?;
     a.wait_for_peers(1).await
 }
 

@@ -68,9 +68,14 @@ enum Start {
 }
 
 /// Reads the stream over a channel of its own, which ends when it is dropped.
-async fn read(connection: &Connection, prefix: &str, start: Start) -> lapin::Result<(Channel, Consumer)> {
+async fn read(
+    connection: &Connection,
+    prefix: &str,
+    start: Start,
+    prefetch: u16,
+) -> lapin::Result<(Channel, Consumer)> {
     let channel = connection.inbound.create_channel().await?;
-    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+    channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
     let mut arguments = FieldTable::default();
     let offset = match start {
         Start::Next => AMQPValue::LongString("next".into()),

@@ -22,7 +22,7 @@ use trunkline_core::{
     transport::{History, MissedBroadcast, RestoredSession},
 };
 
-use super::{Start, position::Position, read, records::Record, sequence, session_key};
+use super::{PREFETCH, Start, position::Position, read, records::Record, sequence, session_key};
 use crate::{broker::RabbitMq, connection::Connection};
 
 /// How many deliveries are acknowledged together.
@@ -56,9 +56,19 @@ impl History for Recovery {
         self.scan(node, "", Position::parse(since)?).await?.missed(node, rooms)
     }
 
-    /// AMQP does not tell the age of a stream.
+    /// Reads the first batch that is there, for the time at which it was published.
     async fn reach(&self, _: &NodeKey) -> Result<Option<Duration>> {
-        Ok(None)
+        let connection = self.connection().await?;
+        let opening = read(&connection, &self.state.broker.config.prefix, Start::At(0), 1);
+        let opened = connection.outcome(opening).await;
+        let (channel, mut consumer) = opened.map_err(|error| failed("be read").with_source(error))?;
+        // If it keeps nothing, nothing comes.
+        let first = timeout(self.answer_timeout(), consumer.next()).await.ok().flatten();
+        let _ = connection.outcome(channel.close(200, "bye".into())).await;
+        let first = first.transpose().map_err(|error| failed("be read").with_source(error))?;
+        let published = first.and_then(|first| *first.properties.timestamp());
+        let published = published.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+        Ok(published.map(|published| published.elapsed().unwrap_or_default()))
     }
 }
 
@@ -96,7 +106,7 @@ impl Recovery {
     /// Reads what was stored from `since` on up to a claim that is stored now, so that it ends.
     async fn scan(&self, node: &NodeKey, id: &str, since: Position) -> Result<Scan> {
         let (connection, namespace) = (self.connection().await?, self.state.namespace_of(node)?);
-        let opening = read(&connection, &self.state.broker.config.prefix, Start::At(since.sequence));
+        let opening = read(&connection, &self.state.broker.config.prefix, Start::At(since.sequence), PREFETCH);
         let opened = connection.outcome(opening).await;
         let (channel, mut consumer) = opened.map_err(|error| failed("be read").with_source(error))?;
         let claimant = fastrand::u64(..);

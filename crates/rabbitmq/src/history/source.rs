@@ -14,7 +14,7 @@ use trunkline_backend::{
 };
 use trunkline_core::{Error, ErrorKind, Offset, Result};
 
-use super::{Start, position::Position, read, records::Record, sequence, session_key};
+use super::{PREFETCH, Start, position::Position, read, records::Record, sequence, session_key};
 use crate::{
     broker::RabbitMq,
     connection::{Connection, is_not_found},
@@ -76,7 +76,7 @@ impl StreamSource {
     /// it is the same stream.
     async fn read_from(&mut self, connection: &Arc<Connection>, start: Start) -> Result<()> {
         (self.chunk, self.unacknowledged) = (VecDeque::new(), None);
-        let opened = connection.outcome(read(connection, &self.prefix, start)).await;
+        let opened = connection.outcome(read(connection, &self.prefix, start, PREFETCH)).await;
         let (channel, consumer) = opened.map_err(|error| {
             if is_not_found(&error) {
                 // The next connection declares it again.

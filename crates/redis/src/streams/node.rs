@@ -1,21 +1,21 @@
 //! A node that has joined, and the decoding of what comes for it over pub/sub and from the stream.
 
 use std::{
-    collections::HashMap,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use trunkline_core::{
-    NodeId, Offset, Result,
+    Offset, Result,
     codec::{self, Body},
-    model::{Delivery, Heartbeat, Message, SeqChannel, SeqNo},
+    model::{Delivery, Message, SeqChannel, SeqNo},
 };
 
 use super::{
+    deferred::Deferred,
     entry::{Entry, EntryId},
     pending::PendingOwn,
 };
@@ -23,9 +23,6 @@ use crate::{
     subscribe::PubSubMessage,
     transport_core::{ChannelKind, Hello, JoinedNode, NodeInbox},
 };
-
-/// Senders whose heartbeats are deferred at most.
-const MAX_DEFERRED: usize = 4096;
 
 /// A node that has joined.
 #[derive(Debug)]
@@ -36,8 +33,7 @@ pub(super) struct StreamNode {
     /// Ends of all streams when the node joined: earlier entries are not for it.
     since: Vec<EntryId>,
     pub(super) pending_own: PendingOwn,
-    /// Heartbeats, by sender, that tell how much it has put into the stream: held back until as much has been read.
-    deferred: Mutex<HashMap<NodeId, Heartbeat>>,
+    deferred: Mutex<Deferred>,
     /// Its inbox was full for too long: the reader does not wait for it until that is over.
     pub(super) stuck: AtomicBool,
 }
@@ -73,33 +69,55 @@ impl StreamNode {
         }
     }
 
-    /// Holds the high-water marks of a heartbeat back. Heartbeats overtake the stream: what waits there to be read
-    /// would be taken for missing.
+    /// Holds the high-water marks of a heartbeat back. Requests do not overtake it.
     fn defer_heartbeat(&self, mut delivery: Delivery) -> Delivery {
-        if let Delivery::Message { from: Some(from), message: Message::Heartbeat(heartbeat), .. } = &mut delivery
-            && !heartbeat.high_water_marks.is_empty()
-        {
-            let without = heartbeat.clone().with_marks_following();
-            let mut with = std::mem::replace(heartbeat, without);
-            with.initial = false;
-            let mut deferred = self.deferred.lock().unwrap_or_else(PoisonError::into_inner);
-            if deferred.len() < MAX_DEFERRED || deferred.contains_key(from) {
-                deferred.insert(from.clone(), with);
+        match &mut delivery {
+            Delivery::Message { from: Some(from), message: Message::Leaving, .. } => self.deferred().forget(from),
+            Delivery::Message { from: Some(from), message: Message::Heartbeat(heartbeat), .. }
+                if !heartbeat.high_water_marks.is_empty() =>
+            {
+                let without = heartbeat.clone().with_marks_following();
+                let mut with = std::mem::replace(heartbeat, without);
+                with.initial = false;
+                self.deferred().put(from, with);
             }
+            Delivery::Message { from: Some(from), seq_no: Some(seq_no), .. }
+            | Delivery::Skipped { from, seq_no: Some(seq_no) } => self.deferred().raise(from, *seq_no),
+            _ => (),
         }
         delivery
     }
 
-    /// The heartbeats that were deferred so far.
-    pub(super) fn take_deferred(&self) -> Vec<Delivery> {
-        let deferred = std::mem::take(&mut *self.deferred.lock().unwrap_or_else(PoisonError::into_inner));
-        let delivery = |(from, heartbeat)| Delivery::Message {
-            from: Some(from),
-            seq_no: None,
-            offset: None,
-            message: Message::Heartbeat(heartbeat),
-        };
-        deferred.into_iter().map(delivery).collect()
+    fn deferred(&self) -> MutexGuard<'_, Deferred> {
+        self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The reader is about to ask for what it has not read.
+    pub(super) fn asking(&self) {
+        self.deferred().asking();
+    }
+
+    /// The reader has read these entries, of other nodes.
+    pub(super) fn has_read(&self, entries: &[Entry]) {
+        let mut deferred = self.deferred();
+        if deferred.is_empty() {
+            return;
+        }
+        for entry in entries.iter().filter(|entry| self.concerns(self.stream, entry)) {
+            if let (Some(from), Some(seq_no)) = (&entry.from, entry.seq_no) {
+                deferred.raise(from, seq_no);
+            }
+        }
+    }
+
+    /// The reader has read to the end of the stream.
+    pub(super) fn at_end(&self) {
+        // Under the lock: none is handed over behind a leave.
+        let mut deferred = self.deferred();
+        for (from, heartbeat) in deferred.at_end() {
+            let message = Message::Heartbeat(heartbeat);
+            self.inbox.push(Delivery::Message { from: Some(from), seq_no: None, offset: None, message });
+        }
     }
 
     /// Whether an entry of a stream concerns this node.

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use trunkline_backend::{Backoff, Direction};
-use trunkline_core::{Error, ErrorKind, Gap, GapCause, NodeKey, Result, model::Delivery};
+use trunkline_core::{Error, ErrorKind, Gap, GapCause, Result, model::Delivery};
 
 use super::entry::{Entry, EntryId};
 use crate::{
@@ -20,17 +20,14 @@ use crate::{
     },
 };
 
-/// A heartbeat held back until the reader has passed the stream position at which it arrived, and the node it is for.
-pub(super) type DeferredHeartbeat = (NodeKey, Delivery);
-
 /// Takes what is read from a stream.
 pub(super) trait EntryHandler: std::fmt::Debug + Send + Sync + 'static {
     /// Entries of a stream, in their order. Returns when there is room for more.
     fn entries(&self, stream: usize, entries: Vec<Entry>) -> impl Future<Output = ()> + Send;
-    /// The heartbeats that were deferred so far.
-    fn take_deferred(&self, stream: usize) -> Vec<DeferredHeartbeat>;
-    /// Hands these heartbeats over.
-    fn deliver_deferred(&self, heartbeats: Vec<DeferredHeartbeat>);
+    /// The reader is about to ask for what it has not read.
+    fn asking(&self, stream: usize);
+    /// It has read to the end of the stream.
+    fn at_end(&self, stream: usize);
     /// Entries of the stream are gone. `gap` is for all nodes that read it.
     fn cut(&self, stream: usize, gap: Delivery);
     /// A connection was lost while all others stood.
@@ -195,7 +192,7 @@ impl<H: EntryHandler> ReaderTask<H> {
         }
         backoff.reset();
         self.restore();
-        let (mut frames, mut heartbeats) = (Frames::default(), Vec::new());
+        let mut frames = Frames::default();
         let (mut checked, mut next_role_check) = (Instant::now(), self.source.servers.next_role_check());
         loop {
             if next_role_check.is_some_and(|check| check <= Instant::now()) {
@@ -220,11 +217,11 @@ impl<H: EntryHandler> ReaderTask<H> {
                 }
                 checked = Instant::now();
             }
-            heartbeats.extend(self.handler.take_deferred(self.source.index));
+            self.handler.asking(self.source.index);
             let answer = self.source.ask(self.position, &mut socket, &mut frames).await;
             let answer = answer.map_err(|error| lost(&address, error))?;
             if self.take(answer, &destination).await? == Progress::AtEnd {
-                self.handler.deliver_deferred(std::mem::take(&mut heartbeats));
+                self.handler.at_end(self.source.index);
             }
         }
     }

@@ -20,7 +20,7 @@ use super::{
     lag::ReadLagLimit,
     names::Names,
     node::{StreamNode, comes_back, stored},
-    reader::{DeferredHeartbeat, EntryHandler, StreamReader},
+    reader::{EntryHandler, StreamReader},
 };
 use crate::{
     config::{Config, Streams},
@@ -96,14 +96,15 @@ impl StreamsTransport {
         let joined = self.shared.nodes.joined.publishing(from)?;
         let data = entry::encode(message, self.options.plaintext)?;
         self.core.check_size(data.len())?;
-        let bytes = data.len().max(LEAST_BYTES);
+        let own = joined.as_ref().filter(|_| comes_back(message)).map(|_| message.compact());
+        let bytes = data.len().max(LEAST_BYTES) + own.as_ref().map_or(0, Message::weight);
         let (stream, max_len) = (self.stream(from).clone(), Bytes::from(self.options.max_len.to_string()));
         let channel = joined.as_ref().filter(|_| message.is_numbered()).map(|_| SeqChannel::ALL);
         let make = move |seq_no: Option<SeqNo>, _: &[SeqNo]| {
             let fields = entry::fields(&from.id, &from.namespace, message, data, seq_no);
-            let own = joined.filter(|_| comes_back(message)).zip(seq_no);
-            let number = own.map(|(joined, SeqNo { number, .. })| {
-                joined.pending_own.add(number, message.clone(), bytes);
+            let own = joined.zip(own).zip(seq_no);
+            let number = own.map(|((joined, own), SeqNo { number, .. })| {
+                joined.pending_own.add(number, own, bytes);
                 number
             });
             let slot = Some(slot_of(&stream));
@@ -275,20 +276,12 @@ impl EntryHandler for Shared {
         }
     }
 
-    fn take_deferred(&self, stream: usize) -> Vec<DeferredHeartbeat> {
-        let of_node = |joined: Arc<StreamNode>| {
-            let node = joined.inbox.node.clone();
-            joined.take_deferred().into_iter().map(move |heartbeat| (node.clone(), heartbeat))
-        };
-        self.readers_of(stream).flat_map(of_node).collect()
+    fn asking(&self, stream: usize) {
+        self.readers_of(stream).for_each(|joined| joined.asking());
     }
 
-    fn deliver_deferred(&self, heartbeats: Vec<DeferredHeartbeat>) {
-        for (node, heartbeat) in heartbeats {
-            if let Some(joined) = self.nodes.joined.find(&node) {
-                joined.inbox.push(heartbeat);
-            }
-        }
+    fn at_end(&self, stream: usize) {
+        self.readers_of(stream).for_each(|joined| joined.at_end());
     }
 
     fn cut(&self, stream: usize, gap: Delivery) {
@@ -325,6 +318,7 @@ impl Shared {
             if joined.is_own(&run[0]) {
                 concerned.for_each(|entry| self.own_entry(joined, entry));
             } else {
+                joined.has_read(run);
                 joined.inbox.deliver(concerned.filter_map(|entry| joined.read(entry)));
             }
         }

@@ -146,6 +146,7 @@ impl Driver {
         self.input(Input::Start);
         self.serve_until_closed(&mut inbox, &mut commands, &closing).await;
         self.leave().await;
+        self.metrics.give();
     }
 
     async fn serve_until_closed(

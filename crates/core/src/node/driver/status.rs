@@ -3,7 +3,12 @@
 use serde::Serialize;
 
 use super::Driver;
-use crate::{model::MetricsSnapshot, node::STATUS_EVENT, payload::Payload, transport::Health};
+use crate::{
+    model::{MetricsSnapshot, NodeId},
+    node::STATUS_EVENT,
+    payload::Payload,
+    transport::Health,
+};
 
 /// What a node tells of itself. It has no addresses, no credentials and nothing of users.
 #[derive(Debug, Serialize)]
@@ -14,6 +19,8 @@ struct Status<'a> {
     version: &'static str,
     backend: &'static str,
     peers: usize,
+    /// Other nodes that it knows by name; not more than [`MAX_NAMES`].
+    known_peers: Vec<&'a str>,
     health: Health,
     metrics: MetricsSnapshot,
     /// Settings of the node, as `Debug` writes them.
@@ -21,6 +28,9 @@ struct Status<'a> {
     /// Promises of the backend, as `Debug` writes them.
     capabilities: String,
 }
+
+/// Keeps the answer small in a large cluster: each peer is known to many nodes.
+const MAX_NAMES: usize = 256;
 
 impl Driver {
     /// Whether an event asks for the status.
@@ -36,6 +46,7 @@ impl Driver {
             version: env!("CARGO_PKG_VERSION"),
             backend: self.backend.name,
             peers: self.engine.peer_count(),
+            known_peers: self.engine.members().take(MAX_NAMES).map(NodeId::as_str).collect(),
             health: self.condition.add_to(self.backend.transport.health(), metrics),
             metrics,
             config: format!("{:?}", self.config),
