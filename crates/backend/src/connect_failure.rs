@@ -20,8 +20,10 @@ pub enum ConnectFailure {
     NoTls,
     /// The server speaks TLS only.
     NeedsTls,
-    /// The server's certificate is not accepted: unknown authority, other name, out of date.
+    /// The server's certificate is not accepted: unknown authority, out of date.
     Certificate,
+    /// The server's certificate is for other names than the one by which it was reached. What to do about it.
+    CertificateName(&'static str),
     /// The server ends the handshake. Most often it wants a certificate of the client.
     Handshake,
     /// Unknown user, wrong or missing password.
@@ -46,11 +48,18 @@ impl ConnectFailure {
         Error::new(self.kind(), format!("{server} {self}"))
     }
 
+    /// The same with other advice about a certificate for another name: for backends without `tls_server_name`.
+    #[must_use]
+    pub fn or_name(self, advice: &'static str) -> Self {
+        if matches!(self, Self::CertificateName(_)) { Self::CertificateName(advice) } else { self }
+    }
+
     /// The reason that the text of an error names, if it speaks of TLS. Clients wrap the errors of rustls in ways of their
     /// own, some as text; all keep its words.
     #[must_use]
     pub fn of_tls(error: &impl fmt::Display) -> Option<Self> {
-        const WORDS: [(&str, ConnectFailure); 3] = [
+        const WORDS: [(&str, ConnectFailure); 4] = [
+            ("certificate not valid for name", ConnectFailure::CertificateName(SERVER_NAME)),
             ("invalid peer certificate", ConnectFailure::Certificate),
             ("received fatal alert", ConnectFailure::Handshake),
             ("received corrupt message of type InvalidContentType", ConnectFailure::NoTls),
@@ -60,6 +69,9 @@ impl ConnectFailure {
     }
 }
 
+/// For those that have the parameter.
+const SERVER_NAME: &str = "if that is the right one, name it by tls_server_name=";
+
 impl fmt::Display for ConnectFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -68,6 +80,7 @@ impl fmt::Display for ConnectFailure {
             Self::NoTls => "does not speak TLS at this port",
             Self::NeedsTls => "speaks only TLS at this port",
             Self::Certificate => "has a certificate that is not accepted",
+            Self::CertificateName(advice) => return write!(f, "has a certificate for another name; {advice}"),
             Self::Handshake => "refuses the TLS handshake; it may want a certificate of the client",
             Self::Credentials => "does not accept the user or the password",
             Self::Rights => "does not let this user do what is needed",
@@ -159,6 +172,8 @@ mod tests {
     fn errors_of_tls_are_known_by_their_words() {
         let of = |text: &str| ConnectFailure::of_tls(&std::io::Error::other(text));
         assert_eq!(of("invalid peer certificate: UnknownIssuer"), Some(ConnectFailure::Certificate));
+        let other_name = of("invalid peer certificate: certificate not valid for name \"a\"; it is only valid for b");
+        assert_eq!(other_name, Some(ConnectFailure::CertificateName(SERVER_NAME)));
         assert_eq!(of("received fatal alert: CertificateRequired"), Some(ConnectFailure::Handshake));
         assert_eq!(of("reset"), None);
     }

@@ -57,7 +57,10 @@ fn rejection(error: &DriverError) -> Option<ConnectFailure> {
             UNAUTHORIZED => Some(ConnectFailure::Rights),
             _ => None,
         },
-        Kind::Io(_) | Kind::ServerSelection { .. } => ConnectFailure::of_tls(error),
+        Kind::Io(_) | Kind::ServerSelection { .. } => {
+            const ADVICE: &str = "name the host as the certificate does; tlsInsecure=true checks nothing";
+            ConnectFailure::of_tls(error).map(|failure| failure.or_name(ADVICE))
+        }
         _ => None,
     }
 }

@@ -47,7 +47,7 @@ impl MongoHistory {
         let mut server = self.core.server()?;
         let mut done = self.within_limit(what, operation(server.clone())).await?;
         if done.as_ref().is_err_and(error::is_unauthenticated) {
-            self.core.renew(&mut server).await;
+            self.core.renew(&mut server).await?;
             done = self.within_limit(what, operation(server)).await?;
         }
         done.map_err(|failed| error::into_error(what, &failed))

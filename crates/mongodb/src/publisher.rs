@@ -93,7 +93,9 @@ impl Publisher {
                     self.core.lost(Direction::Outbound, &reason);
                     is_lost = true;
                     sleep(self.backoff.next_pause()).await;
-                    self.core.renew(&mut self.server).await;
+                    if let Err(error) = self.core.renew(&mut self.server).await {
+                        self.core.lost(Direction::Outbound, &error.to_string());
+                    }
                 }
             }
         }

@@ -132,7 +132,9 @@ impl Subscriber {
     }
 
     async fn try_reopen(&mut self) -> Result<ChangeEvents, StreamError> {
-        self.core.renew(&mut self.server).await;
+        if let Err(error) = self.core.renew(&mut self.server).await {
+            self.core.lost(Direction::Inbound, &error.to_string());
+        }
         let is_gap = self.is_invalidated || self.resume_point.is_none();
         if is_gap {
             self.recreate_collection().await;

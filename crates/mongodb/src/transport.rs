@@ -25,7 +25,7 @@ use crate::{
     subscriber::Subscriber,
     time_limit::TimeLimit,
     transport_core::{TransportCore, closed},
-    wire::EncodedMessage,
+    wire::{EncodedMessage, own_broadcast},
 };
 
 /// Connects to MongoDB and returns the backend for a [`ClusterNode`](trunkline_core::ClusterNode) or an
@@ -117,6 +117,11 @@ fn check_size(bytes: usize, limit: usize) -> Result<()> {
     Ok(())
 }
 
+/// What a message takes in the outbox.
+fn queued_bytes(encoded: &EncodedMessage, own: Option<&Message>) -> usize {
+    encoded.bytes() + own.map_or(0, Message::weight)
+}
+
 /// The channel on which a message is numbered. All emitters have one id, so they number nothing.
 fn channel(from: &NodeKey, message: &Message) -> Option<SeqChannel> {
     (message.is_numbered() && !from.id.is_emitter()).then_some(SeqChannel::ALL)
@@ -153,18 +158,18 @@ impl Transport for MongoDb {
 
     fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
         let id = self.sequence_id(from)?;
-        let encoded = self.encode(from, None, (&message).into())?;
-        let (channel, bytes, mut message) = (channel(from, &message), encoded.bytes(), Some(message));
-        let make = |seq_no, marks: &[SeqNo]| encoded.finish(from, seq_no, marks).with_own_broadcast(message.take());
-        self.inner.core.outbox.try_push_message(&id, channel, bytes, make)?;
-        Ok(message)
+        let (encoded, own) = (self.encode(from, None, (&message).into())?, own_broadcast(from, &message));
+        let (channel, bytes) = (channel(from, &message), queued_bytes(&encoded, own.as_ref()));
+        let make = |seq_no, marks: &[SeqNo]| encoded.finish(from, seq_no, marks).with_own_broadcast(own);
+        let is_queued = self.inner.core.outbox.try_push_message(&id, channel, bytes, make)?;
+        Ok((!is_queued).then_some(message))
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         let id = self.sequence_id(from)?;
-        let encoded = self.encode(from, None, (&message).into())?;
-        let (channel, bytes) = (channel(from, &message), encoded.bytes());
-        let make = |seq_no, marks: &[SeqNo]| encoded.finish(from, seq_no, marks).with_own_broadcast(Some(message));
+        let (encoded, own) = (self.encode(from, None, (&message).into())?, own_broadcast(from, &message));
+        let (channel, bytes) = (channel(from, &message), queued_bytes(&encoded, own.as_ref()));
+        let make = |seq_no, marks: &[SeqNo]| encoded.finish(from, seq_no, marks).with_own_broadcast(own);
         self.inner.core.outbox.push_message(&id, channel, bytes, make).await
     }
 

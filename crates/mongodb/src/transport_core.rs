@@ -102,25 +102,23 @@ impl TransportCore {
     }
 
     /// Replaces handles with which something has failed, if the application has other credentials now.
-    pub(crate) async fn renew(&self, server: &mut Server) {
+    ///
+    /// # Errors
+    /// If the application does not tell its credentials: they stay as they are.
+    pub(crate) async fn renew(&self, server: &mut Server) -> Result<()> {
         if self.config.provider.is_none() {
-            return;
+            return Ok(());
         }
         let _renewing = self.renewing.lock().await;
-        let Ok(current) = self.server() else { return };
-        *server = match current.renewed(&self.config).await {
-            Ok(Some(renewed)) => {
-                if let Some(current) = self.lock_server().as_mut() {
-                    current.clone_from(&renewed);
-                }
-                renewed
+        let Ok(current) = self.server() else { return Ok(()) };
+        server.clone_from(&current);
+        if let Some(renewed) = current.renewed(&self.config).await? {
+            if let Some(current) = self.lock_server().as_mut() {
+                current.clone_from(&renewed);
             }
-            Ok(None) => current,
-            Err(error) => {
-                tracing::debug!(%error, "the credentials stay as they are");
-                current
-            }
-        };
+            *server = renewed;
+        }
+        Ok(())
     }
 
     /// Tells all tasks to end and lets no more nodes join; queued messages may still be sent.

@@ -143,10 +143,11 @@ impl BatchBroker for Nats {
     async fn set_up_history(&self, connection: &Connection) -> Result<()> {
         let Some(streams) = &self.streams else { return Ok(()) };
         if !connection.client.server_info().jetstream {
-            let context = format!("{} has no JetStream, which the history needs", connection.server);
-            return Err(Error::new(ErrorKind::Unsupported, context));
+            let context = "there is no JetStream, which history=on needs: start the server with -js, or write jetstream {} into its configuration";
+            return Err(Error::new(ErrorKind::Config, context).within(&connection.server));
         }
-        streams.set_up(connection.jetstream()?).await
+        connection.check_rights(&streams.api_subjects(), streams.answer_timeout()).await?;
+        streams.set_up(connection.jetstream()?).await.map_err(|error| error.within(&connection.server))
     }
 
     fn history_source(&self, node: &JoinedNode<Self>) -> Option<StreamSource> {

@@ -17,7 +17,10 @@ use async_nats::{
     jetstream::Context,
 };
 use bytes::Bytes;
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
 use tokio::{sync::watch, task::yield_now, time::timeout};
 use tokio_util::task::TaskTracker;
 use trunkline_backend::{
@@ -32,7 +35,7 @@ use crate::{
     barrier::SubscriptionBarrier,
     broker::Nats,
     config::Credentials,
-    connection_state::{ConnectionState, EventSink},
+    connection_state::{ConnectionState, EventSink, is_violation},
     history::ANSWER_TIMEOUT,
 };
 
@@ -119,17 +122,39 @@ impl Connection {
 
     /// A server that accepts a connection but refuses our subjects is of no use.
     async fn check_echo(&self, nats: &Nats) -> Result<()> {
-        if let Ok(result) = timeout(nats.config.connect_timeout, self.round_trip()).await {
+        let echoed = async {
+            tokio::select! {
+                result = self.round_trip() => Some(result),
+                () = self.state.not_permitted() => None,
+            }
+        };
+        if let Ok(Some(result)) = timeout(nats.config.connect_timeout, echoed).await {
             return result;
         }
         self.abort("the server does not echo");
         let said = self.state.last_error().unwrap_or_else(|| "nothing".into());
-        if said.to_ascii_lowercase().contains("permissions violation") {
+        if is_violation(&said) {
             return Err(ConnectFailure::Rights.at(&self.server).with_source(said));
         }
         let context =
             format!("{} does not echo what is published below {:?}; it said {said}", self.server, nats.config.prefix);
         Err(Error::new(ErrorKind::Broker, context))
+    }
+
+    /// Asks for the right to publish to subjects of JetStream, with requests that say nothing: each is answered, if only
+    /// with an error, or is not permitted. A cluster without a leader does neither within `limit`.
+    pub(crate) async fn check_rights(&self, subjects: &[String], limit: Duration) -> Result<()> {
+        let asked = subjects.iter().map(async |subject| {
+            tokio::select! {
+                _ = timeout(limit, self.client.request(subject.clone(), Bytes::new())) => None,
+                () = self.state.forbidden(subject) => Some(subject),
+            }
+        });
+        let Some(missing) = join_all(asked).await.into_iter().flatten().next() else { return Ok(()) };
+        let context = format!(
+            "history=on needs to publish to {missing:?}; grant it in its permissions: publish: [..., \"$JS.API.STREAM.>\", \"$JS.API.CONSUMER.>\"]"
+        );
+        Err(ConnectFailure::Rights.at(&self.server).with_source(context))
     }
 
     /// Queues a message. Waits while the connection takes nothing.
@@ -191,8 +216,14 @@ impl Connection {
     }
 }
 
-/// How often that task gets its turn.
-const EVENT_TURNS: usize = 16;
+/// Returns when the refusals are known that the server told of before its last echo: the client hands them to another of
+/// its tasks, which gets its turns meanwhile.
+async fn hear_events() {
+    const TURNS: usize = 16;
+    for _ in 0..TURNS {
+        yield_now().await;
+    }
+}
 
 impl BatchConnection for Connection {
     type Address = Subject;
@@ -213,10 +244,7 @@ impl BatchConnection for Connection {
         let state = Arc::clone(&self.state);
         Ok(async move {
             echoed.await?;
-            // The server has told of refusals before, but the client hands them to another of its tasks.
-            for _ in 0..EVENT_TURNS {
-                yield_now().await;
-            }
+            hear_events().await;
             let forbidden = subjects.iter().enumerate().filter(|(_, subject)| state.take_forbidden(subject));
             undelivered.refused.extend(forbidden.map(|(index, _)| index));
             Ok(undelivered)

@@ -126,6 +126,14 @@ impl ConnectionState {
         self.error.borrow().clone()
     }
 
+    /// Returns when the server has said that something is not permitted.
+    pub(crate) async fn not_permitted(&self) {
+        let is_refusal = |error: &Option<String>| error.as_ref().is_some_and(|error| is_violation(error));
+        if self.error.clone().wait_for(is_refusal).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Whether the server did not permit a publish to this subject. Each is told once.
     pub(crate) fn take_forbidden(&self, subject: &str) -> bool {
         let mut forbidden = self.forbidden.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,6 +143,13 @@ impl ConnectionState {
             forbidden.remove(subject);
         }
         true
+    }
+
+    /// Returns when the server has not permitted a publish to this subject.
+    pub(crate) async fn forbidden(&self, subject: &str) {
+        if self.error.clone().wait_for(|_| self.take_forbidden(subject)).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Changes whenever messages were lost because a subscription was full.
@@ -152,6 +167,11 @@ impl ConnectionState {
     fn echoes(&self) -> MutexGuard<'_, Echoes> {
         self.echoes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether an error of the server says that something is not permitted.
+pub(crate) fn is_violation(error: &str) -> bool {
+    error.to_ascii_lowercase().contains("permissions violation")
 }
 
 /// Takes the client's events. It lives as long as the client's tasks.

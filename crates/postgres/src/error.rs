@@ -66,7 +66,8 @@ impl Failure {
             return match text {
                 _ if text.contains("does not support TLS") => Some(ConnectFailure::NoTls),
                 _ if text.contains("password missing") => Some(ConnectFailure::Credentials),
-                _ => ConnectFailure::of_tls(&text),
+                _ => ConnectFailure::of_tls(&text)
+                    .map(|failure| failure.or_name("sslmode=verify-ca checks the authority and no name")),
             };
         };
         match error.code()?.code() {

@@ -28,7 +28,11 @@ use lapin::{
     types::{FieldTable, ShortString},
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trunkline_backend::{
     ConnectFailure, Login,
@@ -99,7 +103,10 @@ impl Connection {
         let state = ConnectionState { tasks: tasks.clone(), aborted, ended, end_reason: Arc::default() };
         // Whatever fails, nothing stays behind.
         let abort_on_failure = state.aborted.clone().drop_guard();
-        match timeout(broker.config.connect_timeout, Self::connect(broker, server, number, state)).await {
+        let deadline = Instant::now() + broker.config.connect_timeout;
+        // Not the broker's fault if there are none.
+        let login = login(broker).await?;
+        match timeout_at(deadline, Self::connect(broker, server, login, number, state)).await {
             Ok(connection) => {
                 let connection = connection?;
                 abort_on_failure.disarm();
@@ -109,9 +116,15 @@ impl Connection {
         }
     }
 
-    async fn connect(broker: &RabbitMq, server: &str, number: u64, state: ConnectionState) -> Result<Self> {
-        let outbound = client(broker, server, "publishes", &state).await?;
-        let inbound = client(broker, server, "listens", &state).await?;
+    async fn connect(
+        broker: &RabbitMq,
+        server: &str,
+        login: Login,
+        number: u64,
+        state: ConnectionState,
+    ) -> Result<Self> {
+        let outbound = client(broker, server, login.clone(), "publishes", &state).await?;
+        let inbound = client(broker, server, login, "listens", &state).await?;
         let (exchange, config) = (broker.exchange.clone(), &broker.config);
         let history = config.history.map(|history| (config.prefix.clone(), history));
         let publishing = publishing(&outbound, &exchange, history.as_ref()).await;
@@ -242,12 +255,22 @@ impl BatchConnection for Connection {
     }
 }
 
-async fn client(broker: &RabbitMq, server: &str, does: &str, state: &ConnectionState) -> Result<lapin::Connection> {
+/// The credentials of this moment.
+async fn login(broker: &RabbitMq) -> Result<Login> {
     let config = &broker.config;
-    let login = match &config.provider {
-        Some(provider) => provider.ask(config.connect_timeout).await?,
-        None => Login::new(config.user.as_str(), config.password.as_str()),
-    };
+    match &config.provider {
+        Some(provider) => provider.ask(config.connect_timeout).await,
+        None => Ok(Login::new(config.user.as_str(), config.password.as_str())),
+    }
+}
+
+async fn client(
+    broker: &RabbitMq,
+    server: &str,
+    login: Login,
+    does: &str,
+    state: &ConnectionState,
+) -> Result<lapin::Connection> {
     let stream = tcp_stream(broker, server).await?;
     let bytes_read = Arc::<AtomicU64>::default();
     let ends = (state.aborted.clone(), state.ended.clone(), state.tasks.token());

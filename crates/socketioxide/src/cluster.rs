@@ -223,10 +223,14 @@ impl Cluster {
         self.entries().values().filter_map(Entry::handle).collect()
     }
 
-    /// State of the connection to the broker, also before a namespace is open.
+    /// State of the connection to the broker, also before a namespace is open; and, as
+    /// [`degraded`](Health::degraded), whether clients were refused within the last minute because too many dynamic
+    /// namespaces are in use.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.0.backend.transport.health()
+        let mut health = self.0.backend.transport.health();
+        health.degraded.extend(self.0.dynamic.fault());
+        health
     }
 
     /// Registers the handler of a server-side event of a namespace, open or not. Registered before the namespace is

@@ -5,10 +5,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -36,7 +33,14 @@ pub(crate) struct DynamicNamespaces {
     all: Mutex<All>,
     /// The task that looks at them, and those that join and leave.
     tasks: Tasks,
-    has_warned: AtomicBool,
+    refused: Mutex<Refused>,
+}
+
+/// Namespaces that were not admitted.
+#[derive(Default)]
+struct Refused {
+    count: u64,
+    last: Option<Instant>,
 }
 
 /// All that the server keeps, in the cluster or not.
@@ -69,7 +73,7 @@ impl DynamicNamespaces {
             free: Arc::new(Semaphore::new(limit)),
             all: Mutex::default(),
             tasks: Tasks::default(),
-            has_warned: AtomicBool::new(false),
+            refused: Mutex::default(),
         }
     }
 
@@ -94,13 +98,34 @@ impl DynamicNamespaces {
         // Empty ones give way early, but not one whose first client is just being connected.
         self.look(self.empty_for.min(MIN_EMPTY));
         Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
-            let reached =
-                format!("{} dynamic namespaces are in use on this server, and no more are allowed", self.limit);
-            if !self.has_warned.swap(true, Ordering::Relaxed) {
+            let reached = self.limit_reached();
+            if self.note_refusal() {
                 tracing::warn!("{reached}: clients that name further ones are disconnected");
             }
             Error::new(ErrorKind::Limit, reached)
         })
+    }
+
+    fn limit_reached(&self) -> String {
+        format!("{} dynamic namespaces are in use on this server, and no more are allowed", self.limit)
+    }
+
+    /// Returns whether there was none for a while.
+    fn note_refusal(&self) -> bool {
+        let mut refused = self.refused();
+        refused.count += 1;
+        refused.last.replace(Instant::now()).is_none_or(|last| last.elapsed() > RECENT)
+    }
+
+    /// What is wrong, if clients were refused within the last minute.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let Refused { count, last } = *self.refused();
+        let is_recent = last?.elapsed() <= RECENT;
+        is_recent.then(|| format!("{}; refused so far: {count}", self.limit_reached()))
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn tasks(&self) -> &Tasks {
@@ -242,6 +267,9 @@ const EVERY: Duration = Duration::from_millis(100);
 
 /// How long one is empty at least while its first client is being connected.
 const MIN_EMPTY: Duration = Duration::from_secs(1);
+
+/// How long a refusal is told.
+const RECENT: Duration = Duration::from_secs(60);
 
 /// The pause before the next attempt to join.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);

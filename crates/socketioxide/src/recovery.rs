@@ -77,12 +77,13 @@ impl NamespaceHandle {
 
     /// Tells under which secret the session of a connected socket is known to its client, for the connect handler,
     /// behind [`NamespaceHandle::restore`] of a client that comes back. If the client comes back before this server has
-    /// noticed that it was gone, `restore` finds the session on any server and disconnects the former socket.
+    /// noticed that it was gone, `restore` finds the session on any server and disconnects the former socket. What any
+    /// server stores of a socket that had the session before is dropped.
     ///
     /// # Errors
-    /// `Unsupported` without history.
-    pub fn set_session<A: ServerAdapter>(&self, socket: &Socket<A>, secret: SessionId) -> Result<()> {
-        self.namespace().node.set_session(secret, &SocketId::new(socket.id.as_str())?)
+    /// `Unsupported` without history, or what the broker says.
+    pub async fn set_session<A: ServerAdapter>(&self, socket: &Socket<A>, secret: SessionId) -> Result<()> {
+        self.namespace().node.set_session(secret, &SocketId::new(socket.id.as_str())?).await
     }
 
     /// Stores a socket's session under a secret that only its client knows: its rooms, and the data given to

@@ -236,3 +236,16 @@ pub async fn until(node: &TestNode, what: impl Fn(&Health) -> bool) {
 pub async fn until_reconnected(node: &TestNode) {
     until(node, |health| health.reconnects > 0 && health.connected).await;
 }
+
+/// The port of the server in a URL with exactly one.
+///
+/// # Panics
+/// If the URL has none.
+#[must_use]
+pub fn port_of(url: &str) -> u16 {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let server = rest.rsplit_once('@').map_or(rest, |(_, server)| server);
+    let server = server.split(['/', '?']).next().unwrap_or_default();
+    let port = server.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    port.unwrap_or_else(|| panic!("{url} has no port"))
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::Level;
 use trunkline::{Payload, Target};
-use trunkline_backends::{join, until};
+use trunkline_backends::{join, port_of, until};
 use trunkline_brokers::{MongoDb, Nats, Postgres, Proxy, RabbitMq, Redis};
 use trunkline_conformance::kit::eventually;
 
@@ -56,7 +56,7 @@ async fn what_was_missed_and_not_sent_is_logged_once_after_the_return() {
 
 /// Cuts a node off, while another one publishes and it holds more than it may. Returns what is wrong with the log.
 async fn outage(url: String, expected: &str, log: Log) -> Option<String> {
-    let proxy = Proxy::start(port(&url)).await.unwrap();
+    let proxy = Proxy::start(port_of(&url)).await.unwrap();
     let node = join(trunkline::connect(&proxy.url(&url)).await.expect(&url)).await;
     let peer = join(trunkline::connect(&url).await.expect(&url)).await;
     node.wait_for_peers(1).await.unwrap();
@@ -91,11 +91,4 @@ async fn outage(url: String, expected: &str, log: Log) -> Option<String> {
         && (expected == "no message was missed" || line.text.contains(&format!(" missed={MISSED} ")))
         && line.text.contains(&sent);
     (!is_right).then(|| format!("{url}: expected {expected:?} and {sent:?}: {lines:?}"))
-}
-
-fn port(url: &str) -> u16 {
-    let rest = url.split_once("://").unwrap().1;
-    let server = rest.rsplit_once('@').map_or(rest, |(_, server)| server);
-    let server = server.split(['/', '?']).next().unwrap();
-    server.rsplit_once(':').unwrap().1.parse().unwrap()
 }

@@ -4,15 +4,23 @@
 // Helpers of tests unwrap like the tests themselves.
 #![allow(clippy::unwrap_used)]
 
+use std::time::{Duration, Instant};
+
 use mongodb::bson::doc;
 use trunkline::{Emitter, ErrorKind, Payload, Target};
 use trunkline_brokers::{MongoDb, Nats, Postgres, RabbitMq, Redis};
 
-/// Checks that connecting is refused.
-async fn refused(url: &str) {
+/// What connecting may take on a busy machine; less than the time-outs below.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Checks that connecting is refused, at once. Returns why.
+async fn refused(url: &str) -> String {
+    let started = Instant::now();
     let Err(error) = trunkline::connect(url).await else { panic!("{url}: no error") };
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Config, false), "{url}: {error}");
     assert!(error.to_string().contains("does not let this user do what is needed"), "{url}: {error}");
+    assert!(started.elapsed() < SOON, "{url}: {:?}", started.elapsed());
+    error.to_string()
 }
 
 /// Checks that a message can be sent.
@@ -109,10 +117,38 @@ async fn nats() {
         user("silent", "{deny: \">\"}", "\">\""),
         user("deaf", "\"trunkline.>\"", "{deny: \">\"}"),
         user("node", "\"trunkline.>\"", "\"trunkline.>\""),
+        user("writer", "[\"trunkline.>\", \"$JS.API.STREAM.>\"]", "\"trunkline.>\""),
+        user("reader", "[\"trunkline.>\", \"$JS.API.STREAM.INFO.>\", \"$JS.API.CONSUMER.>\"]", "\"trunkline.>\""),
+        user("all", "[\"trunkline.>\", \"$JS.API.STREAM.>\", \"$JS.API.CONSUMER.>\"]", "\"trunkline.>\""),
     ];
     let configuration = format!("authorization {{ timeout: 60, users = [{}] }}", users.join(", "));
     let nats = Nats::options().configuration(&configuration).start().await.unwrap();
-    refused(&with_user(nats.url(), "silent")).await;
-    refused(&with_user(nats.url(), "deaf")).await;
+    refused(&format!("{}?connect_timeout=2m", with_user(nats.url(), "silent"))).await;
+    refused(&format!("{}?connect_timeout=2m", with_user(nats.url(), "deaf"))).await;
     accepted(&with_user(nats.url(), "node")).await;
+    for user in ["node", "writer", "reader"] {
+        let url = format!("{}?history=on&connect_timeout=2m", with_user(nats.url(), user));
+        let text = refused(&url).await;
+        assert!(text.contains("history=on") && text.contains("grant") && text.contains("$JS.API.CONSUMER.>"), "{text}");
+    }
+    accepted(&format!("{}?history=on", with_user(nats.url(), "all"))).await;
+}
+
+/// A history that a server, or an account, has no JetStream for, or not as it is wanted.
+#[tokio::test(flavor = "multi_thread")]
+async fn nats_without_jetstream() {
+    // JetStream is given to accounts.
+    let accounts = "accounts { A { users: [{user: none, password: pw}] },
+        B { jetstream: enabled, users: [{user: all, password: pw}] } }";
+    let nats = Nats::options().configuration(accounts).start().await.unwrap();
+    for (user, parameters, says) in [("none", "", "jetstream: enabled"), ("all", "&history_replicas=3", "replicas > 1")]
+    {
+        let url = format!("{}?history=on&connect_timeout=2m{parameters}", with_user(nats.url(), user));
+        let started = Instant::now();
+        let Err(error) = trunkline::connect(&url).await else { panic!("{url}: no error") };
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Config, false), "{url}: {error}");
+        assert!(error.to_string().contains(says), "{url}: {error}");
+        assert!(started.elapsed() < SOON, "{url}: {:?}", started.elapsed());
+    }
+    accepted(&format!("{}?history=on", with_user(nats.url(), "all"))).await;
 }

@@ -55,6 +55,40 @@ async fn a_certificate_is_accepted_by_its_fingerprint_its_name_or_for_nothing() 
     }
 }
 
+/// The certificates of the test brokers are for `localhost` and 127.0.0.1.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_for_another_name_is_an_error_with_both_names_and_what_to_do() {
+    let mut faults = Vec::new();
+    for dialect in &DIALECTS {
+        let server = Server::start(dialect, true).await.unwrap();
+        let another = TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let address = another.local_addr().unwrap().to_string();
+        let port = server.address().rsplit_once(':').unwrap().1.parse().unwrap();
+        let forwarding = tokio::spawn(forward_to(another, port));
+        let query = format!("{}={}", dialect.authorities, server.authority().unwrap().display());
+        // The members of a replica set name their own addresses.
+        let direct = if dialect.name == "mongodb" { "&directConnection=true" } else { "" };
+        let url = dialect.url(true, &server.credentials(), &address, "", &format!("{query}{direct}"));
+        let Err(error) = trunkline::connect(&url).await else {
+            faults.push(format!("{}: no error", dialect.name));
+            continue;
+        };
+        forwarding.abort();
+        let text = error.to_string();
+        println!("{}: {text}", dialect.name);
+        let advice = match dialect.name {
+            "postgres" => "sslmode=verify-ca",
+            "mongodb" => "tlsInsecure=true",
+            _ => "tls_server_name=",
+        };
+        let is_right = (error.kind(), error.is_retryable()) == (ErrorKind::Config, false)
+            && ["certificate", "127.0.0.2", "localhost", advice].iter().all(|part| text.contains(part))
+            && text.lines().count() == 1;
+        faults.extend((!is_right).then(|| format!("{}: {:?}, {text}", dialect.name, error.kind())));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
 /// Where the words are those of libpq and of MongoDB's driver.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_of_an_unknown_authority_is_accepted_if_the_url_says_so() {
@@ -192,6 +226,15 @@ impl Front {
     fn query(&self) -> String {
         let pairs: Vec<_> = self.reached.iter().map(|(said, reached)| format!("{said}%3D{reached}")).collect();
         format!("announce={}&tls_server_name={NAME}&tls_ca={}", pairs.join(","), self.certificate)
+    }
+}
+
+async fn forward_to(listener: TcpListener, port: u16) {
+    while let Ok((mut client, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            let mut server = TcpStream::connect(("127.0.0.1", port)).await?;
+            copy_bidirectional(&mut client, &mut server).await
+        });
     }
 }
 

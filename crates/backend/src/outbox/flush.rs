@@ -69,7 +69,8 @@ impl<T> Outbox<T> {
             false => (ErrorKind::Disconnected, ": the broker is away"),
         };
         let (messages, bytes, waited) = (state.items.len(), state.bytes, self.limits.push_timeout);
-        let context = format!("{messages} messages wait and {bytes} bytes are unconfirmed after {waited:?}{away}");
+        let wait = if messages == 1 { "message waits" } else { "messages wait" };
+        let context = format!("{messages} {wait} and {bytes} bytes are unconfirmed after {waited:?}{away}");
         Error::new(kind, context)
     }
 }

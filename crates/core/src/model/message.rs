@@ -129,6 +129,16 @@ impl Message {
         matches!(self, Self::Join { .. } | Self::Leave { .. } | Self::Disconnect { .. })
     }
 
+    /// A copy for a transport that keeps it, with a payload in memory of exactly its size: see [`Payload::compact`].
+    #[must_use]
+    pub fn compact(&self) -> Self {
+        let mut copy = self.clone();
+        if let Self::Broadcast { payload, .. } | Self::ServerSideEmit { payload, .. } = &mut copy {
+            *payload = payload.compact();
+        }
+        copy
+    }
+
     /// Bytes of the payload, if the message has one.
     pub(crate) fn payload_bytes(&self) -> usize {
         match self {

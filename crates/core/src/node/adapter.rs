@@ -79,7 +79,7 @@ pub trait Adapter: sealed::Sealed + fmt::Debug + Send + Sync {
     async fn rooms_deleted(&self, rooms: &[Room]) -> Result<()>;
 
     /// Tells the session id of a connected socket; [`ClusterNode::set_session`].
-    fn set_session(&self, id: SessionId, socket: &SocketId) -> Result<()>;
+    async fn set_session(&self, id: SessionId, socket: &SocketId) -> Result<()>;
 
     /// Keeps the session of a client that may come back; [`ClusterNode::persist_session`].
     async fn persist_session(&self, session: Session) -> Result<()>;
@@ -191,8 +191,8 @@ impl Adapter for ClusterNode {
         self.rooms_deleted(rooms).await
     }
 
-    fn set_session(&self, id: SessionId, socket: &SocketId) -> Result<()> {
-        self.set_session(id, socket)
+    async fn set_session(&self, id: SessionId, socket: &SocketId) -> Result<()> {
+        self.set_session(id, socket).await
     }
 
     async fn persist_session(&self, session: Session) -> Result<()> {

@@ -71,7 +71,7 @@ pub(super) struct Shared {
     joined_at: SystemTime,
     events: broadcast::Sender<Event>,
     peers: watch::Receiver<Peers>,
-    returning: Arc<Returning>,
+    pub(super) returning: Arc<Returning>,
     pub(super) position: watch::Receiver<Position>,
     pub(super) sessions: Arc<LiveSessions>,
     /// Holds the driver, the one task of the node.

@@ -3,27 +3,32 @@
 //! A client may reconnect long before its former connection is known to be dead: no session is stored then. The node
 //! that is to restore it asks the others with a server-side event. Official peers have no handler for it, and are not
 //! waited for.
+//!
+//! A client may also begin anew under its session id, when no node could restore it. Each node tells which socket has a
+//! session from now on, with a mark that has its place in the history: all nodes agree which socket was the last one.
+//! What another node stores of an older socket is out of date, however late it notices that this one is gone.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
+    hash::Hash,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{ClusterNode, handle::Shared};
 use crate::{
     codec::session,
     error::{ErrorKind, Result},
-    model::{HistoryKind, HistoryOutcome, Offset, Room, Session, SessionId, SocketId, SocketInfo, Target},
+    model::{HistoryKind, HistoryOutcome, Message, Offset, Room, Session, SessionId, SocketId, SocketInfo, Target},
     payload::Payload,
     server::Local,
     transport::RestoredSession,
 };
 
-/// The event that asks for a session, and its only argument is the session's id.
+/// The event that asks for a session by its id; as a mark, it tells its id and that of the socket that has it now.
 const EVENT: &str = "trunkline:session";
 
 /// How long the other nodes are waited for.
@@ -32,23 +37,43 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// Pause between two looks for a session that is just being stored.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Sockets whose session has been handed over that are remembered.
-const MAX_TAKEN: usize = 1 << 16;
+/// Sockets whose session is out of date that are remembered, and sessions of the whole cluster with their sockets.
+const MAX_REMEMBERED: usize = 1 << 16;
 
 /// From so many sessions on, those of closed sockets are looked for.
 const SWEEP_MIN: usize = 64;
 
 /// The sessions of the sockets of one node.
 #[derive(Debug, Default)]
-pub(super) struct LiveSessions(Mutex<State>);
+pub(super) struct LiveSessions {
+    state: Mutex<State>,
+    /// When the node last began to catch up with what others had told.
+    caught_up: tokio::sync::Mutex<Option<Instant>>,
+}
 
 #[derive(Debug, Default)]
 struct State {
-    sockets: HashMap<SessionId, SocketId>,
+    sockets: HashMap<SessionId, LiveSocket>,
     sweep_at: usize,
-    /// Sockets whose client has come back: what is to be stored of them is out of date. The oldest are forgotten.
-    taken: HashSet<SocketId>,
-    oldest: VecDeque<SocketId>,
+    /// Sockets whose client has come back: what is to be stored of them is out of date.
+    taken: Recent<SocketId, ()>,
+    /// Sessions, and the sockets of any node that had them last.
+    latest: Recent<SessionId, SocketId>,
+}
+
+/// A connected socket that has a session.
+#[derive(Debug)]
+struct LiveSocket {
+    id: SocketId,
+    /// Whether the mark that tells it has come back: a later one of another node is for a later socket.
+    is_told: bool,
+}
+
+/// A map that forgets its oldest keys.
+#[derive(Debug)]
+struct Recent<K, V> {
+    entries: HashMap<K, V>,
+    oldest: VecDeque<K>,
 }
 
 /// Where a session is that is not stored.
@@ -60,41 +85,78 @@ enum Found {
 }
 
 impl LiveSessions {
-    fn set(&self, id: SessionId, socket: &SocketId, is_open: impl Fn(&SocketId) -> bool) {
+    /// Returns whether that is to be told.
+    fn set(&self, id: SessionId, socket: &SocketId, is_open: impl Fn(&SocketId) -> bool) -> bool {
         let mut state = self.lock();
-        if let Some(former) = state.sockets.insert(id, socket.clone()).filter(|former| former != socket) {
-            state.take(former);
+        if let Some(own) = state.sockets.get(&id).filter(|own| own.id == *socket) {
+            return !own.is_told;
+        }
+        if let Some(former) = state.sockets.insert(id, LiveSocket { id: socket.clone(), is_told: false }) {
+            state.taken.insert(former.id, ());
         }
         if state.sockets.len() >= state.sweep_at {
-            state.sockets.retain(|_, other| other == socket || is_open(other));
+            state.sockets.retain(|_, other| other.id == *socket || is_open(&other.id));
             state.sweep_at = (state.sockets.len() * 2).max(SWEEP_MIN);
         }
+        true
+    }
+
+    /// Notes which socket of any node has a session now, if the mark tells that. To be called in the order of the
+    /// history.
+    pub(super) fn note(&self, mark: &Payload) {
+        if mark.event_name().as_deref() != Some(EVENT) {
+            return;
+        }
+        let Ok((id, socket)) = mark.arguments::<(String, String)>() else { return };
+        let (Ok(id), Ok(socket)) = (SessionId::new(id), SocketId::new(socket)) else { return };
+        let mut state = self.lock();
+        match state.sockets.get_mut(&id) {
+            Some(own) if own.id == socket => own.is_told = true,
+            Some(own) if own.is_told => {
+                let former = own.id.clone();
+                state.sockets.remove(&id);
+                state.taken.insert(former, ());
+            }
+            _ => {}
+        }
+        state.latest.insert(id, socket);
+    }
+
+    /// Whether the session is that of a socket of which [`ClusterNode::set_session`] told.
+    fn is_known(&self, session: &Session) -> bool {
+        self.lock().has(&session.id, &session.socket)
     }
 
     /// Whether the client of the session's socket has come back already.
     fn is_out_of_date(&self, session: &Session) -> bool {
-        self.lock().taken.contains(&session.socket)
+        self.lock().taken.get(&session.socket).is_some()
+    }
+
+    /// Whether another socket has had the session since.
+    fn is_superseded(&self, session: &Session) -> bool {
+        self.lock().latest.get(&session.id).is_some_and(|socket| *socket != session.socket)
     }
 
     fn stored(&self, session: &SessionId, socket: &SocketId) {
         let mut state = self.lock();
-        if state.sockets.get(session) == Some(socket) {
+        if state.has(session, socket) {
             state.sockets.remove(session);
         }
     }
 
     /// Takes a session from its socket, and disconnects that.
     fn hand_over(&self, id: &SessionId, local: &dyn Local) -> Option<Found> {
-        let socket = self.lock().sockets.get(id).cloned()?;
+        let socket = self.lock().sockets.get(id)?.id.clone();
         let mut target = Target::room(socket.as_str());
         let (found, others): (Vec<_>, _) = local.sockets(&target).into_iter().partition(|other| other.id == socket);
         let Some(SocketInfo { mut rooms, data, .. }) = found.into_iter().next() else { return Some(Found::Closing) };
         {
             let mut state = self.lock();
-            if state.sockets.remove(id).as_ref() != Some(&socket) {
+            if !state.has(id, &socket) {
                 return None;
             }
-            state.take(socket.clone());
+            state.sockets.remove(id);
+            state.taken.insert(socket.clone(), ());
         }
         // Any socket may have joined a room of this name.
         for other in others {
@@ -124,39 +186,58 @@ impl LiveSessions {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Valid after each step.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl State {
-    fn take(&mut self, socket: SocketId) {
-        if self.taken.insert(socket.clone()) {
-            self.oldest.push_back(socket);
+    fn has(&self, session: &SessionId, socket: &SocketId) -> bool {
+        self.sockets.get(session).is_some_and(|own| own.id == *socket)
+    }
+}
+
+impl<K: Clone + Eq + Hash, V> Recent<K, V> {
+    fn insert(&mut self, key: K, value: V) {
+        if self.entries.insert(key.clone(), value).is_none() {
+            self.oldest.push_back(key);
         }
-        if self.oldest.len() > MAX_TAKEN {
-            self.oldest.pop_front().iter().for_each(|oldest| {
-                self.taken.remove(oldest);
-            });
+        if self.oldest.len() > MAX_REMEMBERED {
+            self.oldest.pop_front().iter().for_each(|oldest| drop(self.entries.remove(oldest)));
         }
+    }
+
+    fn get(&self, key: &K) -> Option<&V> {
+        self.entries.get(key)
+    }
+}
+
+impl<K, V> Default for Recent<K, V> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), oldest: VecDeque::new() }
     }
 }
 
 impl ClusterNode {
-    /// Tells under which id the session of a connected socket is known to its client. If the client comes back before
-    /// this node has noticed that it was gone, [`ClusterNode::restore_session`] finds the session, here and on all
-    /// nodes of ours: the former socket is disconnected, and nothing is stored for it any more.
+    /// Tells under which id the session of a connected socket is known to its client, here and to all nodes of ours. If
+    /// the client comes back before this node has noticed that it was gone, [`ClusterNode::restore_session`] finds the
+    /// session: the former socket is disconnected. Nothing is stored any more for a socket that had the session before.
     ///
     /// # Errors
-    /// `Unsupported` without history, `Closed`.
-    pub fn set_session(&self, id: SessionId, socket: &SocketId) -> Result<()> {
+    /// `Unsupported` without history; otherwise as [`ClusterNode::broadcast`].
+    pub async fn set_session(&self, id: SessionId, socket: &SocketId) -> Result<()> {
         self.check_open()?;
         self.history()?;
         let local = self.local()?;
-        self.shared.sessions.set(id, socket, |socket| local.has_room(&Room::from(socket.as_str())));
-        Ok(())
+        let payload = Payload::event(EVENT, &(id.as_str(), socket.as_str()))?;
+        let is_open = |socket: &SocketId| local.has_room(&Room::from(socket.as_str()));
+        if !self.shared.sessions.set(id, socket, is_open) {
+            return Ok(());
+        }
+        self.publish(Message::Broadcast { request: None, target: Target::mark(), payload }).await
     }
 
-    /// Keeps the session of a client that may come back; not if it has come back already.
+    /// Keeps the session of a client that may come back; not if it has come back already, here or at another node of
+    /// ours: if [`ClusterNode::set_session`] told of the socket, what other nodes have told is heard first.
     ///
     /// # Errors
     /// `Unsupported` without history.
@@ -164,6 +245,9 @@ impl ClusterNode {
         self.check_open()?;
         let history = self.history()?;
         let Shared { node, sessions, .. } = &*self.shared;
+        if sessions.is_known(&session) {
+            self.catch_up().await;
+        }
         if sessions.is_out_of_date(&session) {
             tracing::debug!(socket = %session.socket, "a session is not stored: its client has come back");
             return Ok(());
@@ -193,18 +277,22 @@ impl ClusterNode {
     }
 
     async fn find_and_restore(&self, id: SessionId, since: Offset) -> Result<Option<RestoredSession>> {
-        let (history, node) = (self.history()?, &self.shared.node);
-        if let Some(restored) = history.restore(node, &id, &since).await? {
-            return Ok(Some(restored));
+        let (history, Shared { node, sessions, .. }) = (self.history()?, &*self.shared);
+        let stored = history.restore(node, &id, &since).await?;
+        if stored.as_ref().is_some_and(|stored| !sessions.is_superseded(&stored.session)) {
+            return Ok(stored);
         }
         let limit = Instant::now() + LIMIT.min(self.shared.config.request_timeout);
-        let found = self.find_session(&id).await?;
+        let found = match self.find_session(&id).await {
+            Err(error) if stored.is_none() => return Err(error),
+            found => found.ok().flatten(),
+        };
         let Some(Found::Session(session)) = found else {
             // It may have been stored meanwhile, or is about to be.
             loop {
                 let restored = history.restore(node, &id, &since).await?;
                 if restored.is_some() || found.is_none() || Instant::now() > limit {
-                    return Ok(restored);
+                    return Ok(restored.or(stored));
                 }
                 sleep(PAUSE).await;
             }
@@ -216,6 +304,24 @@ impl ClusterNode {
                 history.persist(node, session).await?;
                 Err(error)
             }
+        }
+    }
+
+    /// Returns when everything that other nodes have told until now has been heard here: a message that changes no socket
+    /// has come back from the history. Ends after the request time-out: a session that might be out of date is better
+    /// than none. Those who wait at the same time share one message.
+    async fn catch_up(&self) {
+        let asked = Instant::now();
+        let mut caught_up = self.shared.sessions.caught_up.lock().await;
+        if caught_up.is_some_and(|began| began >= asked) {
+            return;
+        }
+        *caught_up = Some(Instant::now());
+        let message = Message::Leave { target: Target::mark(), rooms: Vec::new() };
+        let applied = self.shared.returning.expect(&message);
+        match self.publish(message).await {
+            Ok(()) => drop(timeout(self.shared.config.request_timeout, applied).await),
+            Err(error) => tracing::debug!(%error, "sessions are stored without a look at what other nodes have told"),
         }
     }
 
@@ -264,12 +370,12 @@ mod tests {
         let sessions = LiveSessions::default();
         let socket = |number: usize| SocketId::new(number.to_string()).unwrap();
         let session = |number| Session::new(SessionId::new("s").unwrap(), socket(number), Vec::new());
-        for number in 0..=MAX_TAKEN + 1 {
+        for number in 0..=MAX_REMEMBERED + 1 {
             sessions.set(SessionId::new("s").unwrap(), &socket(number), |_| true);
         }
         assert!(!sessions.is_out_of_date(&session(0)));
         assert!(sessions.is_out_of_date(&session(1)));
-        assert!(!sessions.is_out_of_date(&session(MAX_TAKEN + 1)), "it is the present one");
+        assert!(!sessions.is_out_of_date(&session(MAX_REMEMBERED + 1)), "it is the present one");
     }
 
     #[test]

@@ -120,6 +120,20 @@ impl Payload {
         serialize::value(value)
     }
 
+    /// A copy in memory of exactly its size, for a payload that is kept. A serializer leaves up to as much unused behind
+    /// what it writes, and what was received is a part of a larger buffer.
+    #[must_use]
+    pub fn compact(&self) -> Self {
+        let copy = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+        Self(match &self.0 {
+            Encoded::Json(Json { text, attachments }) => {
+                let text = ByteString::from(&**text);
+                Encoded::Json(Json { text, attachments: attachments.iter().map(copy).collect() })
+            }
+            Encoded::MsgPack { bytes, binary } => Encoded::MsgPack { bytes: copy(bytes), binary: *binary },
+        })
+    }
+
     /// Size in bytes in the present encoding, attachments included.
     #[must_use]
     pub fn len(&self) -> usize {

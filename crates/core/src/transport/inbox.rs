@@ -6,9 +6,10 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 use crate::{
     model::{Delivery, NodeMetrics, Overflow, Room},
@@ -46,6 +47,7 @@ impl InboxSender {
     /// first one came.
     pub fn push_part(&self, batch: impl IntoIterator<Item = Delivery>, had_room: Option<bool>) -> bool {
         let mut queue = self.shared.lock();
+        let had_deliveries = !queue.deliveries.is_empty();
         let has_room = had_room.unwrap_or_else(|| !queue.is_full());
         for delivery in batch {
             let is_join = delivery.is_join();
@@ -55,8 +57,11 @@ impl InboxSender {
             }
         }
         let open = !queue.closed;
+        let wakes = queue.is_urgent || !had_deliveries && !queue.deliveries.is_empty();
         drop(queue);
-        self.shared.filled.notify_one();
+        if wakes {
+            self.shared.filled.notify_one();
+        }
         open
     }
 
@@ -119,25 +124,36 @@ impl Inbox {
     /// Waits for deliveries and moves all that are there into `batch`, in order. Returns `false` when the transport has
     /// ended it and nothing is left. *Cancel safe*: nothing is lost when dropped.
     ///
+    /// Numbers of messages for others ([`Delivery::Skipped`]) wait for up to 50 ms, or until there are 256 of them: a
+    /// node that serves nothing of what it hears is not woken for each message. They keep their place in the order.
+    ///
     /// To be called when the batch before has been applied.
     pub async fn next_batch(&mut self, batch: &mut VecDeque<Delivery>) -> bool {
         self.shared.joins.fetch_sub(std::mem::take(&mut self.taken_joins), Ordering::Release);
+        // At first, what is there is taken: something else has woken the node.
+        let mut takes_numbers = true;
         loop {
             let filled = self.shared.filled.notified();
-            {
+            let has_numbers = {
                 let mut queue = self.shared.lock();
-                if !queue.deliveries.is_empty() {
+                if queue.is_urgent || (takes_numbers && !queue.deliveries.is_empty()) {
                     queue.take(batch);
                     self.taken_joins = std::mem::take(&mut queue.joins);
                     drop(queue);
                     self.shared.emptied.notify_waiters();
                     return true;
                 }
-                if queue.ended {
+                if queue.ended && queue.deliveries.is_empty() {
                     return false;
                 }
+                !queue.deliveries.is_empty()
+            };
+            if has_numbers {
+                takes_numbers = timeout(NUMBERS_WAIT, filled).await.is_err();
+            } else {
+                filled.await;
+                takes_numbers = false;
             }
-            filled.await;
         }
     }
 
@@ -185,6 +201,8 @@ struct Queue {
     deliveries: VecDeque<Delivery>,
     bytes: usize,
     joins: usize,
+    /// Whether there is more than a few numbers of messages for others.
+    is_urgent: bool,
     limits: InboxLimits,
     metrics: Arc<NodeMetrics>,
     /// The receiver is gone.
@@ -215,8 +233,10 @@ impl Queue {
             self.metrics.inbox_overflow.increment();
             return false;
         }
+        let is_number = matches!(delivery, Delivery::Skipped { seq_no: Some(_), .. });
         self.bytes += delivery.weight();
         self.deliveries.push_back(delivery);
+        self.is_urgent |= !is_number || self.deliveries.len() >= MOST_NUMBERS || self.is_full();
         true
     }
 
@@ -240,11 +260,13 @@ impl Queue {
             let mut overflow = Overflow::default();
             overflow.add(from, seq_no, lost);
             self.deliveries.push_back(Delivery::Overflow(overflow));
+            self.is_urgent = true;
         }
     }
 
     fn take(&mut self, batch: &mut VecDeque<Delivery>) {
         self.bytes = 0;
+        self.is_urgent = false;
         if batch.is_empty() {
             std::mem::swap(batch, &mut self.deliveries);
         } else {
@@ -252,6 +274,12 @@ impl Queue {
         }
     }
 }
+
+/// Numbers of messages for others that wake the node.
+const MOST_NUMBERS: usize = 256;
+
+/// Time for which fewer numbers wait.
+const NUMBERS_WAIT: Duration = Duration::from_millis(50);
 
 /// Answers that a full inbox takes all the same: they are few, unless a peer floods this node. A request that misses
 /// one says whose.
@@ -344,6 +372,40 @@ mod tests {
         assert!(inbox.next_batch(&mut batch).await);
         assert_eq!(batch, [message(), Delivery::Connected]);
         assert!(!inbox.next_batch(&mut batch).await, "the sender is gone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn numbers_of_messages_for_others_wait_for_more_or_for_anything_else() {
+        let (sender, mut inbox) = inbox(InboxLimits::default(), Arc::default());
+        let started = tokio::time::Instant::now();
+        let reader = tokio::spawn(async move {
+            let mut batches = Vec::new();
+            let mut batch = VecDeque::new();
+            while inbox.next_batch(&mut batch).await {
+                batches.push((started.elapsed(), batch.len(), batch.back() == Some(&Delivery::Connected)));
+                batch.clear();
+            }
+            batches
+        });
+        let millisecond = || tokio::time::sleep(Duration::from_millis(1));
+        for number in 1..=20 {
+            millisecond().await;
+            sender.push([skipped(number)]);
+        }
+        tokio::time::sleep(NUMBERS_WAIT).await;
+        for delivery in [skipped(21), skipped(22), Delivery::Connected] {
+            millisecond().await;
+            sender.push([delivery]);
+        }
+        for number in 23..23 + MOST_NUMBERS as u64 {
+            tokio::task::yield_now().await;
+            sender.push([skipped(number)]);
+        }
+        millisecond().await;
+        drop(sender);
+        // The first number waited for as long as it may, the next ones until something else came, the last for enough.
+        let at = Duration::from_millis;
+        assert_eq!(reader.await.unwrap(), [(at(51), 20, false), (at(73), 3, true), (at(73), MOST_NUMBERS, false)]);
     }
 
     #[tokio::test]

@@ -33,13 +33,15 @@ pub(crate) struct QueuedMessage {
 }
 
 impl QueuedMessage {
-    /// The same with the message that it encodes, kept if it is a broadcast of a node.
-    pub(crate) fn with_own_broadcast(self, message: Option<Message>) -> Self {
-        let is_emitter = self.from.id.is_emitter();
-        let own_broadcast =
-            message.filter(|it| !is_emitter && (it.changes_sockets() || matches!(it, Message::Broadcast { .. })));
+    pub(crate) fn with_own_broadcast(self, own_broadcast: Option<Message>) -> Self {
         Self { own_broadcast, ..self }
     }
+}
+
+/// What is kept of a message beside its document: a copy, if it is a broadcast of a node.
+pub(crate) fn own_broadcast(from: &NodeKey, message: &Message) -> Option<Message> {
+    let comes_back = message.changes_sockets() || matches!(message, Message::Broadcast { .. });
+    (comes_back && !from.id.is_emitter()).then(|| message.compact())
 }
 
 /// An encoded message without its sequence number.

@@ -74,15 +74,32 @@ impl Streams {
     /// Creates the streams, or adapts their limits.
     pub(crate) async fn set_up(&self, context: &Context) -> Result<()> {
         let mut context = context.clone();
-        context.set_timeout(ANSWER_TIMEOUT.min(self.connect_timeout / SET_UP_ATTEMPTS));
+        context.set_timeout(self.answer_timeout());
         for config in [self.log_config(), self.sessions_config()] {
             let name = config.name.clone();
             set_up_stream(&context, config, self.connect_timeout).await.map_err(|error| {
-                let context = format!("the stream {name:?} cannot be set up: {error}");
-                Error::new(ErrorKind::Broker, context).with_source(error)
+                let (kind, why) = refusal(&error);
+                Error::new(kind, format!("the stream {name:?} cannot be set up{why}: {error}")).with_source(error)
             })?;
         }
         Ok(())
+    }
+
+    /// How long an answer is waited for while connecting.
+    pub(crate) fn answer_timeout(&self) -> Duration {
+        ANSWER_TIMEOUT.min(self.connect_timeout / SET_UP_ATTEMPTS)
+    }
+
+    /// The subjects of JetStream's API that a node uses.
+    pub(crate) fn api_subjects(&self) -> Vec<String> {
+        let (log, sessions) = (self.log(), self.sessions());
+        let streams =
+            ["INFO", "CREATE", "UPDATE"].map(|what| [&log, &sessions].map(|of| format!("STREAM.{what}.{of}")));
+        let sessions = ["GET", "DELETE"].map(|what| format!("STREAM.MSG.{what}.{sessions}"));
+        let reading = [format!("CREATE.{log}"), format!("MSG.NEXT.{log}.reader"), format!("DELETE.{log}.reader")];
+        let reading = reading.map(|what| format!("CONSUMER.{what}"));
+        let all = streams.into_iter().flatten().chain(sessions).chain(reading);
+        all.map(|subject| format!("$JS.API.{subject}")).collect()
     }
 
     /// The stream with what was said to all, which is created if it is not there.
@@ -134,6 +151,25 @@ async fn set_up_stream(context: &Context, config: StreamConfig, time: Duration) 
             }
             done => return done.map(drop),
         }
+    }
+}
+
+/// What kind of error it is that a stream is refused, and what to do about it. What JetStream refuses as a wrong request
+/// stays so until a setting is changed; what it is short of may come.
+fn refusal(error: &CreateStreamError) -> (ErrorKind, &'static str) {
+    const UNAVAILABLE: usize = 503;
+    const NOT_FOR_ACCOUNT: &str = ", the account has no JetStream: give it one with jetstream: enabled";
+    match error.kind() {
+        // Nobody listens to the subjects of its API.
+        CreateStreamErrorKind::JetStreamUnavailable => (ErrorKind::Config, NOT_FOR_ACCOUNT),
+        CreateStreamErrorKind::JetStream(answer) => match answer.error_code() {
+            ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
+                (ErrorKind::Config, NOT_FOR_ACCOUNT)
+            }
+            _ if answer.code() < UNAVAILABLE => (ErrorKind::Config, ""),
+            _ => (ErrorKind::Broker, ""),
+        },
+        _ => (ErrorKind::Broker, ""),
     }
 }
 

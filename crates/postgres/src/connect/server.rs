@@ -5,7 +5,10 @@ use std::{env, fmt, io, net::IpAddr, path::PathBuf, str::FromStr, sync::Arc, tim
 use socket2::{SockRef, TcpKeepalive};
 #[cfg(unix)]
 use tokio::net::UnixStream;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
 use tokio_postgres::{
     Client, SimpleQueryMessage,
     config::{ChannelBinding, Host, SslMode as WireSslMode},
@@ -131,17 +134,35 @@ impl ServerConfig {
         }
         let mut failures = Vec::new();
         for endpoint in endpoints {
-            match timeout(self.connect_timeout, self.open_at(endpoint, connector, pulse)).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => failures.push(error),
-                Err(_) => failures.push(ConnectFailure::NoAnswer(self.connect_timeout).at(endpoint)),
+            match self.open_in_time(endpoint, connector, pulse).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => failures.push(error),
             }
         }
         Err(summary(failures))
     }
 
-    async fn open_at(&self, endpoint: &Endpoint, connector: &Connector, pulse: &Arc<Pulse>) -> Result<PgConnection> {
+    async fn open_in_time(
+        &self,
+        endpoint: &Endpoint,
+        connector: &Connector,
+        pulse: &Arc<Pulse>,
+    ) -> Result<PgConnection> {
+        let deadline = Instant::now() + self.connect_timeout;
+        // Not the server's fault if there are no credentials.
         let settings = self.settings_for(endpoint).await?;
+        timeout_at(deadline, self.open_at(endpoint, &settings, connector, pulse))
+            .await
+            .unwrap_or_else(|_| Err(ConnectFailure::NoAnswer(self.connect_timeout).at(endpoint)))
+    }
+
+    async fn open_at(
+        &self,
+        endpoint: &Endpoint,
+        settings: &tokio_postgres::Config,
+        connector: &Connector,
+        pulse: &Arc<Pulse>,
+    ) -> Result<PgConnection> {
         let stream = self.connect(endpoint, pulse).await;
         let stream = stream.map_err(|error| ConnectFailure::Unreachable.at(endpoint).with_source(error))?;
         let name = if let Host::Tcp(name) = &endpoint.host { name } else { "" };

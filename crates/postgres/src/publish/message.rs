@@ -93,9 +93,10 @@ impl UnnumberedMessage {
         Ok(Self { channel, from: from.clone(), encoded, numbered_on, is_stored, notification, own_broadcast })
     }
 
+    /// What it takes in the outbox.
     pub(crate) fn bytes(&self) -> usize {
         const FIXED: usize = 160;
-        FIXED + self.encoded.len()
+        FIXED + self.encoded.len() + self.own_broadcast.as_ref().map_or(0, Message::weight)
     }
 
     /// Completes the message with its number, which also makes it unique: the server drops a notification that repeats
@@ -132,7 +133,7 @@ fn own_broadcast(from: &NodeKey, body: BodyRef<'_>) -> Option<Message> {
     match body {
         BodyRef::Message(message) if !from.id.is_emitter() => {
             let comes_back = message.changes_sockets() || matches!(message, Message::Broadcast { .. });
-            comes_back.then(|| message.clone())
+            comes_back.then(|| message.compact())
         }
         _ => None,
     }

@@ -134,10 +134,13 @@ impl Connector {
     /// A bare connection. `role` is what it is for; `CLIENT LIST` shows it.
     /// Ends the `former` connection of the same owner, if there is one.
     pub(crate) async fn open(&self, address: &Address, role: &str, former: Option<&Former>) -> Result<Socket> {
+        let deadline = Instant::now() + self.connect_timeout;
+        // Not the server's fault if there are none.
+        let login = self.credentials.of_connection().await?;
         let opening = async {
             let socket = self.reach(address).await.map_err(|error| lost(address, error))?;
             let mut dialogue = Dialogue { address, socket, frames: Frames::default() };
-            self.authenticate(&mut dialogue).await?;
+            self.authenticate(&mut dialogue, login.as_ref()).await?;
             self.identify(&mut dialogue, role).await?;
             if let Some(former) = former {
                 former.replace(&mut dialogue).await?;
@@ -145,7 +148,7 @@ impl Connector {
             }
             Ok(dialogue.socket)
         };
-        timeout(self.connect_timeout, opening)
+        timeout_at(deadline, opening)
             .await
             .unwrap_or_else(|_| Err(ConnectFailure::NoAnswer(self.connect_timeout).at(address)))
     }
@@ -183,9 +186,9 @@ impl Connector {
     }
 
     /// User, password and database. Every server begins with RESP2.
-    async fn authenticate(&self, dialogue: &mut Dialogue<'_>) -> Result<()> {
-        if let Some(login) = self.credentials.of_connection().await? {
-            dialogue.expect_ok(authentication(&login)).await?;
+    async fn authenticate(&self, dialogue: &mut Dialogue<'_>, login: Option<&Login>) -> Result<()> {
+        if let Some(login) = login {
+            dialogue.expect_ok(authentication(login)).await?;
         }
         if self.database != 0 {
             let number = self.database.to_string();

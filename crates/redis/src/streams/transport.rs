@@ -96,14 +96,15 @@ impl StreamsTransport {
         let joined = self.shared.nodes.joined.publishing(from)?;
         let data = entry::encode(message, self.options.plaintext)?;
         self.core.check_size(data.len())?;
-        let bytes = data.len().max(LEAST_BYTES);
+        let own = joined.as_ref().filter(|_| comes_back(message)).map(|_| message.compact());
+        let bytes = data.len().max(LEAST_BYTES) + own.as_ref().map_or(0, Message::weight);
         let (stream, max_len) = (self.stream(from).clone(), Bytes::from(self.options.max_len.to_string()));
         let channel = joined.as_ref().filter(|_| message.is_numbered()).map(|_| SeqChannel::ALL);
         let make = move |seq_no: Option<SeqNo>, _: &[SeqNo]| {
             let fields = entry::fields(&from.id, &from.namespace, message, data, seq_no);
-            let own = joined.filter(|_| comes_back(message)).zip(seq_no);
-            let number = own.map(|(joined, SeqNo { number, .. })| {
-                joined.pending_own.add(number, message.clone(), bytes);
+            let own = joined.zip(own).zip(seq_no);
+            let number = own.map(|((joined, own), SeqNo { number, .. })| {
+                joined.pending_own.add(number, own, bytes);
                 number
             });
             let slot = Some(slot_of(&stream));

@@ -180,6 +180,16 @@ async fn what_emitters_of_other_languages_send_is_taken(wire: Wire) -> std::resu
     emitter.request(4, 2, json!({"opts": {"rooms": "", "flags": ""}, "rooms": ["new"]})).await;
     emitter.emit(&json!({"rooms": ["new"], "except": "y", "flags": []})).await;
     inside.wait_for(to_all.len() + 2).await?;
+    // Numbers are rooms, too.
+    emitter.request(4, 2, json!({"opts": {"rooms": "x", "except": null, "flags": null}, "rooms": ["text"]})).await;
+    emitter.request(4, 2, json!({"opts": {"rooms": ["x", 7], "flags": ""}, "rooms": [7, "seven"]})).await;
+    emitter.request(5, 3, json!({"opts": {"rooms": [], "except": "", "flags": []}, "rooms": ["new", 7]})).await;
+    emitter.request(5, 3, json!({"opts": [], "rooms": ["text"]})).await;
+    for room in ["new", "text"] {
+        emitter.emit(&json!({"rooms": room, "flags": []})).await;
+    }
+    emitter.emit(&json!({"rooms": ["seven"], "flags": ""})).await;
+    inside.wait_for(to_all.len() + 3).await?;
     emitter.request(6, 4, json!({"opts": {"rooms": [], "except": "x", "flags": []}, "close": 1})).await;
     assert!(outside.wait_for_disconnect().await?, "its connection is closed");
     emitter.request(6, 4, json!({"opts": {"rooms": "", "flags": ""}, "close": ""})).await;

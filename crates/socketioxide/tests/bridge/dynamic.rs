@@ -125,6 +125,8 @@ async fn clients_beyond_the_limit_are_disconnected_until_one_is_free() {
     let mut refused = Client::open(&server, "/room-3", &()).await;
     refused.disconnected().await;
     assert_eq!(server.cluster.join("/room-3").await.unwrap_err().kind(), ErrorKind::Limit);
+    let degraded = server.cluster.health().degraded;
+    assert!(degraded.iter().any(|fault| fault.contains("2 dynamic namespaces are in use")), "{degraded:?}");
     // Those inside are not affected.
     emit(&server.io, "still here").await;
     assert_eq!(clients[0].event("news").await, event("news", "still here"));

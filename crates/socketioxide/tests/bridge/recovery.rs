@@ -250,7 +250,7 @@ async fn a_client_that_is_back_before_its_old_connection_is_known_to_be_dead_get
     socket(&a, &other).join(client.id.clone());
     let secret = || SessionId::new("secret").unwrap();
     a.root().set_data(&former, &"Ada").unwrap();
-    a.root().set_session(&former, secret()).unwrap();
+    a.root().set_session(&former, secret()).await.unwrap();
     b.io.emit("seen", &()).await.unwrap();
     let (_, since) = parts(&client.event("seen").await);
     b.io.to("x").emit("missed", &()).await.unwrap();

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use socketioxide::{ParserConfig, SocketIo, adapter::Emitter};
 use tokio::{net::TcpListener, task::JoinHandle};
 use trunkline::Backend;
-use trunkline_socketioxide::{Cluster, Trunkline};
+use trunkline_socketioxide::{Cluster, ClusterBuilder, Trunkline};
 
 pub(crate) use self::client::Client;
 use crate::handlers;
@@ -24,7 +24,7 @@ const SERVERS: usize = 3;
 const CLIENTS: usize = 10;
 
 /// How long anything may take on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(40);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Waits for what must happen; a generous limit around it.
 pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
@@ -35,13 +35,17 @@ pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) msgpack: bool,
-    cluster: Cluster,
+    pub(crate) cluster: Cluster,
     http: JoinHandle<()>,
 }
 
 impl Server {
     async fn start(backend: Backend, msgpack: bool) -> Self {
-        let cluster = Cluster::builder(backend).build();
+        Self::of(Cluster::builder(backend), msgpack).await
+    }
+
+    pub(crate) async fn of(cluster: ClusterBuilder, msgpack: bool) -> Self {
+        let cluster = cluster.build();
         let builder = SocketIo::builder().with_adapter::<A>(cluster.clone());
         let builder = if msgpack { builder.with_parser(ParserConfig::msgpack()) } else { builder };
         let (layer, io) = builder.build_layer();

@@ -8,6 +8,7 @@
 mod cases;
 mod handlers;
 mod kit;
+mod offsets;
 
 use trunkline::Backend;
 use trunkline_brokers::{MongoDb, Nats, Postgres, RabbitMq, Redis};

@@ -128,8 +128,8 @@ macro_rules! metrics {
         }
 
         impl NodeMetrics {
-            /// Counters that are also those of the global recorder of the `metrics` crate, with these labels. Without
-            /// the feature `metrics`, or before a recorder is installed, they are the node's own only.
+            /// Counters that are also those of the global recorder of the `metrics` crate, with these labels; it is
+            /// given what has been counted once a second. Without the feature `metrics`, or before a recorder is installed, they are the node's own only.
             #[must_use]
             pub fn exported(backend: &'static str, namespace: &str) -> Self {
                 let exported = Exported::new(backend, namespace);
@@ -140,6 +140,12 @@ macro_rules! metrics {
                     )),)*
                     exported,
                 }
+            }
+
+            /// Gives the recorder what was counted since the last time.
+            pub(crate) fn give(&self) {
+                $(self.$name.give();)*
+                self.exported.give_traffic();
             }
 
             /// Values of all counters now.
@@ -239,7 +245,11 @@ impl Counter {
     /// Adds `count`.
     pub fn add(&self, count: u64) {
         self.value.fetch_add(count, Ordering::Relaxed);
-        self.exported.add(count);
+    }
+
+    /// Gives the recorder what has been added since the last time.
+    fn give(&self) {
+        self.exported.give(self.value());
     }
 
     /// Value now.

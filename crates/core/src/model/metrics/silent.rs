@@ -11,7 +11,7 @@ use crate::model::GapCause;
 pub(super) struct Handle;
 
 impl Handle {
-    pub(super) fn add(&self, _: u64) {}
+    pub(super) fn give(&self, _: u64) {}
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +39,8 @@ impl Exported {
     pub(crate) fn gap(&self, _: GapCause) {}
 
     pub(crate) fn history(&self, _: HistoryKind, _: HistoryOutcome, _: usize) {}
+
+    pub(super) fn give_traffic(&self) {}
 
     pub(super) fn server(&self) -> Server {
         Server

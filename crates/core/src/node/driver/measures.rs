@@ -13,7 +13,7 @@ use crate::{
     transport::Backend,
 };
 
-/// How often levels are exported.
+/// How often counters and levels are exported.
 const LEVELS: Duration = Duration::from_secs(1);
 
 /// How often the broker is asked how far the history reaches.
@@ -81,6 +81,7 @@ impl Driver {
     }
 
     fn export_levels(&self, inbox_messages: usize) {
+        self.metrics.give();
         let health = self.backend.transport.health();
         let lost = (!health.connected).then(|| health.since.and_then(|since| since.elapsed().ok()).unwrap_or_default());
         let interest = self.backend.interest.as_ref();

@@ -146,6 +146,7 @@ impl Driver {
         self.input(Input::Start);
         self.serve_until_closed(&mut inbox, &mut commands, &closing).await;
         self.leave().await;
+        self.metrics.give();
     }
 
     async fn serve_until_closed(
@@ -375,6 +376,9 @@ impl Driver {
         let returned = (from == self.node.id && message.changes_sockets()).then(|| message.clone());
         match message {
             Message::Broadcast { request: None, target, payload } => {
+                if target.is_mark() {
+                    self.sessions.note(&payload);
+                }
                 let span = trace::process(self.backend.name, &self.node, target.trace.as_ref());
                 let report = span.in_scope(|| local.deliver(&target, &payload, offset));
                 if let Some(offset) = offset {
