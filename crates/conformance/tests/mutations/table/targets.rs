@@ -275,6 +275,7 @@ pub(crate) fn all() -> Vec<Mutation> {
                 "broadcast::to_all_reaches_every_socket_of_every_node_once",
                 "lifecycle::a_node_can_join_again_after_closing",
                 "membership::a_node_that_has_left_receives_nothing_more",
+                "membership::a_node_that_leaves_is_reported_as_left",
                 "membership::fifty_nodes_are_one_cluster",
                 "recovery::a_session_is_restored_on_another_node_with_the_packets_it_missed",
                 "recovery::all_clients_receive_the_same_order",
