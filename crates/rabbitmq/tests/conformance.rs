@@ -44,7 +44,7 @@ fn history() -> HistoryConfig {
 trunkline_conformance::suite! {
     with_history,
     Setup::new(|cluster| backend(cluster, |config| config.history = Some(history()))).limited_history(|cluster| {
-        let limits = HistoryConfig { bytes: 64 << 10, session_ttl: Duration::from_secs(1), ..history() };
+        let limits = HistoryConfig { bytes: 96 << 10, session_ttl: Duration::from_secs(1), ..history() };
         backend(cluster, move |config| config.history = Some(limits))
     }),
     capabilities = CAPABILITIES.with_room_interest(false).with_history(true),
