@@ -131,8 +131,13 @@ async fn nats() {
         let text = refused(&url).await;
         assert!(text.contains("history=on") && text.contains("grant") && text.contains("$JS.API.CONSUMER.>"), "{text}");
     }
+    let started = Instant::now();
     accepted(&format!("{}?history=on", with_user(nats.url(), "all"))).await;
+    assert!(started.elapsed() < UNANSWERED, "a question for a right is not answered: {:?}", started.elapsed());
 }
+
+/// How long an answer of JetStream is waited for.
+const UNANSWERED: Duration = Duration::from_secs(5);
 
 /// A history that a server, or an account, has no JetStream for, or not as it is wanted.
 #[tokio::test(flavor = "multi_thread")]

@@ -90,14 +90,14 @@ impl Streams {
         ANSWER_TIMEOUT.min(self.connect_timeout / SET_UP_ATTEMPTS)
     }
 
-    /// The subjects of JetStream's API that a node uses.
+    /// The subjects of JetStream's API that a node uses and that are always answered. A request for messages of a
+    /// consumer that is not there is not.
     pub(crate) fn api_subjects(&self) -> Vec<String> {
         let (log, sessions) = (self.log(), self.sessions());
         let streams =
             ["INFO", "CREATE", "UPDATE"].map(|what| [&log, &sessions].map(|of| format!("STREAM.{what}.{of}")));
         let sessions = ["GET", "DELETE"].map(|what| format!("STREAM.MSG.{what}.{sessions}"));
-        let reading = [format!("CREATE.{log}"), format!("MSG.NEXT.{log}.reader"), format!("DELETE.{log}.reader")];
-        let reading = reading.map(|what| format!("CONSUMER.{what}"));
+        let reading = [format!("CONSUMER.CREATE.{log}"), format!("CONSUMER.DELETE.{log}.reader")];
         let all = streams.into_iter().flatten().chain(sessions).chain(reading);
         all.map(|subject| format!("$JS.API.{subject}")).collect()
     }
