@@ -9,7 +9,7 @@ use crate::{
     broker,
     emit::json_value,
     gather::{self, TELLING},
-    observer::{Missing, Observer},
+    observer::{Missing, Observer, TRUNKLINE},
     options::{RoomsOptions, SocketsOptions, WhoOptions},
     output::{Failure, Output, Status, counted, shown, table},
 };
@@ -189,7 +189,10 @@ impl Found {
         missing.name(silent);
         let nodes = heard.into_iter().map(|(id, heard)| {
             let silent_seconds = Some(heard.last.elapsed().as_secs_f64());
-            (id, Node { kind: heard.kind(), silent_seconds, buckets: heard.buckets })
+            // Only nodes of ours tell their status; it may come before the first message that has a number.
+            let has_told = statuses.iter().any(|status| status.node == id.as_str());
+            let kind = heard.kind().or(has_told.then_some(TRUNKLINE));
+            (id, Node { kind, silent_seconds, buckets: heard.buckets })
         });
         let mut nodes: BTreeMap<_, _> = nodes.collect();
         for id in &missing.named {
