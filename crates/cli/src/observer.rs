@@ -118,12 +118,9 @@ impl Heard {
     /// Whether it has proved to be one of our own nodes. Node.js servers number nothing, and neither does a node's first
     /// greeting always.
     pub(crate) fn kind(&self) -> Option<&'static str> {
-        self.is_numbered.then_some(TRUNKLINE)
+        self.is_numbered.then_some("trunkline")
     }
 }
-
-/// Kind of a node of ours.
-pub(crate) const TRUNKLINE: &str = "trunkline";
 
 /// What was heard of every node.
 #[derive(Debug, Default)]

@@ -9,7 +9,7 @@ use crate::{
     broker,
     emit::json_value,
     gather::{self, TELLING},
-    observer::{Missing, Observer, TRUNKLINE},
+    observer::{Missing, Observer},
     options::{RoomsOptions, SocketsOptions, WhoOptions},
     output::{Failure, Output, Status, counted, shown, table},
 };
@@ -169,9 +169,10 @@ impl Found {
         observer.listen(&options.listen).await;
         let counted_nodes = observer.node.server_count().await?.saturating_sub(1);
         let mut heard = observer.heard();
-        // Node.js servers tell no status: they are not waited for.
+        // Nodes that are only counted so far may be ours and not yet heard, or Node.js servers, which tell no status and
+        // are hardly waited for.
         let telling = async {
-            if heard.is_empty() {
+            if heard.is_empty() && counted_nodes == 0 {
                 return Ok(Default::default());
             }
             gather::statuses(&observer, Some(options.timeout.min(TELLING))).await
@@ -189,10 +190,7 @@ impl Found {
         missing.name(silent);
         let nodes = heard.into_iter().map(|(id, heard)| {
             let silent_seconds = Some(heard.last.elapsed().as_secs_f64());
-            // Only nodes of ours tell their status; it may come before the first message that has a number.
-            let has_told = statuses.iter().any(|status| status.node == id.as_str());
-            let kind = heard.kind().or(has_told.then_some(TRUNKLINE));
-            (id, Node { kind, silent_seconds, buckets: heard.buckets })
+            (id, Node { kind: heard.kind(), silent_seconds, buckets: heard.buckets })
         });
         let mut nodes: BTreeMap<_, _> = nodes.collect();
         for id in &missing.named {

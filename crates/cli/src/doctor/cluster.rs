@@ -53,7 +53,7 @@ async fn look(
     // Node.js servers do not know the question: without a node of ours they are hardly waited for.
     let limit = if heard.values().any(|heard| heard.kind().is_some()) { options.timeout } else { TELLING };
     let mut told = Vec::new();
-    if !heard.is_empty() {
+    if !heard.is_empty() || counted_nodes > 0 {
         told = statuses(&observer, Some(limit)).await?.0;
     }
     nodes::examine(&told, findings);
