@@ -140,20 +140,23 @@ impl Client {
         let since = since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let latest = self.records(AMQPValue::Timestamp(since), RECORDS).await?;
         let last = self.records(AMQPValue::LongString("last".into()), 1).await?;
-        let positions = latest.iter().chain(&last).map(|record| record.0);
-        let first = latest.first().map_or(0, |record| record.0);
+        let positions = latest.iter().chain(&last).map(|record| record.position);
+        let first = latest.first().map_or(0, |record| record.position);
         let count = positions.max().map_or(0, |last| last - first + 1);
-        let bytes = latest.iter().map(|record| record.1).sum::<usize>() as f64 / latest.len().max(1) as f64;
+        let bytes = latest.iter().map(|record| record.bytes).sum::<usize>() as f64 / latest.len().max(1) as f64;
         let kept = Kept { messages: history.bytes as f64 / bytes.max(1.0), ttl: Some(history.ttl), unit: "batches" };
         let count = if latest.is_empty() { 0 } else { count as usize };
         let advice = "raise history_bytes and history_ttl in the URL of all nodes; a stream that is there keeps its limits until \
             a policy changes them: rabbitmqctl set_policy history '^trunkline\\..*\\.log$' '{\"max-length-bytes\": BYTES, \
             \"max-age\": \"1h\"}' --apply-to queues";
-        Ok(measures::history(&kept, count, WINDOW.as_secs_f64() * 1000.0, advice))
+        // What was trimmed within the window is not there to be counted: the rest came since its first record.
+        let published = latest.first().and_then(|record| record.published).unwrap_or(UNIX_EPOCH);
+        let span = published.elapsed().unwrap_or_default().clamp(SECOND, WINDOW);
+        Ok(measures::history(&kept, count, span.as_secs_f64() * 1000.0, advice))
     }
 
     /// Positions and sizes of the first records from there on.
-    async fn records(&self, from: AMQPValue, most: usize) -> lapin::Result<Vec<(u64, usize)>> {
+    async fn records(&self, from: AMQPValue, most: usize) -> lapin::Result<Vec<Record>> {
         let channel = self.connection.create_channel().await?;
         channel.basic_qos(RECORDS as u16, BasicQosOptions::default()).await?;
         let mut arguments = FieldTable::default();
@@ -165,7 +168,12 @@ impl Client {
             && let Ok(Some(delivery)) = timeout(IDLE, consumer.next()).await
         {
             let delivery = delivery?;
-            records.push((position(&delivery), delivery.data.len()));
+            let seconds = *delivery.properties.timestamp();
+            records.push(Record {
+                position: position(&delivery),
+                bytes: delivery.data.len(),
+                published: seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds)),
+            });
             channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default()).await?;
         }
         channel.close(200, "bye".into()).await?;
@@ -239,6 +247,16 @@ const ACCESS_REFUSED: u16 = 403;
 
 /// Time over which the rate of the history is taken.
 const WINDOW: Duration = Duration::from_secs(10);
+
+/// A record knows its second only.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A record of the stream.
+struct Record {
+    position: u64,
+    bytes: usize,
+    published: Option<SystemTime>,
+}
 
 /// Number of records that are read for their size.
 const RECORDS: usize = 200;
