@@ -30,5 +30,5 @@ pub use crate::{
     joined::{JoinedNodes, Namespaces},
     known_peers::KnownPeers,
     link_state::{Direction, LinkState, Loss},
-    outbox::{Outbox, OutboxLimits},
+    outbox::{Outbox, OutboxLimits, own_copy},
 };

@@ -147,6 +147,9 @@ pub(crate) fn shown(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
+/// What may be the matter if no node or message was heard, for the end of a sentence.
+pub(crate) const NOTHING_HEARD: &str = "; is this the URL of the servers, with prefix and mode? trunkline doctor tells";
+
 /// `1 node`, `2 nodes`.
 pub(crate) fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })

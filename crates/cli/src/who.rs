@@ -11,7 +11,7 @@ use crate::{
     gather::{self, TELLING},
     observer::{Missing, Observer},
     options::{RoomsOptions, SocketsOptions, WhoOptions},
-    output::{Failure, Output, Status, counted, shown, table},
+    output::{Failure, NOTHING_HEARD, Output, Status, counted, shown, table},
 };
 
 pub(crate) async fn nodes(options: WhoOptions, output: &Output) -> Result<Status, Failure> {
@@ -45,7 +45,7 @@ pub(crate) async fn nodes(options: WhoOptions, output: &Output) -> Result<Status
     let count = nodes.len().max(counted_nodes);
     text.push_str(&format!("{}{}", counted(count, "node"), missing.text()));
     if count == 0 {
-        text.push_str("; is this the URL of the servers, with prefix and mode? trunkline doctor tells");
+        text.push_str(NOTHING_HEARD);
     }
     if unnamed > 0 {
         let are = if unnamed == 1 { "is" } else { "are" };

@@ -25,7 +25,7 @@ use crate::{
     subscriber::Subscriber,
     time_limit::TimeLimit,
     transport_core::{TransportCore, closed},
-    wire::{EncodedMessage, own_broadcast},
+    wire::EncodedMessage,
 };
 
 /// Connects to MongoDB and returns the backend for a [`ClusterNode`](trunkline_core::ClusterNode) or an
@@ -93,7 +93,7 @@ impl MongoDb {
         let limit = core.max_message_bytes();
         check_size(body.payload().map_or(0, Payload::len), limit)?;
         let encoded = EncodedMessage::new(from, to, body, core.kind.is_expiring())?;
-        check_size(encoded.bytes(), limit)?;
+        check_size(encoded.document_bytes(), limit)?;
         Ok(encoded)
     }
 
@@ -115,11 +115,6 @@ fn check_size(bytes: usize, limit: usize) -> Result<()> {
         return Err(Error::new(ErrorKind::TooLarge, context));
     }
     Ok(())
-}
-
-/// What a message takes in the outbox.
-fn queued_bytes(encoded: &EncodedMessage, own: Option<&Message>) -> usize {
-    encoded.bytes() + own.map_or(0, Message::weight)
 }
 
 /// The channel on which a message is numbered. All emitters have one id, so they number nothing.
@@ -158,18 +153,18 @@ impl Transport for MongoDb {
 
     fn try_publish(&self, from: &NodeKey, message: Message) -> Result<Option<Message>> {
         let id = self.sequence_id(from)?;
-        let (encoded, own) = (self.encode(from, None, (&message).into())?, own_broadcast(from, &message));
-        let (channel, bytes) = (channel(from, &message), queued_bytes(&encoded, own.as_ref()));
-        let make = |seq_no, marks: &[SeqNo]| encoded.finish(from, seq_no, marks).with_own_broadcast(own);
+        let encoded = self.encode(from, None, (&message).into())?;
+        let (channel, bytes) = (channel(from, &message), encoded.bytes());
+        let make = |seq_no, marks: &[SeqNo]| encoded.finish(from, seq_no, marks);
         let is_queued = self.inner.core.outbox.try_push_message(&id, channel, bytes, make)?;
         Ok((!is_queued).then_some(message))
     }
 
     async fn publish(&self, from: &NodeKey, message: Message) -> Result<()> {
         let id = self.sequence_id(from)?;
-        let (encoded, own) = (self.encode(from, None, (&message).into())?, own_broadcast(from, &message));
-        let (channel, bytes) = (channel(from, &message), queued_bytes(&encoded, own.as_ref()));
-        let make = |seq_no, marks: &[SeqNo]| encoded.finish(from, seq_no, marks).with_own_broadcast(own);
+        let encoded = self.encode(from, None, (&message).into())?;
+        let (channel, bytes) = (channel(from, &message), encoded.bytes());
+        let make = |seq_no, marks: &[SeqNo]| encoded.finish(from, seq_no, marks);
         self.inner.core.outbox.push_message(&id, channel, bytes, make).await
     }
 

@@ -10,7 +10,7 @@ mod received;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) use object_id::ObjectIdGenerator;
-pub(crate) use outgoing::{EncodedMessage, OutgoingDocument, QueuedMessage, own_broadcast, session, tombstone};
+pub(crate) use outgoing::{EncodedMessage, OutgoingDocument, QueuedMessage, session, tombstone};
 pub(crate) use received::{ChangeEvent, ReceivedDocument, StoredSession};
 
 /// The type of a session. Other wires have this number for a leave; in collections a leave is a heartbeat with a field

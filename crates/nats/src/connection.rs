@@ -216,14 +216,8 @@ impl Connection {
     }
 }
 
-/// Returns when the refusals are known that the server told of before its last echo: the client hands them to another of
-/// its tasks, which gets its turns meanwhile.
-async fn hear_events() {
-    const TURNS: usize = 16;
-    for _ in 0..TURNS {
-        yield_now().await;
-    }
-}
+/// How often that task gets its turn.
+const EVENT_TURNS: usize = 16;
 
 impl BatchConnection for Connection {
     type Address = Subject;
@@ -244,7 +238,10 @@ impl BatchConnection for Connection {
         let state = Arc::clone(&self.state);
         Ok(async move {
             echoed.await?;
-            hear_events().await;
+            // The server has told of refusals before, but the client hands them to another of its tasks.
+            for _ in 0..EVENT_TURNS {
+                yield_now().await;
+            }
             let forbidden = subjects.iter().enumerate().filter(|(_, subject)| state.take_forbidden(subject));
             undelivered.refused.extend(forbidden.map(|(index, _)| index));
             Ok(undelivered)

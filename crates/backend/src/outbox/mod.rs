@@ -1,6 +1,7 @@
 //! [`Outbox`]: the bounded queue between publishers and a transport's writer.
 
 mod flush;
+mod own_copy;
 
 use std::{
     collections::VecDeque,
@@ -15,6 +16,8 @@ use trunkline_core::{
     model::{NodeId, SeqChannel, SeqNo},
     transport::{Health, Sequencer},
 };
+
+pub use self::own_copy::own_copy;
 
 /// Bounds of an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

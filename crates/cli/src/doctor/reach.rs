@@ -102,8 +102,7 @@ pub(crate) async fn encryption(target: &BrokerTarget, findings: &mut Findings) -
 fn handshake_failure((host, port): &(String, u16), error: &io::Error) -> String {
     let text = error.to_string();
     let is_plain = ["InvalidContentType", "no answer", "eof"].iter().any(|sign| text.contains(sign));
-    let plain = if is_plain { NO_TLS } else { "" };
-    format!("{host}:{port} {plain}: {text}").replacen(" :", ":", 1)
+    if is_plain { format!("{host}:{port} {NO_TLS}: {text}") } else { format!("{host}:{port}: {text}") }
 }
 
 /// What is said of a port without TLS, by the backends too.

@@ -1,5 +1,7 @@
 //! Everything that a node does and the user may not, in one report: what is refused first is rarely all.
 
+use trunkline_redis::{Config, Mode};
+
 use super::{
     finding::{Findings, Report},
     mongodb, nats, postgres, rabbitmq, redis,
@@ -26,21 +28,7 @@ pub(crate) async fn refused(target: &BrokerTarget, refusal: &str, findings: &mut
 
 fn advice(target: &BrokerTarget) -> &'static str {
     match target.backend {
-        Backend::Redis if target.url.contains("mode=streams") => {
-            "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; grant it: redis-cli -h HOST -p PORT ACL \
-                SETUSER USER '&PREFIX*' '~STREAM' '~SESSION*' +@pubsub +@stream +@read +@write +@connection \
-                +@transaction"
-        }
-        Backend::Redis if target.url.contains("mode=sharded") => {
-            "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; grant it: redis-cli -h HOST -p PORT ACL \
-                SETUSER USER '&PREFIX*' +@pubsub +@connection"
-        }
-        // Patterns are compared letter by letter.
-        Backend::Redis => {
-            "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; each namespace needs its pattern, as \
-                '&PREFIX#/admin#*'; grant it: redis-cli -h HOST -p PORT ACL SETUSER USER '&PREFIX*' '&PREFIX#/#*' \
-                '&PREFIX#/trunkline-doctor#*' +@pubsub +@connection"
-        }
+        Backend::Redis => redis_advice(&target.url),
         Backend::Postgres => {
             "create the tables as another user and grant them: psql -h HOST -p PORT -d DATABASE -c 'GRANT ALL ON \
                 TABLE TO USER; GRANT ALL ON SEQUENCE TABLE_id_seq TO USER'"
@@ -52,5 +40,25 @@ fn advice(target: &BrokerTarget) -> &'static str {
                 'db.grantRolesToUser(\"USER\", [{role: \"readWrite\", db: \"DATABASE\"}])'"
         }
         Backend::Memory => "",
+    }
+}
+
+fn redis_advice(url: &str) -> &'static str {
+    match Config::from_url(url).map(|config| config.mode) {
+        Ok(Mode::Streams(_)) => {
+            "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; grant it: redis-cli -h HOST -p PORT ACL \
+                SETUSER USER '&PREFIX*' '~STREAM' '~SESSION*' +@pubsub +@stream +@read +@write +@connection \
+                +@transaction"
+        }
+        Ok(Mode::Sharded(_)) => {
+            "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; grant it: redis-cli -h HOST -p PORT ACL \
+                SETUSER USER '&PREFIX*' +@pubsub +@connection"
+        }
+        // Patterns are compared letter by letter.
+        _ => {
+            "see what it may: redis-cli -h HOST -p PORT ACL GETUSER USER; each namespace needs its pattern, as \
+                '&PREFIX#/admin#*'; grant it: redis-cli -h HOST -p PORT ACL SETUSER USER '&PREFIX*' '&PREFIX#/#*' \
+                '&PREFIX#/trunkline-doctor#*' +@pubsub +@connection"
+        }
     }
 }

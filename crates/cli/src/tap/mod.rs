@@ -25,7 +25,7 @@ use crate::{
     broker,
     echo::{Echo, quantile},
     options::{EntryType, TapOptions},
-    output::{Failure, Output, Status, counted, print},
+    output::{Failure, NOTHING_HEARD, Output, Status, counted, print},
 };
 
 pub(crate) async fn tap(options: TapOptions, output: &Output) -> Result<Status, Failure> {
@@ -89,9 +89,6 @@ async fn measure(url: String, backend: Backend, times: mpsc::Sender<Option<Durat
     echo.close().await;
     Ok(())
 }
-
-/// What may be the matter if nothing was heard.
-const NOTHING: &str = "; is this the URL of the servers, with prefix and mode? trunkline doctor tells";
 
 /// What is shown and counted.
 struct View<'a> {
@@ -207,7 +204,7 @@ impl<'a> View<'a> {
         }
         let latency = latency.map_or(String::new(), |(p50, p99)| format!("; latency {p50:.1?} (p50), {p99:.1?} (p99)"));
         let seconds = self.began.elapsed().as_secs_f64();
-        let hint = if self.messages == 0 && self.is_unfiltered() { NOTHING } else { "" };
+        let hint = if self.messages == 0 && self.is_unfiltered() { NOTHING_HEARD } else { "" };
         eprintln!(
             "{} in {seconds:.1} s, {}{latency}{hint}",
             counted(self.messages as usize, "message"),

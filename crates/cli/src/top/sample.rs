@@ -142,8 +142,7 @@ impl Watch {
             node.kind = heard.kind();
             node.heard = Some(heard.last.elapsed());
             node.round_trip = probe.as_ref().and_then(|probe| probe.round_trips.get(id).copied());
-            let is_silent = probe.as_ref().is_some_and(|probe| probe.missing.contains(id));
-            node.is_missing = is_silent;
+            node.is_missing = probe.as_ref().is_some_and(|probe| probe.missing.contains(id));
         }
         for id in &missing.named {
             nodes.entry(id.clone()).or_default().is_missing = true;
@@ -157,9 +156,8 @@ impl Watch {
             nodes.entry(id).or_default().sent = sent;
         }
         for status in statuses {
-            if let Some(node) = nodes.iter_mut().find(|(id, _)| id.as_str() == status.node) {
-                node.1.kind = Some("trunkline");
-                node.1.told = Some(Told { queued: status.health.queued_messages, gaps: status.metrics.gaps });
+            if let Some((_, node)) = nodes.iter_mut().find(|(id, _)| id.as_str() == status.node) {
+                node.told = Some(Told { queued: status.health.queued_messages, gaps: status.metrics.gaps });
             }
         }
         Sample {

@@ -387,25 +387,33 @@ mod tests {
             }
             batches
         });
-        let millisecond = || tokio::time::sleep(Duration::from_millis(1));
+        // The clock is simulated, and moves only here.
+        let a_millisecond_passes = async || {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
+        };
         for number in 1..=20 {
-            millisecond().await;
+            a_millisecond_passes().await;
             sender.push([skipped(number)]);
         }
-        tokio::time::sleep(NUMBERS_WAIT).await;
+        for _ in 0..NUMBERS_WAIT.as_millis() {
+            a_millisecond_passes().await;
+        }
         for delivery in [skipped(21), skipped(22), Delivery::Connected] {
-            millisecond().await;
+            a_millisecond_passes().await;
             sender.push([delivery]);
         }
         for number in 23..23 + MOST_NUMBERS as u64 {
             tokio::task::yield_now().await;
             sender.push([skipped(number)]);
         }
-        millisecond().await;
+        tokio::task::yield_now().await;
+        a_millisecond_passes().await;
         drop(sender);
-        // The first number waited for as long as it may, the next ones until something else came, the last for enough.
+        // The first number waited for as long as it may (it was read a millisecond later), the next ones until something
+        // else came, the last for enough.
         let at = Duration::from_millis;
-        assert_eq!(reader.await.unwrap(), [(at(51), 20, false), (at(73), 3, true), (at(73), MOST_NUMBERS, false)]);
+        assert_eq!(reader.await.unwrap(), [(at(52), 20, false), (at(73), 3, true), (at(73), MOST_NUMBERS, false)]);
     }
 
     #[tokio::test]

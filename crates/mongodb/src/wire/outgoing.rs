@@ -1,6 +1,7 @@
 //! Encoding messages, sessions and tombstones as documents.
 
 use mongodb::bson::RawDocumentBuf;
+use trunkline_backend::own_copy;
 use trunkline_core::{
     Answer, Error, ErrorKind, Message, NodeId, NodeKey, Payload, Response, Result, Session,
     codec::{self, BodyRef, Kind, Writer, opts},
@@ -32,18 +33,6 @@ pub(crate) struct QueuedMessage {
     pub(crate) own_broadcast: Option<Message>,
 }
 
-impl QueuedMessage {
-    pub(crate) fn with_own_broadcast(self, own_broadcast: Option<Message>) -> Self {
-        Self { own_broadcast, ..self }
-    }
-}
-
-/// What is kept of a message beside its document: a copy, if it is a broadcast of a node.
-pub(crate) fn own_broadcast(from: &NodeKey, message: &Message) -> Option<Message> {
-    let comes_back = message.changes_sockets() || matches!(message, Message::Broadcast { .. });
-    (comes_back && !from.id.is_emitter()).then(|| message.compact())
-}
-
 /// An encoded message without its sequence number.
 #[derive(Debug)]
 pub(crate) struct EncodedMessage {
@@ -51,6 +40,7 @@ pub(crate) struct EncodedMessage {
     writer: BsonWriter,
     created_at: Option<usize>,
     is_heartbeat: bool,
+    own_broadcast: Option<Message>,
 }
 
 /// An upper bound of what the sequence number adds to a message.
@@ -74,12 +64,17 @@ impl EncodedMessage {
         }
         writer.check().map_err(unwritable)?;
         let is_heartbeat = matches!(body, BodyRef::Message(Message::Heartbeat(_)));
-        Ok(Self { writer, created_at, is_heartbeat })
+        Ok(Self { writer, created_at, is_heartbeat, own_broadcast: own_copy(from, body) })
     }
 
     /// An upper bound of the size of its document.
-    pub(crate) fn bytes(&self) -> usize {
+    pub(crate) fn document_bytes(&self) -> usize {
         self.writer.len() + SEQ_NO_BYTES
+    }
+
+    /// What it takes in the outbox.
+    pub(crate) fn bytes(&self) -> usize {
+        self.document_bytes() + self.own_broadcast.as_ref().map_or(0, Message::weight)
     }
 
     /// Completes the document with its sequence number, or a heartbeat with the high-water marks of its sender.
@@ -96,7 +91,7 @@ impl EncodedMessage {
         }
         self.writer.end_map(None);
         let document = OutgoingDocument { bytes: self.writer.into_bytes(), created_at: self.created_at };
-        QueuedMessage { from: from.clone(), document, own_broadcast: None }
+        QueuedMessage { from: from.clone(), document, own_broadcast: self.own_broadcast }
     }
 }
 

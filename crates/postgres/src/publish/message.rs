@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use trunkline_backend::own_copy;
 use trunkline_core::{
     Error, ErrorKind, Message, NodeKey, Payload, Result,
     codec::{self, BINARY_KINDS_POSTGRES, BodyRef, EncodedMessage, Format},
@@ -89,7 +90,7 @@ impl UnnumberedMessage {
             BodyRef::Message(_) if is_stored || !has_history => Some(SeqChannel::ALL),
             BodyRef::Message(_) | BodyRef::Response(_) => Some(EPHEMERAL),
         };
-        let own_broadcast = has_history.then(|| own_broadcast(from, body)).flatten();
+        let own_broadcast = has_history.then(|| own_copy(from, body)).flatten();
         Ok(Self { channel, from: from.clone(), encoded, numbered_on, is_stored, notification, own_broadcast })
     }
 
@@ -126,16 +127,6 @@ fn is_lasting(body: BodyRef<'_>) -> bool {
         Message::Join { .. } | Message::Leave { .. } | Message::Disconnect { .. } => true,
         Message::ServerSideEmit { request, .. } => request.is_none(),
         _ => false,
-    }
-}
-
-fn own_broadcast(from: &NodeKey, body: BodyRef<'_>) -> Option<Message> {
-    match body {
-        BodyRef::Message(message) if !from.id.is_emitter() => {
-            let comes_back = message.changes_sockets() || matches!(message, Message::Broadcast { .. });
-            comes_back.then(|| message.compact())
-        }
-        _ => None,
     }
 }
 
