@@ -16,7 +16,7 @@ use super::{
     finding::{Findings, Report},
     measures::{self, Kept},
     reach::{CONNECT, limited},
-    target::BrokerTarget,
+    target::{BrokerTarget, client_config},
 };
 
 /// Looks at the history, if the URL asks for one.
@@ -161,12 +161,9 @@ async fn connect(config: &Config, refused: Refused) -> Result<Client, String> {
     if config.tls.first {
         options = options.tls_first();
     }
-    if let Some(ca) = &config.tls.ca {
-        options = options.add_root_certificates(ca.clone());
-    }
-    if let Some((certificate, key)) = &config.tls.client {
-        options = options.add_client_certificate(certificate.clone(), key.clone());
-    }
+    let tls =
+        client_config(&config.tls.ca, &config.tls.client, &config.tls.check).map_err(|error| error.to_string())?;
+    options = options.tls_client_config(tls);
     let options = options.event_callback(move |event| {
         let refused = Arc::clone(&refused);
         async move {

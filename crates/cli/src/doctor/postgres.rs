@@ -1,6 +1,9 @@
 //! Checks of a PostgreSQL server: version, primary, notification queue, idle sessions.
 
+use std::path::PathBuf;
+
 use tokio_postgres::{Client, NoTls};
+use trunkline_backend::tls::{ServerCheck, Verify};
 use trunkline_postgres::{Config, HistoryConfig, Table};
 
 use super::{
@@ -8,7 +11,7 @@ use super::{
     measures::{self, ClockLimits, Kept},
     reach::{CONNECT, limited},
     redis::numbers,
-    target::BrokerTarget,
+    target::{BrokerTarget, client_config},
 };
 use crate::echo::NAMESPACE;
 
@@ -183,8 +186,8 @@ async fn ask(client: &Client, query: &str) -> Result<String, String> {
     Ok(value.unwrap_or_else(|| "0".to_owned()))
 }
 
-/// Connects by the part of the URL that names hosts, user and database. What the backend has in its parameters besides is
-/// private to it: where a certificate must be checked by them, the server is not asked here.
+/// Connects by the part of the URL that names hosts, user and database. A certificate of a trusted authority must name
+/// the host here, also where `sslmode` does not ask for that.
 async fn connect(target: &BrokerTarget) -> Result<Client, String> {
     let (address, query) = target.url.split_once('?').unwrap_or((&target.url, ""));
     let mut config: tokio_postgres::Config = address.parse().map_err(|_| "the URL names hosts by parameters")?;
@@ -200,9 +203,14 @@ async fn connect(target: &BrokerTarget) -> Result<Client, String> {
         tokio::spawn(connection);
         return Ok(client);
     }
-    let ca = parameter("sslrootcert").map(std::path::Path::new);
-    let tls = trunkline_backend::tls::client_config(ca, None, &trunkline_backend::tls::ServerCheck::default())
-        .map_err(|error| error.to_string())?;
+    let file = |name: &str| parameter(name).map(PathBuf::from);
+    let ca = file("sslrootcert").filter(|path| path.as_os_str() != "system");
+    let mut check = ServerCheck::default();
+    if parameter("sslmode") == Some("require") && ca.is_none() {
+        check.verify = Verify::Nothing;
+    }
+    let client = file("sslcert").zip(file("sslkey"));
+    let tls = client_config(&ca, &client, &check).map_err(|error| error.to_string())?;
     config.ssl_mode(tokio_postgres::config::SslMode::Require);
     let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls);
     let connected = async { config.connect(tls).await.map_err(std::io::Error::other) };

@@ -1,6 +1,9 @@
 //! Checks of a RabbitMQ server that need a client: what its queues keep, how long the history lasts, missing rights.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use futures_util::{StreamExt as _, future::join_all};
 use lapin::{
@@ -13,14 +16,14 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
     uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
-use tokio::time::timeout;
+use tokio::{io::copy_bidirectional, net::TcpListener, time::timeout};
 use trunkline_backend::batched::token;
 use trunkline_rabbitmq::Config;
 
 use super::{
     finding::{Findings, Measured, Report},
     measures::{self, Kept},
-    reach::limited,
+    reach::{self, limited},
     target::{BrokerTarget, Encryption},
 };
 
@@ -71,14 +74,15 @@ struct Client {
 impl Client {
     async fn connect(target: &BrokerTarget) -> Result<Self, String> {
         let config = Config::from_url(&target.url).map_err(|error| error.to_string())?;
-        if matches!(target.encryption, Encryption::Direct { .. }) {
-            return Err("this is asked over amqp:// only, not over TLS".into());
-        }
         let mut problem = "no address answers".to_owned();
         for address in &target.addresses {
             let properties = ConnectionProperties::default().with_connection_name("trunkline doctor".into());
             let connecting = async {
-                let connected = Connection::connect_uri(uri(&config, address), properties).await;
+                let address = match target.encryption {
+                    Encryption::Direct { .. } => tunnel(target, address).await?,
+                    _ => address.clone(),
+                };
+                let connected = Connection::connect_uri(uri(&config, &address), properties).await;
                 connected.map_err(std::io::Error::other)
             };
             match limited(connecting).await {
@@ -281,6 +285,19 @@ fn queue_report(kept: u32, refused: usize) -> Report {
     Report::measured(value, text)
         .cause("a policy limits the length, the size or the time of these queues: a node for which more waits loses messages")
         .advice("rabbitmqctl list_policies -p VHOST and list_operator_policies -p VHOST; then rabbitmqctl clear_policy -p VHOST NAME, or a pattern without ^trunkline")
+}
+
+/// An address of this machine for one connection, which is passed on over TLS: lapin's own TLS knows neither a name nor
+/// a fingerprint that the URL gives.
+async fn tunnel(target: &BrokerTarget, address: &(String, u16)) -> std::io::Result<(String, u16)> {
+    let mut server = reach::open(target, address).await?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await?;
+        copy_bidirectional(&mut client, &mut server).await
+    });
+    Ok((Ipv4Addr::LOCALHOST.to_string(), port))
 }
 
 fn uri(config: &Config, (host, port): &(String, u16)) -> AMQPUri {

@@ -7,7 +7,8 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
-use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+use tokio_rustls::TlsConnector;
+use trunkline_backend::tls::{ServerCheck, Verify};
 
 use super::{
     finding::{Findings, Measured, Report},
@@ -26,10 +27,9 @@ pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 pub(crate) async fn open(target: &BrokerTarget, address: &(String, u16)) -> io::Result<Pin<Box<dyn Stream>>> {
     let (host, port) = address;
     let tcp = limited(TcpStream::connect((host.as_str(), *port))).await?;
-    let Some(config) = target.encryption.client_config() else { return Ok(Box::pin(tcp)) };
-    let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-    let connector = TlsConnector::from(config.map_err(io::Error::other)?);
-    Ok(Box::pin(limited(connector.connect(name, tcp)).await?))
+    let Some(configured) = target.encryption.client_config(host) else { return Ok(Box::pin(tcp)) };
+    let (config, name) = configured.map_err(io::Error::other)?;
+    Ok(Box::pin(limited(TlsConnector::from(config).connect(name, tcp)).await?))
 }
 
 pub(crate) async fn limited<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -67,14 +67,14 @@ pub(crate) async fn addresses(target: &BrokerTarget, findings: &mut Findings) ->
 
 /// Checks the encryption, where it begins with the first byte. Returns whether it works.
 pub(crate) async fn encryption(target: &BrokerTarget, findings: &mut Findings) -> bool {
-    match target.encryption {
+    let check = match &target.encryption {
         Encryption::None => {
             findings.add("tls", Report::skipped("the URL asks for no encryption"));
             return true;
         }
         Encryption::Negotiated => return true,
-        Encryption::Direct { .. } => (),
-    }
+        Encryption::Direct { check, .. } => check,
+    };
     let mut failures = Vec::new();
     let mut took = Duration::ZERO;
     for address in &target.addresses {
@@ -86,16 +86,28 @@ pub(crate) async fn encryption(target: &BrokerTarget, findings: &mut Findings) -
     }
     let works = failures.len() < target.addresses.len();
     let report = match failures.is_empty() {
-        true => {
-            Report::ok("the certificate is trusted and names the host").value(Measured::new(took.as_secs_f64(), "s"))
-        }
+        true => certificate(check).value(Measured::new(took.as_secs_f64(), "s")),
         false if works => Report::warning("not every server can be reached over TLS"),
         false => Report::critical("no encrypted connection can be made"),
     };
-    let cause = failures.join("; ");
-    let advice = tls_advice(&cause);
-    findings.add("tls", report.cause(cause).advice(advice));
+    let report = match failures.join("; ") {
+        none if none.is_empty() => report,
+        cause => report.advice(tls_advice(&cause)).cause(cause),
+    };
+    findings.add("tls", report);
     works
+}
+
+/// What a handshake shows that has succeeded.
+fn certificate(check: &ServerCheck) -> Report {
+    match (check.verify, &check.server_name) {
+        (Verify::Nothing, _) => Report::warning("the connection is encrypted, to whom is not known")
+            .cause("tls_verify=off in the URL: no certificate is checked, and anyone on the way can read along")
+            .advice("trust this one certificate: tls_fingerprint=SHA256, as openssl x509 -noout -fingerprint -sha256 prints it"),
+        (Verify::Fingerprint(_), _) => Report::ok("the certificate has the fingerprint of the URL"),
+        (Verify::Everything, Some(name)) => Report::ok(format!("the certificate is trusted and names {name}")),
+        (Verify::Everything, None) => Report::ok("the certificate is trusted and names the host"),
+    }
 }
 
 /// A server without TLS does not understand the handshake: it answers in its own protocol, waits for more, or hangs up.

@@ -2,8 +2,11 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use tokio_rustls::rustls::ClientConfig;
-use trunkline_backend::{tls, url::redact};
+use tokio_rustls::rustls::{ClientConfig, pki_types::ServerName};
+use trunkline_backend::{
+    tls::{self, ServerCheck},
+    url::redact,
+};
 
 use crate::output::Failure;
 
@@ -34,17 +37,20 @@ pub(crate) enum Encryption {
     /// Not at all, as far as the URL says.
     None,
     /// TLS from the first byte on.
-    Direct { ca: Option<PathBuf>, client: Option<(PathBuf, PathBuf)> },
+    Direct { ca: Option<PathBuf>, client: Option<(PathBuf, PathBuf)>, check: ServerCheck },
     /// The broker's protocol begins it; connecting tells whether it works.
     Negotiated,
 }
 
 impl Encryption {
-    /// Configuration of direct TLS.
-    pub(crate) fn client_config(&self) -> Option<Result<Arc<ClientConfig>, trunkline::Error>> {
-        let Self::Direct { ca, client } = self else { return None };
-        let client = client.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-        Some(tls::client_config(ca.as_deref(), client, &tls::ServerCheck::default()).map(Arc::new))
+    /// Configuration of direct TLS, and the name to ask a host for.
+    pub(crate) fn client_config(
+        &self,
+        host: &str,
+    ) -> Option<trunkline::Result<(Arc<ClientConfig>, ServerName<'static>)>> {
+        let Self::Direct { ca, client, check } = self else { return None };
+        let configured = || Ok((Arc::new(client_config(ca, client, check)?), check.name_of(host)?));
+        Some(configured())
     }
 }
 
@@ -65,6 +71,16 @@ impl BrokerTarget {
     }
 }
 
+/// Configuration of TLS with the files and checks that the URL names.
+pub(crate) fn client_config(
+    ca: &Option<PathBuf>,
+    client: &Option<(PathBuf, PathBuf)>,
+    check: &ServerCheck,
+) -> trunkline::Result<ClientConfig> {
+    let client = client.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+    tls::client_config(ca.as_deref(), client, check)
+}
+
 /// What a backend says of a URL that it does not understand.
 fn wrong(error: &trunkline::Error) -> Failure {
     Failure::usage(error.to_string())
@@ -78,8 +94,11 @@ fn redis(url: &str) -> Result<Parts, Failure> {
         trunkline_redis::Address::Tcp(host, port) => Some((host, port)),
         trunkline_redis::Address::Unix(_) => None,
     });
-    let encryption =
-        server.tls.map_or(Encryption::None, |tls| Encryption::Direct { ca: tls.authorities, client: tls.client });
+    let encryption = server.tls.map_or(Encryption::None, |tls| Encryption::Direct {
+        ca: tls.authorities,
+        client: tls.client,
+        check: tls.check,
+    });
     Ok((Backend::Redis, addresses.collect(), encryption))
 }
 
@@ -87,7 +106,7 @@ fn rabbitmq(url: &str) -> Result<Parts, Failure> {
     let config = trunkline_rabbitmq::Config::from_url(url).map_err(|error| wrong(&error))?;
     let addresses = config.servers.iter().filter_map(|server| host_and_port(server, 5672)).collect();
     let encryption = if config.tls.required {
-        Encryption::Direct { ca: config.tls.ca, client: config.tls.client }
+        Encryption::Direct { ca: config.tls.ca, client: config.tls.client, check: config.tls.check }
     } else {
         Encryption::None
     };
@@ -98,7 +117,7 @@ fn nats(url: &str) -> Result<Parts, Failure> {
     let config = trunkline_nats::Config::from_url(url).map_err(|error| wrong(&error))?;
     let addresses = config.servers.iter().filter_map(|server| host_and_port(server, 4222)).collect();
     let encryption = match (config.tls.first, config.tls.required) {
-        (true, _) => Encryption::Direct { ca: config.tls.ca, client: config.tls.client },
+        (true, _) => Encryption::Direct { ca: config.tls.ca, client: config.tls.client, check: config.tls.check },
         (false, true) => Encryption::Negotiated,
         (false, false) => Encryption::None,
     };

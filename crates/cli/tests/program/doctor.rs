@@ -2,6 +2,7 @@
 
 use mongodb::bson::doc;
 use serde_json::Value;
+use tokio::process::Command;
 use trunkline_brokers::{ClientCertificate, MongoDb, Nats, Postgres, RabbitMq, Redis};
 use trunkline_conformance::kit::Failure;
 
@@ -95,6 +96,48 @@ async fn an_untrusted_certificate() {
     expect(&format!("{bare}?tls_ca={}", authority.display()), &PRE, "tls", "ok", 0).await;
 }
 
+/// What nodes accept, doctor accepts, in every check that connects by itself.
+#[tokio::test]
+async fn a_certificate_that_the_url_describes() {
+    let redis = Redis::options().tls(ClientCertificate::Ignored).start().await.unwrap();
+    let rabbitmq = RabbitMq::options().tls().start().await.unwrap();
+    let nats = Nats::options().tls(ClientCertificate::Ignored).start().await.unwrap();
+    for (url, certificates, code) in [
+        (redis.url(), redis.certificates(), "redis-output-buffer"),
+        (rabbitmq.url(), rabbitmq.certificates(), "rabbitmq-queue-limits"),
+        (rabbitmq.url(), rabbitmq.certificates(), "history"),
+        (nats.url(), nats.certificates(), "history"),
+    ] {
+        let certificates = certificates.unwrap();
+        let bare = url.split('?').next().unwrap();
+        let history = if code == "history" { "history=on&" } else { "" };
+        let certificate = certificates.server();
+        let printed = Command::new("openssl")
+            .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
+            .arg(certificate)
+            .output()
+            .await
+            .unwrap();
+        let fingerprint = String::from_utf8(printed.stdout).unwrap();
+        let fingerprint = fingerprint.split_once('=').unwrap().1.trim();
+        let authority = format!("tls_ca={}", certificates.authority().display());
+        for query in [format!("tls_fingerprint={fingerprint}"), format!("{authority}&tls_server_name=localhost")] {
+            expect(&format!("{bare}?{history}{query}"), &PRE, code, "ok", 0).await;
+        }
+        expect(&format!("{bare}?{authority}&tls_server_name=wrong.example"), &PRE, "tls", "critical", 2).await;
+    }
+    let bare = redis.url().split('?').next().unwrap();
+    let ran = expect(&format!("{bare}?tls_verify=off"), &PRE, "tls", "warning", 1).await;
+    assert!(check(&ran, "tls")["advice"].to_string().contains("tls_fingerprint"), "{ran:?}");
+
+    let postgres = Postgres::options().tls().start().await.unwrap();
+    let bare = postgres.url().split('?').next().unwrap();
+    let authority = postgres.certificates().unwrap().authority();
+    for query in ["sslmode=require".to_owned(), format!("sslmode=verify-full&sslrootcert={}", authority.display())] {
+        expect(&format!("{bare}?{query}"), &PRE, "version", "ok", 0).await;
+    }
+}
+
 #[tokio::test]
 async fn a_wrong_password() {
     let redis = Redis::options().password("s3cret").start().await.unwrap();
@@ -131,7 +174,7 @@ async fn what_to_do_about_missing_rights_is_a_command_that_works() {
         let ran = expect(&url, &PRE, "rights", "critical", 2).await;
         let advice = check(&ran, "rights")["advice"].as_str().unwrap().to_owned();
         let command = advice.split_once("grant it: ").unwrap().1;
-        let granted = tokio::process::Command::new("sh").args(["-c", command]).status().await.unwrap();
+        let granted = Command::new("sh").args(["-c", command]).status().await.unwrap();
         assert!(granted.success(), "{command}");
         expect(&url, &PRE, "rights", "ok", 0).await;
     }
