@@ -1,8 +1,5 @@
 //! Sessions that no client takes: each broker drops them in time, or keeps only so many.
 
-// Helpers of tests unwrap like the tests themselves.
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};

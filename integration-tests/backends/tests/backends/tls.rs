@@ -1,9 +1,6 @@
 //! TLS as services have it: names and addresses that are not those of the certificate, certificates nobody has signed, and
 //! a configuration of the application's own.
 
-// Helpers of tests unwrap like the tests themselves.
-#![allow(clippy::unwrap_used)]
-
 use std::{fs, path::Path, process::Command, sync::Arc};
 
 use tokio::{

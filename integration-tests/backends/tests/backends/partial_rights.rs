@@ -1,9 +1,6 @@
 //! Users with some of the rights: what is missing is said when connecting, to an emitter as to a server, and what an
 //! emitter does not need is not asked for.
 
-// Helpers of tests unwrap like the tests themselves.
-#![allow(clippy::unwrap_used)]
-
 use std::time::{Duration, Instant};
 
 use mongodb::bson::doc;

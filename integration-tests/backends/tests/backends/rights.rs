@@ -1,8 +1,5 @@
 //! Least rights: each backend works with those that docs/operations.md grants, and with none of them left out.
 
-// Helpers of tests unwrap like the tests themselves.
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};

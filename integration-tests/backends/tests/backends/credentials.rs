@@ -1,8 +1,5 @@
 //! Credentials that change: asked for before each connection, on every backend.
 
-// Helpers of tests unwrap like the tests themselves.
-#![allow(clippy::unwrap_used)]
-
 use std::{
     future::pending,
     sync::{

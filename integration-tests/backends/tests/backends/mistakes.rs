@@ -1,8 +1,5 @@
 //! The same mistake is the same error on every backend: its kind, whether trying again helps, and the cause in the text.
 
-// Helpers of tests unwrap like the tests themselves.
-#![allow(clippy::unwrap_used)]
-
 use std::error::Error as _;
 
 use tokio::net::TcpListener;

@@ -1,8 +1,5 @@
 //! Answers larger than what a broker takes at once: a notification of PostgreSQL has 8,000 bytes, a document of MongoDB 16 MB.
 
-// Helpers of tests unwrap like the tests themselves.
-#![allow(clippy::unwrap_used)]
-
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},

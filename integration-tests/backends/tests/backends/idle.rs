@@ -1,9 +1,6 @@
 //! Time-outs of servers for connections that are quiet, and for statements: nodes that have nothing to say stay
 //! connected, and miss nothing.
 
-// Helpers of tests unwrap like the tests themselves.
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use tokio::time::sleep;

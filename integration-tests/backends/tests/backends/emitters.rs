@@ -1,9 +1,6 @@
 //! Emitters: what those of other languages write, on the backends whose wire has documents or rows (crates/redis has the
 //! same for Redis), and what one is told whose broker is gone.
 
-// Helpers of tests unwrap like the tests themselves.
-#![allow(clippy::unwrap_used)]
-
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Bson, Document, doc};

@@ -1,8 +1,5 @@
 //! How far back a history reaches, on every broker that keeps one: to the first message, until it is trimmed.
 
-// Helpers of tests unwrap like the tests themselves.
-#![allow(clippy::unwrap_used)]
-
 use std::time::Duration;
 
 use tokio::time::Instant;
