@@ -24,7 +24,7 @@ reported() {
     bench="$(target_directory)/debug/trunkline-bench"
     bad=0
     "$bench" report "$(target_directory)/debug/bench.jsonl" --into "$logs/charts" >>"$log" 2>&1 || bad=$((bad + 1))
-    { timeout -k 10 120 "$bench" scaling nats --processes 2 --simulated 2,8 --rooms 50 --sockets 100 --results "$logs/scaling.jsonl" &&
+    { timeout -k 10 120 "$bench" scaling nats --processes 2 --simulated 2,8 --namespaces 2 --rooms 50 --sockets 100 --results "$logs/scaling.jsonl" &&
         "$bench" scaling-report "$logs/scaling.jsonl" --into "$logs/charts"; } >>"$log" 2>&1 || bad=$((bad + 1))
     echo "$((2 - bad)) $bad 0" >>"$logs/$part.counts"
     [ "$bad" = 0 ] || because "the report of a results file: see $log"

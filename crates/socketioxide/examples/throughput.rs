@@ -84,8 +84,11 @@ async fn connect(port: u16) -> Result<Client, Failure> {
     let (mut client, _) = tokio_tungstenite::connect_async(url).await?;
     client.send(Message::text("40")).await?;
     while let Some(message) = client.next().await {
-        if message?.to_text()?.starts_with(r#"42["ready""#) {
-            return Ok(client);
+        match message?.to_text()? {
+            // The first ping comes at once.
+            "2" => client.send(Message::text("3")).await?,
+            text if text.starts_with(r#"42["ready""#) => return Ok(client),
+            _ => {}
         }
     }
     Err("the server hung up".into())

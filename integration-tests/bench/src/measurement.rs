@@ -83,9 +83,14 @@ impl Measurement {
         let announce = |name: &str| eprintln!("{kind:?}, {workload:?}: {name}");
         for subject in &self.subjects {
             announce(subject.name);
-            let cluster = Cluster::start(subject, broker, programs, load).await?;
-            let outcome = cluster.measure(load, broker.pid()).await?;
-            record(Row::of_servers(kind, workload, load, link, subject, &outcome))?;
+            let measured =
+                async { Cluster::start(subject, broker, programs, load).await?.measure(load, broker.pid()).await };
+            match measured.await {
+                Ok(outcome) => record(Row::of_servers(kind, workload, load, link, subject, &outcome))?,
+                Err(error) if subject.is_ours() => return Err(error),
+                // Some end, or lose their clients, under such a load.
+                Err(error) => eprintln!("{} is left out: {error}", subject.name),
+            }
         }
         for name in &self.bare_rates {
             announce(name);

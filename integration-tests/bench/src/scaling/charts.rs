@@ -23,18 +23,18 @@ pub(crate) fn report(results: &Path, folder: &Path) -> Result<(), Failure> {
             let place = Path::new(folder.file_name().unwrap_or_default()).join(file);
             println!("![{}]({})\n", quantity.title(), place.display());
         }
-        println!("{}", table(&of_quantity));
+        println!("{}", table(quantity.of(), &of_quantity));
     }
     Ok(())
 }
 
-/// A line for each source, a column for each number of nodes.
-fn table(figures: &[&Figure]) -> String {
+/// A line for each source, a column for each number of what is counted.
+fn table(counted: &str, figures: &[&Figure]) -> String {
     let mut sizes: Vec<_> = figures.iter().map(|figure| figure.nodes).collect();
     sizes.sort_unstable();
     sizes.dedup();
     let columns: String = sizes.iter().map(|nodes| format!(" {nodes} |")).collect();
-    let mut table = format!("| nodes |{columns}\n|---|{}\n", "---:|".repeat(sizes.len()));
+    let mut table = format!("| {counted} |{columns}\n|---|{}\n", "---:|".repeat(sizes.len()));
     for source in sources(figures) {
         let value = |nodes: &usize| figures.iter().find(|figure| figure.source == source && figure.nodes == *nodes);
         let cells = sizes.iter().map(|nodes| value(nodes).map_or("–".into(), |figure| precise(figure.value)));

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Figure {
     /// A broker with nodes that are processes, or the simulation.
     pub(crate) source: String,
+    /// How many there are of what the quantity depends on: [`Quantity::of`].
     pub(crate) nodes: usize,
     pub(crate) quantity: Quantity,
     pub(crate) value: f64,
@@ -23,6 +24,8 @@ pub(crate) enum Quantity {
     DeathTime,
     FetchAnswers,
     FetchTime,
+    NamespacesCpu,
+    NamespacesBrokerCpu,
     RoomsStartTime,
     RoomsStartBytes,
     RoomsStartCpu,
@@ -33,10 +36,12 @@ pub(crate) enum Quantity {
     RoomsLeaveBytes,
     RoomsLeaveCpu,
     Memory,
+    DescriptionsTime,
+    DescriptionsBytes,
 }
 
 impl Quantity {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::IdleMessages,
         Self::IdleBytes,
         Self::IdleDeliveries,
@@ -45,6 +50,8 @@ impl Quantity {
         Self::DeathTime,
         Self::FetchAnswers,
         Self::FetchTime,
+        Self::NamespacesCpu,
+        Self::NamespacesBrokerCpu,
         Self::RoomsStartTime,
         Self::RoomsStartBytes,
         Self::RoomsStartCpu,
@@ -55,6 +62,8 @@ impl Quantity {
         Self::RoomsLeaveBytes,
         Self::RoomsLeaveCpu,
         Self::Memory,
+        Self::DescriptionsTime,
+        Self::DescriptionsBytes,
     ];
 
     pub(crate) fn title(self) -> &'static str {
@@ -69,6 +78,12 @@ impl Quantity {
             Self::DeathTime => "Seconds from the death of a node until all have given it up",
             Self::FetchAnswers => "Answers per request to all nodes",
             Self::FetchTime => "Seconds until all nodes have answered a request",
+            Self::NamespacesCpu => {
+                "Milliseconds of processor time of each of four processes per second while nothing is emitted"
+            }
+            Self::NamespacesBrokerCpu => {
+                "Milliseconds of processor time of the broker of four processes per second while nothing is emitted"
+            }
             Self::RoomsStartTime => "Seconds until a node that starts hears its rooms",
             Self::RoomsStartBytes => "Bytes between broker and nodes while it starts",
             Self::RoomsStartCpu => "Processor seconds of the broker while it starts",
@@ -79,6 +94,19 @@ impl Quantity {
             Self::RoomsLeaveBytes => "Bytes between broker and nodes while it leaves",
             Self::RoomsLeaveCpu => "Processor seconds of the broker while it leaves",
             Self::Memory => "MiB of a node with its sockets and their rooms, more than without",
+            Self::DescriptionsTime => {
+                "Seconds until a node has the descriptions of all sockets of another, in ten rooms each"
+            }
+            Self::DescriptionsBytes => "Bytes between broker and nodes for them",
+        }
+    }
+
+    /// What the quantity depends on.
+    pub(crate) fn of(self) -> &'static str {
+        match self {
+            Self::NamespacesCpu | Self::NamespacesBrokerCpu => "namespaces",
+            Self::Memory | Self::DescriptionsTime | Self::DescriptionsBytes => "sockets",
+            _ => "nodes",
         }
     }
 

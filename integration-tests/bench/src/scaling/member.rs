@@ -34,6 +34,9 @@ pub(crate) struct Member {
     /// Rooms that each socket is in.
     #[arg(long, default_value_t = 1)]
     rooms_per_socket: usize,
+    /// Its namespaces; what it prints and is told is of the first.
+    #[arg(long, default_value_t = 1)]
+    namespaces: usize,
 }
 
 pub(crate) async fn run(member: &Member) -> Result<(), Failure> {
@@ -41,6 +44,12 @@ pub(crate) async fn run(member: &Member) -> Result<(), Failure> {
     let server = Arc::new(Sockets::new(member)?);
     let local: Arc<dyn Local> = Arc::clone(&server) as _;
     let backend = trunkline::connect(&member.url).await?;
+    let mut others = Vec::new();
+    for number in 1..member.namespaces {
+        let namespace = Namespace::new(&format!("/{number}"));
+        let local = Arc::downgrade(&local);
+        others.push(ClusterNode::join(backend.clone(), namespace, local, NodeConfig::default()).await?);
+    }
     let began = now();
     let node = ClusterNode::join(backend, Namespace::new("/"), Arc::downgrade(&local), NodeConfig::default()).await?;
     println!("joining {} {began}", node.node().id);
@@ -70,8 +79,10 @@ pub(crate) async fn run(member: &Member) -> Result<(), Failure> {
             }
         }
     }
-    node.close();
-    node.closed().await;
+    for node in others.iter().chain([&node]) {
+        node.close();
+        node.closed().await;
+    }
     Ok(())
 }
 
@@ -118,10 +129,11 @@ impl Local for Sockets {
         0
     }
 
-    /// Without their rooms: one socket may be in many.
     fn sockets(&self, target: &Target) -> Vec<SocketInfo> {
-        let matching = self.read(|index| index.matching(target));
-        matching.into_iter().map(|id| SocketInfo::new(id, Vec::new())).collect()
+        self.read(|index| {
+            let rooms = |id: &SocketId| index.rooms_of(id).into_iter().flatten().cloned().collect();
+            index.matching(target).into_iter().map(|id| SocketInfo::new(id.clone(), rooms(&id))).collect()
+        })
     }
 
     fn rooms(&self) -> Vec<Room> {

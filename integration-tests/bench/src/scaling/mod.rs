@@ -23,10 +23,13 @@ pub(crate) struct Scaling {
     /// Numbers of nodes in the simulation; 0 for none.
     #[arg(long, value_delimiter = ',', default_values_t = [2, 4, 8, 16, 32, 64, 128, 256, 500])]
     simulated: Vec<usize>,
+    /// Numbers of namespaces of four processes that say nothing; 0 for none.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100])]
+    namespaces: Vec<usize>,
     /// Rooms of the one node that starts, loses its connection and leaves; 0 to leave that out.
     #[arg(long, default_value_t = 20_000)]
     rooms: usize,
-    /// Sockets of the node whose memory is measured, each in ten rooms; 0 to leave that out.
+    /// Sockets of the node that is measured with many, each in ten rooms; 0 to leave that out.
     #[arg(long, default_value_t = 100_000)]
     sockets: usize,
     /// Where the results go as JSON lines.
@@ -49,6 +52,11 @@ pub(crate) async fn measure(arguments: &Scaling) -> Result<(), Failure> {
                 eprintln!("{kind:?} {parameters}: {nodes} processes");
                 processes::measure(*kind, parameters, nodes).await?.into_iter().try_for_each(record)?;
             }
+            for &namespaces in arguments.namespaces.iter().filter(|namespaces| **namespaces > 0) {
+                eprintln!("{kind:?} {parameters}: {namespaces} namespaces");
+                let figures = processes::measure_namespaces(*kind, parameters, namespaces).await?;
+                figures.into_iter().try_for_each(record)?;
+            }
             if let (1.., Some(&nodes)) = (arguments.rooms, arguments.processes.iter().max()) {
                 eprintln!("{kind:?} {parameters}: {} rooms", arguments.rooms);
                 let figures = processes::measure_rooms(*kind, parameters, nodes, arguments.rooms).await?;
@@ -57,7 +65,8 @@ pub(crate) async fn measure(arguments: &Scaling) -> Result<(), Failure> {
             if arguments.sockets > 0 {
                 eprintln!("{kind:?} {parameters}: {} sockets", arguments.sockets);
                 let (sockets, memberships) = (arguments.sockets, arguments.sockets * 10);
-                record(processes::measure_memory(*kind, parameters, sockets, memberships).await?)?;
+                let figures = processes::measure_sockets(*kind, parameters, sockets, memberships).await?;
+                figures.into_iter().try_for_each(record)?;
             }
         }
     }

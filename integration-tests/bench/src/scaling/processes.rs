@@ -111,20 +111,58 @@ pub(crate) async fn measure_rooms(
     Ok(figures)
 }
 
-/// A node alone, with many sockets.
-pub(crate) async fn measure_memory(
+/// One of two nodes has many sockets: its memory, and how long the other one takes to get their descriptions.
+pub(crate) async fn measure_sockets(
     kind: BrokerKind,
     parameters: &str,
     sockets: usize,
     memberships: usize,
-) -> Result<Figure, Failure> {
+) -> Result<Vec<Figure>, Failure> {
     let cluster = Cluster::start(kind, parameters, 0).await?;
-    let empty = Member::start(&cluster.url, &["--sockets", "0"]).await?;
+    let mut empty = Member::start(&cluster.url, &["--sockets", "0"]).await?;
     let (sockets_of, rooms, per_socket) = (sockets.to_string(), "20000", (memberships / sockets.max(1)).to_string());
     let arguments = ["--sockets", &sockets_of, "--rooms", rooms, "--rooms-per-socket", &per_socket];
     let full = Member::start(&cluster.url, &arguments).await?;
-    let value = full.memory - empty.memory;
-    Ok(Figure { source: source(kind, parameters), nodes: 1, quantity: Quantity::Memory, value })
+    empty.until_up(1).await?;
+    let before = cluster.spent();
+    let (fetched, fetch_time) = empty.fetch().await?;
+    if fetched != sockets as u64 {
+        return Err(format!("{fetched} of {sockets} sockets were described").into());
+    }
+    let (bytes, _) = cluster.spent_since(before);
+    let source = source(kind, parameters);
+    let figure = |quantity, value| Figure { source: source.clone(), nodes: sockets, quantity, value };
+    Ok(vec![
+        figure(Quantity::Memory, full.memory - empty.memory),
+        figure(Quantity::DescriptionsTime, fetch_time as f64 / 1e9),
+        figure(Quantity::DescriptionsBytes, bytes),
+    ])
+}
+
+/// Four processes with so many namespaces each, while nothing is emitted.
+pub(crate) async fn measure_namespaces(
+    kind: BrokerKind,
+    parameters: &str,
+    namespaces: usize,
+) -> Result<Vec<Figure>, Failure> {
+    const PROCESSES: usize = 4;
+    let cluster = Cluster::start_with(kind, parameters, PROCESSES, &["--namespaces", &namespaces.to_string()]).await?;
+    // What they say when they start is over.
+    sleep(SETTLED).await;
+    let used = |cluster: &Cluster| -> Duration { cluster.members.iter().filter_map(Member::used).sum() };
+    let (before, broker_before) = (used(&cluster), cluster.spent());
+    sleep(WINDOW).await;
+    let spent = used(&cluster).saturating_sub(before).as_secs_f64();
+    let (_, broker) = cluster.spent_since(broker_before);
+    let source = source(kind, parameters);
+    let per_second = 1000.0 / WINDOW.as_secs_f64();
+    let figure = |quantity, seconds: f64| Figure {
+        source: source.clone(),
+        nodes: namespaces,
+        quantity,
+        value: seconds * per_second,
+    };
+    Ok(vec![figure(Quantity::NamespacesCpu, spent / PROCESSES as f64), figure(Quantity::NamespacesBrokerCpu, broker)])
 }
 
 fn source(kind: BrokerKind, parameters: &str) -> String {
@@ -144,6 +182,10 @@ fn source(kind: BrokerKind, parameters: &str) -> String {
 impl Cluster {
     /// Returns when all nodes know each other.
     async fn start(kind: BrokerKind, parameters: &str, nodes: usize) -> Result<Self, Failure> {
+        Self::start_with(kind, parameters, nodes, &[]).await
+    }
+
+    async fn start_with(kind: BrokerKind, parameters: &str, nodes: usize, arguments: &[&str]) -> Result<Self, Failure> {
         let broker = MeasuredBroker::start(kind, Duration::ZERO).await?;
         let proxy = broker.proxy().await?;
         let mut url = proxy.url(broker.url());
@@ -155,7 +197,7 @@ impl Cluster {
         }
         let mut members = Vec::with_capacity(nodes);
         for _ in 0..nodes {
-            members.push(Member::start(&url, &[]).await?);
+            members.push(Member::start(&url, arguments).await?);
         }
         for member in &mut members {
             member.until_up(nodes - 1).await?;
@@ -275,6 +317,11 @@ impl Member {
         self.stdin.write_all(b"fetch\n").await?;
         let fetched = self.line("fetched").await?;
         Ok((word(&fetched, 0)?, word(&fetched, 1)?))
+    }
+
+    /// Processor time so far.
+    fn used(&self) -> Option<Duration> {
+        self.child.id().map(process::used_by_threads)
     }
 
     async fn leave(mut self) -> Result<(), Failure> {
